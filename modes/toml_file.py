@@ -1,0 +1,91 @@
+"""Reading a TOML file into a validated value, with every problem told at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class InvalidFile(ValueError):
+    """A file that a person wrote and that cannot be used as it is."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        """one line each: file, key, value, and what is allowed"""
+        super().__init__("\n".join(self.problems))
+
+
+def read_toml(path: Path, kind: type[T]) -> T:
+    """The content of `path` as a `kind`.
+
+    Raises:
+        InvalidFile: it cannot be read, is no TOML, or does not fit `kind`.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidFile([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise InvalidFile([f"{path}: is not UTF-8 text"]) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidFile([f"{path}: is not valid TOML: {error}"]) from error
+    problems = [f"{path}: {problem}" for problem in _problems(content, kind, "")]
+    if problems:
+        raise InvalidFile(problems)
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:  # what only the whole value shows
+        raise InvalidFile([f"{path}: {_plain(error)}"]) from error
+
+
+def _problems(table: dict[str, Any], kind: type[msgspec.Struct], prefix: str) -> Iterator[str]:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(fields)}"
+            yield f"unknown key '{prefix}{key}'; {hint}"
+            continue
+        wanted = fields[key].type
+        if _is_struct(wanted) and isinstance(value, dict):
+            yield from _problems(value, wanted, f"{prefix}{key}.")
+            continue
+        if _is_table_of_structs(wanted) and isinstance(value, dict):
+            for name, inner in value.items():
+                if isinstance(inner, dict):
+                    yield from _problems(inner, get_args(wanted)[1], f"{prefix}{key}.{name}.")
+        try:
+            msgspec.convert(value, wanted)
+        except msgspec.ValidationError as error:
+            yield f"{prefix}{key} = {_short(value)}: {_plain(error)}"
+    for name, field in fields.items():
+        if field.required and name not in table:
+            yield f"missing key '{prefix}{name}'"
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _is_table_of_structs(kind: Any) -> bool:
+    return get_origin(kind) is dict and _is_struct(get_args(kind)[1])
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _plain(error: msgspec.ValidationError) -> str:
+    """The library's message in the words of a settings file."""
+    text = str(error).split(" - at `")[0].replace("`", "")
+    return text[:1].lower() + text[1:]

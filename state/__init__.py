@@ -1,0 +1,1 @@
+"""What survives a reboot: the memory of the supervisor and the wishes of people."""

@@ -1,0 +1,109 @@
+"""Wishes from outside: one small file each, put there by anyone, drained by the daemon.
+
+A wish made while the daemon is down waits for it. What is no wish is moved out of
+the way and told, and never read again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from state.records import Wish, WishKind
+from trainers import durable
+from trainers.contract import NAME
+
+WISH_MAX_BYTES = 4096
+
+
+class NoWish(Exception):
+    """A file in the inbox that is not a wish."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path.name!a} in the inbox is no wish: {why}")
+
+
+class Inbox:
+    """The folder of wishes.
+
+    Args:
+        folder: where they lie; made on the first wish.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, kind: WishKind, *, mode: str | None = None, by: str, at: float) -> Wish:
+        """Leave a wish for the daemon; it is durable on return.
+
+        Args:
+            kind: what is asked.
+            mode: the mode to pin.
+            by: who asks.
+            at: wall time, seconds since 1970.
+
+        Raises:
+            OSError: the inbox cannot be written to.
+        """
+        # The name sorts by time, and within the same moment by chance.
+        wish = Wish(
+            id=f"{int(at * 1e6):020d}-{secrets.token_hex(4)}",
+            kind=kind,
+            mode=mode,
+            by=by,
+            asked_at=at,
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
+        return wish
+
+    def pending(self) -> tuple[tuple[Wish, ...], tuple[str, ...]]:
+        """The wishes that wait, oldest first, and what was found that is none."""
+        wishes: list[Wish] = []
+        trouble: list[str] = []
+        for path in sorted(self._folder.glob("*")) if self._folder.is_dir() else []:
+            if path.name.startswith("."):
+                continue  # being written, or moved out of the way
+            try:
+                wishes.append(_read(path))
+            except FileNotFoundError:
+                continue  # taken back in this moment
+            except NoWish as error:
+                trouble.append(str(error))
+                self._set_aside(path)
+        return tuple(wishes), tuple(trouble)
+
+    def remove(self, wish: Wish) -> None:
+        """Forget a wish that has been answered."""
+        (self._folder / f"{wish.id}.json").unlink(missing_ok=True)
+
+    def _set_aside(self, path: Path) -> None:
+        """Keep one refused thing for a person to look at; a newer one replaces it."""
+        refused = self._folder / ".refused"
+        try:
+            path.replace(refused)
+        except OSError:  # a folder over a file, or a folder that is not empty
+            path.replace(self._folder / f".refused-{secrets.token_hex(4)}")
+
+
+def _read(path: Path) -> Wish:
+    """The wish in `path`.
+
+    Raises:
+        NoWish: it is none.
+        FileNotFoundError: it is gone.
+    """
+    try:
+        wish = msgspec.json.decode(durable.read(path, WISH_MAX_BYTES), type=Wish)
+    except FileNotFoundError:
+        raise
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NoWish(path, " ".join(str(error).split())) from error
+    if path.name != f"{wish.id}.json" or os.sep in wish.id:
+        raise NoWish(path, "its id is not its name")
+    if not wish.by.isprintable() or (wish.mode is not None and not NAME.fullmatch(wish.mode)):
+        raise NoWish(path, "it holds characters that no name has")
+    return wish

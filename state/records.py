@@ -1,0 +1,163 @@
+"""The values that survive a reboot, all frozen.
+
+Two kinds of time stand in them. A field `..._at` is wall time, seconds since
+1970, for people to read. A field `..._s` that names a moment is a place on the
+*timeline*: seconds of supervised time that only ever grow, whatever is done to
+the clock (see `supervisor.core.history`). Rules compare places on the timeline
+alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""raised whenever an older program could misread a newer memory; see `state.store.MIGRATIONS`"""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """The identity of a process: a pid alone names a stranger after a reboot."""
+
+    boot_id: str
+    pid: int
+    start_ticks: int
+    """field 22 of /proc/PID/stat: clock ticks between the boot and the start"""
+
+
+RunStatus = Literal["queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed"]
+"""the states of `supervisor.core.machine.LIFE`, which says what each means"""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to train, over all the lives of its trainer."""
+
+    id: str
+    trainer: str
+    name: str
+    seed: int
+    target_steps: int | None = None
+    target_episodes: int | None = None
+    options: dict[str, Any] = {}
+    status: RunStatus = "queued"
+    reason: str | None = None
+    """why the run is not simply running: what ended the last life, what is waited for"""
+    mode: str | None = None
+    """the mode whose load the last start carried"""
+    process: Process | None = None
+    step: int = 0
+    """the newest step seen"""
+    episodes: int = 0
+    started_s: float | None = None
+    started_step: int = 0
+    stop_asked_s: float | None = None
+    kill_asked_s: float | None = None
+    retry_s: float | None = None
+    """when a waiting or held run may start again"""
+    restarts: int = 0
+    """starts after a death that was the trainer's own"""
+    failures: int = 0
+    """deaths in a row without lasting progress; they double the backoff"""
+    died_step: int | None = None
+    """the furthest step at a death"""
+    died_there: int = 0
+    """deaths in a row by its own fault that came no further than `died_step`"""
+    notices_seen: int = 0
+    """notices of this life already logged"""
+    withdrawn: bool = False
+    """no longer in the campaign: it leaves the queue once nothing of it lives"""
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the supervisor wants, saved before any step is taken towards it."""
+
+    mode: str
+    pinned: bool = False
+    """a person wants this mode and no other"""
+    paused: bool = False
+    """a person wants nothing to train"""
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """The present stay in the goal's mode."""
+
+    entered_at: float
+    entered_s: float
+    running_s: float = 0.0
+    """time in which a trainer lived"""
+    stable_s: float = 0.0
+    """the part of it since the last crash"""
+    crashes_s: tuple[float, ...] = ()
+    """the newest crashes of this visit, oldest first"""
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """One boot of the machine, known by its `boot_id` and ordered by its `seq`."""
+
+    seq: int
+    boot_id: str
+    recorded_at: float
+    recorded_s: float
+    crash: bool
+    """the machine went down before it without a clean stop"""
+    mode: str
+    """the goal's mode when it went down"""
+
+
+class Timeline(msgspec.Struct, frozen=True, kw_only=True):
+    """Where supervised time stands, and the clocks when it was last advanced."""
+
+    now_s: float = 0.0
+    seen_at: float
+    boot_id: str
+    monotonic_s: float
+    boottime_s: float
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the supervisor knows. Only the daemon writes it."""
+
+    schema: int = SCHEMA_VERSION
+    began_at: float
+    """since when history is known"""
+    timeline: Timeline
+    goal: Goal
+    visit: Visit
+    running: bool = False
+    """a trainer lived at the last look"""
+    clean_stop: bool = False
+    """the supervisor stopped by request: the next boot is planned, not a crash"""
+    cool_downs: dict[str, float] = {}
+    """mode: until when it is not tried again by itself"""
+    boots: tuple[Boot, ...] = ()
+    """the newest boots, oldest first"""
+    boots_total: int = 0
+    crashes_total: int = 0
+    runs: tuple[Run, ...] = ()
+    """the queue, in its order"""
+    resting: bool = False
+    """all runs have ended, and the supervisor has said so"""
+    running_total_s: float = 0.0
+    """time in which a trainer lived, since `began_at`"""
+    wishes_done: tuple[str, ...] = ()
+    """ids of the newest wishes answered, so that none is answered twice"""
+    decisions: int = 0
+    """how many lines the decision log has been given"""
+    outbox: tuple[dict[str, Any], ...] = ()
+    """lines decided together with this memory and perhaps not yet in the log"""
+
+
+WishKind = Literal["scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset"]
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person asks of the supervisor, through the inbox."""
+
+    id: str
+    kind: WishKind
+    mode: str | None = None
+    """the mode to pin"""
+    by: str
+    """who asked: the login name"""
+    asked_at: float

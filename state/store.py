@@ -1,0 +1,210 @@
+"""The memory on disk: one small TinyDB file, and the last good generation beside it.
+
+Stock TinyDB writes in place: a `kill -9` in a burst of writes leaves an
+unreadable file, and an empty one reads as an empty database. Here a file is
+whole or it is damaged, and the seal over its content tells which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from tinydb import TinyDB
+from tinydb.middlewares import CachingMiddleware
+from tinydb.storages import Storage
+
+from state.records import SCHEMA_VERSION, Memory
+from trainers import durable
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""version: how a memory of that version becomes one of the next, as plain values"""
+
+DAMAGED_KEPT = 3
+"""how many damaged files are kept for a person to look at"""
+
+Tables = dict[str, dict[str, Any]]
+
+
+class DamagedState(Exception):
+    """A state file that exists and is not what was written."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path.name}: {why}")
+
+
+class NewerState(Exception):
+    """A state that a newer version wrote: this one must not touch it."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self, path: Path, schema: int) -> None:
+        super().__init__(
+            f"{path} has schema {schema}, this version knows up to {SCHEMA_VERSION}: "
+            "install the newer version again, or move the file away to start anew"
+        )
+
+
+class AtomicStorage(Storage):
+    """TinyDB's tables in a sealed JSON file that is replaced at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Tables | None:
+        """The tables, or None where there is no file.
+
+        Raises:
+            DamagedState: the file is not what was written.
+        """
+        try:
+            tables = msgspec.json.decode(durable.read(self._path))
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DamagedState(self._path, str(error)) from error
+        if not isinstance(tables, dict) or "seal" not in tables:
+            raise DamagedState(self._path, "it has no seal")
+        if tables.pop("seal") != _seal(tables):
+            raise DamagedState(self._path, "the seal does not fit the content")
+        return tables
+
+    def write(self, data: Tables) -> None:
+        """Replace the file, keeping the one before as the last good generation.
+
+        Raises:
+            OSError: the disk is full or read-only; the file is as it was.
+        """
+        # Through JSON and back, so that the seal is over what a reader will see.
+        tables = msgspec.json.decode(msgspec.json.encode(data))
+        content = msgspec.json.encode({**tables, "seal": _seal(tables)})
+        if self._path.exists():
+            # A second name, not a move: at no moment is there no state file.
+            link = self._path.with_suffix(".link")
+            link.unlink(missing_ok=True)
+            os.link(self._path, link)
+            link.replace(last_good(self._path))
+        durable.write(self._path, content)
+
+
+class Store:
+    """Loads and saves the memory. Only the daemon saves.
+
+    Args:
+        path: the state file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> tuple[Memory | None, tuple[str, ...]]:
+        """The newest good memory, and what was wrong with newer ones.
+
+        None without trouble means a first day; None with trouble means that
+        history is lost. Damaged files are moved aside, never deleted at once.
+
+        Raises:
+            NewerState: a newer version wrote it.
+        """
+        memory, trouble, damaged = self._newest()
+        for path in damaged:
+            self._set_aside(path)
+        return memory, trouble
+
+    def peek(self) -> Memory | None:
+        """The newest good memory, changing nothing: for readers beside the daemon."""
+        return self._newest()[0]
+
+    def save(self, memory: Memory) -> None:
+        """Make `memory` the one that the next start will load.
+
+        Raises:
+            OSError: the disk is full or read-only; the saved memory is as it was.
+        """
+        row = msgspec.to_builtins(memory)
+        runs, boots = row.pop("runs"), row.pop("boots")
+        # All tables in one write: a reader never sees the runs of one save beside the
+        # goal of another.
+        with TinyDB(self._path, storage=_at_once) as tables:
+            tables.drop_tables()
+            tables.table("memory").insert(row)
+            tables.table("boots").insert_multiple(boots)
+            tables.table("runs").insert_multiple(runs)
+
+    def back_up(self, name: str) -> Path | None:
+        """Copy the state file beside itself as `name`; None where there is none."""
+        try:
+            content = durable.read(self._path)
+        except FileNotFoundError:
+            return None
+        copy = self._path.with_name(name)
+        durable.write(copy, content)
+        return copy
+
+    def _newest(self) -> tuple[Memory | None, tuple[str, ...], list[Path]]:
+        trouble: list[str] = []
+        damaged: list[Path] = []
+        for path in (self._path, last_good(self._path)):
+            try:
+                memory = _read(path)
+            except DamagedState as error:
+                trouble.append(str(error))
+                damaged.append(path)
+                continue
+            if memory is None:
+                continue
+            if path != self._path:
+                trouble.append(f"going on from the last good generation, {path.name}")
+            return memory, tuple(trouble), damaged
+        if trouble:
+            trouble.append("no good generation is left: history is lost")
+        return None, tuple(trouble), damaged
+
+    def _set_aside(self, path: Path) -> None:
+        for age in range(DAMAGED_KEPT - 1, 0, -1):
+            newer = self._path.with_suffix(f".damaged-{age}")
+            if newer.exists():
+                newer.replace(self._path.with_suffix(f".damaged-{age + 1}"))
+        path.replace(self._path.with_suffix(".damaged-1"))
+
+
+def _at_once(path: Path) -> Storage:
+    """A storage that writes when it is closed, once."""
+    cached = CachingMiddleware(AtomicStorage)  # type: ignore[no-untyped-call]  # as shipped
+    return cast("Storage", cached(path))
+
+
+def last_good(path: Path) -> Path:
+    """Where the generation before that of `path` lies."""
+    return path.with_suffix(".last.json")
+
+
+def _read(path: Path) -> Memory | None:
+    with TinyDB(path, storage=AtomicStorage) as tables:
+        rows = [dict(row) for row in tables.table("memory").all()]
+        if not rows:
+            return None
+        row = rows[0]
+        row["boots"] = [dict(boot) for boot in tables.table("boots").all()]
+        row["runs"] = [dict(run) for run in tables.table("runs").all()]
+    schema = row.get("schema")
+    if not isinstance(schema, int):
+        raise DamagedState(path, "it has no schema version")
+    if schema > SCHEMA_VERSION:
+        raise NewerState(path, schema)
+    try:
+        for version in range(schema, SCHEMA_VERSION):
+            row = MIGRATIONS[version](row)
+        return msgspec.convert(row, Memory)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise DamagedState(path, f"not a memory: {error}") from error
+
+
+def _seal(tables: Tables) -> dict[str, dict[str, str]]:
+    """A table of one row, so that stock TinyDB can still open the file."""
+    content = msgspec.json.encode(tables, order="deterministic")
+    return {"1": {"sha256": hashlib.sha256(content).hexdigest()}}

@@ -1,0 +1,1 @@
+"""A supervisor for one unstable machine that trains models."""

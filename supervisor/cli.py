@@ -1,0 +1,460 @@
+"""The command `supervisor`.
+
+Every command but `run` works whether or not the daemon is up: what is read is
+read from the home, what is asked is left in the inbox.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from modes import UnknownMode
+from modes.toml_file import InvalidFile
+from state.records import Run, WishKind
+from state.store import NewerState
+from supervisor import screen
+from supervisor.clock import Moment, SystemClock
+from supervisor.errors import SupervisorError
+from supervisor.home import Home
+from supervisor.report import Report, present, report
+from supervisor.settings import Config
+
+EXIT_REFUSED = 2
+"""a wish was refused, or the command line makes no sense"""
+
+DESCRIPTION = """\
+Trains what is in the queue on a machine that falls over: climbs to heavier
+modes while the machine is stable, falls back when it reboots too often, and
+resumes every run from its last checkpoint.
+"""
+
+EPILOG = """\
+examples:
+  supervisor run                     train the default campaign, in the foreground
+  supervisor show-state              what it does, and what comes next
+  supervisor decisions -f            why it does so, as it happens
+  supervisor force-scale-up          the next mode, now
+  supervisor logs Pong -f            what one trainer prints
+
+the home (state, runs, logs) is --home, else $SUPERVISOR_HOME, else
+~/.local/share/training-supervisor; settings are --config, else
+$SUPERVISOR_CONFIG, else supervisor.toml in the home, all keys optional.
+
+exit codes: 0 well, 1 failed, 2 refused or misused, 73 the home cannot be used,
+75 try again later, 78 the settings are wrong.
+"""
+
+
+class NoSuchRun(SupervisorError):
+    """A name that no run of the queue has."""
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, name: str, runs: tuple[Run, ...]) -> None:
+        known = ", ".join(run.name for run in runs) or "none"
+        super().__init__(f"there is no run {name!r}; the runs are: {known}")
+
+
+class Refused(SupervisorError):
+    """A wish that was not granted."""
+
+    exit_code = EXIT_REFUSED
+
+
+class NoAnswer(SupervisorError):
+    """The daemon is up and has not answered a wish in time."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(
+            f"the supervisor has not answered within {wait_s:.0f} s; the wish waits in the "
+            "inbox; look with `supervisor decisions`"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return EXIT_REFUSED
+    try:
+        code = options.act(Context(options))
+        sys.stdout.flush()
+        return int(code)
+    except (SupervisorError, InvalidFile, NewerState, UnknownMode) as error:
+        for line in str(error).splitlines():
+            print(f"supervisor: {line}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 1))
+    except BrokenPipeError:
+        # Whoever read our output has had enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        print(f"supervisor: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+class Context:
+    """What a command knows: its options, the home, and the settings once asked for."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.home = Home(_home_path(options.home))
+        named = options.config or os.environ.get("SUPERVISOR_CONFIG")
+        self._config_path = Path(named).expanduser() if named else self.home.settings
+        self._config_named = bool(named)
+
+    @property
+    def config(self) -> Config:
+        """The settings and modes.
+
+        Raises:
+            InvalidFile: they cannot be used.
+            NoSettings: the file that was named is missing.
+        """
+        return Config(self._config_path, required=self._config_named)
+
+    @property
+    def config_or_why(self) -> Config | str:
+        """The settings, or in one line why they cannot be read: reading commands go on."""
+        try:
+            return self.config
+        except (InvalidFile, SupervisorError) as error:
+            return str(error).splitlines()[0]
+
+    def now(self) -> Moment:
+        """All clocks of this machine."""
+        return SystemClock().read()
+
+    def report(self) -> Report:
+        """What is true now."""
+        return report(self.home, self.config_or_why, self.now())
+
+    def run(self, name: str) -> Run:
+        """The run of that id or name, in whatever case.
+
+        Raises:
+            NoSuchRun: there is none.
+        """
+        runs = present(self.home, self.config_or_why, self.now()).runs
+        for run in runs:
+            if name.lower() in (run.id.lower(), run.name.lower()):
+                return run
+        raise NoSuchRun(name, runs)
+
+
+# Commands
+
+
+def _run(context: Context) -> int:
+    config = context.config
+    if not context.options.plain and sys.stdout.isatty():
+        try:
+            from supervisor import live  # noqa: PLC0415 - rich stays out of the daemon
+        except ImportError:
+            pass  # the extra `live` is not installed: plain lines do
+        else:
+            return live.run_with_view(context.home, _daemon_command(context), context.report)
+    from supervisor.assembly import supervise  # noqa: PLC0415 - other commands stay quick
+
+    return supervise(context.home, config)
+
+
+def _daemon_command(context: Context) -> list[str]:
+    command = [sys.executable, "-P", "-m", "supervisor", "--home", str(context.home.path)]
+    if context.options.config:
+        command += ["--config", str(context.options.config)]
+    return [*command, "run", "--plain"]
+
+
+def _live(context: Context) -> int:
+    from supervisor import live  # noqa: PLC0415 - rich stays out of every other command
+
+    return live.view(context.home, context.report)
+
+
+def _show_state(context: Context) -> int:
+    state = context.report()
+    _print_json(state) if context.options.json else print(screen.state(state))
+    return 0
+
+
+def _get_mode(context: Context) -> int:
+    print(context.report().mode)
+    return 0
+
+
+def _get_uptime(context: Context) -> int:
+    print(int(context.now().boottime_s))
+    return 0
+
+
+def _get_reboots(context: Context) -> int:
+    state = context.report()
+    print(state.crashes_total if context.options.total else state.crashes_last_hour)
+    return 0
+
+
+def _wish(kind: WishKind) -> Callable[[Context], int]:
+    def act(context: Context) -> int:
+        from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
+
+        mode = getattr(context.options, "mode", None)
+        answer = wishes.ask(context.home, context.config, context.now(), kind, mode, _who())
+        if answer.refused:
+            raise Refused(answer.reason)
+        if not answer.decided and answer.waited_s:
+            raise NoAnswer(answer.waited_s)
+        print(answer.reason)
+        return 0
+
+    return act
+
+
+def _reset(context: Context) -> int:
+    if not context.options.yes:
+        if not sys.stdin.isatty():
+            raise Refused("reset forgets all history; say --yes where nobody can be asked")
+        question = (
+            f"Forget mode, boots, holds and the queue's progress of {context.home.path}?\n"
+            "Checkpoints stay, and a backup of the state is kept. [y/N] "
+        )
+        if input(question).strip().lower() not in ("y", "yes"):
+            raise Refused("nothing was changed")
+    from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
+
+    if context.home.holder() is None:
+        print(wishes.reset_now(context.home, context.config, context.now()))
+        return 0
+    return _wish("reset")(context)
+
+
+def _decisions(context: Context) -> int:
+    from supervisor import journal  # noqa: PLC0415 - loads the renderer
+
+    options, path = context.options, context.home.decisions
+    render = journal.renderer(sys.stdout)
+
+    def show(line: journal.Line) -> None:
+        print(
+            journal.encode(line).decode() if options.json else render(None, "", journal.human(line))
+        )
+
+    for line in journal.tail(path, options.lines):
+        show(line)
+    if options.follow:
+        for raw in _follow(path):
+            for line in journal.parse([raw]):
+                show(line)
+                sys.stdout.flush()
+    return 0
+
+
+def _logs(context: Context) -> int:
+    output = context.home.run(context.run(context.options.run).id).output
+    for raw in _last_lines(output, context.options.lines):
+        sys.stdout.buffer.write(raw + b"\n")
+    sys.stdout.flush()
+    if context.options.follow:
+        for raw in _follow(output):
+            sys.stdout.buffer.write(raw + b"\n")
+            sys.stdout.flush()
+    return 0
+
+
+def _runs(context: Context) -> int:
+    state = context.report()
+    _print_json(state.runs) if context.options.json else print(screen.runs(state))
+    return 0
+
+
+def _evaluate(context: Context) -> int:
+    run = context.run(context.options.run)
+    folder = context.home.run(run.id).path
+    command = [sys.executable, "-P", "-m", "trainers", run.trainer, "--run", str(folder)]
+    command += ["--evaluate", str(context.options.episodes)]
+    command += ["--checkpoint", context.options.checkpoint]
+    command += ["--json"] if context.options.json else []
+    return subprocess.run(command, check=False).returncode
+
+
+def _check_config(context: Context) -> int:
+    from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+
+    config = context.config
+    problems = doctor.check_options(config)
+    if problems:
+        raise InvalidFile(problems)
+    names = ", ".join(config.ladder.names)
+    print(f"well: {len(config.settings.campaign.runs)} runs, modes {names}")
+    return 0
+
+
+def _doctor(context: Context) -> int:
+    from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+
+    findings = doctor.examine(context.home, context.config_or_why, context.now())
+    if context.options.json:
+        _print_json(findings)
+    else:
+        print(screen.findings(findings))
+    return 1 if any(finding.verdict == "bad" for finding in findings) else 0
+
+
+def _completion(context: Context) -> int:
+    try:
+        import shtab  # noqa: PLC0415 - an extra, and only for this
+    except ImportError as error:
+        raise SupervisorError(
+            "completion needs the extra: pip install 'training-supervisor[completion]'"
+        ) from error
+    print(shtab.complete(build_parser(), context.options.shell))
+    return 0
+
+
+# The command line
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="supervisor",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", metavar="DIR", help="where state, runs and logs lie")
+    parser.add_argument("--config", metavar="FILE", help="the settings file")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+
+    def command(
+        name: str, act: Callable[[Context], int], text: str, *flags: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(act=act)
+        if "json" in flags:
+            sub.add_argument("--json", action="store_true", help="for machines")
+        if "run" in flags:
+            sub.add_argument("run", metavar="RUN", help="a run's name or id; `runs` lists them")
+        if "lines" in flags:
+            sub.add_argument("-n", "--lines", metavar="N", type=_count, default=20, help="how many")
+            sub.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+        return sub
+
+    sub = command("run", _run, "be the supervisor, in the foreground, until Ctrl-C")
+    sub.add_argument("--plain", action="store_true", help="lines instead of the live view")
+    command("live", _live, "watch a running supervisor; leaving the view changes nothing")
+    command("show-state", _show_state, "what it does, and what comes next, when and why", "json")
+    command("get-mode", _get_mode, "the mode, as one bare word")
+    command("get-uptime", _get_uptime, "the machine's uptime, in whole seconds")
+    sub = command("get-reboots", _get_reboots, "crashes of the machine within the last hour")
+    sub.add_argument("--total", action="store_true", help="since history began instead")
+    command("force-scale-up", _wish("scale_up"), "go one mode up, now")
+    command("force-scale-down", _wish("scale_down"), "go one mode down, now")
+    sub = command("pin", _wish("pin"), "go to a mode and stay there until `unpin`")
+    sub.add_argument("mode", metavar="MODE")
+    command("unpin", _wish("unpin"), "let the policy choose the mode again")
+    command("pause", _wish("pause"), "save and stop every run until `resume`")
+    command("resume", _wish("resume"), "train again after `pause`")
+    command("decisions", _decisions, "the decision log, newest last", "json", "lines")
+    command("logs", _logs, "what the trainer of a run prints", "run", "lines")
+    command("runs", _runs, "the queue", "json")
+    sub = command("evaluate", _evaluate, "play greedily with a run's checkpoint", "run", "json")
+    sub.add_argument("-e", "--episodes", metavar="N", type=_count, default=10, help="games to play")
+    sub.add_argument("--checkpoint", choices=("best", "newest"), default="best")
+    sub = command(
+        "reset",
+        _reset,
+        "forget all history and holds",
+        more="Checkpoints and a backup of the state are kept.",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    command("check-config", _check_config, "check settings, modes and the trainers' options")
+    command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
+    sub = command(
+        "completion",
+        _completion,
+        "print the completion script of a shell",
+        more='For bash: eval "$(supervisor completion bash)"',
+    )
+    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= 1_000_000:
+        raise argparse.ArgumentTypeError("a whole number from 1 to 1000000")
+    return value
+
+
+def _home_path(named: str | None) -> Path:
+    chosen = named or os.environ.get("SUPERVISOR_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "training-supervisor"
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1024 * 1024))
+            return file.read().splitlines()[-count:]
+    except FileNotFoundError:
+        return []
+
+
+def _follow(path: Path) -> Iterator[bytes]:
+    """Whole lines that are appended from now on, through rotations."""
+    from supervisor.clock import pause  # noqa: PLC0415 - only here
+
+    file: IO[bytes] | None = None
+    rest = b""
+    first = True
+    while True:
+        if file is None and path.exists():
+            file = path.open("rb")
+            if first:
+                file.seek(0, os.SEEK_END)
+        first = False
+        if file is not None:
+            *lines, rest = (rest + file.read()).split(b"\n")
+            yield from lines
+            status = path.stat() if path.exists() else None
+            replaced = status is None or status.st_ino != os.fstat(file.fileno()).st_ino
+            if replaced or (status is not None and status.st_size < file.tell()):
+                file.close()
+                file, rest = None, b""
+                continue
+        pause(0.2)

@@ -1,0 +1,1 @@
+"""The brain: pure functions over frozen values. No clock, file, process or GPU."""

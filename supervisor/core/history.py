@@ -1,0 +1,203 @@
+"""What happened, written into the memory: time, boots, and decisions carried out.
+
+The timeline
+    Within a boot it advances with the clock that counts from the boot, so
+    setting the wall clock changes nothing. Between two boots only the wall clock
+    can tell how long the machine was away: that gap is taken as at least the
+    uptime of the new boot, and at most a day, whatever the wall clock says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modes import Ladder
+from state.records import Boot, Goal, Memory, Run, Timeline, Visit, Wish
+from supervisor.clock import Moment, stamp
+from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core.readings import Readings
+
+GAP_MAX_S = 24 * 3600.0
+"""the longest time between two boots that is booked: more tells nothing about the machine"""
+BOOTS_KEPT = 200
+CRASHES_KEPT = 100
+WISHES_KEPT = 200
+OUTBOX_MAX = 1000
+"""lines kept while the log cannot be written; the oldest go first"""
+
+
+def first_day(moment: Moment, ladder: Ladder, runs: tuple[Run, ...] = ()) -> Memory:
+    """The memory of a supervisor that has just been installed: the safest mode, no history."""
+    return Memory(
+        began_at=moment.wall,
+        timeline=Timeline(
+            seen_at=moment.wall,
+            boot_id=moment.boot_id,
+            monotonic_s=moment.monotonic_s,
+            boottime_s=moment.boottime_s,
+        ),
+        goal=Goal(mode=ladder.safest.name),
+        visit=Visit(entered_at=moment.wall, entered_s=0.0),
+        boots=(
+            Boot(
+                seq=1,
+                boot_id=moment.boot_id,
+                recorded_at=moment.wall,
+                recorded_s=0.0,
+                crash=False,
+                mode=ladder.safest.name,
+            ),
+        ),
+        boots_total=1,
+        runs=runs,
+    )
+
+
+def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, ...]) -> Memory:
+    """The memory of a first day after `memory`: only the numbers of the log go on."""
+    return msgspec.structs.replace(
+        first_day(moment, ladder, runs),
+        wishes_done=memory.wishes_done,
+        decisions=memory.decisions,
+        outbox=memory.outbox,
+    )
+
+
+def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) -> Memory:
+    """The memory with a numbered line in its outbox; the save of it makes the line last.
+
+    Args:
+        memory: the memory that the line was decided with.
+        event: what happened, as `noun.happened`.
+        rule: what decided it.
+        reason: one sentence for a person.
+        fields: more of the line; None is left out.
+    """
+    line = {
+        "seq": memory.decisions + 1,
+        "time": stamp(memory.timeline.seen_at),
+        "boot": memory.timeline.boot_id,
+        "event": event,
+        "rule": rule,
+        "reason": reason,
+        **{key: value for key, value in fields.items() if value is not None},
+    }
+    return msgspec.structs.replace(
+        memory, decisions=memory.decisions + 1, outbox=(*memory.outbox, line)[-OUTBOX_MAX:]
+    )
+
+
+def pass_time(memory: Memory, moment: Moment) -> Memory:
+    """Advance the timeline to `moment`, and book the time in which a trainer lived."""
+    line = memory.timeline
+    if moment.boot_id == line.boot_id:
+        gone_s = max(0.0, moment.boottime_s - line.boottime_s)
+        ran_s = max(0.0, moment.monotonic_s - line.monotonic_s) if memory.running else 0.0
+    else:
+        gone_s = max(moment.boottime_s, min(max(0.0, moment.wall - line.seen_at), GAP_MAX_S))
+        ran_s = 0.0
+    visit = msgspec.structs.replace(
+        memory.visit,
+        running_s=memory.visit.running_s + ran_s,
+        stable_s=memory.visit.stable_s + ran_s,
+    )
+    return msgspec.structs.replace(
+        memory,
+        timeline=Timeline(
+            now_s=line.now_s + gone_s,
+            seen_at=moment.wall,
+            boot_id=moment.boot_id,
+            monotonic_s=moment.monotonic_s,
+            boottime_s=moment.boottime_s,
+        ),
+        visit=visit,
+        running_total_s=memory.running_total_s + ran_s,
+    )
+
+
+def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
+    """Write down this boot, once. None where it is known already.
+
+    A crash ends the stable time of the visit and counts against its mode, unless
+    a person had paused: an idle machine says nothing about a load.
+    """
+    known = any(boot.boot_id == moment.boot_id for boot in memory.boots)
+    if known:
+        return msgspec.structs.replace(memory, clean_stop=False), None
+    memory = pass_time(memory, moment)
+    crash = not memory.clean_stop
+    boot = Boot(
+        seq=memory.boots_total + 1,
+        boot_id=moment.boot_id,
+        recorded_at=moment.wall,
+        recorded_s=memory.timeline.now_s,
+        crash=crash,
+        mode=memory.goal.mode,
+    )
+    visit = memory.visit
+    if crash and not memory.goal.paused:
+        crashes_s = (*visit.crashes_s, boot.recorded_s)[-CRASHES_KEPT:]
+        visit = msgspec.structs.replace(visit, stable_s=0.0, crashes_s=crashes_s)
+    memory = msgspec.structs.replace(
+        memory,
+        boots=(*memory.boots, boot)[-BOOTS_KEPT:],
+        boots_total=boot.seq,
+        crashes_total=memory.crashes_total + crash,
+        clean_stop=False,
+        running=False,
+        visit=visit,
+    )
+    return memory, boot
+
+
+def enact(memory: Memory, decision: Decision) -> Memory:
+    """The memory once `decision` is the goal. Entering a mode begins a new visit."""
+    now_s, old = memory.timeline.now_s, memory.goal
+    cool_downs = {mode: until for mode, until in memory.cool_downs.items() if until > now_s}
+    visit = memory.visit
+    if decision.goal.mode != old.mode:
+        if decision.cool_down_s is not None:
+            cool_downs[old.mode] = now_s + decision.cool_down_s
+        cool_downs.pop(decision.goal.mode, None)
+        visit = Visit(entered_at=memory.timeline.seen_at, entered_s=now_s)
+    return msgspec.structs.replace(memory, goal=decision.goal, visit=visit, cool_downs=cool_downs)
+
+
+def answered(memory: Memory, wish: Wish) -> Memory:
+    """The memory once `wish` has been granted or refused, so that it never is again."""
+    return msgspec.structs.replace(
+        memory, wishes_done=(*memory.wishes_done, wish.id)[-WISHES_KEPT:]
+    )
+
+
+def facts(
+    memory: Memory,
+    ladder: Ladder,
+    limits: StabilityLimits,
+    *,
+    wish: Wish | None = None,
+    readings: Readings | None = None,
+) -> Facts:
+    """What a decision may know, taken from the memory."""
+    return Facts(
+        now_s=memory.timeline.now_s,
+        at=memory.timeline.seen_at,
+        boot_id=memory.timeline.boot_id,
+        ladder=ladder.names,
+        goal=memory.goal,
+        stable_s=memory.visit.stable_s,
+        crashes_s=memory.visit.crashes_s,
+        cool_downs=memory.cool_downs,
+        limits=limits,
+        work_left=any(run.status not in ("done", "failed") for run in memory.runs),
+        wish=wish,
+        readings=readings,
+    )
+
+
+def crashes_last_hour(memory: Memory) -> int:
+    """Crashes of the machine within the last hour, in whatever mode."""
+    since_s = memory.timeline.now_s - 3600
+    return sum(boot.crash and boot.recorded_s > since_s for boot in memory.boots)

@@ -1,0 +1,85 @@
+"""Who gets the slots: a campaign in its order, filled up from the front."""
+
+from __future__ import annotations
+
+import msgspec
+
+from modes import Mode
+from state.records import Run
+from supervisor.core.machine import RUN_LIFE
+from trainers.contract import Spec
+
+ENDED = ("done", "failed")
+"""states that need no slot any more"""
+
+
+def enrol(runs: tuple[Run, ...], campaign: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The queue that follows `campaign`, keeping what is known of the runs in it.
+
+    A run that left the campaign leaves the queue once nothing of it lives; its
+    folder stays. A changed target or option takes effect at the next start, and
+    gives a run that had ended another chance.
+    """
+    known = {run.id: run for run in runs}
+    wanted = {run.id for run in campaign}
+    queue = tuple(_renewed(known.get(run.id), run) for run in campaign)
+    leaving = tuple(
+        msgspec.structs.replace(run, withdrawn=True)
+        for run in runs
+        if run.id not in wanted and run.status in ("running", "stopping", "blocked")
+    )
+    return queue + leaving
+
+
+def assign(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
+    """The ids of the runs that shall have the slots of `mode`, in the order of their claim.
+
+    The mode's preferred names come first, then the queue in its order. A run that
+    has ended, is held, blocked or withdrawn has no claim.
+    """
+    without_claim = (*ENDED, "held", "blocked")
+    open_runs = [run for run in runs if run.status not in without_claim and not run.withdrawn]
+    order = {name: place for place, name in enumerate(mode.prefer)}
+    by_claim = sorted(open_runs, key=lambda run: order.get(run.name, len(order)))
+    return tuple(run.id for run in by_claim[: mode.slots])
+
+
+def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> Spec:
+    """What the trainer of `run` is asked to do in `mode`: slots times threads are the cores."""
+    return Spec(
+        run=run.id,
+        trainer=run.trainer,
+        name=run.name,
+        mode=mode.name,
+        n_envs=mode.n_envs,
+        batch_size=mode.batch_size,
+        threads=max(1, cores // mode.slots),
+        target_steps=run.target_steps,
+        target_episodes=run.target_episodes,
+        seed=run.seed,
+        checkpoint_interval_s=checkpoint_interval_s,
+        options=run.options,
+    )
+
+
+def all_ended(runs: tuple[Run, ...]) -> bool:
+    """Nothing is left to train."""
+    return all(run.status in ENDED for run in runs)
+
+
+def _renewed(known: Run | None, wanted: Run) -> Run:
+    if known is None:
+        return wanted
+    if known.withdrawn:
+        known = msgspec.structs.replace(known, withdrawn=False)
+    asked = ("trainer", "name", "seed", "target_steps", "target_episodes", "options")
+    changes = {key: getattr(wanted, key) for key in asked}
+    if all(getattr(known, key) == value for key, value in changes.items()):
+        return known
+    known = msgspec.structs.replace(known, **changes)
+    event = {"failed": "mend", "held": "mend", "done": "extend"}.get(known.status)
+    if event is None:
+        return known
+    return msgspec.structs.replace(
+        known, status=RUN_LIFE.after(known.status, event), reason=None, died_there=0, retry_s=None
+    )

@@ -1,0 +1,53 @@
+"""What the sensors saw: values only. An unknown is ``None``, never 0."""
+
+import msgspec
+
+
+class GpuReadings(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU at one moment. A GPU in trouble keeps its place here, with what is still known."""
+
+    index: int
+    """its place in NVML's order, from 0; it may change from one boot to the next"""
+    uuid: str | None = None
+    """its name that no reboot changes, such as ``GPU-8f2c...``"""
+    name: str | None = None
+    """its model, such as ``NVIDIA H100 80GB HBM3``"""
+    memory_used_mib: int | None = None
+    """memory held by processes; the driver's own reserve is not counted where NVML tells it"""
+    memory_total_mib: int | None = None
+    """memory built in, the driver's reserve included"""
+    utilization_percent: float | None = None
+    """share of the last sample period in which a kernel ran, 0 to 100"""
+    temperature_c: float | None = None
+    """the temperature of the chip"""
+    temperature_limit_c: float | None = None
+    """the temperature at which the GPU slows itself down"""
+    power_w: float | None = None
+    """power drawn by the board"""
+    power_limit_w: float | None = None
+    """the limit that is set, which is not always the one that was asked for"""
+    ecc_uncorrected: int | None = None
+    """memory errors that ECC could not repair since the driver was loaded"""
+    xids: tuple[int, ...] | None = None
+    """the driver's error codes (Xid) since the last reading; None where they cannot be heard"""
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine at one moment."""
+
+    cpu_percent: float | None = None
+    """share of all cores that was busy since the last reading, 0 to 100"""
+    load_1m: float | None = None
+    """runnable and uninterruptible tasks, averaged over a minute; not divided by the cores"""
+    memory_percent: float | None = None
+    """share of the memory that is not available, 0 to 100"""
+    memory_available_mib: int | None = None
+    """memory that can be had without swapping"""
+    disk_free_mib: int | None = None
+    """space that an ordinary user can still write where the home is"""
+    cpu_temperature_c: float | None = None
+    """the hottest sensor of the processor"""
+    gpus: tuple[GpuReadings, ...] = ()
+    """the GPUs that are known, by index; empty may mean none or unknown: ``gpu_trouble`` tells"""
+    gpu_trouble: str | None = None
+    """why GPU readings are missing; None when all is well, or when there simply is no GPU"""

@@ -1,0 +1,185 @@
+"""Want is not is: the steps that make the machine agree with the goal.
+
+Every step may be taken twice without harm, and none follows from having taken
+another: after a power cut the next look and the saved goal give the steps that
+are still missing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from state.records import Run, Timeline
+from supervisor.core.machine import RUN_LIFE
+from supervisor.core.recovery import Life, Note, RecoveryLimits, ask_to_stop, silence_max_s
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Bring the run's trainer to life, with the load of the goal's mode."""
+
+    run: str
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask the run's trainer to save and leave."""
+
+    run: str
+    dump: bool = False
+    """have it write the stacks of its threads into its output first"""
+
+
+class Kill(msgspec.Struct, frozen=True, kw_only=True):
+    """End every process of the run at once."""
+
+    run: str
+
+
+Step = Start | Stop | Kill
+
+KILLED_LOOK_S = 0.1
+"""how soon to look again whether a killed process is gone"""
+BLOCKED_LOOK_S = 10.0
+"""how soon to look again whether a process that cannot be killed is gone"""
+JAMS = ("stopping", "queued", "waiting")
+"""states in which processes that cannot be killed make a run blocked"""
+
+
+def reconcile(
+    *,
+    runs: tuple[Run, ...],
+    wanted: tuple[str, ...],
+    mode: str,
+    lives: dict[str, Life],
+    now_s: float,
+    limits: RecoveryLimits,
+) -> tuple[tuple[Run, ...], tuple[Step, ...], tuple[Note, ...]]:
+    """The runs as they are asked to be from now on, and the steps that ask them.
+
+    Args:
+        runs: the queue, as judged by `recovery.judge` in this look.
+        wanted: the runs that shall train now; empty while paused.
+        mode: the goal's mode, whose load each of them shall carry.
+        lives: what the look showed of each run.
+        now_s: the present, on the timeline.
+        limits: the patience with stopping and killing.
+    """
+    after: list[Run] = []
+    steps: list[Step] = []
+    notes: list[Note] = []
+    for believed in runs:
+        life = lives.get(believed.id, Life())
+        run, step, note = _end(believed, life, believed.id in wanted, mode, now_s, limits)
+        after.append(run)
+        steps += [step] if step else []
+        notes += [note] if note else []
+    known = {run.id for run in runs}
+    strays = sorted(run_id for run_id in lives.keys() - known if lives[run_id].leftovers)
+    for run_id in strays:
+        reason = "it is in no queue, and something of it lives: killed"
+        steps.append(Kill(run=run_id))
+        notes.append(Note(event="run.killed", run=run_id, rule="stray", reason=reason))
+    if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in after):
+        return tuple(after), tuple(steps), tuple(notes)
+    free = len(wanted) - sum(run.status in ("running", "stopping") for run in after)
+    for place, run in enumerate(after):
+        if free > 0 and run.id in wanted and _startable(run, now_s):
+            free -= 1
+            after[place] = _started(run, mode, now_s)
+            steps.append(Start(run=run.id))
+    return tuple(after), tuple(steps), tuple(notes)
+
+
+def wake_in_s(
+    runs: tuple[Run, ...],
+    lives: dict[str, Life],
+    now: Timeline,
+    limits: RecoveryLimits,
+) -> float | None:
+    """Seconds until some run needs another look without being heard of; None: never."""
+    now_s = now.now_s
+    moments: list[float] = []
+    for run in runs:
+        life = lives.get(run.id, Life())
+        if run.status == "blocked":
+            moments.append(now_s + BLOCKED_LOOK_S)
+        elif run.kill_asked_s is not None:
+            moments.append(now_s + KILLED_LOOK_S)
+        elif run.status == "stopping" and run.stop_asked_s is not None:
+            moments.append(run.stop_asked_s + limits.grace_s)
+        elif run.status in ("waiting", "held") and run.retry_s is not None:
+            moments.append(run.retry_s)
+        elif run.status == "running":
+            since_s = run.started_s if run.started_s is not None else now_s
+            if life.heartbeat is not None:
+                since_s = max(since_s, now_s - (now.monotonic_s - life.heartbeat.progress_at_s))
+            moments.append(since_s + silence_max_s(life.heartbeat, run, limits))
+    return max(0.0, min(moments) - now_s) if moments else None
+
+
+def _end(
+    run: Run, life: Life, wanted: bool, mode: str, now_s: float, limits: RecoveryLimits
+) -> tuple[Run, Step | None, Note | None]:
+    """What has to be asked of a run that lives, or has left something behind."""
+    alive = life.process is not None
+    if run.status == "running" and alive and not (wanted and run.mode == mode):
+        why = f"making room for {mode}" if wanted else "it has no slot now"
+        run = ask_to_stop(run, now_s, why)
+    if run.status == "stopping" and alive:
+        asked_s = run.stop_asked_s if run.stop_asked_s is not None else now_s
+        if now_s - asked_s < limits.grace_s:
+            return run, Stop(run=run.id, dump=(run.reason or "").startswith("hung")), None
+        return _kill(run, now_s, limits, f"did not leave within {limits.grace_s:.0f} s")
+    if life.leftovers or (alive and run.status != "running"):
+        return _kill(run, now_s, limits, f"left {life.leftovers} processes behind")
+    if run.kill_asked_s is not None:
+        run = msgspec.structs.replace(run, kill_asked_s=None)
+    return run, None, None
+
+
+def _kill(
+    run: Run, now_s: float, limits: RecoveryLimits, why: str
+) -> tuple[Run, Step | None, Note | None]:
+    if run.kill_asked_s is None:
+        note = Note(event="run.killed", run=run.id, rule="grace", reason=f"{why}: killed")
+        return msgspec.structs.replace(run, kill_asked_s=now_s), Kill(run=run.id), note
+    jammed = now_s - run.kill_asked_s >= limits.kill_s and run.status in JAMS
+    if not jammed:
+        return run, Kill(run=run.id), None
+    reason = (
+        f"{why}, and cannot be killed: a driver or a disk does not let go; "
+        "nothing starts beside it, a reboot may be needed"
+    )
+    run = msgspec.structs.replace(run, status=RUN_LIFE.after(run.status, "jam"), reason=reason)
+    note = Note(event="run.blocked", run=run.id, rule="unkillable", reason=reason)
+    return run, Kill(run=run.id), note
+
+
+def _in_the_way(run: Run, life: Life, mode: str) -> bool:
+    """Something of this run lives that nothing may start beside.
+
+    Two modes never train together, and what was left behind may hold the memory
+    that the next trainer needs.
+    """
+    of_another_mode = life.process is not None and run.mode != mode
+    return run.status == "blocked" or life.leftovers > 0 or of_another_mode
+
+
+def _startable(run: Run, now_s: float) -> bool:
+    if run.status == "waiting":
+        return run.retry_s is None or now_s >= run.retry_s
+    return run.status == "queued"
+
+
+def _started(run: Run, mode: str, now_s: float) -> Run:
+    """The run as it is believed to be from the moment that its start is asked for."""
+    return msgspec.structs.replace(
+        run,
+        status=RUN_LIFE.after(run.status, "start"),
+        mode=mode,
+        process=None,
+        started_s=now_s,
+        started_step=run.step,
+        retry_s=None,
+        reason=None,
+        notices_seen=0,
+    )

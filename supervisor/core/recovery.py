@@ -1,0 +1,273 @@
+"""What became of each trainer, and what follows from it.
+
+`judge` compares what the memory believes of a run with one look at the machine.
+It decides nothing about modes and starts nothing: it moves the run through its
+life (`supervisor.core.machine.LIFE`) and says what is worth a line in the log.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Annotated, Any
+
+import msgspec
+
+from state.records import Process, Run, Timeline
+from supervisor.core.facts import Evidence
+from supervisor.core.machine import RUN_LIFE
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+"""a duration of at most a year"""
+
+
+FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+"""signals that somebody sent, as against those that a crash raises"""
+
+
+class RecoveryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How patient the supervisor is with a trainer."""
+
+    grace_s: Seconds = 120.0
+    """time to save and leave after SIGTERM, before SIGKILL"""
+    kill_s: Seconds = 15.0
+    """time for a killed process to vanish, before the run counts as blocked"""
+    backoff_first_s: Seconds = 1.0
+    """wait before the first restart; doubles with each death in a row"""
+    backoff_max_s: Seconds = 300.0
+    """the longest such wait"""
+    proven_s: Seconds = 600.0
+    """a life that moved its step for this long starts the backoff afresh"""
+    start_s: Seconds = 600.0
+    """longest time from a start to the first move of the step"""
+    silent_min_s: Seconds = 300.0
+    """a trainer whose step stands still for less is never taken for hung"""
+    silent_factor: Annotated[float, msgspec.Meta(ge=2, le=1000)] = 10.0
+    """hung is a stand-still longer than this many times the run's own longest gap"""
+    held_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 5
+    """deaths at the same step after which others get the slot for a while"""
+    held_s: Seconds = 3600.0
+    """how long"""
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
+    """How a trainer's main process ended. All None: nobody was there to see it."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom_kill: bool = False
+    """the kernel's out-of-memory killer struck while it lived"""
+    start_error: str | None = None
+    """it never came to life: why not"""
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at the machine shows of one run."""
+
+    process: Process | None = None
+    """its living main process"""
+    exit: Exit | None = None
+    """how that process ended, told once"""
+    leftovers: int = 0
+    """living processes of the run beside a main process that is gone"""
+    heartbeat: Heartbeat | None = None
+    """what its trainer last said, whether it lives or not"""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a run, for the decision log."""
+
+    event: str
+    run: str
+    rule: str
+    reason: str
+    evidence: Evidence = {}
+
+
+def judge(
+    run: Run, life: Life, now: Timeline, limits: RecoveryLimits
+) -> tuple[Run, tuple[Note, ...]]:
+    """What `run` is after this look, and what to say about it."""
+    if run.status in ("running", "stopping"):
+        if life.process is not None:
+            return _living(run, life, now, limits)
+        if life.exit is None and (run.process is None or run.process.boot_id != now.boot_id):
+            # The machine went down with it, or the power failed before the start.
+            return _move(run, "lose", reason=None), ()
+        run, notes = _heard(run, life)
+        return _ended(run, life, notes, now_s=now.now_s, limits=limits)
+    if run.status in ("queued", "waiting") and life.process is not None:
+        # The memory is older than the machine: a trainer lives that it does not know of.
+        mode = life.heartbeat.mode if life.heartbeat is not None else run.mode
+        note = _note(run, "run.adopted", "alive", "its trainer lives already; taken over as it is")
+        run = _move(run, "start", reason=None, mode=mode, process=life.process, retry_s=None)
+        return msgspec.structs.replace(run, started_s=now.now_s, started_step=run.step), (note,)
+    if run.status == "blocked" and life.process is None and life.leftovers == 0:
+        note = _note(run, "run.cleared", "gone", "its processes have ended at last")
+        return _move(run, "clear", reason=None), (note,)
+    if run.status == "waiting" and run.process is not None and run.process.boot_id != now.boot_id:
+        # A fresh boot is as good as a backoff: whatever held the last life down is gone.
+        return _move(run, "lose", reason=None, retry_s=None, process=None), ()
+    if run.status == "held" and run.retry_s is not None and now.now_s >= run.retry_s:
+        note = _note(run, "run.retried", "held", "has been held for long enough; tried once more")
+        return _move(run, "retry", reason=None, retry_s=None, died_there=0), (note,)
+    return run, ()
+
+
+def backoff_s(failures: int, limits: RecoveryLimits) -> float:
+    """Wait before the start that follows the `failures`-th death in a row, in seconds."""
+    return float(min(limits.backoff_max_s, limits.backoff_first_s * 2 ** min(failures - 1, 60)))
+
+
+def silence_max_s(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> float:
+    """How long the step of this run may stand still, learnt from the run itself."""
+    if heartbeat is None or heartbeat.step <= run.started_step:
+        return max(limits.start_s, limits.silent_min_s)
+    return max(limits.silent_min_s, limits.silent_factor * heartbeat.longest_gap_s)
+
+
+def _living(
+    run: Run, life: Life, now: Timeline, limits: RecoveryLimits
+) -> tuple[Run, tuple[Note, ...]]:
+    now_s = now.now_s
+    run, notes = _heard(msgspec.structs.replace(run, process=life.process), life)
+    heartbeat, started_s = life.heartbeat, run.started_s or now_s
+    lived_s = now_s - started_s
+    if run.failures and lived_s >= limits.proven_s and run.step > run.started_step:
+        run = msgspec.structs.replace(run, failures=0, died_there=0)
+    if run.status != "running":
+        return run, notes
+    silent_s = lived_s
+    if heartbeat is not None:
+        silent_s = min(lived_s, max(0.0, now.monotonic_s - heartbeat.progress_at_s))
+    most_s = silence_max_s(heartbeat, run, limits)
+    if silent_s <= most_s:
+        return run, notes
+    reason = f"no progress for {silent_s:.0f} s, at most {most_s:.0f} s are normal for it"
+    hung = _note(
+        run,
+        "run.hung",
+        "silence",
+        f"{reason}: its stacks are dumped, then it is stopped",
+        {"step": run.step, "silent_s": round(silent_s, 1), "silence_max_s": round(most_s, 1)},
+    )
+    return ask_to_stop(run, now_s, f"hung: {reason}"), (*notes, hung)
+
+
+def ask_to_stop(run: Run, now_s: float, reason: str) -> Run:
+    """The running `run`, asked to save and leave."""
+    return _move(run, "stop", reason=reason, stop_asked_s=now_s, kill_asked_s=None)
+
+
+def _ended(
+    run: Run, life: Life, notes: tuple[Note, ...], *, now_s: float, limits: RecoveryLimits
+) -> tuple[Run, tuple[Note, ...]]:
+    exit_, heartbeat = life.exit or Exit(), life.heartbeat
+    said = heartbeat.status if heartbeat is not None else None
+    if exit_.code == EXIT_DONE or (exit_ == Exit() and said == "done"):
+        done = _note(
+            run, "run.done", "target", f"reached its target at step {run.step}", {"step": run.step}
+        )
+        return _move(run, "finish", reason=None), (*notes, done)
+    error = heartbeat.error if heartbeat is not None and said == "failed" else None
+    if exit_.code == EXIT_BAD_SPEC:
+        reason = f"{error or 'it cannot work as it is set'}; mend it, then it starts again"
+        failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
+        return _move(run, "refuse", reason=reason), (*notes, failed)
+    if run.status == "stopping" and not (run.reason or "").startswith("hung"):
+        return _move(run, "leave", reason=None), notes
+    run, note = _death(run, _cause(run, exit_, heartbeat), exit_, now_s=now_s, limits=limits)
+    return run, (*notes, note)
+
+
+def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]:
+    """The kind of a death and the sentence about it."""
+    failed = heartbeat is not None and heartbeat.status == "failed"
+    error = heartbeat.error if heartbeat is not None and failed else None
+    if exit_.start_error is not None:
+        return "start", f"could not be started: {exit_.start_error}"
+    if run.status == "stopping":
+        return "hung", run.reason or "hung"
+    if (heartbeat is not None and failed and heartbeat.out_of_memory) or (
+        exit_.signal == 9 and exit_.oom_kill
+    ):
+        return "out_of_memory", error or "killed by the kernel: the machine was out of memory"
+    if exit_.signal is not None:
+        return "killed", f"killed by signal {exit_.signal}, not by the supervisor"
+    if error is not None:
+        return "crash", error
+    if heartbeat is not None and heartbeat.status == "stopped":
+        return "stopped", "asked to stop by somebody other than the supervisor"
+    if exit_.code is None:
+        return "vanished", "gone while nobody watched"
+    if exit_.code == EXIT_AGAIN:
+        return "again", "left, asking to be started again"
+    return "crash", f"ended with exit code {exit_.code}"
+
+
+def _death(
+    run: Run, cause: tuple[str, str], exit_: Exit, *, now_s: float, limits: RecoveryLimits
+) -> tuple[Run, Note]:
+    kind, sentence = cause
+    further = run.died_step is None or run.step > run.died_step
+    # Somebody's kill says nothing about the trainer, however often it comes.
+    own_fault = not (kind == "killed" and exit_.signal in FROM_OUTSIDE) and kind != "stopped"
+    lasting = now_s - (run.started_s or now_s) >= limits.proven_s and run.step > run.started_step
+    failures = 1 if lasting else run.failures + 1
+    died_there = own_fault + (0 if further else run.died_there)
+    evidence: Evidence = {
+        "step": run.step,
+        "exit": exit_.code,
+        "signal": exit_.signal,
+        "failures": failures,
+    }
+    run = msgspec.structs.replace(
+        run,
+        failures=failures,
+        restarts=run.restarts + 1,
+        died_step=max(run.step, run.died_step or 0),
+        died_there=died_there,
+        stop_asked_s=None,
+        kill_asked_s=None,
+    )
+    if died_there >= limits.held_after:
+        wait_s = limits.held_s
+        reason = (
+            f"{sentence}; died {died_there} times at step {run.step}: "
+            f"others get its slot, tried again in {wait_s:.0f} s"
+        )
+        run = _move(run, "hold", reason=reason, retry_s=now_s + wait_s)
+        return run, _note(run, "run.held", kind, reason, evidence)
+    wait_s = backoff_s(failures, limits)
+    reason = f"{sentence}; starts again in {wait_s:.0f} s"
+    run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
+    return run, _note(run, "run.died", kind, reason, evidence)
+
+
+def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
+    """The run with what its trainer said since the last look."""
+    heartbeat = life.heartbeat
+    if heartbeat is None:
+        return run, ()
+    fresh = heartbeat.notices[run.notices_seen :]
+    notes = tuple(_note(run, "run.noticed", "notice", text) for text in fresh)
+    run = msgspec.structs.replace(
+        run,
+        step=heartbeat.step,
+        episodes=heartbeat.episodes,
+        notices_seen=max(run.notices_seen, len(heartbeat.notices)),
+    )
+    return run, notes
+
+
+def _move(run: Run, event: str, **fields: Any) -> Run:
+    """`run` after `event`, with `fields` replaced."""
+    status = RUN_LIFE.after(run.status, event)
+    if status not in ("running", "stopping", "blocked"):
+        fields.setdefault("stop_asked_s", None)
+        fields.setdefault("kill_asked_s", None)
+    return msgspec.structs.replace(run, status=status, **fields)
+
+
+def _note(run: Run, event: str, rule: str, reason: str, evidence: Evidence | None = None) -> Note:
+    return Note(event=event, run=run.id, rule=rule, reason=reason, evidence=evidence or {})

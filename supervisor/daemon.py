@@ -1,0 +1,395 @@
+"""The body: look, think, write down, want, make it so.
+
+Every tick goes through the same five steps, whatever woke it. All thinking is
+done by the pure functions of `supervisor.core`; what was decided is saved
+together with its log lines before anything is done about it, so the power may
+fail between any two statements here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from modes import Ladder, Mode
+from state.inbox import Inbox
+from state.records import Memory, Run, Wish
+from state.store import Store
+from supervisor.clock import Clock, stamp
+from supervisor.core import history, policy, queue
+from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core.readings import Readings
+from supervisor.core.reconcile import Kill, Start, Step, Stop, reconcile, wake_in_s
+from supervisor.core.recovery import Life, Note, judge
+from supervisor.journal import Journal
+from supervisor.runners import Runner, StartFailed
+from supervisor.settings import Config
+
+
+class Sensing(Protocol):
+    """Whatever can read the machine."""
+
+    def read(self) -> Readings:
+        """The machine at this moment; never raises."""
+        ...
+
+
+class PowerSwitch(Protocol):
+    """Whatever can limit the power of the GPUs."""
+
+    def limit_power(self, watts: float | None) -> str | None:
+        """Limit every GPU to `watts`, or to its default; the reason if that is impossible."""
+        ...
+
+
+class Daemon:
+    """One supervisor of one home."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        clock: Clock,
+        store: Store,
+        inbox: Inbox,
+        runner: Runner,
+        journal: Journal,
+        sensors: Sensing,
+        power: PowerSwitch,
+        cores: int,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._store = store
+        self._inbox = inbox
+        self._runner = runner
+        self._journal = journal
+        self._sensors = sensors
+        self._power = power
+        self._cores = cores
+        self._lives: dict[str, Life] = {}
+        self._power_limit_w: float | None = None
+        self._unsaved: str | None = None
+        self._leaving = False
+        self.memory: Memory
+
+    def start(self) -> None:
+        """Remember, and write down this boot once, before anything else happens.
+
+        Raises:
+            NewerState: a newer version wrote the state.
+        """
+        memory, trouble = self._store.load()
+        moment = self._clock.read()
+        first = memory is None
+        memory = memory or history.first_day(moment, self._ladder)
+        # Lines may have reached the log in a life whose state could not be saved.
+        self.memory = msgspec.structs.replace(
+            memory, decisions=max(memory.decisions, self._journal.last)
+        )
+        if trouble:
+            self._write("state.damaged", rule="seal", reason="; ".join(trouble))
+        self.memory, boot = history.record_boot(self.memory, moment)
+        if boot is not None or first:
+            boot = boot or self.memory.boots[-1]
+            how = "after a crash" if boot.crash else "as planned"
+            self._write(
+                "boot.recorded",
+                rule="boot",
+                reason=f"boot {boot.seq} {'is the first that is known' if first else how}",
+                evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
+            )
+        self._save()
+
+    def tick(self, cause: str) -> float:
+        """One look and all that follows from it; seconds until the next one is due."""
+        self._reload()
+        moment = self._clock.read()
+        self.memory = history.pass_time(self.memory, moment)
+        readings = self._sensors.read()
+        self._look()
+        answered: tuple[Wish, ...] = ()
+        if not self._leaving:
+            self._decide(history.facts(self.memory, self._ladder, self._limits, readings=readings))
+            answered = self._answer_wishes(readings)
+        steps = self._plan()
+        if self._save():
+            for wish in answered:
+                self._inbox.remove(wish)
+        self._make_it_so(steps)
+        self._monitor(cause, readings)
+        return self._next_tick_s(steps)
+
+    def leave(self) -> bool:
+        """Begin or go on to stop cleanly; whether nothing lives any more.
+
+        From the first call on nothing is started, and wishes wait for the next start.
+        """
+        if not self._leaving:
+            self._leaving = True
+            self._write("supervisor.stopping", rule="signal", reason="asked to stop")
+        self.tick("stop")
+        if any(life.process or life.leftovers for life in self._lives.values()):
+            return False
+        self.memory = msgspec.structs.replace(self.memory, clean_stop=True, running=False)
+        self._write("supervisor.stopped", rule="signal", reason="every run is saved and stopped")
+        self._save()
+        return True
+
+    @property
+    def status(self) -> str:
+        """One line for whoever asks how it is going."""
+        running = [run.name for run in self.memory.runs if run.status == "running"]
+        if self.memory.goal.paused:
+            return f"{self.memory.goal.mode}: paused"
+        return f"{self.memory.goal.mode}: {', '.join(running) or 'nothing runs'}"
+
+    @property
+    def _ladder(self) -> Ladder:
+        return self._config.ladder
+
+    @property
+    def _limits(self) -> StabilityLimits:
+        return self._config.settings.policy
+
+    # Look
+
+    def _reload(self) -> None:
+        changed, problems = self._config.refresh()
+        for problem in problems:
+            self._write(
+                "settings.refused",
+                rule="settings",
+                reason=f"{problem}; the last good settings stay in force",
+            )
+        if changed:
+            self._write("settings.changed", rule="settings", reason="new settings are in force")
+        logs = self._config.settings.logs
+        self._journal.max_bytes, self._journal.kept = logs.max_bytes, logs.kept
+
+    def _look(self) -> None:
+        """Compare what is believed of each run with what lives."""
+        runs = queue.enrol(self.memory.runs, self._config.settings.queue())
+        self._lives = self._runner.look(runs)
+        judged: list[Run] = []
+        for believed in runs:
+            run, notes = judge(
+                believed,
+                self._lives.get(believed.id, Life()),
+                self.memory.timeline,
+                self._config.settings.recovery,
+            )
+            judged.append(run)
+            self._write_notes(notes)
+        self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
+
+    # Think
+
+    def _answer_wishes(self, readings: Readings) -> tuple[Wish, ...]:
+        """Grant or refuse what people asked; the wishes that need not wait any longer."""
+        wishes, trouble = self._inbox.pending()
+        for text in trouble:
+            self._write("wish.unreadable", rule="inbox", reason=text)
+        for wish in wishes:
+            if wish.id in self.memory.wishes_done:
+                continue
+            facts = history.facts(
+                self.memory, self._ladder, self._limits, wish=wish, readings=readings
+            )
+            decision = policy.decide(facts)
+            self._enact(facts, decision)
+            if wish.kind == "reset":
+                self._forget()
+            self.memory = history.answered(self.memory, wish)
+        return wishes
+
+    def _decide(self, facts: Facts) -> None:
+        decision = policy.decide(facts)
+        if decision.goal != facts.goal:
+            self._enact(facts, decision)
+
+    def _enact(self, facts: Facts, decision: Decision) -> None:
+        """Make `decision` the goal, with one line that says why."""
+        old, new = facts.goal, decision.goal
+        self.memory = history.enact(self.memory, decision)
+        event = "mode.changed" if new.mode != old.mode else "hold.changed"
+        self._write(
+            "wish.refused" if decision.refused else event,
+            rule=decision.rule,
+            reason=decision.reason,
+            evidence=decision.evidence,
+            old=old.mode,
+            new=new.mode,
+            wish=facts.wish.id if facts.wish else None,
+            facts=msgspec.to_builtins(facts),
+            decision=msgspec.to_builtins(decision),
+        )
+
+    def _forget(self) -> None:
+        """Back to the first day, keeping the log's numbers and a copy of what was known."""
+        moment = self._clock.read()
+        try:
+            self._store.back_up(f"state.before-reset-{int(moment.wall)}.json")
+        except OSError as error:
+            self._write("state.unsaved", rule="disk", reason=f"no backup: {error.strerror}")
+        queued = self._config.settings.queue()
+        self.memory = history.forgotten(self.memory, moment, self._ladder, queued)
+        self._look()  # what lives is adopted, as after any other loss of memory
+
+    def _plan(self) -> tuple[Step, ...]:
+        """What has to be done so that the machine agrees with the goal."""
+        goal = self.memory.goal
+        nothing = self._leaving or goal.paused
+        wanted = () if nothing else queue.assign(self.memory.runs, self._ladder[goal.mode])
+        runs, steps, notes = reconcile(
+            runs=self.memory.runs,
+            wanted=wanted,
+            mode=goal.mode,
+            lives=self._lives,
+            now_s=self.memory.timeline.now_s,
+            limits=self._config.settings.recovery,
+        )
+        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._write_notes(notes)
+        resting = queue.all_ended(runs)
+        if resting and not self.memory.resting:
+            done = sum(run.status == "done" for run in runs)
+            self._write(
+                "campaign.done",
+                rule="queue",
+                reason=f"{done} of {len(runs)} runs have reached their target; resting",
+            )
+        self.memory = msgspec.structs.replace(self.memory, resting=resting)
+        return steps
+
+    # Write down
+
+    def _write(self, event: str, *, rule: str, reason: str, **fields: Any) -> None:
+        self.memory = history.write(self.memory, event, rule=rule, reason=reason, **fields)
+
+    def _write_notes(self, notes: tuple[Note, ...]) -> None:
+        for note in notes:
+            self._write(
+                note.event,
+                rule=note.rule,
+                reason=note.reason,
+                run=note.run,
+                evidence=note.evidence or None,
+            )
+
+    def _save(self) -> bool:
+        """Save the memory with the lines of its outbox, then write those into the log.
+
+        A disk that refuses does not end the supervision: memory goes on in
+        memory, and the first save that succeeds holds everything.
+        """
+        try:
+            self._store.save(self.memory)
+        except OSError as error:
+            if self._unsaved is None:
+                self._unsaved = error.strerror or str(error)
+                self._write(
+                    "state.unsaved",
+                    rule="disk",
+                    reason=f"the state cannot be saved: {self._unsaved}; going on in memory",
+                )
+        else:
+            if self._unsaved is not None:
+                self._unsaved = None
+                self._write("state.saved", rule="disk", reason="the state can be saved again")
+        if self._journal.deliver(self.memory.outbox):
+            self.memory = msgspec.structs.replace(self.memory, outbox=())
+        return self._unsaved is None
+
+    def _monitor(self, cause: str, readings: Readings) -> None:
+        memory = self.memory
+        heartbeats = {run_id: life.heartbeat for run_id, life in self._lives.items()}
+        runs = {
+            run.id: {
+                "status": run.status,
+                "step": run.step,
+                "steps_per_s": getattr(heartbeats.get(run.id), "steps_per_s", None),
+            }
+            for run in memory.runs
+            if run.status not in ("queued", "done")
+        }
+        self._journal.monitor(
+            {
+                "time": stamp(memory.timeline.seen_at),
+                "boot": memory.timeline.boot_id,
+                "cause": cause,
+                "mode": memory.goal.mode,
+                "stable_s": round(memory.visit.stable_s, 1),
+                "crashes_last_hour": history.crashes_last_hour(memory),
+                "runs": runs,
+                "readings": msgspec.to_builtins(readings),
+            }
+        )
+
+    # Make it so
+
+    def _make_it_so(self, steps: tuple[Step, ...]) -> None:
+        started = any(isinstance(step, Start) for step in steps)
+        if started:
+            self._limit_power(self._ladder[self.memory.goal.mode])
+        for step in steps:
+            match step:
+                case Start(run=run_id):
+                    self._start_run(run_id, self._ladder[self.memory.goal.mode])
+                case Stop(run=run_id, dump=dump):
+                    self._runner.stop(run_id, dump=dump)
+                case Kill(run=run_id):
+                    self._runner.kill(run_id)
+        alive = any(
+            run.process and run.status in ("running", "stopping") for run in self.memory.runs
+        )
+        started = any(isinstance(step, Start) for step in steps)
+        if started or alive != self.memory.running:
+            self.memory = msgspec.structs.replace(self.memory, running=alive)
+            self._save()
+
+    def _start_run(self, run_id: str, mode: Mode) -> None:
+        (run,) = (run for run in self.memory.runs if run.id == run_id)
+        try:
+            interval_s = self._config.settings.checkpoints.interval_s
+            spec = queue.spec(run, mode, cores=self._cores, checkpoint_interval_s=interval_s)
+            process = self._runner.start(spec, nice=mode.nice)
+        except StartFailed:
+            return  # the next look tells it as the run's exit
+        started = msgspec.structs.replace(run, process=process)
+        runs = tuple(started if other.id == run_id else other for other in self.memory.runs)
+        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._write(
+            "run.started",
+            rule="slot",
+            reason=f"in {mode.name} from step {run.step}",
+            run=run_id,
+            evidence={"pid": process.pid, "step": run.step, "mode": mode.name},
+        )
+
+    def _limit_power(self, mode: Mode) -> None:
+        """Set the mode's power limit; lift one that an earlier mode has set."""
+        if mode.power_limit_w == self._power_limit_w:
+            return
+        refusal = self._power.limit_power(mode.power_limit_w)
+        if refusal is None:
+            self._power_limit_w = mode.power_limit_w
+            watts = "its default" if mode.power_limit_w is None else f"{mode.power_limit_w:g} W"
+            self._write("power.limited", rule="mode", reason=f"every GPU is limited to {watts}")
+        else:
+            self._write("power.refused", rule="mode", reason=f"no power limit: {refusal}")
+
+    def _next_tick_s(self, steps: tuple[Step, ...]) -> float:
+        """When the next look is due if nothing happens before."""
+        memory, settings = self.memory, self._config.settings
+        due = [settings.policy.tick_s]
+        if any(isinstance(step, Start | Kill) for step in steps):
+            due.append(0.2)  # see what came of it
+        run_due_s = wake_in_s(memory.runs, self._lives, memory.timeline, settings.recovery)
+        if run_due_s is not None:
+            due.append(run_due_s)
+        if memory.running:  # a climb waits for running time, which passes only now
+            climb_in_s = policy.forecast(history.facts(memory, self._ladder, self._limits)).in_s
+            due += [climb_in_s] if climb_in_s is not None else []
+        return max(0.05, min(due))

@@ -1,0 +1,164 @@
+"""Whether this machine can do what is asked of it, found out before a night is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from state.records import Run
+from state.store import Store
+from supervisor.clock import Moment
+from supervisor.core import queue
+from supervisor.gpu import Gpus
+from supervisor.home import Home
+from supervisor.runners.local import LocalRunner
+from supervisor.settings import Config
+from trainers import durable
+from trainers.contract import RunFolder
+
+DISK_LEAST_MIB = 2048
+"""free space below which a campaign is likely to meet a full disk"""
+CHECK_TIMEOUT_S = 60
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One result of the examination."""
+
+    verdict: Literal["well", "note", "bad"]
+    what: str
+    result: str
+    """what was found, and what to do about it"""
+
+
+def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, ...]:
+    """Look at everything that training here depends on."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        lambda: _settings(config),
+        lambda: _home(home),
+        lambda: _disk(home),
+        lambda: _state(home),
+        lambda: _leftovers(home, moment),
+        _gpus,
+        lambda: _trainers(config),
+        _clock_of(moment),
+    )
+    return tuple(check() for check in checks)
+
+
+def check_options(config: Config) -> tuple[str, ...]:
+    """What the trainers say about the options of each run; nothing, if all are well."""
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(
+            lambda run: _check_run(run, config, Path(place)), config.settings.queue()
+        )
+        return tuple(problem for problem in results if problem)
+
+
+def _check_run(run: Run, config: Config, place: Path) -> str:
+    interval_s = config.settings.checkpoints.interval_s
+    spec = queue.spec(run, config.ladder.safest, cores=1, checkpoint_interval_s=interval_s)
+    folder = RunFolder(place / run.id)
+    folder.path.mkdir()
+    durable.write(folder.spec, msgspec.json.encode(spec), sync=False)
+    command = [sys.executable, "-P", "-m", "trainers", run.trainer]
+    command += ["--run", str(folder.path), "--check"]
+    try:
+        checked = subprocess.run(
+            command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"run {run.name}: its trainer did not check its options within {CHECK_TIMEOUT_S} s"
+    if checked.returncode == 0:
+        return ""
+    said = checked.stderr.strip().splitlines() or [f"exit code {checked.returncode}"]
+    return f"run {run.name}: {said[-1].removeprefix('trainers: ')}"
+
+
+def _settings(config: Config | str) -> Finding:
+    if isinstance(config, str):
+        return Finding(verdict="bad", what="settings", result=config)
+    names = ", ".join(config.ladder.names)
+    return Finding(verdict="well", what="settings", result=f"readable; modes {names}")
+
+
+def _home(home: Home) -> Finding:
+    place = next(path for path in (home.path, *home.path.parents) if path.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        result = f"{place} cannot be written to; choose another with --home"
+        return Finding(verdict="bad", what="home", result=result)
+    return Finding(verdict="well", what="home", result=f"{home.path} can be written to")
+
+
+def _disk(home: Home) -> Finding:
+    place = next(path for path in (home.path, *home.path.parents) if path.exists())
+    free_mib = shutil.disk_usage(place).free // 1024**2
+    verdict: Literal["well", "bad"] = "well" if free_mib >= DISK_LEAST_MIB else "bad"
+    advice = "" if verdict == "well" else f"; make it {DISK_LEAST_MIB} MiB at least"
+    return Finding(verdict=verdict, what="disk", result=f"{free_mib} MiB free{advice}")
+
+
+def _state(home: Home) -> Finding:
+    if not home.state.exists():
+        return Finding(verdict="note", what="state", result="none yet: this is the first day")
+    memory = Store(home.state).peek()
+    if memory is None:
+        result = f"{home.state} is damaged, and so is the generation before; history is lost"
+        return Finding(verdict="bad", what="state", result=result)
+    result = f"readable: {memory.boots_total} boots, {memory.decisions} decisions"
+    return Finding(verdict="well", what="state", result=result)
+
+
+def _leftovers(home: Home, moment: Moment) -> Finding:
+    if home.holder() is not None:
+        result = "none to look for: a supervisor runs and minds its own"
+        return Finding(verdict="well", what="leftovers", result=result)
+    memory = Store(home.state).peek()
+    runs = memory.runs if memory is not None else ()
+    lives = LocalRunner(home.runs, moment.boot_id).look(runs)
+    left = sorted(run_id for run_id, life in lives.items() if life.process or life.leftovers)
+    if left:
+        result = f"{', '.join(left)} still live; the next start takes them over"
+        return Finding(verdict="note", what="leftovers", result=result)
+    return Finding(verdict="well", what="leftovers", result="no trainer lives without a supervisor")
+
+
+def _gpus() -> Finding:
+    reader = Gpus()
+    try:
+        gpus, trouble = reader.read()
+    finally:
+        reader.close()
+    if trouble is not None:
+        return Finding(verdict="bad", what="gpu", result=trouble)
+    if not gpus:
+        return Finding(verdict="note", what="gpu", result="none: training runs on the processor")
+    names = ", ".join(f"{gpu.name or 'GPU'} ({gpu.memory_total_mib} MiB)" for gpu in gpus)
+    return Finding(verdict="well", what="gpu", result=names)
+
+
+def _trainers(config: Config | str) -> Finding:
+    if isinstance(config, str):
+        return Finding(verdict="note", what="trainers", result="not checked without settings")
+    problems = check_options(config)
+    if problems:
+        return Finding(verdict="bad", what="trainers", result="; ".join(problems))
+    return Finding(verdict="well", what="trainers", result="every run of the campaign can start")
+
+
+def _clock_of(moment: Moment) -> Callable[[], Finding]:
+    def check() -> Finding:
+        if moment.wall < 1_600_000_000:
+            result = "the clock is wrong; decisions do not mind, dates in the logs do"
+            return Finding(verdict="note", what="clock", result=result)
+        return Finding(verdict="well", what="clock", result="plausible")
+
+    return check

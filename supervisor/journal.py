@@ -1,0 +1,157 @@
+"""The log of decisions, the log of looks, and the lines that a person sees.
+
+`decisions.jsonl` has one line for each thing that was decided or happened, with
+the facts that it was decided from. Lines are numbered; they come from the
+memory's outbox, which is saved together with the goal, so a power cut neither
+loses a line nor writes one twice. `monitor.jsonl` has one line for each look.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+from supervisor.home import Home
+from trainers import durable
+
+Line = dict[str, Any]
+
+TAIL_BYTES = 1024 * 1024
+
+
+class Journal:
+    """Writes every log of the daemon.
+
+    Args:
+        home: where the logs lie.
+        screen: where a person reads along.
+    """
+
+    def __init__(self, home: Home, screen: TextIO | None = None) -> None:
+        self._home = home
+        self.max_bytes = 16 * 1024 * 1024
+        self.kept = 3
+        screen = screen or sys.stdout
+        self._screen = structlog.wrap_logger(
+            structlog.PrintLogger(screen), processors=[_for_a_person, renderer(screen)]
+        )
+        self.last = max((line.get("seq", 0) for line in tail(home.decisions, 1)), default=0)
+        """the number of the newest line of the decision log"""
+        self._failing = False
+
+    def deliver(self, outbox: Iterable[Line]) -> bool:
+        """Write the lines that are not in the log yet; whether all of them are there now."""
+        for line in outbox:
+            if line["seq"] <= self.last:
+                continue
+            if not self._append(self._home.decisions, line, sync=True):
+                return False
+            self.last = line["seq"]
+            self.show(line)
+        return True
+
+    def monitor(self, line: Line) -> None:
+        """Write down one look."""
+        self._append(self._home.monitor, line, sync=False)
+
+    def show(self, line: Mapping[str, Any]) -> None:
+        """Show a line to whoever reads along, and keep nothing of it."""
+        try:
+            self._screen.info(line["event"], **{k: v for k, v in line.items() if k != "event"})
+        except OSError:
+            pass  # nobody reads along any more
+
+    def _append(self, path: Path, line: Line, *, sync: bool) -> bool:
+        content = encode(line)
+        try:
+            durable.append(path, content, max_bytes=self.max_bytes, kept=self.kept, sync=sync)
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                reason = f"cannot write {path.name}: {error.strerror}; going on in memory"
+                self.show({"event": "disk.failed", "reason": reason})
+            return False
+        if self._failing:
+            self._failing = False
+            self.show({"event": "disk.recovered", "reason": f"{path.name} can be written again"})
+        return True
+
+
+def encode(line: Mapping[str, Any]) -> bytes:
+    """A line as strict JSON: what is not finite becomes null."""
+    return msgspec.json.encode(line)
+
+
+def tail(path: Path, count: int) -> list[Line]:
+    """The last `count` lines of a log, oldest first; torn ones are left out."""
+    lines: list[Line] = []
+    for file in (path, path.with_name(f"{path.name}.1")):
+        try:
+            with file.open("rb") as log:
+                log.seek(0, 2)
+                log.seek(max(0, log.tell() - TAIL_BYTES))
+                raw = log.read().splitlines()
+        except FileNotFoundError:
+            continue
+        lines = [*parse(raw), *lines]
+        if len(lines) >= count:
+            break
+    return lines[-count:]
+
+
+def parse(raw: Iterable[bytes]) -> list[Line]:
+    """The lines that are whole."""
+    lines: list[Line] = []
+    for one in raw:
+        try:
+            line = msgspec.json.decode(one)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def human(line: Mapping[str, Any]) -> dict[str, str]:
+    """What of a line is for a person: when, what, of whom, and the sentence."""
+    moved = line.get("old") and line.get("old") != line.get("new")
+    subject = f"{line['old']} -> {line['new']}" if moved else line.get("run", "")
+    return {
+        "time": str(line.get("time", ""))[11:19],
+        "event": str(line.get("event", "?")),
+        "subject": str(subject),
+        "reason": str(line.get("reason", "")),
+    }
+
+
+def renderer(screen: TextIO) -> structlog.dev.ConsoleRenderer:
+    """Turns what `human` gives into one line, in colour where a person looks at a terminal."""
+    colours = screen.isatty() and "NO_COLOR" not in os.environ
+    dim, bold, blue, plain = ("\x1b[2m", "\x1b[1m", "\x1b[34m", "\x1b[0m") if colours else [""] * 4
+
+    def column(style: str, width: int = 0) -> structlog.dev.KeyValueColumnFormatter:
+        return structlog.dev.KeyValueColumnFormatter(
+            key_style=None, value_style=style, reset_style=plain, value_repr=str, width=width
+        )
+
+    return structlog.dev.ConsoleRenderer(
+        columns=[
+            structlog.dev.Column("time", column(dim)),
+            structlog.dev.Column("event", column(bold, 18)),
+            structlog.dev.Column("subject", column(blue, 16)),
+            structlog.dev.Column("reason", column("")),
+            structlog.dev.Column("", column("")),
+        ]
+    )
+
+
+def _for_a_person(
+    _logger: object, _method: str, line: structlog.typing.EventDict
+) -> Mapping[str, Any]:
+    return human(line)

@@ -1,0 +1,224 @@
+"""What is true now, read from the home alone: works whether or not the daemon is up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modes import load_ladder
+from state.records import Memory, Run
+from state.store import Store
+from supervisor.clock import Moment, stamp
+from supervisor.core import history, policy, queue
+from supervisor.core.facts import Forecast
+from supervisor.home import Home
+from supervisor.runners.local import is_alive, read_heartbeat
+from supervisor.settings import Config, Settings
+
+
+class DaemonReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a supervisor runs on this home."""
+
+    state: str
+    """`running` or `stopped`"""
+    pid: int | None = None
+
+
+class NextReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What will happen next if nothing happens in between."""
+
+    action: str
+    """`climb`, `stay`, `rest`, or `unknown` while the settings cannot be read"""
+    in_s: float | None
+    why: str
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the queue."""
+
+    id: str
+    trainer: str
+    name: str
+    status: str
+    """that of the run's life; `starting` until the first step, `down` with nobody to run it"""
+    reason: str | None
+    mode: str | None
+    step: int
+    episodes: int
+    target: int
+    target_unit: str
+    """`steps` or `episodes`"""
+    progress: float
+    """share of the target that is reached, 0 to 1"""
+    steps_per_s: float | None
+    return_mean: float | None
+    loss: float | None
+    checkpoint_step: int | None
+    checkpoint_age_s: float | None
+    eta_s: float | None
+    pid: int | None
+    restarts: int
+
+
+class CampaignReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue as a whole."""
+
+    runs: int
+    done: int
+    failed: int
+    steps_per_s: float | None
+    eta_s: float | None
+    cost_so_far: float | None
+    cost_to_come: float | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `show-state --json`."""
+
+    home: str
+    daemon: DaemonReport
+    mode: str
+    mode_since: str
+    mode_running_s: float
+    stable_s: float
+    goal: dict[str, Any]
+    holds: tuple[str, ...]
+    policy: str
+    next: NextReport
+    boot_id: str
+    boots_total: int
+    crashes_total: int
+    crashes_last_hour: int
+    history_since: str
+    uptime_s: float
+    campaign: CampaignReport
+    runs: tuple[RunReport, ...]
+
+
+def report(home: Home, config: Config | str, moment: Moment) -> Report:
+    """What is true of `home` at this moment.
+
+    Args:
+        home: where to look.
+        config: the settings and modes, or why they cannot be read.
+        moment: now.
+    """
+    holder = home.holder()
+    memory = present(home, config, moment)
+    if holder is not None:
+        memory = history.pass_time(memory, moment)
+    runs = tuple(_run(run, home, moment, up=holder is not None) for run in memory.runs)
+    goal = memory.goal
+    holds = [f"pin {goal.mode}"] if goal.pinned else []
+    holds += ["pause"] if goal.paused else []
+    forecast = _next(memory, config, up=holder is not None)
+    return Report(
+        home=str(home.path),
+        daemon=DaemonReport(
+            state="running" if holder else "stopped", pid=(holder.pid or None) if holder else None
+        ),
+        mode=goal.mode,
+        mode_since=stamp(memory.visit.entered_at),
+        mode_running_s=round(memory.visit.running_s, 1),
+        stable_s=round(memory.visit.stable_s, 1),
+        goal=msgspec.to_builtins(goal),
+        holds=tuple(holds),
+        policy=policy.NAME,
+        next=forecast,
+        boot_id=moment.boot_id,
+        boots_total=memory.boots_total,
+        crashes_total=memory.crashes_total,
+        crashes_last_hour=history.crashes_last_hour(memory),
+        history_since=stamp(memory.began_at),
+        uptime_s=round(moment.boottime_s, 1),
+        campaign=_campaign(memory, runs, config),
+        runs=runs,
+    )
+
+
+def present(home: Home, config: Config | str, moment: Moment) -> Memory:
+    """The memory of this home; that of a first day where it has none yet."""
+    memory = Store(home.state).peek()
+    if memory is not None:
+        return memory
+    if isinstance(config, str):  # as if there were no settings file
+        return history.first_day(moment, load_ladder(), Settings().queue())
+    return history.first_day(moment, config.ladder, config.settings.queue())
+
+
+def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
+    if not up:
+        why = "the supervisor is not running; `supervisor run` starts it"
+        return NextReport(action="rest", in_s=None, why=why)
+    if isinstance(config, str):
+        return NextReport(
+            action="unknown", in_s=None, why=f"the settings in force are older: {config}"
+        )
+    forecast: Forecast = policy.forecast(
+        history.facts(memory, config.ladder, config.settings.policy)
+    )
+    return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
+
+
+def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
+    heartbeat = read_heartbeat(home.run(run.id))
+    alive = run.process is not None and is_alive(run.process, moment.boot_id)
+    status: str = run.status
+    if run.status in ("running", "stopping") and not alive:
+        status = "starting" if up else "down"
+    elif run.status == "running" and (heartbeat is None or heartbeat.status == "starting"):
+        status = "starting"
+    step = heartbeat.step if heartbeat is not None else run.step
+    episodes = heartbeat.episodes if heartbeat is not None else run.episodes
+    reached, target = step, run.target_steps
+    if target is None:
+        reached, target = episodes, run.target_episodes or 1
+    steps_per_s = heartbeat.steps_per_s if heartbeat is not None and alive else None
+    eta_s = None
+    if run.status == "done":
+        eta_s = 0.0
+    elif steps_per_s and run.target_steps is not None:
+        eta_s = max(0.0, run.target_steps - step) / steps_per_s
+    age_s = None
+    if heartbeat is not None and heartbeat.checkpoint_at is not None:
+        age_s = round(max(0.0, moment.wall - heartbeat.checkpoint_at), 1)
+    return RunReport(
+        id=run.id,
+        trainer=run.trainer,
+        name=run.name,
+        status=status,
+        reason=run.reason,
+        mode=run.mode,
+        step=step,
+        episodes=episodes,
+        target=target,
+        target_unit="episodes" if run.target_steps is None else "steps",
+        progress=1.0 if run.status == "done" else min(1.0, reached / target),
+        steps_per_s=steps_per_s,
+        return_mean=heartbeat.return_mean if heartbeat is not None else None,
+        loss=heartbeat.loss if heartbeat is not None else None,
+        checkpoint_step=heartbeat.checkpoint_step if heartbeat is not None else None,
+        checkpoint_age_s=age_s,
+        eta_s=eta_s,
+        pid=run.process.pid if run.process is not None and alive else None,
+        restarts=run.restarts,
+    )
+
+
+def _campaign(memory: Memory, runs: tuple[RunReport, ...], config: Config | str) -> CampaignReport:
+    rates = [run.steps_per_s for run in runs if run.steps_per_s]
+    left = [run.target - run.step for run in runs if run.status not in queue.ENDED]
+    in_steps = all(run.target_unit == "steps" for run in runs if run.status not in queue.ENDED)
+    rate = sum(rates) if rates else None
+    eta_s = max(0, sum(left)) / rate if rate and in_steps else None
+    cost = None if isinstance(config, str) else config.settings.cost_per_hour
+    return CampaignReport(
+        runs=len(runs),
+        done=sum(run.status == "done" for run in runs),
+        failed=sum(run.status == "failed" for run in runs),
+        steps_per_s=round(rate, 1) if rate else None,
+        eta_s=0.0 if queue.all_ended(memory.runs) and runs else eta_s,
+        cost_so_far=None if cost is None else round(cost * memory.timeline.now_s / 3600, 2),
+        cost_to_come=None if cost is None or eta_s is None else round(cost * eta_s / 3600, 2),
+    )

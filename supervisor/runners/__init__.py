@@ -1,0 +1,44 @@
+"""How a run runs: every file here is one way to turn a spec into a living trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from state.records import Process, Run
+from supervisor.core.recovery import Life
+from supervisor.errors import SupervisorError
+from trainers.contract import Spec
+
+
+class StartFailed(SupervisorError):
+    """A trainer could not be brought to life; the next look reports it as the run's exit."""
+
+
+class Runner(Protocol):
+    """A place where trainers live. Every call may be made twice without harm."""
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """Handles that become readable when a trainer ends."""
+        ...
+
+    def look(self, runs: Iterable[Run]) -> dict[str, Life]:
+        """What lives of each run, and of runs that nobody asked about."""
+        ...
+
+    def start(self, spec: Spec, *, nice: int) -> Process:
+        """Bring the trainer of `spec` to life.
+
+        Raises:
+            StartFailed: it did not come to life.
+        """
+        ...
+
+    def stop(self, run_id: str, *, dump: bool) -> None:
+        """Ask the run's trainer to save and leave; with `dump`, for its stacks before."""
+        ...
+
+    def kill(self, run_id: str) -> None:
+        """End every process of the run at once."""
+        ...

@@ -1,0 +1,336 @@
+"""Runs as processes of this machine.
+
+A trainer is known by (boot_id, pid, start time) and signalled through a pidfd,
+so a pid that was given to a stranger meanwhile is never touched. Whatever
+belongs to a run carries its folder in the environment, under whatever parent,
+group or session it hides; nothing is ever ended by its name. Trainers outlive
+the daemon: a new one finds them and takes them over.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from state.records import Process, Run
+from supervisor.core.recovery import Exit, Life
+from supervisor.runners import StartFailed
+from trainers import durable
+from trainers.contract import MARKER, Heartbeat, RunFolder, Spec
+
+PROC = Path("/proc")
+SWEEPS = 5
+"""how often a run's processes are looked for again while they are being killed"""
+
+
+class _Held:
+    """A living main process, held by a pidfd."""
+
+    def __init__(
+        self, process: Process, handle: int, child: subprocess.Popen[bytes] | None
+    ) -> None:
+        self.process = process
+        self.handle = handle
+        self.child = child
+        """None: adopted, its exit code goes to somebody else"""
+        self.oom_kills = _oom_kills()
+
+
+class LocalRunner:
+    """Starts, finds and ends the trainers of one home.
+
+    Args:
+        runs: the folder of run folders.
+        boot_id: this boot.
+        output_max_bytes: size at which a trainer's output is rotated.
+    """
+
+    def __init__(self, runs: Path, boot_id: str, output_max_bytes: int = 16 * 1024 * 1024) -> None:
+        self._runs = runs
+        self._boot_id = boot_id
+        self._output_max_bytes = output_max_bytes
+        self._held: dict[str, _Held] = {}
+        self._failed: dict[str, str] = {}
+        # Runs that may have left processes behind. At first that is all of them.
+        self._suspects: set[str] | None = None
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """Handles that become readable when a trainer ends."""
+        return tuple(held.handle for held in self._held.values())
+
+    def look(self, runs: Iterable[Run]) -> dict[str, Life]:
+        """What lives of each run, and of runs that nobody asked about."""
+        known = {run.id: run for run in runs}
+        exits = {run_id: self._exit(run_id) for run_id in known}
+        marked = self._marked(known)
+        for run_id, run in known.items():
+            if run_id not in self._held:
+                self._adopt(run, marked.get(run_id, {}))
+        lives: dict[str, Life] = {}
+        for run_id in known.keys() | marked.keys():
+            held = self._held.get(run_id)
+            beside = marked.get(run_id, {}).keys() if held is None else ()
+            lives[run_id] = Life(
+                process=held.process if held else None,
+                exit=exits.get(run_id),
+                leftovers=len(beside),
+                heartbeat=read_heartbeat(RunFolder(self._runs / run_id)),
+            )
+        self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
+        for run_id in self._held:
+            self._rotate(RunFolder(self._runs / run_id))
+        return lives
+
+    def start(self, spec: Spec, *, nice: int) -> Process:
+        """Bring the trainer of `spec` to life.
+
+        Raises:
+            StartFailed: the folder cannot be written, or no process can be made.
+                The next look reports it as the run's exit.
+        """
+        folder = RunFolder(self._runs / spec.run)
+        try:
+            process = self._spawn(folder, spec, nice)
+        except OSError as error:
+            reason = f"{error.strerror or error}"
+            self._failed[spec.run] = reason
+            raise StartFailed(f"{spec.run}: {reason}") from error
+        return process
+
+    def stop(self, run_id: str, *, dump: bool) -> None:
+        """Ask the run's trainer to save and leave; with `dump`, for its stacks before."""
+        held = self._held.get(run_id)
+        if held is None:
+            return
+        if dump and _catches(held.process.pid, signal.SIGUSR1):
+            _send(held.handle, signal.SIGUSR1)
+        _send(held.handle, signal.SIGTERM)
+        # One that somebody has stopped would not hear it.
+        _send(held.handle, signal.SIGCONT)
+
+    def kill(self, run_id: str) -> None:
+        """End every process of the run at once."""
+        held = self._held.get(run_id)
+        if held is not None:
+            _send(held.handle, signal.SIGKILL)
+        for _ in range(SWEEPS):  # what forks while it is being killed is found the next time
+            marked = _marked_processes(self._runs).get(run_id, {})
+            if not marked:
+                return
+            for pid, start_ticks in marked.items():
+                handle = _open(pid, start_ticks)
+                if handle is not None:
+                    _send(handle, signal.SIGKILL)
+                    os.close(handle)
+
+    def _spawn(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if folder.path.is_symlink():
+            raise OSError(f"{folder.path} is a symlink")
+        durable.write(folder.spec, msgspec.json.format(msgspec.json.encode(spec)))
+        # What an earlier life said must not be taken for this one's words.
+        folder.heartbeat.unlink(missing_ok=True)
+        self._rotate(folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        output = os.open(folder.output, flags, 0o644)
+        ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+        environment = {key: value for key, value in os.environ.items() if key not in ours}
+        environment[MARKER] = str(folder.path)
+        environment["PYTHONUNBUFFERED"] = "1"
+        try:
+            child = subprocess.Popen(
+                # -P: the run folder is the working directory, and no place to import from.
+                [sys.executable, "-P", "-m", "trainers", spec.trainer, "--run", str(folder.path)],
+                cwd=folder.path,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the daemon, which asks the trainers
+            )
+        finally:
+            os.close(output)
+        handle = os.pidfd_open(child.pid)
+        _be_modest(child.pid, nice)
+        process = Process(
+            boot_id=self._boot_id, pid=child.pid, start_ticks=_start_ticks(child.pid) or 0
+        )
+        self._held[spec.run] = _Held(process, handle, child)
+        return process
+
+    def _exit(self, run_id: str) -> Exit | None:
+        """How the run's main process ended, if it did since the last look."""
+        reason = self._failed.pop(run_id, None)
+        if reason is not None:
+            return Exit(start_error=reason)
+        held = self._held.get(run_id)
+        if held is None or not _ended(held.handle):
+            return None
+        os.close(held.handle)
+        del self._held[run_id]
+        self._suspects = (self._suspects or set()) | {run_id}
+        code = held.child.wait() if held.child is not None else None
+        if code is None:
+            return Exit()
+        kills = _oom_kills()
+        return Exit(
+            code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            oom_kill=None not in (kills, held.oom_kills) and kills != held.oom_kills,
+        )
+
+    def _marked(self, known: dict[str, Run]) -> dict[str, dict[int, int]]:
+        """Processes of runs that may have some beside a held main process."""
+        first = self._suspects is None
+        if not first and not self._suspects:
+            return {}
+        marked = _marked_processes(self._runs)
+        wanted = marked.keys() if first else self._suspects or set()
+        return {
+            run_id: pids
+            for run_id, pids in marked.items()
+            if run_id in wanted or run_id not in known
+        }
+
+    def _adopt(self, run: Run, marked: dict[int, int]) -> None:
+        """Hold the run's main process if it lives: the one on record, or that of the heartbeat."""
+        recorded = run.process
+        pid: int | None = None
+        if recorded is not None and recorded.boot_id == self._boot_id:
+            pid = recorded.pid if _start_ticks(recorded.pid) == recorded.start_ticks else None
+        if pid is None and marked:
+            heartbeat = read_heartbeat(RunFolder(self._runs / run.id))
+            pid = heartbeat.pid if heartbeat is not None and heartbeat.pid in marked else None
+        start_ticks = _start_ticks(pid) if pid is not None else None
+        if pid is None or start_ticks is None:
+            return
+        handle = _open(pid, start_ticks)
+        if handle is not None:
+            process = Process(boot_id=self._boot_id, pid=pid, start_ticks=start_ticks)
+            self._held[run.id] = _Held(process, handle, None)
+
+    def _rotate(self, folder: RunFolder) -> None:
+        """Keep a trainer's output within its size while the trainer holds it open.
+
+        The trainer appends, so its file can be emptied under it once the end of
+        it has been copied; a line written in between is lost.
+        """
+        try:
+            if folder.output.stat().st_size < self._output_max_bytes:
+                return
+            with folder.output.open("rb") as output:
+                output.seek(-self._output_max_bytes // 2, os.SEEK_END)
+                end = output.read()
+            durable.write(folder.output.with_name(f"{folder.output.name}.1"), end, sync=False)
+            os.truncate(folder.output, 0)
+        except OSError:
+            return  # a full disk: the next look tries again
+
+
+def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
+    """What the run's trainer last said; None where that is nothing readable."""
+    try:
+        return msgspec.json.decode(durable.read(folder.heartbeat, 65536), type=Heartbeat)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def is_alive(process: Process, boot_id: str) -> bool:
+    """Whether exactly this process lives in this boot."""
+    return process.boot_id == boot_id and _start_ticks(process.pid) == process.start_ticks
+
+
+def _marked_processes(runs: Path) -> dict[str, dict[int, int]]:
+    """Living processes that carry a run folder below `runs`: run id -> {pid: start ticks}."""
+    prefix = f"{MARKER}={runs}/".encode()
+    found: dict[str, dict[int, int]] = {}
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        for variable in variables:
+            if variable.startswith(prefix):
+                start_ticks = _start_ticks(int(entry.name))
+                if start_ticks is not None:
+                    run_id = variable[len(prefix) :].decode(errors="replace")
+                    found.setdefault(run_id, {})[int(entry.name)] = start_ticks
+    return found
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since the boot; None where none lives."""
+    try:
+        status = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, in brackets, may hold anything: what counts comes after the last bracket.
+    fields = status[status.rindex(")") + 2 :].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _open(pid: int, start_ticks: int) -> int | None:
+    """A pidfd of exactly this process; None where it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    # Looked at after opening: from here on the handle cannot change its meaning.
+    if _start_ticks(pid) != start_ticks:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _send(handle: int, number: signal.Signals) -> None:
+    try:
+        signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _ended(handle: int) -> bool:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for this signal; without one it would die of it."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    caught = next((line for line in lines if line.startswith("SigCgt:")), "SigCgt: 0")
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def _be_modest(pid: int, nice: int) -> None:
+    """Let the trainer yield to others, and never inherit our protection from the OOM killer."""
+    try:
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, pid, nice)
+        adjust = PROC / str(pid) / "oom_score_adj"
+        if int(adjust.read_text(encoding="ascii")) < 0:
+            adjust.write_text("0", encoding="ascii")
+    except OSError:
+        pass  # it is gone already, or the system does not let us: it trains all the same
+
+
+def _oom_kills() -> int | None:
+    """How often the kernel's out-of-memory killer has struck since the boot."""
+    try:
+        lines = (PROC / "vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

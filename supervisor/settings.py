@@ -1,0 +1,220 @@
+"""The settings file, every key of it: all optional, validated whole, reread when it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from modes import SHIPPED, Ladder, load_ladder
+from modes.toml_file import InvalidFile, read_toml
+from state.records import Run
+from supervisor.core.facts import StabilityLimits
+from supervisor.core.recovery import RecoveryLimits, Seconds
+from supervisor.errors import SupervisorError
+from trainers.contract import Name, Positive
+
+CAMPAIGN = (
+    "MsPacman",
+    "Asteroids",
+    "Seaquest",
+    "BeamRider",
+    "SpaceInvaders",
+    "Enduro",
+    "Breakout",
+    "Boxing",
+    "Freeway",
+    "Pong",
+)
+"""the ten games of the default campaign, in the order of the queue"""
+
+TARGET_STEPS = 10_000_000
+"""the published budget of PPO on Atari: 40 million frames"""
+
+
+class Policy(StabilityLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[policy]: when to climb, when to fall back, how often to look."""
+
+    tick_s: Seconds = 300.0
+    """longest time between two looks; events wake the supervisor sooner"""
+
+
+class Campaign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[campaign]: what to train, in which order, how far."""
+
+    runs: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = CAMPAIGN
+    """names of the runs, first come first served"""
+    trainer: Name = "atari"
+    """the trainer of each, unless its own table says otherwise"""
+    target_steps: Positive | None = None
+    """environment steps of each"""
+    target_episodes: Positive | None = None
+    """or finished episodes of each"""
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
+    options: dict[str, Any] = {}
+    """settings of the trainer, validated by it"""
+
+
+class OneRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[run.NAME]: what is different for one run of the campaign."""
+
+    trainer: Name | None = None
+    target_steps: Positive | None = None
+    target_episodes: Positive | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    options: dict[str, Any] = {}
+
+
+class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[checkpoints]: how often a trainer saves."""
+
+    interval_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 90.0
+    """longest time between two checkpoints of a run"""
+
+
+class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[logs]: how much disk each log may take."""
+
+    max_mib: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 16.0
+    """size at which a log is rotated"""
+    kept: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    """older files that are kept of each log"""
+
+    @property
+    def max_bytes(self) -> int:
+        """The size at which a log is rotated, in bytes."""
+        return int(self.max_mib * 1024 * 1024)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of `supervisor.toml`."""
+
+    policy: Policy = Policy()
+    recovery: RecoveryLimits = RecoveryLimits()
+    campaign: Campaign = Campaign()
+    run: dict[str, OneRun] = {}
+    checkpoints: Checkpoints = Checkpoints()
+    logs: Logs = Logs()
+    modes_dir: str | None = None
+    """a folder of mode files that replaces the shipped one; relative to the settings file"""
+    cost_per_hour: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
+    """what the machine costs an hour, in whatever currency"""
+
+    def __post_init__(self) -> None:
+        names = self.campaign.runs
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"campaign.runs names {', '.join(sorted(twice))} more than once")
+        strangers = sorted(set(self.run) - set(names))
+        if strangers:
+            raise ValueError(f"[run.{strangers[0]}] is not in campaign.runs")
+        tables: dict[str, Campaign | OneRun] = {"campaign": self.campaign, **self.run}
+        for name, one in tables.items():
+            if one.target_steps is not None and one.target_episodes is not None:
+                raise ValueError(f"{name}: set target_steps or target_episodes, not both")
+
+    def queue(self) -> tuple[Run, ...]:
+        """The runs of the campaign, as they stand on the first day."""
+        return tuple(self._run(name) for name in self.campaign.runs)
+
+    def _run(self, name: str) -> Run:
+        common, own = self.campaign, self.run.get(name, OneRun())
+        trainer = own.trainer or common.trainer
+        target = own if own.target_steps or own.target_episodes else common
+        steps = target.target_steps
+        if steps is None and target.target_episodes is None:
+            steps = TARGET_STEPS
+        return Run(
+            id=f"{trainer}-{name}",
+            trainer=trainer,
+            name=name,
+            seed=common.seed if own.seed is None else own.seed,
+            target_steps=steps,
+            target_episodes=target.target_episodes,
+            options={**common.options, **own.options},
+        )
+
+
+class NoSettings(SupervisorError):
+    """The settings file that was asked for does not exist."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: there is no such settings file")
+
+
+class Config:
+    """The settings and the ladder in force: always the last ones that were good.
+
+    Args:
+        path: the settings file.
+        required: it was named by a person, so its absence is an error.
+
+    Raises:
+        InvalidFile: the settings or a mode file are not usable; at start nothing
+            else can be fallen back on.
+        NoSettings: a required file is missing.
+    """
+
+    def __init__(self, path: Path, *, required: bool = False) -> None:
+        self._path = path
+        if required and not path.exists():
+            raise NoSettings(path)
+        self._in_use = path.exists()
+        self._seen = self._fingerprint(None)
+        self.settings, self.ladder = self._read()
+        self._seen = self._fingerprint(self.settings)
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The folders in which a change may change the settings or the ladder."""
+        return (self._path.parent, self._modes_dir(self.settings))
+
+    def refresh(self) -> tuple[bool, tuple[str, ...]]:
+        """Take over what changed on the disk since the last call.
+
+        Returns:
+            Whether something changed and is now in force, and the problems that
+            kept a change from being so. Each change is judged once.
+        """
+        seen = self._fingerprint(self.settings)
+        if seen == self._seen:
+            return False, ()
+        self._seen = seen
+        if self._in_use and not self._path.exists():
+            return False, (f"{self._path}: the settings file is gone",)
+        try:
+            settings, ladder = self._read()
+        except InvalidFile as error:
+            return False, error.problems
+        self._in_use = self._path.exists()
+        changed = (settings, ladder) != (self.settings, self.ladder)
+        self.settings, self.ladder = settings, ladder
+        self._seen = self._fingerprint(settings)
+        return changed, ()
+
+    def _read(self) -> tuple[Settings, Ladder]:
+        settings = read_toml(self._path, Settings) if self._path.exists() else Settings()
+        return settings, load_ladder(self._modes_dir(settings))
+
+    def _modes_dir(self, settings: Settings) -> Path:
+        if settings.modes_dir is None:
+            return SHIPPED
+        return self._path.parent / Path(settings.modes_dir).expanduser()
+
+    def _fingerprint(self, settings: Settings | None) -> tuple[object, ...]:
+        """Changes whenever a file does: identity, size and time of each."""
+        paths = [self._path]
+        if settings is not None:
+            paths += sorted(self._modes_dir(settings).glob("*.toml"))
+        return tuple((path, *_identity(path)) for path in paths)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)

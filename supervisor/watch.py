@@ -1,0 +1,138 @@
+"""What wakes the daemon: files that change, signals, trainers that end, and the time."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+SETTLE_S = 0.1
+"""an editor saves in several steps: wait until they are all there"""
+
+
+class Interest(NamedTuple):
+    """Which events in a folder are worth waking for."""
+
+    cause: str
+    suffix: str
+    events: frozenset[str]
+
+
+WISHES = Interest("wish", ".json", frozenset({"created", "moved", "closed"}))
+SETTINGS = Interest(
+    "settings", ".toml", frozenset({"created", "modified", "moved", "deleted", "closed"})
+)
+
+
+class Watch:
+    """One place to sleep, with everything that may end the sleep."""
+
+    def __init__(self) -> None:
+        self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._causes: set[str] = set()
+        self._lock = threading.Lock()
+        self._observer = Observer()
+        self._watched: dict[Path, object] = {}
+        self.stop_asked = False
+        """somebody sent SIGTERM, SIGINT or SIGHUP"""
+
+    def begin(self) -> None:
+        """Take over the signals and begin to watch files."""
+        signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._signalled)
+        self._observer.start()
+
+    def files(self, wanted: Mapping[Path, Interest]) -> None:
+        """Watch exactly these folders; what is of interest in one wakes with its cause.
+
+        A folder that cannot be watched is left out: the regular look still sees
+        what changed there.
+        """
+        for folder in [known for known in self._watched if known not in wanted]:
+            self._observer.unschedule(self._watched.pop(folder))  # type: ignore[arg-type]
+        for folder, interest in wanted.items():
+            if folder not in self._watched and folder.is_dir():
+                handler = _Handler(self, interest)
+                try:
+                    self._watched[folder] = self._observer.schedule(handler, str(folder))
+                except OSError:
+                    continue
+
+    def wake(self, cause: str) -> None:
+        """End the sleep; callable from any thread."""
+        with self._lock:
+            self._causes.add(cause)
+        try:
+            os.write(self._bell, b"!")
+        except BlockingIOError:
+            pass  # the bell rings already
+
+    def sleep(self, timeout_s: float, exits: Iterable[int]) -> str:
+        """Sleep until something happens; the cause of waking up.
+
+        Args:
+            timeout_s: the longest sleep.
+            exits: pidfds, readable once their process has ended.
+        """
+        poll = select.poll()
+        poll.register(self._ear, select.POLLIN)
+        for handle in exits:
+            poll.register(handle, select.POLLIN)
+        ready = {handle for handle, _ in poll.poll(max(0.0, timeout_s) * 1000)}
+        if self._ear in ready:
+            self._settle()
+        with self._lock:
+            causes, self._causes = self._causes, set()
+        if ready - {self._ear}:
+            causes.add("exit")
+        return "+".join(sorted(causes)) or "time"
+
+    def end(self) -> None:
+        """Stop watching."""
+        signal.set_wakeup_fd(-1)
+        self._observer.stop()
+        self._observer.join(timeout=5)
+
+    def _settle(self) -> None:
+        """Wait until the bell has been silent for a moment, at most ten of them."""
+        ear = select.poll()
+        ear.register(self._ear, select.POLLIN)
+        for _ in range(10):
+            self._drain()
+            if self.stop_asked or not ear.poll(SETTLE_S * 1000):
+                return
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._ear, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop_asked = True
+        self._causes.add("signal")
+
+
+class _Handler(FileSystemEventHandler):
+    """Rings the bell for what is of interest."""
+
+    def __init__(self, watch: Watch, interest: Interest) -> None:
+        self._watch = watch
+        self._interest = interest
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Wake if a file of interest, not a hidden temporary one, has changed."""
+        name = Path(os.fsdecode(event.dest_path or event.src_path)).name
+        _, suffix, events = self._interest
+        if event.event_type in events and name.endswith(suffix) and not name.startswith("."):
+            self._watch.wake(self._interest.cause)

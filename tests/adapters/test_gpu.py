@@ -1,0 +1,506 @@
+"""Every fault here is real: it happens in the NVML process, which is a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from supervisor import gpu
+from supervisor.gpu import Gpus
+
+FAKE_NVML = Path(__file__).parent / "fake_nvml"
+
+STRANGERS = set()
+
+
+class Clock:
+    """A monotonic clock that moves only when told."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+    def advance(self, seconds):
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def nvml(tmp_path, monkeypatch):
+    """Set the faults of the NVML that every process started from here meets."""
+    faults = tmp_path / "faults.json"
+    monkeypatch.setenv("FAKE_NVML", str(faults))
+    monkeypatch.setenv("PYTHONPATH", str(FAKE_NVML))
+
+    def set_faults(**by_function):
+        draft = tmp_path / "faults.draft"
+        draft.write_text(json.dumps(by_function))
+        draft.replace(faults)
+
+    set_faults()
+    return set_faults
+
+
+@pytest.fixture
+def make_gpus(clock):
+    """Build GPUs with a fake clock, and prove afterwards that no process is left over."""
+    STRANGERS.update(psutil.Process().children())
+    made = []
+
+    def make(**options):
+        made.append(Gpus(monotonic=clock, **options))
+        return made[-1]
+
+    yield make
+    for gpus in made:
+        gpus.close()
+    assert nvml_processes() == []
+
+
+def nvml_processes():
+    """The children of this process, less those of other tests."""
+    return [child for child in psutil.Process().children() if child not in STRANGERS]
+
+
+def nvml_process():
+    (process,) = nvml_processes()
+    return process
+
+
+def wait_until(holds, timeout_s=10):
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def test_healthy_gpus_tell_everything(nvml, make_gpus):
+    """Two healthy GPUs tell everything about themselves."""
+    (first, second), trouble = make_gpus().read()
+
+    assert trouble is None
+    assert first == gpu.GpuReadings(
+        index=0,
+        uuid="GPU-0000-0",
+        name="NVIDIA H100 80GB HBM3",
+        memory_used_mib=10 * 1024,
+        memory_total_mib=80 * 1024,
+        utilization_percent=97,
+        temperature_c=61,
+        temperature_limit_c=87,
+        power_w=412.5,
+        power_limit_w=700,
+        ecc_uncorrected=3,
+        xids=(),
+    )
+    assert (second.index, second.uuid, second.temperature_c) == (1, "GPU-0000-1", 62)
+
+
+def test_one_process_serves_many_readings(nvml, make_gpus):
+    """One process serves many readings, in a session of its own."""
+    gpus = make_gpus()
+    gpus.read()
+    process = nvml_process()
+    gpus.read()
+
+    assert nvml_process() == process
+    assert os.getsid(process.pid) == process.pid
+
+
+def test_no_library_is_no_gpu(make_gpus, monkeypatch):
+    """A machine without NVML has no GPU and no trouble, and is asked again once an hour."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has a GPU")
+    gpus = make_gpus()
+
+    assert gpus.read() == ((), None)
+    assert nvml_processes() == []
+    assert gpus.limit_power(None) is None
+    assert gpus.limit_power(250) == "there is no GPU to limit"
+
+
+@pytest.mark.parametrize("faults", [{"nvmlInit": "LIBRARY_NOT_FOUND"}, {"count": 0}])
+def test_absence_is_remembered_for_an_hour(nvml, make_gpus, clock, faults):
+    """A GPU that appears is seen within an hour, and no process starts before that."""
+    nvml(**faults)
+    gpus = make_gpus()
+    assert gpus.read() == ((), None)
+    nvml()
+
+    clock.advance(3599)
+    assert gpus.read() == ((), None)
+    assert nvml_processes() == []
+    clock.advance(1)
+    assert len(gpus.read()[0]) == 2
+
+
+def test_gpus_that_vanish_are_trouble(nvml, make_gpus, clock):
+    """A driver upgrade takes the library away: GPUs that were here are unknown, not absent."""
+    gpus = make_gpus()
+    gpus.read()
+    nvml_process().kill()
+    gpus.read()
+    nvml(nvmlInit="LIBRARY_NOT_FOUND")
+    clock.advance(gpu.REST_MIN_S)
+
+    assert gpus.read() == ((), "the GPUs that were here are gone")
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        ("LIB_RM_VERSION_MISMATCH", "driver/library version mismatch: needs a reboot"),
+        ("DRIVER_NOT_LOADED", "the NVIDIA driver is not loaded"),
+        ("UNKNOWN", "Unknown Error"),
+    ],
+)
+def test_nvml_that_does_not_start_is_no_crash_loop(nvml, make_gpus, clock, error, trouble):
+    """NVML that does not start is trouble, and is tried ever more rarely."""
+    nvml(nvmlInit=error)
+    gpus = make_gpus()
+    starts = 0
+    for _ in range(24 * 60):  # a day, looked at every minute
+        before = gpus._started_s
+        assert gpus.read() == ((), trouble)
+        starts += gpus._started_s != before
+        clock.advance(60)
+    assert 24 < starts < 40
+
+
+def test_a_lost_gpu_leaves_the_others_readable(nvml, make_gpus):
+    """One GPU falls off the bus: it is named, it keeps its place, and the other is readable."""
+    gpus = make_gpus()
+    gpus.read()
+    nvml(**{"*@1": "GPU_IS_LOST"})
+    (first, second), trouble = gpus.read()
+
+    assert trouble == "GPU 1: GPU is lost: needs a reboot"
+    assert first.power_w == 412.5
+    assert second == gpu.GpuReadings(index=1)
+    assert gpus.limit_power(300) == trouble
+    assert gpus.read()[0][0].power_limit_w == 300
+
+
+def test_a_gpu_lost_before_the_start(nvml, make_gpus):
+    """A GPU that was lost before the daemon started does not hide the other one."""
+    nvml(**{"*@0": "GPU_IS_LOST"})
+    (first, second), trouble = make_gpus().read()
+
+    assert trouble == "GPU 0: GPU is lost: needs a reboot"
+    assert first.uuid is None
+    assert second.uuid == "GPU-0000-1"
+
+
+def test_when_every_gpu_is_lost_the_process_lets_go(nvml, make_gpus, clock):
+    """With every GPU lost, no process holds them open, and a reset GPU is found again."""
+    gpus = make_gpus()
+    gpus.read()
+    nvml(**{"*@0": "GPU_IS_LOST", "*@1": "UNKNOWN"})
+
+    lost = ((), "GPU 0: GPU is lost: needs a reboot; GPU 1: Unknown Error")
+    assert gpus.read() == lost
+    assert nvml_processes() == []
+    assert gpus.read() == lost
+    nvml()
+    clock.advance(gpu.REST_MIN_S)
+    readings, trouble = gpus.read()
+    assert len(readings) == 2
+    assert trouble is None
+
+
+def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
+    """A GPU without a feature leaves that field unknown, and this is no trouble."""
+    nvml(
+        nvmlDeviceGetPowerUsage="NOT_SUPPORTED",
+        nvmlDeviceGetMemoryInfo="FUNCTION_NOT_FOUND",
+        nvmlDeviceGetUtilizationRates="NO_PERMISSION",
+        nvmlDeviceGetTotalEccErrors="NOT_SUPPORTED",
+        nvmlDeviceRegisterEvents="NOT_SUPPORTED",
+    )
+    (first, _), trouble = make_gpus().read()
+
+    assert trouble is None
+    assert first.power_w is None
+    assert first.memory_used_mib is None
+    assert first.utilization_percent is None
+    assert first.ecc_uncorrected is None
+    assert first.xids is None
+    assert first.temperature_c == 61
+
+
+def test_an_xid_is_heard_once(nvml, make_gpus):
+    """An Xid is told in the first reading after it, also when its GPU is lost by it."""
+    gpus = make_gpus()
+    gpus.read()
+    nvml(**{"xids@1": [13, 79], "nvmlDeviceGetHandleByIndex@1": "GPU_IS_LOST"})
+
+    assert [one.xids for one in gpus.read()[0]] == [(), (13, 79)]
+    assert [one.xids for one in gpus.read()[0]] == [(), ()]
+
+
+def test_a_hanging_call_costs_one_deadline(nvml, make_gpus, clock):
+    """A call that never returns costs one deadline, its process dies, and a later one works."""
+    gpus = make_gpus(timeout_s=1)
+    wait_until(lambda: gpus.read()[0])
+    nvml(nvmlDeviceGetTemperature="hang")
+    before_s = time.monotonic()
+
+    hung = ((), "NVML did not answer within 1 s")
+    assert gpus.read() == hung
+    assert time.monotonic() - before_s < 4
+    assert nvml_processes() == []
+
+    nvml()
+    before_s = time.monotonic()
+    assert gpus.read() == hung  # still resting: an answer at once
+    assert gpus.limit_power(300) == hung[1]
+    assert time.monotonic() - before_s < 0.1
+    clock.advance(gpu.REST_MIN_S)
+    wait_until(lambda: gpus.read()[1] is None)
+
+
+def test_a_slow_start_is_no_hang(nvml, make_gpus, clock):
+    """NVML may take a minute to wake the GPUs; one that takes longer is given up."""
+    nvml(nvmlInit="hang")
+    gpus = make_gpus(timeout_s=0.05)
+
+    assert gpus.read() == ((), "NVML is still starting")
+    process = nvml_process()
+    clock.advance(gpu.START_TIMEOUT_S)
+    assert gpus.read() == ((), "NVML is still starting")
+    assert nvml_process() == process
+    clock.advance(1)
+    assert gpus.read() == ((), "NVML did not start within 60 s")
+    assert nvml_processes() == []
+
+
+def test_a_crash_rests_twice_as_long_each_time(nvml, make_gpus, clock):
+    """NVML that ends its process is met again after 5, 10, 20 ... seconds, at most an hour."""
+    nvml(nvmlDeviceGetName="abort")
+    gpus = make_gpus()
+    rest_s = gpu.REST_MIN_S
+    for _ in range(12):
+        assert gpus.read() == ((), "the NVML process was ended by signal 6 (Aborted)")
+        started_s = gpus._started_s
+        clock.advance(rest_s - 1)
+        gpus.read()
+        assert gpus._started_s == started_s
+        assert nvml_processes() == []
+        clock.advance(1)
+        rest_s = min(2 * rest_s, gpu.REST_MAX_S)
+
+
+def test_a_process_that_lived_long_earns_a_short_rest(nvml, make_gpus, clock):
+    """One crash after a long healthy life is not paid for with the rests of old crashes."""
+    nvml(nvmlDeviceGetName="abort")
+    gpus = make_gpus()
+    for _ in range(3):
+        gpus.read()
+        clock.advance(gpu.REST_MAX_S)
+    nvml()
+    assert gpus.read()[1] is None
+    clock.advance(gpu.REST_MAX_S)
+    nvml_process().kill()
+
+    assert gpus.read() == ((), "the NVML process was ended by signal 9 (Killed)")
+    clock.advance(gpu.REST_MIN_S)
+    assert gpus.read()[1] is None
+
+
+def test_what_the_library_prints_is_no_reply(nvml, make_gpus):
+    """A library that prints on stdout does not disturb the conversation."""
+    nvml(nvmlInit="print", nvmlDeviceGetName="print")
+    readings, trouble = make_gpus().read()
+
+    assert trouble is None
+    assert [one.name for one in readings] == ["NVIDIA H100 80GB HBM3"] * 2
+
+
+@pytest.mark.parametrize(
+    ("program", "trouble"),
+    [
+        (r"print('NVRM: hello')", "talks nonsense: b'NVRM: hello'"),
+        (r"print('\xff\x00')", "talks nonsense"),
+        (r"print('[]')", "talks nonsense"),
+        (r"print('{}\n{}')", "talks out of turn"),
+        (r"print('x' * 3_000_000)", "talks without end"),
+        (r"raise SystemExit(3)", "ended with exit status 3"),
+        (r"import os; os.close(1)", "closed its pipes"),
+    ],
+)
+def test_nonsense_is_ended(make_gpus, program, trouble):
+    """A process that talks nonsense is ended, and the reason is said."""
+    gpus = make_gpus(
+        command=(sys.executable, "-u", "-c", f"{program}\nimport time; time.sleep(60)")
+    )
+    readings, said = gpus.read()
+
+    assert readings == ()
+    assert trouble in said
+    assert nvml_processes() == []
+
+
+def test_a_command_that_does_not_exist(make_gpus):
+    """An interpreter that was upgraded away is trouble, not an exception."""
+    assert "did not start" in make_gpus(command=("/no/such/python",)).read()[1]
+
+
+def test_the_power_limit_is_clamped_and_given_back(nvml, make_gpus):
+    """Each GPU takes the nearest limit that it allows, and gets its default back."""
+    gpus = make_gpus()
+    for watts, limit_w in [(350, 350), (1, 200), (9000, 700), (250.5, 250.5), (None, 700)]:
+        assert gpus.limit_power(watts) is None
+        assert [one.power_limit_w for one in gpus.read()[0]] == [limit_w, limit_w]
+
+
+def test_a_limit_without_permission_is_refused(nvml, make_gpus):
+    """Without root a new limit is refused with the reason; the limit that is set already is not."""
+    nvml(nvmlDeviceSetPowerManagementLimit="NO_PERMISSION")
+    gpus = make_gpus()
+
+    refused = gpus.limit_power(300)
+    assert refused == "GPU 0: no permission: needs root; GPU 1: no permission: needs root"
+    assert gpus.limit_power(700) is None
+    assert gpus.limit_power(None) is None
+
+
+def test_a_gpu_that_cannot_be_limited(nvml, make_gpus):
+    """A GPU without power limits refuses one, and has its default anyway."""
+    nvml(
+        **{
+            "nvmlDeviceGetPowerManagementLimitConstraints@1": "NOT_SUPPORTED",
+            "nvmlDeviceGetPowerManagementDefaultLimit@1": "NOT_SUPPORTED",
+        }
+    )
+    gpus = make_gpus()
+    assert gpus.limit_power(300) == "GPU 1: Not Supported"
+    assert gpus.limit_power(None) is None
+
+
+@pytest.mark.parametrize("watts", [0, -5, float("nan"), float("inf")])
+def test_a_limit_that_is_no_number_of_watts(make_gpus, watts):
+    """NaN watts must not become the default limit on the way."""
+    with pytest.raises(ValueError, match="positive number of watts"):
+        make_gpus().limit_power(watts)
+
+
+def test_no_process_starts_beside_one_that_cannot_die(nvml, make_gpus, clock):
+    """A process that SIGKILL does not end is waited for, never joined by a second one."""
+    gpus = make_gpus(timeout_s=1)
+    wait_until(lambda: gpus.read()[0])
+    process = nvml_process()
+    # A tracer that stops the process in the middle of its exit stands for the driver.
+    tracer = subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(process.pid)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        if tracer.stdout.readline() != "0\n":
+            pytest.skip("this machine does not let a process trace another")
+        nvml(nvmlDeviceGetName="hang")
+        before_s = time.monotonic()
+        assert gpus.read() == ((), "NVML did not answer within 1 s")
+        assert process.is_running()
+        nvml()
+        for _ in range(3):
+            clock.advance(gpu.REST_MAX_S)
+            assert gpus.read() == ((), "the NVML process is stuck in the driver: needs a reboot")
+        assert time.monotonic() - before_s < 4
+        assert set(nvml_processes()) == {process, psutil.Process(tracer.pid)}
+    finally:
+        tracer.kill()
+        tracer.communicate()
+    wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    clock.advance(gpu.REST_MAX_S)
+    wait_until(lambda: gpus.read()[1] is None)
+    assert nvml_process() != process
+
+
+TRACER = """
+import ctypes, sys, time
+PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40
+ptrace = ctypes.CDLL(None).ptrace
+ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+print(ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, PTRACE_O_TRACEEXIT), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("fault", [{}, {"nvmlDeviceGetName": "hang"}])
+def test_the_process_dies_with_the_daemon(nvml, fault):
+    """When the daemon is killed, its NVML process goes too, even from inside a hung call."""
+    nvml(**fault)
+    daemon = subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PIPE, text=True)
+    try:
+        daemon.stdout.readline()
+        (process,) = psutil.Process(daemon.pid).children()
+        if fault:
+            # Only a process that has entered the hung call proves anything.
+            wait_until(lambda: signal.SIGTERM in blocked_signals(process.pid))
+    finally:
+        daemon.kill()
+        daemon.communicate()
+    wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+DAEMON = """
+import time
+from supervisor.gpu import Gpus
+gpus = Gpus(timeout_s=60)
+if gpus._ready_process():
+    print(flush=True)
+    gpus.read()
+    time.sleep(60)
+"""
+
+
+def blocked_signals(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigBlk:"):
+            mask = int(line.split()[1], 16)
+            return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+    return set()
+
+
+def test_the_process_inherits_no_lock(nvml, make_gpus, tmp_path):
+    """The daemon's lock file is not open in the NVML process, even if marked inheritable."""
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    os.set_inheritable(lock, True)
+    try:
+        make_gpus().read()
+        open_paths = {path.readlink() for path in Path(f"/proc/{nvml_process().pid}/fd").iterdir()}
+    finally:
+        os.close(lock)
+    assert tmp_path / "lock" not in open_paths
+
+
+def test_the_daemon_never_loads_nvml(nvml):
+    """Reading GPUs leaves NVML and its binding out of the daemon's own process."""
+    program = (
+        "import sys; from supervisor.gpu import Gpus; gpus = Gpus(); assert gpus.read()[0];"
+        "gpus.close(); print('pynvml' in sys.modules)"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert printed == "False\n"
+
+
+def test_closing_twice_or_before_the_start_is_harmless(nvml, make_gpus):
+    """Closing is always possible, also twice and before the first reading."""
+    gpus = make_gpus()
+    gpus.close()
+    gpus.read()
+    gpus.close()
+    gpus.close()
+    assert nvml_processes() == []

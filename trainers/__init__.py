@@ -1,0 +1,1 @@
+"""Programs that learn: each a process of its own, a command line and a run folder."""

@@ -1,0 +1,86 @@
+"""Atari games, learnt with PPO or DQN of Stable-Baselines3 and published hyper-parameters.
+
+This module is light: it validates, and imports what learns when something is to
+be learnt, so that a spec is checked, and a finished run left, in milliseconds.
+What is learnt how, and what a checkpoint holds, is told in `atari_learner`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from trainers.contract import BadSpec, Positive, Spec
+from trainers.session import Session, options_of
+
+PACKAGES = ("ale_py", "gymnasium", "stable_baselines3", "tensorboard", "torch")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is learnt, and how."""
+
+    algorithm: Literal["ppo", "dqn"] = "ppo"
+    game: str | None = None
+    """such as `MsPacman`; None: the spec's name"""
+    sticky_actions: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """probability that an action is repeated; 0 as in NoFrameskip-v4, 0.25 as in v5"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where there is one"""
+    rollout_steps: Positive = 4096
+    """PPO: transitions collected between two updates, over all environments"""
+    buffer_size: Positive = 100_000
+    """DQN: transitions kept; each takes 28 KB of memory"""
+    learning_starts: Positive = 100_000
+    """DQN: transitions played at random before learning starts"""
+
+
+def check(spec: Spec) -> None:
+    """Validate options and game, and that what trains them is installed.
+
+    Raises:
+        BadSpec: one of them is not as it must be.
+    """
+    options = options_of(spec, Options)
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise BadSpec(f"{package} is not installed: pip install 'training-supervisor[atari]'")
+    rom_of(spec, options)
+
+
+def train(session: Session) -> None:
+    """Learn the game until the target is reached or a stop is requested."""
+    from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
+
+    options = options_of(session.spec, Options)
+    atari_learner.learn(session, options, rom_of(session.spec, options))
+
+
+def evaluate(spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
+    """The unclipped returns of whole games, played greedily by a checkpoint's policy."""
+    from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
+
+    options = options_of(spec, Options)
+    return atari_learner.play(spec, options, rom_of(spec, options), checkpoint, episodes)
+
+
+def rom_of(spec: Spec, options: Options) -> str:
+    """ale-py's id of the game: `ms_pacman` for `MsPacman`.
+
+    Raises:
+        BadSpec: ale-py has no such game.
+    """
+    from ale_py import roms  # noqa: PLC0415 - 0.2 s that listing the trainers need not pay
+
+    game = options.game or spec.name
+    rom_by_letters = {rom.replace("_", ""): rom for rom in roms.get_all_rom_ids()}
+    letters = game.replace("_", "").lower()
+    if letters in rom_by_letters:
+        return rom_by_letters[letters]
+    close = difflib.get_close_matches(letters, rom_by_letters, n=3, cutoff=0.5)
+    names = [rom_by_letters[match].title().replace("_", "") for match in close]
+    hint = f"; did you mean {' or '.join(names)}?" if names else ""
+    raise BadSpec(f"there is no Atari game {game!r}{hint}")

@@ -1,0 +1,465 @@
+"""How an Atari game is learnt: Stable-Baselines3's PPO and DQN, made to survive.
+
+The hyper-parameters are those of rl-baselines3-zoo for `NoFrameskip-v4`, fitted
+to the ladder in two places. A PPO rollout has the same number of transitions
+however many environments collect it, so that light and heavy modes share one
+update cycle. DQN keeps the published four transitions per gradient step of 32
+samples with any number of environments; a mode's `batch_size` is for PPO only.
+Schedules decay over `target_steps`, or over a nominal ten million steps where
+the target is in episodes.
+
+A checkpoint holds weights, optimizer, counters, the results of the last games,
+the exploration rate and all random states. It does not hold the emulators, so a
+resumed life begins with fresh games, nor DQN's replay buffer (gigabytes), which
+the resumed policy refills before learning goes on.
+
+PPO's weights change in its update only. Its checkpoints are therefore taken
+between an update and the next rollout; a stop in mid-rollout saves the state of
+the rollout's start, so that the steps counted are the steps learnt from; a stop
+in mid-update saves between two gradient steps.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.utils import LinearSchedule
+
+from trainers.atari import Options
+from trainers.atari_env import AtariGames
+from trainers.contract import BadSpec, Spec
+from trainers.session import Session
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+NOMINAL_STEPS = 10_000_000
+RECENT_GAMES = 100
+"""games whose mean is the mean return"""
+REFILL_STEPS = 10_000
+"""transitions that a resumed DQN collects before it learns again"""
+LOG_INTERVAL_S = 10.0
+"""time between two lines of metrics of DQN, whose updates are too many for a line each"""
+EVALUATION_GAMES = 4
+"""games that an evaluation plays side by side, at most"""
+STATE_FILE = "state.pt"
+
+State = dict[str, Any]
+
+
+class _Stopped(Exception):
+    """Leaves Stable-Baselines3 wherever it is; the checkpoint is written."""
+
+
+def learn(session: Session, options: Options, rom: str) -> None:
+    """Learn until the target is reached or a stop is requested."""
+    spec = session.spec
+    torch.set_num_threads(spec.threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        # Not a bad spec: a driver may be back after the next reboot.
+        raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
+    state = _load(session.checkpoint.path, options, rom) if session.checkpoint else None
+    seeds = _seeds(spec, session.step, spec.n_envs)
+    games = AtariGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
+    model = (_ppo if options.algorithm == "ppo" else _dqn)(games, spec, options)
+    # The same maths; on a processor with AVX512 the update takes three quarters of the time.
+    model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
+    pilot = _Pilot(session, options, rom)
+    model.set_logger(Logger(None, [_Lines(session), _TensorBoard(session)]))
+    if state:
+        _restore(model, state, options)
+        pilot.tally.restore(state)
+    try:
+        # The pilot alone ends it. The steps count on, because the model has them already.
+        model.learn(sys.maxsize, pilot, log_interval=sys.maxsize, reset_num_timesteps=False)
+    except _Stopped:
+        pass
+    finally:
+        model.logger.close()
+
+
+def play(spec: Spec, options: Options, rom: str, checkpoint: Path, episodes: int) -> list[float]:
+    """The unclipped returns of `episodes` whole games, played greedily.
+
+    Every environment plays an equal share: taking the first that finish would
+    favour short games.
+    """
+    torch.set_num_threads(spec.threads)
+    state = _load(checkpoint, options, rom)
+    n_games = min(episodes, EVALUATION_GAMES)
+    # Opened by other no-ops than any training: its steps are never negative.
+    seeds = _seeds(spec, 2**32 - 1, n_games)
+    games = AtariGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
+    kind = PPO if options.algorithm == "ppo" else DQN
+    policy = kind.policy_aliases["CnnPolicy"](
+        games.observation_space, games.action_space, lambda _: 0.0
+    )
+    policy.load_state_dict(state["policy"])
+    left = [episodes // n_games + (i < episodes % n_games) for i in range(n_games)]
+    returns: list[float] = []
+    observations = games.reset()
+    while len(returns) < episodes:
+        actions, _ = policy.predict(observations, deterministic=True)
+        games.step_async(actions)
+        observations, _, _, infos = games.step_wait()
+        for i, info in enumerate(infos):
+            if "episode" in info and left[i]:
+                left[i] -= 1
+                returns.append(info["episode"]["r"])
+    return returns
+
+
+class _Schedules:
+    """Makes progress mean steps out of `schedule_steps`, whatever `learn` was asked for."""
+
+    schedule_steps: int
+
+    def _update_current_progress_remaining(
+        self,
+        num_timesteps: int,
+        total_timesteps: int,  # noqa: ARG002 - the parent's signature
+    ) -> None:
+        self._current_progress_remaining = max(0.0, 1.0 - num_timesteps / self.schedule_steps)
+
+
+class _Ppo(_Schedules, PPO):
+    """PPO on our schedules."""
+
+
+class _Dqn(_Schedules, DQN):
+    """DQN on our schedules that learns nothing from a nearly empty replay buffer."""
+
+    refill_steps: int = 0
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Learn, if the buffer has been refilled since the resume."""
+        assert self.replay_buffer is not None  # noqa: S101 - set in the constructor
+        if self.replay_buffer.size() * self.n_envs >= self.refill_steps:
+            super().train(gradient_steps, batch_size)
+
+
+def _ppo(games: AtariGames, spec: Spec, options: Options) -> _Ppo:
+    n_steps = max(1, options.rollout_steps // spec.n_envs)
+    model = _Ppo(
+        "CnnPolicy",
+        games,
+        n_steps=n_steps,
+        batch_size=min(spec.batch_size, n_steps * spec.n_envs),
+        n_epochs=4,
+        learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
+        clip_range=LinearSchedule(0.1, 0.0, 1.0),
+        vf_coef=0.5,
+        ent_coef=0.01,
+        gamma=0.99,
+        gae_lambda=0.95,
+        seed=spec.seed,
+        device=options.device,
+    )
+    model.schedule_steps = spec.target_steps or NOMINAL_STEPS
+    return model
+
+
+def _dqn(games: AtariGames, spec: Spec, options: Options) -> _Dqn:
+    model = _Dqn(
+        "CnnPolicy",
+        games,
+        buffer_size=options.buffer_size,
+        learning_rate=1e-4,
+        batch_size=32,
+        learning_starts=options.learning_starts,
+        target_update_interval=1000,
+        # Four transitions per gradient step, however many one step of all games brings.
+        train_freq=max(1, 4 // spec.n_envs),
+        gradient_steps=max(1, spec.n_envs // 4),
+        exploration_fraction=0.1,
+        exploration_final_eps=0.01,
+        # Halves the memory; it excludes the special handling of games that were cut off.
+        optimize_memory_usage=True,
+        replay_buffer_kwargs={"handle_timeout_termination": False},
+        seed=spec.seed,
+        device=options.device,
+    )
+    model.schedule_steps = spec.target_steps or NOMINAL_STEPS
+    return model
+
+
+class _Tally:
+    """The finished games: how many, the last of them, and the best mean so far."""
+
+    def __init__(self) -> None:
+        self.games = 0
+        self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_GAMES)
+        self.best: float | None = None
+
+    def add(self, game_return: float, length: int) -> None:
+        self.games += 1
+        self.recent.append((game_return, length))
+
+    @property
+    def return_mean(self) -> float | None:
+        return fmean(game[0] for game in self.recent) if self.recent else None
+
+    @property
+    def length_mean(self) -> float | None:
+        return fmean(game[1] for game in self.recent) if self.recent else None
+
+    def update_best(self) -> None:
+        mean = self.return_mean
+        if mean is not None and (self.best is None or mean > self.best):
+            self.best = mean
+
+    def snapshot(self) -> State:
+        return {"games": self.games, "recent": list(self.recent), "best": self.best}
+
+    def restore(self, state: State) -> None:
+        self.games = state["games"]
+        self.recent.extend(state["recent"])
+        self.best = state["best"]
+
+
+class _Pilot(BaseCallback):
+    """Tells the session how far the learning is, and ends it."""
+
+    def __init__(self, session: Session, options: Options, rom: str) -> None:
+        super().__init__()
+        self.tally = _Tally()
+        self._session = session
+        self._on_policy = options.algorithm == "ppo"
+        self._identity = {"version": 1, "algorithm": options.algorithm, "rom": rom}
+        self._boundary: State | None = None
+        """PPO: everything but the weights, as it was when the current rollout began"""
+        self._boundary_s: float | None = None
+        self._logged_s = time.monotonic()
+
+    def _on_training_start(self) -> None:
+        self._give_way()
+        optimizer = self.model.policy.optimizer
+        optimizer.register_step_post_hook(lambda *_: self._give_way())
+
+    def _on_rollout_start(self) -> None:
+        if not self._on_policy:
+            return
+        now_s = time.monotonic()
+        if self._boundary_s is not None:
+            self._log()
+            if self._session.target_reached or self._session.stop_requested:
+                self._leave()
+            # The next occasion is a cycle away.
+            if self._session.checkpoint_due(within_s=now_s - self._boundary_s):
+                self._save(self._now())
+        self._boundary_s = now_s
+        self._boundary = self._now()
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.tally.add(info["episode"]["r"], info["episode"]["l"])
+        self._session.progress(
+            self.num_timesteps, episodes=self.tally.games, return_mean=self.tally.return_mean
+        )
+        if self._on_policy:
+            if self._session.stop_requested:
+                # What this rollout has collected is not learnt from: it is not counted.
+                self._leave(self._boundary)
+            return True
+        if self._session.target_reached or self._session.stop_requested:
+            self._leave()
+        if self._session.checkpoint_due():
+            self._save(self._now())
+        if time.monotonic() - self._logged_s >= LOG_INTERVAL_S:
+            self._log()
+        return True
+
+    def _give_way(self) -> None:
+        """Between two gradient steps: stop here if that was requested."""
+        if self._session.stop_requested:
+            self._leave()
+
+    def _leave(self, state: State | None = None) -> None:
+        """Save and leave the learning.
+
+        Raises:
+            _Stopped: always.
+        """
+        self._save(state or self._now())
+        raise _Stopped
+
+    def _log(self) -> None:
+        self._logged_s = time.monotonic()
+        self.tally.update_best()
+        values = self.logger.name_to_value
+        self._session.progress(self.model.num_timesteps, loss=values.get("train/loss"))
+        for key, value in {
+            "rollout/return_mean": self.tally.return_mean,
+            "rollout/return_mean_best": self.tally.best,
+            "rollout/length_mean": self.tally.length_mean,
+        }.items():
+            if value is not None:
+                self.logger.record(key, value)
+        self.logger.dump(self.model.num_timesteps)
+
+    def _now(self) -> State:
+        """Everything but the weights, cheap enough to take before every rollout."""
+        model = self.model
+        return {
+            **self._identity,
+            **self.tally.snapshot(),
+            "num_timesteps": model.num_timesteps,
+            "n_updates": model._n_updates,
+            "episode_num": model._episode_num,
+            "n_calls": getattr(model, "_n_calls", 0),
+            "exploration_rate": getattr(model, "exploration_rate", 0.0),
+            "random": _random_states(model),
+        }
+
+    def _save(self, state: State) -> None:
+        step = state["num_timesteps"]
+        if step == 0:
+            return
+        policy = self.model.policy
+        whole = {
+            **state,
+            "policy": policy.state_dict(),
+            "optimizer": policy.optimizer.state_dict(),
+        }
+        recent = state["recent"]
+        self._session.save(
+            _files(whole),
+            step=step,
+            episodes=state["games"],
+            return_mean=fmean(game[0] for game in recent) if recent else None,
+        )
+
+
+class _Lines(KVWriter):
+    """Stable-Baselines3's records as lines of the run's metrics."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],  # noqa: ARG002 - the parent's signature
+        step: int = 0,  # noqa: ARG002 - the session knows it
+    ) -> None:
+        """Write one line."""
+        self._session.log(key_values)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _TensorBoard(KVWriter):
+    """TensorBoard's files, on a step axis that goes on over all lives.
+
+    A full disk ends them for this life and not the training: their writer
+    thread dies of it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._writer: TensorBoardOutputFormat | None = None
+        self._failed = False
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        """Write the values at `step`."""
+        if self._failed:
+            return
+        try:
+            self._writer = self._writer or TensorBoardOutputFormat(
+                str(self._session.folder.tensorboard)
+            )
+            self._writer.write(key_values, key_excluded, step)
+        except OSError as error:
+            self._failed = True
+            self._session.disk_failed("TensorBoard's files", error)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        with suppress(OSError):
+            if self._writer:
+                self._writer.close()
+
+
+def _files(state: State) -> Iterator[tuple[str, bytes]]:
+    # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    yield STATE_FILE, buffer.getvalue()
+
+
+def _load(checkpoint: Path, options: Options, rom: str) -> State:
+    state: State = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
+    for what, asked in (("algorithm", options.algorithm), ("rom", rom)):
+        if state[what] != asked:
+            raise BadSpec(
+                f"checkpoint {checkpoint.name} is of {what} {state[what]!r}, the spec asks for "
+                f"{asked!r}: use a new run"
+            )
+    return state
+
+
+def _restore(model: BaseAlgorithm, state: State, options: Options) -> None:
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps = state["num_timesteps"]
+    model._n_updates = state["n_updates"]
+    model._episode_num = state["episode_num"]
+    if isinstance(model, _Dqn):
+        model._n_calls = state["n_calls"]
+        model.exploration_rate = state["exploration_rate"]
+        model.refill_steps = min(REFILL_STEPS, options.learning_starts, options.buffer_size)
+    _set_random_states(model, state["random"])
+
+
+def _random_states(model: BaseAlgorithm) -> State:
+    # The global generator: Stable-Baselines3 draws its minibatches from it.
+    drawn: Any = np.random.get_state(legacy=False)
+    return {
+        "python": random.getstate(),
+        # Checkpoints hold tensors and plain values only, so that loading one runs no code.
+        "numpy": {**drawn, "state": {**drawn["state"], "key": drawn["state"]["key"].tolist()}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
+        "actions": model.action_space.np_random.bit_generator.state,
+    }
+
+
+def _set_random_states(model: BaseAlgorithm, states: State) -> None:
+    random.setstate(states["python"])
+    drawn = states["numpy"]
+    key = np.asarray(drawn["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**drawn, "state": {**drawn["state"], "key": key}})
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])
+    model.action_space.np_random.bit_generator.state = states["actions"]
+
+
+def _seeds(spec: Spec, step: int, n_games: int) -> list[int]:
+    """Seeds of the games of a life that begins at `step`: the first games are not played again."""
+    return [
+        int(seed) for seed in np.random.SeedSequence([spec.seed, step]).generate_state(n_games) >> 1
+    ]

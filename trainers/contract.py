@@ -1,0 +1,142 @@
+"""The contract between the supervisor and a trainer: the one file that both sides share.
+
+A trainer is a command line and a run folder::
+
+    python -m trainers atari --run RUN_DIR
+
+In comes `spec.json`: what to train and how heavy. Out go `heartbeat.json`
+(replaced at least every few seconds of progress), `metrics.jsonl` (a line per
+update), `checkpoints/STEP/` (complete or absent) and an exit code. SIGTERM asks
+for a checkpoint and an exit within the grace; SIGUSR1 asks for a dump of every
+thread's stack into the output. While a trainer lives it holds a lock on `lock`,
+so a second one for the same run cannot start.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+EXIT_DONE = 0
+"""the target is reached; nothing is left to do"""
+EXIT_AGAIN = 75
+"""stopped or failed, worth another start (EX_TEMPFAIL)"""
+EXIT_BAD_SPEC = 78
+"""the spec can never work; starting again is pointless (EX_CONFIG)"""
+
+MARKER = "TRAINING_SUPERVISOR_RUN"
+"""environment variable of a trainer and of all its children: the path of the run folder,
+by which leftovers are recognised whatever session or group they moved to"""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""names that become part of a path: letters, digits, '-' and '_'"""
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+Name = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")]
+
+
+class BadSpec(Exception):
+    """What was asked for can never work; the message says what to change."""
+
+    exit_code = EXIT_BAD_SPEC
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a trainer is asked to do: the content of `spec.json`."""
+
+    run: Name
+    """the run's id, equal to the name of its folder"""
+    trainer: Name
+    """the file in `trainers/` that trains it"""
+    name: Name
+    """what is trained, for people and plots: the game, the series"""
+    mode: Name
+    """the mode whose load this is"""
+    n_envs: Positive
+    """environments stepped side by side"""
+    batch_size: Positive
+    """samples per gradient step"""
+    threads: Positive
+    """processor threads that this trainer may use"""
+    target_steps: Positive | None = None
+    """environment steps after which the run is done"""
+    target_episodes: Positive | None = None
+    """finished episodes after which the run is done; exactly one target is set"""
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
+    checkpoint_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 90.0
+    """longest time between two checkpoints, as far as the algorithm's update cycle allows"""
+    options: dict[str, Any] = {}
+    """the trainer's own settings, validated by the trainer"""
+
+    def __post_init__(self) -> None:
+        if (self.target_steps is None) == (self.target_episodes is None):
+            raise ValueError("exactly one of target_steps and target_episodes must be set")
+
+
+Status = Literal["starting", "running", "stopping", "stopped", "done", "failed"]
+"""the last three are final: written as the trainer's last act before it exits"""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trainer last said of itself: the content of `heartbeat.json`.
+
+    Rates, returns and losses are None while unknown, and when they are not
+    finite: NaN is no JSON.
+    """
+
+    run: str
+    pid: int
+    mode: str
+    status: Status
+    step: int
+    """environment steps so far, over all lives of the run; with a final status other than
+    `failed`, those of the newest checkpoint"""
+    episodes: int
+    """episodes finished so far, over all lives of the run"""
+    written_at: float
+    """wall time, seconds since 1970; for people, never for a rule"""
+    progress_at_s: float
+    """CLOCK_MONOTONIC when the step last moved; comparable within one boot"""
+    longest_gap_s: float
+    """longest time between two moves of the step in this life, after the first; hang
+    limits are learnt from it"""
+    steps_per_s: float | None = None
+    return_mean: float | None = None
+    """mean undiscounted return of the last 100 episodes"""
+    loss: float | None = None
+    checkpoint_step: int | None = None
+    """the step of the newest complete checkpoint"""
+    checkpoint_at: float | None = None
+    """its wall time"""
+    checkpoint_write_s: float | None = None
+    """how long writing it took"""
+    notices: tuple[str, ...] = ()
+    """what a person should hear, oldest first: a damaged checkpoint passed over, a loss that
+    is not a number; the supervisor logs each once"""
+    error: str | None = None
+    """with status `failed`: the reason in one line"""
+    out_of_memory: bool = False
+    """with status `failed`: the reason was memory, of the machine or of the GPU"""
+
+
+class RunFolder:
+    """The paths within one run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec = path / "spec.json"
+        self.heartbeat = path / "heartbeat.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+        self.output = path / "output.log"
+        self.lock = path / "lock"
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or None where it is not a finite number."""
+    return value if value is not None and math.isfinite(value) else None

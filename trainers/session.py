@@ -1,0 +1,615 @@
+"""What every trainer gets free: one life of a run, from its lock to its last heartbeat.
+
+`run` is a whole trainer process. It takes the run's lock, validates the spec,
+finds the newest good checkpoint, hands a `Session` to the trainer, and turns
+the way the trainer ended into a final heartbeat and an exit code. The trainer
+says how far it is (`progress`), what it measured (`log`), and what it would
+need to go on (`save`); it asks whether a checkpoint is due and whether it
+should stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import fcntl
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import msgspec
+
+from trainers import durable, registry
+from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
+from trainers.contract import (
+    EXIT_AGAIN,
+    EXIT_BAD_SPEC,
+    EXIT_DONE,
+    MARKER,
+    BadSpec,
+    Heartbeat,
+    RunFolder,
+    Spec,
+    Status,
+    finite,
+)
+
+HEARTBEAT_INTERVAL_S = 1.0
+"""the least time between two heartbeats that only tell of progress"""
+RATE_WINDOW_S = 60.0
+"""`steps_per_s` is the mean over about this long, to span a few update cycles"""
+METRICS_MAX_BYTES = 16 * 1024 * 1024
+"""`metrics.jsonl` is renamed to `metrics.1.jsonl` beyond this size"""
+NOTICES_MAX = 20
+ERROR_MAX_CHARS = 500
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+T = TypeVar("T")
+
+
+class RunIsLocked(Exception):
+    """Another trainer lives on this run."""
+
+    exit_code = EXIT_AGAIN
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(f"another trainer holds {folder.lock}")
+
+
+class Stop:
+    """Whether a stop was requested: a signal handler that does nothing but remember.
+
+    A handler runs between any two instructions of whatever is in progress, a
+    checkpoint for instance, so it must not act; and a second signal changes
+    nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        """Remember that a signal asked for a stop."""
+        self.requested = True
+
+
+def _wall_time_s() -> float:
+    return time.time()  # noqa: TID251 - the one reading of the wall clock here; for people only
+
+
+class Session:
+    """One life of a run, as its trainer sees it.
+
+    Created with the run's lock held. It knows at once where the run stands:
+    `checkpoint` is the newest good one (None: start from nothing), `step` and
+    `episodes` are what it holds.
+
+    Args:
+        folder: the run's folder.
+        spec: its validated spec.
+        stop: what the signal handlers tell.
+        monotonic_s: CLOCK_MONOTONIC, in seconds.
+        wall_time_s: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        spec: Spec,
+        *,
+        stop: Stop | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        wall_time_s: Callable[[], float] = _wall_time_s,
+    ) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.step = 0
+        self.episodes = 0
+        self.checkpoint: Checkpoint | None = None
+        self._stop = stop or Stop()
+        self._monotonic_s = monotonic_s
+        self._wall_time_s = wall_time_s
+        self._status: Status = "starting"
+        self._notices: list[str] = []
+        self._return_mean: float | None = None
+        self._loss: float | None = None
+        self._checkpoint_write_s: float | None = None
+        self._disk_failing = False
+        self._longest_gap_s = 0.0
+        now_s = monotonic_s()
+        self._progress_at_s = now_s
+        self._beat_at_s = now_s
+        self._saved_at_s = now_s
+        self._marks: deque[tuple[float, int]] = deque()
+        self._checkpoints = Checkpoints(folder.checkpoints)
+        self._resume()
+        _tell(f"{spec.name} in mode {spec.mode} begins at step {self.step:,}")
+        self._beat()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the trainer should save and return as soon as it can."""
+        return self._stop.requested
+
+    @property
+    def target_reached(self) -> bool:
+        """Whether nothing is left to learn."""
+        return _reached(self.spec, self.step, self.episodes)
+
+    def progress(
+        self,
+        step: int,
+        *,
+        episodes: int | None = None,
+        return_mean: float | None = None,
+        loss: float | None = None,
+    ) -> None:
+        """Say how far the training is; cheap enough for every environment step.
+
+        Args:
+            step: environment steps so far, over all lives of the run.
+            episodes: episodes finished so far, over all lives; None: as before.
+            return_mean: mean undiscounted return of the last 100 episodes; None: as before.
+            loss: of the last update; None: as before.
+        """
+        now_s = self._monotonic_s()
+        if step != self.step:
+            if self._marks:
+                self._longest_gap_s = max(self._longest_gap_s, now_s - self._progress_at_s)
+            else:
+                # Start-up and first step are neither a gap nor part of the rate.
+                self._marks.append((now_s, step))
+            self._progress_at_s = now_s
+        self.step = step
+        self.episodes = self.episodes if episodes is None else episodes
+        if return_mean is not None:
+            self._return_mean = self._judged("mean return", return_mean)
+        if loss is not None:
+            self._loss = self._judged("loss", loss)
+        status: Status = "stopping" if self.stop_requested else "running"
+        changed = status != self._status
+        self._status = status
+        if changed or now_s - self._beat_at_s >= HEARTBEAT_INTERVAL_S:
+            self._mark()
+            self._beat()
+
+    def log(self, values: Mapping[str, float | int | None]) -> None:
+        """Append one line to `metrics.jsonl`: the step, the episodes and `values`.
+
+        After a crash the steps since the last checkpoint appear twice; the
+        later line counts. What is not finite becomes null.
+        """
+        line = {
+            "step": self.step,
+            "episodes": self.episodes,
+            "mode": self.spec.mode,
+            "at": round(self._wall_time_s(), 3),
+            "steps_per_s": self._steps_per_s(),
+            **{
+                key: value if value is None or isinstance(value, int) else finite(float(value))
+                for key, value in values.items()
+            },
+        }
+        try:
+            _append(self.folder.metrics, msgspec.json.encode(line))
+        except OSError as error:
+            self.disk_failed("metrics", error)
+
+    def notice(self, text: str) -> None:
+        """Tell a person something, once per life."""
+        if text not in self._notices:
+            self._notices = [*self._notices, text][-NOTICES_MAX:]
+            _say(text)
+            self._beat()
+
+    def checkpoint_due(self, within_s: float = 0.0) -> bool:
+        """Whether a checkpoint should be written now.
+
+        The first of a run is due as soon as there is a step to keep; later ones
+        when the interval is over.
+
+        Args:
+            within_s: time until the next occasion to write one; it is due now if the
+                interval would be over by then.
+        """
+        if self.checkpoint is None and not self._disk_failing:
+            return self.step > 0
+        elapsed_s = self._monotonic_s() - self._saved_at_s
+        return elapsed_s + within_s >= self.spec.checkpoint_interval_s
+
+    def save(
+        self,
+        files: Iterable[tuple[str, bytes]],
+        *,
+        step: int | None = None,
+        episodes: int | None = None,
+        return_mean: float | None = None,
+    ) -> bool:
+        """Write a checkpoint; a disk that fails costs a notice, not the training.
+
+        Args:
+            files: name and content of each file; written as they are produced.
+            step: the step that the files hold, where it is not the current one.
+            episodes: the episodes that they hold, likewise.
+            return_mean: the mean return that they hold, likewise.
+
+        Returns:
+            Whether it is on the disk.
+        """
+        manifest = Manifest(
+            run=self.spec.run,
+            trainer=self.spec.trainer,
+            mode=self.spec.mode,
+            step=self.step if step is None else step,
+            episodes=self.episodes if episodes is None else episodes,
+            return_mean=finite(self._return_mean if return_mean is None else return_mean),
+            saved_at=round(self._wall_time_s(), 3),
+        )
+        started_s = self._monotonic_s()
+        try:
+            self.checkpoint = self._checkpoints.save(manifest, files)
+            self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
+            self._checkpoints.prune()
+        except OSError as error:
+            self.disk_failed("a checkpoint", error)
+            return False
+        finally:
+            # Also after a failure: the next try comes an interval later, not at once.
+            self._saved_at_s = self._monotonic_s()
+        if self._disk_failing:
+            self._disk_failing = False
+            self.notice(f"the disk can be written to again; checkpoint {manifest.step} is saved")
+        _tell(
+            f"checkpoint {manifest.step:,}: {manifest.episodes:,} episodes, "
+            f"return {_brief(manifest.return_mean)}, {_brief(self._steps_per_s())} steps/s"
+        )
+        self._beat()
+        return True
+
+    def finish(self) -> int:
+        """Write the final heartbeat of a trainer that returned; its exit code is returned.
+
+        The run is done when a checkpoint holds the target. Otherwise it stopped,
+        and its step falls back to the one that the next life resumes from.
+        """
+        held = self.checkpoint.manifest if self.checkpoint else None
+        if held and _reached(self.spec, held.step, held.episodes):
+            self._end("done")
+            _tell(f"done at step {held.step:,}")
+            return EXIT_DONE
+        if self.target_reached:
+            self.fail("the target is reached and its checkpoint cannot be written")
+            return EXIT_AGAIN
+        self.step, self.episodes = (held.step, held.episodes) if held else (0, 0)
+        self._end("stopped")
+        _tell(f"stopped; the next life begins at step {self.step:,}")
+        return EXIT_AGAIN
+
+    def fail(self, error: str, *, out_of_memory: bool = False) -> None:
+        """Write the final heartbeat of a trainer that failed."""
+        self._end("failed", error=error, out_of_memory=out_of_memory)
+
+    def _resume(self) -> None:
+        found = self._checkpoints.newest()
+        for damaged in found.passed_over:
+            self.notice(str(damaged))
+        try:
+            for damaged in found.passed_over:
+                self._checkpoints.set_aside(damaged)
+            self._checkpoints.remove_leftovers()
+        except OSError as error:
+            self.disk_failed("the checkpoints", error)
+        self.checkpoint = found.checkpoint
+        if found.checkpoint:
+            held = found.checkpoint.manifest
+            self.step, self.episodes = held.step, held.episodes
+            self._return_mean = held.return_mean
+            self._checkpoint_write_s = held.write_s
+        elif found.passed_over:
+            self.notice("no checkpoint is usable; the run starts again from step 0")
+
+    def _judged(self, what: str, value: float) -> float | None:
+        judged = finite(float(value))  # a NumPy number is no JSON
+        if judged is None:
+            self.notice(f"the {what} is not a finite number")
+        return judged
+
+    def disk_failed(self, what: str, error: OSError) -> None:
+        """Say once that `what` cannot be written; the next checkpoint that is says so too."""
+        if not self._disk_failing:
+            self._disk_failing = True
+            reason = error.strerror or str(error)
+            self.notice(f"cannot write {what} at step {self.step}: {reason}; training goes on")
+
+    def _mark(self) -> None:
+        """Remember where the step was when, for the rate."""
+        marks = self._marks
+        if marks and self._progress_at_s > marks[-1][0]:
+            marks.append((self._progress_at_s, self.step))
+        while len(marks) > 2 and marks[-1][0] - marks[1][0] >= RATE_WINDOW_S:
+            marks.popleft()
+
+    def _steps_per_s(self) -> float | None:
+        if len(self._marks) < 2:
+            return None
+        (start_s, start_step), (end_s, end_step) = self._marks[0], self._marks[-1]
+        return round((end_step - start_step) / (end_s - start_s), 2)
+
+    def _end(
+        self, status: Status, *, error: str | None = None, out_of_memory: bool = False
+    ) -> None:
+        self._status = status
+        self._beat(error=error, out_of_memory=out_of_memory)
+
+    def _beat(self, *, error: str | None = None, out_of_memory: bool = False) -> None:
+        self._beat_at_s = self._monotonic_s()
+        held = self.checkpoint.manifest if self.checkpoint else None
+        heartbeat = Heartbeat(
+            run=self.spec.run,
+            pid=os.getpid(),
+            mode=self.spec.mode,
+            status=self._status,
+            step=self.step,
+            episodes=self.episodes,
+            written_at=round(self._wall_time_s(), 3),
+            progress_at_s=round(self._progress_at_s, 3),
+            longest_gap_s=round(self._longest_gap_s, 3),
+            steps_per_s=self._steps_per_s(),
+            return_mean=self._return_mean,
+            loss=self._loss,
+            checkpoint_step=held.step if held else None,
+            checkpoint_at=held.saved_at if held else None,
+            checkpoint_write_s=self._checkpoint_write_s,
+            notices=tuple(self._notices),
+            error=error,
+            out_of_memory=out_of_memory,
+        )
+        _write_heartbeat(self.folder, heartbeat)
+
+
+def run(path: Path, trainer: str) -> int:
+    """Live one life of the run in `path` with the trainer of that name.
+
+    Returns:
+        The exit code: done, try again, or bad spec. One line on stderr says why
+        where it is not done; a crash adds its traceback.
+    """
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    try:
+        folder = open_folder(path)
+        with _locked(folder):
+            return _live(folder, trainer, stop)
+    except (BadSpec, RunIsLocked) as error:
+        _say(str(error))
+        return error.exit_code
+
+
+def check(path: Path, trainer: str) -> Spec:
+    """The valid spec of the run in `path`, for the trainer of that name.
+
+    Raises:
+        BadSpec: it can never work.
+    """
+    program = registry.load(trainer)
+    spec = read_spec(open_folder(path))
+    if spec.trainer != trainer:
+        raise BadSpec(f"the spec asks for the trainer {spec.trainer!r}, not {trainer!r}")
+    program.check(spec)
+    return spec
+
+
+def open_folder(path: Path) -> RunFolder:
+    """The run folder at `path`.
+
+    Raises:
+        BadSpec: it is no folder, or something in it is a symlink, through which
+            a trainer would read or write elsewhere.
+    """
+    # Not resolved before it is looked at: a link to a folder is no run folder.
+    path = path.absolute()
+    if path.is_symlink() or not path.is_dir():
+        raise BadSpec(f"there is no run folder {path}")
+    for entry in sorted(path.iterdir()):
+        if entry.is_symlink():
+            raise BadSpec(f"{entry} is a symlink; a run folder must hold none")
+    return RunFolder(path)
+
+
+def read_spec(folder: RunFolder) -> Spec:
+    """The content of `spec.json`.
+
+    Raises:
+        BadSpec: it is absent, unreadable, or not a spec of this run.
+    """
+    spec = options_of(folder.spec, Spec)
+    if spec.run != folder.path.name:
+        raise BadSpec(f"{folder.spec} belongs to the run {spec.run!r}")
+    return spec
+
+
+def options_of(source: Path | Spec, kind: type[T]) -> T:
+    """A JSON file, or the options of a spec, as a value of `kind`.
+
+    Raises:
+        BadSpec: the file is absent or unreadable, or the content is not of that kind.
+    """
+    try:
+        if isinstance(source, Spec):
+            return msgspec.convert(source.options, kind)
+        return msgspec.json.decode(durable.read(source), type=kind)
+    except FileNotFoundError as error:
+        raise BadSpec(f"{source} is missing") from error
+    except OSError as error:
+        raise BadSpec(str(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        where = "options" if isinstance(source, Spec) else source
+        raise BadSpec(f"{where}: {error}") from error
+
+
+def limit_threads(threads: int) -> None:
+    """Tell numeric libraries how many threads to use; they read it once, when imported."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+
+
+def _live(folder: RunFolder, trainer: str, stop: Stop) -> int:
+    session: Session | None = None
+    try:
+        spec = check(folder.path, trainer)
+        os.environ.setdefault(MARKER, str(folder.path))
+        limit_threads(spec.threads)
+        session = Session(folder, spec, stop=stop)
+        if not session.target_reached:
+            registry.load(trainer).train(session)
+        return session.finish()
+    except BaseException as error:  # noqa: BLE001 - whatever ended it, the last words are written
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_MAX_CHARS]
+        if isinstance(error, BadSpec):
+            reason = str(error)
+        else:
+            traceback.print_exception(error)
+        if session:
+            session.fail(reason, out_of_memory=_is_out_of_memory(error))
+        else:
+            _fail_without_session(folder, reason)
+        _say(reason)
+        return EXIT_BAD_SPEC if isinstance(error, BadSpec) else EXIT_AGAIN
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock.
+
+    Raises:
+        RunIsLocked: another process holds it.
+        BadSpec: the lock file cannot be opened.
+    """
+    while True:
+        try:
+            handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise BadSpec(f"{folder.lock}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A lock on a file that was deleted or replaced meanwhile excludes nobody.
+            if os.path.samestat(os.fstat(handle), folder.lock.stat(follow_symlinks=False)):
+                break
+        except BlockingIOError as error:
+            os.close(handle)
+            raise RunIsLocked(folder) from error
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _reached(spec: Spec, step: int, episodes: int) -> bool:
+    if spec.target_steps is not None:
+        return step >= spec.target_steps
+    return spec.target_episodes is not None and episodes >= spec.target_episodes
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # Torch says these with a plain RuntimeError: from its CPU allocator, and from the CUDA driver.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def _fail_without_session(folder: RunFolder, reason: str) -> None:
+    """Write the last words of a trainer that could not even begin, keeping what is known."""
+    try:
+        known = msgspec.json.decode(durable.read(folder.heartbeat), type=Heartbeat)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        known = Heartbeat(
+            run=folder.path.name,
+            pid=os.getpid(),
+            mode="",
+            status="failed",
+            step=0,
+            episodes=0,
+            written_at=0.0,
+            progress_at_s=0.0,
+            longest_gap_s=0.0,
+        )
+    last_words = msgspec.structs.replace(
+        known,
+        pid=os.getpid(),
+        status="failed",
+        written_at=round(_wall_time_s(), 3),
+        progress_at_s=round(time.monotonic(), 3),
+        longest_gap_s=0.0,
+        steps_per_s=None,
+        notices=(),
+        error=reason,
+        out_of_memory=False,
+    )
+    _write_heartbeat(folder, last_words)
+
+
+def _write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
+    content = msgspec.json.encode(heartbeat)
+    try:
+        durable.write(folder.heartbeat, content, sync=False)
+    except OSError:
+        # A full disk must not look like a hang. Overwriting the old file in place needs no
+        # new block; a reader that meets it half written sees an unreadable one, and the next.
+        try:
+            handle = os.open(folder.heartbeat, os.O_WRONLY | os.O_NOFOLLOW)
+        except OSError:
+            return
+        try:
+            os.pwrite(handle, content.ljust(os.fstat(handle).st_size), 0)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line, after a newline if a power cut left the last one torn."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        os.write(handle, (b"\n" if torn else b"") + line + b"\n")
+    finally:
+        os.close(handle)
+    if size + len(line) > METRICS_MAX_BYTES:
+        path.replace(path.with_name(f"{path.stem}.1{path.suffix}"))
+
+
+def _brief(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f}"
+
+
+def _tell(text: str) -> None:
+    """Report to the run's output; a reader that went away must not end the training."""
+    with suppress(OSError):
+        sys.stdout.write(f"trainers: {text}\n")
+        sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    """Tell a person what went wrong."""
+    with suppress(OSError):
+        sys.stderr.write(f"trainers: {text}\n")
+        sys.stderr.flush()
