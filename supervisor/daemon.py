@@ -100,6 +100,12 @@ class Daemon:
                 reason=f"boot {boot.seq} {'is the first that is known' if first else how}",
                 evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
             )
+        mode, left = self.memory.goal.mode, not queue.all_ended(self.memory.runs)
+        self._write(
+            "supervisor.started",
+            rule="start",
+            reason=f"going on in {mode}" if left or first else "every run has ended: resting",
+        )
         self._save()
 
     def tick(self, cause: str) -> float:
@@ -172,14 +178,11 @@ class Daemon:
         """Compare what is believed of each run with what lives."""
         runs = queue.enrol(self.memory.runs, self._config.settings.queue())
         self._lives = self._runner.look(runs)
+        limits = self._config.settings.recovery
         judged: list[Run] = []
         for believed in runs:
-            run, notes = judge(
-                believed,
-                self._lives.get(believed.id, Life()),
-                self.memory.timeline,
-                self._config.settings.recovery,
-            )
+            life = self._lives.get(believed.id, Life())
+            run, notes = judge(believed, life, self.memory.timeline, limits)
             judged.append(run)
             self._write_notes(notes)
         self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
@@ -363,9 +366,9 @@ class Daemon:
         self._write(
             "run.started",
             rule="slot",
-            reason=f"in {mode.name} from step {run.step}",
+            reason=f"in {mode.name}, from step {run.started_step}",
             run=run_id,
-            evidence={"pid": process.pid, "step": run.step, "mode": mode.name},
+            evidence={"pid": process.pid, "step": run.started_step, "mode": mode.name},
         )
 
     def _limit_power(self, mode: Mode) -> None:

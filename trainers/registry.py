@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from trainers.contract import NAME, BadSpec, Spec
+from trainers.contract import BadSpec, Spec
 
 if TYPE_CHECKING:
     from trainers.session import Session
@@ -46,8 +46,7 @@ def load(name: str) -> Trainer:
     Raises:
         BadSpec: there is none.
     """
-    path = Path(__file__).with_name(f"{name}.py")
-    if not NAME.fullmatch(name) or not path.is_file() or not _defines_train(path):
+    if name not in names():
         raise BadSpec(f"there is no trainer {name!r}; there are: {', '.join(names())}")
     return cast("Trainer", importlib.import_module(f"trainers.{name}"))
 

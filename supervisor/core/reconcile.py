@@ -84,7 +84,7 @@ def reconcile(
     for place, run in enumerate(after):
         if free > 0 and run.id in wanted and _startable(run, now_s):
             free -= 1
-            after[place] = _started(run, mode, now_s)
+            after[place] = _started(run, lives.get(run.id, Life()), mode, now_s)
             steps.append(Start(run=run.id))
     return tuple(after), tuple(steps), tuple(notes)
 
@@ -170,15 +170,18 @@ def _startable(run: Run, now_s: float) -> bool:
     return run.status == "queued"
 
 
-def _started(run: Run, mode: str, now_s: float) -> Run:
+def _started(run: Run, life: Life, mode: str, now_s: float) -> Run:
     """The run as it is believed to be from the moment that its start is asked for."""
+    from_step = run.step
+    if life.heartbeat is not None:  # it resumes from what was saved, not from where it died
+        from_step = life.heartbeat.checkpoint_step or 0
     return msgspec.structs.replace(
         run,
         status=RUN_LIFE.after(run.status, "start"),
         mode=mode,
         process=None,
         started_s=now_s,
-        started_step=run.step,
+        started_step=from_step,
         retry_s=None,
         reason=None,
         notices_seen=0,

@@ -1,0 +1,296 @@
+"""The command line as a user types it, with the daemon up and down."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import SETTINGS, Machine
+
+STATE_KEYS = {
+    "mode", "mode_since", "mode_running_s", "goal", "holds", "policy", "boot_id", "boots_total",
+    "crashes_last_hour", "daemon", "next", "runs",
+}  # fmt: skip
+RUN_KEYS = {
+    "id", "trainer", "name", "status", "step", "target", "steps_per_s", "return_mean",
+    "checkpoint_step", "checkpoint_age_s", "pid", "restarts",
+}  # fmt: skip
+COMMANDS = (
+    "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
+    "force-scale-down", "pin", "unpin", "pause", "resume", "decisions", "logs", "runs",
+    "evaluate", "reset", "check-config", "doctor", "completion",
+)  # fmt: skip
+
+
+def test_help_teaches_every_command(machine: Machine) -> None:
+    """`--help` names every command with a line of meaning, and each command has its own help."""
+    answer = machine("--help")
+    assert answer.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"^    {command}\b", answer.stdout, re.MULTILINE)
+    assert "exit codes" in answer.stdout
+    assert machine().returncode == 2
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_show_state_has_what_scripts_rely_on(machine: Machine, up: bool) -> None:
+    """The JSON holds every promised key, whether or not the daemon is up."""
+    if up:
+        machine.start()
+        machine.until_steps("A", 100)
+    state = machine.state()
+    assert state.keys() >= STATE_KEYS
+    assert all(run.keys() >= RUN_KEYS for run in state["runs"])
+    assert state["next"].keys() == {"action", "in_s", "why"}
+    assert state["daemon"]["state"] == ("running" if up else "stopped")
+    if up:
+        running = state["runs"][0]
+        assert running["status"] == "running"
+        assert running["pid"] in machine.trainers()
+        assert running["checkpoint_age_s"] >= 0
+        assert state["next"]["action"] == "climb"
+        assert 0 < state["next"]["in_s"] <= 3600
+
+
+def test_bare_values_for_scripts(machine: Machine) -> None:
+    """`get-*` print one bare value."""
+    machine.start()
+    assert machine("get-mode").stdout == "light\n"
+    assert int(machine("get-uptime").stdout) > 0
+    assert machine("get-reboots").stdout == "0\n"
+    assert machine("get-reboots", "--total").stdout == "0\n"
+
+
+def test_forcing_up_and_down_moves_real_trainers(machine: Machine) -> None:
+    """A forced move stops the old mode's trainers and starts the new one's; the ends refuse."""
+    machine.start()
+    machine.until_steps("A", 100)
+    up = machine("force-scale-up")
+    assert (up.returncode, up.stdout.startswith("medium: ")) == (0, True)
+    machine.until(lambda: len(machine.trainers()) == 4, "four train")
+    machine.until(lambda: machine.heartbeat("A").get("mode") == "medium", "A in medium")
+    assert machine.heartbeat("A")["step"] >= 50
+    refused = machine("force-scale-up")
+    assert refused.returncode == 2
+    assert refused.stderr == "supervisor: medium is already the highest mode\n"
+    assert machine("force-scale-down").returncode == 0
+    machine.until(lambda: len(machine.trainers()) == 2, "two train")
+    refused = machine("force-scale-down")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "already the lowest mode" in refused.stderr
+
+
+def test_holds_are_shown_until_taken_back(machine: Machine) -> None:
+    """Pin and pause stand in show-state until unpin and resume."""
+    machine.start()
+    machine.until_steps("A")
+    assert machine("pin", "medium").returncode == 0
+    assert machine("pause").returncode == 0
+    state = machine.state()
+    assert (state["mode"], state["holds"]) == ("medium", ["pin medium", "pause"])
+    machine.until(lambda: not machine.trainers(), "nothing trains")
+    assert machine("force-scale-down").returncode == 2
+    assert machine("resume").returncode == 0
+    machine.until(lambda: len(machine.trainers()) == 4, "all train again")
+    assert machine("unpin").returncode == 0
+    assert machine.state()["holds"] == []
+    nonsense = machine("pin", "turbo")
+    assert nonsense.returncode == 2
+    assert "the modes are light, medium" in nonsense.stderr
+
+
+def test_a_wish_made_while_the_daemon_is_down_waits_for_it(machine: Machine) -> None:
+    """What is asked of a stopped supervisor is honoured at its next start, once."""
+    waiting = machine("force-scale-up")
+    assert waiting.returncode == 0
+    assert "next start" in waiting.stdout
+    refused = machine("force-scale-up")
+    assert refused.returncode == 2
+    assert "already the highest" in refused.stderr
+    daemon = machine.start()
+    machine.until(lambda: len(machine.trainers()) == 4, "four train")
+    machine.stop(daemon)
+    machine.start()
+    assert machine.state()["mode"] == "medium"
+    assert len(machine.events("mode.changed")) == 1
+    assert list((machine.home / "inbox").iterdir()) == []
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_reset_forgets_history_and_keeps_checkpoints(machine: Machine, up: bool) -> None:
+    """After a reset all is as on the first day, but the runs resume from what they had saved."""
+    daemon = machine.start()
+    machine.until_steps("A", 100)
+    machine("force-scale-up")
+    machine.until(lambda: machine.heartbeat("A").get("mode") == "medium", "A in medium")
+    if not up:
+        machine.stop(daemon)
+    asked = machine("reset")
+    assert asked.returncode == 2, "nobody can be asked, and --yes was not said"
+    assert machine.state()["mode"] == "medium"
+    assert machine("reset", "--yes").returncode == 0
+    assert machine.state()["mode"] == "light"
+    assert len(list(machine.home.glob("state.before-reset-*.json"))) == 1
+    if not up:
+        machine.start()
+    machine.until(lambda: machine.heartbeat("A").get("mode") == "light", "A in light")
+    machine.until(lambda: len(machine.trainers()) == 2, "two train")
+    assert machine.heartbeat("A")["step"] >= 50
+
+
+def test_the_decision_log_can_be_read_and_followed(machine: Machine) -> None:
+    """`decisions` shows sentences, `--json` whole lines, `-f` goes on as it grows."""
+    machine.start()
+    command = [sys.executable, "-m", "supervisor", "decisions", "-f", "-n", "1", "--json"]
+    follower = subprocess.Popen(
+        command, env=machine.environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert follower.stdout is not None
+        first = json.loads(follower.stdout.readline())
+        assert first["seq"] >= 1
+        machine("force-scale-up")
+        events = []
+        while "mode.changed" not in events:
+            events.append(json.loads(follower.stdout.readline())["event"])
+    finally:
+        follower.kill()
+        follower.communicate()
+    lines = [json.loads(line) for line in machine("decisions", "--json").stdout.splitlines()]
+    changed = next(line for line in lines if line["event"] == "mode.changed")
+    assert {"time", "boot", "old", "new", "rule", "reason", "evidence", "facts"} <= changed.keys()
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert "light -> medium" in machine("decisions").stdout
+
+
+def test_logs_and_runs_speak_of_one_run(machine: Machine) -> None:
+    """`logs` prints a trainer's output, `runs` the queue; an unknown run is refused by name."""
+    machine.start()
+    machine.until_steps("A")
+    (machine.home / "runs/drill-A/output.log").open("a").write("one line\n")
+    assert "one line" in machine("logs", "a").stdout
+    assert machine("runs").stdout.splitlines()[1].startswith("A ")
+    assert [run["name"] for run in json.loads(machine("runs", "--json").stdout)] == list("ABCDE")
+    unknown = machine("logs", "nonsense")
+    assert unknown.returncode == 2
+    assert "the runs are: A, B, C, D, E" in unknown.stderr
+    assert machine("logs", "../../etc").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[policy]\nstable_mins = 3\n",
+            "unknown key 'policy.stable_mins'; did you mean 'stable_min'?",
+        ),
+        ("[policy]\ntick_s = 'soon'\n", "policy.tick_s = 'soon': expected float, got str"),
+        ("[policy]\nstable_min = nan\n", "policy.stable_min = nan"),
+        ("[policy]\nstable_min = inf\n", "policy.stable_min = inf"),
+        ("[campaign]\nruns = ['../x']\n", "campaign.runs = ['../x']"),
+        ("[campaign]\nruns = ['A', 'A']\n", "campaign.runs names A more than once"),
+        ("[run.X]\nseed = 1\n", "[run.X] is not in campaign.runs"),
+        ("[campaign]\ntarget_steps = 1\ntarget_episodes = 1\n", "not both"),
+        ("modes_dir = 'nowhere'\n", "no mode files"),
+        ("[policy\n", "is not valid TOML"),
+        ("[campaign]\ntrainer = 'drill'\n[campaign.options]\nnonsense = 1\n", "nonsense"),
+        ("[campaign]\nruns = ['MsPackman']\n", "MsPacman"),
+        ("[campaign]\ntrainer = 'nobody'\n", "nobody"),
+    ],
+)
+def test_bad_settings_are_refused_with_file_key_and_reason(
+    machine: Machine, text: str, expected: str
+) -> None:
+    """Each mistake in the settings is one clear line and exit code 78, before anything starts."""
+    machine.configure(text)
+    checked = machine("check-config")
+    assert checked.returncode == 78
+    assert expected in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_bad_settings_stop_the_start_and_not_the_reading(machine: Machine) -> None:
+    """With broken settings `run` refuses; show-state still tells what it knows."""
+    machine.configure("[policy\n")
+    answer = machine("run")
+    assert answer.returncode == 78
+    assert answer.stderr.count("\n") == 1
+    assert machine.state()["mode"] == "light"
+
+
+def test_well_settings_and_machine_are_told(machine: Machine) -> None:
+    """`check-config` and `doctor` find nothing bad where nothing is."""
+    assert machine("check-config").returncode == 0
+    answer = machine("doctor", "--json")
+    findings = {one["what"]: one["verdict"] for one in json.loads(answer.stdout)}
+    assert {"settings", "home", "disk", "state", "leftovers", "gpu", "trainers"} <= findings.keys()
+    assert answer.returncode == int("bad" in findings.values())
+    assert findings["trainers"] == "well"
+
+
+def test_shell_completion_is_there(machine: Machine) -> None:
+    """The completion script of bash knows the commands."""
+    answer = machine("completion", "bash")
+    assert answer.returncode == 0
+    assert "force-scale-up" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("pin",),
+        ("decisions", "-n", "0"),
+        ("decisions", "-n", "many"),
+        ("logs",),
+        ("--home", "/dev/null/nowhere", "run"),
+        ("--home", "/proc/nowhere", "force-scale-up"),
+        ("--config", "/nowhere.toml", "check-config"),
+        ("evaluate", "A", "-e", "-3"),
+    ],
+)
+def test_nonsense_gets_one_clear_answer(machine: Machine, arguments: tuple[str, ...]) -> None:
+    """Misuse ends with a meaningful exit code and words, never with a traceback."""
+    answer = machine(*arguments)
+    assert answer.returncode in (2, 73, 78)
+    assert answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
+    """Whatever is no wish is moved away and told, and the daemon goes on."""
+    inbox = machine.home / "inbox"
+    inbox.mkdir()
+    (inbox / "deep.json").write_text("[" * 100_000)
+    (inbox / "huge.json").write_bytes(b" " * 1_000_000)
+    (inbox / "link.json").symlink_to("/etc/passwd")
+    (inbox / "folder.json").mkdir()
+    (inbox / "evil\x1b[31m.json").write_text('{"kind": "pause"}')
+    machine.start()
+    machine.until_steps("A")
+    told = [line["reason"] for line in machine.events("wish.unreadable")]
+    assert len(told) == 5
+    assert not any("\x1b" in reason for reason in told)
+    assert [path.name for path in inbox.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:
+    """A folder of one's own replaces the shipped modes, with as many rungs as it has files."""
+    modes = machine.home / "modes"
+    modes.mkdir()
+    for rung, (name, slots) in enumerate([("one", 1), ("two", 2), ("three", 3)]):
+        (modes / f"{name}.toml").write_text(
+            f"rung = {rung}\nslots = {slots}\nn_envs = 1\nbatch_size = 1\n"
+        )
+    machine.configure(f'modes_dir = "modes"\n{SETTINGS}')
+    machine.start()
+    assert machine("get-mode").stdout == "one\n"
+    assert machine("force-scale-up").returncode == 0
+    assert machine("force-scale-up").returncode == 0
+    machine.until(lambda: len(machine.trainers()) == 3, "three train")
+    (modes / "three.toml").unlink()
+    machine.until(lambda: machine.state()["mode"] == "one", "the mode that is gone is left")
+    assert machine.events("mode.changed")[-1]["rule"] == "unknown_mode"

@@ -1,0 +1,383 @@
+"""Real games, trained for a little, interrupted in every way, and resumed."""
+
+import fcntl
+import shutil
+import signal
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from conftest import names_in, write_spec
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from trainers import atari, atari_learner
+from trainers.__main__ import main
+from trainers.checkpoint import Checkpoints
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
+from trainers.session import Session, Stop, read_spec
+
+pytestmark = pytest.mark.slow
+
+ROLLOUT_STEPS = 128
+SMALL = {
+    "trainer": "atari",
+    "name": "Pong",
+    "n_envs": 4,
+    "batch_size": 64,
+    "checkpoint_interval_s": 0.001,
+}
+
+
+def options(**fields):
+    return {"rollout_steps": ROLLOUT_STEPS, "device": "cpu", **fields}
+
+
+class StopAtOptimizerStep(Stop):
+    """Asks for a stop when the optimizer has made so many steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self._left = steps
+        self._hook = register_optimizer_step_post_hook(self._count)
+
+    def _count(self, *_):
+        self._left -= 1
+        if self._left == 0:
+            self.requested = True
+            self._hook.remove()
+
+
+class StopAtStep(Stop):
+    """Asks for a stop when the session has come so far."""
+
+    session = None
+
+    def __init__(self, step):
+        self._step = step
+
+    @property
+    def requested(self):
+        return self.session is not None and self.session.step >= self._step
+
+
+def live(run, stop=None):
+    """One life in this process, which has torch loaded already; its session and exit code."""
+    folder = RunFolder(run)
+    session = Session(folder, read_spec(folder), stop=stop)
+    if isinstance(stop, StopAtStep):
+        stop.session = session
+    atari.train(session)
+    return session, session.finish()
+
+
+def state_of(run, step=None):
+    checkpoint = Checkpoints(run / "checkpoints").newest().checkpoint
+    path = run / "checkpoints" / str(step) if step else checkpoint.path
+    return torch.load(path / "state.pt", weights_only=True)
+
+
+def metrics_of(run):
+    return [msgspec.json.decode(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
+
+
+def same_weights(one, other):
+    return all(torch.equal(one["policy"][key], other["policy"][key]) for key in one["policy"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of Pong that has learnt 256 steps, its target."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    run.mkdir()
+    write_spec(run, **SMALL, target_steps=256, options=options())
+    _, code = live(run)
+    assert code == EXIT_DONE
+    return run
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """Copies the trained run and gives it another spec."""
+
+    def make(**fields):
+        run = tmp_path / "run"
+        shutil.copytree(trained, run)
+        write_spec(run, **{**SMALL, "options": options(), **fields})
+        return run
+
+    return make
+
+
+def test_a_resume_with_twice_the_environments_goes_on_as_if_nothing_happened(copy):
+    """Steps, updates, optimizer and schedules continue when the mode doubles the load."""
+    run = copy(n_envs=8, target_steps=512)
+    before = state_of(run)
+    session, code = live(run)
+    assert (code, session.step) == (EXIT_DONE, 512)
+    after = state_of(run)
+    assert (before["num_timesteps"], after["num_timesteps"]) == (256, 512)
+    assert (before["n_updates"], after["n_updates"]) == (8, 16)
+    steps = {int(slot["step"]) for slot in after["optimizer"]["state"].values()}
+    assert steps == {4 * (512 // 64)}
+    assert not same_weights(before, after)
+    lines = metrics_of(run)
+    assert [line["step"] for line in lines] == [128, 256, 384, 512]
+    rates = [line["train/learning_rate"] for line in lines]
+    assert rates == pytest.approx([1.25e-4, 0.0, 2.5e-4 * 0.25, 0.0])
+    assert len(names_in(run / "tensorboard")) == 2
+
+
+def test_the_first_games_are_not_played_again(trained):
+    """A resumed life opens with other games than the first, and the same ones each time."""
+    spec = read_spec(RunFolder(trained))
+    first, later, again = (atari_learner._seeds(spec, step, 4) for step in (0, 256, 256))
+    assert later == again
+    assert not set(first) & set(later)
+
+
+def test_random_numbers_go_on_after_a_resume(copy):
+    """The random states of the checkpoint are those that the next life draws from."""
+    run = copy(target_steps=512)
+    session, _ = live(run, StopAtStep(256 + 4))
+    # Stopped in its first rollout, so its state is that of the rollout's start.
+    assert session.step == 256
+    before = state_of(run)["random"]
+    atari_learner._set_random_states(model := _model(run), before)
+    after = atari_learner._random_states(model)
+    assert before["python"] == after["python"]
+    assert before["numpy"] == after["numpy"]
+    assert before["actions"] == after["actions"]
+    assert torch.equal(before["torch"], after["torch"])
+    drawn = np.random.get_state(legacy=False)["state"]["key"].tolist()
+    assert drawn == before["numpy"]["state"]["key"]
+
+
+def _model(run):
+    spec = read_spec(RunFolder(run))
+    games = atari_learner.AtariGames("pong", [1] * spec.n_envs, threads=1)
+    return atari_learner._ppo(games, spec, atari.Options(rollout_steps=ROLLOUT_STEPS))
+
+
+def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
+    """The state of the rollout's start is saved: its steps, its games and its weights."""
+    run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
+    _, code = live(run, StopAtStep(256 + ROLLOUT_STEPS + 40))
+    assert code == EXIT_AGAIN
+    state = state_of(run)
+    assert state["num_timesteps"] == 256 + ROLLOUT_STEPS
+    assert state["n_updates"] == 12
+    assert not same_weights(state, state_of(run, 256))
+
+
+def test_a_stop_in_mid_update_saves_between_two_gradient_steps(copy):
+    """The update is left after the gradient step that is in progress, with its weights."""
+    run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
+    session, code = live(run, StopAtOptimizerStep(3))
+    assert (code, session.step) == (EXIT_AGAIN, 256 + ROLLOUT_STEPS)
+    state = state_of(run)
+    steps = {int(slot["step"]) for slot in state["optimizer"]["state"].values()}
+    assert steps <= {16 + 3, 16 + 4}
+    _, code = live(run, StopAtOptimizerStep(1))
+    assert code == EXIT_AGAIN
+
+
+def test_a_stop_before_anything_was_learnt_leaves_no_checkpoint(tmp_path):
+    """A run that is stopped in its first rollout begins anew."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_spec(run, **SMALL, options=options())
+    session, code = live(run, StopAtStep(8))
+    assert (code, session.step) == (EXIT_AGAIN, 0)
+    assert not (run / "checkpoints").exists()
+
+
+def test_a_finished_run_is_left_without_loading_torch(trained):
+    """Starting a run that is done costs nothing: exit 0, and nothing heavy is imported."""
+    for arguments in ([], ["--check"]):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-X", "importtime"),
+                *("-m", "trainers", "atari", "--run", str(trained), *arguments),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert "msgspec" in done.stderr
+        assert "torch" not in done.stderr
+
+
+def test_kill_in_mid_write_and_resume_with_twice_the_environments(copy, start):
+    """Kill -9 of a real trainer in the middle of a checkpoint; the next goes on from the newest."""
+    run = copy(target_steps=100_000)
+    life = start(run, "atari")
+    folder = run / "checkpoints"
+    life.wait_for(lambda: any(int(path.name) > 256 for path in folder.glob("[0-9]*")))
+    life.wait_for(lambda: any(folder.glob(".*.new/state.pt")))
+    life.signal(signal.SIGKILL)
+    assert life.end()[0] == -signal.SIGKILL
+    found = Checkpoints(folder).newest()
+    assert not found.passed_over
+    step = found.checkpoint.manifest.step
+    assert step > 256
+    write_spec(run, **{**SMALL, "n_envs": 8, "target_steps": step + 1, "options": options()})
+    life = start(run, "atari")
+    assert life.end()[0] == EXIT_DONE
+    beat = life.heartbeat()
+    assert beat["step"] == beat["checkpoint_step"] == step + ROLLOUT_STEPS
+    assert not beat["notices"]
+    assert metrics_of(run)[-1]["step"] == step + ROLLOUT_STEPS
+
+
+def test_sigterm_stops_a_real_trainer(copy, start):
+    """A real SIGTERM in a real rollout: exit 75 and the step that was learnt."""
+    run = copy(target_steps=10_000_000, options=options(rollout_steps=20_000))
+    life = start(run, "atari")
+    life.wait_for_step(257)
+    life.signal(signal.SIGTERM)
+    code, _, errors = life.end()
+    assert (code, errors) == (EXIT_AGAIN, "")
+    beat = life.heartbeat()
+    assert (beat["status"], beat["step"], beat["checkpoint_step"]) == ("stopped", 256, 256)
+
+
+def test_a_damaged_newest_checkpoint_costs_one_rollout(copy):
+    """The one before is resumed from, and the run says so."""
+    run = copy(target_steps=256)
+    state = run / "checkpoints" / "256" / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1])
+    session, code = live(run)
+    assert (code, session.step) == (EXIT_DONE, 256)
+    assert "checkpoint 256 is damaged" in (run / "heartbeat.json").read_text()
+
+
+def test_another_algorithm_or_game_needs_a_new_run(copy):
+    """A checkpoint of PPO is no checkpoint of DQN, and Pong is not Breakout."""
+    for fields in ({"options": options(algorithm="dqn")}, {"options": options(game="Breakout")}):
+        run = copy(target_steps=10_000, **fields)
+        with pytest.raises(BadSpec, match="use a new run"):
+            live(run)
+        shutil.rmtree(run)
+
+
+def test_greedy_games_are_whole_and_disturb_nothing(trained, capsys, monkeypatch):
+    """Evaluation plays whole games beside a living trainer, and writes nothing into the run."""
+    files = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    with (trained / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code = main(["atari", "--run", str(trained), "--evaluate", "3", "--json"])
+    assert code == 0
+    result = msgspec.json.decode(capsys.readouterr().out)
+    assert len(result["returns"]) == result["episodes"] == 3
+    assert all(-21 <= value <= 21 and value == int(value) for value in result["returns"])
+    assert min(abs(value) for value in result["returns"]) > 0
+    assert result["return_mean"] == pytest.approx(sum(result["returns"]) / 3)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == files
+
+
+def test_without_a_checkpoint_there_is_nothing_to_evaluate(tmp_path, capsys):
+    """One line says so; it may be different later."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_spec(run, **SMALL, options=options())
+    assert main(["atari", "--run", str(run), "--evaluate", "1"]) == EXIT_AGAIN
+    assert "no usable checkpoint" in capsys.readouterr().err
+
+
+def test_dqn_refills_its_replay_buffer_before_it_learns_again(tmp_path):
+    """The buffer is not saved: a resumed life collects first, then the updates count on."""
+    run = tmp_path / "run"
+    run.mkdir()
+    small = options(algorithm="dqn", learning_starts=100, buffer_size=400)
+    write_spec(run, **SMALL, target_steps=160, options=small)
+    _, code = live(run)
+    assert code == EXIT_DONE
+    before = state_of(run)
+    assert 0 < before["n_updates"] <= 15
+    write_spec(run, **{**SMALL, "n_envs": 8}, target_steps=248, options=small)
+    _, code = live(run)
+    assert code == EXIT_DONE
+    middle = state_of(run)
+    assert middle["n_updates"] == before["n_updates"]
+    assert middle["num_timesteps"] == 248
+    write_spec(run, **SMALL, target_steps=400, options=small)
+    live(run)
+    after = state_of(run)
+    assert 0 < after["n_updates"] - middle["n_updates"] <= (152 - 100) // 4 + 1
+    assert not same_weights(middle, after)
+
+
+@pytest.mark.parametrize(
+    ("game", "rom"),
+    [
+        ("MsPacman", "ms_pacman"),
+        ("Asteroids", "asteroids"),
+        ("Seaquest", "seaquest"),
+        ("BeamRider", "beam_rider"),
+        ("SpaceInvaders", "space_invaders"),
+        ("Enduro", "enduro"),
+        ("UpNDown", "up_n_down"),
+        ("ms_pacman", "ms_pacman"),
+    ],
+)
+def test_games_are_called_as_in_publications(game, rom):
+    """Games go by their usual names."""
+    assert atari.rom_of(_spec(game), atari.Options()) == rom
+
+
+def test_a_misspelt_game_gets_a_suggestion():
+    """The message names what could have been meant."""
+    with pytest.raises(BadSpec, match="did you mean MsPacman"):
+        atari.check(_spec("MsPackman"))
+
+
+def _spec(game, **fields):
+    return Spec(
+        run="run",
+        trainer="atari",
+        name=game,
+        mode="light",
+        n_envs=4,
+        batch_size=64,
+        threads=1,
+        target_steps=1,
+        **fields,
+    )
+
+
+def test_checking_a_spec(tmp_path, start):
+    """A good spec is exit 0 in silence, a bad one exit 78 and one line."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_spec(run, **SMALL, options=options())
+    assert start(run, "atari", "--check").end() == (0, "", "")
+    write_spec(run, **SMALL, options=options(device="tpu"))
+    code, _, errors = start(run, "atari", "--check").end()
+    assert code == EXIT_BAD_SPEC
+    assert errors.count("\n") == 1
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    """Where torch is not installed the message says what to install."""
+    monkeypatch.setattr(atari, "PACKAGES", ("no_such_package",))
+    with pytest.raises(BadSpec, match=r"pip install 'training-supervisor\[atari\]'"):
+        atari.check(_spec("Pong"))
+
+
+@pytest.mark.parametrize("n_envs", [8, 32, 64])
+def test_every_mode_has_the_same_update_cycle(n_envs, monkeypatch):
+    """A rollout is 4096 transitions with any number of environments."""
+    monkeypatch.setattr(atari_learner, "_Ppo", lambda *_, **fields: _Fields(fields))
+    spec = msgspec.structs.replace(_spec("Pong"), n_envs=n_envs, batch_size=512)
+    model = atari_learner._ppo(None, spec, atari.Options())
+    assert model.fields["n_steps"] * n_envs == 4096
+    assert model.fields["batch_size"] == 512
+
+
+class _Fields:
+    def __init__(self, fields):
+        self.fields = fields

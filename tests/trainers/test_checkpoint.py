@@ -1,0 +1,234 @@
+"""Checkpoints are complete or absent, whatever ends the writer."""
+
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import names_in
+
+from trainers.checkpoint import KEEP_DAMAGED, Checkpoints, DamagedCheckpoint, Manifest, verify
+from trainers.durable import UnreadableFile
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path / "checkpoints")
+
+
+def save(checkpoints, step, *, return_mean=None, saved_at=0.0, content=b"weights"):
+    manifest = Manifest(
+        run="run",
+        trainer="drill",
+        mode="light",
+        step=step,
+        episodes=step // 10,
+        return_mean=return_mean,
+        saved_at=saved_at,
+    )
+    return checkpoints.save(manifest, [("a.bin", content), ("b.bin", b"")])
+
+
+def steps(checkpoints):
+    return sorted(int(name) for name in names_in(checkpoints.folder) if name.isdigit())
+
+
+def test_what_was_saved_is_found(checkpoints):
+    """The newest checkpoint is the one with the highest step, not the one written last."""
+    save(checkpoints, 200)
+    save(checkpoints, 1000)
+    save(checkpoints, 300)
+    found = checkpoints.newest()
+    assert found.checkpoint.manifest.step == 1000
+    assert found.checkpoint.manifest.episodes == 100
+    assert (found.checkpoint.path / "a.bin").read_bytes() == b"weights"
+    assert not found.passed_over
+
+
+def test_an_empty_run_has_none(checkpoints):
+    """A run that never saved has no checkpoint, and looking creates nothing."""
+    assert checkpoints.newest().checkpoint is None
+    assert checkpoints.best().checkpoint is None
+    assert not checkpoints.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["a.bin", "manifest.json"])
+def test_any_truncation_is_noticed(checkpoints, name):
+    """Cut off at any byte, a checkpoint is passed over for the one before, with the reason."""
+    save(checkpoints, 1)
+    path = save(checkpoints, 2).path / name
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        found = checkpoints.newest()
+        assert found.checkpoint.manifest.step == 1
+        assert [damaged.path.name for damaged in found.passed_over] == ["2"]
+        assert name in found.passed_over[0].reason
+    path.write_bytes(whole)
+    assert checkpoints.newest().checkpoint.manifest.step == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "a.bin").write_bytes(b"weighty"),
+        lambda path: (path / "a.bin").unlink(),
+        lambda path: (path / "manifest.json").unlink(),
+        lambda path: (path / "manifest.json").write_bytes(b"\0" * 300),
+        lambda path: (path / "manifest.json").write_bytes(b"[" * 100_000),
+        lambda path: (path / "manifest.json").write_bytes(b"[]"),
+        lambda path: path.rename(path.with_name("3")),
+    ],
+)
+def test_damage_is_passed_over(checkpoints, damage):
+    """Changed bytes, lost files, NULs, nonsense and a wrong name are all damage."""
+    save(checkpoints, 1)
+    damage(save(checkpoints, 2).path)
+    found = checkpoints.newest()
+    assert found.checkpoint.manifest.step == 1
+    assert len(found.passed_over) == 1
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_replaced(checkpoints):
+    """Saving the step of a damaged checkpoint again keeps the damaged one for a person."""
+    path = save(checkpoints, 7).path
+    (path / "a.bin").write_bytes(b"torn")
+    assert save(checkpoints, 7).path == path
+    assert verify(path)
+    assert (checkpoints.folder / "damaged-7" / "a.bin").read_bytes() == b"torn"
+
+
+def test_a_good_checkpoint_is_never_overwritten(checkpoints):
+    """Saving a step that is already safe changes nothing."""
+    save(checkpoints, 7, content=b"first")
+    again = save(checkpoints, 7, content=b"second")
+    assert (again.path / "a.bin").read_bytes() == b"first"
+
+
+def test_damaged_ones_do_not_pile_up(checkpoints):
+    """A disk that damages everything does not fill itself with the remains."""
+    for step in range(1, 10):
+        (save(checkpoints, step).path / "a.bin").write_bytes(b"")
+    for damaged in checkpoints.newest().passed_over:
+        checkpoints.set_aside(damaged)
+    checkpoints.prune()
+    assert len(names_in(checkpoints.folder)) == KEEP_DAMAGED
+
+
+def test_pruning_keeps_newest_best_and_one_a_day(checkpoints):
+    """Kept: the last three, the best by mean return, and the newest of each UTC day."""
+    for step, (day, return_mean) in enumerate(
+        [(1, 1.0), (1, 2.0), (2, 99.0), (2, 3.0), (3, None), (3, 4.0), (3, 5.0), (3, 6.0)], start=1
+    ):
+        save(checkpoints, step, return_mean=return_mean, saved_at=day * DAY_S + step)
+    checkpoints.prune()
+    assert steps(checkpoints) == [2, 3, 4, 6, 7, 8]
+    assert checkpoints.best().checkpoint.manifest.step == 3
+
+
+def test_best_falls_to_the_next_best(checkpoints):
+    """A damaged best checkpoint gives way to the second best; unknown returns come last."""
+    save(checkpoints, 1, return_mean=5.0)
+    (save(checkpoints, 2, return_mean=9.0).path / "a.bin").write_bytes(b"")
+    save(checkpoints, 3)
+    found = checkpoints.best()
+    assert found.checkpoint.manifest.step == 1
+    assert [damaged.path.name for damaged in found.passed_over] == ["2"]
+
+
+def test_a_failing_write_leaves_nothing(checkpoints):
+    """An error in mid-write leaves the earlier checkpoint and no trace of the new one."""
+    save(checkpoints, 1)
+
+    def failing():
+        yield "a.bin", b"weights"
+        raise OSError(28, "No space left on device")
+
+    manifest = Manifest(
+        run="run", trainer="t", mode="m", step=2, episodes=0, return_mean=None, saved_at=0.0
+    )
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(manifest, failing())
+    assert names_in(checkpoints.folder) == ["1"]
+
+
+def test_symlinks_are_not_followed(checkpoints, tmp_path):
+    """A link in place of a file, a checkpoint or the whole folder is refused, its target intact."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"weights")
+    path = save(checkpoints, 1).path
+    (path / "a.bin").unlink()
+    (path / "a.bin").symlink_to(outside)
+    with pytest.raises((DamagedCheckpoint, OSError)):
+        verify(path)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (checkpoints.folder / "2").symlink_to(whole)
+    (checkpoints.folder / ".3.1.new").symlink_to(whole)
+    assert checkpoints.newest().checkpoint is None
+    checkpoints.remove_leftovers()
+    assert whole.is_dir()
+    assert outside.read_bytes() == b"weights"
+    (tmp_path / "link").symlink_to(whole)
+    with pytest.raises(UnreadableFile):
+        Checkpoints(tmp_path / "link")
+
+
+def test_a_name_cannot_lead_out_of_the_folder(checkpoints):
+    """A manifest that names files elsewhere is damaged, wherever they lie."""
+    path = save(checkpoints, 1).path
+    manifest = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(manifest.replace("a.bin", "../../a.bin"))
+    with pytest.raises(DamagedCheckpoint):
+        verify(path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from trainers.checkpoint import Checkpoints, Manifest
+checkpoints = Checkpoints(Path(sys.argv[1]))
+checkpoints.remove_leftovers()
+found = checkpoints.newest()
+assert not found.passed_over, found
+step = found.checkpoint.manifest.step if found.checkpoint else 0
+print("ready", flush=True)
+while True:
+    step += 1
+    manifest = Manifest(run="r", trainer="t", mode="m", step=step, episodes=0,
+                        return_mean=float(step % 7), saved_at=float(step * 40_000))
+    files = [(f"{i}.bin", bytes([step % 256]) * 20_000) for i in range(4)]
+    checkpoints.save(manifest, files)
+    checkpoints.prune()
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_nothing_that_was_saved(tmp_path):
+    """Twenty-five kill -9 in a burst of saves: no damaged checkpoint, none lost."""
+    chance = random.Random(5)  # noqa: S311 - moments, not secrets
+    folder = tmp_path / "checkpoints"
+    for _ in range(25):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        saved = 0
+        wanted = chance.randint(1, 12)
+        for line in writer.stdout:
+            if line.strip() != "ready":
+                saved = int(line)
+                wanted -= 1
+            if wanted == 0:
+                break
+        # Anywhere in the next save; counting, because no sleep is as short.
+        for _ in range(chance.randint(0, 100_000)):
+            pass
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        found = Checkpoints(folder).newest()
+        assert not found.passed_over
+        assert found.checkpoint.manifest.step >= saved > 0

@@ -1,0 +1,423 @@
+"""What a trainer gets free, seen through a session with its own clock."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import names_in, strict_json, write_spec
+
+from trainers import durable
+from trainers.contract import (
+    EXIT_AGAIN,
+    EXIT_BAD_SPEC,
+    EXIT_DONE,
+    BadSpec,
+    Heartbeat,
+    RunFolder,
+    Spec,
+)
+from trainers.session import Session, Stop, open_folder, read_spec
+
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Clock:
+    """Time that moves when it is told to."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+    def advance(self, seconds):
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def open_session(make_run, clock):
+    """Opens sessions, several in a row on one run if asked."""
+
+    def open_(run=None, **fields):
+        folder = RunFolder(run or make_run(**fields))
+        return Session(
+            folder, read_spec(folder), stop=Stop(), monotonic_s=clock, wall_time_s=lambda: 86_400.0
+        )
+
+    return open_
+
+
+def beat_of(session):
+    strict_json(session.folder.heartbeat.read_bytes())
+    return msgspec.json.decode(session.folder.heartbeat.read_bytes(), type=Heartbeat)
+
+
+def files(content=b"weights"):
+    return [("weights.bin", content)]
+
+
+def test_a_heartbeat_tells_of_progress_at_most_once_a_second(open_session, clock):
+    """Progress is told once a second, however often the step moves; a change of status at once."""
+    session = open_session()
+    assert beat_of(session).status == "starting"
+    session.progress(1)
+    assert (beat_of(session).status, beat_of(session).step) == ("running", 1)
+    clock.advance(0.5)
+    session.progress(2)
+    assert beat_of(session).step == 1
+    clock.advance(0.5)
+    session.progress(3, episodes=2, return_mean=1.5, loss=0.25)
+    beat = beat_of(session)
+    assert (beat.step, beat.episodes, beat.return_mean, beat.loss) == (3, 2, 1.5, 0.25)
+    assert beat.progress_at_s == clock.now_s
+    session._stop.requested = True
+    session.progress(4)
+    assert beat_of(session).status == "stopping"
+
+
+def test_the_longest_gap_excludes_the_start(open_session, clock):
+    """Loading may take minutes; only the gaps between two moves of the step are remembered."""
+    session = open_session()
+    clock.advance(300.0)
+    session.progress(1)
+    assert beat_of(session).longest_gap_s == 0.0
+    clock.advance(2.0)
+    session.progress(2)
+    clock.advance(7.0)
+    session.progress(2)
+    clock.advance(1.0)
+    session.progress(3)
+    clock.advance(3.0)
+    session.progress(4)
+    assert beat_of(session).longest_gap_s == 8.0
+
+
+def test_the_rate_is_that_of_the_last_minute(open_session, clock):
+    """A run that slows down is seen to be slow within a minute or two."""
+    session = open_session()
+    step = 0
+    for per_second in [100] * 90 + [10] * 90:
+        clock.advance(1.0)
+        step += per_second
+        session.progress(step)
+    assert beat_of(session).steps_per_s == pytest.approx(10.0)
+
+
+def test_a_loss_that_is_no_number_is_null_and_said_once(open_session, clock):
+    """NaN and infinity never reach a file; the run says what happened."""
+    session = open_session()
+    for _ in range(3):
+        clock.advance(1.0)
+        session.progress(session.step + 1, loss=float("nan"), return_mean=float("-inf"))
+        session.log({"loss": float("inf"), "rate": 1.0, "count": 3, "nothing": None})
+    beat = beat_of(session)
+    assert beat.loss is None
+    assert beat.return_mean is None
+    assert len(beat.notices) == 2
+    for line in session.folder.metrics.read_bytes().splitlines():
+        assert strict_json(line)["loss"] is None
+
+
+def test_a_run_resumes_where_its_newest_checkpoint_stands(open_session):
+    """Step, episodes and return go on; the first checkpoint is due at the first step."""
+    session = open_session()
+    assert session.checkpoint is None
+    assert not session.checkpoint_due()
+    session.progress(10, episodes=3, return_mean=2.5)
+    assert session.checkpoint_due()
+    assert session.save(files())
+    assert not session.checkpoint_due()
+    next_life = open_session(session.folder.path)
+    assert (next_life.step, next_life.episodes) == (10, 3)
+    assert beat_of(next_life).return_mean == 2.5
+    assert beat_of(next_life).checkpoint_step == 10
+    assert (next_life.checkpoint.path / "weights.bin").read_bytes() == b"weights"
+
+
+def test_a_checkpoint_is_due_before_the_interval_would_be_missed(open_session, clock):
+    """Whoever must wait 20 s for the next occasion saves up to 20 s early."""
+    session = open_session(checkpoint_interval_s=90.0)
+    session.progress(1)
+    session.save(files())
+    clock.advance(69.0)
+    assert not session.checkpoint_due(within_s=20.0)
+    clock.advance(1.0)
+    assert session.checkpoint_due(within_s=20.0)
+    assert not session.checkpoint_due()
+
+
+def test_a_damaged_newest_checkpoint_costs_a_notice(open_session):
+    """The one before is resumed from, the damaged one is kept aside, and the run says so."""
+    session = open_session()
+    for step in (5, 6):
+        session.progress(step)
+        session.save(files())
+    (session.folder.checkpoints / "6" / "weights.bin").write_bytes(b"w")
+    next_life = open_session(session.folder.path)
+    assert next_life.step == 5
+    assert "checkpoint 6 is damaged" in beat_of(next_life).notices[0]
+    assert (session.folder.checkpoints / "damaged-6").is_dir()
+    assert not beat_of(open_session(session.folder.path)).notices
+
+
+def test_only_damaged_checkpoints_mean_a_loud_new_start(open_session):
+    """A run that lost everything starts again, and does not pretend that it is new."""
+    session = open_session()
+    session.progress(5)
+    session.save(files())
+    (session.folder.checkpoints / "5" / "manifest.json").unlink()
+    next_life = open_session(session.folder.path)
+    assert next_life.step == 0
+    assert "starts again from step 0" in beat_of(next_life).notices[-1]
+
+
+def test_a_full_disk_costs_one_notice_and_no_training(open_session, clock, monkeypatch):
+    """Saving fails, is said once, and recovers; what was saved before is untouched."""
+    session = open_session(checkpoint_interval_s=10.0)
+    session.progress(1)
+    session.save(files())
+
+    def full():
+        yield "half.bin", b"weights"
+        raise NO_SPACE
+
+    for step in (2, 3):
+        clock.advance(10.0)
+        session.progress(step)
+        assert session.checkpoint_due()
+        assert not session.save(full())
+        assert not session.checkpoint_due()
+    assert sum("No space left" in notice for notice in beat_of(session).notices) == 1
+    assert beat_of(session).checkpoint_step == 1
+    assert names_in(session.folder.checkpoints) == ["1"]
+    clock.advance(10.0)
+    assert session.save(files())
+    assert "can be written to again" in beat_of(session).notices[-1]
+    assert open_session(session.folder.path).step == 3
+
+
+def test_a_full_disk_does_not_look_like_a_hang(open_session, clock, monkeypatch):
+    """Where no new file fits, the old heartbeat is overwritten in place."""
+    session = open_session()
+
+    def full(*_, **__):
+        raise NO_SPACE
+
+    monkeypatch.setattr(durable, "write", full)
+    for step in (1, 20, 300):
+        clock.advance(1.0)
+        session.progress(step)
+        assert beat_of(session).step == step
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(tmp_path):
+    """On a file system of 256 KB the training counts on, and saves again once there is space."""
+    script = f"""
+set -e
+mount -t tmpfs -o size=256k tmpfs {tmp_path}
+exec {sys.executable} {__file__} {tmp_path}
+"""
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip("this machine does not let us mount a file system")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("survived\n")
+
+
+def live_on_a_tiny_disk(disk):
+    """The body of the test above, within its own mount."""
+    folder = disk / "run"
+    folder.mkdir()
+    spec = Spec(
+        run="run",
+        trainer="drill",
+        name="x",
+        mode="light",
+        n_envs=1,
+        batch_size=1,
+        threads=1,
+        target_steps=10**9,
+        checkpoint_interval_s=0.000001,
+    )
+    clock = Clock()
+    session = Session(RunFolder(folder), spec, monotonic_s=clock)
+    session.progress(1)
+    assert session.save(files(b"x" * 50_000))
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+    for step in range(2, 6):
+        clock.advance(1.0)
+        session.progress(step)
+        session.log({"loss": 1.0})
+        assert not session.save(files(b"x" * 50_000))
+        assert beat_of(session).step == step
+    assert session._checkpoints.newest().checkpoint.manifest.step == 1
+    filler.unlink()
+    assert session.save(files(b"x" * 50_000))
+    assert session._checkpoints.newest().checkpoint.manifest.step == 5
+    sys.stdout.write("survived\n")
+
+
+def test_finishing_needs_a_checkpoint_of_the_target(open_session):
+    """Done is what is on the disk: the target without its checkpoint is a failure to try again."""
+    session = open_session(target_steps=10)
+    session.progress(10)
+    assert session.target_reached
+    assert session.finish() == EXIT_AGAIN
+    assert beat_of(session).status == "failed"
+    session.save(files())
+    assert session.finish() == EXIT_DONE
+    assert beat_of(session).status == "done"
+
+
+def test_a_stop_falls_back_to_what_was_saved(open_session, clock):
+    """The last heartbeat of a stopped run tells the step that the next life begins at."""
+    session = open_session()
+    for step in (5, 6):
+        session.progress(step)
+        clock.advance(1.0)
+    session.save(files(), step=5, episodes=1)
+    assert session.finish() == EXIT_AGAIN
+    beat = beat_of(session)
+    assert (beat.status, beat.step, beat.episodes, beat.steps_per_s) == ("stopped", 5, 1, 1.0)
+
+
+def test_episodes_can_be_the_target(open_session):
+    """A run may be asked for finished episodes instead of steps."""
+    session = open_session(target_episodes=3)
+    session.progress(1000, episodes=2)
+    assert not session.target_reached
+    session.progress(1001, episodes=3)
+    session.save(files())
+    assert session.finish() == EXIT_DONE
+
+
+def test_metrics_survive_a_torn_line_and_rotate(open_session, monkeypatch):
+    """A line after a power cut begins on its own line; the file has a bounded size."""
+    monkeypatch.setattr("trainers.session.METRICS_MAX_BYTES", 2000)
+    session = open_session()
+    session.folder.metrics.write_bytes(b'{"step": 1, "los')
+    session.log({"loss": 0.5})
+    assert strict_json(session.folder.metrics.read_bytes().splitlines()[1])["loss"] == 0.5
+    for _ in range(100):
+        session.log({"loss": 0.5})
+    old = session.folder.path / "metrics.1.jsonl"
+    assert old.stat().st_size < 3000
+    assert not session.folder.metrics.exists() or session.folder.metrics.stat().st_size < 3000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "spec.json is missing"),
+        (b"", "truncated"),
+        (b'{"run": "run"', "truncated"),
+        (b"[]", "Expected `object`"),
+        (b"\0\0\0", "malformed"),
+        (b"[" * 100_000, "spec.json"),
+        (b"\xff\xfe{}", "spec.json"),
+        (b'{"run": "run", "surprise": 1}', "surprise"),
+    ],
+)
+def test_a_bad_spec_is_refused_in_one_line(make_run, start, content, message):
+    """Exit 78, one line on stderr, and a last heartbeat that says the same."""
+    run = make_run()
+    (run / "spec.json").unlink()
+    if content is not None:
+        (run / "spec.json").write_bytes(content)
+    for arguments in ([], ["--check"], ["--evaluate", "1"]):
+        code, output, errors = start(run, "drill", *arguments).end()
+        assert (code, output) == (EXIT_BAD_SPEC, "")
+        assert message in errors
+        assert errors.count("\n") == 1
+    beat = msgspec.json.decode((run / "heartbeat.json").read_bytes(), type=Heartbeat)
+    assert beat.status == "failed"
+    assert message in beat.error
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"run": "other"},
+        {"run": "../run"},
+        {"target_steps": 5, "target_episodes": 5},
+        {"n_envs": 0},
+        {"seed": -1},
+        {"trainer": "nothing"},
+        {"trainer": "atari"},
+        {"options": {"surprise": 1}},
+        {"options": {"steps_per_s": "fast"}},
+    ],
+)
+def test_a_spec_that_cannot_work_is_refused(make_run, start, fields):
+    """Another run's spec, a path for a name, two targets, foreign options: all are bad specs."""
+    run = make_run()
+    (run / "spec.json").unlink()
+    write_spec(run, **fields)
+    code, _, errors = start(run).end()
+    assert code == EXIT_BAD_SPEC
+    assert errors.count("\n") == 1
+
+
+def test_last_words_keep_what_was_known(open_session, start):
+    """A spec that is damaged later does not make a long run look new."""
+    session = open_session()
+    session.progress(500)
+    session.save(files())
+    session.finish()
+    session.folder.spec.write_bytes(b"")
+    assert start(session.folder.path).end()[0] == EXIT_BAD_SPEC
+    assert beat_of(session).step == 500
+    assert beat_of(session).checkpoint_step == 500
+
+
+def test_an_unknown_trainer_is_told_those_that_exist(make_run, start):
+    """The message lists what could have been meant; a path is no trainer."""
+    for name in ("pong", "../drill", "session", "__main__"):
+        code, _, errors = start(make_run(run=f"run{len(name)}"), name).end()
+        assert code == EXIT_BAD_SPEC
+        assert "there are: atari, drill" in errors
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "lock", "spec.json", "stranger"])
+def test_a_symlink_in_a_run_folder_is_refused(make_run, tmp_path, start, name):
+    """Nothing outside the run folder is read or written through a link."""
+    run = make_run()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(outside)
+    code, _, errors = start(run).end()
+    assert code == EXIT_BAD_SPEC
+    assert "symlink" in errors
+    assert not names_in(outside)
+
+
+def test_a_run_folder_is_no_link(make_run, tmp_path):
+    """A linked, missing or regular-file run folder is refused."""
+    (tmp_path / "link").symlink_to(make_run())
+    (tmp_path / "file").touch()
+    for name in ("link", "file", "nothing"):
+        with pytest.raises(BadSpec):
+            open_folder(tmp_path / name)
+
+
+if __name__ == "__main__":
+    live_on_a_tiny_disk(Path(sys.argv[1]))
