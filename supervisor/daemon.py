@@ -72,6 +72,7 @@ class Daemon:
         self._power_limit_w: float | None = None
         self._unsaved: str | None = None
         self._leaving = False
+        self._first_look = True
         self.memory: Memory
 
     def start(self) -> None:
@@ -84,9 +85,12 @@ class Daemon:
         moment = self._clock.read()
         first = memory is None
         memory = memory or history.first_day(moment, self._ladder)
-        # Lines may have reached the log in a life whose state could not be saved.
         self.memory = msgspec.structs.replace(
-            memory, decisions=max(memory.decisions, self._journal.last)
+            memory,
+            # Nobody has seen anything run since the last daemon's last look.
+            running=False,
+            # Lines may have reached the log in a life whose state could not be saved.
+            decisions=max(memory.decisions, self._journal.last),
         )
         if trouble:
             self._write("state.damaged", rule="seal", reason="; ".join(trouble))
@@ -134,6 +138,7 @@ class Daemon:
         """
         if not self._leaving:
             self._leaving = True
+            self.memory = history.pass_time(self.memory, self._clock.read())
             self._write("supervisor.stopping", rule="signal", reason="asked to stop")
         self.tick("stop")
         if any(life.process or life.leftovers for life in self._lives.values()):
@@ -185,6 +190,15 @@ class Daemon:
             run, notes = judge(believed, life, self.memory.timeline, limits)
             judged.append(run)
             self._write_notes(notes)
+            if self._first_look and life.process and life.process == believed.process:
+                self._write(
+                    "run.adopted",
+                    rule="alive",
+                    reason="its trainer lived on without a supervisor; taken over as it is",
+                    run=run.id,
+                    evidence={"pid": life.process.pid, "step": run.step},
+                )
+        self._first_look = False
         self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
 
     # Think

@@ -66,7 +66,7 @@ def run_with_view(home: Home, command: list[str], look: Callable[[], Report]) ->
             start_new_session=True,  # Ctrl-C is for the view, which asks the daemon
         )
         asked = False
-        with Live(console=Console(), auto_refresh=False) as live:
+        with Live(console=Console(), auto_refresh=False, screen=True) as live:
             while daemon.poll() is None:
                 if stopped.asked and not asked:
                     asked = True
@@ -74,7 +74,7 @@ def run_with_view(home: Home, command: list[str], look: Callable[[], Report]) ->
                 foot = "saving every run..." if asked else "Ctrl-C saves every run and stops"
                 live.update(picture(home, look(), foot), refresh=True)
                 pause(REDRAW_S / 5 if asked else REDRAW_S)
-            live.update(picture(home, look(), "stopped"), refresh=True)
+        Console().print(picture(home, look(), "stopped"))
         errors.seek(0)
         Console(stderr=True).print(errors.read().decode(errors="replace"), end="", markup=False)
     return daemon.returncode

@@ -106,8 +106,9 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     """
     holder = home.holder()
     memory = present(home, config, moment)
-    if holder is not None:
-        memory = history.pass_time(memory, moment)
+    # Nobody has seen anything run since the daemon went down.
+    memory = msgspec.structs.replace(memory, running=memory.running and holder is not None)
+    memory = history.pass_time(memory, moment)
     runs = tuple(_run(run, home, moment, up=holder is not None) for run in memory.runs)
     goal = memory.goal
     holds = [f"pin {goal.mode}"] if goal.pinned else []

@@ -75,6 +75,9 @@ def learn(session: Session, options: Options, rom: str) -> None:
         # Not a bad spec: a driver may be back after the next reboot.
         raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
     state = _load(session.checkpoint.path, options, rom) if session.checkpoint else None
+    if session.stop_requested:
+        # Nothing is lost yet, and creating many games takes seconds.
+        return
     seeds = _seeds(spec, session.step, spec.n_envs)
     games = AtariGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
     model = (_ppo if options.algorithm == "ppo" else _dqn)(games, spec, options)

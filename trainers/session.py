@@ -56,13 +56,16 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 T = TypeVar("T")
 
 
-class RunIsLocked(Exception):
-    """Another trainer lives on this run."""
+class CannotLock(Exception):
+    """The run's lock is not to be had now; later it may be."""
 
     exit_code = EXIT_AGAIN
 
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__(f"another trainer holds {folder.lock}")
+    def __init__(self, folder: RunFolder, error: OSError) -> None:
+        if isinstance(error, BlockingIOError):
+            super().__init__(f"another trainer holds {folder.lock}")
+        else:
+            super().__init__(f"cannot lock {folder.lock}: {error.strerror}")
 
 
 class Stop:
@@ -178,7 +181,7 @@ class Session:
         changed = status != self._status
         self._status = status
         if changed or now_s - self._beat_at_s >= HEARTBEAT_INTERVAL_S:
-            self._mark()
+            self._mark(now_s)
             self._beat()
 
     def log(self, values: Mapping[str, float | int | None]) -> None:
@@ -329,12 +332,12 @@ class Session:
             reason = error.strerror or str(error)
             self.notice(f"cannot write {what} at step {self.step}: {reason}; training goes on")
 
-    def _mark(self) -> None:
-        """Remember where the step was when, for the rate."""
+    def _mark(self, now_s: float) -> None:
+        """Remember where the step is now, for the rate: time in which it stood counts too."""
         marks = self._marks
-        if marks and self._progress_at_s > marks[-1][0]:
-            marks.append((self._progress_at_s, self.step))
-        while len(marks) > 2 and marks[-1][0] - marks[1][0] >= RATE_WINDOW_S:
+        if marks and now_s > marks[-1][0]:
+            marks.append((now_s, self.step))
+        while len(marks) > 2 and now_s - marks[1][0] >= RATE_WINDOW_S:
             marks.popleft()
 
     def _steps_per_s(self) -> float | None:
@@ -390,7 +393,7 @@ def run(path: Path, trainer: str) -> int:
         folder = open_folder(path)
         with _locked(folder):
             return _live(folder, trainer, stop)
-    except (BadSpec, RunIsLocked) as error:
+    except (BadSpec, CannotLock) as error:
         _say(str(error))
         return error.exit_code
 
@@ -450,7 +453,7 @@ def options_of(source: Path | Spec, kind: type[T]) -> T:
         return msgspec.json.decode(durable.read(source), type=kind)
     except FileNotFoundError as error:
         raise BadSpec(f"{source} is missing") from error
-    except OSError as error:
+    except durable.UnreadableFile as error:
         raise BadSpec(str(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         where = "options" if isinstance(source, Spec) else source
@@ -491,24 +494,23 @@ def _locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock.
 
     Raises:
-        RunIsLocked: another process holds it.
-        BadSpec: the lock file cannot be opened.
+        CannotLock: another process holds it, or the disk refuses.
     """
     while True:
         try:
             handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            raise BadSpec(f"{folder.lock}: {error.strerror}") from error
+            raise CannotLock(folder, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A lock on a file that was deleted or replaced meanwhile excludes nobody.
             if os.path.samestat(os.fstat(handle), folder.lock.stat(follow_symlinks=False)):
                 break
-        except BlockingIOError as error:
-            os.close(handle)
-            raise RunIsLocked(folder) from error
         except FileNotFoundError:
             pass
+        except OSError as error:
+            os.close(handle)
+            raise CannotLock(folder, error) from error
         os.close(handle)
     try:
         yield

@@ -107,7 +107,8 @@ def wake_in_s(
         elif run.status == "stopping" and run.stop_asked_s is not None:
             moments.append(run.stop_asked_s + limits.grace_s)
         elif run.status in ("waiting", "held") and run.retry_s is not None:
-            moments.append(run.retry_s)
+            if run.retry_s > now_s:  # else it waits for a slot, not for a moment
+                moments.append(run.retry_s)
         elif run.status == "running":
             since_s = run.started_s if run.started_s is not None else now_s
             if life.heartbeat is not None:

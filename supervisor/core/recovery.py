@@ -131,8 +131,7 @@ def _living(
 ) -> tuple[Run, tuple[Note, ...]]:
     now_s = now.now_s
     run, notes = _heard(msgspec.structs.replace(run, process=life.process), life)
-    heartbeat, started_s = life.heartbeat, run.started_s or now_s
-    lived_s = now_s - started_s
+    heartbeat, lived_s = life.heartbeat, _lived_s(run, now_s)
     if run.failures and lived_s >= limits.proven_s and run.step > run.started_step:
         run = msgspec.structs.replace(run, failures=0, died_there=0)
     if run.status != "running":
@@ -212,7 +211,7 @@ def _death(
     further = run.died_step is None or run.step > run.died_step
     # Somebody's kill says nothing about the trainer, however often it comes.
     own_fault = not (kind == "killed" and exit_.signal in FROM_OUTSIDE) and kind != "stopped"
-    lasting = now_s - (run.started_s or now_s) >= limits.proven_s and run.step > run.started_step
+    lasting = _lived_s(run, now_s) >= limits.proven_s and run.step > run.started_step
     failures = 1 if lasting else run.failures + 1
     died_there = own_fault + (0 if further else run.died_there)
     evidence: Evidence = {
@@ -242,6 +241,10 @@ def _death(
     reason = f"{sentence}; starts again in {wait_s:.0f} s"
     run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
     return run, _note(run, "run.died", kind, reason, evidence)
+
+
+def _lived_s(run: Run, now_s: float) -> float:
+    return now_s - (now_s if run.started_s is None else run.started_s)
 
 
 def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:

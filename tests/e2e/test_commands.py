@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SETTINGS, Machine
+from lab import SETTINGS, Machine
 
 STATE_KEYS = {
     "mode", "mode_since", "mode_running_s", "goal", "holds", "policy", "boot_id", "boots_total",

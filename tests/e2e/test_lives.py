@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S, SETTINGS, Machine
+from lab import PATIENCE_S, SETTINGS, Machine
 
 
 def mains(machine: Machine) -> dict[str, int]:
@@ -50,6 +50,7 @@ def test_a_killed_daemon_costs_no_training(machine: Machine) -> None:
     assert mains(machine) == before
     assert len(machine.trainers()) == 2
     assert machine.events("run.died") == []
+    assert {line["evidence"]["pid"] for line in machine.events("run.adopted")} == {*before.values()}
 
 
 def test_daemon_and_trainers_killed_together_come_back(machine: Machine) -> None:

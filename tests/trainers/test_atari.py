@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from conftest import names_in, write_spec
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from trainer_lives import names_in, write_spec
 
 from trainers import atari, atari_learner
 from trainers.__main__ import main
@@ -235,7 +235,7 @@ def test_kill_in_mid_write_and_resume_with_twice_the_environments(copy, start):
 
 def test_sigterm_stops_a_real_trainer(copy, start):
     """A real SIGTERM in a real rollout: exit 75 and the step that was learnt."""
-    run = copy(target_steps=10_000_000, options=options(rollout_steps=20_000))
+    run = copy(target_steps=10_000_000, options=options(rollout_steps=20_480))
     life = start(run, "atari")
     life.wait_for_step(257)
     life.signal(signal.SIGTERM)

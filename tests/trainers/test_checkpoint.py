@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import names_in
+from trainer_lives import names_in
 
 from trainers.checkpoint import KEEP_DAMAGED, Checkpoints, DamagedCheckpoint, Manifest, verify
 from trainers.durable import UnreadableFile

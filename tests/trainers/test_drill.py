@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from conftest import kill_all, names_in, strict_json
+from trainer_lives import kill_all, names_in, strict_json
 
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import names_in, strict_json, write_spec
+from trainer_lives import names_in, strict_json, write_spec
 
 from trainers import durable
 from trainers.contract import (
@@ -388,12 +388,12 @@ def test_last_words_keep_what_was_known(open_session, start):
     assert beat_of(session).checkpoint_step == 500
 
 
-def test_an_unknown_trainer_is_told_those_that_exist(make_run, start):
-    """The message lists what could have been meant; a path is no trainer."""
-    for name in ("pong", "../drill", "session", "__main__"):
-        code, _, errors = start(make_run(run=f"run{len(name)}"), name).end()
-        assert code == EXIT_BAD_SPEC
-        assert "there are: atari, drill" in errors
+@pytest.mark.parametrize("name", ["pong", "../drill", "session", "__main__", "atari_env"])
+def test_an_unknown_trainer_is_told_those_that_exist(make_run, start, name):
+    """The message lists what could have been meant; a path or a part is no trainer."""
+    code, _, errors = start(make_run(), name).end()
+    assert code == EXIT_BAD_SPEC
+    assert "there are: atari, drill" in errors
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "lock", "spec.json", "stranger"])

@@ -1,0 +1,99 @@
+"""Values of the core with everything said that a test does not care about."""
+
+import datetime as dt
+
+from modes import Ladder, Mode
+from state.records import Goal, Process, Run, Timeline, Wish
+from supervisor.core.facts import Facts, StabilityLimits
+from supervisor.core.recovery import Exit, Life
+from trainers.contract import Heartbeat
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+MIDNIGHT = dt.datetime(2026, 1, 5, tzinfo=dt.UTC).timestamp()
+"""the wall time at which the days of these tests begin"""
+RUNGS = ("light", "medium", "heavy", "extreme", "absurd")
+
+
+def a_mode(name="light", rung=0, **fields):
+    """A mode of two slots and the smallest load."""
+    return Mode(**{"name": name, "rung": rung, "slots": 2, "n_envs": 1, "batch_size": 1, **fields})
+
+
+def a_ladder(rungs=2):
+    """A ladder with the given number of rungs, each with one slot more than the last."""
+    return Ladder(
+        tuple(a_mode(name, rung, slots=rung + 1) for rung, name in enumerate(RUNGS[:rungs]))
+    )
+
+
+def a_run(run_id="drill-a", **fields):
+    """A queued run that wants a thousand steps."""
+    name = run_id.partition("-")[2] or run_id
+    given = {"trainer": "drill", "name": name, "seed": 1, "target_steps": 1000, **fields}
+    return Run(id=run_id, **given)
+
+
+def a_process(pid=100, boot_id="boot-1"):
+    """A process by its identity."""
+    return Process(boot_id=boot_id, pid=pid, start_ticks=pid)
+
+
+def a_heartbeat(**fields):
+    """What a trainer says that is running, at step 10, moving at this moment."""
+    given = {
+        "run": "drill-a",
+        "pid": 100,
+        "mode": "light",
+        "status": "running",
+        "step": 10,
+        "episodes": 1,
+        "written_at": MIDNIGHT,
+        "progress_at_s": 1000.0,
+        "longest_gap_s": 1.0,
+    }
+    return Heartbeat(**{**given, **fields})
+
+
+def a_life(*, alive=True, heartbeat=None, leftovers=0, **ended):
+    """One look at a run: alive, or gone with the exit that the keywords tell."""
+    return Life(
+        process=a_process() if alive else None,
+        exit=Exit(**ended) if ended else None,
+        leftovers=leftovers,
+        heartbeat=heartbeat,
+    )
+
+
+def a_time(now_s=1000.0, boot_id="boot-1", monotonic_s=None):
+    """A place on the timeline, with the monotonic clock at the same number."""
+    monotonic_s = now_s if monotonic_s is None else monotonic_s
+    return Timeline(
+        now_s=now_s,
+        seen_at=MIDNIGHT,
+        boot_id=boot_id,
+        monotonic_s=monotonic_s,
+        boottime_s=monotonic_s,
+    )
+
+
+def a_wish(kind, mode=None, wish_id="wish-1"):
+    """What ada asks."""
+    return Wish(id=wish_id, kind=kind, mode=mode, by="ada", asked_at=MIDNIGHT)
+
+
+def some_facts(mode="light", *, rungs=2, pinned=False, paused=False, **fields):
+    """Facts of a mode that was entered long ago, an hour and a bit into the timeline."""
+    given = {
+        "now_s": 10_000.0,
+        "at": MIDNIGHT,
+        "boot_id": "boot-1",
+        "ladder": RUNGS[:rungs],
+        "goal": Goal(mode=mode, pinned=pinned, paused=paused),
+        "stable_s": 0.0,
+        "crashes_s": (),
+        "cool_downs": {},
+        "limits": StabilityLimits(),
+        "work_left": True,
+    }
+    return Facts(**{**given, **fields})

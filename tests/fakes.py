@@ -1,0 +1,356 @@
+"""A machine made of numbers: clocks, sensors, and trainers that live and die on time.
+
+Nothing here waits. Time moves by `FakeClock.advance` alone, and everything that a
+fake trainer does follows from its plan and the clock.
+"""
+
+import datetime as dt
+import itertools
+import math
+from dataclasses import dataclass, field, replace
+
+from builders import MIDNIGHT
+
+from state.records import Process
+from supervisor.clock import Moment
+from supervisor.core.readings import Readings
+from supervisor.core.recovery import Exit, Life
+from supervisor.runners import StartFailed
+from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat
+
+CHECKPOINT_S = 90.0
+CRASHED = Exit(code=1)
+
+
+class FakeClock:
+    """Clocks that stand still until they are told.
+
+    Args:
+        start: the wall time of the first day, as HH:MM.
+    """
+
+    def __init__(self, start="00:00"):
+        self._boots = itertools.count(1)
+        self._wall = at(start)
+        self._begin(up_s=10.0)
+
+    def read(self):
+        return Moment(
+            wall=self._wall,
+            monotonic_s=self._monotonic_s,
+            boottime_s=self._boottime_s,
+            boot_id=self.boot_id,
+        )
+
+    def advance(self, seconds):
+        """Time passes on a running machine."""
+        self.suspend(seconds)
+        self._monotonic_s += seconds
+
+    def suspend(self, seconds):
+        """Time passes while the machine sleeps."""
+        self._wall += seconds
+        self._boottime_s += seconds
+
+    def set_wall(self, wall):
+        """Somebody, or NTP, sets the wall clock."""
+        self._wall = wall
+
+    def reboot(self, *, off_s=0.0, up_s=10.0):
+        """The machine goes down, stays off, and is `up_s` into its next boot."""
+        self._wall += off_s + up_s
+        self._begin(up_s)
+
+    def _begin(self, up_s):
+        self.boot_id = f"{next(self._boots):032x}"
+        self._monotonic_s = self._boottime_s = up_s
+
+
+def at(time_of_day):
+    """The wall time of HH:MM on the first day; hours beyond 23 are on the next ones."""
+    hours, minutes = time_of_day.split(":")
+    return MIDNIGHT + 3600 * int(hours) + 60 * int(minutes)
+
+
+def time_of_day(wall):
+    """The inverse of `at`, for a wall time on the first day."""
+    return f"{dt.datetime.fromtimestamp(wall, dt.UTC):%H:%M}"
+
+
+class FakeSensors:
+    """A machine at rest."""
+
+    def read(self):
+        return Readings(cpu_percent=12.5, memory_percent=30.0)
+
+
+class FakePower:
+    """GPUs that take any limit."""
+
+    def limit_power(self, watts):
+        return None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one life of a trainer will go. Times count from its start, in running seconds."""
+
+    hello_s: float = 2.0
+    """when its first heartbeat is there"""
+    learns_s: float = 10.0
+    """when its step begins to move"""
+    steps_per_s: float = 10.0
+    ends_s: float = math.inf
+    """when it ends by itself, as `end` says"""
+    end: Exit = CRASHED
+    hangs_s: float = math.inf
+    """when its step stops moving for ever"""
+    stops_s: float = 5.0
+    """how long it takes to save and leave; infinite: it does not listen"""
+    unkillable_s: float = 0.0
+    """how long it outlives SIGKILL"""
+    workers: int = 0
+    """processes that outlive it unless it leaves in peace"""
+    workers_unkillable_s: float = 0.0
+    """how long those outlive SIGKILL"""
+
+
+@dataclass
+class Folder:
+    """What a run keeps on the disk."""
+
+    step: int = 0
+    """that of the newest checkpoint"""
+    heartbeat: Heartbeat | None = None
+
+
+@dataclass(eq=False)
+class FakeProcess:
+    """A process of a run; its main one has a spec."""
+
+    run: str
+    identity: Process
+    born_s: float
+    plan: Plan
+    spec: object = None
+    from_step: int = 0
+    asked_s: float = math.inf
+    """when it was asked to leave"""
+    killed_s: float = math.inf
+    exit: Exit | None = None
+
+    def step(self, now_s):
+        """How far it is; a step moves in whole numbers."""
+        moving_s = min(now_s, self.born_s + self.plan.hangs_s) - self.born_s - self.plan.learns_s
+        reached = self.from_step + int(max(0.0, moving_s) * self.plan.steps_per_s)
+        return min(reached, max(self.from_step, self.spec.target_steps))
+
+    def moved_s(self, now_s):
+        """When its step last moved."""
+        if self.step(now_s) == self.from_step:
+            return self.born_s
+        return min(now_s, self.born_s + self.plan.hangs_s)
+
+    def saved_step(self, now_s):
+        """The step of its newest checkpoint while it lives."""
+        lived_s = now_s - self.born_s
+        return self.step(self.born_s + lived_s // CHECKPOINT_S * CHECKPOINT_S)
+
+    def end(self):
+        """When and how it ends, as things stand: the first of all that await it."""
+        killed_s = self.killed_s + self.plan.unkillable_s
+        ends = [(killed_s, Exit(signal=9))]
+        if self.spec is not None:
+            plan, needed = self.plan, max(0, self.spec.target_steps - self.from_step)
+            done_s = plan.learns_s + needed / plan.steps_per_s
+            if done_s <= plan.hangs_s:
+                ends.append((self.born_s + done_s + 1e-3, Exit(code=EXIT_DONE)))
+            hung = self.asked_s + plan.stops_s > self.born_s + plan.hangs_s
+            if not hung:
+                ends.append((self.asked_s + plan.stops_s, Exit(code=EXIT_AGAIN)))
+            ends.append((self.born_s + plan.ends_s, plan.end))
+        return min(ends, key=lambda end: end[0])
+
+
+class FakeHost:
+    """A machine's processes, which outlive daemons, and its disk, which outlives reboots.
+
+    Args:
+        clock: the clock of the machine.
+        plan: how the life of a trainer goes, given its spec.
+    """
+
+    def __init__(self, clock, plan=lambda spec: Plan()):
+        self._clock = clock
+        self.plan = plan
+        self._pids = itertools.count(100)
+        self.folders: dict[str, Folder] = {}
+        self._processes: list[FakeProcess] = []
+
+    @property
+    def now_s(self):
+        return self._clock.read().monotonic_s
+
+    def processes(self, run_id=None):
+        """The living processes, of one run or of all."""
+        self._pass()
+        return [p for p in self._processes if run_id in (None, p.run)]
+
+    def mains(self):
+        """The living main processes."""
+        return [process for process in self.processes() if process.spec is not None]
+
+    def next_end_s(self):
+        """Running seconds until some trainer ends by itself."""
+        ends = [process.end()[0] for process in self.mains()]
+        return max(0.0, min(ends, default=math.inf) - self.now_s)
+
+    def power_off(self):
+        """Everything that lives is gone; what was saved stays."""
+        for process in self.mains():
+            self._speak(process, self.now_s)
+        self._processes = []
+
+    def spawn(self, spec, plan):
+        """A trainer comes to life."""
+        folder = self.folders.setdefault(spec.run, Folder())
+        folder.heartbeat = None
+        return self._process(spec.run, plan, spec=spec, from_step=folder.step)
+
+    def _process(self, run_id, plan, **fields):
+        pid = next(self._pids)
+        identity = Process(boot_id=self._clock.boot_id, pid=pid, start_ticks=pid)
+        process = FakeProcess(run_id, identity, self.now_s, plan, **fields)
+        self._processes.append(process)
+        return process
+
+    def _pass(self):
+        """Let everything happen that is due by now."""
+        now_s = self.now_s
+        for process in list(self._processes):
+            ends_s, how = process.end()
+            if ends_s <= now_s:
+                self._processes.remove(process)
+                process.exit = how
+                if process.spec is not None:
+                    self._die(process, ends_s)
+            elif process.spec is not None:
+                self._speak(process, now_s)
+
+    def _die(self, process, when_s):
+        self._speak(process, when_s)
+        folder, how = self.folders[process.run], process.exit
+        in_peace = how.code in (EXIT_DONE, EXIT_AGAIN)
+        if in_peace:
+            folder.step = process.step(when_s)
+        heartbeat = folder.heartbeat
+        if heartbeat is not None and how.signal is None:
+            status = {EXIT_DONE: "done", EXIT_AGAIN: "stopped"}.get(how.code, "failed")
+            folder.heartbeat = replace_heartbeat(
+                heartbeat,
+                status=status,
+                error=f"exit {how.code}" if status == "failed" else None,
+                checkpoint_step=folder.step,
+            )
+        if not in_peace:
+            plan = replace(process.plan, unkillable_s=process.plan.workers_unkillable_s)
+            for _ in range(process.plan.workers):
+                self._process(process.run, plan)
+
+    def _speak(self, process, now_s):
+        """Write the heartbeat and the checkpoints that are there by now."""
+        folder = self.folders[process.run]
+        folder.step = max(folder.step, process.saved_step(now_s))
+        if now_s - process.born_s < process.plan.hello_s:
+            return
+        step = process.step(now_s)
+        folder.heartbeat = Heartbeat(
+            run=process.run,
+            pid=process.identity.pid,
+            mode=process.spec.mode,
+            status="running",
+            step=step,
+            episodes=step // 100,
+            written_at=self._clock.read().wall,
+            progress_at_s=process.moved_s(now_s),
+            longest_gap_s=1.0,
+            checkpoint_step=folder.step,
+        )
+
+
+def replace_heartbeat(heartbeat, **fields):
+    """`heartbeat` with some fields replaced."""
+    given = {name: getattr(heartbeat, name) for name in heartbeat.__struct_fields__}
+    return Heartbeat(**{**given, **fields})
+
+
+@dataclass
+class FakeRunner:
+    """The `Runner` of one daemon on a `FakeHost`.
+
+    Like the real one it knows the main process of a run only if it started it, or
+    if the memory or the heartbeat names it; all else of a run is left over.
+    """
+
+    host: FakeHost
+    exits: tuple = ()
+    _held: dict = field(default_factory=dict)
+    _failed: dict = field(default_factory=dict)
+
+    def look(self, runs):
+        alive: dict[str, list[FakeProcess]] = {}
+        for process in self.host.processes():
+            alive.setdefault(process.run, []).append(process)
+        known = {run.id: run for run in runs}
+        exits = {run_id: self._exit(run_id, alive) for run_id in known}
+        lives = {}
+        for run_id in known.keys() | alive.keys():
+            processes = alive.get(run_id, [])
+            if run_id in known and run_id not in self._held:
+                self._adopt(known[run_id], processes)
+            held, _ = self._held.get(run_id, (None, False))
+            lives[run_id] = Life(
+                process=held.identity if held else None,
+                exit=exits.get(run_id),
+                leftovers=0 if held else len(processes),
+                heartbeat=self._heartbeat(run_id),
+            )
+        return lives
+
+    def start(self, spec, *, nice):
+        plan = self.host.plan(spec)
+        if plan is None:
+            self._failed[spec.run] = "no more processes"
+            raise StartFailed(f"{spec.run}: no more processes")
+        main = self.host.spawn(spec, plan)
+        self._held[spec.run] = (main, True)
+        return main.identity
+
+    def stop(self, run_id, *, dump):
+        held, _ = self._held.get(run_id, (None, False))
+        if held is not None:
+            held.asked_s = min(held.asked_s, self.host.now_s)
+
+    def kill(self, run_id):
+        for process in self.host.processes(run_id):
+            process.killed_s = min(process.killed_s, self.host.now_s)
+
+    def _heartbeat(self, run_id):
+        folder = self.host.folders.get(run_id)
+        return folder.heartbeat if folder else None
+
+    def _exit(self, run_id, alive):
+        if run_id in self._failed:
+            return Exit(start_error=self._failed.pop(run_id))
+        held, child = self._held.get(run_id, (None, False))
+        if held is None or held in alive.get(run_id, []):
+            return None
+        del self._held[run_id]
+        return held.exit if child else Exit()
+
+    def _adopt(self, run, processes):
+        heartbeat = self._heartbeat(run.id)
+        for process in processes:
+            named = heartbeat is not None and heartbeat.pid == process.identity.pid
+            if process.identity == run.process or named:
+                self._held[run.id] = (process, False)

@@ -1,0 +1,162 @@
+"""A real supervisor as a user has it: its command line, its processes, its home."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PATIENCE_S = 60.0
+"""far longer than anything here takes on a busy machine; nothing asserts a duration"""
+
+SETTINGS = """\
+[campaign]
+trainer = "drill"
+runs = ["A", "B", "C", "D", "E"]
+target_steps = 1000000
+
+[campaign.options]
+steps_per_s = 200
+
+[checkpoints]
+interval_s = 0.5
+"""
+
+
+class Machine:
+    """One home, and the commands that a person types about it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.home.mkdir(parents=True)
+        self.boot = "b" * 32
+        self.daemons: list[subprocess.Popen[str]] = []
+        self.configure(SETTINGS)
+
+    def configure(self, text: str) -> None:
+        (self.home / "supervisor.toml").write_text(text)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **{key: value for key, value in os.environ.items() if key != "NO_COLOR"},
+            "SUPERVISOR_HOME": str(self.home),
+            "BOOT_ID": self.boot,
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+
+    def __call__(
+        self, *arguments: str, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "supervisor", *arguments],
+            env=self.environment(),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    def state(self) -> dict[str, Any]:
+        answer = self("show-state", "--json")
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout)
+
+    def run(self, name: str) -> dict[str, Any]:
+        return next(run for run in self.state()["runs"] if run["name"] == name)
+
+    def events(self, event: str | None = None) -> list[dict[str, Any]]:
+        path = self.home / "decisions.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        found = [json.loads(line) for line in lines]
+        return [line for line in found if event in (None, line["event"])]
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start a daemon, as a person does in a pipe; returns once it has decided something."""
+        seen = len(self.events("supervisor.started"))
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "run"],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=(self.home / "screen.log").open("a"),
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.daemons.append(daemon)
+        self.until(lambda: len(self.events("supervisor.started")) > seen, "the daemon started")
+        return daemon
+
+    def stop(self, daemon: subprocess.Popen[str]) -> int:
+        """Press Ctrl-C and wait."""
+        daemon.send_signal(signal.SIGINT)
+        return daemon.wait(PATIENCE_S)
+
+    def crash(self) -> None:
+        """What a power cut does to processes: all of them are gone at once."""
+        for daemon in self.daemons:
+            daemon.kill()
+            daemon.wait()
+        self.sweep()
+
+    def reboot(self) -> None:
+        """Come up again after a crash: a new boot id."""
+        self.crash()
+        self.boot = f"{int(self.boot, 16) + 1:032x}"
+
+    def trainers(self) -> dict[int, str]:
+        """Living processes of runs of this home: pid -> id of the run."""
+        prefix = f"TRAINING_SUPERVISOR_RUN={self.home / 'runs'}/".encode()
+        found: dict[int, str] = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                if (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    continue
+                for variable in (entry / "environ").read_bytes().split(b"\0"):
+                    if variable.startswith(prefix):
+                        found[int(entry.name)] = variable[len(prefix) :].decode()
+        return found
+
+    def sweep(self) -> None:
+        for _ in range(100):
+            living = self.trainers()
+            if not living:
+                return
+            for pid in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        pytest.fail(f"cannot end {living}")
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Look until `condition` holds. Only real processes make this wait necessary."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > deadline:
+                log = (self.home / "screen.log").read_text()[-3000:]
+                pytest.fail(f"still not true: {what}\n{log}")
+            time.sleep(0.05)
+
+    def until_steps(self, name: str, step: int = 1) -> None:
+        self.until(
+            lambda: self.heartbeat(name).get("step", 0) >= step, f"{name} reaches step {step}"
+        )
+
+    def heartbeat(self, name: str, trainer: str = "drill") -> dict[str, Any]:
+        try:
+            return json.loads((self.home / f"runs/{trainer}-{name}/heartbeat.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}

@@ -1,0 +1,535 @@
+"""One life of the supervisor on a machine that fails in every way it knows.
+
+The daemon, its store, inbox, journal and settings are the real ones; the clock,
+the disk below them and the trainers are numbers drawn from one seed. After every
+step the life checks what must hold at all times, and now and then that the
+machine agrees with the goal once it is left in peace.
+"""
+
+import dataclasses
+import errno
+import io
+import math
+import os
+import random
+
+import msgspec
+
+from builders import DAY_S, HOUR_S, MIDNIGHT
+from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from state.inbox import Inbox
+from state.store import Store
+from supervisor.core import policy, queue
+from supervisor.core.facts import Decision, Facts
+from supervisor.core.recovery import Exit
+from supervisor.daemon import Daemon
+from supervisor.home import Home
+from supervisor.journal import Journal, parse
+from supervisor.settings import Config
+
+LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))
+RUNS = ("alpha", "beta", "gamma", "delta", "omega")
+WISHES = ("scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset")
+TARGET_STEPS = 40_000
+SETTLE_TICKS = 60
+"""looks within which the machine agrees with the goal: most of them after a kill or a backoff"""
+SETTLE_S = 1500.0
+"""the same in time: backoff, grace, kill and start-up, and one change of mode"""
+FINISH_TICKS = 5000
+
+
+class Cut(BaseException):
+    """The daemon dies here: as by SIGKILL, no handler of its own may matter."""
+
+
+class Fuse:
+    """Kills the daemon at the n-th effect from now."""
+
+    def __init__(self):
+        self.left = math.inf
+
+    def __call__(self):
+        """An effect is about to happen, or has just happened."""
+        self.left -= 1
+        if self.left <= 0:
+            self.left = math.inf
+            raise Cut
+
+    @property
+    def last(self):
+        return self.left <= 1
+
+
+class FaultyDisk:
+    """The `os` of the modules that write: a disk that fills up, on a machine that may die.
+
+    Nothing is flushed: what a power cut does to a disk is not simulated here.
+    """
+
+    def __init__(self, fuse):
+        self._fuse = fuse
+        self.space = math.inf
+        self.sync_fails = False
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    @property
+    def faulty(self):
+        return self.space < math.inf or self.sync_fails
+
+    def write(self, handle, content):
+        content = bytes(content)
+        if self._fuse.last:
+            os.write(handle, content[: len(content) // 2])
+        self._fuse()
+        fitting = content[: int(min(self.space, len(content)))]
+        self.space -= len(fitting)
+        if content and not fitting:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(handle, fitting)
+
+    def fsync(self, handle):
+        self._fuse()
+        if self.sync_fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def link(self, source, target):
+        self._fuse()
+        os.link(source, target)
+        self._fuse()
+
+
+class WatchedStore(Store):
+    """The real store; it remembers which memory the next start will load."""
+
+    def __init__(self, path, life):
+        super().__init__(path)
+        self._life = life
+
+    def save(self, memory):
+        super().save(memory)
+        self._life.saved = memory
+        self._life.recorded_boots.add(self._life.clock.boot_id)
+
+
+class DeadlyInbox(Inbox):
+    """The real inbox, where the daemon may die at each removal."""
+
+    def __init__(self, folder, fuse):
+        super().__init__(folder)
+        self._fuse = fuse
+
+    def remove(self, wish):
+        self._fuse()
+        super().remove(wish)
+        self._fuse()
+
+
+class DeadlyRunner(FakeRunner):
+    """The fake runner, where the daemon may die around each effect; it refuses what is unsafe."""
+
+    def __init__(self, life):
+        super().__init__(life.host)
+        self._life = life
+
+    def start(self, spec, *, nice):
+        self._life.fuse()
+        self._life.check_start(spec)
+        process = super().start(spec, nice=nice)
+        self._life.fuse()
+        return process
+
+    def stop(self, run_id, *, dump):
+        self._life.fuse()
+        super().stop(run_id, dump=dump)
+        self._life.fuse()
+
+    def kill(self, run_id):
+        self._life.fuse()
+        super().kill(run_id)
+        self._life.fuse()
+
+
+class SimulatedLife:
+    """A home, a machine, and whoever supervises it at the moment.
+
+    Args:
+        seed: decides everything that happens.
+        folder: where the home lies; empty.
+        monkeypatch: puts the faulty disk below the real modules.
+    """
+
+    def __init__(self, seed, folder, monkeypatch):
+        self.chance = random.Random(seed)
+        self.clock = FakeClock("19:27")
+        self.fuse = Fuse()
+        self.disk = FaultyDisk(self.fuse)
+        for module in ("trainers.durable", "state.store"):
+            monkeypatch.setattr(f"{module}.os", self.disk)
+        self.host = FakeHost(self.clock, self._plan)
+        self.home = Home(folder)
+        self.home.make()
+        self._ladder = self.chance.choice(LADDERS)
+        self._malice = self.chance.choice((0.0, 0.2, 0.7))
+        """the share of trainers that do not live as they should"""
+        self._runs = list(RUNS)
+        self._write_settings()
+        self.daemon = None
+        self.due_s = 0.0
+        self.diary = []
+        self.saved = None
+        self.recorded_boots = set()
+        """boots at which a memory was saved, since the last reset"""
+        self._planned_boots = set()
+        self._clean = False
+        self._calm = False
+        self._lines = []
+        """the decision log, read so far"""
+        self._log_offset = 0
+        self._told_mode = None
+        """the mode that the chain of `mode.changed` lines has led to"""
+        self._in_doubt = False
+        """a daemon died that could not save: what it decided was logged, and forgotten"""
+        self._resets = 0
+        self._disk_was_faulty = False
+
+    # What happens
+
+    def event(self):
+        """One thing happens, and everything is checked."""
+        happens = self.chance.choices(
+            (
+                self.pass_time,
+                self._reboot,
+                self._planned_reboot,
+                self._daemon_dies,
+                self._set_clock,
+                self._suspend,
+                self._wish,
+                self._disk_fails,
+                self._settings_change,
+                self.settle,
+            ),
+            weights=(60, 8, 3, 12, 3, 2, 8, 3, 3, 4),
+        )[0]
+        self._note(happens.__name__)
+        happens()
+
+    def pass_time(self):
+        """Time passes until the daemon is due, or until something wakes it before."""
+        wait_s = min(self.due_s, self.host.next_end_s())
+        if self.chance.random() < 0.2:
+            wait_s *= self.chance.random()
+        self.clock.advance(wait_s + 1e-3)
+        self.tick()
+
+    def tick(self):
+        """The daemon looks, or is brought to life first; it may die at it."""
+        try:
+            if self.daemon is None:
+                self._begin()
+            self.due_s = self.daemon.tick("event")
+            assert self.due_s >= 0.05
+        except Cut:
+            self._end_daemon("died")
+        self.check()
+
+    def _reboot(self):
+        """The machine goes down, sometimes as soon as it is up; nobody is asked."""
+        for _ in range(self.chance.choice((1, 1, 1, 2, 4))):
+            self._end_daemon("the machine went down")
+            self._go_down(self.chance.choice((0.0, 20.0, 600.0, 3 * DAY_S)))
+            self.clock.advance(self.chance.choice((1.0, 30.0, 240.0)))
+            self.tick()
+
+    def _planned_reboot(self):
+        for _ in range(SETTLE_TICKS):
+            try:
+                if self.daemon is None:
+                    self._begin()
+                if self.daemon.leave():
+                    break
+            except Cut:
+                self._end_daemon("died while stopping")
+                continue
+            self.check()
+            self.clock.advance(min(5.0, self.host.next_end_s() + 1e-3))
+        else:
+            return
+        self._clean = self.saved.clean_stop
+        self._end_daemon("left")
+        if self.chance.random() < 0.8:
+            self._go_down(60.0)
+        self.tick()
+
+    def _daemon_dies(self):
+        """The daemon dies at some effect of its next looks, or before; then it is back."""
+        if self.chance.random() < 0.2:
+            self._end_daemon("killed between two looks")
+        self.fuse.left = self.chance.randint(1, 25)
+        for _ in range(self.chance.randint(1, 4)):
+            self.pass_time()
+
+    def _set_clock(self):
+        wall = self.clock.read().wall
+        self.clock.set_wall(self.chance.choice((0.0, wall + DAY_S, wall - 14 * DAY_S, MIDNIGHT)))
+
+    def _suspend(self):
+        self.clock.suspend(8 * HOUR_S)
+        self.tick()
+
+    def _wish(self):
+        kind = self.chance.choice(WISHES if self.chance.random() < 0.3 else WISHES[:-1])
+        mode = self.chance.choice((*self._ladder, "unheard-of")) if kind == "pin" else None
+        space, self.disk.space = self.disk.space, math.inf  # a person makes room for it
+        fuse, self.fuse.left = self.fuse.left, math.inf
+        Inbox(self.home.inbox).put(kind, mode=mode, by="ada", at=self.clock.read().wall)
+        self.disk.space, self.fuse.left = space, fuse
+        self._note(f"ada wishes {kind} {mode or ''}")
+        self.tick()
+
+    def _disk_fails(self):
+        """The disk is full, or flushes nothing, for a while."""
+        if self.chance.random() < 0.5:
+            self.disk.space = self.chance.randint(0, 5000)
+        else:
+            self.disk.sync_fails = True
+        self._disk_was_faulty = True
+        for _ in range(self.chance.randint(1, 8)):
+            self.event()
+        self._mend_disk()
+
+    def _settings_change(self):
+        """A person edits the campaign, or the ladder gains or loses a mode file."""
+        if self.chance.random() < 0.5:
+            self._runs = self.chance.sample(RUNS, self.chance.randint(1, len(RUNS)))
+        else:
+            self._ladder = self.chance.choice(LADDERS)
+        self._write_settings()
+        self.tick()
+
+    def _mend_disk(self):
+        self.disk.space, self.disk.sync_fails = math.inf, False
+
+    # How it all goes on
+
+    def settle(self):
+        """Left in peace, the machine soon agrees with the goal, and then the daemon rests."""
+        self._calm_down()
+        until_s = self._now_s() + SETTLE_S
+        for _ in range(SETTLE_TICKS):
+            self.pass_time()
+            if self._agrees():
+                break
+        else:
+            raise AssertionError(f"no agreement: {self._picture()}")
+        assert self._now_s() <= until_s, f"agreement came late: {self._picture()}"
+        rested_s = 0.0
+        for _ in range(20):
+            before = self._statuses()
+            rested_s += self.due_s
+            self.pass_time()
+            if self._statuses() != before:
+                break
+        else:
+            assert rested_s > 20.0, f"the daemon does not rest: {self._picture()}"
+        self._calm = False
+
+    def finish(self):
+        """Once the faults end and nobody pauses it, the campaign comes to its end."""
+        self._calm_down()
+        self.tick()
+        if self.daemon.memory.goal.paused:
+            Inbox(self.home.inbox).put("resume", by="ada", at=self.clock.read().wall)
+        for _ in range(FINISH_TICKS):
+            self.pass_time()
+            if self.daemon.memory.resting:
+                break
+        else:
+            raise AssertionError(f"never done: {self._picture()}")
+        assert not self.host.mains()
+        self.settle()
+
+    def _begin(self):
+        self.daemon = Daemon(
+            config=Config(self.home.settings),
+            clock=self.clock,
+            store=WatchedStore(self.home.state, self),
+            inbox=DeadlyInbox(self.home.inbox, self.fuse),
+            runner=DeadlyRunner(self),
+            journal=Journal(self.home, io.StringIO()),
+            sensors=FakeSensors(),
+            power=FakePower(),
+            cores=4,
+        )
+        self._note("a daemon begins")
+        self.daemon.start()
+        if self._in_doubt or self._told_mode is None:
+            self._read_log()
+            self._told_mode = self.daemon.memory.goal.mode
+            self._in_doubt = False
+        self._clean = False
+
+    def _end_daemon(self, how):
+        if self.daemon is not None and self.disk.faulty:
+            self._in_doubt = True
+        self.daemon, self.due_s = None, 0.0
+        self.fuse.left = math.inf
+        self._note(how)
+
+    def _go_down(self, off_s):
+        self.host.power_off()
+        self.clock.reboot(off_s=off_s, up_s=self.chance.choice((5.0, 60.0)))
+        if self._clean:
+            self._planned_boots.add(self.clock.boot_id)
+        self._clean = False
+        self._note(f"boot {self.clock.boot_id[-4:]}")
+
+    def _calm_down(self):
+        """From now on nothing new goes wrong."""
+        self._mend_disk()
+        self.fuse.left = math.inf
+        self._calm = True
+        for process in self.host.processes():
+            process.plan = dataclasses.replace(process.plan, unkillable_s=0.0, workers_unkillable_s=0.0)
+
+    def _plan(self, spec):
+        """How a trainer will live: as it should, or not."""
+        chance = self.chance
+        if self.disk.space < math.inf:
+            return None
+        if self._calm or chance.random() >= self._malice:
+            return Plan(hello_s=chance.uniform(0.5, 20), stops_s=chance.uniform(0.5, 60))
+        soon_s = chance.choice((0.5, 30.0, 900.0, 4000.0))
+        ends = (Exit(code=1), Exit(signal=11), Exit(signal=9), Exit(signal=9, oom_kill=True))
+        return chance.choice(
+            (
+                None,
+                Plan(ends_s=soon_s, end=chance.choice(ends), workers=chance.choice((0, 2))),
+                Plan(ends_s=soon_s, workers=1, workers_unkillable_s=chance.choice((0, 5, 300))),
+                Plan(hangs_s=soon_s, unkillable_s=chance.choice((0, 5, 300))),
+                Plan(stops_s=math.inf, workers=2, unkillable_s=chance.choice((0, 5, 300))),
+                Plan(hello_s=soon_s, learns_s=soon_s + 1),
+            )
+        )
+
+    def _write_settings(self):
+        """A small campaign; each run counts for about an hour."""
+        folder = self.home.path / "modes"
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if path.stem not in self._ladder:
+                path.unlink()
+        for rung, name in enumerate(self._ladder):
+            load = f"rung = {rung}\nslots = {rung + 1}\nn_envs = 1\nbatch_size = 1\n"
+            (folder / f"{name}.toml").write_text(load + 'prefer = ["gamma"]\n')
+        names = ", ".join(f'"{name}"' for name in self._runs)
+        self.home.settings.write_text(
+            f'modes_dir = "modes"\n[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
+            f"target_steps = {TARGET_STEPS}\n"
+        )
+
+    # What must hold
+
+    def check(self):
+        """Everything that is true at every moment."""
+        mains = self.host.mains()
+        modes = {main.spec.mode for main in mains}
+        assert len(modes) <= 1, f"two modes train together: {self._picture()}"
+        runs = [main.run for main in mains]
+        assert len(runs) == len(set(runs)), f"two trainers of one run: {self._picture()}"
+        self._read_log()
+        if self.daemon is not None:
+            self._check_boots(self.daemon.memory)
+            self._check_memory(self.daemon.memory)
+
+    def check_start(self, spec):
+        """What must be true before a trainer may start."""
+        alive = self.host.processes(spec.run)
+        assert not alive, f"{spec.run} starts beside {len(alive)} of its own"
+        if not self.disk.faulty:
+            assert self.saved.goal.mode == spec.mode, "started before the goal was saved"
+            assert not self.saved.goal.paused
+            (run,) = (run for run in self.saved.runs if run.id == spec.run)
+            assert run.status == "running"
+            assert run.mode == spec.mode
+
+    def _check_boots(self, memory):
+        """Each boot stands there once, and only a clean stop makes it a planned one."""
+        ids = [boot.boot_id for boot in memory.boots]
+        assert len(ids) == len(set(ids)), "a boot counted twice"
+        assert set(ids) == self.recorded_boots | {self.clock.boot_id}
+        assert [boot.seq for boot in memory.boots] == list(range(1, len(ids) + 1))
+        assert memory.boots_total == len(ids)
+        for boot in memory.boots[1:]:
+            assert boot.crash is (boot.boot_id not in self._planned_boots)
+        assert memory.crashes_total == sum(boot.crash for boot in memory.boots)
+
+    def _check_memory(self, memory):
+        visit = memory.visit
+        assert 0 <= visit.stable_s <= visit.running_s + 1e-6
+        assert visit.running_s <= memory.timeline.now_s - visit.entered_s + 1e-6
+        assert list(visit.crashes_s) == sorted(visit.crashes_s)
+        assert memory.goal.mode in self.daemon._config.ladder.names
+        if not memory.outbox:
+            assert self._told_mode == memory.goal.mode, "a change of mode without its line"
+
+    def _read_log(self):
+        """Every new line is numbered, and every decision can be made again from its facts."""
+        if not self.home.decisions.exists():
+            return
+        with self.home.decisions.open("rb") as log:
+            log.seek(self._log_offset)
+            raw = log.read()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        self._log_offset += len(whole)
+        for line in parse(whole.splitlines()):
+            last = self._lines[-1]["seq"] if self._lines else 0
+            assert line["seq"] > last, f"line {line['seq']} after line {last}"
+            if not self._disk_was_faulty:
+                assert line["seq"] == last + 1, f"lines between {last} and {line['seq']} are gone"
+            self._lines.append(line)
+            self._check_line(line)
+
+    def _check_line(self, line):
+        self._note(f"log: {line['event']} {line.get('run', '')} {line['reason']}")
+        if "decision" in line:
+            decision = msgspec.convert(line["decision"], Decision)
+            again = policy.decide(msgspec.convert(line["facts"], Facts))
+            assert again == decision, f"decided differently: {again}"
+            assert (line["rule"], line["reason"]) == (decision.rule, decision.reason)
+            if decision.rule == "wish" and decision.evidence["kind"] == "reset":
+                self.recorded_boots = {line["boot"]}
+        if line["event"] == "mode.changed":
+            assert line["rule"]
+            assert line["reason"]
+            assert line["old"] == self._told_mode or self._in_doubt
+            self._told_mode = line["new"]
+
+    def _agrees(self):
+        """The living trainers are those that the goal wants, and nothing is left over."""
+        memory, mode = self.daemon.memory, self.daemon._config.ladder[self.daemon.memory.goal.mode]
+        wanted = () if memory.goal.paused else queue.assign(memory.runs, mode)
+        mains = self.host.mains()
+        return (
+            {main.run for main in mains} == set(wanted)
+            and all(main.spec.mode == mode.name for main in mains)
+            and all(run.status == "running" for run in memory.runs if run.id in wanted)
+            and len(self.host.processes()) == len(mains)
+        )
+
+    def _statuses(self):
+        return [(run.id, run.status) for run in self.daemon.memory.runs], self.daemon.memory.goal
+
+    def _now_s(self):
+        return self.clock.read().boottime_s
+
+    def _picture(self):
+        memory = self.daemon.memory if self.daemon else self.saved
+        runs = [f"{run.id} {run.status} in {run.mode}, {run.reason}" for run in memory.runs]
+        alive = [f"{p.run} {p.spec.mode if p.spec else 'worker'}" for p in self.host.processes()]
+        return f"goal {memory.goal}, runs {runs}, alive {alive}, due in {self.due_s} s"
+
+    def _note(self, text):
+        self.diary.append(f"{self._now_s():9.1f} {text}")

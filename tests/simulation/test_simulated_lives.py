@@ -1,0 +1,44 @@
+"""Hundreds of seeded lives of the real daemon; a seed that fails can be lived again."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from simulated_life import SimulatedLife
+
+SEED = int(os.environ.get("SIMULATION_SEED", "1"))
+LIVES = int(os.environ.get("SIMULATION_LIVES", "150"))
+EVENTS = int(os.environ.get("SIMULATION_EVENTS", "150"))
+DIARY_LINES = 60
+
+
+@pytest.fixture
+def home(tmp_path_factory):
+    """A folder in memory where there is one: a life writes thousands of files."""
+    memory = Path("/dev/shm")  # noqa: S108 - only its speed is used
+    if not os.access(memory, os.W_OK):
+        yield tmp_path_factory.mktemp("life")
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + LIVES))
+def test_life(seed, home, monkeypatch):
+    """Whatever happens to it, a supervisor does no harm, forgets nothing, and gets there."""
+    life = SimulatedLife(seed, home, monkeypatch)
+    try:
+        for _ in range(EVENTS):
+            life.event()
+        life.finish()
+    except BaseException:
+        sys.stderr.write("\n".join(life.diary[-DIARY_LINES:]))
+        sys.stderr.write(
+            f"\nLive it again with: SIMULATION_SEED={seed} SIMULATION_LIVES=1 "
+            f"SIMULATION_EVENTS={EVENTS} "
+            ".venv/bin/python -m pytest tests/simulation -k life\n"
+        )
+        raise

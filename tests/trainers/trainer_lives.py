@@ -1,0 +1,97 @@
+"""Trainers as real processes, and what tests read of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+
+PATIENCE_S = 60.0
+"""far longer than anything here takes; a test that waits so long has failed"""
+
+
+class Life:
+    """One real trainer process on a run folder."""
+
+    def __init__(self, run, trainer, *arguments):
+        self.run = run
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "trainers", trainer, "--run", str(run), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def heartbeat(self):
+        """This life's heartbeat, or None before the first."""
+        try:
+            heartbeat = strict_json((self.run / "heartbeat.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return heartbeat if heartbeat["pid"] == self.process.pid else None
+
+    def wait_for(self, condition):
+        """Wait until `condition()` holds while the process lives; what it returned."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            if answer := condition():
+                return answer
+            if self.process.poll() is not None:
+                pytest.fail(
+                    f"it ended with {self.process.returncode}: {self.process.communicate()}"
+                )
+            time.sleep(0.002)
+        pytest.fail("it took far too long")
+
+    def wait_for_step(self, step):
+        """Wait until a heartbeat tells of `step` or more."""
+        return self.wait_for(lambda: (beat := self.heartbeat()) and beat["step"] >= step and beat)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self):
+        """Wait for the end: exit code, output, and what it said on stderr."""
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, output, errors
+
+
+def names_in(folder):
+    """The names of what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def strict_json(content):
+    """JSON in which NaN and Infinity are errors."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    return json.loads(content, parse_constant=refuse)
+
+
+def write_spec(folder, **fields):
+    """Write a spec: the fields given, the rest as small as can be."""
+    spec = {
+        "run": folder.name,
+        "trainer": "drill",
+        "name": "drill",
+        "mode": "light",
+        "n_envs": 1,
+        "batch_size": 1,
+        "threads": 1,
+        **fields,
+    }
+    if "target_episodes" not in spec:
+        spec.setdefault("target_steps", 1_000_000_000)
+    (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
+
+
+def kill_all(pids):
+    """End processes that a test started."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
