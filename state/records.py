@@ -51,6 +51,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     episodes: int = 0
     started_s: float | None = None
     started_step: int = 0
+    hung: bool = False
+    """it is being stopped because it stood still"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
     retry_s: float | None = None

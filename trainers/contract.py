@@ -8,8 +8,8 @@ In comes `spec.json`: what to train and how heavy. Out go `heartbeat.json`
 (replaced at least every few seconds of progress), `metrics.jsonl` (a line per
 update), `checkpoints/STEP/` (complete or absent) and an exit code. SIGTERM asks
 for a checkpoint and an exit within the grace; SIGUSR1 asks for a dump of every
-thread's stack into the output. While a trainer lives it holds a lock on `lock`,
-so a second one for the same run cannot start.
+thread's stack into the output. While a trainer lives it holds a lock on the
+folder, so a second one for the same run cannot start.
 """
 
 from __future__ import annotations
@@ -134,7 +134,6 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
         self.output = path / "output.log"
-        self.lock = path / "lock"
 
 
 def finite(value: float | None) -> float | None:

@@ -8,6 +8,7 @@ hostile file in a folder costs an error and not the machine.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -89,9 +90,15 @@ def append(path: Path, line: bytes, *, max_bytes: int, kept: int = 1, sync: bool
     try:
         size = os.fstat(handle).st_size
         torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, (b"\n" if torn else b"") + line + b"\n")
-        if sync:
-            os.fsync(handle)
+        content = (b"\n" if torn else b"") + line + b"\n"
+        try:
+            if os.write(handle, content) < len(content):  # the disk took what it had room for
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if sync:
+                os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)  # whoever writes it again must not find it there
+            raise
     finally:
         os.close(handle)
     if size + len(line) >= max_bytes:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import faulthandler
-import fcntl
 import os
 import signal
 import sys
@@ -47,7 +46,7 @@ HEARTBEAT_INTERVAL_S = 1.0
 RATE_WINDOW_S = 60.0
 """`steps_per_s` is the mean over about this long, to span a few update cycles"""
 METRICS_MAX_BYTES = 16 * 1024 * 1024
-"""`metrics.jsonl` is renamed to `metrics.1.jsonl` beyond this size"""
+"""`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
 NOTICES_MAX = 20
 ERROR_MAX_CHARS = 500
 
@@ -63,9 +62,9 @@ class CannotLock(Exception):
 
     def __init__(self, folder: RunFolder, error: OSError) -> None:
         if isinstance(error, BlockingIOError):
-            super().__init__(f"another trainer holds {folder.lock}")
+            super().__init__(f"another trainer holds {folder.path}")
         else:
-            super().__init__(f"cannot lock {folder.lock}: {error.strerror}")
+            super().__init__(f"cannot lock {folder.path}: {error.strerror}")
 
 
 class Stop:
@@ -202,7 +201,8 @@ class Session:
             },
         }
         try:
-            _append(self.folder.metrics, msgspec.json.encode(line))
+            content = msgspec.json.encode(line)
+            durable.append(self.folder.metrics, content, max_bytes=METRICS_MAX_BYTES)
         except OSError as error:
             self.disk_failed("metrics", error)
 
@@ -496,22 +496,10 @@ def _locked(folder: RunFolder) -> Iterator[None]:
     Raises:
         CannotLock: another process holds it, or the disk refuses.
     """
-    while True:
-        try:
-            handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise CannotLock(folder, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A lock on a file that was deleted or replaced meanwhile excludes nobody.
-            if os.path.samestat(os.fstat(handle), folder.lock.stat(follow_symlinks=False)):
-                break
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(handle)
-            raise CannotLock(folder, error) from error
-        os.close(handle)
+    try:
+        handle = durable.hold(folder.path)
+    except OSError as error:
+        raise CannotLock(folder, error) from error
     try:
         yield
     finally:
@@ -584,19 +572,6 @@ def _write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
             pass
         finally:
             os.close(handle)
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append a line, after a newline if a power cut left the last one torn."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, (b"\n" if torn else b"") + line + b"\n")
-    finally:
-        os.close(handle)
-    if size + len(line) > METRICS_MAX_BYTES:
-        path.replace(path.with_name(f"{path.stem}.1{path.suffix}"))
 
 
 def _brief(value: float | None) -> str:

@@ -128,7 +128,7 @@ def _end(
     if run.status == "stopping" and alive:
         asked_s = run.stop_asked_s if run.stop_asked_s is not None else now_s
         if now_s - asked_s < limits.grace_s:
-            return run, Stop(run=run.id, dump=(run.reason or "").startswith("hung")), None
+            return run, Stop(run=run.id, dump=run.hung), None
         return _kill(run, now_s, limits, f"did not leave within {limits.grace_s:.0f} s")
     if life.leftovers or (alive and run.status != "running"):
         return _kill(run, now_s, limits, f"left {life.leftovers} processes behind")
@@ -181,6 +181,7 @@ def _started(run: Run, life: Life, mode: str, now_s: float) -> Run:
         status=RUN_LIFE.after(run.status, "start"),
         mode=mode,
         process=None,
+        hung=False,
         started_s=now_s,
         started_step=from_step,
         retry_s=None,

@@ -150,12 +150,12 @@ def _living(
         f"{reason}: its stacks are dumped, then it is stopped",
         {"step": run.step, "silent_s": round(silent_s, 1), "silence_max_s": round(most_s, 1)},
     )
-    return ask_to_stop(run, now_s, f"hung: {reason}"), (*notes, hung)
+    return ask_to_stop(run, now_s, reason, hung=True), (*notes, hung)
 
 
-def ask_to_stop(run: Run, now_s: float, reason: str) -> Run:
+def ask_to_stop(run: Run, now_s: float, reason: str, *, hung: bool = False) -> Run:
     """The running `run`, asked to save and leave."""
-    return _move(run, "stop", reason=reason, stop_asked_s=now_s, kill_asked_s=None)
+    return _move(run, "stop", reason=reason, hung=hung, stop_asked_s=now_s, kill_asked_s=None)
 
 
 def _ended(
@@ -173,7 +173,7 @@ def _ended(
         reason = f"{error or 'it cannot work as it is set'}; mend it, then it starts again"
         failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
-    if run.status == "stopping" and not (run.reason or "").startswith("hung"):
+    if run.status == "stopping" and not run.hung:
         return _move(run, "leave", reason=None), notes
     run, note = _death(run, _cause(run, exit_, heartbeat), exit_, now_s=now_s, limits=limits)
     return run, (*notes, note)
@@ -185,8 +185,8 @@ def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str
     error = heartbeat.error if heartbeat is not None and failed else None
     if exit_.start_error is not None:
         return "start", f"could not be started: {exit_.start_error}"
-    if run.status == "stopping":
-        return "hung", run.reason or "hung"
+    if run.hung:
+        return "hung", f"hung: {run.reason}"
     if (heartbeat is not None and failed and heartbeat.out_of_memory) or (
         exit_.signal == 9 and exit_.oom_kill
     ):

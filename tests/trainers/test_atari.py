@@ -1,6 +1,6 @@
 """Real games, trained for a little, interrupted in every way, and resumed."""
 
-import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +13,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainer_lives import names_in, write_spec
 
-from trainers import atari, atari_learner
+from trainers import atari, atari_learner, durable
 from trainers.__main__ import main
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
@@ -267,9 +267,9 @@ def test_another_algorithm_or_game_needs_a_new_run(copy):
 def test_greedy_games_are_whole_and_disturb_nothing(trained, capsys, monkeypatch):
     """Evaluation plays whole games beside a living trainer, and writes nothing into the run."""
     files = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    with (trained / "lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        code = main(["atari", "--run", str(trained), "--evaluate", "3", "--json"])
+    lock = durable.hold(trained)
+    code = main(["atari", "--run", str(trained), "--evaluate", "3", "--json"])
+    os.close(lock)
     assert code == 0
     result = msgspec.json.decode(capsys.readouterr().out)
     assert len(result["returns"]) == result["episodes"] == 3

@@ -318,7 +318,7 @@ def test_metrics_survive_a_torn_line_and_rotate(open_session, monkeypatch):
     assert strict_json(session.folder.metrics.read_bytes().splitlines()[1])["loss"] == 0.5
     for _ in range(100):
         session.log({"loss": 0.5})
-    old = session.folder.path / "metrics.1.jsonl"
+    old = session.folder.path / "metrics.jsonl.1"
     assert old.stat().st_size < 3000
     assert not session.folder.metrics.exists() or session.folder.metrics.stat().st_size < 3000
 
@@ -396,7 +396,7 @@ def test_an_unknown_trainer_is_told_those_that_exist(make_run, start, name):
     assert "there are: atari, drill" in errors
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "lock", "spec.json", "stranger"])
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "spec.json", "stranger"])
 def test_a_symlink_in_a_run_folder_is_refused(make_run, tmp_path, start, name):
     """Nothing outside the run folder is read or written through a link."""
     run = make_run()
