@@ -69,7 +69,8 @@ class Daemon:
         self._power = power
         self._cores = cores
         self._lives: dict[str, Life] = {}
-        self._power_limit_w: float | None = None
+        self._power_told: tuple[float | None, str | None] | None = None
+        """the limit last asked for and why it was refused, as it stands in the log"""
         self._unsaved: str | None = None
         self._leaving = False
         self._first_look = True
@@ -348,8 +349,8 @@ class Daemon:
 
     def _make_it_so(self, steps: tuple[Step, ...]) -> None:
         started = any(isinstance(step, Start) for step in steps)
-        if started:
-            self._limit_power(self._ladder[self.memory.goal.mode])
+        if not self._leaving:
+            self._limit_power()
         for step in steps:
             match step:
                 case Start(run=run_id):
@@ -385,17 +386,26 @@ class Daemon:
             evidence={"pid": process.pid, "step": run.started_step, "mode": mode.name},
         )
 
-    def _limit_power(self, mode: Mode) -> None:
-        """Set the mode's power limit; lift one that an earlier mode has set."""
-        if mode.power_limit_w == self._power_limit_w:
+    def _limit_power(self) -> None:
+        """Set the power limit of the goal's mode; a refusal is told once and tried again.
+
+        A ladder without any limit never touches the cards. With one, the first call
+        sets even the default: an earlier daemon may have left another limit behind.
+        """
+        if all(mode.power_limit_w is None for mode in self._ladder):
             return
-        refusal = self._power.limit_power(mode.power_limit_w)
-        if refusal is None:
-            self._power_limit_w = mode.power_limit_w
-            watts = "its default" if mode.power_limit_w is None else f"{mode.power_limit_w:g} W"
-            self._write("power.limited", rule="mode", reason=f"every GPU is limited to {watts}")
-        else:
-            self._write("power.refused", rule="mode", reason=f"no power limit: {refusal}")
+        watts = self._ladder[self.memory.goal.mode].power_limit_w
+        if self._power_told == (watts, None):
+            return
+        refusal = self._power.limit_power(watts)
+        if self._power_told == (watts, refusal):
+            return
+        self._power_told = (watts, refusal)
+        limit = "its default" if watts is None else f"{watts:g} W"
+        event, outcome = "power.limited", f"the power limit of every GPU is {limit}"
+        if refusal is not None:
+            event, outcome = "power.refused", f"cannot limit every GPU to {limit}: {refusal}"
+        self._write(event, rule="mode", reason=outcome)
 
     def _next_tick_s(self, steps: tuple[Step, ...]) -> float:
         """When the next look is due if nothing happens before."""

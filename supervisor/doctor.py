@@ -28,6 +28,8 @@ from trainers.contract import RunFolder
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
 CHECK_TIMEOUT_S = 60
+GPU_TIMEOUT_S = 30.0
+"""waking many GPUs takes a while, and here somebody waits for the answer"""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,7 @@ def _leftovers(home: Home, moment: Moment) -> Finding:
 
 
 def _gpus() -> Finding:
-    reader = Gpus()
+    reader = Gpus(timeout_s=GPU_TIMEOUT_S)
     try:
         gpus, trouble = reader.read()
     finally:

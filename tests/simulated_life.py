@@ -256,9 +256,7 @@ class SimulatedLife:
                 continue
             self.check()
             self.clock.advance(min(5.0, self.host.next_end_s() + 1e-3))
-        else:
-            return
-        self._clean = self.saved.clean_stop
+        self._clean = self.saved is not None and self.saved.clean_stop  # or systemd had to kill it in the end
         self._end_daemon("left")
         if self.chance.random() < 0.8:
             self._go_down(60.0)
@@ -357,6 +355,10 @@ class SimulatedLife:
         self.settle()
 
     def _begin(self):
+        self._read_log()
+        if self._in_doubt or self.saved is None:
+            self._told_mode = self._remembered_mode()
+            self._in_doubt = False
         self.daemon = Daemon(
             config=Config(self.home.settings),
             clock=self.clock,
@@ -370,11 +372,15 @@ class SimulatedLife:
         )
         self._note("a daemon begins")
         self.daemon.start()
-        if self._in_doubt or self._told_mode is None:
-            self._read_log()
-            self._told_mode = self.daemon.memory.goal.mode
-            self._in_doubt = False
         self._clean = False
+
+    def _remembered_mode(self):
+        """The mode of the saved memory, before the lines that it still has to deliver."""
+        if self.saved is None:
+            return self._ladder[0]
+        told = self._lines[-1]["seq"] if self._lines else 0
+        pending = [line for line in self.saved.outbox if line["seq"] > told and "new" in line]
+        return pending[0]["old"] if pending else self.saved.goal.mode
 
     def _end_daemon(self, how):
         if self.daemon is not None and self.disk.faulty:
