@@ -129,11 +129,13 @@ class Store:
         runs, boots = row.pop("runs"), row.pop("boots")
         # All tables in one write: a reader never sees the runs of one save beside the
         # goal of another.
-        with TinyDB(self._path, storage=_at_once) as tables:
-            tables.drop_tables()
-            tables.table("memory").insert(row)
-            tables.table("boots").insert_multiple(boots)
-            tables.table("runs").insert_multiple(runs)
+        # No `with`: it would write what there is of them after an exception, too.
+        tables = TinyDB(self._path, storage=_at_once)
+        tables.drop_tables()
+        tables.table("memory").insert(row)
+        tables.table("boots").insert_multiple(boots)
+        tables.table("runs").insert_multiple(runs)
+        tables.close()
 
     def back_up(self, name: str) -> Path | None:
         """Copy the state file beside itself as `name`; None where there is none."""
@@ -187,6 +189,8 @@ def _read(path: Path) -> Memory | None:
     with TinyDB(path, storage=AtomicStorage) as tables:
         rows = [dict(row) for row in tables.table("memory").all()]
         if not rows:
+            if path.exists():
+                raise DamagedState(path, "no memory stands in it")
             return None
         row = rows[0]
         row["boots"] = [dict(boot) for boot in tables.table("boots").all()]

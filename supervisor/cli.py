@@ -164,7 +164,7 @@ def _run(context: Context) -> int:
     config = context.config
     if not context.options.plain and sys.stdout.isatty():
         try:
-            from supervisor import live  # noqa: PLC0415 - rich stays out of the daemon
+            from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
         except ImportError:
             pass  # the extra `live` is not installed: plain lines do
         else:
@@ -182,7 +182,7 @@ def _daemon_command(context: Context) -> list[str]:
 
 
 def _live(context: Context) -> int:
-    from supervisor import live  # noqa: PLC0415 - rich stays out of every other command
+    from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
 
     return live.view(context.home, context.report)
 

@@ -71,3 +71,12 @@ def stamp(wall: float) -> str:
     except (OverflowError, ValueError, OSError):
         return "unknown"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(seconds: float) -> str:
+    """A duration in the unit that a person would say it in."""
+    for limit_s, unit_s, unit in ((100, 1, "s"), (6000, 60, "min")):
+        if seconds < limit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} d"

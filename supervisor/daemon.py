@@ -93,9 +93,9 @@ class Daemon:
             # Lines may have reached the log in a life whose state could not be saved.
             decisions=max(memory.decisions, self._journal.last),
         )
+        self.memory, boot = history.record_boot(self.memory, moment)
         if trouble:
             self._write("state.damaged", rule="seal", reason="; ".join(trouble))
-        self.memory, boot = history.record_boot(self.memory, moment)
         if boot is not None or first:
             boot = boot or self.memory.boots[-1]
             how = "after a crash" if boot.crash else "as planned"
@@ -231,9 +231,11 @@ class Daemon:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
         self.memory = history.enact(self.memory, decision)
-        event = "mode.changed" if new.mode != old.mode else "hold.changed"
+        event = "wish.refused" if decision.refused else "wish.granted"
+        if new != old:
+            event = "mode.changed" if new.mode != old.mode else "hold.changed"
         self._write(
-            "wish.refused" if decision.refused else event,
+            event,
             rule=decision.rule,
             reason=decision.reason,
             evidence=decision.evidence,
@@ -272,12 +274,10 @@ class Daemon:
         self._write_notes(notes)
         resting = queue.all_ended(runs)
         if resting and not self.memory.resting:
-            done = sum(run.status == "done" for run in runs)
-            self._write(
-                "campaign.done",
-                rule="queue",
-                reason=f"{done} of {len(runs)} runs have reached their target; resting",
-            )
+            failed = sum(run.status == "failed" for run in runs)
+            outcome = f"{len(runs) - failed} of {len(runs)} runs have reached their target"
+            outcome += f", {failed} can never work as they are set" if failed else ""
+            self._write("campaign.done", rule="queue", reason=f"{outcome}; resting")
         self.memory = msgspec.structs.replace(self.memory, resting=resting)
         return steps
 
@@ -418,5 +418,5 @@ class Daemon:
             due.append(run_due_s)
         if memory.running:  # a climb waits for running time, which passes only now
             climb_in_s = policy.forecast(history.facts(memory, self._ladder, self._limits)).in_s
-            due += [climb_in_s] if climb_in_s is not None else []
+            due += [climb_in_s] if climb_in_s else []
         return max(0.05, min(due))

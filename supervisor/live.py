@@ -20,11 +20,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.clock import pause
+from supervisor.clock import pause, span
 from supervisor.home import Home
 from supervisor.journal import human, tail
 from supervisor.report import Report
-from supervisor.screen import STATUS_COLOURS, count, span, when
+from supervisor.screen import STATUS_COLOURS, count, when
 
 REDRAW_S = 1.0
 DECISIONS_SHOWN = 8
@@ -122,7 +122,7 @@ def _runs(report: Report) -> Table:
             f"{count(run.steps_per_s)}/s" if run.steps_per_s else "-",
             count(run.return_mean),
             "-" if age_s is None else f"{span(age_s)} ago",
-            span(run.eta_s),
+            "-" if run.eta_s is None else span(run.eta_s),
         )
     return table
 

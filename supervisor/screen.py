@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+from supervisor.clock import span
 from supervisor.report import Report, RunReport
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
@@ -89,18 +90,6 @@ def findings(results: Sequence[Finding]) -> str:
     )
 
 
-def span(seconds: float | None) -> str:
-    """A duration in the one or two units that a person would say."""
-    if seconds is None:
-        return "-"
-    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes:.0f} min"
-    return f"{hours:.1f} h" if hours < 72 else f"{days:.1f} d"
-
-
 def count(value: float | None) -> str:
     """A number in at most about four digits."""
     if value is None:
@@ -133,7 +122,7 @@ def _row(run: RunReport) -> tuple[str, ...]:
         f"{count(run.steps_per_s)}/s" if run.steps_per_s else "-",
         count(run.return_mean),
         f"{span(run.checkpoint_age_s)} ago" if run.checkpoint_age_s is not None else "-",
-        span(run.eta_s),
+        "-" if run.eta_s is None else span(run.eta_s),
         str(run.restarts),
     )
 

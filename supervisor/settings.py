@@ -74,7 +74,7 @@ class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[logs]: how much disk each log may take."""
+    """[logs]: how much disk the decision log and the monitor log may take, each."""
 
     max_mib: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 16.0
     """size at which a log is rotated"""

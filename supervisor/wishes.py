@@ -75,7 +75,7 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
             msgspec.structs.replace(
                 memory, clean_stop=True, decisions=max(memory.decisions, journal.last)
             ),
-            "mode.changed",
+            "mode.changed" if known and known.goal.mode != memory.goal.mode else "wish.granted",
             rule="wish",
             reason=f"reset while the supervisor was down{kept}",
             old=known.goal.mode if known else None,

@@ -302,7 +302,7 @@ class FakeRunner:
         for process in self.host.processes():
             alive.setdefault(process.run, []).append(process)
         known = {run.id: run for run in runs}
-        exits = {run_id: self._exit(run_id, alive) for run_id in known}
+        exits = {run_id: self._exit(run_id, alive) for run_id in known.keys() | self._held.keys()}
         lives = {}
         for run_id in known.keys() | alive.keys():
             processes = alive.get(run_id, [])

@@ -15,9 +15,9 @@ import os
 import random
 
 import msgspec
-
 from builders import DAY_S, HOUR_S, MIDNIGHT
 from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+
 from state.inbox import Inbox
 from state.store import Store
 from supervisor.core import policy, queue
@@ -162,7 +162,7 @@ class SimulatedLife:
     """
 
     def __init__(self, seed, folder, monkeypatch):
-        self.chance = random.Random(seed)
+        self.chance = random.Random(seed)  # noqa: S311 - a life that can be lived again
         self.clock = FakeClock("19:27")
         self.fuse = Fuse()
         self.disk = FaultyDisk(self.fuse)
@@ -176,6 +176,7 @@ class SimulatedLife:
         """the share of trainers that do not live as they should"""
         self._runs = list(RUNS)
         self._write_settings()
+        self._config = Config(self.home.settings)
         self.daemon = None
         self.due_s = 0.0
         self.diary = []
@@ -256,7 +257,9 @@ class SimulatedLife:
                 continue
             self.check()
             self.clock.advance(min(5.0, self.host.next_end_s() + 1e-3))
-        self._clean = self.saved is not None and self.saved.clean_stop  # or systemd had to kill it in the end
+        self._clean = (
+            self.saved is not None and self.saved.clean_stop
+        )  # or systemd had to kill it in the end
         self._end_daemon("left")
         if self.chance.random() < 0.8:
             self._go_down(60.0)
@@ -360,7 +363,7 @@ class SimulatedLife:
             self._told_mode = self._remembered_mode()
             self._in_doubt = False
         self.daemon = Daemon(
-            config=Config(self.home.settings),
+            config=self._config,
             clock=self.clock,
             store=WatchedStore(self.home.state, self),
             inbox=DeadlyInbox(self.home.inbox, self.fuse),
@@ -402,7 +405,9 @@ class SimulatedLife:
         self._mend()
         self._calm = True
         for process in self.host.processes():
-            process.plan = dataclasses.replace(process.plan, unkillable_s=0.0, workers_unkillable_s=0.0)
+            process.plan = dataclasses.replace(
+                process.plan, unkillable_s=0.0, workers_unkillable_s=0.0
+            )
 
     def _plan(self, spec):
         """How a trainer will live: as it should, or not."""
@@ -481,7 +486,7 @@ class SimulatedLife:
         assert 0 <= visit.stable_s <= visit.running_s + 1e-6
         assert visit.running_s <= memory.timeline.now_s - visit.entered_s + 1e-6
         assert list(visit.crashes_s) == sorted(visit.crashes_s)
-        assert memory.goal.mode in self.daemon._config.ladder.names
+        assert memory.goal.mode in self._config.ladder.names
         if not memory.outbox:
             assert self._told_mode == memory.goal.mode, "a change of mode without its line"
 
@@ -517,7 +522,7 @@ class SimulatedLife:
 
     def _agrees(self):
         """The living trainers are those that the goal wants, and nothing is left over."""
-        memory, mode = self.daemon.memory, self.daemon._config.ladder[self.daemon.memory.goal.mode]
+        memory, mode = self.daemon.memory, self._config.ladder[self.daemon.memory.goal.mode]
         wanted = () if memory.goal.paused else queue.assign(memory.runs, mode)
         mains = self.host.mains()
         return (

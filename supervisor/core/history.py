@@ -123,10 +123,9 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
     A crash ends the stable time of the visit and counts against its mode, unless
     a person had paused: an idle machine says nothing about a load.
     """
-    known = any(boot.boot_id == moment.boot_id for boot in memory.boots)
-    if known:
-        return msgspec.structs.replace(memory, clean_stop=False), None
     memory = pass_time(memory, moment)
+    if any(boot.boot_id == moment.boot_id for boot in memory.boots):
+        return msgspec.structs.replace(memory, clean_stop=False), None
     crash = not memory.clean_stop
     boot = Boot(
         seq=memory.boots_total + 1,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from state.records import Goal, Wish
+from supervisor.clock import span
 from supervisor.core.facts import Decision, Facts, Forecast
 from supervisor.core.machine import StateMachine, ladder_moves
 
@@ -66,9 +67,9 @@ def reboot_storm(facts: Facts) -> Decision | None:
         goal=Goal(mode=mode),
         rule="reboot_storm",
         reason=(
-            f"{crashes} crashes in {facts.goal.mode} within {_span(limits.window_min * 60)}, "
+            f"{crashes} crashes in {facts.goal.mode} within {span(limits.window_min * 60)}, "
             f"{limits.crashes_max} are forgiven: back to {mode}; "
-            f"{facts.goal.mode} again in {_span(limits.cool_down_min * 60)} at the earliest"
+            f"{facts.goal.mode} again in {span(limits.cool_down_min * 60)} at the earliest"
         ),
         evidence={
             "crashes": crashes,
@@ -89,7 +90,7 @@ def stable(facts: Facts) -> Decision | None:
     return Decision(
         goal=Goal(mode=upper),
         rule="stable",
-        reason=f"{_span(facts.stable_s)} stable in {facts.goal.mode}: up to {upper}",
+        reason=f"{span(facts.stable_s)} stable in {facts.goal.mode}: up to {upper}",
         evidence={"stable_s": round(facts.stable_s, 1), "stable_min": facts.limits.stable_min},
     )
 
@@ -115,7 +116,7 @@ def forecast(facts: Facts) -> Forecast:
     stable_left_s = max(0.0, facts.limits.stable_min * 60 - facts.stable_s)
     cool_down_left_s = facts.cool_down_left_s(upper)
     in_s = max(stable_left_s, cool_down_left_s)
-    why = f"{upper} in {_span(in_s)}, if no crash"
+    why = f"{upper} in {span(in_s)}, if no crash"
     if cool_down_left_s > stable_left_s:
         why += f" ({upper} is cooling down)"
     return Forecast(action="climb", in_s=in_s, why=why)
@@ -207,12 +208,3 @@ def _stay(facts: Facts, rule: str, why: str) -> Decision:
 
 def _moved(facts: Facts, event: str) -> str:
     return StateMachine(ladder_moves(facts.ladder), facts.ladder).after(facts.goal.mode, event)
-
-
-def _span(seconds: float) -> str:
-    """A duration in the two units that a person would say."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -73,7 +73,11 @@ def reconcile(
         steps += [step] if step else []
         notes += [note] if note else []
     known = {run.id for run in runs}
-    strays = sorted(run_id for run_id in lives.keys() - known if lives[run_id].leftovers)
+    strays = sorted(
+        run_id
+        for run_id in lives.keys() - known
+        if lives[run_id].process or lives[run_id].leftovers
+    )
     for run_id in strays:
         reason = "it is in no queue, and something of it lives: killed"
         steps.append(Kill(run=run_id))

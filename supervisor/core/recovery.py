@@ -101,7 +101,9 @@ def judge(
         mode = life.heartbeat.mode if life.heartbeat is not None else run.mode
         note = _note(run, "run.adopted", "alive", "its trainer lives already; taken over as it is")
         run = _move(run, "start", reason=None, mode=mode, process=life.process, retry_s=None)
-        return msgspec.structs.replace(run, started_s=now.now_s, started_step=run.step), (note,)
+        return msgspec.structs.replace(
+            run, hung=False, started_s=now.now_s, started_step=run.step
+        ), (note,)
     if run.status == "blocked" and life.process is None and life.leftovers == 0:
         note = _note(run, "run.cleared", "gone", "its processes have ended at last")
         return _move(run, "clear", reason=None), (note,)
@@ -256,6 +258,7 @@ def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
     notes = tuple(_note(run, "run.noticed", "notice", text) for text in fresh)
     run = msgspec.structs.replace(
         run,
+        mode=heartbeat.mode,  # a memory older than the machine may believe another
         step=heartbeat.step,
         episodes=heartbeat.episodes,
         notices_seen=max(run.notices_seen, len(heartbeat.notices)),

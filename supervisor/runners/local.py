@@ -69,13 +69,13 @@ class LocalRunner:
     def look(self, runs: Iterable[Run]) -> dict[str, Life]:
         """What lives of each run, and of runs that nobody asked about."""
         known = {run.id: run for run in runs}
-        exits = {run_id: self._exit(run_id) for run_id in known}
+        exits = {run_id: self._exit(run_id) for run_id in known.keys() | self._held.keys()}
         marked = self._marked(known)
         for run_id, run in known.items():
             if run_id not in self._held:
                 self._adopt(run, marked.get(run_id, {}))
         lives: dict[str, Life] = {}
-        for run_id in known.keys() | marked.keys():
+        for run_id in known.keys() | marked.keys() | self._held.keys():
             held = self._held.get(run_id)
             beside = marked.get(run_id, {}).keys() if held is None else ()
             lives[run_id] = Life(

@@ -2,8 +2,10 @@
 
 import msgspec
 import pytest
-from builders import HOUR_S, a_ladder, a_run
+from builders import DAY_S, HOUR_S, a_ladder, a_run
 from fakes import FakeClock, at, time_of_day
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from supervisor.core import history, policy
 from supervisor.core.facts import StabilityLimits
@@ -199,3 +201,20 @@ def test_a_clock_that_goes_back_at_every_boot_misses_no_storm():
         chronicle.clock.set_wall(chronicle.clock.read().wall - 14 * 24 * HOUR_S)
         chronicle.crash(moment)
     assert chronicle.modes_over_time == [("20:27", "medium"), ("21:20", "light")]
+
+
+minutes = st.integers(1, 240).map(lambda minute: f"{19 + minute // 60}:{minute % 60:02}")
+
+
+@settings(max_examples=40)
+@given(st.lists(minutes, unique=True, max_size=4), minutes)
+def test_one_more_crash_never_brings_the_first_climb_forward(moments, another):
+    """Whenever the machine dies once more, its first climb comes no sooner."""
+    climbs = []
+    for crashes in (moments, [*moments, another]):
+        chronicle = Chronicle("19:00")
+        for moment in sorted(set(crashes), key=at):
+            chronicle.crash(moment)
+        climbs.append(next(when for when, *_ in chronicle.until("27:00").moves))
+    calm, worse = (at(when) + (DAY_S if when < "19:00" else 0) for when in climbs)
+    assert worse >= calm

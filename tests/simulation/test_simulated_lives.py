@@ -6,11 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
 from simulated_life import SimulatedLife
 
 SEED = int(os.environ.get("SIMULATION_SEED", "1"))
-LIVES = int(os.environ.get("SIMULATION_LIVES", "150"))
+LIVES = int(os.environ.get("SIMULATION_LIVES", "120"))
 EVENTS = int(os.environ.get("SIMULATION_EVENTS", "150"))
 DIARY_LINES = 60
 

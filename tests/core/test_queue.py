@@ -1,0 +1,161 @@
+"""Who is in the queue, and who gets a slot."""
+
+import msgspec
+import pytest
+from builders import a_mode, a_process, a_run
+
+from supervisor.core import queue
+from trainers.contract import Spec
+
+A, B, C = (a_run(f"drill-{name}") for name in "abc")
+
+
+def with_status(run, status, **fields):
+    return msgspec.structs.replace(run, status=status, **fields)
+
+
+def ids(runs):
+    return [run.id for run in runs]
+
+
+# Enrolling
+
+
+def test_the_queue_stands_in_the_order_of_the_campaign():
+    """What is known of a run stays with it when the campaign is put in another order."""
+    running = with_status(B, "running", step=70)
+    assert queue.enrol((A, running), (C, B, A)) == (C, running, A)
+
+
+@pytest.mark.parametrize("status", ["running", "stopping", "blocked"])
+def test_a_dropped_run_stays_until_nothing_of_it_lives(status):
+    """A run that left the campaign while it lives is withdrawn, not forgotten."""
+    (kept, gone) = queue.enrol((with_status(B, status), A), (A,))
+    assert kept == A
+    assert (gone.id, gone.status, gone.withdrawn) == (B.id, status, True)
+    assert queue.enrol((kept, with_status(gone, "queued")), (A,)) == (A,)
+
+
+@pytest.mark.parametrize("status", ["queued", "waiting", "held", "done", "failed"])
+def test_a_dropped_run_of_which_nothing_lives_leaves_at_once(status):
+    """Nothing needs to be ended, so nothing is remembered."""
+    assert queue.enrol((with_status(B, status), A), (A,)) == (A,)
+
+
+def test_a_run_that_comes_back_is_welcome():
+    """Withdrawn and put back while it still lives, it goes on as if nothing had been."""
+    withdrawn = with_status(B, "running", withdrawn=True, step=70)
+    assert queue.enrol((withdrawn,), (B,)) == (with_status(B, "running", step=70),)
+
+
+@pytest.mark.parametrize(
+    ("status", "after"),
+    [
+        ("failed", "queued"),
+        ("held", "queued"),
+        ("done", "queued"),
+        ("queued", "queued"),
+        ("running", "running"),
+        ("stopping", "stopping"),
+        ("waiting", "waiting"),
+        ("blocked", "blocked"),
+    ],
+)
+def test_a_changed_run_gets_another_chance(status, after):
+    """New options or a new target mend and extend what had ended; what lives is let be."""
+    known = with_status(A, status, step=1000, reason="why", died_there=4, retry_s=99.0)
+    wanted = msgspec.structs.replace(A, target_steps=2000, options={"lr": 0.1})
+    (run,) = queue.enrol((known,), (wanted,))
+    assert (run.status, run.step) == (after, 1000)
+    assert (run.target_steps, run.options) == (2000, {"lr": 0.1})
+    if status != after:
+        assert (run.reason, run.died_there, run.retry_s) == (None, 0, None)
+
+
+@pytest.mark.parametrize("status", ["failed", "held", "done"])
+def test_an_unchanged_run_gets_no_chance_by_being_read_again(status):
+    """Reading the same settings again mends nothing."""
+    known = with_status(A, status)
+    assert queue.enrol((known,), (A,)) == (known,)
+
+
+# Slots
+
+
+def test_slots_are_given_from_the_front():
+    """Without a preference the queue is served in its order."""
+    assert queue.assign((A, B, C), a_mode(slots=2)) == (A.id, B.id)
+
+
+def test_preferred_runs_come_first_in_the_order_of_preference():
+    """The mode's favourites get its slots first; the rest go to the queue in order."""
+    assert queue.assign((A, B, C), a_mode(slots=2, prefer=("c", "b"))) == (C.id, B.id)
+    assert queue.assign((A, B, C), a_mode(slots=2, prefer=("unheard-of", "c"))) == (C.id, A.id)
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "held", "blocked"])
+def test_who_cannot_train_has_no_claim(status):
+    """A run that has ended, is held or blocked leaves its slot to others, preferred or not."""
+    assert queue.assign((with_status(A, status), B, C), a_mode(slots=2, prefer=("a",))) == (
+        B.id,
+        C.id,
+    )
+
+
+def test_a_withdrawn_run_has_no_claim():
+    """A run that left the campaign gives its slot away at once."""
+    assert queue.assign((with_status(A, "running", withdrawn=True), B), a_mode()) == (B.id,)
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "stopping", "waiting"])
+def test_a_run_in_trouble_keeps_its_slot(status):
+    """A backoff is too short for others to make use of the slot."""
+    assert queue.assign((with_status(A, status), B), a_mode(slots=1)) == (A.id,)
+
+
+def test_more_slots_than_runs_are_left_free():
+    """A mode larger than the campaign trains all of it."""
+    assert queue.assign((A, B), a_mode(slots=9)) == (A.id, B.id)
+
+
+# What a trainer is asked
+
+
+@pytest.mark.parametrize(("cores", "slots", "threads"), [(8, 2, 4), (7, 2, 3), (1, 4, 1)])
+def test_the_cores_are_shared_among_the_slots(cores, slots, threads):
+    """Slots times threads is at most the number of cores, and nobody gets none."""
+    mode = a_mode(slots=slots, n_envs=32, batch_size=512)
+    spec = queue.spec(A, mode, cores=cores, checkpoint_interval_s=60.0)
+    assert spec == Spec(
+        run=A.id,
+        trainer="drill",
+        name="a",
+        mode="light",
+        n_envs=32,
+        batch_size=512,
+        threads=threads,
+        target_steps=1000,
+        seed=1,
+        checkpoint_interval_s=60.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("statuses", "ended"),
+    [
+        (("done", "failed"), True),
+        (("done", "queued"), False),
+        (("done", "held"), False),
+        (("blocked",), False),
+    ],
+)
+def test_a_campaign_has_ended_when_every_run_has(statuses, ended):
+    """Held and blocked runs are not at their end."""
+    runs = tuple(a_run(f"drill-{n}", status=status) for n, status in enumerate(statuses))
+    assert queue.all_ended(runs) is ended
+
+
+def test_processes_do_not_matter_to_the_queue():
+    """Who is served is decided by status and order alone."""
+    lively = with_status(A, "queued", process=a_process())
+    assert queue.assign((lively, B), a_mode(slots=1)) == queue.assign((A, B), a_mode(slots=1))

@@ -1,0 +1,316 @@
+"""Want is not is: the steps between the two, and that none of them does harm."""
+
+import msgspec
+import pytest
+from builders import a_heartbeat, a_life, a_mode, a_process, a_run, a_time
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core import queue
+from supervisor.core.reconcile import Kill, Start, Stop, reconcile, wake_in_s
+from supervisor.core.recovery import RecoveryLimits, ask_to_stop
+
+LIMITS = RecoveryLimits()
+NOW_S = 1000.0
+LONG_AGO_S = NOW_S - LIMITS.grace_s
+A, B, C = (a_run(f"drill-{name}") for name in "abc")
+GONE = a_life(alive=False)
+
+
+def training(run, mode="light", **fields):
+    return msgspec.structs.replace(
+        run, status="running", mode=mode, process=a_process(), started_s=NOW_S - 60, **fields
+    )
+
+
+def stopping(run, asked_s=NOW_S, **fields):
+    return msgspec.structs.replace(ask_to_stop(training(run), asked_s, "why"), **fields)
+
+
+def steps_for(runs, wanted=(), lives=None, mode="light"):
+    """The runs afterwards by id, the steps, and the events of the notes."""
+    after, steps, notes = reconcile(
+        runs=tuple(runs),
+        wanted=tuple(run.id for run in wanted),
+        mode=mode,
+        lives=lives or {},
+        now_s=NOW_S,
+        limits=LIMITS,
+    )
+    return {run.id: run for run in after}, list(steps), [note.event for note in notes]
+
+
+def alive(*runs):
+    return {run.id: a_life() for run in runs}
+
+
+# Starting
+
+
+def test_what_is_wanted_and_not_there_is_started():
+    """Each wanted run is started with the goal's mode; it is believed to run from then on."""
+    after, steps, _ = steps_for((A, B, C), wanted=(A, C))
+    assert steps == [Start(run=A.id), Start(run=C.id)]
+    assert (after[A.id].status, after[A.id].mode) == ("running", "light")
+    assert after[A.id].started_s == NOW_S
+    assert after[B.id] == B
+
+
+def test_a_new_life_starts_from_what_was_saved():
+    """Progress counts from the checkpoint, not from where the last life died."""
+    died_at_90 = msgspec.structs.replace(A, step=90)
+    said = a_life(alive=False, heartbeat=a_heartbeat(step=90, checkpoint_step=50))
+    after, _, _ = steps_for((died_at_90,), wanted=(A,), lives={A.id: said})
+    assert after[A.id].started_step == 50
+
+
+def test_what_runs_as_wanted_is_let_be():
+    """Nothing is done where the machine agrees with the goal."""
+    run = training(A)
+    after, steps, notes = steps_for((run,), wanted=(A,), lives=alive(A))
+    assert (after[A.id], steps, notes) == (run, [], [])
+
+
+@pytest.mark.parametrize(("retry_s", "starts"), [(NOW_S + 0.1, 0), (NOW_S, 1), (None, 1)])
+def test_a_backoff_is_waited_for(retry_s, starts):
+    """A run that died starts when its wait is over, not before."""
+    waiting = msgspec.structs.replace(A, status="waiting", retry_s=retry_s)
+    _, steps, _ = steps_for((waiting,), wanted=(A,))
+    assert len(steps) == starts
+
+
+def test_no_slot_is_filled_twice():
+    """A run that is still leaving keeps its slot until it has left."""
+    _, steps, _ = steps_for((stopping(A), B), wanted=(B,), lives=alive(A))
+    assert steps == [Stop(run=A.id)]
+
+
+# Two modes never train together
+
+
+def test_a_change_of_mode_first_ends_what_runs():
+    """Trainers of the old mode are asked to leave; none of the new one starts beside them."""
+    after, steps, _ = steps_for(
+        (training(A), training(B), C), wanted=(A, B, C), lives=alive(A, B), mode="medium"
+    )
+    assert steps == [Stop(run=A.id), Stop(run=B.id)]
+    assert {after[A.id].status, after[B.id].status} == {"stopping"}
+    assert after[C.id] == C
+
+
+def test_the_last_of_the_old_mode_is_waited_for():
+    """As long as one of the old mode lives, all of the new one wait."""
+    _, steps, _ = steps_for((A, stopping(B)), wanted=(A, B), lives=alive(B), mode="medium")
+    assert steps == [Stop(run=B.id)]
+    _, steps, _ = steps_for((A, B), wanted=(A, B), mode="medium")
+    assert steps == [Start(run=A.id), Start(run=B.id)]
+
+
+def test_whoever_lost_its_slot_leaves():
+    """A run of the right mode that is no longer wanted is asked to leave, and the reason said."""
+    after, steps, _ = steps_for((training(A), training(B)), wanted=(A,), lives=alive(A, B))
+    assert steps == [Stop(run=B.id)]
+    assert after[B.id].reason == "it has no slot now"
+
+
+def test_nothing_is_wanted_while_paused():
+    """Everything that runs is asked to leave, and nothing starts."""
+    _, steps, _ = steps_for((training(A), B), lives=alive(A))
+    assert steps == [Stop(run=A.id)]
+
+
+# Stop, then kill, then blocked
+
+
+def test_a_stop_is_asked_until_the_grace_is_over():
+    """Asking again is harmless; after the grace it is killed, which is said once."""
+    _, steps, notes = steps_for((stopping(A, LONG_AGO_S + 1),), lives=alive(A))
+    assert (steps, notes) == ([Stop(run=A.id)], [])
+    after, steps, notes = steps_for((stopping(A, LONG_AGO_S),), lives=alive(A))
+    assert (steps, notes) == ([Kill(run=A.id)], ["run.killed"])
+    _, steps, notes = steps_for((after[A.id],), lives=alive(A))
+    assert (steps, notes) == ([Kill(run=A.id)], [])
+
+
+def test_what_hung_dumps_its_stacks_first():
+    """Only a trainer that stands still is asked where it stands."""
+    _, steps, _ = steps_for((stopping(A, hung=True),), lives=alive(A))
+    assert steps == [Stop(run=A.id, dump=True)]
+
+
+@pytest.mark.parametrize(
+    ("run", "life"),
+    [
+        (stopping(A, LONG_AGO_S), a_life()),
+        (msgspec.structs.replace(A, status="waiting"), a_life(alive=False, leftovers=1)),
+        (A, a_life(alive=False, leftovers=1)),
+    ],
+    ids=["deaf trainer", "leftover of a death", "leftover of a stop"],
+)
+def test_what_cannot_be_killed_is_blocked(run, life):
+    """A process that outlives SIGKILL makes its run blocked, loudly, and is killed ever again."""
+    asked = msgspec.structs.replace(run, kill_asked_s=NOW_S - LIMITS.kill_s)
+    after, steps, notes = steps_for((asked, B), wanted=(B,), lives={A.id: life})
+    assert after[A.id].status == "blocked"
+    assert "cannot be killed" in after[A.id].reason
+    assert (steps, notes) == ([Kill(run=A.id)], ["run.blocked"])
+
+
+# Nothing starts beside what is in the way
+
+
+def test_leftovers_are_killed_before_anything_starts():
+    """What a dead trainer left behind may hold the memory that the next one needs."""
+    _, steps, notes = steps_for(
+        (A, B), wanted=(A, B), lives={A.id: a_life(alive=False, leftovers=2)}
+    )
+    assert (steps, notes) == ([Kill(run=A.id)], ["run.killed"])
+
+
+def test_nothing_starts_beside_a_blocked_run():
+    """What cannot be killed may hold the GPU: nothing else is started there."""
+    blocked = msgspec.structs.replace(A, status="blocked", kill_asked_s=NOW_S - 99)
+    _, steps, _ = steps_for(
+        (blocked, B), wanted=(B,), lives={A.id: a_life(alive=False, leftovers=1)}
+    )
+    assert steps == [Kill(run=A.id)]
+
+
+@pytest.mark.parametrize("life", [a_life(), a_life(alive=False, leftovers=1)])
+def test_what_belongs_to_no_run_of_the_queue_is_ended(life):
+    """A trainer or a worker of a run that nobody knows is killed, and nothing starts beside it."""
+    _, steps, notes = steps_for((B,), wanted=(B,), lives={A.id: life})
+    assert (steps, notes) == ([Kill(run=A.id)], ["run.killed"])
+
+
+@pytest.mark.parametrize("status", ["held", "done", "failed"])
+def test_a_trainer_that_ought_not_to_live_is_ended(status):
+    """A run at its end or held has no living trainer."""
+    run = msgspec.structs.replace(A, status=status)
+    _, steps, _ = steps_for((run,), lives=alive(A))
+    assert steps == [Kill(run=A.id)]
+
+
+# When to look again
+
+
+@pytest.mark.parametrize(
+    ("run", "life", "wake_s"),
+    [
+        (A, GONE, None),
+        (msgspec.structs.replace(A, status="done"), GONE, None),
+        (msgspec.structs.replace(A, status="waiting", retry_s=NOW_S + 8), GONE, 8),
+        (msgspec.structs.replace(A, status="waiting", retry_s=NOW_S - 8), GONE, None),
+        (msgspec.structs.replace(A, status="held", retry_s=NOW_S + 3000), GONE, 3000),
+        (stopping(A, NOW_S - 20), a_life(), 100),
+        (stopping(A, LONG_AGO_S, kill_asked_s=NOW_S), a_life(), 0.1),
+        (msgspec.structs.replace(A, status="blocked", kill_asked_s=1.0), a_life(), 10),
+        (training(A), a_life(), 540),
+        (training(A), a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - 40)), 260),
+    ],
+    ids=[
+        "queued",
+        "done",
+        "waiting",
+        "waiting for a slot",
+        "held",
+        "stopping",
+        "killed",
+        "blocked",
+        "starting",
+        "moving",
+    ],
+)
+def test_the_next_look_comes_when_something_is_due(run, life, wake_s):
+    """A supervisor sleeps until a wait, a grace or a patience ends, and not a moment less."""
+    assert wake_in_s((run,), {A.id: life}, a_time(NOW_S), LIMITS) == pytest.approx(wake_s)
+
+
+def test_the_first_of_many_moments_wakes():
+    """With several runs waiting, the soonest counts."""
+    runs = tuple(
+        msgspec.structs.replace(run, status="waiting", retry_s=NOW_S + wait_s)
+        for run, wait_s in ((A, 9), (B, 3), (C, 6))
+    )
+    assert wake_in_s(runs, {}, a_time(NOW_S), LIMITS) == 3
+
+
+# What holds always
+
+MODES = ("light", "medium")
+STATUSES = ("queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed")
+
+
+@st.composite
+def worlds(draw):
+    """Any queue and any look at it that fit each other as `judge` leaves them."""
+    runs, lives = [], {}
+    for run in (A, B, C, a_run("drill-d")):
+        status = draw(st.sampled_from(STATUSES))
+        lives_on = status in ("running", "stopping") or (
+            status in ("held", "blocked", "done", "failed") and draw(st.booleans())
+        )
+        leftovers = 0 if lives_on else draw(st.sampled_from([0, 0, 0, 1]))
+        times = st.none() | st.sampled_from([NOW_S - 500, NOW_S - 10, NOW_S])
+        runs.append(
+            msgspec.structs.replace(
+                run,
+                status=status,
+                mode=draw(st.sampled_from(MODES)),
+                stop_asked_s=draw(times) if status == "stopping" else None,
+                kill_asked_s=draw(times),
+                retry_s=NOW_S + draw(st.sampled_from([-1, 1])),
+                hung=draw(st.booleans()),
+            )
+        )
+        lives[run.id] = a_life(alive=lives_on, leftovers=leftovers)
+    return tuple(runs), lives
+
+
+def reconciled(world, mode):
+    runs, lives = world
+    slots = 1 + MODES.index(mode)
+    wanted = queue.assign(runs, a_mode(mode, slots=slots))
+    after, steps, _ = reconcile(
+        runs=runs, wanted=wanted, mode=mode, lives=lives, now_s=NOW_S, limits=LIMITS
+    )
+    return after, steps, wanted
+
+
+@given(worlds(), st.sampled_from(MODES))
+def test_no_start_is_ever_unsafe(world, mode):
+    """No start beside another mode, a leftover or a blocked run, twice, or beyond the slots."""
+    runs, lives = world
+    after, steps, wanted = reconciled(world, mode)
+    starts = [step.run for step in steps if isinstance(step, Start)]
+    if starts:
+        for run in runs:
+            assert run.status != "blocked"
+            assert not lives[run.id].leftovers
+            assert lives[run.id].process is None or run.mode == mode
+        living = {run.id for run in runs if lives[run.id].process is not None}
+        assert len(starts) == len(set(starts))
+        assert not living & set(starts)
+        assert set(starts) <= set(wanted)
+        believed = [run for run in after if run.status in ("running", "stopping")]
+        assert len([run for run in believed if run.id in wanted]) <= 1 + MODES.index(mode)
+
+
+@given(worlds(), st.sampled_from(MODES))
+def test_a_step_taken_twice_is_a_step_taken_once(world, mode):
+    """A look at a machine on which nothing has changed yet asks for the same ends and no start."""
+    _, lives = world
+    after, steps, _ = reconciled(world, mode)
+    again, steps_again, _ = reconciled((after, lives), mode)
+    ends = [step for step in steps if not isinstance(step, Start)]
+    assert [step for step in steps_again if not isinstance(step, Start)] == ends
+    started = {step.run for step in steps if isinstance(step, Start)}
+    assert not started & {step.run for step in steps_again if isinstance(step, Start)}
+    assert again == after
+
+
+@given(worlds(), st.sampled_from(MODES))
+def test_no_run_gets_two_steps(world, mode):
+    """A run is started, stopped or killed in one look, never two of these."""
+    _, steps, _ = reconciled(world, mode)
+    assert len({step.run for step in steps}) == len(steps)

@@ -1,0 +1,372 @@
+"""What became of a trainer, and what follows from it."""
+
+import msgspec
+import pytest
+from builders import a_heartbeat, a_life, a_process, a_run, a_time
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core.recovery import RecoveryLimits, backoff_s, judge, silence_max_s
+
+LIMITS = RecoveryLimits()
+NOW_S = 1000.0
+PROVEN_S = NOW_S - LIMITS.proven_s
+
+
+def running(**fields):
+    """A run that has been training for five minutes, from step 0."""
+    given = {
+        "status": "running",
+        "mode": "light",
+        "process": a_process(),
+        "started_s": NOW_S - 300,
+        "step": 10,
+    }
+    return a_run(**{**given, **fields})
+
+
+def judged(run, life, now=None):
+    """The run afterwards, and (event, rule, reason) of each note."""
+    run, notes = judge(run, life, now or a_time(NOW_S), LIMITS)
+    return run, [(note.event, note.rule, note.reason) for note in notes]
+
+
+def died(run, heartbeat=None, **ended):
+    """The run after its death, and the one thing that is said of it."""
+    run, notes = judged(run, a_life(alive=False, heartbeat=heartbeat, **ended))
+    (note,) = notes
+    return run, note
+
+
+FAILED = a_heartbeat(status="failed", error="it broke")
+OUT_OF_MEMORY = a_heartbeat(status="failed", error="no memory", out_of_memory=True)
+
+
+@pytest.mark.parametrize(
+    ("ended", "heartbeat", "rule", "reason"),
+    [
+        ({"code": 1}, None, "crash", "ended with exit code 1"),
+        ({"code": 1}, FAILED, "crash", "it broke"),
+        ({"code": 75}, FAILED, "crash", "it broke"),
+        ({"code": 75}, None, "again", "asking to be started again"),
+        ({"code": 75}, a_heartbeat(status="stopped"), "stopped", "somebody other"),
+        ({"code": 75}, OUT_OF_MEMORY, "out_of_memory", "no memory"),
+        ({"signal": 9, "oom_kill": True}, None, "out_of_memory", "out of memory"),
+        ({"signal": 9}, None, "killed", "signal 9"),
+        ({"signal": 11}, a_heartbeat(), "killed", "signal 11"),
+        ({"signal": 11, "oom_kill": True}, None, "killed", "signal 11"),
+        ({"start_error": "no such file"}, None, "start", "no such file"),
+    ],
+)
+def test_every_cause_of_death_has_its_name(ended, heartbeat, rule, reason):
+    """The exit and the last words tell why a trainer died; then it starts again."""
+    run, (event, by, why) = died(running(), heartbeat, **ended)
+    assert (event, by) == ("run.died", rule)
+    assert reason in why
+    assert run.status == "waiting"
+    assert run.retry_s == NOW_S + 1
+    assert run.restarts == 1
+
+
+def test_a_trainer_that_went_unwatched_is_started_again():
+    """It died while no supervisor lived: nobody knows why, and it goes on."""
+    run, notes = judged(running(), a_life(alive=False))
+    assert run.status == "waiting"
+    assert [note[:2] for note in notes] == [("run.died", "vanished")]
+
+
+@pytest.mark.parametrize("status", ["running", "stopping"])
+def test_exit_0_is_done(status):
+    """The target is reached, even if a stop was asked at the same moment."""
+    run, note = died(running(status=status), a_heartbeat(step=1000), code=0)
+    assert (run.status, run.step, note[0]) == ("done", 1000, "run.done")
+
+
+def test_a_trainer_that_finished_unwatched_is_done():
+    """Its last word stands in the heartbeat, though nobody saw its exit code."""
+    run, _ = judged(running(), a_life(alive=False, heartbeat=a_heartbeat(status="done")))
+    assert run.status == "done"
+
+
+@pytest.mark.parametrize("status", ["running", "stopping"])
+def test_exit_78_is_never_tried_again(status):
+    """A spec that cannot work is a matter for a person, who is told the trainer's own words."""
+    run, note = died(running(status=status), FAILED, code=78)
+    assert (run.status, note[0]) == ("failed", "run.failed")
+    assert "it broke" in note[2]
+
+
+def test_a_run_that_was_asked_to_leave_is_queued():
+    """Leaving on request is no death: no backoff, no restart counted, nothing said."""
+    run, notes = judged(running(status="stopping"), a_life(alive=False, code=75))
+    assert (run.status, run.restarts, run.retry_s, notes) == ("queued", 0, None, [])
+
+
+def test_a_machine_that_went_down_is_nobodys_fault():
+    """After a reboot the run is queued as if it had been asked to leave."""
+    for status in ("running", "stopping", "waiting"):
+        run, notes = judged(
+            running(status=status, failures=3, retry_s=NOW_S + 99),
+            a_life(alive=False),
+            a_time(NOW_S, boot_id="boot-2"),
+        )
+        assert (run.status, run.restarts, run.stop_asked_s, notes) == ("queued", 0, None, [])
+
+
+def test_a_start_that_the_power_cut_prevented_never_happened():
+    """The goal was saved, the trainer was not born: it is started, without a death."""
+    run, notes = judged(running(process=None), a_life(alive=False))
+    assert (run.status, run.restarts, notes) == ("queued", 0, [])
+
+
+# Backoff
+
+
+def test_the_backoff_doubles_up_to_five_minutes():
+    """1, 2, 4 ... 256, 300, 300: patient, and never given up."""
+    waits = [backoff_s(failures, LIMITS) for failures in range(1, 12)]
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert backoff_s(10**6, LIMITS) == 300
+
+
+def test_each_death_in_a_row_waits_twice_as_long():
+    """Deaths in a row are counted over lives, as long as none of them lasted."""
+    run = running()
+    for wait_s in (1, 2, 4, 8):
+        run, _ = died(msgspec.structs.replace(run, status="running", step=run.step + 1), code=1)
+        assert run.retry_s == NOW_S + wait_s
+
+
+@pytest.mark.parametrize(
+    ("started_s", "step", "failures"),
+    [(PROVEN_S, 11, 1), (PROVEN_S + 1, 11, 6), (PROVEN_S, 10, 6)],
+    ids=["long and moving", "too short", "long and still"],
+)
+def test_a_life_that_lasted_and_moved_starts_the_backoff_afresh(started_s, step, failures):
+    """Ten minutes with progress prove that the trainer works; time or progress alone do not."""
+    run, _ = died(running(started_s=started_s, started_step=10, step=step, failures=5), code=1)
+    assert run.failures == failures
+
+
+def test_a_proven_trainer_is_forgiven_while_it_lives():
+    """Deaths are forgotten as soon as it has proved itself, so that nobody is shown old ones."""
+    beating = a_life(heartbeat=a_heartbeat(step=20, progress_at_s=NOW_S))
+    young, _ = judged(running(failures=3, died_there=2), beating)
+    assert (young.failures, young.died_there) == (3, 2)
+    proven, _ = judged(running(started_s=PROVEN_S, failures=3, died_there=2), beating)
+    assert (proven.failures, proven.died_there) == (0, 0)
+
+
+def test_a_life_that_began_with_the_timeline_has_lasted_too():
+    """The very first moment of the timeline is a moment like any other."""
+    run, _ = died(running(started_s=0.0, failures=5), code=1)
+    assert run.failures == 1
+    hung, _ = judged(running(started_s=0.0, process=None), a_life())
+    assert hung.status == "stopping"
+
+
+# Held
+
+
+def lives_and_deaths(deaths):
+    """A run after deaths, each given as (step, exit keywords)."""
+    run, notes = running(step=0), []
+    for step, ended in deaths:
+        run = msgspec.structs.replace(run, status="running", started_s=NOW_S - 5)
+        run, note = died(run, a_heartbeat(step=step), **ended)
+        notes.append(note)
+    return run, notes
+
+
+CRASH = {"code": 1}
+
+
+def test_dying_at_the_same_step_again_and_again_is_held():
+    """The fifth death at step 50 gives the slot to others for an hour, loudly."""
+    run, notes = lives_and_deaths([(50, CRASH)] * 4)
+    assert run.status == "waiting"
+    run, notes = lives_and_deaths([(50, CRASH)] * 5)
+    assert (run.status, run.retry_s) == ("held", NOW_S + 3600)
+    assert notes[-1][0] == "run.held"
+    assert "5 times at step 50" in notes[-1][2]
+
+
+def test_dying_short_of_the_furthest_step_is_no_progress():
+    """A life that resumes earlier and dies earlier has not come further."""
+    run, _ = lives_and_deaths([(50, CRASH), (40, CRASH), (50, CRASH), (45, CRASH), (50, CRASH)])
+    assert run.status == "held"
+
+
+def test_progress_between_deaths_is_no_reason_to_hold():
+    """A trainer that dies often and comes further each time is let go on."""
+    run, _ = lives_and_deaths([(step, CRASH) for step in range(50, 70)])
+    assert run.status == "waiting"
+
+
+@pytest.mark.parametrize(
+    "ended", [{"signal": 9}, {"signal": 15}, {"signal": 1}, {"signal": 2}], ids=str
+)
+def test_kills_from_outside_never_hold_a_run(ended):
+    """Somebody's kill says nothing about the trainer, however often it comes."""
+    run, _ = lives_and_deaths([(50, ended)] * 20)
+    assert run.status == "waiting"
+
+
+@pytest.mark.parametrize("ended", [{"signal": 11}, {"signal": 6}, {"signal": 9, "oom_kill": True}])
+def test_crashes_by_signal_do_hold_a_run(ended):
+    """A segmentation fault, an abort and running out of memory are the trainer's own."""
+    run, _ = lives_and_deaths([(50, ended)] * 5)
+    assert run.status == "held"
+
+
+def test_a_held_run_is_tried_once_more():
+    """When its time is over it is queued, with all its chances."""
+    held = a_run(status="held", retry_s=NOW_S, died_there=5, reason="why")
+    early, notes = judged(held, a_life(alive=False), a_time(NOW_S - 1))
+    assert (early, notes) == (held, [])
+    run, notes = judged(held, a_life(alive=False))
+    assert (run.status, run.died_there, run.retry_s) == ("queued", 0, None)
+    assert notes[0][0] == "run.retried"
+
+
+# Hung
+
+
+def test_a_hang_limit_is_learnt_from_the_run():
+    """Ten times the longest gap that the run itself has shown, and never less than the minimum."""
+    run = running()
+    assert silence_max_s(None, run, LIMITS) == LIMITS.start_s
+    at_start = a_heartbeat(step=0, longest_gap_s=1e6)
+    assert silence_max_s(at_start, run, LIMITS) == LIMITS.start_s
+    assert silence_max_s(a_heartbeat(longest_gap_s=1), run, LIMITS) == LIMITS.silent_min_s
+    assert silence_max_s(a_heartbeat(longest_gap_s=100), run, LIMITS) == 1000
+
+
+@pytest.mark.parametrize(("silent_s", "status"), [(300.0, "running"), (300.5, "stopping")])
+def test_a_silent_trainer_is_hung(silent_s, status):
+    """Beyond its limit it is stopped with a dump of its stacks; up to it, it is let be."""
+    run, notes = judged(
+        running(started_s=0.0), a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - silent_s))
+    )
+    assert run.status == status
+    if status == "stopping":
+        assert run.hung
+        assert run.stop_asked_s == NOW_S
+        assert [note[0] for note in notes] == ["run.hung"]
+
+
+def test_a_slow_trainer_that_moves_is_let_alone():
+    """At a fiftieth of its speed it still moves: that is no hang."""
+    run, notes = judged(
+        running(started_s=0.0),
+        a_life(heartbeat=a_heartbeat(longest_gap_s=90.0, progress_at_s=NOW_S - 800)),
+    )
+    assert (run.status, notes) == ("running", [])
+
+
+def test_eight_hours_of_sleep_are_no_silence():
+    """The monotonic clock stands still while the machine is suspended, and so does silence."""
+    asleep_s = 8 * 3600.0
+    run, notes = judged(
+        running(),
+        a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - 1)),
+        a_time(NOW_S + asleep_s, monotonic_s=NOW_S),
+    )
+    assert (run.status, notes) == ("running", [])
+
+
+def test_what_hung_is_a_death_when_it_ends():
+    """A hang that ends by itself or by SIGKILL counts, and its reason stays."""
+    hung = running(status="stopping", hung=True, reason="no progress for 400 s")
+    run, note = died(hung, code=75)
+    assert (run.status, note[1]) == ("waiting", "hung")
+    assert "no progress for 400 s" in note[2]
+
+
+# Living
+
+
+def test_each_notice_is_told_once():
+    """Notices stay in the heartbeat for the whole life; the log has each of them once."""
+    run = running()
+    told = []
+    for notices in (("a",), ("a", "b"), ("a", "b")):
+        life = a_life(heartbeat=a_heartbeat(notices=notices, progress_at_s=NOW_S))
+        run, notes = judged(run, life)
+        told += [note[2] for note in notes]
+    assert told == ["a", "b"]
+
+
+def test_a_notice_of_the_last_moment_is_told_before_the_death():
+    """What the trainer said last is heard although it is dead."""
+    _, notes = judged(running(), a_life(alive=False, code=1, heartbeat=a_heartbeat(notices=("a",))))
+    assert [note[0] for note in notes] == ["run.noticed", "run.died"]
+
+
+@pytest.mark.parametrize("status", ["queued", "waiting"])
+def test_a_living_trainer_that_nobody_remembers_is_taken_over(status):
+    """The memory was lost or is older than the machine: no second trainer is started."""
+    lost = a_run(status=status, retry_s=NOW_S + 5, hung=True)
+    run, notes = judged(lost, a_life(heartbeat=a_heartbeat(mode="heavy")))
+    assert (run.status, run.mode, run.process) == ("running", "heavy", a_process())
+    assert (run.started_s, run.hung) == (NOW_S, False)
+    assert notes[0][0] == "run.adopted"
+
+
+def test_a_trainer_is_believed_about_its_mode():
+    """A memory that is older than the machine may hold another mode than the trainer's load."""
+    run, _ = judged(running(), a_life(heartbeat=a_heartbeat(mode="heavy", progress_at_s=NOW_S)))
+    assert run.mode == "heavy"
+
+
+def test_a_blocked_run_is_cleared_when_nothing_of_it_lives():
+    """As long as something lives it stays blocked; then it is queued, and said so."""
+    blocked = a_run(status="blocked", reason="why", kill_asked_s=1.0)
+    for life in (a_life(), a_life(alive=False, leftovers=1)):
+        assert judged(blocked, life) == (blocked, [])
+    run, notes = judged(blocked, a_life(alive=False))
+    assert (run.status, run.reason, run.kill_asked_s) == ("queued", None, None)
+    assert notes[0][0] == "run.cleared"
+
+
+exits = st.fixed_dictionaries(
+    {},
+    optional={
+        "code": st.sampled_from([0, 1, 75, 78, 127]),
+        "signal": st.sampled_from([1, 2, 6, 9, 11, 15]),
+        "oom_kill": st.booleans(),
+        "start_error": st.just("why"),
+    },
+)
+heartbeats = st.none() | st.builds(
+    a_heartbeat,
+    status=st.sampled_from(["starting", "running", "stopping", "stopped", "done", "failed"]),
+    step=st.integers(0, 100),
+    out_of_memory=st.booleans(),
+    progress_at_s=st.floats(0, NOW_S),
+)
+lives = st.builds(
+    lambda alive, leftovers, heartbeat, ended: a_life(
+        alive=alive, leftovers=leftovers, heartbeat=heartbeat, **({} if alive else ended)
+    ),
+    st.booleans(),
+    st.integers(0, 2),
+    heartbeats,
+    exits,
+)
+STATUSES = ("queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed")
+
+
+@given(st.sampled_from(STATUSES), lives, st.booleans(), st.booleans())
+def test_no_look_surprises_the_judge(status, life, here, recorded):
+    """Whatever is seen of a run in whatever state, it gets a state that fits what lives."""
+    run = running(status=status, process=a_process() if recorded else None, retry_s=NOW_S + 5)
+    now = a_time(NOW_S, boot_id="boot-1" if here else "boot-2")
+    after, _ = judge(run, life, now, LIMITS)
+    assert after.status in STATUSES
+    if life.process is not None and status in ("running", "stopping", "queued", "waiting"):
+        assert after.status in ("running", "stopping")
+    if after.status in ("waiting", "held"):
+        assert after.retry_s is not None
+    if life.process is None:
+        assert after.status not in ("running", "stopping")
