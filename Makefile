@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := modes state supervisor trainers tests docs
+SOURCES := modes state supervisor trainers tests docs benchmarks
 
 .PHONY: run test lint format clean
 

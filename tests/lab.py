@@ -39,6 +39,7 @@ class Machine:
         self.home = home
         self.home.mkdir(parents=True)
         self.boot = "b" * 32
+        self.extra: dict[str, str] = {}
         self.daemons: list[subprocess.Popen[str]] = []
         self.configure(SETTINGS)
 
@@ -51,6 +52,7 @@ class Machine:
             "SUPERVISOR_HOME": str(self.home),
             "BOOT_ID": self.boot,
             "CUDA_VISIBLE_DEVICES": "",
+            **self.extra,
         }
 
     def __call__(

@@ -69,15 +69,15 @@ class FaultyDisk:
 
     def __init__(self, fuse):
         self._fuse = fuse
-        self.space = math.inf
-        self.sync_fails = False
+        self.mend()
 
     def __getattr__(self, name):
         return getattr(os, name)
 
-    @property
-    def faulty(self):
-        return self.space < math.inf or self.sync_fails
+    def mend(self):
+        self.space = math.inf
+        self.sync_fails = False
+        self.links_fail = False
 
     def write(self, handle, content):
         content = bytes(content)
@@ -97,6 +97,8 @@ class FaultyDisk:
 
     def link(self, source, target):
         self._fuse()
+        if self.links_fail:  # the state cannot be saved, and the log can
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         os.link(source, target)
         self._fuse()
 
@@ -109,9 +111,10 @@ class WatchedStore(Store):
         self._life = life
 
     def save(self, memory):
+        self._life.unsaved = True
         super().save(memory)
-        self._life.saved = memory
-        self._life.recorded_boots[memory.began_at].add(self._life.clock.boot_id)
+        self._life.unsaved = False
+        self._life.remember(memory)
 
 
 class DeadlyInbox(Inbox):
@@ -181,6 +184,8 @@ class SimulatedLife:
         self.due_s = 0.0
         self.diary = []
         self.saved = None
+        self.unsaved = False
+        """the last save failed"""
         self.recorded_boots = collections.defaultdict(set)
         """boots at which a memory was saved, by when it began: a reset begins another one"""
         self._planned_boots = set()
@@ -192,8 +197,11 @@ class SimulatedLife:
         self._told_mode = None
         """the mode that the chain of `mode.changed` lines has led to"""
         self._in_doubt = False
-        """a daemon died that could not save: what it decided was logged, and forgotten"""
-        self._resets = 0
+        """a daemon died that had not saved: what it decided may be logged, and is forgotten"""
+        self._wishes = {}
+        """how often each wish was answered"""
+        self._cursed = self.chance.choice((None, *RUNS))
+        """this run dies at the same step, again and again"""
         self._disk_was_faulty = False
 
     # What happens
@@ -246,20 +254,20 @@ class SimulatedLife:
             self.tick()
 
     def _planned_reboot(self):
+        left = False
         for _ in range(SETTLE_TICKS):
             try:
                 if self.daemon is None:
                     self._begin()
-                if self.daemon.leave():
+                left = self.daemon.leave()
+                if left:
                     break
             except Cut:
                 self._end_daemon("died while stopping")
                 continue
             self.check()
             self.clock.advance(min(5.0, self.host.next_end_s() + 1e-3))
-        self._clean = (
-            self.saved is not None and self.saved.clean_stop
-        )  # or systemd had to kill it in the end
+        self._clean = left and not self.unsaved  # else systemd had to kill it in the end
         self._end_daemon("left")
         if self.chance.random() < 0.8:
             self._go_down(60.0)
@@ -283,24 +291,31 @@ class SimulatedLife:
         self.tick()
 
     def _wish(self):
-        kind = self.chance.choice(WISHES if self.chance.random() < 0.3 else WISHES[:-1])
+        kind = self.chance.choice(WISHES if self.chance.random() < 0.6 else WISHES[:-1])
         mode = self.chance.choice((*self._ladder, "unheard-of")) if kind == "pin" else None
-        faults = self.disk.space, self.disk.sync_fails, self.fuse.left
-        self._mend()  # a person sees to it that the wish arrives
         self._put(kind, mode)
-        self.disk.space, self.disk.sync_fails, self.fuse.left = faults
         self.tick()
 
     def _put(self, kind, mode=None):
-        Inbox(self.home.inbox).put(kind, mode=mode, by="ada", at=self.clock.read().wall)
+        """A person asks, and sees to it that the wish arrives."""
+        faults = vars(self.disk).copy()
+        left = self.fuse.left
+        self._mend()
+        wish = Inbox(self.home.inbox).put(kind, mode=mode, by="ada", at=self.clock.read().wall)
+        vars(self.disk).update(faults)
+        self.fuse.left = left
+        self._wishes[wish.id] = 0
         self._note(f"ada wishes {kind} {mode or ''}")
 
     def _disk_fails(self):
-        """The disk is full, or flushes nothing, for a while."""
-        if self.chance.random() < 0.5:
-            self.disk.space = self.chance.randint(0, 5000)
-        else:
-            self.disk.sync_fails = True
+        """The disk is full, or flushes nothing, or saves no state, for a while."""
+        match self.chance.randrange(3):
+            case 0:
+                self.disk.space = self.chance.randint(0, 5000)
+            case 1:
+                self.disk.sync_fails = True
+            case 2:
+                self.disk.links_fail = True
         self._disk_was_faulty = True
         for _ in range(self.chance.randint(1, 8)):
             self.event()
@@ -316,7 +331,13 @@ class SimulatedLife:
         self.tick()
 
     def _mend(self):
-        self.disk.space, self.disk.sync_fails, self.fuse.left = math.inf, False, math.inf
+        self.disk.mend()
+        self.fuse.left = math.inf
+
+    def remember(self, memory):
+        """From now on `memory` is what the next start will load."""
+        self.saved = memory
+        self.recorded_boots[memory.began_at].add(memory.timeline.boot_id)
 
     # How it all goes on
 
@@ -331,6 +352,8 @@ class SimulatedLife:
         else:
             raise AssertionError(f"no agreement: {self._picture()}")
         assert self._now_s() <= until_s, f"agreement came late: {self._picture()}"
+        assert not any(self.home.inbox.glob("*.json")), "a wish is left lying"
+        assert all(self._wishes.values()), "a wish was not answered"
         rested_s = 0.0
         for _ in range(6):
             before = self._statuses()
@@ -386,8 +409,9 @@ class SimulatedLife:
         return pending[0]["old"] if pending else self.saved.goal.mode
 
     def _end_daemon(self, how):
-        if self.daemon is not None and self.disk.faulty:
-            self._in_doubt = True
+        self._in_doubt = self._in_doubt or self.unsaved
+        if self.unsaved and (saved := Store(self.home.state).peek()):
+            self.remember(saved)  # it may have died when the save had taken effect already
         self.daemon, self.due_s = None, 0.0
         self.fuse.left = math.inf
         self._note(how)
@@ -395,6 +419,8 @@ class SimulatedLife:
     def _go_down(self, off_s):
         self.host.power_off()
         self.clock.reboot(off_s=off_s, up_s=self.chance.choice((5.0, 60.0)))
+        if self._in_doubt:
+            self._clean = self.saved is not None and self.saved.clean_stop
         if self._clean:
             self._planned_boots.add(self.clock.boot_id)
         self._clean = False
@@ -414,6 +440,8 @@ class SimulatedLife:
         chance = self.chance
         if self.disk.space < math.inf:
             return None
+        if spec.name == self._cursed and not self._calm:
+            return Plan(ends_s=20.0)
         if self._calm or chance.random() >= self._malice:
             return Plan(hello_s=chance.uniform(0.5, 20), stops_s=chance.uniform(0.5, 60))
         soon_s = chance.choice((0.5, 30.0, 900.0, 4000.0))
@@ -463,7 +491,7 @@ class SimulatedLife:
         """What must be true before a trainer may start."""
         alive = self.host.processes(spec.run)
         assert not alive, f"{spec.run} starts beside {len(alive)} of its own"
-        if not self.disk.faulty:
+        if not self.unsaved:
             assert self.saved.goal.mode == spec.mode, "started before the goal was saved"
             assert not self.saved.goal.paused
             (run,) = (run for run in self.saved.runs if run.id == spec.run)
@@ -509,6 +537,9 @@ class SimulatedLife:
 
     def _check_line(self, line):
         self._note(f"log: {line['event']} {line.get('run', '')} {line['reason']}")
+        if "wish" in line:
+            self._wishes[line["wish"]] += 1
+            assert self._wishes[line["wish"]] == 1 or self._disk_was_faulty, "answered twice"
         if "decision" in line:
             decision = msgspec.convert(line["decision"], Decision)
             again = policy.decide(msgspec.convert(line["facts"], Facts))

@@ -1,0 +1,256 @@
+"""What every runner does, the one of real processes and the fake that the simulation trusts."""
+
+import time
+
+import pytest
+from builders import a_run
+from fakes import FakeClock, FakeHost, FakeRunner, Plan
+
+from supervisor.clock import boot_id
+from supervisor.core.recovery import Exit
+from supervisor.runners import StartFailed
+from supervisor.runners.local import LocalRunner
+from trainers.contract import Spec
+
+RUN = a_run()
+PATIENCE_S = 30.0
+FOR_EVER = 1_000_000
+
+
+class RealPlace:
+    """Real trainers that only count, below a temporary folder."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def runner(self):
+        """The runner of a daemon that has just begun."""
+        return LocalRunner(self._folder, boot_id())
+
+    def spec(self, *, steps=FOR_EVER, dies=False, workers=0, deaf=False):
+        options = {"workers": workers, "worker_kind": "double_fork", "ignore_sigterm": deaf}
+        if dies:
+            options |= {"crash_at_step": 20, "exit_code": 3}
+        return a_spec(steps, options)
+
+    def no_more_starts(self):
+        (self._folder / RUN.id).write_text("not a folder")
+
+    def until(self, condition):
+        """Wait until `condition` holds, and give what it returned."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (answer := condition()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        return answer
+
+    def tidy(self):
+        LocalRunner(self._folder, boot_id()).kill(RUN.id)
+
+
+class FakePlace:
+    """Fake trainers on a clock that is advanced while one waits."""
+
+    def __init__(self):
+        self._clock = FakeClock()
+        self._host = FakeHost(self._clock, self._plan)
+        self._next = Plan()
+
+    def runner(self):
+        return FakeRunner(self._host)
+
+    def spec(self, *, steps=FOR_EVER, dies=False, workers=0, deaf=False):
+        end = {"ends_s": 20.0, "end": Exit(code=3)} if dies else {}
+        self._next = Plan(workers=workers, stops_s=float("inf") if deaf else 5.0, **end)
+        return a_spec(steps, {})
+
+    def no_more_starts(self):
+        self._next = None
+
+    def until(self, condition):
+        for _ in range(1000):
+            if answer := condition():
+                return answer
+            self._clock.advance(1.0)
+        raise AssertionError("it never happened")
+
+    def tidy(self):
+        self._host.power_off()
+
+    def _plan(self, spec):
+        return self._next
+
+
+def a_spec(steps, options):
+    return Spec(
+        run=RUN.id,
+        trainer="drill",
+        name=RUN.name,
+        mode="light",
+        n_envs=1,
+        batch_size=1,
+        threads=1,
+        target_steps=steps,
+        options=options,
+    )
+
+
+@pytest.fixture(params=["real", "fake"])
+def place(request, tmp_path):
+    """A machine on which trainers live."""
+    here = RealPlace(tmp_path) if request.param == "real" else FakePlace()
+    yield here
+    here.tidy()
+
+
+@pytest.fixture
+def runner(place):
+    return place.runner()
+
+
+def life(runner, run=RUN):
+    return runner.look((run,))[run.id]
+
+
+def beating(runner, run=RUN):
+    """A condition: the run lives, and its heartbeat tells of progress."""
+
+    def look():
+        seen = life(runner, run)
+        return seen.heartbeat is not None and seen.heartbeat.step > 0 and seen
+
+    return look
+
+
+def ended(runner, run=RUN):
+    """A condition: the run's main process has ended; gives the look that told it."""
+
+    def look():
+        seen = life(runner, run)
+        return seen.exit is not None and seen
+
+    return look
+
+
+def test_nothing_lives_before_it_is_started(runner):
+    """A run that never started has no process, no exit, no heartbeat and nothing left over."""
+    seen = life(runner)
+    assert (seen.process, seen.exit, seen.heartbeat, seen.leftovers) == (None, None, None, 0)
+
+
+def test_a_started_trainer_lives_and_speaks(place, runner):
+    """What is started is seen at the next look, and its heartbeat carries its mode and pid."""
+    process = runner.start(place.spec(), nice=0)
+    assert life(runner).process == process
+    seen = place.until(beating(runner))
+    assert (seen.process, seen.leftovers) == (process, 0)
+    assert (seen.heartbeat.mode, seen.heartbeat.pid) == ("light", process.pid)
+
+
+def test_a_trainer_that_reaches_its_target_exits_with_0(place, runner):
+    """The end is told once, with its code, and the last heartbeat stays."""
+    runner.start(place.spec(steps=20), nice=0)
+    seen = place.until(ended(runner))
+    assert (seen.exit, seen.process) == (Exit(code=0), None)
+    assert (seen.heartbeat.status, seen.heartbeat.step) == ("done", 20)
+    assert life(runner).exit is None
+
+
+def test_a_trainer_that_dies_tells_its_code(place, runner):
+    """A code of its own comes through as it is."""
+    runner.start(place.spec(dies=True), nice=0)
+    assert place.until(ended(runner)).exit == Exit(code=3)
+
+
+def test_a_stopped_trainer_saves_and_leaves(place, runner):
+    """Asked twice it still leaves once, with 75 and its progress saved."""
+    runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    runner.stop(RUN.id, dump=False)
+    runner.stop(RUN.id, dump=True)
+    seen = place.until(ended(runner))
+    assert seen.exit == Exit(code=75)
+    assert seen.heartbeat.status == "stopped"
+    assert seen.heartbeat.checkpoint_step == seen.heartbeat.step > 0
+
+
+def test_a_killed_trainer_is_gone_at_once(place, runner):
+    """One that does not listen to a stop is ended by a kill."""
+    runner.start(place.spec(deaf=True), nice=0)
+    place.until(beating(runner))
+    runner.stop(RUN.id, dump=False)
+    runner.kill(RUN.id)
+    assert place.until(ended(runner)).exit == Exit(signal=9)
+
+
+def test_stopping_and_killing_nothing_is_harmless(runner):
+    """Steps may be taken twice, and at a run of which nothing lives."""
+    for _ in range(2):
+        runner.stop(RUN.id, dump=True)
+        runner.kill(RUN.id)
+    assert life(runner).exit is None
+
+
+def test_workers_of_a_dead_trainer_are_left_over_until_they_are_killed(place, runner):
+    """What a dead trainer leaves behind is counted, and a kill ends all of it."""
+    runner.start(place.spec(dies=True, workers=2), nice=0)
+    seen = place.until(ended(runner))
+    assert (seen.process, seen.leftovers >= 2) == (None, True)
+    runner.kill(RUN.id)
+    place.until(lambda: life(runner).leftovers == 0)
+
+
+def test_a_new_daemon_adopts_the_trainer_on_record(place, runner):
+    """A trainer outlives its daemon; the next one knows it, but never learns its exit code."""
+    process = runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    recorded = a_run(status="running", process=process)
+    other = place.runner()
+    assert life(other, recorded).process == process
+    other.stop(RUN.id, dump=False)
+    assert place.until(ended(other, recorded)).exit == Exit()
+
+
+def test_a_new_daemon_adopts_the_trainer_that_its_heartbeat_names(place, runner):
+    """The power of the daemon failed between the start and its record: the heartbeat tells."""
+    process = runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    assert life(place.runner()).process == process
+
+
+def test_a_new_daemon_sees_what_belongs_to_no_run(place, runner):
+    """Something lives of a run that is in no queue any more: it is seen, and can be killed."""
+    runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    other = place.runner()
+    assert other.look(())[RUN.id].leftovers > 0
+    other.kill(RUN.id)
+    place.until(lambda: RUN.id not in other.look(()))
+
+
+def test_a_run_that_leaves_the_queue_is_still_seen(place, runner):
+    """The daemon that started a trainer keeps seeing it when nobody asks for it any more."""
+    process = runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    assert runner.look(())[RUN.id].process == process
+
+
+def test_a_failed_start_is_told_as_an_exit(place, runner):
+    """It raises at once, and the next look tells it as the run's end, once."""
+    spec = place.spec()
+    place.no_more_starts()
+    with pytest.raises(StartFailed):
+        runner.start(spec, nice=0)
+    seen = life(runner)
+    assert seen.exit.start_error
+    assert seen.process is None
+    assert life(runner).exit is None
+
+
+def test_a_new_life_does_not_speak_with_the_words_of_the_old(place, runner):
+    """The heartbeat of an earlier life is gone when the next one starts."""
+    runner.start(place.spec(steps=20), nice=0)
+    place.until(ended(runner))
+    runner.start(place.spec(), nice=0)
+    heartbeat = life(runner).heartbeat
+    assert heartbeat is None or heartbeat.status != "done"
