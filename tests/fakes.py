@@ -9,6 +9,7 @@ import itertools
 import math
 from dataclasses import dataclass, field, replace
 
+import msgspec
 from builders import MIDNIGHT
 
 from state.records import Process
@@ -246,7 +247,7 @@ class FakeHost:
         heartbeat = folder.heartbeat
         if heartbeat is not None and how.signal is None:
             status = {EXIT_DONE: "done", EXIT_AGAIN: "stopped"}.get(how.code, "failed")
-            folder.heartbeat = replace_heartbeat(
+            folder.heartbeat = msgspec.structs.replace(
                 heartbeat,
                 status=status,
                 error=f"exit {how.code}" if status == "failed" else None,
@@ -276,12 +277,6 @@ class FakeHost:
             longest_gap_s=1.0,
             checkpoint_step=folder.step,
         )
-
-
-def replace_heartbeat(heartbeat, **fields):
-    """`heartbeat` with some fields replaced."""
-    given = {name: getattr(heartbeat, name) for name in heartbeat.__struct_fields__}
-    return Heartbeat(**{**given, **fields})
 
 
 @dataclass
