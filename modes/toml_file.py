@@ -10,6 +10,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
+from trainers import durable
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -31,7 +33,9 @@ def read_toml(path: Path, kind: type[T]) -> T:
         InvalidFile: it cannot be read, is no TOML, or does not fit `kind`.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(durable.read(path, follow=True).decode())
+    except durable.UnreadableFile as error:
+        raise InvalidFile([str(error)]) from error
     except OSError as error:
         raise InvalidFile([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ the way and told, and never read again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -17,6 +18,8 @@ from trainers import durable
 from trainers.contract import NAME
 
 WISH_MAX_BYTES = 4096
+AT_ONCE = 100
+"""wishes taken up together; fewer than the memory keeps ids of answered ones"""
 
 
 class NoWish(Exception):
@@ -61,12 +64,22 @@ class Inbox:
         return wish
 
     def pending(self) -> tuple[tuple[Wish, ...], tuple[str, ...]]:
-        """The wishes that wait, oldest first, and what was found that is none."""
+        """The oldest wishes that wait, in their order, and what was found that is none.
+
+        An inbox that cannot be read holds no wishes; that, too, is told.
+        """
         wishes: list[Wish] = []
         trouble: list[str] = []
-        for path in sorted(self._folder.glob("*")) if self._folder.is_dir() else []:
-            if path.name.startswith("."):
+        try:
+            names = sorted(os.listdir(self._folder))  # noqa: PTH208 - names are what we sort
+        except FileNotFoundError:
+            return (), ()
+        except OSError as error:
+            return (), (f"the inbox cannot be read: {error.strerror}",)
+        for name in names:
+            if name.startswith("."):
                 continue  # being written, or moved out of the way
+            path = self._folder / name
             try:
                 wishes.append(_read(path))
             except FileNotFoundError:
@@ -74,19 +87,23 @@ class Inbox:
             except NoWish as error:
                 trouble.append(str(error))
                 self._set_aside(path)
+            if len(wishes) == AT_ONCE:
+                break
         return tuple(wishes), tuple(trouble)
 
     def remove(self, wish: Wish) -> None:
         """Forget a wish that has been answered."""
-        (self._folder / f"{wish.id}.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # Where that is forbidden, the memory still knows that it was answered.
+            (self._folder / f"{wish.id}.json").unlink(missing_ok=True)
 
     def _set_aside(self, path: Path) -> None:
         """Keep one refused thing for a person to look at; a newer one replaces it."""
-        refused = self._folder / ".refused"
         try:
-            path.replace(refused)
+            path.replace(self._folder / ".refused")
         except OSError:  # a folder over a file, or a folder that is not empty
-            path.replace(self._folder / f".refused-{secrets.token_hex(4)}")
+            with contextlib.suppress(OSError):
+                path.replace(self._folder / f".refused-{secrets.token_hex(4)}")
 
 
 def _read(path: Path) -> Wish:

@@ -53,6 +53,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_step: int = 0
     hung: bool = False
     """it is being stopped because it stood still"""
+    stale: bool = False
+    """its target has changed since its start: it is stopped and started again"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
     retry_s: float | None = None

@@ -60,12 +60,18 @@ class AtomicStorage(Storage):
 
         Raises:
             DamagedState: the file is not what was written.
+            OSError: the disk or the rights forbid reading it; that is no damage.
         """
         try:
             tables = msgspec.json.decode(durable.read(self._path))
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (
+            durable.UnreadableFile,
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+        ) as error:
             raise DamagedState(self._path, str(error)) from error
         if not isinstance(tables, dict) or "seal" not in tables:
             raise DamagedState(self._path, "it has no seal")
@@ -82,13 +88,16 @@ class AtomicStorage(Storage):
         # Through JSON and back, so that the seal is over what a reader will see.
         tables = msgspec.json.decode(msgspec.json.encode(data))
         content = msgspec.json.encode({**tables, "seal": _seal(tables)})
+        fresh = self._path.with_suffix(".fresh")
+        durable.write(fresh, content)
         if self._path.exists():
             # A second name, not a move: at no moment is there no state file.
             link = self._path.with_suffix(".link")
             link.unlink(missing_ok=True)
             os.link(self._path, link)
             link.replace(last_good(self._path))
-        durable.write(self._path, content)
+        fresh.replace(self._path)
+        durable.sync_folder(self._path.parent)
 
 
 class Store:
@@ -109,15 +118,16 @@ class Store:
 
         Raises:
             NewerState: a newer version wrote it.
+            OSError: the disk or the rights forbid reading it.
         """
         memory, trouble, damaged = self._newest()
         for path in damaged:
             self._set_aside(path)
         return memory, trouble
 
-    def peek(self) -> Memory | None:
-        """The newest good memory, changing nothing: for readers beside the daemon."""
-        return self._newest()[0]
+    def peek(self) -> tuple[Memory | None, tuple[str, ...]]:
+        """As `load`, changing nothing: for readers beside the daemon."""
+        return self._newest()[:2]
 
     def save(self, memory: Memory) -> None:
         """Make `memory` the one that the next start will load.
@@ -175,7 +185,7 @@ class Store:
 
 
 def _at_once(path: Path) -> Storage:
-    """A storage that writes when it is closed, once."""
+    """A storage that reads once and writes once: no table is of another save than the rest."""
     cached = CachingMiddleware(AtomicStorage)  # type: ignore[no-untyped-call]  # as shipped
     return cast("Storage", cached(path))
 
@@ -186,7 +196,7 @@ def last_good(path: Path) -> Path:
 
 
 def _read(path: Path) -> Memory | None:
-    with TinyDB(path, storage=AtomicStorage) as tables:
+    with TinyDB(path, storage=_at_once) as tables:
         rows = [dict(row) for row in tables.table("memory").all()]
         if not rows:
             if path.exists():

@@ -11,14 +11,16 @@ from state.store import Store
 from supervisor.clock import SystemClock
 from supervisor.daemon import Daemon
 from supervisor.gpu import Gpus
-from supervisor.home import Home
+from supervisor.home import Home, HomeLost
 from supervisor.journal import Journal
 from supervisor.notify import Notify
-from supervisor.runners import Runner
 from supervisor.runners.local import LocalRunner
 from supervisor.sensors import Sensors
 from supervisor.settings import Config
 from supervisor.watch import SETTINGS, WISHES, Watch
+
+TEND_S = 30.0
+"""how often the size of the trainers' output is looked at"""
 
 
 def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
@@ -27,11 +29,12 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
     Raises:
         AlreadyRunning: another supervisor holds this home.
         HomeUnusable: the home cannot be written to.
+        HomeLost: somebody moved or removed the home meanwhile.
         NewerState: a newer version wrote the state.
     """
     clock = SystemClock()
     home.make()
-    with home.taken(clock.read()):
+    with home.taken(clock.read()) as lock:
         watch, gpus = Watch(), Gpus()
         runner = LocalRunner(home.runs, clock.read().boot_id)
         daemon = Daemon(
@@ -47,25 +50,45 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
         )
         watch.begin()
         try:
-            _live(daemon, watch, runner, home, config)
+            _live(daemon, watch, runner, config, home, lock)
         finally:
             watch.end()
             gpus.close()
     return 0
 
 
-def _live(daemon: Daemon, watch: Watch, runner: Runner, home: Home, config: Config) -> None:
-    """Tick whenever something happens, until asked to stop; then stop cleanly."""
+def _live(
+    daemon: Daemon, watch: Watch, runner: LocalRunner, config: Config, home: Home, lock: int
+) -> None:
+    """Tick whenever something happens, until asked to stop; then stop cleanly.
+
+    Raises:
+        HomeLost: the home was moved or removed; its trainers have been stopped.
+    """
     notify = Notify()
     daemon.start()
     cause, ready = "start", "READY=1"
-    while not watch.stop_asked:
+    while not watch.stop_asked and home.is_held_by(lock):
+        home.make()  # the inbox, if somebody has removed it
         # Before the tick: what changes during it must end the sleep after it.
         watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS))
         due_s = daemon.tick(cause)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
-        cause = watch.sleep(due_s, runner.exits)
+        cause = _sleep(watch, runner, due_s)
     notify("STOPPING=1", "STATUS=saving every run")
     while not daemon.leave():
         notify("WATCHDOG=1")
         watch.sleep(0.5, runner.exits)
+    if not home.is_held_by(lock):
+        raise HomeLost(home.path)
+
+
+def _sleep(watch: Watch, runner: LocalRunner, due_s: float) -> str:
+    """Sleep until something happens or a look is due, with an eye on the trainers' output."""
+    while due_s > TEND_S:
+        cause = watch.sleep(TEND_S, runner.exits)
+        if cause != "time":
+            return cause
+        runner.tend()
+        due_s -= TEND_S
+    return watch.sleep(due_s, runner.exits)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import msgspec
 
@@ -27,6 +27,7 @@ from supervisor.errors import SupervisorError
 from supervisor.home import Home
 from supervisor.report import Report, present, report
 from supervisor.settings import Config
+from trainers import durable
 
 EXIT_REFUSED = 2
 """a wish was refused, or the command line makes no sense"""
@@ -84,6 +85,8 @@ class NoAnswer(SupervisorError):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
+    for stream in (0, 1, 2):  # closed by whoever started us; a file of ours must not get its number
+        _ensure_open(stream)
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -104,7 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        print(f"supervisor: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"supervisor: {where}{error.strerror or error}", file=sys.stderr)
         return 1
 
 
@@ -190,23 +194,24 @@ def _live(context: Context) -> int:
 def _show_state(context: Context) -> int:
     state = context.report()
     _print_json(state) if context.options.json else print(screen.state(state))
-    return 0
+    return 1 if state.trouble else 0
 
 
 def _get_mode(context: Context) -> int:
-    print(context.report().mode)
-    return 0
+    return _print_bare(context, context.report(), lambda state: state.mode)
 
 
 def _get_uptime(context: Context) -> int:
-    print(int(context.now().boottime_s))
-    return 0
+    return _print_bare(context, context.report(), lambda state: int(state.uptime_s))
 
 
 def _get_reboots(context: Context) -> int:
-    state = context.report()
-    print(state.crashes_total if context.options.total else state.crashes_last_hour)
-    return 0
+    total = context.options.total
+    return _print_bare(
+        context,
+        context.report(),
+        lambda state: state.crashes_total if total else state.crashes_last_hour,
+    )
 
 
 def _wish(kind: WishKind) -> Callable[[Context], int]:
@@ -233,7 +238,11 @@ def _reset(context: Context) -> int:
             f"Forget mode, boots, holds and the queue's progress of {context.home.path}?\n"
             "Checkpoints stay, and a backup of the state is kept. [y/N] "
         )
-        if input(question).strip().lower() not in ("y", "yes"):
+        try:
+            answer = input(question)
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
             raise Refused("nothing was changed")
     from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
 
@@ -364,9 +373,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--plain", action="store_true", help="lines instead of the live view")
     command("live", _live, "watch a running supervisor; leaving the view changes nothing")
     command("show-state", _show_state, "what it does, and what comes next, when and why", "json")
-    command("get-mode", _get_mode, "the mode, as one bare word")
-    command("get-uptime", _get_uptime, "the machine's uptime, in whole seconds")
-    sub = command("get-reboots", _get_reboots, "crashes of the machine within the last hour")
+    command("get-mode", _get_mode, "the mode, as one bare word", "json")
+    command("get-uptime", _get_uptime, "the machine's uptime, in whole seconds", "json")
+    sub = command(
+        "get-reboots", _get_reboots, "crashes of the machine within the last hour", "json"
+    )
     sub.add_argument("--total", action="store_true", help="since history began instead")
     command("force-scale-up", _wish("scale_up"), "go one mode up, now")
     command("force-scale-down", _wish("scale_down"), "go one mode down, now")
@@ -401,10 +412,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if not 0 < value <= 1_000_000:
-        raise argparse.ArgumentTypeError("a whole number from 1 to 1000000")
-    return value
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000000")
+    return int(text)
 
 
 def _home_path(named: str | None) -> Path:
@@ -422,13 +432,31 @@ def _who() -> str:
         return f"uid {os.getuid()}"
 
 
+def _print_bare(context: Context, state: Report, value: Callable[[Report], str | int]) -> int:
+    """One bare value for scripts; what is wrong with the state goes to stderr."""
+    for text in state.trouble:
+        print(f"supervisor: {text}", file=sys.stderr)
+    _print_json(value(state)) if context.options.json else print(value(state))
+    return 1 if state.trouble else 0
+
+
+def _ensure_open(stream: int) -> None:
+    try:
+        os.fstat(stream)
+    except OSError:
+        # The lowest free number, which is this one: those below it are open.
+        os.open(os.devnull, os.O_RDWR)
+        name = ("stdin", "stdout", "stderr")[stream]
+        setattr(sys, name, open(stream, "w" if stream else "r", closefd=False))  # noqa: SIM115
+
+
 def _print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
     try:
-        with path.open("rb") as file:
+        with durable.open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1024 * 1024))
             return file.read().splitlines()[-count:]
     except FileNotFoundError:
@@ -439,22 +467,37 @@ def _follow(path: Path) -> Iterator[bytes]:
     """Whole lines that are appended from now on, through rotations."""
     from supervisor.clock import pause  # noqa: PLC0415 - only here
 
-    file: IO[bytes] | None = None
+    file = _reopened(path, at_end=True)
     rest = b""
-    first = True
     while True:
-        if file is None and path.exists():
-            file = path.open("rb")
-            if first:
-                file.seek(0, os.SEEK_END)
-        first = False
         if file is not None:
             *lines, rest = (rest + file.read()).split(b"\n")
             yield from lines
-            status = path.stat() if path.exists() else None
-            replaced = status is None or status.st_ino != os.fstat(file.fileno()).st_ino
-            if replaced or (status is not None and status.st_size < file.tell()):
+            if _was_replaced(path, file):
+                # What came between the last look and the rotation is still in there.
+                yield from (rest + file.read()).splitlines()
                 file.close()
                 file, rest = None, b""
+        if file is None:
+            file = _reopened(path)
+            if file is not None:
                 continue
         pause(0.2)
+
+
+def _reopened(path: Path, *, at_end: bool = False) -> BinaryIO | None:
+    try:
+        file = durable.open_regular(path)
+    except FileNotFoundError:
+        return None
+    if at_end:
+        file.seek(0, os.SEEK_END)
+    return file
+
+
+def _was_replaced(path: Path, file: BinaryIO) -> bool:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return True
+    return status.st_ino != os.fstat(file.fileno()).st_ino or status.st_size < file.tell()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from modes import Ladder, Mode
-from state.inbox import Inbox
+from state.inbox import AT_ONCE, Inbox
 from state.records import Memory, Run, Wish
 from state.store import Store
 from supervisor.clock import Clock, stamp
@@ -74,6 +74,10 @@ class Daemon:
         self._unsaved: str | None = None
         self._leaving = False
         self._first_look = True
+        self._told: set[str] = set()
+        """troubles of the inbox that the log holds, so that each is told once"""
+        self._told_strays: set[str] = set()
+        self._more_wishes = False
         self.memory: Memory
 
     def start(self) -> None:
@@ -142,7 +146,9 @@ class Daemon:
             self.memory = history.pass_time(self.memory, self._clock.read())
             self._write("supervisor.stopping", rule="signal", reason="asked to stop")
         self.tick("stop")
-        if any(life.process or life.leftovers for life in self._lives.values()):
+        blocked = {run.id for run in self.memory.runs if run.status == "blocked"}
+        living = {run for run, life in self._lives.items() if life.process or life.leftovers}
+        if living - blocked:  # what cannot be ended is not waited for
             return False
         self.memory = msgspec.structs.replace(self.memory, clean_stop=True, running=False)
         self._write("supervisor.stopped", rule="signal", reason="every run is saved and stopped")
@@ -207,8 +213,10 @@ class Daemon:
     def _answer_wishes(self, readings: Readings) -> tuple[Wish, ...]:
         """Grant or refuse what people asked; the wishes that need not wait any longer."""
         wishes, trouble = self._inbox.pending()
-        for text in trouble:
+        for text in set(trouble) - self._told:
             self._write("wish.unreadable", rule="inbox", reason=text)
+        self._told = set(trouble)
+        self._more_wishes = len(wishes) == AT_ONCE
         for wish in wishes:
             if wish.id in self.memory.wishes_done:
                 continue
@@ -271,7 +279,10 @@ class Daemon:
             limits=self._config.settings.recovery,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
-        self._write_notes(notes)
+        strays = {note.run for note in notes if note.rule == "stray"}
+        told = strays & self._told_strays
+        self._write_notes(tuple(note for note in notes if note.run not in told))
+        self._told_strays = strays
         resting = queue.all_ended(runs)
         if resting and not self.memory.resting:
             failed = sum(run.status == "failed" for run in runs)
@@ -348,7 +359,6 @@ class Daemon:
     # Make it so
 
     def _make_it_so(self, steps: tuple[Step, ...]) -> None:
-        started = any(isinstance(step, Start) for step in steps)
         if not self._leaving:
             self._limit_power()
         for step in steps:
@@ -410,8 +420,8 @@ class Daemon:
     def _next_tick_s(self, steps: tuple[Step, ...]) -> float:
         """When the next look is due if nothing happens before."""
         memory, settings = self.memory, self._config.settings
-        due = [settings.policy.tick_s]
-        if any(isinstance(step, Start | Kill) for step in steps):
+        due = [0.0 if self._more_wishes else settings.policy.tick_s]
+        if any(isinstance(step, Start) for step in steps):
             due.append(0.2)  # see what came of it
         run_due_s = wake_in_s(memory.runs, self._lives, memory.timeline, settings.recovery)
         if run_due_s is not None:

@@ -111,10 +111,9 @@ def _disk(home: Home) -> Finding:
 def _state(home: Home) -> Finding:
     if not home.state.exists():
         return Finding(verdict="note", what="state", result="none yet: this is the first day")
-    memory = Store(home.state).peek()
-    if memory is None:
-        result = f"{home.state} is damaged, and so is the generation before; history is lost"
-        return Finding(verdict="bad", what="state", result=result)
+    memory, trouble = Store(home.state).peek()
+    if memory is None or trouble:
+        return Finding(verdict="bad", what="state", result="; ".join(trouble))
     result = f"readable: {memory.boots_total} boots, {memory.decisions} decisions"
     return Finding(verdict="well", what="state", result=result)
 
@@ -123,7 +122,7 @@ def _leftovers(home: Home, moment: Moment) -> Finding:
     if home.holder() is not None:
         result = "none to look for: a supervisor runs and minds its own"
         return Finding(verdict="well", what="leftovers", result=result)
-    memory = Store(home.state).peek()
+    memory, _ = Store(home.state).peek()
     runs = memory.runs if memory is not None else ()
     lives = LocalRunner(home.runs, moment.boot_id).look(runs)
     left = sorted(run_id for run_id, life in lives.items() if life.process or life.leftovers)

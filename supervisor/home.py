@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.clock import Moment
+from supervisor.clock import Moment, pause
 from supervisor.errors import SupervisorError
 from trainers import durable
 from trainers.contract import RunFolder
+
+LOCK_ATTEMPTS = 3
+LOCK_RETRY_S = 0.05
 
 
 class AlreadyRunning(SupervisorError):
@@ -23,6 +27,24 @@ class AlreadyRunning(SupervisorError):
     def __init__(self, home: Path, pid: int | None) -> None:
         who = f" (pid {pid})" if pid else ""
         super().__init__(f"a supervisor{who} already runs on {home}; look with `show-state`")
+
+
+class BadPath(SupervisorError):
+    """A path that no log and no terminal can show."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the path {str(path)!a} is not UTF-8; choose another with --home")
+
+
+class HomeLost(SupervisorError):
+    """The home was moved or removed under a running supervisor."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"the home {home} is not the one that was begun with; every run was stopped"
+        )
 
 
 class HomeUnusable(SupervisorError):
@@ -53,7 +75,12 @@ class Home:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        # One home has one path: trainers are found again by it.
+        self.path = path.resolve()
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise BadPath(self.path) from error
         self.state = self.path / "state.json"
         self.inbox = self.path / "inbox"
         self.runs = self.path / "runs"
@@ -79,28 +106,46 @@ class Home:
             raise HomeUnusable(self.path, error) from error
 
     @contextmanager
-    def taken(self, moment: Moment) -> Iterator[None]:
-        """Be the one supervisor of this home.
+    def taken(self, moment: Moment) -> Iterator[int]:
+        """Be the one supervisor of this home; gives the handle of the lock.
 
         Raises:
             AlreadyRunning: another one lives.
         """
-        try:
-            handle = durable.hold(self.path)
-        except BlockingIOError as error:
-            holder = self.holder()
-            raise AlreadyRunning(self.path, holder.pid if holder else None) from error
+        handle = self._lock()
         me = Holder(pid=os.getpid(), boot_id=moment.boot_id, started_at=moment.wall)
         try:
-            durable.write(self._holder, msgspec.json.encode(me), sync=False)
-            yield
+            with contextlib.suppress(OSError):  # a full disk: the lock counts, not who holds it
+                durable.write(self._holder, msgspec.json.encode(me), sync=False)
+            yield handle
         finally:
             os.close(handle)
+
+    def is_held_by(self, handle: int) -> bool:
+        """Whether the lock that `taken` gave is still that of this home.
+
+        It is not once somebody has moved or removed the home: another supervisor
+        could then take what lies at its path now.
+        """
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except OSError:
+            return False
+
+    def _lock(self) -> int:
+        # Whoever merely looks whether it is held holds it for a moment, too.
+        for _ in range(LOCK_ATTEMPTS):
+            try:
+                return durable.hold(self.path)
+            except BlockingIOError:
+                pause(LOCK_RETRY_S)
+        holder = self.holder()
+        raise AlreadyRunning(self.path, holder.pid if holder else None)
 
     def holder(self) -> Holder | None:
         """The supervisor that runs on this home now; None where none does."""
         try:
-            os.close(durable.hold(self.path))
+            os.close(durable.hold(self.path, shared=True))
         except BlockingIOError:
             pass
         except OSError:

@@ -8,11 +8,13 @@ loses a line nor writes one twice. `monitor.jsonl` has one line for each look.
 
 from __future__ import annotations
 
+import itertools
 import os
+import select
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 import structlog
@@ -22,7 +24,8 @@ from trainers import durable
 
 Line = dict[str, Any]
 
-TAIL_BYTES = 1024 * 1024
+TAIL_BYTES = 64 * 1024
+"""read at first from the end of a log; more only if that is not enough"""
 
 
 class Journal:
@@ -38,12 +41,13 @@ class Journal:
         self.max_bytes = 16 * 1024 * 1024
         self.kept = 3
         screen = screen or sys.stdout
+        self._eyes = _descriptor(screen)
         self._screen = structlog.wrap_logger(
             structlog.PrintLogger(screen), processors=[_for_a_person, renderer(screen)]
         )
         self.last = max((line.get("seq", 0) for line in tail(home.decisions, 1)), default=0)
         """the number of the newest line of the decision log"""
-        self._failing = False
+        self._failing: set[Path] = set()
 
     def deliver(self, outbox: Iterable[Line]) -> bool:
         """Write the lines that are not in the log yet; whether all of them are there now."""
@@ -61,7 +65,16 @@ class Journal:
         self._append(self._home.monitor, line, sync=False)
 
     def show(self, line: Mapping[str, Any]) -> None:
-        """Show a line to whoever reads along, and keep nothing of it."""
+        """Show a line to whoever reads along, and keep nothing of it.
+
+        A reader that has stopped reading (a pager, Ctrl-S) misses lines: the
+        supervision does not wait for it.
+        """
+        if self._eyes is not None:
+            eyes = select.poll()
+            eyes.register(self._eyes, select.POLLOUT)
+            if not eyes.poll(0):
+                return
         try:
             self._screen.info(line["event"], **{k: v for k, v in line.items() if k != "event"})
         except OSError:
@@ -72,13 +85,13 @@ class Journal:
         try:
             durable.append(path, content, max_bytes=self.max_bytes, kept=self.kept, sync=sync)
         except OSError as error:
-            if not self._failing:
-                self._failing = True
+            if path not in self._failing:
+                self._failing.add(path)
                 reason = f"cannot write {path.name}: {error.strerror}; going on in memory"
                 self.show({"event": "disk.failed", "reason": reason})
             return False
-        if self._failing:
-            self._failing = False
+        if path in self._failing:
+            self._failing.remove(path)
             self.show({"event": "disk.recovered", "reason": f"{path.name} can be written again"})
         return True
 
@@ -89,20 +102,30 @@ def encode(line: Mapping[str, Any]) -> bytes:
 
 
 def tail(path: Path, count: int) -> list[Line]:
-    """The last `count` lines of a log, oldest first; torn ones are left out."""
+    """The last `count` lines of a log and its older files, oldest first; torn ones are left out."""
     lines: list[Line] = []
-    for file in (path, path.with_name(f"{path.name}.1")):
+    for age in itertools.count():
         try:
-            with file.open("rb") as log:
-                log.seek(0, 2)
-                log.seek(max(0, log.tell() - TAIL_BYTES))
-                raw = log.read().splitlines()
+            file = durable.open_regular(path.with_name(f"{path.name}.{age}") if age else path)
         except FileNotFoundError:
-            continue
-        lines = [*parse(raw), *lines]
+            if age:
+                return lines
+            continue  # rotated a moment ago
+        with file:
+            lines = [*_last_lines(file, count - len(lines)), *lines]
         if len(lines) >= count:
-            break
-    return lines[-count:]
+            return lines
+    return lines
+
+
+def _last_lines(file: BinaryIO, count: int) -> list[Line]:
+    size, window = file.seek(0, os.SEEK_END), TAIL_BYTES
+    while True:
+        file.seek(max(0, size - window))
+        lines = parse(file.read().splitlines())
+        if len(lines) >= count or window >= size:
+            return lines[-count:]
+        window *= 8
 
 
 def parse(raw: Iterable[bytes]) -> list[Line]:
@@ -155,3 +178,10 @@ def _for_a_person(
     _logger: object, _method: str, line: structlog.typing.EventDict
 ) -> Mapping[str, Any]:
     return human(line)
+
+
+def _descriptor(screen: TextIO) -> int | None:
+    try:
+        return screen.fileno()
+    except (OSError, ValueError):  # a screen in memory
+        return None

@@ -36,7 +36,8 @@ class _Stopped:
     def __init__(self) -> None:
         self.asked = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self)
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Remember it."""

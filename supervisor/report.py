@@ -91,6 +91,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     crashes_total: int
     crashes_last_hour: int
     history_since: str
+    trouble: tuple[str, ...]
+    """what is wrong with the state file; what is told beside it may be older, or a first day"""
     uptime_s: float
     campaign: CampaignReport
     runs: tuple[RunReport, ...]
@@ -105,7 +107,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         moment: now.
     """
     holder = home.holder()
-    memory = present(home, config, moment)
+    memory, trouble = _remembered(home, config, moment)
     # Nobody has seen anything run since the daemon went down.
     memory = msgspec.structs.replace(memory, running=memory.running and holder is not None)
     memory = history.pass_time(memory, moment)
@@ -132,6 +134,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         crashes_total=memory.crashes_total,
         crashes_last_hour=history.crashes_last_hour(memory),
         history_since=stamp(memory.began_at),
+        trouble=trouble,
         uptime_s=round(moment.boottime_s, 1),
         campaign=_campaign(memory, runs, config),
         runs=runs,
@@ -140,12 +143,17 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
 
 def present(home: Home, config: Config | str, moment: Moment) -> Memory:
     """The memory of this home; that of a first day where it has none yet."""
-    memory = Store(home.state).peek()
-    if memory is not None:
-        return memory
-    if isinstance(config, str):  # as if there were no settings file
-        return history.first_day(moment, load_ladder(), Settings().queue())
-    return history.first_day(moment, config.ladder, config.settings.queue())
+    return _remembered(home, config, moment)[0]
+
+
+def _remembered(home: Home, config: Config | str, moment: Moment) -> tuple[Memory, tuple[str, ...]]:
+    memory, trouble = Store(home.state).peek()
+    if memory is None:
+        # Settings that cannot be read: as if there were none.
+        ladder = load_ladder() if isinstance(config, str) else config.ladder
+        settings = Settings() if isinstance(config, str) else config.settings
+        memory = history.first_day(moment, ladder, settings.queue())
+    return memory, trouble
 
 
 def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:

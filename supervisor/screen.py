@@ -48,7 +48,8 @@ def state(report: Report) -> str:
     who = f"running, pid {report.daemon.pid}" if report.daemon.pid else report.daemon.state
     up = report.daemon.state == "running"
     holds = ", ".join(report.holds) or "none"
-    rows = [
+    rows = [("state", paint(text, "red")) for text in report.trouble]
+    rows += [
         ("mode", f"{paint(report.mode, 'bold')} since {when(report.mode_since)}"),
         ("", f"{span(report.mode_running_s)} of running, {span(report.stable_s)} of it stable"),
         ("next", report.next.why),

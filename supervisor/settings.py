@@ -13,7 +13,7 @@ from state.records import Run
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.errors import SupervisorError
-from trainers.contract import Name, Positive
+from trainers.contract import NAME, Name, Positive
 
 CAMPAIGN = (
     "MsPacman",
@@ -110,6 +110,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if strangers:
             raise ValueError(f"[run.{strangers[0]}] is not in campaign.runs")
         tables: dict[str, Campaign | OneRun] = {"campaign": self.campaign, **self.run}
+        for name in names:
+            run_id = self._run(name).id
+            if not NAME.fullmatch(run_id):
+                raise ValueError(
+                    f"{run_id!r} is too long; trainer and name take at most 63 letters"
+                )
         for name, one in tables.items():
             if one.target_steps is not None and one.target_episodes is not None:
                 raise ValueError(f"{name}: set target_steps or target_episodes, not both")
@@ -132,7 +138,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             seed=common.seed if own.seed is None else own.seed,
             target_steps=steps,
             target_episodes=target.target_episodes,
-            options={**common.options, **own.options},
+            # As they will stand in the spec: a date or a nan of TOML becomes what JSON has for it.
+            options=msgspec.json.decode(msgspec.json.encode({**common.options, **own.options})),
         )
 
 
@@ -162,59 +169,66 @@ class Config:
         self._path = path
         if required and not path.exists():
             raise NoSettings(path)
-        self._in_use = path.exists()
-        self._seen = self._fingerprint(None)
+        self._in_use = _identity(path) != ()
+        self._refused = False
+        self._tried = SHIPPED
+        """the folder of modes that the newest readable settings ask for"""
         self.settings, self.ladder = self._read()
-        self._seen = self._fingerprint(self.settings)
+        self._seen = self._fingerprint()
 
     @property
     def watched(self) -> tuple[Path, ...]:
         """The folders in which a change may change the settings or the ladder."""
-        return (self._path.parent, self._modes_dir(self.settings))
+        return (self._path.parent, self._tried)
 
     def refresh(self) -> tuple[bool, tuple[str, ...]]:
         """Take over what changed on the disk since the last call.
 
         Returns:
-            Whether something changed and is now in force, and the problems that
-            kept a change from being so. Each change is judged once.
+            Whether what is on the disk is newly in force, and the problems that
+            keep it from being so. Each change is judged once.
         """
-        seen = self._fingerprint(self.settings)
+        seen = self._fingerprint()
         if seen == self._seen:
             return False, ()
         self._seen = seen
-        if self._in_use and not self._path.exists():
-            return False, (f"{self._path}: the settings file is gone",)
-        try:
-            settings, ladder = self._read()
-        except InvalidFile as error:
-            return False, error.problems
-        self._in_use = self._path.exists()
-        changed = (settings, ladder) != (self.settings, self.ladder)
-        self.settings, self.ladder = settings, ladder
-        self._seen = self._fingerprint(settings)
+        problems: tuple[str, ...] = ()
+        if self._in_use and not _identity(self._path):
+            problems = (f"{self._path}: the settings file is gone",)
+        else:
+            try:
+                settings, ladder = self._read()
+            except InvalidFile as error:
+                problems = error.problems
+        self._seen = self._fingerprint()
+        if problems:
+            self._refused = True
+            return False, problems
+        # After a refusal the old content, put back, is news too.
+        changed = self._refused or (settings, ladder) != (self.settings, self.ladder)
+        self.settings, self.ladder, self._refused = settings, ladder, False
+        self._in_use = _identity(self._path) != ()
         return changed, ()
 
     def _read(self) -> tuple[Settings, Ladder]:
-        settings = read_toml(self._path, Settings) if self._path.exists() else Settings()
-        return settings, load_ladder(self._modes_dir(settings))
+        settings = read_toml(self._path, Settings) if _identity(self._path) else Settings()
+        self._tried = SHIPPED
+        if settings.modes_dir is not None:
+            self._tried = self._path.parent / Path(settings.modes_dir).expanduser()
+        return settings, load_ladder(self._tried)
 
-    def _modes_dir(self, settings: Settings) -> Path:
-        if settings.modes_dir is None:
-            return SHIPPED
-        return self._path.parent / Path(settings.modes_dir).expanduser()
-
-    def _fingerprint(self, settings: Settings | None) -> tuple[object, ...]:
+    def _fingerprint(self) -> tuple[object, ...]:
         """Changes whenever a file does: identity, size and time of each."""
-        paths = [self._path]
-        if settings is not None:
-            paths += sorted(self._modes_dir(settings).glob("*.toml"))
+        paths = [self._path, *sorted(self._tried.glob("*.toml"))]
         return tuple((path, *_identity(path)) for path in paths)
 
 
 def _identity(path: Path) -> tuple[int, ...]:
+    """What tells one content of a file from another; nothing where there is no file."""
     try:
         status = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return ()
+    except OSError as error:  # there may be one: reading it will say what is wrong
+        return (-(error.errno or 1),)
     return (status.st_ino, status.st_size, status.st_mtime_ns)

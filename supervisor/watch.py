@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -9,10 +10,13 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+
+# It warns on stderr of events that arrive while it stops; they no longer matter then.
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
 
 SETTLE_S = 0.1
 """an editor saves in several steps: wait until they are all there"""
@@ -40,7 +44,8 @@ class Watch:
         self._causes: set[str] = set()
         self._lock = threading.Lock()
         self._observer = Observer()
-        self._watched: dict[Path, object] = {}
+        # A folder that was removed and made again has another identity, and is watched anew.
+        self._watched: dict[tuple[Path, int], Any] = {}
         self.stop_asked = False
         """somebody sent SIGTERM, SIGINT or SIGHUP"""
 
@@ -48,7 +53,8 @@ class Watch:
         """Take over the signals and begin to watch files."""
         signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._signalled)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._signalled)
         self._observer.start()
 
     def files(self, wanted: Mapping[Path, Interest]) -> None:
@@ -57,13 +63,14 @@ class Watch:
         A folder that cannot be watched is left out: the regular look still sees
         what changed there.
         """
-        for folder in [known for known in self._watched if known not in wanted]:
-            self._observer.unschedule(self._watched.pop(folder))  # type: ignore[arg-type]
-        for folder, interest in wanted.items():
-            if folder not in self._watched and folder.is_dir():
+        found = {(folder, _inode(folder)): interest for folder, interest in wanted.items()}
+        for place in [known for known in self._watched if known not in found]:
+            self._observer.unschedule(self._watched.pop(place))
+        for place, interest in found.items():
+            if place not in self._watched and place[1]:
                 handler = _Handler(self, interest)
                 try:
-                    self._watched[folder] = self._observer.schedule(handler, str(folder))
+                    self._watched[place] = self._observer.schedule(handler, str(place[0]))
                 except OSError:
                     continue
 
@@ -136,3 +143,10 @@ class _Handler(FileSystemEventHandler):
         _, suffix, events = self._interest
         if event.event_type in events and name.endswith(suffix) and not name.startswith("."):
             self._watch.wake(self._interest.cause)
+
+
+def _inode(folder: Path) -> int:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return 0

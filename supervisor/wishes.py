@@ -44,7 +44,7 @@ def ask(
             decided=False,
         )
     waited_s = 0.0
-    while waited_s < WAIT_S:
+    while waited_s < WAIT_S and home.holder() is not None:
         for line in tail(home.decisions, 50):
             if line.get("wish") == wish.id:
                 if line["event"] == "wish.refused":
@@ -52,6 +52,8 @@ def ask(
                 return Answer(reason=f"{line['new']}: {line['reason']}")
         pause(LOOK_S)
         waited_s += LOOK_S
+    if waited_s < WAIT_S:
+        return Answer(reason="the supervisor went down; the wish waits for it", decided=False)
     return Answer(reason="no answer", decided=False, waited_s=waited_s)
 
 

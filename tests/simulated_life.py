@@ -410,7 +410,7 @@ class SimulatedLife:
 
     def _end_daemon(self, how):
         self._in_doubt = self._in_doubt or self.unsaved
-        if self.unsaved and (saved := Store(self.home.state).peek()):
+        if self.unsaved and (saved := Store(self.home.state).peek()[0]):
             self.remember(saved)  # it may have died when the save had taken effect already
         self.daemon, self.due_s = None, 0.0
         self.fuse.left = math.inf

@@ -17,7 +17,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -284,17 +283,13 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _digest(path: Path, size_bytes: int) -> str:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = durable.open_regular(path)
     except FileNotFoundError as error:
         raise DamagedCheckpoint(f"{path.name} is missing") from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise DamagedCheckpoint(f"{path.name} is no regular file")
-        if status.st_size != size_bytes:
-            raise DamagedCheckpoint(
-                f"{path.name} has {status.st_size} bytes instead of {size_bytes}"
-            )
+    with file:
+        there = os.fstat(file.fileno()).st_size
+        if there != size_bytes:
+            raise DamagedCheckpoint(f"{path.name} has {there} bytes instead of {size_bytes}")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -36,7 +36,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """names that become part of a path: letters, digits, '-' and '_'"""
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
-Name = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")]
+Name = Annotated[str, msgspec.Meta(pattern=rf"\A{NAME.pattern}\Z")]
 
 
 class BadSpec(Exception):

@@ -8,10 +8,12 @@ hostile file in a folder costs an error and not the machine.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
 READ_MAX_BYTES = 16 * 1024 * 1024
@@ -35,7 +37,7 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
     Raises:
         OSError: the disk is full or read-only; `path` is as it was.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f".{path.name}.new")  # one name, so that killed writers leave one
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         try:
@@ -54,27 +56,42 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
         sync_folder(path.parent)
 
 
-def read(path: Path, max_bytes: int = READ_MAX_BYTES) -> bytes:
+def read(path: Path, max_bytes: int = READ_MAX_BYTES, *, follow: bool = False) -> bytes:
     """The whole content of a regular file of at most `max_bytes`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableFile: it is a symlink, no regular file, or larger.
+        UnreadableFile: it is a symlink (unless `follow`), no regular file, or larger.
+        OSError: the disk or the rights forbid it; that says nothing about the content.
     """
-    try:
-        # O_NONBLOCK: opening a FIFO that somebody left here must not hang us.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnreadableFile(path, error.strerror or "cannot be opened") from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableFile(path, "not a regular file")
-        if status.st_size > max_bytes:
+    with open_regular(path, follow=follow) as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:
             raise UnreadableFile(path, f"larger than {max_bytes} bytes")
         return file.read(max_bytes)
+
+
+def open_regular(
+    path: Path, *, follow: bool = False, writable: bool = False
+) -> BufferedReader | BufferedRandom:
+    """A regular file, opened for reading, or for changing it in place.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableFile: it is a symlink (unless `follow`), or no regular file.
+        OSError: the disk or the rights forbid it.
+    """
+    # O_NONBLOCK: opening a FIFO that somebody left here must not hang us.
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise UnreadableFile(path, "not a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnreadableFile(path, "not a regular file")
+    return os.fdopen(handle, "r+b") if writable else os.fdopen(handle, "rb")
 
 
 def append(path: Path, line: bytes, *, max_bytes: int, kept: int = 1, sync: bool = False) -> None:
@@ -102,15 +119,22 @@ def append(path: Path, line: bytes, *, max_bytes: int, kept: int = 1, sync: bool
     finally:
         os.close(handle)
     if size + len(line) >= max_bytes:
-        for age in range(kept, 0, -1):
-            older = path.with_name(f"{path.name}.{age}")
-            newer = path.with_name(f"{path.name}.{age - 1}") if age > 1 else path
-            if newer.exists():
-                newer.replace(older)
+        with contextlib.suppress(OSError):  # the line is there; the next one tries again
+            _rotate(path, kept)
 
 
-def hold(folder: Path) -> int:
+def _rotate(path: Path, kept: int) -> None:
+    for age in range(kept, 0, -1):
+        older = path.with_name(f"{path.name}.{age}")
+        newer = path.with_name(f"{path.name}.{age - 1}") if age > 1 else path
+        if newer.exists():
+            newer.replace(older)
+
+
+def hold(folder: Path, *, shared: bool = False) -> int:
     """Lock `folder` for this process and return the handle that holds the lock.
+
+    With `shared`, others may hold it too, if they share it.
 
     The lock is on the folder itself: there is no lock file that somebody could
     delete. It ends with the process, however that ends.
@@ -120,7 +144,7 @@ def hold(folder: Path) -> int:
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BaseException:
         os.close(handle)
         raise

@@ -22,7 +22,7 @@ class StabilityLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     stable_min: Minutes = 60.0
     """running minutes without a crash before the next rung is tried"""
-    crashes_max: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 3
+    crashes_max: Annotated[int, msgspec.Meta(ge=0, le=99)] = 3
     """crashes within the window that a mode is forgiven; one more falls back"""
     window_min: Minutes = 60.0
     """how far back crashes count"""

@@ -24,6 +24,7 @@ GAP_MAX_S = 24 * 3600.0
 BOOTS_KEPT = 200
 CRASHES_KEPT = 100
 WISHES_KEPT = 200
+REASON_MAX = 2000
 OUTBOX_MAX = 1000
 """lines kept while the log cannot be written; the oldest go first"""
 
@@ -81,12 +82,18 @@ def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) 
         "boot": memory.timeline.boot_id,
         "event": event,
         "rule": rule,
-        "reason": reason,
+        "reason": _one_line(reason),
         **{key: value for key, value in fields.items() if value is not None},
     }
     return msgspec.structs.replace(
         memory, decisions=memory.decisions + 1, outbox=(*memory.outbox, line)[-OUTBOX_MAX:]
     )
+
+
+def _one_line(text: str) -> str:
+    """`text` as a log can bear it: of bounded length, without anything that moves a cursor."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain if len(plain) <= REASON_MAX else f"{plain[: REASON_MAX - 3]}..."
 
 
 def pass_time(memory: Memory, moment: Moment) -> Memory:
@@ -95,7 +102,9 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
     if moment.boot_id == line.boot_id:
         gone_s = max(0.0, moment.boottime_s - line.boottime_s)
         ran_s = max(0.0, moment.monotonic_s - line.monotonic_s) if memory.running else 0.0
+        slept_s = max(0.0, gone_s - max(0.0, moment.monotonic_s - line.monotonic_s))
     else:
+        slept_s = 0.0
         gone_s = max(moment.boottime_s, min(max(0.0, moment.wall - line.seen_at), GAP_MAX_S))
         ran_s = 0.0
     visit = msgspec.structs.replace(
@@ -114,7 +123,18 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
         ),
         visit=visit,
         running_total_s=memory.running_total_s + ran_s,
+        runs=tuple(_shifted(run, slept_s) for run in memory.runs) if slept_s > 1 else memory.runs,
     )
+
+
+def _shifted(run: Run, slept_s: float) -> Run:
+    """The run after a sleep of the machine, which no trainer could use."""
+    moments = {
+        key: value + slept_s
+        for key in ("started_s", "stop_asked_s", "kill_asked_s")
+        if (value := getattr(run, key)) is not None
+    }
+    return msgspec.structs.replace(run, **moments)
 
 
 def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:

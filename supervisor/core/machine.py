@@ -57,6 +57,10 @@ LIFE: tuple[Move, ...] = (
     Move("jam", "stopping", "blocked"),
     Move("jam", "queued", "blocked"),
     Move("jam", "waiting", "blocked"),
+    Move("jam", "held", "blocked"),
+    # Freed again, these are started once more, and end at once as they had ended.
+    Move("jam", "done", "blocked"),
+    Move("jam", "failed", "blocked"),
     Move("clear", "blocked", "queued"),
     # The machine went down, or the start never happened: nobody's fault.
     Move("lose", "running", "queued"),

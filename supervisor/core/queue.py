@@ -17,8 +17,8 @@ def enrol(runs: tuple[Run, ...], campaign: tuple[Run, ...]) -> tuple[Run, ...]:
     """The queue that follows `campaign`, keeping what is known of the runs in it.
 
     A run that left the campaign leaves the queue once nothing of it lives; its
-    folder stays. A changed target or option takes effect at the next start, and
-    gives a run that had ended another chance.
+    folder stays. A changed target takes effect at once, another option at the next
+    start, and either gives a run that had ended another chance.
     """
     known = {run.id: run for run in runs}
     wanted = {run.id for run in campaign}
@@ -76,7 +76,9 @@ def _renewed(known: Run | None, wanted: Run) -> Run:
     changes = {key: getattr(wanted, key) for key in asked}
     if all(getattr(known, key) == value for key, value in changes.items()):
         return known
-    known = msgspec.structs.replace(known, **changes)
+    targets = ("target_steps", "target_episodes")
+    moved = any(getattr(known, key) != changes[key] for key in targets)
+    known = msgspec.structs.replace(known, **changes, stale=known.stale or moved)
     event = {"failed": "mend", "held": "mend", "done": "extend"}.get(known.status)
     if event is None:
         return known

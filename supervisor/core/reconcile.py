@@ -38,10 +38,10 @@ Step = Start | Stop | Kill
 
 KILLED_LOOK_S = 0.1
 """how soon to look again whether a killed process is gone"""
+STRAY_LOOK_S = 1.0
+"""how soon to look again whether a process of no run in the queue is gone"""
 BLOCKED_LOOK_S = 10.0
 """how soon to look again whether a process that cannot be killed is gone"""
-JAMS = ("stopping", "queued", "waiting")
-"""states in which processes that cannot be killed make a run blocked"""
 
 
 def reconcile(
@@ -102,6 +102,8 @@ def wake_in_s(
     """Seconds until some run needs another look without being heard of; None: never."""
     now_s = now.now_s
     moments: list[float] = []
+    if lives.keys() - {run.id for run in runs}:
+        moments.append(now_s + STRAY_LOOK_S)
     for run in runs:
         life = lives.get(run.id, Life())
         if run.status == "blocked":
@@ -126,8 +128,9 @@ def _end(
 ) -> tuple[Run, Step | None, Note | None]:
     """What has to be asked of a run that lives, or has left something behind."""
     alive = life.process is not None
-    if run.status == "running" and alive and not (wanted and run.mode == mode):
-        why = f"making room for {mode}" if wanted else "it has no slot now"
+    if run.status == "running" and alive and not (wanted and run.mode == mode and not run.stale):
+        why = f"making room for {mode}" if run.mode != mode else "its target has changed"
+        why = why if wanted else "it has no slot now"
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:
         asked_s = run.stop_asked_s if run.stop_asked_s is not None else now_s
@@ -147,8 +150,7 @@ def _kill(
     if run.kill_asked_s is None:
         note = Note(event="run.killed", run=run.id, rule="grace", reason=f"{why}: killed")
         return msgspec.structs.replace(run, kill_asked_s=now_s), Kill(run=run.id), note
-    jammed = now_s - run.kill_asked_s >= limits.kill_s and run.status in JAMS
-    if not jammed:
+    if now_s - run.kill_asked_s < limits.kill_s or run.status == "blocked":
         return run, Kill(run=run.id), None
     reason = (
         f"{why}, and cannot be killed: a driver or a disk does not let go; "
@@ -186,6 +188,7 @@ def _started(run: Run, life: Life, mode: str, now_s: float) -> Run:
         mode=mode,
         process=None,
         hung=False,
+        stale=False,
         started_s=now_s,
         started_step=from_step,
         retry_s=None,

@@ -211,8 +211,9 @@ def _death(
 ) -> tuple[Run, Note]:
     kind, sentence = cause
     further = run.died_step is None or run.step > run.died_step
-    # Somebody's kill says nothing about the trainer, however often it comes.
-    own_fault = not (kind == "killed" and exit_.signal in FROM_OUTSIDE) and kind != "stopped"
+    # Somebody's kill or a full disk says nothing about the trainer, however often it comes.
+    killed = kind == "killed" and exit_.signal in FROM_OUTSIDE
+    own_fault = not killed and kind not in ("stopped", "start")
     lasting = _lived_s(run, now_s) >= limits.proven_s and run.step > run.started_step
     failures = 1 if lasting else run.failures + 1
     died_there = own_fault + (0 if further else run.died_there)

@@ -85,9 +85,13 @@ class LocalRunner:
                 heartbeat=read_heartbeat(RunFolder(self._runs / run_id)),
             )
         self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
+        self.tend()
+        return lives
+
+    def tend(self) -> None:
+        """Keep the output of every living trainer within its size."""
         for run_id in self._held:
             self._rotate(RunFolder(self._runs / run_id))
-        return lives
 
     def start(self, spec: Spec, *, nice: int) -> Process:
         """Bring the trainer of `spec` to life.
@@ -102,6 +106,7 @@ class LocalRunner:
         except OSError as error:
             reason = f"{error.strerror or error}"
             self._failed[spec.run] = reason
+            self._suspects = (self._suspects or set()) | {spec.run}
             raise StartFailed(f"{spec.run}: {reason}") from error
         return process
 
@@ -135,9 +140,9 @@ class LocalRunner:
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.path.is_symlink():
             raise OSError(f"{folder.path} is a symlink")
-        durable.write(folder.spec, msgspec.json.format(msgspec.json.encode(spec)))
         # What an earlier life said must not be taken for this one's words.
         folder.heartbeat.unlink(missing_ok=True)
+        durable.write(folder.spec, msgspec.json.format(msgspec.json.encode(spec)))
         self._rotate(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         output = os.open(folder.output, flags, 0o644)
@@ -224,13 +229,13 @@ class LocalRunner:
         it has been copied; a line written in between is lost.
         """
         try:
-            if folder.output.stat().st_size < self._output_max_bytes:
-                return
-            with folder.output.open("rb") as output:
+            with durable.open_regular(folder.output, writable=True) as output:
+                if output.seek(0, os.SEEK_END) < self._output_max_bytes:
+                    return
                 output.seek(-self._output_max_bytes // 2, os.SEEK_END)
-                end = output.read()
-            durable.write(folder.output.with_name(f"{folder.output.name}.1"), end, sync=False)
-            os.truncate(folder.output, 0)
+                older = folder.output.with_name(f"{folder.output.name}.1")
+                durable.write(older, output.read(self._output_max_bytes), sync=False)
+                output.truncate(0)
         except OSError:
             return  # a full disk: the next look tries again
 
