@@ -70,10 +70,10 @@ def _live(
     cause, ready = "start", "READY=1"
     while not watch.stop_asked and home.is_held_by(lock):
         home.make()  # the inbox, if somebody has removed it
-        # Before the tick: what changes during it must end the sleep after it.
-        watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS))
         due_s = daemon.tick(cause)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
+        if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):
+            due_s = 0.0  # look once more: something may have changed before it was watched
         cause = _sleep(watch, runner, due_s)
     notify("STOPPING=1", "STATUS=saving every run")
     while not daemon.leave():

@@ -57,8 +57,10 @@ class Watch:
                 signal.signal(number, self._signalled)
         self._observer.start()
 
-    def files(self, wanted: Mapping[Path, Interest]) -> None:
+    def files(self, wanted: Mapping[Path, Interest]) -> bool:
         """Watch exactly these folders; what is of interest in one wakes with its cause.
+
+        Returns whether one of them was not watched before.
 
         A folder that cannot be watched is left out: the regular look still sees
         what changed there.
@@ -66,6 +68,7 @@ class Watch:
         found = {(folder, _inode(folder)): interest for folder, interest in wanted.items()}
         for place in [known for known in self._watched if known not in found]:
             self._observer.unschedule(self._watched.pop(place))
+        fresh = False
         for place, interest in found.items():
             if place not in self._watched and place[1]:
                 handler = _Handler(self, interest)
@@ -73,6 +76,8 @@ class Watch:
                     self._watched[place] = self._observer.schedule(handler, str(place[0]))
                 except OSError:
                     continue
+                fresh = True
+        return fresh
 
     def wake(self, cause: str) -> None:
         """End the sleep; callable from any thread."""

@@ -35,8 +35,9 @@ interval_s = 0.5
 class Machine:
     """One home, and the commands that a person types about it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, screen: Path | None = None) -> None:
         self.home = home
+        self.screen = screen or home.parent / "screen.log"
         self.home.mkdir(parents=True)
         self.boot = "b" * 32
         self.extra: dict[str, str] = {}
@@ -91,7 +92,7 @@ class Machine:
             [sys.executable, "-m", "supervisor", "run"],
             env=self.environment(),
             stdin=subprocess.DEVNULL,
-            stdout=(self.home / "screen.log").open("a"),
+            stdout=self.screen.open("a"),
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -148,7 +149,7 @@ class Machine:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > deadline:
-                log = (self.home / "screen.log").read_text()[-3000:]
+                log = self.screen.read_text()[-3000:]
                 pytest.fail(f"still not true: {what}\n{log}")
             time.sleep(0.05)
 
