@@ -88,6 +88,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
 
     entered_at: float
     entered_s: float
+    """where on the timeline it began; no visit has run for longer than since then"""
     running_s: float = 0.0
     """time in which a trainer lived"""
     stable_s: float = 0.0
@@ -142,8 +143,6 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """the queue, in its order"""
     resting: bool = False
     """all runs have ended, and the supervisor has said so"""
-    running_total_s: float = 0.0
-    """time in which a trainer lived, since `began_at`"""
     wishes_done: tuple[str, ...] = ()
     """ids of the newest wishes answered, so that none is answered twice"""
     decisions: int = 0

@@ -122,7 +122,6 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
             boottime_s=moment.boottime_s,
         ),
         visit=visit,
-        running_total_s=memory.running_total_s + ran_s,
         runs=tuple(_shifted(run, slept_s) for run in memory.runs) if slept_s > 1 else memory.runs,
     )
 
