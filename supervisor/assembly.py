@@ -63,12 +63,16 @@ def _live(
     """Tick whenever something happens, until asked to stop; then stop cleanly.
 
     Raises:
-        HomeLost: the home was moved or removed; its trainers have been stopped.
+        HomeLost: the home was moved or removed; its trainers have been ended, and nothing
+            was written into what lies at its path now, which may be another's.
     """
     notify = Notify()
     daemon.start()
     cause, ready = "start", "READY=1"
-    while not watch.stop_asked and home.is_held_by(lock):
+    while not watch.stop_asked:
+        if not home.is_held_by(lock):
+            runner.end_all()
+            raise HomeLost(home.path)
         home.make()  # the inbox, if somebody has removed it
         due_s = daemon.tick(cause)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
@@ -79,8 +83,6 @@ def _live(
     while not daemon.leave():
         notify("WATCHDOG=1")
         watch.sleep(0.5, runner.exits)
-    if not home.is_held_by(lock):
-        raise HomeLost(home.path)
 
 
 def _sleep(watch: Watch, runner: LocalRunner, due_s: float) -> str:

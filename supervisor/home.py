@@ -42,9 +42,7 @@ class HomeLost(SupervisorError):
     """The home was moved or removed under a running supervisor."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__(
-            f"the home {home} is not the one that was begun with; every run was stopped"
-        )
+        super().__init__(f"the home {home} was moved or removed; every run was ended")
 
 
 class HomeUnusable(SupervisorError):

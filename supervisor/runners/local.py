@@ -88,6 +88,15 @@ class LocalRunner:
         self.tend()
         return lives
 
+    def end_all(self) -> None:
+        """End the trainers that this runner holds, at once and no others.
+
+        For a home that is gone: they have no place to save to, and a process that
+        carries the same mark may belong to whoever has taken its path.
+        """
+        for held in self._held.values():
+            _send(held.handle, signal.SIGKILL)
+
     def tend(self) -> None:
         """Keep the output of every living trainer within its size."""
         for run_id in self._held:

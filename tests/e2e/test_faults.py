@@ -136,12 +136,12 @@ def test_a_supervisor_whose_home_was_taken_away_leaves(machine: Machine) -> None
     machine.until_steps("A")
     machine.home.rename(machine.home.with_name("moved"))
     machine.home.mkdir()
-    os.kill(daemon.pid, signal.SIGCONT)
     shutil.copy(machine.home.with_name("moved") / "supervisor.toml", machine.home)
     (trainer, *_) = machine.trainers()
     os.kill(trainer, signal.SIGKILL)  # whatever wakes it shows it that its home is gone
     assert daemon.wait(PATIENCE_S) == 1
     machine.until(lambda: not machine.trainers(), "nothing of it lives")
+    assert not (machine.home / "state.json").exists(), "the new folder may be another's"
 
 
 def test_an_inbox_that_was_removed_is_heard_again(machine: Machine) -> None:
