@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -53,7 +52,7 @@ class Inbox:
         """
         # The name sorts by time, and within the same moment by chance.
         wish = Wish(
-            id=f"{int(at * 1e6):020d}-{secrets.token_hex(4)}",
+            id=f"{int(at * 1e6):020d}-{_chance()}",
             kind=kind,
             mode=mode,
             by=by,
@@ -103,7 +102,12 @@ class Inbox:
             path.replace(self._folder / ".refused")
         except OSError:  # a folder over a file, or a folder that is not empty
             with contextlib.suppress(OSError):
-                path.replace(self._folder / f".refused-{secrets.token_hex(4)}")
+                path.replace(self._folder / f".refused-{_chance()}")
+
+
+def _chance() -> str:
+    """Eight hexadecimal digits that nobody else has."""
+    return os.urandom(4).hex()  # as the module secrets does, which loads OpenSSL for it
 
 
 def _read(path: Path) -> Wish:

@@ -50,6 +50,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """the newest step seen"""
     episodes: int = 0
     started_s: float | None = None
+    started_monotonic_s: float | None = None
+    """CLOCK_MONOTONIC at that start; comparable within one boot"""
     started_step: int = 0
     hung: bool = False
     """it is being stopped because it stood still"""
@@ -57,6 +59,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """its target has changed since its start: it is stopped and started again"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
+    memory_held_s: float | None = None
+    """since when the dead `process` has been seen to hold memory of a GPU, and is waited for"""
     retry_s: float | None = None
     """when a waiting or held run may start again"""
     restarts: int = 0
@@ -81,6 +85,13 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """a person wants this mode and no other"""
     paused: bool = False
     """a person wants nothing to train"""
+    idle_until_s: float | None = None
+    """the machine dies as soon as it trains: nothing does until then"""
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything shall train at all."""
+        return not self.paused and self.idle_until_s is None
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +119,20 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """the machine went down before it without a clean stop"""
     mode: str
     """the goal's mode when it went down"""
+    lived_s: float | None = None
+    """its uptime at the newest look; None: it never came to one"""
+    trained_s: float = 0.0
+    """the part of it in which a trainer lived"""
+
+
+class BootNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What a boot said of itself before any supervisor lived; see `state.boot_notes`."""
+
+    boot_id: str
+    event: Literal["up", "down"]
+    """`down`: it went down orderly"""
+    wall: float
+    boottime_s: float
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +158,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """a trainer lived at the last look"""
     clean_stop: bool = False
     """the supervisor stopped by request: the next boot is planned, not a crash"""
+    asked_s: float = 0.0
+    """when a person's wish was last granted; boot loops from before are forgiven"""
     cool_downs: dict[str, float] = {}
     """mode: until when it is not tried again by itself"""
     boots: tuple[Boot, ...] = ()
@@ -143,6 +170,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """the queue, in its order"""
     resting: bool = False
     """all runs have ended, and the supervisor has said so"""
+    wanted: tuple[str, ...] = ()
+    """the runs whose training is wanted now, as the log was told last"""
     wishes_done: tuple[str, ...] = ()
     """ids of the newest wishes answered, so that none is answered twice"""
     decisions: int = 0

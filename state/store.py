@@ -7,8 +7,8 @@ whole or it is damaged, and the seal over its content tells which.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -75,7 +75,8 @@ class AtomicStorage(Storage):
             raise DamagedState(self._path, str(error)) from error
         if not isinstance(tables, dict) or "seal" not in tables:
             raise DamagedState(self._path, "it has no seal")
-        if tables.pop("seal") != _seal(tables):
+        seal = tables.pop("seal")
+        if seal != _seal(tables) and seal != _first_seal(tables):
             raise DamagedState(self._path, "the seal does not fit the content")
         return tables
 
@@ -219,6 +220,18 @@ def _read(path: Path) -> Memory | None:
 
 
 def _seal(tables: Tables) -> dict[str, dict[str, str]]:
-    """A table of one row, so that stock TinyDB can still open the file."""
+    """A table of one row, so that stock TinyDB can still open the file.
+
+    It tells damage, not forgery: whoever can write the file can seal it. So a CRC is enough, and
+    no hash of OpenSSL, whose library would be the largest thing in the daemon's memory.
+    """
+    content = msgspec.json.encode(tables, order="deterministic")
+    return {"1": {"crc32": f"{zlib.crc32(content):08x}"}}
+
+
+def _first_seal(tables: Tables) -> dict[str, dict[str, str]]:
+    """The seal of the first state files, which a home may still hold."""
+    import hashlib  # noqa: PLC0415 - only for a file with such a seal, or a damaged one
+
     content = msgspec.json.encode(tables, order="deterministic")
     return {"1": {"sha256": hashlib.sha256(content).hexdigest()}}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import TextIO
 
+from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
 from supervisor.clock import SystemClock
@@ -42,6 +44,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
             clock=clock,
             store=Store(home.state),
             inbox=Inbox(home.inbox),
+            boot_notes=BootNotes(home.boot_notes),
             runner=runner,
             journal=Journal(home, screen),
             sensors=Sensors(home.path, gpus),
@@ -69,7 +72,8 @@ def _live(
     notify = Notify()
     daemon.start()
     cause, ready = "start", "READY=1"
-    while not watch.stop_asked:
+    # A hand-over that was asked for first holds, whatever is asked for after it.
+    while not (watch.hand_over_asked or watch.stop_asked):
         if not home.is_held_by(lock):
             runner.end_all()
             raise HomeLost(home.path)
@@ -78,19 +82,25 @@ def _live(
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):
             due_s = 0.0  # look once more: something may have changed before it was watched
-        cause = _sleep(watch, runner, due_s)
+        cause = _sleep(watch, runner, notify, due_s)
     notify("STOPPING=1", "STATUS=saving every run")
+    if watch.hand_over_asked:
+        daemon.hand_over()
+        return
     while not daemon.leave():
-        notify("WATCHDOG=1")
+        # However long a slow disk takes to save: as long as this loop turns, systemd waits.
+        notify("WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
         watch.sleep(0.5, runner.exits)
 
 
-def _sleep(watch: Watch, runner: LocalRunner, due_s: float) -> str:
+def _sleep(watch: Watch, runner: LocalRunner, notify: Notify, due_s: float) -> str:
     """Sleep until something happens or a look is due, with an eye on the trainers' output."""
-    while due_s > TEND_S:
-        cause = watch.sleep(TEND_S, runner.exits)
+    nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
+    while due_s > nap_s:
+        cause = watch.sleep(nap_s, runner.exits)
         if cause != "time":
             return cause
         runner.tend()
-        due_s -= TEND_S
+        notify("WATCHDOG=1")
+        due_s -= nap_s
     return watch.sleep(due_s, runner.exits)

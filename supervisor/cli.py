@@ -7,6 +7,7 @@ read from the home, what is asked is left in the inbox.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import getpass
 import os
 import subprocess
@@ -23,9 +24,10 @@ from state.records import Run, WishKind
 from state.store import NewerState
 from supervisor import screen
 from supervisor.clock import Moment, SystemClock
+from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
-from supervisor.home import Home
-from supervisor.report import Report, present, report
+from supervisor.home import SYSTEM_HOME, Home
+from supervisor.report import Report, goodput, present, report
 from supervisor.settings import Config
 from trainers import durable
 
@@ -46,7 +48,8 @@ examples:
   supervisor force-scale-up          the next mode, now
   supervisor logs Pong -f            what one trainer prints
 
-the home (state, runs, logs) is --home, else $SUPERVISOR_HOME, else
+the home (state, runs, logs) is --home, else $SUPERVISOR_HOME, else that of the
+installed service (/var/lib/training-supervisor) where you may read it, else
 ~/.local/share/training-supervisor; settings are --config, else
 $SUPERVISOR_CONFIG, else supervisor.toml in the home, all keys optional.
 
@@ -118,6 +121,8 @@ class Context:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.home = Home(_home_path(options.home))
+        chosen = options.home or os.environ.get("SUPERVISOR_HOME")
+        self.named_home = Path(chosen).expanduser() if chosen else None
         named = options.config or os.environ.get("SUPERVISOR_CONFIG")
         self._config_path = Path(named).expanduser() if named else self.home.settings
         self._config_named = bool(named)
@@ -166,6 +171,7 @@ class Context:
 
 def _run(context: Context) -> int:
     config = context.config
+    faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
     if not context.options.plain and sys.stdout.isatty():
         try:
             from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
@@ -183,6 +189,46 @@ def _daemon_command(context: Context) -> list[str]:
     if context.options.config:
         command += ["--config", str(context.options.config)]
     return [*command, "run", "--plain"]
+
+
+def _stop(context: Context) -> int:
+    from supervisor.stop import stop  # noqa: PLC0415 - reading commands stay quick
+
+    config = context.config_or_why
+    limits = RecoveryLimits() if isinstance(config, str) else config.settings.recovery
+    print(stop(context.home, SystemClock(), limits))
+    return 0
+
+
+def _install(context: Context) -> int:
+    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+
+    options = context.options
+    kind, why = (options.kind, "as asked") if options.kind else install.best_kind()
+    plan = install.plan(kind, context.named_home)
+    steps = plan.steps()
+    print(f"kind: {kind} ({why})")
+    for line in install.carry_out(steps, dry_run=options.dry_run):
+        print(line)
+    if not options.dry_run:
+        print(f"{plan.after}\nto undo: supervisor uninstall")
+    return 0
+
+
+def _uninstall(context: Context) -> int:
+    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+
+    options = context.options
+    plans = install.installed(context.named_home)
+    plans = tuple(plan for plan in plans if options.kind in (None, plan.kind))
+    for plan in plans:
+        print(f"kind: {plan.kind}")
+        for line in install.carry_out(plan.undo(), dry_run=options.dry_run):
+            print(line)
+        print(plan.kept)
+    if not plans:
+        print("nothing is installed")
+    return 0
 
 
 def _live(context: Context) -> int:
@@ -259,9 +305,7 @@ def _decisions(context: Context) -> int:
     render = journal.renderer(sys.stdout)
 
     def show(line: journal.Line) -> None:
-        print(
-            journal.encode(line).decode() if options.json else render(None, "", journal.human(line))
-        )
+        print(journal.encode(line).decode() if options.json else render(line))
 
     for line in journal.tail(path, options.lines):
         show(line)
@@ -288,6 +332,12 @@ def _logs(context: Context) -> int:
 def _runs(context: Context) -> int:
     state = context.report()
     _print_json(state.runs) if context.options.json else print(screen.runs(state))
+    return 0
+
+
+def _goodput(context: Context) -> int:
+    measured = goodput(context.home, context.config_or_why, context.now())
+    _print_json(measured) if context.options.json else print(screen.goodput(measured))
     return 0
 
 
@@ -371,6 +421,28 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run, "be the supervisor, in the foreground, until Ctrl-C")
     sub.add_argument("--plain", action="store_true", help="lines instead of the live view")
+    command(
+        "stop",
+        _stop,
+        "save and stop every run and the supervisor; nobody is left",
+        more="To stop training and keep the supervisor, use `pause`.",
+    )
+    for name, act, text, more in (
+        ("install", _install, "start it at boot", "Says what it does and how to undo it."),
+        ("uninstall", _uninstall, "no longer start it at boot", "Runs and settings are kept."),
+    ):
+        sub = command(name, act, text, more=more)
+        kinds = sub.add_mutually_exclusive_group()
+        for kind, what in (
+            ("system", "a service of the machine, with an account of its own"),
+            ("user", "a service of this user"),
+            ("cron", "lines in this user's crontab"),
+            ("profile", "a line in this user's login profile"),
+        ):
+            kinds.add_argument(
+                f"--{kind}", dest="kind", action="store_const", const=kind, help=what
+            )
+        sub.add_argument("--dry-run", action="store_true", help="only show what would be done")
     command("live", _live, "watch a running supervisor; leaving the view changes nothing")
     command("show-state", _show_state, "what it does, and what comes next, when and why", "json")
     command("get-mode", _get_mode, "the mode, as one bare word", "json")
@@ -385,10 +457,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("mode", metavar="MODE")
     command("unpin", _wish("unpin"), "let the policy choose the mode again")
     command("pause", _wish("pause"), "save and stop every run until `resume`")
-    command("resume", _wish("resume"), "train again after `pause`")
+    command("resume", _wish("resume"), "train again after `pause`, or at once while idle")
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
     command("runs", _runs, "the queue", "json")
+    command(
+        "goodput", _goodput, "how much of the time became training, and where the rest went", "json"
+    )
     sub = command("evaluate", _evaluate, "play greedily with a run's checkpoint", "run", "json")
     sub.add_argument("-e", "--episodes", metavar="N", type=_count, default=10, help="games to play")
     sub.add_argument("--checkpoint", choices=("best", "newest"), default="best")
@@ -421,6 +496,8 @@ def _home_path(named: str | None) -> Path:
     chosen = named or os.environ.get("SUPERVISOR_HOME")
     if chosen:
         return Path(chosen).expanduser()
+    if os.access(SYSTEM_HOME, os.R_OK | os.X_OK):
+        return SYSTEM_HOME
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "training-supervisor"
 

@@ -8,13 +8,15 @@ fail between any two statements here.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Protocol
 
 import msgspec
 
 from modes import Ladder, Mode
+from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
-from state.records import Memory, Run, Wish
+from state.records import Boot, BootNote, Memory, Run, Wish
 from state.store import Store
 from supervisor.clock import Clock, stamp
 from supervisor.core import history, policy, queue
@@ -53,6 +55,7 @@ class Daemon:
         clock: Clock,
         store: Store,
         inbox: Inbox,
+        boot_notes: BootNotes,
         runner: Runner,
         journal: Journal,
         sensors: Sensing,
@@ -63,6 +66,7 @@ class Daemon:
         self._clock = clock
         self._store = store
         self._inbox = inbox
+        self._boot_notes = boot_notes
         self._runner = runner
         self._journal = journal
         self._sensors = sensors
@@ -89,7 +93,10 @@ class Daemon:
         memory, trouble = self._store.load()
         moment = self._clock.read()
         first = memory is None
-        memory = memory or history.first_day(moment, self._ladder)
+        notes, unreadable = self._noted_boots(moment.boot_id)
+        memory = memory or history.first_day(
+            history.noted(notes[0]) if notes else moment, self._ladder
+        )
         self.memory = msgspec.structs.replace(
             memory,
             # Nobody has seen anything run since the last daemon's last look.
@@ -97,25 +104,28 @@ class Daemon:
             # Lines may have reached the log in a life whose state could not be saved.
             decisions=max(memory.decisions, self._journal.last),
         )
-        self.memory, boot = history.record_boot(self.memory, moment)
         if trouble:
             self._write("state.damaged", rule="seal", reason="; ".join(trouble))
-        if boot is not None or first:
-            boot = boot or self.memory.boots[-1]
-            how = "after a crash" if boot.crash else "as planned"
-            self._write(
-                "boot.recorded",
-                rule="boot",
-                reason=f"boot {boot.seq} {'is the first that is known' if first else how}",
-                evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
-            )
+        if unreadable:
+            self._write("boot.unreadable", rule="notes", reason=unreadable)
+        if first:
+            self._write_boot(self.memory.boots[0], "is the first that is known")
+        self.memory, missed = history.record_missed(self.memory, notes)
+        for boot in missed:
+            self._write_boot(boot, f"{_ended(boot)}; no supervisor came to life in it")
+        self.memory, this_boot = history.record_boot(self.memory, moment)
+        if this_boot is not None:
+            self._write_boot(this_boot, _ended(this_boot))
         mode, left = self.memory.goal.mode, not queue.all_ended(self.memory.runs)
         self._write(
             "supervisor.started",
             rule="start",
             reason=f"going on in {mode}" if left or first else "every run has ended: resting",
+            evidence={"down_s": round(self.memory.timeline.now_s - memory.timeline.now_s, 3)},
         )
-        self._save()
+        if self._save():
+            with contextlib.suppress(OSError):  # the next start finds them counted already
+                self._boot_notes.trim(moment.boot_id)
 
     def tick(self, cause: str) -> float:
         """One look and all that follows from it; seconds until the next one is due."""
@@ -126,9 +136,9 @@ class Daemon:
         self._look()
         answered: tuple[Wish, ...] = ()
         if not self._leaving:
-            self._decide(history.facts(self.memory, self._ladder, self._limits, readings=readings))
+            self._decide(readings)
             answered = self._answer_wishes(readings)
-        steps = self._plan()
+        steps = self._plan(readings)
         if self._save():
             for wish in answered:
                 self._inbox.remove(wish)
@@ -155,12 +165,22 @@ class Daemon:
         self._save()
         return True
 
+    def hand_over(self) -> None:
+        """Leave the trainers alive to a supervisor that will come soon and adopt them."""
+        self.memory = history.pass_time(self.memory, self._clock.read())
+        self._write(
+            "supervisor.stopped",
+            rule="hand_over",
+            reason="asked to hand over: its trainers train on, and the next supervisor adopts them",
+        )
+        self._save()
+
     @property
     def status(self) -> str:
         """One line for whoever asks how it is going."""
         running = [run.name for run in self.memory.runs if run.status == "running"]
-        if self.memory.goal.paused:
-            return f"{self.memory.goal.mode}: paused"
+        if not self.memory.goal.trains:
+            return f"{self.memory.goal.mode}: {'paused' if self.memory.goal.paused else 'idle'}"
         return f"{self.memory.goal.mode}: {', '.join(running) or 'nothing runs'}"
 
     @property
@@ -170,6 +190,24 @@ class Daemon:
     @property
     def _limits(self) -> StabilityLimits:
         return self._config.settings.policy
+
+    # Remember
+
+    def _noted_boots(self, boot_id: str) -> tuple[tuple[BootNote, ...], str | None]:
+        """What earlier boots said of themselves, and why that cannot be read."""
+        try:
+            notes = self._boot_notes.read()
+        except OSError as error:
+            return (), str(error)
+        return tuple(note for note in notes if note.boot_id != boot_id), None
+
+    def _write_boot(self, boot: Boot, how: str) -> None:
+        self._write(
+            "boot.recorded",
+            rule="boot",
+            reason=f"boot {boot.seq} {how}",
+            evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
+        )
 
     # Look
 
@@ -230,9 +268,13 @@ class Daemon:
             self.memory = history.answered(self.memory, wish)
         return wishes
 
-    def _decide(self, facts: Facts) -> None:
-        decision = policy.decide(facts)
-        if decision.goal != facts.goal:
+    def _decide(self, readings: Readings) -> None:
+        """Decide until nothing more follows: a fall-back may be followed by idling."""
+        for _ in range(len(self._ladder.names) + 1):
+            facts = history.facts(self.memory, self._ladder, self._limits, readings=readings)
+            decision = policy.decide(facts)
+            if decision.goal == facts.goal:
+                return
             self._enact(facts, decision)
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
@@ -265,17 +307,18 @@ class Daemon:
         self.memory = history.forgotten(self.memory, moment, self._ladder, queued)
         self._look()  # what lives is adopted, as after any other loss of memory
 
-    def _plan(self) -> tuple[Step, ...]:
+    def _plan(self, readings: Readings) -> tuple[Step, ...]:
         """What has to be done so that the machine agrees with the goal."""
         goal = self.memory.goal
-        nothing = self._leaving or goal.paused
+        nothing = self._leaving or not goal.trains
         wanted = () if nothing else queue.assign(self.memory.runs, self._ladder[goal.mode])
         runs, steps, notes = reconcile(
             runs=self.memory.runs,
             wanted=wanted,
             mode=goal.mode,
             lives=self._lives,
-            now_s=self.memory.timeline.now_s,
+            gpus=readings.gpus,
+            now=self.memory.timeline,
             limits=self._config.settings.recovery,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
@@ -290,7 +333,24 @@ class Daemon:
             outcome += f", {failed} can never work as they are set" if failed else ""
             self._write("campaign.done", rule="queue", reason=f"{outcome}; resting")
         self.memory = msgspec.structs.replace(self.memory, resting=resting)
+        self._tell_slots()
         return steps
+
+    def _tell_slots(self) -> None:
+        """Say whose training is wanted, whenever that changes; goodput is measured against it."""
+        goal, runs = self.memory.goal, self.memory.runs
+        why = "stop" if self._leaving else "pause" if goal.paused else "queue"
+        wanted = queue.wanted(runs, self._ladder[goal.mode]) if why == "queue" else ()
+        if wanted == self.memory.wanted:
+            return
+        self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
+        names = ", ".join(run.name for run in runs if run.id in wanted)
+        self._write(
+            "slots.assigned",
+            rule="rest" if why == "queue" and not wanted else why,
+            reason=f"to train now: {names or 'nothing'}",
+            runs=wanted,
+        )
 
     # Write down
 
@@ -385,7 +445,9 @@ class Daemon:
             process = self._runner.start(spec, nice=mode.nice)
         except StartFailed:
             return  # the next look tells it as the run's exit
-        started = msgspec.structs.replace(run, process=process)
+        started = msgspec.structs.replace(
+            run, process=process, started_monotonic_s=self.memory.timeline.monotonic_s
+        )
         runs = tuple(started if other.id == run_id else other for other in self.memory.runs)
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
         self._write(
@@ -426,7 +488,15 @@ class Daemon:
         run_due_s = wake_in_s(memory.runs, self._lives, memory.timeline, settings.recovery)
         if run_due_s is not None:
             due.append(run_due_s)
-        if memory.running:  # a climb waits for running time, which passes only now
-            climb_in_s = policy.forecast(history.facts(memory, self._ladder, self._limits)).in_s
-            due += [climb_in_s] if climb_in_s else []
+        forecast = policy.forecast(history.facts(memory, self._ladder, self._limits))
+        if memory.running or forecast.action == "rest":  # a climb waits for running time
+            due += [forecast.in_s] if forecast.in_s else []
+        if memory.running:  # a boot that dies after the next look was no short one
+            proven_in_s = settings.policy.short_boot_min * 60 - memory.boots[-1].trained_s
+            due += [proven_in_s] if proven_in_s > 0 else []
         return max(0.05, min(due))
+
+
+def _ended(boot: Boot) -> str:
+    """How the boot before this one ended."""
+    return "after a crash" if boot.crash else "as planned"

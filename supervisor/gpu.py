@@ -376,6 +376,7 @@ class _Gpu:
             name=self._ask(nvml.nvmlDeviceGetName, handle),
             memory_used_mib=None if memory is None else memory.used // MIB,
             memory_total_mib=None if memory is None else memory.total // MIB,
+            pids=self._read_pids(handle),
             utilization_percent=None if utilization is None else utilization.gpu,
             temperature_c=self._ask(
                 nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU
@@ -395,6 +396,17 @@ class _Gpu:
             ),
             xids=xids,
         )
+
+    def _read_pids(self, handle: object) -> tuple[int, ...] | None:
+        """Return the processes that hold memory of this GPU, or None where it does not tell."""
+        nvml = self._nvml
+        # By version: the binding's unversioned names answer an old driver with an error that is
+        # no NVMLError.
+        computing = self._ask(nvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
+        drawing = self._ask(nvml.nvmlDeviceGetGraphicsRunningProcesses_v3, handle)
+        if computing is None:
+            return None
+        return tuple(sorted({process.pid for process in (*computing, *(drawing or ()))}))
 
     def limit_power(self, watts: float | None) -> str | None:
         """Set the power limit, or the default when ``watts`` is None; return why not."""
@@ -436,6 +448,7 @@ class _Gpu:
                 nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
                 nvml.NVML_ERROR_INVALID_ARGUMENT,
                 nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+                nvml.NVML_ERROR_INSUFFICIENT_SIZE,  # more processes than a moment before
             }:
                 self.trouble = f"GPU {self._index}: {_reason(nvml, error)}"
             return None

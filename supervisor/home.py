@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from supervisor.errors import SupervisorError
 from trainers import durable
 from trainers.contract import RunFolder
 
+SYSTEM_HOME = Path("/var/lib/training-supervisor")
+"""the home of the supervisor that the whole machine has"""
+SERVICE = "training-supervisor.service"
+"""our unit, wherever systemd starts us"""
 LOCK_ATTEMPTS = 3
 LOCK_RETRY_S = 0.05
 
@@ -45,6 +50,22 @@ class HomeLost(SupervisorError):
         super().__init__(f"the home {home} was moved or removed; every run was ended")
 
 
+class NotYours(SupervisorError):
+    """A home of another user: what we wrote there, that user's supervisor could not use."""
+
+    exit_code = 73  # EX_CANTCREAT
+
+    def __init__(self, home: Path, owner: int) -> None:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        super().__init__(
+            f"the home {home} belongs to {name}: do this as that user "
+            f"(sudo -u {name} ...), or choose another with --home"
+        )
+
+
 class HomeUnusable(SupervisorError):
     """The home cannot be made or entered."""
 
@@ -63,6 +84,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     boot_id: str
     started_at: float
+    stop_command: str | None = None
+    """how to stop it, where it is a service that would be started again"""
 
 
 class Home:
@@ -81,6 +104,7 @@ class Home:
             raise BadPath(self.path) from error
         self.state = self.path / "state.json"
         self.inbox = self.path / "inbox"
+        self.boot_notes = self.path / "boots.jsonl"
         self.runs = self.path / "runs"
         self.decisions = self.path / "decisions.jsonl"
         self.monitor = self.path / "monitor.jsonl"
@@ -109,10 +133,19 @@ class Home:
 
         Raises:
             AlreadyRunning: another one lives.
+            NotYours: the home is another user's.
         """
         handle = self._lock()
-        me = Holder(pid=os.getpid(), boot_id=moment.boot_id, started_at=moment.wall)
+        me = Holder(
+            pid=os.getpid(),
+            boot_id=moment.boot_id,
+            started_at=moment.wall,
+            stop_command=_stop_command(),
+        )
         try:
+            owner = os.fstat(handle).st_uid
+            if owner != os.geteuid():
+                raise NotYours(self.path, owner)
             with contextlib.suppress(OSError):  # a full disk: the lock counts, not who holds it
                 durable.write(self._holder, msgspec.json.encode(me), sync=False)
             yield handle
@@ -154,3 +187,16 @@ class Home:
             return msgspec.json.decode(durable.read(self._holder), type=Holder)
         except (OSError, msgspec.MsgspecError):
             return Holder(pid=0, boot_id="", started_at=0.0)
+
+
+def _stop_command() -> str | None:
+    """How to stop the service that this process is, if it is one."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").split()
+    except OSError:
+        return None
+    ours = next((group for group in groups if group.endswith(f"/{SERVICE}")), None)
+    if ours is None:
+        return None
+    user = "--user " if "/user@" in ours else ""
+    return f"systemctl {user}stop {SERVICE.removesuffix('.service')}"

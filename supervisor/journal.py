@@ -12,12 +12,11 @@ import itertools
 import os
 import select
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import msgspec
-import structlog
 
 from supervisor.home import Home
 from trainers import durable
@@ -26,6 +25,8 @@ Line = dict[str, Any]
 
 TAIL_BYTES = 64 * 1024
 """read at first from the end of a log; more only if that is not enough"""
+EVENT_WIDTH = 18
+SUBJECT_WIDTH = 16
 
 
 class Journal:
@@ -40,11 +41,9 @@ class Journal:
         self._home = home
         self.max_bytes = 16 * 1024 * 1024
         self.kept = 3
-        screen = screen or sys.stdout
-        self._eyes = _descriptor(screen)
-        self._screen = structlog.wrap_logger(
-            structlog.PrintLogger(screen), processors=[_for_a_person, renderer(screen)]
-        )
+        self._screen = screen or sys.stdout
+        self._eyes = _descriptor(self._screen)
+        self._render = renderer(self._screen)
         self.last = max((line.get("seq", 0) for line in tail(home.decisions, 1)), default=0)
         """the number of the newest line of the decision log"""
         self._failing: set[Path] = set()
@@ -76,7 +75,8 @@ class Journal:
             if not eyes.poll(0):
                 return
         try:
-            self._screen.info(line["event"], **{k: v for k, v in line.items() if k != "event"})
+            self._screen.write(f"{self._render(line)}\n")
+            self._screen.flush()
         except OSError:
             pass  # nobody reads along any more
 
@@ -118,6 +118,25 @@ def tail(path: Path, count: int) -> list[Line]:
     return lines
 
 
+def read(path: Path) -> Iterator[Line]:
+    """Every whole line of a log and its older files, oldest first."""
+    files: dict[tuple[int, int], BinaryIO] = {}
+    for age in itertools.count():  # newest first: a rotation meanwhile shows one twice, hides none
+        name = f"{path.name}.{age}" if age else path.name
+        try:
+            file = durable.open_regular(path.with_name(name))
+        except FileNotFoundError:
+            if age:
+                break
+            continue  # rotated a moment ago
+        status = os.fstat(file.fileno())
+        files.setdefault((status.st_dev, status.st_ino), file)
+    for log in reversed(files.values()):
+        with log:
+            for raw in log:
+                yield from parse([raw])
+
+
 def _last_lines(file: BinaryIO, count: int) -> list[Line]:
     size, window = file.seek(0, os.SEEK_END), TAIL_BYTES
     while True:
@@ -153,31 +172,38 @@ def human(line: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def renderer(screen: TextIO) -> structlog.dev.ConsoleRenderer:
-    """Turns what `human` gives into one line, in colour where a person looks at a terminal."""
-    colours = screen.isatty() and "NO_COLOR" not in os.environ
-    dim, bold, blue, plain = ("\x1b[2m", "\x1b[1m", "\x1b[34m", "\x1b[0m") if colours else [""] * 4
-
-    def column(style: str, width: int = 0) -> structlog.dev.KeyValueColumnFormatter:
-        return structlog.dev.KeyValueColumnFormatter(
-            key_style=None, value_style=style, reset_style=plain, value_repr=str, width=width
-        )
-
-    return structlog.dev.ConsoleRenderer(
-        columns=[
-            structlog.dev.Column("time", column(dim)),
-            structlog.dev.Column("event", column(bold, 18)),
-            structlog.dev.Column("subject", column(blue, 16)),
-            structlog.dev.Column("reason", column("")),
-            structlog.dev.Column("", column("")),
-        ]
+def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
+    """What makes of a line the text for a person, in colour where one looks at a terminal."""
+    if not screen.isatty() or "NO_COLOR" in os.environ:
+        return plain
+    # structlog brings asyncio, and rich where it is installed: a service never pays for them.
+    from structlog.dev import (  # noqa: PLC0415 - see above
+        Column,
+        ConsoleRenderer,
+        KeyValueColumnFormatter,
     )
 
+    def column(style: str, width: int = 0) -> KeyValueColumnFormatter:
+        return KeyValueColumnFormatter(
+            key_style=None, value_style=style, reset_style="\x1b[0m", value_repr=str, width=width
+        )
 
-def _for_a_person(
-    _logger: object, _method: str, line: structlog.typing.EventDict
-) -> Mapping[str, Any]:
-    return human(line)
+    render = ConsoleRenderer(
+        columns=[
+            Column("time", column("\x1b[2m")),
+            Column("event", column("\x1b[1m", EVENT_WIDTH)),
+            Column("subject", column("\x1b[34m", SUBJECT_WIDTH)),
+            Column("reason", column("")),
+            Column("", column("")),
+        ]
+    )
+    return lambda line: str(render(None, "", human(line)))
+
+
+def plain(line: Mapping[str, Any]) -> str:
+    """A line for a person, without colour."""
+    time, event, subject, reason = human(line).values()
+    return f"{time} {event:<{EVENT_WIDTH}} {subject:<{SUBJECT_WIDTH}} {reason}"
 
 
 def _descriptor(screen: TextIO) -> int | None:

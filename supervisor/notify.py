@@ -11,6 +11,9 @@ class Notify:
 
     def __init__(self) -> None:
         address = os.environ.pop("NOTIFY_SOCKET", "")
+        microseconds = os.environ.pop("WATCHDOG_USEC", "")
+        self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else None
+        """systemd restarts us when it has heard no WATCHDOG for so long; None: it does not"""
         # An abstract address begins with a NUL byte, which is written as '@'.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 

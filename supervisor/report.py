@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,9 +11,11 @@ import msgspec
 from modes import load_ladder
 from state.records import Memory, Run
 from state.store import Store
+from supervisor import journal
 from supervisor.clock import Moment, stamp
 from supervisor.core import history, policy, queue
 from supervisor.core.facts import Forecast
+from supervisor.core.goodput import PRESENT, Goodput, lived, measure
 from supervisor.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from supervisor.settings import Config, Settings
@@ -115,6 +119,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     goal = memory.goal
     holds = [f"pin {goal.mode}"] if goal.pinned else []
     holds += ["pause"] if goal.paused else []
+    holds += ["idle"] if goal.idle_until_s is not None else []
     forecast = _next(memory, config, up=holder is not None)
     return Report(
         home=str(home.path),
@@ -144,6 +149,26 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
 def present(home: Home, config: Config | str, moment: Moment) -> Memory:
     """The memory of this home; that of a first day where it has none yet."""
     return _remembered(home, config, moment)[0]
+
+
+def goodput(home: Home, config: Config | str, moment: Moment) -> Goodput:
+    """Where the time of `home` went, up to this moment."""
+    memory, _ = _remembered(home, config, moment)
+    return measure(itertools.chain(journal.read(home.decisions), _so_far(home, memory, moment)))
+
+
+def _so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line]:
+    """Lines as they would stand in the log if everything ended at this moment."""
+    seen_s = memory.timeline.now_s
+    now = history.pass_time(memory, moment).timeline
+    line = {"event": PRESENT, "now_s": now.now_s, "boot": now.boot_id}
+    yield {**line, "evidence": {"down_s": 0.0 if home.holder() else now.now_s - seen_s}}
+    for run in memory.runs:
+        if run.status in ("running", "stopping") and run.process is not None:
+            rule = "gone" if run.process.boot_id == now.boot_id else "down"
+            rule = "alive" if is_alive(run.process, now.boot_id) else rule
+            evidence = lived(run, read_heartbeat(home.run(run.id)), now)
+            yield {**line, "run": run.id, "rule": rule, "evidence": evidence}
 
 
 def _remembered(home: Home, config: Config | str, moment: Moment) -> tuple[Memory, tuple[str, ...]]:

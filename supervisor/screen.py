@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from supervisor.clock import span
+from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
 from supervisor.report import Report, RunReport
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
@@ -91,6 +92,39 @@ def findings(results: Sequence[Finding]) -> str:
     )
 
 
+def goodput(measured: Goodput) -> str:
+    """The whole of `goodput`."""
+    if not measured.wanted_s:
+        return "nothing has been wanted yet"
+    total = f"{paint(_percent(measured.goodput), 'bold')} of {_brief(measured.wanted_s)}"
+    rows = [("goodput", f"{total} of training wanted, since {when(measured.since or 'unknown')}")]
+    rows += [
+        (share, f"{_percent(spent_s / measured.wanted_s):>7} {_brief(spent_s):>8}  {SHARES[share]}")
+        for share, spent_s in measured.spent_s.items()
+        if spent_s
+    ]
+    unwanted = [
+        f"{_brief(seconds)} {UNWANTED[why]}"
+        for why, seconds in measured.unwanted_s.items()
+        if seconds >= 1
+    ]
+    rows += [
+        ("not wanted", ", ".join(unwanted) or "never"),
+        ("work", f"{count(measured.steps_kept)} steps kept, {count(measured.steps_lost)} lost"),
+        ("ends", f"{measured.deaths} of trainers, {measured.crashes} crashes of the machine"),
+        ("starts", _took(measured.start, "to the first new step")),
+        ("stops", _took(measured.stop, "until the trainer was gone")),
+        ("detection", _took(measured.detection, "where a hang or a death had to be noticed")),
+        ("checkpoints", _took(measured.checkpoint_stall, "of standing still")),
+    ]
+    head = "\n".join(f"{paint(f'{name:<15}', 'dim')} {text}" for name, text in rows)
+    titles = ("run", "goodput", "wanted", "kept", "lost", "lives", "deaths")
+    table = [titles, *map(_goodput_row, measured.runs)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
+    lines = [_aligned(row, widths) for row in table]
+    return "\n".join([head, "", paint(lines[0], "dim"), *lines[1:]])
+
+
 def count(value: float | None) -> str:
     """A number in at most about four digits."""
     if value is None:
@@ -133,6 +167,33 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     cells = [cell.ljust(width) for cell, width in zip(left, widths[:2], strict=True)]
     cells += [cell.rjust(width) for cell, width in zip(right, widths[2:], strict=True)]
     return "  ".join(cells).rstrip()
+
+
+def _goodput_row(run: RunGoodput) -> tuple[str, ...]:
+    return (
+        run.run,
+        _percent(run.goodput),
+        _brief(run.wanted_s),
+        f"{count(run.steps_kept)} steps",
+        f"{count(run.steps_lost)} steps",
+        str(run.lives),
+        str(run.deaths),
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f} %"
+
+
+def _took(times: Times, what: str) -> str:
+    if times.mean_s is None:
+        return "none known"
+    most = "" if times.max_s is None else f", at most {_brief(times.max_s)}"
+    return f"{count(times.count)}, on average {_brief(times.mean_s)}{most} {what}"
+
+
+def _brief(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 9.5 else span(seconds)
 
 
 def _campaign(report: Report) -> str:

@@ -179,7 +179,9 @@ class Config:
     @property
     def watched(self) -> tuple[Path, ...]:
         """The folders in which a change may change the settings or the ladder."""
-        return (self._path.parent, self._tried)
+        # The file may be a link, as the home of a service has one to /etc.
+        folders = (self._path.parent, self._path.resolve().parent, self._tried)
+        return tuple(dict.fromkeys(folders))
 
     def refresh(self) -> tuple[bool, tuple[str, ...]]:
         """Take over what changed on the disk since the last call.

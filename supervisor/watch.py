@@ -48,6 +48,8 @@ class Watch:
         self._watched: dict[tuple[Path, int], Any] = {}
         self.stop_asked = False
         """somebody sent SIGTERM, SIGINT or SIGHUP"""
+        self.hand_over_asked = False
+        """somebody sent SIGUSR1: a new supervisor will come, and the trainers train on"""
 
     def begin(self) -> None:
         """Take over the signals and begin to watch files."""
@@ -55,6 +57,7 @@ class Watch:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, self._signalled)
+        signal.signal(signal.SIGUSR1, self._signalled)
         self._observer.start()
 
     def files(self, wanted: Mapping[Path, Interest]) -> bool:
@@ -120,7 +123,7 @@ class Watch:
         ear.register(self._ear, select.POLLIN)
         for _ in range(10):
             self._drain()
-            if self.stop_asked or not ear.poll(SETTLE_S * 1000):
+            if self.stop_asked or self.hand_over_asked or not ear.poll(SETTLE_S * 1000):
                 return
 
     def _drain(self) -> None:
@@ -130,8 +133,11 @@ class Watch:
         except BlockingIOError:
             pass
 
-    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop_asked = True
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.hand_over_asked = True
+        else:
+            self.stop_asked = True
         self._causes.add("signal")
 
 

@@ -18,6 +18,7 @@ import msgspec
 from builders import DAY_S, HOUR_S, MIDNIGHT
 from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 
+from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
 from supervisor.core import policy, queue
@@ -390,6 +391,7 @@ class SimulatedLife:
             clock=self.clock,
             store=WatchedStore(self.home.state, self),
             inbox=DeadlyInbox(self.home.inbox, self.fuse),
+            boot_notes=BootNotes(self.home.boot_notes),
             runner=DeadlyRunner(self),
             journal=Journal(self.home, io.StringIO()),
             sensors=FakeSensors(),
@@ -493,7 +495,7 @@ class SimulatedLife:
         assert not alive, f"{spec.run} starts beside {len(alive)} of its own"
         if not self.unsaved:
             assert self.saved.goal.mode == spec.mode, "started before the goal was saved"
-            assert not self.saved.goal.paused
+            assert self.saved.goal.trains
             (run,) = (run for run in self.saved.runs if run.id == spec.run)
             assert run.status == "running"
             assert run.mode == spec.mode
@@ -554,7 +556,7 @@ class SimulatedLife:
     def _agrees(self):
         """The living trainers are those that the goal wants, and nothing is left over."""
         memory, mode = self.daemon.memory, self._config.ladder[self.daemon.memory.goal.mode]
-        wanted = () if memory.goal.paused else queue.assign(memory.runs, mode)
+        wanted = () if not memory.goal.trains else queue.assign(memory.runs, mode)
         mains = self.host.mains()
         return (
             {main.run for main in mains} == set(wanted)

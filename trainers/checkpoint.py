@@ -68,6 +68,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """wall time, seconds since 1970"""
     write_s: float = 0.0
     """how long its files took to write"""
+    trained_s: float = 0.0
+    """time spent on its steps over all lives of the run, without starts and checkpoints"""
     files: dict[FileName, File] = {}
 
 

@@ -81,6 +81,15 @@ Status = Literal["starting", "running", "stopping", "stopped", "done", "failed"]
 """the last three are final: written as the trainer's last act before it exits"""
 
 
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in a run: how far it is, and how much training that took."""
+
+    step: int
+    """environment steps, over all lives of the run"""
+    trained_s: float
+    """time spent on these steps, over all lives; neither starts nor checkpoints count"""
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a trainer last said of itself: the content of `heartbeat.json`.
 
@@ -114,6 +123,18 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """its wall time"""
     checkpoint_write_s: float | None = None
     """how long writing it took"""
+    began: Mark | None = None
+    """where this life went on from"""
+    reached: Mark | None = None
+    """the furthest place of this life, whether or not a checkpoint holds it"""
+    saved: Mark | None = None
+    """the place that the newest complete checkpoint holds"""
+    stepping_at_s: float | None = None
+    """CLOCK_MONOTONIC at the first new step of this life"""
+    checkpoints: int | None = None
+    """written in this life"""
+    checkpoint_stall_s: float | None = None
+    """for how long training has stood still for them in this life"""
     notices: tuple[str, ...] = ()
     """what a person should hear, oldest first: a damaged checkpoint passed over, a loss that
     is not a number; the supervisor logs each once"""

@@ -35,6 +35,7 @@ from trainers.contract import (
     MARKER,
     BadSpec,
     Heartbeat,
+    Mark,
     RunFolder,
     Spec,
     Status,
@@ -125,11 +126,17 @@ class Session:
         self._loss: float | None = None
         self._checkpoint_write_s: float | None = None
         self._disk_failing = False
+        self._trained_s = 0.0
+        self._stepping_at_s: float | None = None
+        self._checkpoints_written = 0
+        self._stall_s = 0.0
         self._longest_gap_s = 0.0
         now_s = monotonic_s()
         self._progress_at_s = now_s
         self._beat_at_s = now_s
         self._saved_at_s = now_s
+        self._booked_at_s = now_s
+        """until when the time since the first new step is booked, as trained or as stalled"""
         self._marks: deque[tuple[float, int]] = deque()
         self._checkpoints = Checkpoints(folder.checkpoints)
         self._resume()
@@ -164,11 +171,13 @@ class Session:
         """
         now_s = self._monotonic_s()
         if step != self.step:
+            self._book(now_s)
             if self._marks:
                 self._longest_gap_s = max(self._longest_gap_s, now_s - self._progress_at_s)
             else:
                 # Start-up and first step are neither a gap nor part of the rate.
                 self._marks.append((now_s, step))
+                self._stepping_at_s = now_s
             self._progress_at_s = now_s
         self.step = step
         self.episodes = self.episodes if episodes is None else episodes
@@ -247,26 +256,31 @@ class Session:
         Returns:
             Whether it is on the disk.
         """
+        started_s = self._monotonic_s()
+        self._book(started_s)
+        held_step = self.step if step is None else step
         manifest = Manifest(
             run=self.spec.run,
             trainer=self.spec.trainer,
             mode=self.spec.mode,
-            step=self.step if step is None else step,
+            step=held_step,
+            trained_s=round(self._trained_until(held_step), 3),
             episodes=self.episodes if episodes is None else episodes,
             return_mean=finite(self._return_mean if return_mean is None else return_mean),
             saved_at=round(self._wall_time_s(), 3),
         )
-        started_s = self._monotonic_s()
         try:
             self.checkpoint = self._checkpoints.save(manifest, files)
             self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
+            self._checkpoints_written += 1
             self._checkpoints.prune()
         except OSError as error:
             self.disk_failed("a checkpoint", error)
             return False
         finally:
             # Also after a failure: the next try comes an interval later, not at once.
-            self._saved_at_s = self._monotonic_s()
+            self._saved_at_s = self._booked_at_s = self._monotonic_s()
+            self._stall_s += self._saved_at_s - started_s
         if self._disk_failing:
             self._disk_failing = False
             self.notice(f"the disk can be written to again; checkpoint {manifest.step} is saved")
@@ -302,22 +316,24 @@ class Session:
 
     def _resume(self) -> None:
         found = self._checkpoints.newest()
-        for damaged in found.passed_over:
-            self.notice(str(damaged))
-        try:
-            for damaged in found.passed_over:
-                self._checkpoints.set_aside(damaged)
-            self._checkpoints.remove_leftovers()
-        except OSError as error:
-            self.disk_failed("the checkpoints", error)
         self.checkpoint = found.checkpoint
         if found.checkpoint:
             held = found.checkpoint.manifest
             self.step, self.episodes = held.step, held.episodes
             self._return_mean = held.return_mean
             self._checkpoint_write_s = held.write_s
-        elif found.passed_over:
+            self._trained_s = held.trained_s
+        self._began = self._reached = self._here()
+        for damaged in found.passed_over:
+            self.notice(str(damaged))
+        if found.passed_over and not found.checkpoint:
             self.notice("no checkpoint is usable; the run starts again from step 0")
+        try:
+            for damaged in found.passed_over:
+                self._checkpoints.set_aside(damaged)
+            self._checkpoints.remove_leftovers()
+        except OSError as error:
+            self.disk_failed("the checkpoints", error)
 
     def _judged(self, what: str, value: float) -> float | None:
         judged = finite(float(value))  # a NumPy number is no JSON
@@ -331,6 +347,25 @@ class Session:
             self._disk_failing = True
             reason = error.strerror or str(error)
             self.notice(f"cannot write {what} at step {self.step}: {reason}; training goes on")
+
+    def _here(self) -> Mark:
+        return Mark(step=self.step, trained_s=round(self._trained_s, 3))
+
+    def _book(self, now_s: float) -> None:
+        """Count the time until now as training, once the first new step is made."""
+        if self._stepping_at_s is not None:
+            self._trained_s += now_s - self._booked_at_s
+        self._booked_at_s = now_s
+
+    def _trained_until(self, step: int) -> float:
+        """The training that went into the steps up to `step`, at one pace since the last saved."""
+        held = self.checkpoint.manifest if self.checkpoint else self._began
+        if step >= self.step:
+            return self._trained_s
+        if step <= held.step:
+            return held.trained_s
+        share = (step - held.step) / (self.step - held.step)
+        return held.trained_s + share * (self._trained_s - held.trained_s)
 
     def _mark(self, now_s: float) -> None:
         """Remember where the step is now, for the rate: time in which it stood counts too."""
@@ -354,6 +389,9 @@ class Session:
 
     def _beat(self, *, error: str | None = None, out_of_memory: bool = False) -> None:
         self._beat_at_s = self._monotonic_s()
+        # A trainer that leaves falls back to its checkpoint; how far it came is told all the same.
+        if self.step >= self._reached.step:
+            self._reached = self._here()
         held = self.checkpoint.manifest if self.checkpoint else None
         heartbeat = Heartbeat(
             run=self.spec.run,
@@ -371,6 +409,12 @@ class Session:
             checkpoint_step=held.step if held else None,
             checkpoint_at=held.saved_at if held else None,
             checkpoint_write_s=self._checkpoint_write_s,
+            began=self._began,
+            reached=self._reached,
+            saved=Mark(step=held.step, trained_s=held.trained_s) if held else None,
+            stepping_at_s=self._stepping_at_s,
+            checkpoints=self._checkpoints_written,
+            checkpoint_stall_s=round(self._stall_s, 3),
             notices=tuple(self._notices),
             error=error,
             out_of_memory=out_of_memory,
@@ -548,6 +592,11 @@ def _fail_without_session(folder: RunFolder, reason: str) -> None:
         progress_at_s=round(time.monotonic(), 3),
         longest_gap_s=0.0,
         steps_per_s=None,
+        began=None,
+        reached=None,
+        stepping_at_s=None,
+        checkpoints=None,
+        checkpoint_stall_s=None,
         notices=(),
         error=reason,
         out_of_memory=False,

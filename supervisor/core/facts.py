@@ -28,6 +28,14 @@ class StabilityLimits(msgspec.Struct, frozen=True, kw_only=True):
     """how far back crashes count"""
     cool_down_min: Minutes = 60.0
     """how long a mode that failed is not tried again"""
+    idle_after: Annotated[int, msgspec.Meta(ge=1, le=99)] = 4
+    """short boots in a row, in the lowest mode, after which nothing trains for a while"""
+    short_boot_min: Minutes = 5.0
+    """a boot that crashed after less training than this was short"""
+    idle_first_min: Minutes = 10.0
+    """how long nothing trains at first; doubles with each further short boot"""
+    idle_max_min: Minutes = 60.0
+    """the longest such time"""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +58,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     limits: StabilityLimits
     work_left: bool
     """some run is not at its end"""
+    booted_s: float = 0.0
+    """when this boot was written down, on the timeline"""
+    short_boots: int = 0
+    """boots in a row before this one that crashed at once, with the lowest mode or without any"""
     wish: Wish | None = None
     """what a person asks, if this decision answers one"""
     readings: Readings | None = None
@@ -65,6 +77,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """The crashes of this visit that lie within the window."""
         since_s = self.now_s - self.limits.window_min * 60
         return tuple(crash for crash in self.crashes_s if crash > since_s)
+
+    @property
+    def idle_until_s(self) -> float | None:
+        """Until when nothing shall train, because the machine dies of it at once; None: train."""
+        again = self.short_boots - self.limits.idle_after
+        if again < 0 or self.rung > 0 or not self.work_left:
+            return None
+        idle_min = self.limits.idle_first_min * 2 ** min(again, 60)
+        until_s = self.booted_s + 60 * min(idle_min, self.limits.idle_max_min)
+        return until_s if until_s > self.now_s else None
 
     def cool_down_left_s(self, mode: str) -> float:
         """How long `mode` is not yet to be tried, in seconds; 0 when it may."""

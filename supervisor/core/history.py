@@ -9,12 +9,14 @@ The timeline
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby, pairwise
 from typing import Any
 
 import msgspec
 
 from modes import Ladder
-from state.records import Boot, Goal, Memory, Run, Timeline, Visit, Wish
+from state.records import Boot, BootNote, Goal, Memory, Run, Timeline, Visit, Wish
 from supervisor.clock import Moment, stamp
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.readings import Readings
@@ -80,6 +82,7 @@ def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) 
         "seq": memory.decisions + 1,
         "time": stamp(memory.timeline.seen_at),
         "boot": memory.timeline.boot_id,
+        "now_s": round(memory.timeline.now_s, 3),
         "event": event,
         "rule": rule,
         "reason": _one_line(reason),
@@ -112,8 +115,14 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
         running_s=memory.visit.running_s + ran_s,
         stable_s=memory.visit.stable_s + ran_s,
     )
+    boots = memory.boots
+    if boots and boots[-1].boot_id == moment.boot_id:
+        trained_s = boots[-1].trained_s + ran_s
+        seen = {"lived_s": moment.boottime_s, "trained_s": trained_s}
+        boots = (*boots[:-1], msgspec.structs.replace(boots[-1], **seen))
     return msgspec.structs.replace(
         memory,
+        boots=boots,
         timeline=Timeline(
             now_s=line.now_s + gone_s,
             seen_at=moment.wall,
@@ -140,7 +149,7 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
     """Write down this boot, once. None where it is known already.
 
     A crash ends the stable time of the visit and counts against its mode, unless
-    a person had paused: an idle machine says nothing about a load.
+    nothing was to train: an idle machine says nothing about a load.
     """
     memory = pass_time(memory, moment)
     if any(boot.boot_id == moment.boot_id for boot in memory.boots):
@@ -155,7 +164,7 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
         mode=memory.goal.mode,
     )
     visit = memory.visit
-    if crash and not memory.goal.paused:
+    if crash and memory.goal.trains:
         crashes_s = (*visit.crashes_s, boot.recorded_s)[-CRASHES_KEPT:]
         visit = msgspec.structs.replace(visit, stable_s=0.0, crashes_s=crashes_s)
     memory = msgspec.structs.replace(
@@ -170,6 +179,44 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
     return memory, boot
 
 
+def record_missed(memory: Memory, notes: Iterable[BootNote]) -> tuple[Memory, tuple[Boot, ...]]:
+    """Write down the boots that no supervisor lived to see, in the order of their notes.
+
+    Each is a crash of the goal's mode, unless the boot before it went down orderly.
+
+    Args:
+        memory: what is known.
+        notes: of earlier boots, those of one boot together; of a known one only its end is news.
+    """
+    missed: list[Boot] = []
+    for boot_id, group in groupby(_after_the_known(tuple(notes), memory), lambda n: n.boot_id):
+        first, *rest = group
+        if not any(boot.boot_id == boot_id for boot in memory.boots):
+            memory, boot = record_boot(memory, noted(first))
+            missed += [boot] if boot else []
+        if (rest or [first])[-1].event == "down":
+            memory = msgspec.structs.replace(memory, clean_stop=True)
+    return memory, tuple(missed)
+
+
+def noted(note: BootNote) -> Moment:
+    """The clocks when `note` was made, early in its boot."""
+    return Moment(
+        wall=note.wall,
+        monotonic_s=note.boottime_s,
+        boottime_s=note.boottime_s,
+        boot_id=note.boot_id,
+    )
+
+
+def _after_the_known(notes: tuple[BootNote, ...], memory: Memory) -> tuple[BootNote, ...]:
+    """The notes from those of the newest known boot on: what stands before has been counted."""
+    known = {boot.boot_id for boot in memory.boots}
+    newest = next((note.boot_id for note in reversed(notes) if note.boot_id in known), None)
+    first = next((i for i, note in enumerate(notes) if note.boot_id == newest), 0)
+    return notes[first:]
+
+
 def enact(memory: Memory, decision: Decision) -> Memory:
     """The memory once `decision` is the goal. Entering a mode begins a new visit."""
     now_s, old = memory.timeline.now_s, memory.goal
@@ -180,7 +227,14 @@ def enact(memory: Memory, decision: Decision) -> Memory:
             cool_downs[old.mode] = now_s + decision.cool_down_s
         cool_downs.pop(decision.goal.mode, None)
         visit = Visit(entered_at=memory.timeline.seen_at, entered_s=now_s)
-    return msgspec.structs.replace(memory, goal=decision.goal, visit=visit, cool_downs=cool_downs)
+    granted = decision.rule == "wish" and not decision.refused
+    return msgspec.structs.replace(
+        memory,
+        goal=decision.goal,
+        visit=visit,
+        cool_downs=cool_downs,
+        asked_s=now_s if granted else memory.asked_s,
+    )
 
 
 def answered(memory: Memory, wish: Wish) -> Memory:
@@ -188,6 +242,25 @@ def answered(memory: Memory, wish: Wish) -> Memory:
     return msgspec.structs.replace(
         memory, wishes_done=(*memory.wishes_done, wish.id)[-WISHES_KEPT:]
     )
+
+
+def _short_boots(memory: Memory, lowest: str, limits: StabilityLimits) -> int:
+    """How many boots in a row before this one crashed at once, newest first.
+
+    One without any look counts whatever the mode: not even the supervisor came to
+    life. One that lived on without training neither counts nor ends the row.
+    """
+    short_s, row = limits.short_boot_min * 60, 0
+    for boot, after in reversed(tuple(pairwise(memory.boots))):
+        if not after.crash or boot.recorded_s < memory.asked_s:
+            return row
+        if boot.lived_s is None or (
+            after.mode == lowest and (boot.lived_s < short_s or 0 < boot.trained_s < short_s)
+        ):
+            row += 1
+        elif boot.trained_s > 0 or after.mode != lowest:
+            return row
+    return row
 
 
 def facts(
@@ -210,6 +283,8 @@ def facts(
         cool_downs=memory.cool_downs,
         limits=limits,
         work_left=any(run.status not in ("done", "failed") for run in memory.runs),
+        booted_s=memory.boots[-1].recorded_s if memory.boots else 0.0,
+        short_boots=_short_boots(memory, ladder.safest.name, limits),
         wish=wish,
         readings=readings,
     )

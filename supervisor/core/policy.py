@@ -80,6 +80,28 @@ def reboot_storm(facts: Facts) -> Decision | None:
     )
 
 
+def boot_loop(facts: Facts) -> Decision | None:
+    """The machine dies even in the lowest mode: leave it idle, so that a person can log in."""
+    until_s, mode = facts.idle_until_s, facts.goal.mode
+    if until_s is not None and until_s != facts.goal.idle_until_s:
+        return Decision(
+            goal=Goal(mode=mode, idle_until_s=until_s),
+            rule="boot_loop",
+            reason=(
+                f"{facts.short_boots} boots in a row died within "
+                f"{span(facts.limits.short_boot_min * 60)} of training: nothing trains for "
+                f"{span(until_s - facts.now_s)}; `resume` trains now"
+            ),
+            evidence={"short_boots": facts.short_boots, "idle_after": facts.limits.idle_after},
+        )
+    if until_s is not None:
+        return _stay(facts, "boot_loop", forecast(facts).why)
+    if facts.goal.idle_until_s is not None:
+        reason = f"no longer idle: {mode} is tried again"
+        return Decision(goal=Goal(mode=mode), rule="idle_over", reason=reason)
+    return None
+
+
 def stable(facts: Facts) -> Decision | None:
     """Stable for long enough and the next rung has cooled down: one rung up."""
     if facts.rung + 1 == len(facts.ladder) or not facts.work_left:
@@ -95,7 +117,7 @@ def stable(facts: Facts) -> Decision | None:
     )
 
 
-RULES: tuple[Rule, ...] = (unknown_mode, wish, held_by_person, reboot_storm, stable)
+RULES: tuple[Rule, ...] = (unknown_mode, wish, held_by_person, reboot_storm, boot_loop, stable)
 """asked in this order; the first that answers decides"""
 
 
@@ -108,6 +130,10 @@ def forecast(facts: Facts) -> Forecast:
         return Forecast(action="rest", in_s=None, why="paused by a person; `resume` goes on")
     if not facts.work_left:
         return Forecast(action="rest", in_s=None, why="every run has ended")
+    if facts.goal.idle_until_s is not None:
+        in_s = max(0.0, facts.goal.idle_until_s - facts.now_s)
+        why = f"the machine dies as soon as it trains: idle, {mode} in {span(in_s)}"
+        return Forecast(action="rest", in_s=in_s, why=why)
     if facts.goal.pinned:
         return Forecast(action="stay", in_s=None, why=f"{mode} is pinned; `unpin` frees it")
     if facts.rung + 1 == len(facts.ladder):
@@ -159,7 +185,7 @@ def _pause(facts: Facts, asked: Wish) -> Decision:
 
 
 def _resume(facts: Facts, asked: Wish) -> Decision:
-    if not facts.goal.paused:
+    if facts.goal.trains:
         return _refuse(facts, asked, "nothing is paused")
     return _grant(Goal(mode=facts.goal.mode, pinned=facts.goal.pinned), asked)
 

@@ -44,6 +44,18 @@ def assign(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
     return tuple(run.id for run in by_claim[: mode.slots])
 
 
+def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
+    """The ids of the runs whose training is wanted, in the order of the queue.
+
+    Those that shall have a slot, and as many of the held and blocked ones as there are slots
+    left: nobody wants them to wait.
+    """
+    assigned = assign(runs, mode)
+    waiting = [run.id for run in runs if run.status in ("held", "blocked") and not run.withdrawn]
+    chosen = {*assigned, *waiting[: mode.slots - len(assigned)]}
+    return tuple(run.id for run in runs if run.id in chosen)
+
+
 def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> Spec:
     """What the trainer of `run` is asked to do in `mode`: slots times threads are the cores."""
     return Spec(

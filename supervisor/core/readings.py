@@ -22,6 +22,8 @@ class GpuReadings(msgspec.Struct, frozen=True, kw_only=True):
     """the temperature of the chip"""
     temperature_limit_c: float | None = None
     """the temperature at which the GPU slows itself down"""
+    pids: tuple[int, ...] | None = None
+    """processes that hold its memory; in a container, NVML may give them their pids outside"""
     power_w: float | None = None
     """power drawn by the board"""
     power_limit_w: float | None = None

@@ -11,6 +11,7 @@ import msgspec
 
 from state.records import Run, Timeline
 from supervisor.core.machine import RUN_LIFE
+from supervisor.core.readings import GpuReadings
 from supervisor.core.recovery import Life, Note, RecoveryLimits, ask_to_stop, silence_max_s
 
 
@@ -40,6 +41,8 @@ KILLED_LOOK_S = 0.1
 """how soon to look again whether a killed process is gone"""
 STRAY_LOOK_S = 1.0
 """how soon to look again whether a process of no run in the queue is gone"""
+GPU_LOOK_S = 0.5
+"""how soon to look again whether the memory of a dead process is free"""
 BLOCKED_LOOK_S = 10.0
 """how soon to look again whether a process that cannot be killed is gone"""
 
@@ -50,7 +53,8 @@ def reconcile(
     wanted: tuple[str, ...],
     mode: str,
     lives: dict[str, Life],
-    now_s: float,
+    gpus: tuple[GpuReadings, ...],
+    now: Timeline,
     limits: RecoveryLimits,
 ) -> tuple[tuple[Run, ...], tuple[Step, ...], tuple[Note, ...]]:
     """The runs as they are asked to be from now on, and the steps that ask them.
@@ -60,9 +64,11 @@ def reconcile(
         wanted: the runs that shall train now; empty while paused.
         mode: the goal's mode, whose load each of them shall carry.
         lives: what the look showed of each run.
-        now_s: the present, on the timeline.
+        gpus: what is known of the GPUs.
+        now: the present.
         limits: the patience with stopping and killing.
     """
+    now_s = now.now_s
     after: list[Run] = []
     steps: list[Step] = []
     notes: list[Note] = []
@@ -85,9 +91,15 @@ def reconcile(
     if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in after):
         return tuple(after), tuple(steps), tuple(notes)
     free = len(wanted) - sum(run.status in ("running", "stopping") for run in after)
+    ready = [at for at, run in enumerate(after) if run.id in wanted and _startable(run, now_s)]
+    next_ones = ready[: max(0, free)]
+    holders = _memory_holders(after, lives, gpus, now) if next_ones else {}
     for place, run in enumerate(after):
-        if free > 0 and run.id in wanted and _startable(run, now_s):
-            free -= 1
+        after[place], note = _await_memory(run, holders.get(run.id), now_s, limits)
+        notes += [note] if note else []
+    if all(run.memory_held_s is None for run in after):
+        for place in next_ones:
+            run = after[place]
             after[place] = _started(run, lives.get(run.id, Life()), mode, now_s)
             steps.append(Start(run=run.id))
     return tuple(after), tuple(steps), tuple(notes)
@@ -106,12 +118,14 @@ def wake_in_s(
         moments.append(now_s + STRAY_LOOK_S)
     for run in runs:
         life = lives.get(run.id, Life())
+        if run.memory_held_s is not None:
+            moments.append(now_s + GPU_LOOK_S)
         if run.status == "blocked":
             moments.append(now_s + BLOCKED_LOOK_S)
         elif run.kill_asked_s is not None:
             moments.append(now_s + KILLED_LOOK_S)
         elif run.status == "stopping" and run.stop_asked_s is not None:
-            moments.append(run.stop_asked_s + limits.grace_s)
+            moments.append(run.stop_asked_s + _grace_s(life, limits))
         elif run.status in ("waiting", "held") and run.retry_s is not None:
             if run.retry_s > now_s:  # else it waits for a slot, not for a moment
                 moments.append(run.retry_s)
@@ -134,14 +148,25 @@ def _end(
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:
         asked_s = run.stop_asked_s if run.stop_asked_s is not None else now_s
-        if now_s - asked_s < limits.grace_s:
+        grace_s = _grace_s(life, limits)
+        if now_s - asked_s < grace_s:
             return run, Stop(run=run.id, dump=run.hung), None
-        return _kill(run, now_s, limits, f"did not leave within {limits.grace_s:.0f} s")
+        return _kill(run, now_s, limits, f"did not leave within {grace_s:.0f} s")
     if life.leftovers or (alive and run.status != "running"):
         return _kill(run, now_s, limits, f"left {life.leftovers} processes behind")
     if run.kill_asked_s is not None:
         run = msgspec.structs.replace(run, kill_asked_s=None)
     return run, None, None
+
+
+def _grace_s(life: Life, limits: RecoveryLimits) -> float:
+    """Time to save and leave, in seconds: never less than saving has been seen to take.
+
+    Twice that, since the stop may come while one checkpoint is being written, after
+    which another is due.
+    """
+    written_s = life.heartbeat.checkpoint_write_s if life.heartbeat is not None else None
+    return max(limits.grace_s, 2 * (written_s or 0.0))
 
 
 def _kill(
@@ -169,6 +194,43 @@ def _in_the_way(run: Run, life: Life, mode: str) -> bool:
     """
     of_another_mode = life.process is not None and run.mode != mode
     return run.status == "blocked" or life.leftovers > 0 or of_another_mode
+
+
+def _memory_holders(
+    runs: list[Run], lives: dict[str, Life], gpus: tuple[GpuReadings, ...], now: Timeline
+) -> dict[str, int]:
+    """Runs whose main process is dead and yet holds memory of a GPU: run id -> that GPU."""
+    holders = {pid: gpu.index for gpu in gpus for pid in gpu.pids or ()}
+    living = {life.process.pid for life in lives.values() if life.process is not None}
+    return {
+        run.id: holders[run.process.pid]
+        for run in runs
+        if run.process is not None
+        and run.process.boot_id == now.boot_id
+        and run.process.pid in holders.keys() - living
+    }
+
+
+def _await_memory(
+    run: Run, gpu: int | None, now_s: float, limits: RecoveryLimits
+) -> tuple[Run, Note | None]:
+    """The run while its dead process holds memory of `gpu`, for which starts wait a while.
+
+    A driver may take seconds to free what a killed process held, and the next trainer
+    would fail for want of it. It may also never do so: then starting is worth a try.
+    """
+    if gpu is None or run.process is None:
+        return msgspec.structs.replace(run, memory_held_s=None), None
+    what = f"the memory of process {run.process.pid}, which is dead"
+    if run.memory_held_s is None:
+        reason = f"GPU {gpu} holds {what}: nothing starts for at most {limits.gpu_free_s:.0f} s"
+        note = Note(event="gpu.awaited", run=run.id, rule="gpu_memory", reason=reason)
+        return msgspec.structs.replace(run, memory_held_s=now_s), note
+    if now_s - run.memory_held_s < limits.gpu_free_s:
+        return run, None
+    reason = f"GPU {gpu} still holds {what}, after {limits.gpu_free_s:.0f} s: starting all the same"
+    note = Note(event="gpu.leaked", run=run.id, rule="gpu_memory", reason=reason)
+    return msgspec.structs.replace(run, process=None, memory_held_s=None), note
 
 
 def _startable(run: Run, now_s: float) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from state.records import Process, Run, Timeline
 from supervisor.core.facts import Evidence
+from supervisor.core.goodput import lived
 from supervisor.core.machine import RUN_LIFE
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat
 
@@ -32,6 +33,8 @@ class RecoveryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """time to save and leave after SIGTERM, before SIGKILL"""
     kill_s: Seconds = 15.0
     """time for a killed process to vanish, before the run counts as blocked"""
+    gpu_free_s: Seconds = 15.0
+    """longest wait for a GPU to free the memory of a trainer that is gone"""
     backoff_first_s: Seconds = 1.0
     """wait before the first restart; doubles with each death in a row"""
     backoff_max_s: Seconds = 300.0
@@ -93,19 +96,30 @@ def judge(
             return _living(run, life, now, limits)
         if life.exit is None and (run.process is None or run.process.boot_id != now.boot_id):
             # The machine went down with it, or the power failed before the start.
-            return _move(run, "lose", reason=None), ()
+            reason, evidence = "the machine went down with it", lived(run, life.heartbeat, now)
+            lost = _note(run, "run.lost", "boot", reason, evidence)
+            return _move(run, "lose", reason=None), (lost,) if run.process is not None else ()
         run, notes = _heard(run, life)
-        return _ended(run, life, notes, now_s=now.now_s, limits=limits)
+        evidence = lived(run, life.heartbeat, now)
+        run, notes = _ended(run, life, notes, now_s=now.now_s, limits=limits)
+        *said, end = notes
+        end = msgspec.structs.replace(end, evidence={**end.evidence, **evidence})
+        return run, (*said, end)
     if run.status in ("queued", "waiting") and life.process is not None:
         # The memory is older than the machine: a trainer lives that it does not know of.
         mode = life.heartbeat.mode if life.heartbeat is not None else run.mode
         note = _note(run, "run.adopted", "alive", "its trainer lives already; taken over as it is")
         run = _move(run, "start", reason=None, mode=mode, process=life.process, retry_s=None)
         return msgspec.structs.replace(
-            run, hung=False, started_s=now.now_s, started_step=run.step
+            run,
+            hung=False,
+            started_s=now.now_s,
+            started_monotonic_s=None,
+            started_step=run.step,
         ), (note,)
     if run.status == "blocked" and life.process is None and life.leftovers == 0:
-        note = _note(run, "run.cleared", "gone", "its processes have ended at last")
+        evidence = lived(run, life.heartbeat, now) if run.stop_asked_s is not None else {}
+        note = _note(run, "run.cleared", "gone", "its processes have ended at last", evidence)
         return _move(run, "clear", reason=None), (note,)
     if run.status == "waiting" and run.process is not None and run.process.boot_id != now.boot_id:
         # A fresh boot is as good as a backoff: whatever held the last life down is gone.
@@ -176,7 +190,8 @@ def _ended(
         failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
     if run.status == "stopping" and not run.hung:
-        return _move(run, "leave", reason=None), notes
+        stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
+        return _move(run, "leave", reason=None), (*notes, stopped)
     run, note = _death(run, _cause(run, exit_, heartbeat), exit_, now_s=now_s, limits=limits)
     return run, (*notes, note)
 

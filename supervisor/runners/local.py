@@ -88,6 +88,10 @@ class LocalRunner:
         self.tend()
         return lives
 
+    def holds(self, run_id: str) -> bool:
+        """Whether the run's main process lived at the last look."""
+        return run_id in self._held
+
     def end_all(self) -> None:
         """End the trainers that this runner holds, at once and no others.
 

@@ -88,6 +88,7 @@ def wait_until(holds, timeout_s=10):
 
 def test_healthy_gpus_tell_everything(nvml, make_gpus):
     """Two healthy GPUs tell everything about themselves."""
+    nvml(**{"pids@0": [4711, 1234]})
     (first, second), trouble = make_gpus().read()
 
     assert trouble is None
@@ -97,6 +98,7 @@ def test_healthy_gpus_tell_everything(nvml, make_gpus):
         name="NVIDIA H100 80GB HBM3",
         memory_used_mib=10 * 1024,
         memory_total_mib=80 * 1024,
+        pids=(1234, 4711),
         utilization_percent=97,
         temperature_c=61,
         temperature_limit_c=87,
@@ -227,6 +229,7 @@ def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
         nvmlDeviceGetPowerUsage="NOT_SUPPORTED",
         nvmlDeviceGetMemoryInfo="FUNCTION_NOT_FOUND",
         nvmlDeviceGetUtilizationRates="NO_PERMISSION",
+        nvmlDeviceGetComputeRunningProcesses_v3="FUNCTION_NOT_FOUND",
         nvmlDeviceGetTotalEccErrors="NOT_SUPPORTED",
         nvmlDeviceRegisterEvents="NOT_SUPPORTED",
     )
@@ -236,9 +239,25 @@ def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
     assert first.power_w is None
     assert first.memory_used_mib is None
     assert first.utilization_percent is None
+    assert first.pids is None
     assert first.ecc_uncorrected is None
     assert first.xids is None
     assert first.temperature_c == 61
+
+
+@pytest.mark.parametrize(
+    ("fault", "pids"),
+    [
+        ({"nvmlDeviceGetGraphicsRunningProcesses_v3": "NOT_SUPPORTED"}, (4711,)),
+        ({"nvmlDeviceGetComputeRunningProcesses_v3": "NO_PERMISSION"}, None),
+        ({"nvmlDeviceGetComputeRunningProcesses_v3": "INSUFFICIENT_SIZE"}, None),
+    ],
+)
+def test_who_holds_memory_is_known_or_unknown(nvml, make_gpus, fault, pids):
+    """A GPU that draws nothing has its list all the same; one that does not tell has none."""
+    nvml(**fault, **{"pids@0": [4711]})
+    (first, _), trouble = make_gpus().read()
+    assert (first.pids, trouble) == (pids, None)
 
 
 def test_an_xid_is_heard_once(nvml, make_gpus):

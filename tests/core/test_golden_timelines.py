@@ -177,11 +177,12 @@ def test_crashes_of_an_earlier_mode_are_not_held_against_the_next():
 
 
 def test_the_lowest_mode_has_nothing_to_fall_back_to():
-    """Light stays light however often the machine dies."""
+    """Light stays light however often the machine dies; after four short boots it idles."""
     chronicle = Chronicle("10:00")
     for minute in range(1, 50):
         chronicle.crash(f"10:{minute:02}")
-    assert chronicle.moves == []
+    assert {(old, new) for _, old, new, *_ in chronicle.moves} == {("light", "light")}
+    assert (chronicle.moves[0][0], chronicle.moves[0][3]) == ("10:04", "boot_loop")
 
 
 @pytest.mark.parametrize(

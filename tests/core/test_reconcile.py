@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import queue
-from supervisor.core.reconcile import Kill, Start, Stop, reconcile, wake_in_s
+from supervisor.core.readings import GpuReadings
+from supervisor.core.reconcile import GPU_LOOK_S, Kill, Start, Stop, reconcile, wake_in_s
 from supervisor.core.recovery import RecoveryLimits, ask_to_stop
 
 LIMITS = RecoveryLimits()
@@ -27,14 +28,15 @@ def stopping(run, asked_s=NOW_S, **fields):
     return msgspec.structs.replace(ask_to_stop(training(run), asked_s, "why"), **fields)
 
 
-def steps_for(runs, wanted=(), lives=None, mode="light"):
+def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None):
     """The runs afterwards by id, the steps, and the events of the notes."""
     after, steps, notes = reconcile(
         runs=tuple(runs),
         wanted=tuple(run.id for run in wanted),
         mode=mode,
         lives=lives or {},
-        now_s=NOW_S,
+        gpus=gpus,
+        now=now or a_time(NOW_S),
         limits=LIMITS,
     )
     return {run.id: run for run in after}, list(steps), [note.event for note in notes]
@@ -132,6 +134,18 @@ def test_a_stop_is_asked_until_the_grace_is_over():
     assert (steps, notes) == ([Kill(run=A.id)], [])
 
 
+def test_the_grace_is_longer_than_saving_takes():
+    """A run whose checkpoints take long is not killed in the middle of its last one."""
+    slow = a_life(heartbeat=a_heartbeat(checkpoint_write_s=LIMITS.grace_s))
+    run = stopping(A, asked_s=LONG_AGO_S)
+    _, steps, _ = steps_for((run,), lives={A.id: slow})
+    assert steps == [Stop(run=A.id)]
+    wake_s = wake_in_s((run,), {A.id: slow}, a_time(NOW_S), LIMITS)
+    assert wake_s == LIMITS.grace_s
+    later = a_time(NOW_S + wake_s)
+    assert steps_for((run,), lives={A.id: slow}, now=later)[1] == [Kill(run=A.id)]
+
+
 def test_what_hung_dumps_its_stacks_first():
     """Only a trainer that stands still is asked where it stands."""
     _, steps, _ = steps_for((stopping(A, hung=True),), lives=alive(A))
@@ -189,6 +203,68 @@ def test_a_trainer_that_ought_not_to_live_is_ended(status):
     run = msgspec.structs.replace(A, status=status)
     _, steps, _ = steps_for((run,), lives=alive(A))
     assert steps == [Kill(run=A.id)]
+
+
+# The memory of GPUs
+
+
+def gpu(*pids, index=0):
+    return GpuReadings(index=index, pids=pids)
+
+
+def dead(run, **fields):
+    return msgspec.structs.replace(run, process=a_process(), **fields)
+
+
+def test_memory_of_a_dead_trainer_is_waited_for_and_told_once():
+    """Nothing starts while a GPU lists a dead trainer of ours; without it all start."""
+    runs, wanted = (dead(A), B), (A, B)
+    after, steps, told = steps_for(runs, wanted, gpus=(gpu(), gpu(7, 100, index=1)))
+    assert (steps, told) == ([], ["gpu.awaited"])
+    assert wake_in_s(tuple(after.values()), {}, a_time(NOW_S), LIMITS) == GPU_LOOK_S
+    later = a_time(NOW_S + GPU_LOOK_S)
+    again, steps, told = steps_for(after.values(), wanted, gpus=(gpu(100),), now=later)
+    assert (steps, told) == ([], [])
+    after, steps, told = steps_for(again.values(), wanted, gpus=(gpu(7),), now=later)
+    assert (steps, told) == ([Start(run=A.id), Start(run=B.id)], [])
+    assert wake_in_s(tuple(after.values()), alive(A, B), later, LIMITS) > GPU_LOOK_S
+
+
+def test_memory_that_is_never_freed_is_given_up():
+    """At the end of the wait all start, with a line, and that process is never waited for again."""
+    runs = (dead(A, memory_held_s=NOW_S - LIMITS.gpu_free_s), B)
+    after, steps, told = steps_for(runs, wanted=(B,), gpus=(gpu(100),))
+    assert (steps, told) == ([Start(run=B.id)], ["gpu.leaked"])
+    assert steps_for(after.values(), wanted=(A, B), gpus=(gpu(100),))[1:] == ([Start(run=A.id)], [])
+
+
+@pytest.mark.parametrize(
+    ("runs", "lives", "gpus"),
+    [
+        pytest.param((dead(A),), {}, (), id="no GPU is known"),
+        pytest.param((dead(A),), {}, (GpuReadings(index=0),), id="NVML does not tell"),
+        pytest.param((dead(A),), {}, (gpu(7),), id="a stranger's"),
+        pytest.param((A,), {}, (gpu(100),), id="it never had a process"),
+        pytest.param((dead(A), training(B)), alive(B), (gpu(100),), id="the pid lives again"),
+        pytest.param(
+            (msgspec.structs.replace(A, process=a_process(boot_id="boot-0")),),
+            {},
+            (gpu(100),),
+            id="a process of an earlier boot",
+        ),
+    ],
+)
+def test_there_is_nothing_to_wait_for(runs, lives, gpus):
+    """Only what is known to be held by a dead trainer of this boot delays a start."""
+    _, steps, told = steps_for(runs, wanted=(A, B), lives=lives, gpus=gpus)
+    assert (Start(run=A.id) in steps, told) == (True, [])
+
+
+def test_memory_is_waited_for_only_when_something_is_to_start():
+    """A paused machine does not look for the memory of what it has stopped."""
+    runs = (dead(A, memory_held_s=NOW_S - 1),)
+    after, steps, told = steps_for(runs, wanted=(), gpus=(gpu(100),))
+    assert (steps, told, after[A.id].memory_held_s) == ([], [], None)
 
 
 # When to look again
@@ -272,7 +348,7 @@ def reconciled(world, mode):
     slots = 1 + MODES.index(mode)
     wanted = queue.assign(runs, a_mode(mode, slots=slots))
     after, steps, _ = reconcile(
-        runs=runs, wanted=wanted, mode=mode, lives=lives, now_s=NOW_S, limits=LIMITS
+        runs=runs, wanted=wanted, mode=mode, lives=lives, gpus=(), now=a_time(NOW_S), limits=LIMITS
     )
     return after, steps, wanted
 

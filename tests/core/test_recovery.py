@@ -97,9 +97,10 @@ def test_exit_78_is_never_tried_again(status):
 
 
 def test_a_run_that_was_asked_to_leave_is_queued():
-    """Leaving on request is no death: no backoff, no restart counted, nothing said."""
-    run, notes = judged(running(status="stopping"), a_life(alive=False, code=75))
-    assert (run.status, run.restarts, run.retry_s, notes) == ("queued", 0, None, [])
+    """Leaving on request is no death: no backoff, no restart counted; the log has a line."""
+    run, notes = judged(running(status="stopping", reason="x"), a_life(alive=False, code=75))
+    assert (run.status, run.restarts, run.retry_s) == ("queued", 0, None)
+    assert notes == [("run.stopped", "asked", "stopped: x")]
 
 
 def test_a_machine_that_went_down_is_nobodys_fault():
@@ -110,7 +111,9 @@ def test_a_machine_that_went_down_is_nobodys_fault():
             a_life(alive=False),
             a_time(NOW_S, boot_id="boot-2"),
         )
-        assert (run.status, run.restarts, run.stop_asked_s, notes) == ("queued", 0, None, [])
+        assert (run.status, run.restarts, run.stop_asked_s) == ("queued", 0, None)
+        said = [("run.lost", "boot", "the machine went down with it")]
+        assert notes == ([] if status == "waiting" else said)
 
 
 def test_a_start_that_the_power_cut_prevented_never_happened():

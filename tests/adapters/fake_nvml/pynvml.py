@@ -11,7 +11,8 @@ a fault can strike a process that was healthy before::
      "nvmlDeviceGetPowerUsage@1": "hang",    only for GPU 1; "hang" or "abort", never an error
      "*@1": "GPU_IS_LOST",                   every call for GPU 1
      "nvmlDeviceGetName": "print",           say something on stdout, then work
-     "xids@0": [79]}                         what each event of GPU 0 tells, once
+     "xids@0": [79],                         what each event of GPU 0 tells, once
+     "pids@0": [4711]}                       who holds memory of GPU 0
 """
 
 # ruff: noqa: F821, N802 - the names are NVML's, and most arrive with its source
@@ -111,11 +112,18 @@ def _set_limit(index, limit_mw):
     _limits_mw[index] = limit_mw
 
 
+def _processes(index):
+    pids = _faults().get(f"pids@{index}", [])
+    return [SimpleNamespace(pid=pid, usedGpuMemory=_GIB) for pid in pids]
+
+
 _of_gpu("nvmlDeviceGetHandleByIndex", lambda index: index)
 _of_gpu("nvmlDeviceRegisterEvents", lambda index, types, events: events.append(index))
 _of_gpu("nvmlDeviceGetUUID", lambda index: f"GPU-0000-{index}")
 _of_gpu("nvmlDeviceGetName", lambda index: "NVIDIA H100 80GB HBM3")
 _of_gpu("nvmlDeviceGetMemoryInfo", _memory)
+_of_gpu("nvmlDeviceGetComputeRunningProcesses_v3", _processes)
+_of_gpu("nvmlDeviceGetGraphicsRunningProcesses_v3", lambda index: [SimpleNamespace(pid=1234)])
 _of_gpu("nvmlDeviceGetUtilizationRates", lambda index: SimpleNamespace(gpu=97, memory=40))
 _of_gpu("nvmlDeviceGetTemperature", lambda index, sensor: 61 + index)
 _of_gpu("nvmlDeviceGetTemperatureThreshold", lambda index, threshold: 87)

@@ -1,0 +1,473 @@
+"""Putting the supervisor where it starts at boot, and taking it away again.
+
+Four kinds, for what a machine has: a service of the machine, a service of one
+user, cron, or the login profile. Each is a plan of steps that can be shown
+before anything is done, and every step knows whether it is done already:
+installing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from supervisor.errors import SupervisorError
+from supervisor.home import SERVICE, SYSTEM_HOME
+from trainers import durable
+
+Kind = Literal["system", "user", "cron", "profile"]
+
+BOOT_SERVICE = "training-supervisor-boot.service"
+UNITS = Path("/etc/systemd/system")
+SETTINGS = Path("/etc/training-supervisor/supervisor.toml")
+ACCOUNT = Path("/etc/sysusers.d/training-supervisor.conf")
+NOTE_BOOT = Path("/usr/local/lib/training-supervisor/note-boot")
+COMMAND = "/opt/training-supervisor/bin/supervisor"
+"""the command as the unit files have it; the real one takes its place"""
+HIDDEN = tuple(Path(path) for path in ("/home", "/root", "/run/user"))
+"""what the unit's ProtectHome=tmpfs empties"""
+BEGIN, END = "# >>> training-supervisor >>>", "# <<< training-supervisor <<<"
+LOCATION = """\
+# What the service runs from lies in a home, which it does not see otherwise.
+[Service]
+BindReadOnlyPaths={}
+"""
+FIRST_SETTINGS = """\
+# Settings of the training supervisor. Every key is optional, and a change is taken over at once.
+# `supervisor check-config` checks them.
+"""
+
+
+class CannotInstall(SupervisorError):
+    """This kind of installation is not possible here."""
+
+    exit_code = 2
+
+
+class Step(NamedTuple):
+    """Something to do that is done once."""
+
+    text: str
+    """in the imperative"""
+    is_done: Callable[[], bool]
+    do: Callable[[], None]
+    details: str = ""
+    """what a person wants to see before it is done"""
+
+
+class Plan(NamedTuple):
+    """One kind of installation on this machine."""
+
+    kind: Kind
+    is_installed: Callable[[], bool]
+    steps: Callable[[], tuple[Step, ...]]
+    """Raises CannotInstall where the machine lacks what the kind needs."""
+    undo: Callable[[], tuple[Step, ...]]
+    after: str
+    """what to know once it is installed"""
+    kept: str
+    """what taking it away leaves, and how to remove that"""
+
+
+def best_kind() -> tuple[Kind, str]:
+    """The best kind that this machine has, and why it is the best."""
+    if _systemd_runs():
+        if os.geteuid() == 0:
+            return "system", "systemd runs this machine, and you are root"
+        return "user", "systemd runs this machine, and you are not root"
+    if shutil.which("crontab") and _cron_runs():
+        return "cron", "there is cron, and no systemd"
+    return "profile", "there is neither systemd nor cron"
+
+
+def plan(kind: Kind, home: Path | None) -> Plan:
+    """How to install that kind here, and how to take it away.
+
+    Args:
+        kind: where it starts.
+        home: where state, runs and logs shall lie; None: where that kind has them.
+    """
+    if kind == "system":
+        return _system(home or SYSTEM_HOME)
+    own = (home or Path("~/.local/share/training-supervisor").expanduser()).resolve()
+    return {"user": _user, "cron": _cron, "profile": _profile}[kind](own)
+
+
+def carry_out(steps: tuple[Step, ...], *, dry_run: bool) -> Iterator[str]:
+    """Do what is not done yet; a line about each step.
+
+    Raises:
+        CannotInstall: a step failed; those before it are done.
+    """
+    for step in steps:
+        if step.is_done():
+            yield f"already: {step.text}"
+        elif dry_run:
+            yield f"would {step.text}"
+            yield from (f"    {line}" for line in step.details.splitlines())
+        else:
+            step.do()
+            yield f"done: {step.text}"
+
+
+def installed(home: Path | None) -> tuple[Plan, ...]:
+    """The kinds that are installed here, as far as this user can change them."""
+    plans = (plan(kind, home) for kind in get_args(Kind))
+    return tuple(one for one in plans if one.is_installed())
+
+
+# The four kinds
+
+
+def _system(home: Path) -> Plan:
+    units = (UNITS / SERVICE, UNITS / BOOT_SERVICE)
+    drop_ins = tuple(unit.with_name(f"{unit.name}.d") / "10-location.conf" for unit in units)
+    limits = drop_ins[0].with_name("50-limits.conf")
+    link = SYSTEM_HOME / "supervisor.toml"
+
+    def steps() -> tuple[Step, ...]:
+        if os.geteuid() != 0:
+            raise CannotInstall("a service of the machine needs root: sudo, or take another kind")
+        if not _systemd_runs():
+            raise CannotInstall("systemd does not run this machine: take --cron or --profile")
+        if home != SYSTEM_HOME:
+            raise CannotInstall(f"the service of the machine has its home at {SYSTEM_HOME}")
+        hidden = [str(place) for place in _places() if _is_hidden(place)]
+        files = [_write(unit, _unit(unit.name)) for unit in units]
+        if hidden:
+            files += [_write(drop_in, LOCATION.format(" ".join(hidden))) for drop_in in drop_ins]
+        account = "training-supervisor"
+        return (
+            _write(ACCOUNT, _shipped("training-supervisor.conf")),
+            _run("systemd-sysusers", str(ACCOUNT), unless=lambda: _succeeds("id", account)),
+            _run(
+                *("install", "-d", "-m", "0750", "-o", account, "-g", account, str(SYSTEM_HOME)),
+                unless=SYSTEM_HOME.is_dir,
+            ),
+            _write(SETTINGS, FIRST_SETTINGS, keep=True),
+            _run("ln", "-s", str(SETTINGS), str(link), unless=lambda: os.path.lexists(link)),
+            _write(NOTE_BOOT, _shipped("note-boot"), executable=True),
+            _write(limits, _shipped("limits.conf"), keep=True),
+            *files,
+            *_started(("systemctl",), changed=not all(step.is_done() for step in files)),
+        )
+
+    return Plan(
+        kind="system",
+        is_installed=lambda: os.geteuid() == 0 and units[0].exists(),
+        steps=steps,
+        undo=lambda: (
+            _stopped(("systemctl",)),
+            *(_remove(path) for path in (limits, *drop_ins, *units, NOTE_BOOT, ACCOUNT)),
+            _run("systemctl", "daemon-reload"),
+        ),
+        after=(
+            f"settings: {SETTINGS}; home: {SYSTEM_HOME}; look with `supervisor show-state` and "
+            "`journalctl -u training-supervisor`"
+        ),
+        kept=(
+            f"kept: runs, settings and the account; to remove them, too: rm -r {SYSTEM_HOME} "
+            f"{SETTINGS.parent}; userdel training-supervisor"
+        ),
+    )
+
+
+def _user(home: Path) -> Plan:
+    manager = ("systemctl", "--user")
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "systemd/user"
+    note_boot = home / "note-boot"
+    name = pwd.getpwuid(os.getuid()).pw_name
+
+    def steps() -> tuple[Step, ...]:
+        if not _succeeds(*manager, "show", "--property=Version"):
+            raise CannotInstall(
+                "no systemd of this user can be reached: log in as that user, not with su or sudo; "
+                "or take --cron or --profile"
+            )
+        files = [
+            _write(folder / unit, _unit(f"user/{unit}", home, note_boot))
+            for unit in (SERVICE, BOOT_SERVICE)
+        ]
+        lingering = Path("/var/lib/systemd/linger") / name
+        return (
+            _write(note_boot, _shipped("note-boot"), executable=True),
+            *files,
+            _run("loginctl", "enable-linger", name, unless=lingering.exists),
+            *_started(manager, changed=not all(step.is_done() for step in files)),
+        )
+
+    return Plan(
+        kind="user",
+        is_installed=(folder / SERVICE).exists,
+        steps=steps,
+        undo=lambda: (
+            _stopped(manager),
+            *(_remove(path) for path in (folder / SERVICE, folder / BOOT_SERVICE, note_boot)),
+            _run(*manager, "daemon-reload"),
+        ),
+        after=f"home: {home}; look with `supervisor show-state`",
+        kept=f"{_kept(home)}; loginctl disable-linger",
+    )
+
+
+def _cron(home: Path) -> Plan:
+    now = _crontab()
+    start = f"{_start_once(home)} {_command(home)} run --plain >/dev/null 2>{_start_log(home)}"
+    start = start.replace("%", r"\%")  # a bare one ends a line of a crontab
+    block = f"{BEGIN}\n@reboot {start}\n*/5 * * * * {start}\n{END}\n"
+
+    def edit(wanted: str) -> Step:
+        return _run("crontab", "-", unless=lambda: _crontab() == wanted, given=wanted)
+
+    def steps() -> tuple[Step, ...]:
+        if shutil.which("crontab") is None:
+            raise CannotInstall("there is no cron here (no `crontab`): take --profile")
+        return (edit(_without_block(now) + block), _start_now(home))
+
+    return Plan(
+        kind="cron",
+        is_installed=lambda: BEGIN in now,
+        steps=steps,
+        undo=lambda: (edit(_without_block(now)), _stop_now(home)),
+        after=f"home: {home}; cron starts it at boot, and within five minutes if it was killed",
+        kept=_kept(home),
+    )
+
+
+def _profile(home: Path) -> Plan:
+    # A login shell reads its own file where there is one, and .profile otherwise.
+    names = (".bash_profile", ".bash_login", ".zprofile")
+    paths = (
+        Path.home() / ".profile",
+        *(path for name in names if (path := Path.home() / name).exists()),
+    )
+    edits = {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in paths}
+    block = f"{BEGIN}\n{_start_apart(home)}\n{END}\n"
+    return Plan(
+        kind="profile",
+        is_installed=lambda: any(BEGIN in text for text in edits.values()),
+        steps=lambda: (
+            *(_write(path, _without_block(text) + block) for path, text in edits.items()),
+            _start_now(home),
+        ),
+        undo=lambda: (
+            *(_write(path, _without_block(text)) for path, text in edits.items()),
+            _stop_now(home),
+        ),
+        after=(
+            f"home: {home}; it starts at the first login after a boot, and within seconds if it "
+            "was killed; a machine that nobody logs in to needs systemd or cron"
+        ),
+        kept=_kept(home),
+    )
+
+
+# What the machine has
+
+
+def _systemd_runs() -> bool:
+    # As sd_booted(3) defines it.
+    return Path("/run/systemd/system").is_dir()
+
+
+def _cron_runs() -> bool:
+    names = []
+    for entry in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            names.append(entry.read_text(encoding="utf-8").strip())
+        except OSError:
+            continue
+    return any(name in ("cron", "crond", "fcron", "busybox-crond") for name in names)
+
+
+# Units
+
+
+def _shipped(name: str) -> str:
+    """A file of `systemd/`: of the checkout, or where the package has put it."""
+    beside = Path(__file__).parents[1] / "systemd"
+    share = Path(sys.prefix) / "share/training-supervisor/systemd"
+    return ((beside if beside.is_dir() else share) / name).read_text(encoding="utf-8")
+
+
+def _unit(name: str, home: Path = SYSTEM_HOME, note_boot: Path = NOTE_BOOT) -> str:
+    command = shlex.quote(str(Path(sys.prefix) / "bin/supervisor"))
+    text = _shipped(name).replace(COMMAND, command)
+    return text.replace(str(NOTE_BOOT), str(note_boot)).replace(str(SYSTEM_HOME), str(home))
+
+
+def _places() -> tuple[Path, ...]:
+    """The folders that the supervisor runs from.
+
+    Raises:
+        CannotInstall: the account of the service could not read one of them.
+    """
+    folders = (Path(sys.prefix), Path(__file__).parents[1], Path(sys.base_prefix).resolve())
+    outer = [one for one in dict.fromkeys(folders) if not any(p in folders for p in one.parents)]
+    for place in outer:
+        # Below a hidden folder the service sees what is bound there, and no folder above it.
+        for part in (place,) if _is_hidden(place) else (place, *place.parents):
+            if part.stat().st_mode & 0o005 != 0o005:
+                raise CannotInstall(
+                    f"the service has an account of its own, which may not read {part}: "
+                    f"chmod o+rx {shlex.quote(str(part))}, or install into /opt/training-supervisor"
+                )
+    return tuple(outer)
+
+
+def _is_hidden(place: Path) -> bool:
+    return any(place.is_relative_to(hidden) for hidden in HIDDEN)
+
+
+def _started(manager: tuple[str, ...], *, changed: bool) -> tuple[Step, ...]:
+    """Both units enabled, running, and as they now stand in their files."""
+    units = (SERVICE, BOOT_SERVICE)
+
+    def runs() -> bool:
+        return not changed and all(
+            _succeeds(*manager, verb, "--quiet", unit)
+            for unit in units
+            for verb in ("is-enabled", "is-active")
+        )
+
+    return (
+        _run(*manager, "daemon-reload", unless=runs),
+        _run(*manager, "enable", *units, unless=runs),
+        # Training goes on across a restart.
+        _run(*manager, "restart", SERVICE, unless=runs),
+    )
+
+
+def _stopped(manager: tuple[str, ...]) -> Step:
+    return _run(*manager, "disable", "--now", SERVICE, BOOT_SERVICE)
+
+
+# Lines of shells
+
+
+def _command(home: Path) -> str:
+    command = Path(sys.prefix) / "bin/supervisor"
+    return f"{shlex.quote(str(command))} --home {shlex.quote(str(home))}"
+
+
+def _kept(home: Path) -> str:
+    return f"kept: the runs; to remove them, too: rm -r {shlex.quote(str(home))}"
+
+
+def _start_log(home: Path) -> str:
+    return shlex.quote(str(home / "start.log"))
+
+
+def _start_once(home: Path) -> str:
+    """A prefix that costs next to nothing while the supervisor runs: its lock is on its home.
+
+    Without `flock` the supervisor itself finds out, in a tenth of a second.
+    """
+    place = shlex.quote(str(home))
+    return f"mkdir -p {place}; flock -nsE 99 {place} true 2>/dev/null; [ $? = 99 ] ||"
+
+
+def _start_apart(home: Path) -> str:
+    """Starts the supervisor apart from the login, and again when it was killed."""
+    again = f"until {_command(home)} run --plain; do [ $? = 75 ] && exit; sleep 5; done"
+    return (
+        f"({_start_once(home)} setsid sh -c {shlex.quote(again)} "
+        f"</dev/null >/dev/null 2>{_start_log(home)} &)"
+    )
+
+
+def _without_block(text: str) -> str:
+    """`text` without what we have put there."""
+    lines, ours = [], False
+    for line in text.splitlines(keepends=True):
+        ours = ours or line.rstrip() == BEGIN
+        if not ours:
+            lines.append(line)
+        ours = ours and line.rstrip() != END
+    kept = "".join(lines)
+    return kept if not kept or kept.endswith("\n") else f"{kept}\n"
+
+
+def _crontab() -> str:
+    if shutil.which("crontab") is None:
+        return ""
+    listed = subprocess.run(["crontab", "-l"], capture_output=True, text=True, check=False)
+    return listed.stdout if listed.returncode == 0 else ""
+
+
+# Steps
+
+
+def _write(path: Path, content: str, *, executable: bool = False, keep: bool = False) -> Step:
+    """A file with this content; with `keep`, whatever a person has made of it is left alone."""
+
+    def is_done() -> bool:
+        if keep and path.exists():
+            return True
+        try:
+            return path.read_text(encoding="utf-8") == content
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def do() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write(path.resolve(), content.encode())
+        if executable:
+            path.chmod(0o755)
+
+    return Step(f"write {path}", is_done, do, content)
+
+
+def _remove(path: Path) -> Step:
+    def do() -> None:
+        path.unlink()
+        if path.parent.name.startswith("training-supervisor") and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+    return Step(f"remove {path}", lambda: not path.exists(), do)
+
+
+def _run(*command: str, unless: Callable[[], bool] = lambda: False, given: str = "") -> Step:
+    def do() -> None:
+        try:
+            done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise CannotInstall(f"{command[0]}: {error.strerror}") from error
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+            raise CannotInstall(f"`{shlex.join(command)}` failed: {said}")
+
+    return Step(f"run {shlex.join(command)}", unless, do, given)
+
+
+def _start_now(home: Path) -> Step:
+    """What the next boot will do, done today."""
+    return _run("sh", "-c", _start_apart(home), unless=lambda: _holds(home))
+
+
+def _stop_now(home: Path) -> Step:
+    return _run(*shlex.split(_command(home)), "stop", unless=lambda: not _holds(home))
+
+
+def _holds(home: Path) -> bool:
+    try:
+        os.close(durable.hold(home, shared=True))
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False

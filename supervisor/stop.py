@@ -1,0 +1,138 @@
+"""Bringing everything to rest from outside: the supervisor, or what one left behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+import msgspec
+
+from state.records import Memory, Run
+from state.store import Store
+from supervisor.clock import Clock, pause
+from supervisor.core import history
+from supervisor.core.recovery import RecoveryLimits
+from supervisor.errors import SupervisorError
+from supervisor.home import Holder, Home
+from supervisor.journal import Journal
+from supervisor.runners.local import LocalRunner
+
+LOOK_S = 0.1
+PATIENCE_S = 30.0
+"""for the supervisor itself to leave, beyond what its trainers may take"""
+
+
+class KeptBySystemd(SupervisorError):
+    """A supervisor that systemd would start again at once."""
+
+    exit_code = 2
+
+    def __init__(self, stop_command: str) -> None:
+        super().__init__(f"systemd keeps it running; stop it with: {stop_command}")
+
+
+class NotOurs(SupervisorError):
+    """A supervisor of another user."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"the supervisor (pid {pid}) is another user's; stop it as that user")
+
+
+class StillStopping(SupervisorError):
+    """Not everything has ended in time."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} has not ended in time; look with `show-state`, or try again")
+
+
+def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
+    """Save and stop every run of `home`, and its supervisor; one sentence about it.
+
+    Raises:
+        KeptBySystemd: it would be started again.
+        NotOurs: we may not ask it.
+        StillStopping: something still lives; it goes on stopping.
+    """
+    holder = home.holder()
+    if holder is not None and holder.pid:
+        if holder.stop_command:
+            raise KeptBySystemd(holder.stop_command)
+        _ask(holder, limits.grace_s + limits.kill_s + PATIENCE_S)
+    left = _end_left(home, clock, limits)
+    if holder is not None:
+        return "every run is saved and stopped, and so is the supervisor"
+    return f"no supervisor was running; {left or 'no'} runs that it had left were stopped"
+
+
+def _ask(holder: Holder, wait_s: float) -> None:
+    """Ask the supervisor to stop, and wait until it is gone."""
+    try:
+        handle = os.pidfd_open(holder.pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        if not poll.poll(wait_s * 1000):
+            raise StillStopping(f"the supervisor (pid {holder.pid})")
+    except PermissionError as error:
+        raise NotOurs(holder.pid) from error
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _end_left(home: Home, clock: Clock, limits: RecoveryLimits) -> int:
+    """Save and stop what lives of any run while no supervisor does; how many runs that were."""
+    if not home.path.is_dir():
+        return 0
+    moment = clock.read()
+    with home.taken(moment):
+        store = Store(home.state)
+        memory, _ = store.load()
+        runner = LocalRunner(home.runs, moment.boot_id)
+        runs = {run.id: run for run in memory.runs} if memory is not None else {}
+        # Also what the memory has lost: its main process is in its heartbeat.
+        for folder in home.runs.glob("*/"):
+            lost = Run(id=folder.name, trainer="", name=folder.name, seed=0)
+            runs.setdefault(folder.name, lost)
+
+        def living() -> set[str]:
+            lives = runner.look(runs.values())
+            return {run for run, life in lives.items() if life.process or life.leftovers}
+
+        left = alive = living()
+        begun_s = clock.read().monotonic_s
+        for run in sorted(alive):
+            runner.stop(run, dump=False)
+        while alive := living():
+            waited_s = clock.read().monotonic_s - begun_s
+            if waited_s > limits.grace_s + limits.kill_s:
+                raise StillStopping(", ".join(sorted(alive)))
+            # A worker without its main process has nothing to save.
+            mains = {name for name in alive if runner.holds(name)}
+            for run in sorted(alive if waited_s > limits.grace_s else alive - mains):
+                runner.kill(run)
+            pause(LOOK_S)
+        if left and memory is not None:
+            _write_down(store, Journal(home), history.pass_time(memory, moment), sorted(left))
+        return len(left)
+
+
+def _write_down(store: Store, journal: Journal, memory: Memory, left: list[str]) -> None:
+    memory = msgspec.structs.replace(
+        memory, clean_stop=True, running=False, decisions=max(memory.decisions, journal.last)
+    )
+    memory = history.write(
+        memory,
+        "supervisor.stopped",
+        rule="stop",
+        reason=f"no supervisor was running; saved and stopped what it had left: {', '.join(left)}",
+    )
+    store.save(memory)
+    journal.deliver(memory.outbox)
