@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := modes state supervisor trainers tests docs benchmarks
+# What tests of real boots, disks and shims need; without them, these are skipped, and say so.
+DEBIAN := systemd-container dbus libpam-systemd e2fsprogs xfsprogs gcc libc6-dev
 
 .PHONY: run test lint format clean
 
 run: $(VENV)/run
 	@exec $(BIN)/supervisor run
 
-test: $(VENV)/test lint
+test: $(VENV)/test $(VENV)/debian lint
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/test
@@ -41,4 +43,15 @@ $(VENV)/run: $(VENV)/python pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/run
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[atari,live,completion,dev]'
+	@touch $@
+
+# Only root on Debian can install packages, and only the tests want these.
+$(VENV)/debian: $(VENV)/python
+	@if dpkg -s $(DEBIAN) >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing Debian packages for the tests: $(DEBIAN)'; \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install -y --no-install-recommends $(DEBIAN) >/dev/null; } \
+			|| echo 'They could not be installed: some tests will be skipped.' >&2; \
+	else echo 'Some tests will be skipped; as root: apt-get install $(DEBIAN)' >&2; fi
 	@touch $@

@@ -33,7 +33,8 @@ def read_toml(path: Path, kind: type[T]) -> T:
         InvalidFile: it cannot be read, is no TOML, or does not fit `kind`.
     """
     try:
-        content = tomllib.loads(durable.read(path, follow=True).decode())
+        raw = durable.read(path, follow=True)
+        content = tomllib.loads(raw.decode())
     except durable.UnreadableFile as error:
         raise InvalidFile([str(error)]) from error
     except OSError as error:
@@ -42,6 +43,8 @@ def read_toml(path: Path, kind: type[T]) -> T:
         raise InvalidFile([f"{path}: is not UTF-8 text"]) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidFile([f"{path}: is not valid TOML: {error}"]) from error
+    if not raw:  # nobody writes that: a power cut leaves it of a file that was just saved
+        raise InvalidFile([f"{path}: is empty; delete it to have the defaults"])
     problems = [f"{path}: {problem}" for problem in _problems(content, kind, "")]
     if problems:
         raise InvalidFile(problems)

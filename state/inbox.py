@@ -59,7 +59,11 @@ class Inbox:
             asked_at=at,
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
+        mask = os.umask(0o022)  # the daemon may have another account than who asks
+        try:
+            durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
+        finally:
+            os.umask(mask)
         return wish
 
     def pending(self) -> tuple[tuple[Wish, ...], tuple[str, ...]]:

@@ -89,8 +89,8 @@ class AtomicStorage(Storage):
         # Through JSON and back, so that the seal is over what a reader will see.
         tables = msgspec.json.decode(msgspec.json.encode(data))
         content = msgspec.json.encode({**tables, "seal": _seal(tables)})
-        fresh = self._path.with_suffix(".fresh")
-        durable.write(fresh, content)
+        fresh = self._path.with_name(f".{self._path.name}.new")
+        durable.fill(fresh, content)
         if self._path.exists():
             # A second name, not a move: at no moment is there no state file.
             link = self._path.with_suffix(".link")

@@ -123,7 +123,9 @@ class Daemon:
             reason=f"going on in {mode}" if left or first else "every run has ended: resting",
             evidence={"down_s": round(self.memory.timeline.now_s - memory.timeline.now_s, 3)},
         )
-        if self._save():
+        saved = self._save()
+        self._tell()
+        if saved:
             with contextlib.suppress(OSError):  # the next start finds them counted already
                 self._boot_notes.trim(moment.boot_id)
 
@@ -143,6 +145,7 @@ class Daemon:
             for wish in answered:
                 self._inbox.remove(wish)
         self._make_it_so(steps)
+        self._tell()
         self._monitor(cause, readings)
         return self._next_tick_s(steps)
 
@@ -163,6 +166,7 @@ class Daemon:
         self.memory = msgspec.structs.replace(self.memory, clean_stop=True, running=False)
         self._write("supervisor.stopped", rule="signal", reason="every run is saved and stopped")
         self._save()
+        self._tell()
         return True
 
     def hand_over(self) -> None:
@@ -174,6 +178,7 @@ class Daemon:
             reason="asked to hand over: its trainers train on, and the next supervisor adopts them",
         )
         self._save()
+        self._tell()
 
     @property
     def status(self) -> str:
@@ -368,7 +373,7 @@ class Daemon:
             )
 
     def _save(self) -> bool:
-        """Save the memory with the lines of its outbox, then write those into the log.
+        """Save the memory, with the lines in its outbox.
 
         A disk that refuses does not end the supervision: memory goes on in
         memory, and the first save that succeeds holds everything.
@@ -387,9 +392,12 @@ class Daemon:
             if self._unsaved is not None:
                 self._unsaved = None
                 self._write("state.saved", rule="disk", reason="the state can be saved again")
+        return self._unsaved is None
+
+    def _tell(self) -> None:
+        """Write the lines of the outbox into the log; what is saved with them can wait for it."""
         if self._journal.deliver(self.memory.outbox):
             self.memory = msgspec.structs.replace(self.memory, outbox=())
-        return self._unsaved is None
 
     def _monitor(self, cause: str, readings: Readings) -> None:
         memory = self.memory

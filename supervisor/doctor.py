@@ -57,15 +57,19 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
 
 
 def check_options(config: Config) -> tuple[str, ...]:
-    """What the trainers say about the options of each run; nothing, if all are well."""
+    """What the trainers refuse in the options of each run; nothing, if all are well."""
+    return tuple(problem for problem, _ in _ask_trainers(config) if problem)
+
+
+def _ask_trainers(config: Config) -> list[tuple[str, str]]:
+    """What the trainers say of each run: what they refuse, or else what they remark."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(
-            lambda run: _check_run(run, config, Path(place)), config.settings.queue()
+        return list(
+            pool.map(lambda run: _check_run(run, config, Path(place)), config.settings.queue())
         )
-        return tuple(problem for problem in results if problem)
 
 
-def _check_run(run: Run, config: Config, place: Path) -> str:
+def _check_run(run: Run, config: Config, place: Path) -> tuple[str, str]:
     interval_s = config.settings.checkpoints.interval_s
     spec = queue.spec(run, config.ladder.safest, cores=1, checkpoint_interval_s=interval_s)
     folder = RunFolder(place / run.id)
@@ -78,11 +82,13 @@ def _check_run(run: Run, config: Config, place: Path) -> str:
             command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"run {run.name}: its trainer did not check its options within {CHECK_TIMEOUT_S} s"
+        late = f"its trainer did not check its options within {CHECK_TIMEOUT_S} s"
+        return f"run {run.name}: {late}", ""
+    lines = checked.stderr.strip().splitlines()
+    said = f"run {run.name}: {lines[-1].removeprefix('trainers: ')}" if lines else ""
     if checked.returncode == 0:
-        return ""
-    said = checked.stderr.strip().splitlines() or [f"exit code {checked.returncode}"]
-    return f"run {run.name}: {said[-1].removeprefix('trainers: ')}"
+        return "", said
+    return said or f"run {run.name}: exit code {checked.returncode}", ""
 
 
 def _settings(config: Config | str) -> Finding:
@@ -149,9 +155,13 @@ def _gpus() -> Finding:
 def _trainers(config: Config | str) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="note", what="trainers", result="not checked without settings")
-    problems = check_options(config)
-    if problems:
-        return Finding(verdict="bad", what="trainers", result="; ".join(problems))
+    answers = _ask_trainers(config)
+    if any(problem for problem, _ in answers):
+        problems = "; ".join(problem for problem, _ in answers if problem)
+        return Finding(verdict="bad", what="trainers", result=problems)
+    if any(remark for _, remark in answers):
+        remarks = "; ".join(remark for _, remark in answers if remark)
+        return Finding(verdict="note", what="trainers", result=remarks)
     return Finding(verdict="well", what="trainers", result="every run of the campaign can start")
 
 

@@ -122,8 +122,12 @@ class Home:
             HomeUnusable: it cannot be created or written to.
         """
         try:
-            for folder in (self.path, self.inbox, self.runs):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.inbox, self.runs):
+                missing = not folder.is_dir()
+                folder.mkdir(exist_ok=True)
+                if missing:
+                    self._give_to_owner(folder)
         except OSError as error:
             raise HomeUnusable(self.path, error) from error
 
@@ -162,6 +166,12 @@ class Home:
             return os.path.samestat(os.fstat(handle), self.path.stat())
         except OSError:
             return False
+
+    def _give_to_owner(self, folder: Path) -> None:
+        """Root may make a folder for a wish; the supervisor of that home must own it."""
+        home = self.path.stat()
+        if os.geteuid() == 0 and home.st_uid != 0:
+            os.chown(folder, home.st_uid, home.st_gid)
 
     def _lock(self) -> int:
         # Whoever merely looks whether it is held holds it for a moment, too.

@@ -128,8 +128,8 @@ def installed(home: Path | None) -> tuple[Plan, ...]:
 
 def _system(home: Path) -> Plan:
     units = (UNITS / SERVICE, UNITS / BOOT_SERVICE)
-    drop_ins = tuple(unit.with_name(f"{unit.name}.d") / "10-location.conf" for unit in units)
-    limits = drop_ins[0].with_name("50-limits.conf")
+    location = UNITS / f"{SERVICE}.d/10-location.conf"
+    limits = location.with_name("50-limits.conf")
     link = SYSTEM_HOME / "supervisor.toml"
 
     def steps() -> tuple[Step, ...]:
@@ -142,7 +142,7 @@ def _system(home: Path) -> Plan:
         hidden = [str(place) for place in _places() if _is_hidden(place)]
         files = [_write(unit, _unit(unit.name)) for unit in units]
         if hidden:
-            files += [_write(drop_in, LOCATION.format(" ".join(hidden))) for drop_in in drop_ins]
+            files.append(_write(location, LOCATION.format(" ".join(hidden))))
         account = "training-supervisor"
         return (
             _write(ACCOUNT, _shipped("training-supervisor.conf")),
@@ -165,7 +165,7 @@ def _system(home: Path) -> Plan:
         steps=steps,
         undo=lambda: (
             _stopped(("systemctl",)),
-            *(_remove(path) for path in (limits, *drop_ins, *units, NOTE_BOOT, ACCOUNT)),
+            *(_remove(path) for path in (limits, location, *units, NOTE_BOOT, ACCOUNT)),
             _run("systemctl", "daemon-reload"),
         ),
         after=(
@@ -219,12 +219,16 @@ def _user(home: Path) -> Plan:
 
 def _cron(home: Path) -> Plan:
     now = _crontab()
-    start = f"{_start_once(home)} {_command(home)} run --plain >/dev/null 2>{_start_log(home)}"
+    place = f"mkdir -p {shlex.quote(str(home))}"
+    run = f"{_command(home)} run --plain >/dev/null 2>{_start_log(home)}"
+    start = f"{place}; {_unless_running(home)} {run}"
     start = start.replace("%", r"\%")  # a bare one ends a line of a crontab
     block = f"{BEGIN}\n@reboot {start}\n*/5 * * * * {start}\n{END}\n"
 
     def edit(wanted: str) -> Step:
-        return _run("crontab", "-", unless=lambda: _crontab() == wanted, given=wanted)
+        # An empty table would be one all the same.
+        how = "-" if wanted else "-r"
+        return _run("crontab", how, unless=lambda: _crontab() == wanted, given=wanted)
 
     def steps() -> tuple[Step, ...]:
         if shutil.which("crontab") is None:
@@ -258,7 +262,10 @@ def _profile(home: Path) -> Plan:
             _start_now(home),
         ),
         undo=lambda: (
-            *(_write(path, _without_block(text)) for path, text in edits.items()),
+            *(
+                _write(path, rest) if (rest := _without_block(text)) else _remove(path)
+                for path, text in edits.items()
+            ),
             _stop_now(home),
         ),
         after=(
@@ -365,21 +372,22 @@ def _start_log(home: Path) -> str:
     return shlex.quote(str(home / "start.log"))
 
 
-def _start_once(home: Path) -> str:
+def _unless_running(home: Path) -> str:
     """A prefix that costs next to nothing while the supervisor runs: its lock is on its home.
 
     Without `flock` the supervisor itself finds out, in a tenth of a second.
     """
-    place = shlex.quote(str(home))
-    return f"mkdir -p {place}; flock -nsE 99 {place} true 2>/dev/null; [ $? = 99 ] ||"
+    return f"flock -nsE 99 {shlex.quote(str(home))} true; [ $? = 99 ] ||"
 
 
 def _start_apart(home: Path) -> str:
     """Starts the supervisor apart from the login, and again when it was killed."""
-    again = f"until {_command(home)} run --plain; do [ $? = 75 ] && exit; sleep 5; done"
+    run = f"{_command(home)} run --plain 2>{_start_log(home)}"
+    again = f"until {run}; do [ $? = 75 ] && exit; sleep 5; done"
     return (
-        f"({_start_once(home)} setsid sh -c {shlex.quote(again)} "
-        f"</dev/null >/dev/null 2>{_start_log(home)} &)"
+        # The whole group in the background lets go of the login's streams.
+        f"mkdir -p {shlex.quote(str(home))}; ({{ {_unless_running(home)} "
+        f"exec setsid sh -c {shlex.quote(again)}; }} </dev/null >/dev/null 2>&1 &)"
     )
 
 
@@ -449,11 +457,14 @@ def _run(*command: str, unless: Callable[[], bool] = lambda: False, given: str =
 
 def _start_now(home: Path) -> Step:
     """What the next boot will do, done today."""
-    return _run("sh", "-c", _start_apart(home), unless=lambda: _holds(home))
+    line = _start_apart(home)
+    start = _run("sh", "-c", line, unless=lambda: _holds(home))
+    return start._replace(text="start the supervisor", details=line)
 
 
 def _stop_now(home: Path) -> Step:
-    return _run(*shlex.split(_command(home)), "stop", unless=lambda: not _holds(home))
+    stop = _run(*shlex.split(_command(home)), "stop", unless=lambda: not _holds(home))
+    return stop._replace(text="save and stop every run, and the supervisor")
 
 
 def _holds(home: Path) -> bool:

@@ -12,7 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 
 # It warns on stderr of events that arrive while it stops; they no longer matter then.
@@ -27,13 +34,13 @@ class Interest(NamedTuple):
 
     cause: str
     suffix: str
-    events: frozenset[str]
+    events: tuple[type[FileSystemEvent], ...]
+    """the kernel is asked for these alone: readers of the home, and our own logs, wake nobody"""
 
 
-WISHES = Interest("wish", ".json", frozenset({"created", "moved", "closed"}))
-SETTINGS = Interest(
-    "settings", ".toml", frozenset({"created", "modified", "moved", "deleted", "closed"})
-)
+# A file that is being written is of no interest before it is closed.
+WISHES = Interest("wish", ".json", (FileCreatedEvent, FileMovedEvent, FileClosedEvent))
+SETTINGS = Interest("settings", ".toml", (*WISHES.events, FileDeletedEvent))
 
 
 class Watch:
@@ -76,7 +83,9 @@ class Watch:
             if place not in self._watched and place[1]:
                 handler = _Handler(self, interest)
                 try:
-                    self._watched[place] = self._observer.schedule(handler, str(place[0]))
+                    self._watched[place] = self._observer.schedule(
+                        handler, str(place[0]), event_filter=list(interest.events)
+                    )
                 except OSError:
                     continue
                 fresh = True
@@ -151,8 +160,7 @@ class _Handler(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake if a file of interest, not a hidden temporary one, has changed."""
         name = Path(os.fsdecode(event.dest_path or event.src_path)).name
-        _, suffix, events = self._interest
-        if event.event_type in events and name.endswith(suffix) and not name.startswith("."):
+        if name.endswith(self._interest.suffix) and not name.startswith("."):
             self._watch.wake(self._interest.cause)
 
 

@@ -41,7 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         return session.run(options.run, options.trainer)
     try:
         if options.check:
-            session.check(options.run, options.trainer)
+            spec = session.check(options.run, options.trainer)
+            remark = getattr(registry.load(options.trainer), "remark", None)
+            if remark and (text := remark(spec)):
+                sys.stderr.write(f"trainers: {text}\n")
             return 0
         return _evaluate(
             options.run, options.trainer, options.evaluate, options.checkpoint, options.json

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ from trainers.session import Session, options_of
 
 TICK_S = 0.05
 STEPS_PER_EPISODE = 100
+LINE = "noise " * 10 + "on\n"
 
 Step = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -41,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """stands still there for ever, deaf to SIGTERM"""
     nan_at_step: Step | None = None
     """the loss is not a number from there on"""
+    print_mib: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    """prints as much on stderr at each start"""
     ignore_sigterm: bool = False
     """goes on counting after SIGTERM"""
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
@@ -58,6 +62,8 @@ def check(spec: Spec) -> None:
 def train(session: Session) -> None:
     """Count from the checkpoint to the target."""
     options = options_of(session.spec, Options)
+    for _ in range(options.print_mib):
+        sys.stderr.write(LINE * (2**20 // len(LINE)))
     workers = [_start_worker(options) for _ in range(options.workers)]
     try:
         _count(session, options)

@@ -38,8 +38,26 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
         OSError: the disk is full or read-only; `path` is as it was.
     """
     fresh = path.with_name(f".{path.name}.new")  # one name, so that killed writers leave one
+    fill(fresh, content, sync=sync)
     try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_folder(path.parent)
+
+
+def fill(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write the first half of the recipe: a file that nobody reads before it is renamed.
+
+    With `sync` its content has reached the disk on return; its name may not have.
+
+    Raises:
+        OSError: the disk is full or read-only; there is no such file then.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         try:
             view = memoryview(content)
             while view:
@@ -48,12 +66,9 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
                 os.fsync(handle)
         finally:
             os.close(handle)
-        fresh.replace(path)
     except BaseException:
-        fresh.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    if sync:
-        sync_folder(path.parent)
 
 
 def read(path: Path, max_bytes: int = READ_MAX_BYTES, *, follow: bool = False) -> bytes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trainer(Protocol):
-    """What a trainer's module offers. `evaluate` may be absent.
+    """What a trainer's module offers. `evaluate` and `remark` may be absent.
 
     Importing the module must be cheap: heavy libraries are imported inside
     `train` and `evaluate`, so that a spec can be checked in milliseconds.
@@ -26,6 +26,9 @@ class Trainer(Protocol):
         Raises:
             BadSpec: the options are not this trainer's, or an extra is not installed.
         """
+
+    def remark(self, spec: Spec) -> str | None:
+        """What a person should know of a valid spec before it is trained; may take a second."""
 
     def train(self, session: Session) -> None:
         """Learn until the target is reached or a stop is requested."""

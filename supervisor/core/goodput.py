@@ -243,6 +243,8 @@ class _Account:
         """what the newest checkpoint is known to hold"""
         self.head: Mark | None = None
         """the furthest place that the last life is known to have reached"""
+        self.hung_s = 0.0
+        """for how long the present life stood still when that was noticed"""
         self.tail = ("unknown", 0.0)
         """where the time after that place went"""
         self.unsaved = Mark(step=0, trained_s=0.0)
@@ -273,8 +275,11 @@ class _Account:
 
         trained_s = self._move(life)
         spend("start", life.start_s or 0.0)
-        spend("kept", trained_s)
         spend("stall", life.stall_s or 0.0)
+        # Before its training: one that moved on when it was stopped takes a hang for a long step.
+        spend("hung", self.hung_s)
+        self.hung_s = 0.0
+        spend("kept", trained_s)
         known_s = spend(after, life.silent_s or 0.0)
         rest = after if after == "machine_down" and life.began else "unknown"
         rest_s = spend(rest, left_s)
@@ -370,8 +375,12 @@ class _Ledger:
             self.idle = line.decision.goal.get("idle_until_s") is not None
         if line.event == "slots.assigned":
             self._assign(line)
+        elif line.event == "supervisor.stopped" and line.rule != "hand_over":
+            self._stop()
         elif line.event == "run.hung":
-            self.detection.add(line.evidence.get("silent_s"))
+            silent_s = line.evidence.get("silent_s")
+            self.detection.add(silent_s)
+            self._account(line.run or "").hung_s = silent_s or 0.0
         elif line.run is not None:
             self._follow(line, self._account(line.run))
 
@@ -414,6 +423,14 @@ class _Ledger:
             account.wanted = run in line.runs
         if not line.runs:
             self.unwanted = line.rule if line.rule in UNWANTED else "rest"
+
+    def _stop(self) -> None:
+        """Nobody lives and nothing is wanted until the next start, whoever did the stopping."""
+        for account in self.accounts.values():
+            account.wanted = False
+            if account.life_s is not None:
+                account.end(Lived(), "unknown")
+        self.unwanted = "stop"
 
     def _pass_time(self, line: _Line) -> None:
         """Book the time since the last line, which never goes back: a reset begins it anew."""

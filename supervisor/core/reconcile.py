@@ -251,6 +251,7 @@ def _started(run: Run, life: Life, mode: str, now_s: float) -> Run:
         process=None,
         hung=False,
         stale=False,
+        step=from_step,
         started_s=now_s,
         started_step=from_step,
         retry_s=None,

@@ -36,7 +36,8 @@ class RecoveryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     gpu_free_s: Seconds = 15.0
     """longest wait for a GPU to free the memory of a trainer that is gone"""
     backoff_first_s: Seconds = 1.0
-    """wait before the first restart; doubles with each death in a row"""
+    """wait before the restart after a second death in a row; doubles with each further one.
+    The first restart is at once, unless that life never moved its step: it waits as long, too"""
     backoff_max_s: Seconds = 300.0
     """the longest such wait"""
     proven_s: Seconds = 600.0
@@ -130,14 +131,22 @@ def judge(
     return run, ()
 
 
-def backoff_s(failures: int, limits: RecoveryLimits) -> float:
-    """Wait before the start that follows the `failures`-th death in a row, in seconds."""
-    return float(min(limits.backoff_max_s, limits.backoff_first_s * 2 ** min(failures - 1, 60)))
+def backoff_s(failures: int, limits: RecoveryLimits, *, moved: bool) -> float:
+    """Wait before the start that follows the `failures`-th death in a row, in seconds.
+
+    A life that moved its step has shown that starting works: it waits one doubling less, and
+    after a first death not at all.
+    """
+    doublings = failures - 1 - moved
+    if doublings < 0:
+        return 0.0
+    return float(min(limits.backoff_max_s, limits.backoff_first_s * 2 ** min(doublings, 60)))
 
 
 def silence_max_s(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> float:
     """How long the step of this run may stand still, learnt from the run itself."""
-    if heartbeat is None or heartbeat.step <= run.started_step:
+    # Before the second move of the step no gap is known, only how long the start took.
+    if heartbeat is None or heartbeat.step <= run.started_step or not heartbeat.longest_gap_s:
         return max(limits.start_s, limits.silent_min_s)
     return max(limits.silent_min_s, limits.silent_factor * heartbeat.longest_gap_s)
 
@@ -148,7 +157,7 @@ def _living(
     now_s = now.now_s
     run, notes = _heard(msgspec.structs.replace(run, process=life.process), life)
     heartbeat, lived_s = life.heartbeat, _lived_s(run, now_s)
-    if run.failures and lived_s >= limits.proven_s and run.step > run.started_step:
+    if run.failures and lived_s >= limits.proven_s and _moved(run, heartbeat):
         run = msgspec.structs.replace(run, failures=0, died_there=0)
     if run.status != "running":
         return run, notes
@@ -192,7 +201,8 @@ def _ended(
     if run.status == "stopping" and not run.hung:
         stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
         return _move(run, "leave", reason=None), (*notes, stopped)
-    run, note = _death(run, _cause(run, exit_, heartbeat), exit_, now_s=now_s, limits=limits)
+    cause, moved = _cause(run, exit_, heartbeat), _moved(run, heartbeat)
+    run, note = _death(run, cause, exit_, moved=moved, now_s=now_s, limits=limits)
     return run, (*notes, note)
 
 
@@ -222,14 +232,20 @@ def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str
 
 
 def _death(
-    run: Run, cause: tuple[str, str], exit_: Exit, *, now_s: float, limits: RecoveryLimits
+    run: Run,
+    cause: tuple[str, str],
+    exit_: Exit,
+    *,
+    moved: bool,
+    now_s: float,
+    limits: RecoveryLimits,
 ) -> tuple[Run, Note]:
     kind, sentence = cause
     further = run.died_step is None or run.step > run.died_step
     # Somebody's kill or a full disk says nothing about the trainer, however often it comes.
     killed = kind == "killed" and exit_.signal in FROM_OUTSIDE
     own_fault = not killed and kind not in ("stopped", "start")
-    lasting = _lived_s(run, now_s) >= limits.proven_s and run.step > run.started_step
+    lasting = moved and _lived_s(run, now_s) >= limits.proven_s
     failures = 1 if lasting else run.failures + 1
     died_there = own_fault + (0 if further else run.died_there)
     evidence: Evidence = {
@@ -255,10 +271,17 @@ def _death(
         )
         run = _move(run, "hold", reason=reason, retry_s=now_s + wait_s)
         return run, _note(run, "run.held", kind, reason, evidence)
-    wait_s = backoff_s(failures, limits)
-    reason = f"{sentence}; starts again in {wait_s:.0f} s"
+    wait_s = backoff_s(failures, limits, moved=moved)
+    reason = f"{sentence}; starts again {f'in {wait_s:.0f} s' if wait_s else 'at once'}"
     run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
     return run, _note(run, "run.died", kind, reason, evidence)
+
+
+def _moved(run: Run, heartbeat: Heartbeat | None) -> bool:
+    """Whether this life has moved the step; the words of an earlier one say nothing of it."""
+    if heartbeat is None or run.process is None or heartbeat.pid != run.process.pid:
+        return False
+    return heartbeat.step > run.started_step
 
 
 def _lived_s(run: Run, now_s: float) -> float:

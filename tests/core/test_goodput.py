@@ -377,6 +377,45 @@ def test_time_in_which_the_machine_slept_is_unknown(world):
     assert run.spent_s["lost"] == pytest.approx(0.5)
 
 
+def test_a_hang_that_ends_when_it_is_stopped_is_no_training(world):
+    """Asked to stop, a frozen trainer may move on, and takes its hang for a long step."""
+    world.start("drill-a")
+    world.advance(13.0)
+    world.save("drill-a", 0.0)
+    world.advance(30.0, silent={"drill-a": "hung"})
+    world.write("run.hung", "drill-a", evidence={"silent_s": 30.0})
+    world.trainers["drill-a"].train(30.0, world.now_s)
+    world.save("drill-a", 0.0)
+    world.end("drill-a", "run.died", "hung")
+    assert only(world.measured()).spent_s["hung"] == pytest.approx(30.0)
+    assert only(world.measured()).spent_s["kept"] == pytest.approx(10.0)
+
+
+def test_what_is_stopped_without_a_supervisor_is_not_wanted_until_the_next_start(world):
+    """`supervisor stop` ends left-over trainers, too, and nobody blames the machine for it."""
+    world.start("drill-a")
+    world.advance(13.0)
+    world.write("supervisor.stopped", rule="stop")
+    world.trainers["drill-a"], world.wanted = None, set()
+    world.advance(3600.0)
+    world.write("supervisor.started", evidence={"down_s": 3600.0})
+    world.start("drill-a")
+    world.advance(START_S)
+    measured = world.measured()
+    assert (measured.unwanted_s["stop"], measured.wanted_s) == (3600.0, 13.0 + START_S)
+
+
+def test_a_hand_over_is_no_stop(world):
+    """The trainers train on, and the next supervisor adopts them."""
+    world.start("drill-a")
+    world.advance(13.0)
+    world.write("supervisor.stopped", rule="hand_over")
+    world.advance(5.0)
+    world.write("supervisor.started", evidence={"down_s": 5.0})
+    world.write("run.adopted", "drill-a")
+    assert only(world.measured()).spent_s["unsaved"] == pytest.approx(18.0 - START_S)
+
+
 def test_a_reset_begins_the_timeline_anew_and_ends_no_life(world):
     """The trainers live on, and so does their account."""
     world.start("drill-a")

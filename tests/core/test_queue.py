@@ -121,6 +121,16 @@ def test_more_slots_than_runs_are_left_free():
 # What a trainer is asked
 
 
+@pytest.mark.parametrize(
+    ("slots", "wanted"), [(1, ("drill-1",)), (2, ("drill-0", "drill-1")), (9, ("drill-0", "drill-1"))]
+)
+def test_a_held_run_is_wanted_where_a_slot_is_left(slots, wanted):
+    """Held and blocked runs give their slot to others; nobody wants it to stay empty."""
+    statuses = ("held", "running", "done")
+    runs = tuple(a_run(f"drill-{n}", status=status) for n, status in enumerate(statuses))
+    assert queue.wanted(runs, a_mode(slots=slots)) == wanted
+
+
 @pytest.mark.parametrize(("cores", "slots", "threads"), [(8, 2, 4), (7, 2, 3), (1, 4, 1)])
 def test_the_cores_are_shared_among_the_slots(cores, slots, threads):
     """Slots times threads is at most the number of cores, and nobody gets none."""

@@ -59,12 +59,11 @@ OUT_OF_MEMORY = a_heartbeat(status="failed", error="no memory", out_of_memory=Tr
     ],
 )
 def test_every_cause_of_death_has_its_name(ended, heartbeat, rule, reason):
-    """The exit and the last words tell why a trainer died; then it starts again."""
+    """The exit and the last words tell why a trainer died; then it is to start again."""
     run, (event, by, why) = died(running(), heartbeat, **ended)
     assert (event, by) == ("run.died", rule)
     assert reason in why
     assert run.status == "waiting"
-    assert run.retry_s == NOW_S + 1
     assert run.restarts == 1
 
 
@@ -125,19 +124,42 @@ def test_a_start_that_the_power_cut_prevented_never_happened():
 # Backoff
 
 
-def test_the_backoff_doubles_up_to_five_minutes():
-    """1, 2, 4 ... 256, 300, 300: patient, and never given up."""
-    waits = [backoff_s(failures, LIMITS) for failures in range(1, 12)]
-    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
-    assert backoff_s(10**6, LIMITS) == 300
+@pytest.mark.parametrize(
+    ("moved", "waits_s"),
+    [
+        (False, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]),
+        (True, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]),
+    ],
+)
+def test_the_backoff_doubles_up_to_five_minutes(moved, waits_s):
+    """Patient, and never given up; the first death of a trainer that trained costs no wait."""
+    deaths = range(1, len(waits_s) + 1)
+    assert [backoff_s(failures, LIMITS, moved=moved) for failures in deaths] == waits_s
+    assert backoff_s(10**6, LIMITS, moved=moved) == 300
 
 
-def test_each_death_in_a_row_waits_twice_as_long():
+@pytest.mark.parametrize(
+    ("moved", "waits"),
+    [
+        (True, [(0, "at once"), (1, "in 1 s"), (2, "in 2 s")]),
+        (False, [(1, "in 1 s"), (2, "in 2 s"), (4, "in 4 s")]),
+    ],
+)
+def test_each_death_in_a_row_waits_twice_as_long(moved, waits):
     """Deaths in a row are counted over lives, as long as none of them lasted."""
-    run = running()
-    for wait_s in (1, 2, 4, 8):
-        run, _ = died(msgspec.structs.replace(run, status="running", step=run.step + 1), code=1)
+    run = running(step=10)
+    for wait_s, said in waits:
+        life = msgspec.structs.replace(run, status="running", started_step=run.step)
+        run, note = died(life, a_heartbeat(step=life.step + moved), code=1)
         assert run.retry_s == NOW_S + wait_s
+        assert f"starts again {said}" in note[2]
+
+
+@pytest.mark.parametrize("heartbeat", [None, a_heartbeat(pid=99, step=20)])
+def test_a_life_that_never_spoke_has_not_moved(heartbeat):
+    """An earlier life came far: that does not let one that breaks at its start start at once."""
+    run, _ = died(running(step=20, started_step=10), heartbeat, code=1)
+    assert run.retry_s == NOW_S + LIMITS.backoff_first_s
 
 
 @pytest.mark.parametrize(
@@ -147,7 +169,8 @@ def test_each_death_in_a_row_waits_twice_as_long():
 )
 def test_a_life_that_lasted_and_moved_starts_the_backoff_afresh(started_s, step, failures):
     """Ten minutes with progress prove that the trainer works; time or progress alone do not."""
-    run, _ = died(running(started_s=started_s, started_step=10, step=step, failures=5), code=1)
+    life = running(started_s=started_s, started_step=10, failures=5)
+    run, _ = died(life, a_heartbeat(step=step), code=1)
     assert run.failures == failures
 
 
@@ -162,7 +185,7 @@ def test_a_proven_trainer_is_forgiven_while_it_lives():
 
 def test_a_life_that_began_with_the_timeline_has_lasted_too():
     """The very first moment of the timeline is a moment like any other."""
-    run, _ = died(running(started_s=0.0, failures=5), code=1)
+    run, _ = died(running(started_s=0.0, failures=5), a_heartbeat(), code=1)
     assert run.failures == 1
     hung, _ = judged(running(started_s=0.0, process=None), a_life())
     assert hung.status == "stopping"
@@ -241,6 +264,8 @@ def test_a_hang_limit_is_learnt_from_the_run():
     assert silence_max_s(None, run, LIMITS) == LIMITS.start_s
     at_start = a_heartbeat(step=0, longest_gap_s=1e6)
     assert silence_max_s(at_start, run, LIMITS) == LIMITS.start_s
+    one_step = a_heartbeat(longest_gap_s=0.0)  # no gap is known before the second one
+    assert silence_max_s(one_step, run, LIMITS) == LIMITS.start_s
     assert silence_max_s(a_heartbeat(longest_gap_s=1), run, LIMITS) == LIMITS.silent_min_s
     assert silence_max_s(a_heartbeat(longest_gap_s=100), run, LIMITS) == 1000
 

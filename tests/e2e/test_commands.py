@@ -260,23 +260,6 @@ def test_nonsense_gets_one_clear_answer(machine: Machine, arguments: tuple[str, 
     assert "Traceback" not in answer.stderr
 
 
-def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
-    """Whatever is no wish is moved away and told, and the daemon goes on."""
-    inbox = machine.home / "inbox"
-    inbox.mkdir()
-    (inbox / "deep.json").write_text("[" * 100_000)
-    (inbox / "huge.json").write_bytes(b" " * 1_000_000)
-    (inbox / "link.json").symlink_to("/etc/passwd")
-    (inbox / "folder.json").mkdir()
-    (inbox / "evil\x1b[31m.json").write_text('{"kind": "pause"}')
-    machine.start()
-    machine.until_steps("A")
-    told = [line["reason"] for line in machine.events("wish.unreadable")]
-    assert len(told) == 5
-    assert not any("\x1b" in reason for reason in told)
-    assert [path.name for path in inbox.iterdir() if not path.name.startswith(".")] == []
-
-
 def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:
     """A folder of one's own replaces the shipped modes, with as many rungs as it has files."""
     modes = machine.home / "modes"

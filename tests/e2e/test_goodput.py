@@ -29,7 +29,8 @@ def until_lives(machine: Machine, count: int) -> None:
 
 def test_lost_steps_are_those_between_heartbeat_and_checkpoint(machine: Machine) -> None:
     """A kill costs exactly the steps that the dead trainer's newest checkpoint did not hold."""
-    machine.configure(SETTINGS.replace('"A", "B", "C", "D", "E"', '"A"'))
+    quick = "[recovery]\nbackoff_first_s = 0.1\nbackoff_max_s = 0.1\n"
+    machine.configure(SETTINGS.replace('"A", "B", "C", "D", "E"', '"A"') + quick)
     daemon = machine.start()
     lost = 0
     for life in range(1, 4):

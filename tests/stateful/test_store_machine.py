@@ -74,13 +74,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def save_on_a_full_disk(self):
         """A save that the disk refuses leaves both generations as they were."""
-        write = durable.write
-        durable.write = refuse
+        fill = durable.fill
+        durable.fill = refuse
         try:
             with pytest.raises(OSError, match="full"):
                 Store(self.path).save(a_memory(-1))
         finally:
-            durable.write = write
+            durable.fill = fill
 
     @rule(share=st.floats(0, 1, exclude_max=True))
     def truncate(self, share):

@@ -1,10 +1,5 @@
 """Checkpoints are complete or absent, whatever ends the writer."""
 
-import random
-import signal
-import subprocess
-import sys
-
 import pytest
 from trainer_lives import names_in
 
@@ -184,51 +179,3 @@ def test_a_name_cannot_lead_out_of_the_folder(checkpoints):
     (path / "manifest.json").write_text(manifest.replace("a.bin", "../../a.bin"))
     with pytest.raises(DamagedCheckpoint):
         verify(path)
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from trainers.checkpoint import Checkpoints, Manifest
-checkpoints = Checkpoints(Path(sys.argv[1]))
-checkpoints.remove_leftovers()
-found = checkpoints.newest()
-assert not found.passed_over, found
-step = found.checkpoint.manifest.step if found.checkpoint else 0
-print("ready", flush=True)
-while True:
-    step += 1
-    manifest = Manifest(run="r", trainer="t", mode="m", step=step, episodes=0,
-                        return_mean=float(step % 7), saved_at=float(step * 40_000))
-    files = [(f"{i}.bin", bytes([step % 256]) * 20_000) for i in range(4)]
-    checkpoints.save(manifest, files)
-    checkpoints.prune()
-    print(step, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments_lose_nothing_that_was_saved(tmp_path):
-    """Twenty-five kill -9 in a burst of saves: no damaged checkpoint, none lost."""
-    chance = random.Random(5)  # noqa: S311 - moments, not secrets
-    folder = tmp_path / "checkpoints"
-    for _ in range(25):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True
-        )
-        saved = 0
-        wanted = chance.randint(1, 12)
-        for line in writer.stdout:
-            if line.strip() != "ready":
-                saved = int(line)
-                wanted -= 1
-            if wanted == 0:
-                break
-        # Anywhere in the next save; counting, because no sleep is as short.
-        for _ in range(chance.randint(0, 100_000)):
-            pass
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        found = Checkpoints(folder).newest()
-        assert not found.passed_over
-        assert found.checkpoint.manifest.step >= saved > 0

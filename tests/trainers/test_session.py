@@ -17,6 +17,7 @@ from trainers.contract import (
     EXIT_DONE,
     BadSpec,
     Heartbeat,
+    Mark,
     RunFolder,
     Spec,
 )
@@ -297,6 +298,52 @@ def test_a_stop_falls_back_to_what_was_saved(open_session, clock):
     assert session.finish() == EXIT_AGAIN
     beat = beat_of(session)
     assert (beat.status, beat.step, beat.episodes, beat.steps_per_s) == ("stopped", 5, 1, 1.0)
+
+
+def test_training_time_counts_neither_the_start_nor_the_checkpoints(open_session, clock):
+    """What the steps took is told with them, and a checkpoint hands it on to the next life."""
+
+    def slowly():
+        clock.advance(4.0)
+        yield from files()
+
+    session = open_session()
+    clock.advance(300.0)
+    session.progress(10)
+    for _ in range(2):
+        clock.advance(5.0)
+        session.progress(session.step + 50)
+    session.save(slowly())
+    clock.advance(5.0)
+    session.progress(160)
+    beat = beat_of(session)
+    assert (beat.began, beat.stepping_at_s) == (Mark(step=0, trained_s=0.0), 1300.0)
+    assert (beat.reached, beat.saved) == (
+        Mark(step=160, trained_s=15.0),
+        Mark(step=110, trained_s=10.0),
+    )
+    assert (beat.checkpoints, beat.checkpoint_stall_s) == (1, 4.0)
+    later = open_session(session.folder.path)
+    assert beat_of(later).began == Mark(step=110, trained_s=10.0)
+    clock.advance(60.0)
+    later.progress(111)
+    clock.advance(1.0)
+    later.progress(112)
+    assert beat_of(later).reached == Mark(step=112, trained_s=11.0)
+
+
+def test_how_far_a_life_came_is_told_even_if_it_falls_back(open_session, clock):
+    """Steps of an unfinished update are thrown away at a stop, and the last words say so."""
+    session = open_session()
+    for step in (10, 20, 30):
+        session.progress(step)
+        clock.advance(10.0)
+    session.save(files(), step=15)
+    session.finish()
+    beat = beat_of(session)
+    assert (beat.step, beat.reached.step) == (15, 30)
+    assert beat.saved == Mark(step=15, trained_s=15.0)
+    assert beat.reached.trained_s == 30.0
 
 
 def test_episodes_can_be_the_target(open_session):

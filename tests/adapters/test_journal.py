@@ -1,0 +1,40 @@
+"""What a person reads along."""
+
+import io
+import re
+
+import pytest
+
+from supervisor.journal import plain, renderer
+
+MOVED = {
+    "time": "2026-01-05T20:33:38.000Z",
+    "event": "mode.changed",
+    "old": "light",
+    "new": "medium",
+}
+DIED = {"time": "2026-01-05T20:33:39.000Z", "event": "run.died", "run": "drill-A", "seq": 7}
+LONG = {"event": "supervisor.started.with.a.long.name", "run": "atari-MontezumaRevenge"}
+
+
+class Terminal(io.StringIO):
+    """A screen that somebody looks at."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("line", [MOVED, DIED, LONG, {}])
+def test_a_line_in_a_pipe_is_that_of_a_terminal_without_colour(monkeypatch, line):
+    """Both say the same in the same columns, though only the terminal's is made by structlog."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    line = {**line, "reason": "a sentence about it"}
+    coloured = renderer(Terminal())(line)
+    assert re.sub(r"\x1b\[\d*m", "", coloured) == plain(line) == renderer(io.StringIO())(line)
+    assert coloured != plain(line)
+
+
+def test_who_wants_no_colour_gets_none(monkeypatch):
+    """NO_COLOR holds on a terminal, too."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert renderer(Terminal())(DIED) == plain(DIED)

@@ -1,0 +1,65 @@
+"""What the kernel is asked to tell of a folder."""
+
+import contextlib
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from supervisor.watch import SETTINGS, WISHES, Watch
+
+# From <sys/inotify.h>.
+MODIFY, CLOSE_WRITE, CLOSE_NOWRITE, OPEN, MOVED_TO, DELETE = 0x2, 0x8, 0x10, 0x20, 0x80, 0x200
+
+
+@pytest.fixture
+def watch():
+    """A watch at work; afterwards signals mean what they did."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    watch = Watch()
+    watch.begin()
+    yield watch
+    watch.end()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def masks():
+    """The events of every inotify watch of this process."""
+    found = []
+    for path in Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of this very listing is gone
+            found += re.findall(r"^inotify .*\bmask:(\w+)", path.read_text(), re.MULTILINE)
+    return [int(mask, 16) for mask in found]
+
+
+@pytest.mark.parametrize(
+    ("interest", "asked"),
+    [(WISHES, CLOSE_WRITE | MOVED_TO), (SETTINGS, CLOSE_WRITE | MOVED_TO | DELETE)],
+    ids=["wishes", "settings"],
+)
+def test_readers_and_growing_logs_wake_nobody(watch, tmp_path, interest, asked):
+    """Whoever reads the home, and every line of a log in it, costs the daemon nothing."""
+    before = len(masks())
+    watch.files({tmp_path: interest})
+    (mask,) = masks()[before:]
+    assert mask & asked == asked
+    assert not mask & (OPEN | CLOSE_NOWRITE | MODIFY)
+
+
+@pytest.mark.parametrize("how", ["written", "moved", "removed"])
+def test_settings_that_change_in_any_way_wake(watch, tmp_path, how):
+    """Written in place, moved over the old file as editors do, or removed."""
+    path, other = tmp_path / "supervisor.toml", tmp_path / "4913"
+    path.write_text("")
+    watch.files({tmp_path: SETTINGS})
+    if how == "written":
+        path.write_text("tick_s = 1")
+    elif how == "moved":
+        other.write_text("tick_s = 1")
+        other.replace(path)
+    else:
+        path.unlink()
+    assert watch.sleep(30.0, ()) == "settings"

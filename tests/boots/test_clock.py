@@ -1,0 +1,135 @@
+"""The wall clock is wrong, and is set while the machine runs and while it is off."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from boot_lab import SETTINGS, Machine
+
+HOURS, WEEKS = 3600, 7 * 24 * 3600
+
+
+class Clock:
+    """The wall clock of one machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def step(self, seconds: int) -> None:
+        """Set it, by so much off the truth; seen at once by all that runs."""
+        self._machine.write("/etc/clock-offset.new", f"{seconds}\n")
+        place = self._machine.disk / "etc"
+        (place / "clock-offset.new").replace(place / "clock-offset")
+
+    def forget(self) -> None:
+        """Be a machine without a battery: it boots in 1970."""
+        self.step(-int(time.clock_gettime(time.CLOCK_REALTIME)))
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that shifts the wall clock."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("NOT TESTED: a wrong clock; there is no C compiler")
+    library = tmp_path_factory.mktemp("clock") / "clock.so"
+    source = Path(__file__).with_name("clock_shim.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture
+def clock(machine: Machine, shim: Path) -> Clock:
+    """The clock of the machine, right until it is set."""
+    shutil.copy(shim, machine.disk / "usr/lib/clock-shim.so")
+    machine.configure(f"{SETTINGS}\n[policy]\ntick_s = 0.2\n")
+    machine.write("/etc/ld.so.preload", "/usr/lib/clock-shim.so\n")
+    return Clock(machine)
+
+
+def years(machine: Machine) -> list[str]:
+    """The year in which the log has each boot."""
+    return [line["time"][:4] for line in machine.events("boot.recorded")]
+
+
+def test_a_clock_without_a_battery(machine: Machine, clock: Clock) -> None:
+    """Boots in 1970 are counted and told right, before and after the time has been fetched."""
+    clock.forget()
+    machine.boot()
+    machine.until_steps("A")
+    clock.step(0)  # NTP
+    machine.until_steps("A", machine.heartbeat("A")["step"] + 50)
+    machine.power_cut()
+    clock.forget()
+    machine.boot()
+    machine.until_steps("A")
+    machine.shut_down("poweroff")
+    machine.boot()
+    machine.until_steps("A")
+
+    assert years(machine) == ["1970"] * 3
+    assert [line["evidence"]["crash"] for line in machine.events("boot.recorded")] == [
+        False,
+        True,
+        False,
+    ]
+    state = machine.state()
+    assert (state["mode"], state["boots_total"]) == ("light", 3)
+    assert (state["crashes_total"], state["crashes_last_hour"]) == (1, 1)
+    assert machine.events("mode.changed") == machine.events("hold.changed") == []
+    assert machine.events("run.hung") == machine.events("run.died") == []
+
+
+def until_seen(machine: Machine) -> None:
+    """Wait for looks at the clock as it is set now."""
+    looks = machine.home / "monitor.jsonl"
+    seen = len(looks.read_text().splitlines())
+    machine.until(lambda: len(looks.read_text().splitlines()) > seen + 2, "it has looked")
+
+
+def test_hours_that_nobody_lived_prove_nothing(machine: Machine, clock: Clock) -> None:
+    """A clock that jumps by hours and by weeks is no stable time, no hang, and no crash."""
+    machine.boot()
+    machine.until_steps("A")
+    before = machine.mains()
+    for seconds in (5 * HOURS, -2 * WEEKS, 0, 90 * HOURS):
+        clock.step(seconds)
+        until_seen(machine)
+        machine.until_steps("A", machine.heartbeat("A")["step"] + 20)
+    assert machine.mains() == before
+    state = machine.state()
+    assert (state["mode"], state["boots_total"], state["crashes_total"]) == ("light", 1, 0)
+    assert state["stable_s"] < machine.uptime_s
+    told = {line["event"] for line in machine.events()}
+    assert told == {"boot.recorded", "supervisor.started", "slots.assigned", "run.started"}
+
+
+def test_the_fourth_crash_counts_whatever_the_clock_says(machine: Machine, clock: Clock) -> None:
+    """With the clock set between all crashes, the fourth falls back, and no earlier one does."""
+    machine.boot()
+    machine.until_steps("A")
+    machine.supervisor("force-scale-up")
+    for crashes, running_s, off_s in (
+        (1, 6 * HOURS, 6 * HOURS),
+        (2, -2 * WEEKS, -2 * WEEKS),
+        (3, 3 * HOURS, -4 * WEEKS),
+        (4, 0, None),
+    ):
+        machine.until(lambda: len(machine.mains()) == 4, "four train")
+        assert machine.state()["mode"] == "medium"
+        clock.step(running_s)
+        until_seen(machine)
+        machine.power_cut()
+        if off_s is None:
+            clock.forget()
+        else:
+            clock.step(off_s)
+        machine.boot()
+        assert machine.state()["crashes_total"] == crashes
+    machine.until(lambda: len(machine.mains()) == 2, "two train")
+    (fallback,) = [line for line in machine.events("mode.changed") if line["new"] == "light"]
+    assert (fallback["rule"], fallback["evidence"]["crashes"]) == ("reboot_storm", 4)

@@ -1,0 +1,43 @@
+"""The lab itself: whatever becomes of the tests, this machine is as it was."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from boot_lab import Lab, until
+
+ALIVE = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from boot_lab import Lab
+lab = Lab()
+machine = lab.machine()
+machine.boot()
+print(lab.folder.name, flush=True)
+time.sleep(1000)
+"""
+
+
+def leftovers(name: str) -> list[str]:
+    """What is left of a lab on this machine: cgroups, folders, and who still sees its mounts."""
+    found = [str(path) for path in (Path("/tmp") / name, *Path("/sys/fs/cgroup").rglob(name))]
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            found += [str(mounts)] if name in mounts.read_text() else []
+        except OSError:
+            continue  # it has just ended
+    return [path for path in found if Path(path).exists()]
+
+
+def test_a_lab_whose_tests_were_killed_leaves_nothing(lab: Lab) -> None:
+    """After `kill -9` of the test process no process, mount, cgroup or folder of it is left."""
+    command = [sys.executable, "-c", ALIVE, str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        name = tests.stdout.readline().strip()
+        assert leftovers(name)
+        tests.send_signal(signal.SIGKILL)
+    until(lambda: not leftovers(name), f"nothing is left of {name}")

@@ -1,0 +1,143 @@
+"""Installing for every boot, and taking it away, as an ordinary user without systemd does."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from lab import Machine
+
+CRONTAB = """\
+#!/bin/sh
+# A stand-in that keeps one user's table in a file.
+case "$1" in
+-l) cat "$TABLE" 2>/dev/null || { echo "no crontab" >&2; exit 1; } ;;
+-r) rm "$TABLE" ;;
+-) cat >"$TABLE" ;;
+esac
+"""
+MINE = "alias mine='theirs'"
+
+
+class Account:
+    """A user with a home folder, a login shell and a crontab of its own."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine = machine
+        self.home = folder / "account"
+        self.table = folder / "table"
+        programs = folder / "bin"
+        for place in (self.home, programs):
+            place.mkdir()
+        crontab = programs / "crontab"
+        crontab.write_text(CRONTAB)
+        crontab.chmod(crontab.stat().st_mode | stat.S_IXUSR)
+        machine.extra |= {
+            "HOME": str(self.home),
+            "TABLE": str(self.table),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        }
+
+    def login(self) -> None:
+        """Log in, as a program does that waits for all output."""
+        login = ["bash", "-lc", "true"]
+        subprocess.run(login, env=self.machine.environment(), capture_output=True, check=True)
+
+    def trigger_cron(self) -> None:
+        """Do what cron does at a boot, and five minutes later."""
+        for line in self.table.read_text().splitlines():
+            if "supervisor" not in line.partition(" ")[2]:
+                continue
+            command = line.removeprefix("@reboot ").removeprefix("*/5 * * * * ")
+            subprocess.Popen(
+                ["sh", "-c", command.replace("\\%", "%")], env=self.machine.environment()
+            )
+
+
+@pytest.fixture
+def account(machine: Machine, tmp_path: Path) -> Account:
+    return Account(machine, tmp_path)
+
+
+def lines(machine: Machine, *arguments: str) -> list[str]:
+    answer = machine(*arguments)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.splitlines()
+
+
+def holder(machine: Machine) -> int | None:
+    return machine.state()["daemon"]["pid"]
+
+
+def test_a_dry_run_shows_everything_and_does_nothing(account: Account) -> None:
+    """Each file is shown with its content, each command as it would be run."""
+    said = lines(account.machine, "install", "--profile", "--dry-run")
+    assert f"would write {account.home}/.profile" in said
+    assert any("supervisor --home" in line for line in said)
+    assert list(account.home.iterdir()) == []
+    assert holder(account.machine) is None
+
+
+@pytest.mark.parametrize("shell_file", [".profile", ".bash_profile"])
+def test_a_profile_starts_one_supervisor_however_often_one_logs_in(
+    account: Account, shell_file: str
+) -> None:
+    """Installed, installed again, three logins, a kill: one supervisor; uninstalled: none."""
+    machine, profile = account.machine, account.home / shell_file
+    profile.write_text(MINE)
+    lines(machine, "install", "--profile")
+    machine.until(lambda: holder(machine), "it runs")
+    machine.until_steps("A")
+    once, first = profile.read_text(), holder(machine)
+    assert once.startswith(MINE)
+    again = lines(machine, "install", "--profile")
+    assert [line for line in again if line.startswith("done")] == []
+    for _ in range(3):
+        account.login()
+    assert (profile.read_text(), holder(machine)) == (once, first)
+    assert len(machine.trainers()) == 2
+    os.kill(first or 0, 9)
+    machine.until(lambda: holder(machine) not in (None, first), "it comes back by itself")
+    lines(machine, "uninstall")
+    assert profile.read_text() == f"{MINE}\n"
+    assert machine.trainers() == {}
+    account.login()
+    assert holder(machine) is None
+    assert lines(machine, "uninstall") == ["nothing is installed"]
+
+
+def test_cron_starts_one_supervisor_however_often_it_is_triggered(account: Account) -> None:
+    """The user's own lines stay; both of ours start the same one supervisor."""
+    machine = account.machine
+    account.table.write_text("0 4 * * * true\n")
+    lines(machine, "install", "--cron")
+    machine.until(lambda: holder(machine), "it runs")
+    first = holder(machine)
+    table = account.table.read_text()
+    assert table.startswith("0 4 * * * true\n")
+    assert table.count("@reboot") == 1
+    lines(machine, "install", "--cron")
+    assert account.table.read_text() == table
+    account.trigger_cron()
+    assert holder(machine) == first
+    assert lines(machine, "stop")
+    assert holder(machine) is None
+    account.trigger_cron()
+    machine.until(lambda: holder(machine), "cron has started it")
+    machine.until(lambda: len(machine.trainers()) == 2, "both train again")
+    lines(machine, "uninstall")
+    assert account.table.read_text() == "0 4 * * * true\n"
+    assert machine.trainers() == {}
+
+
+@pytest.mark.parametrize("kind", ["--system", "--user"])
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs this machine")
+def test_what_the_machine_lacks_is_said(account: Account, kind: str) -> None:
+    """Without systemd, a service is refused with what to take instead."""
+    answer = account.machine("install", kind)
+    assert answer.returncode == 2
+    assert "--profile" in answer.stderr or "root" in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -1,0 +1,159 @@
+"""GPUs that fail: the library is a fake, its process and all that follows from it are real."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import SETTINGS, Machine
+from runs import resumed_step, story
+from witness import mains
+
+FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
+ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
+MISMATCH = "LIB_RM_VERSION_MISMATCH"
+
+
+@pytest.fixture
+def nvml(machine: Machine) -> Callable[..., None]:
+    """Sets the faults that the GPUs of the machine have from now on."""
+    faults = machine.home.with_name("faults.json")
+
+    def set_faults(**by_function: object) -> None:
+        draft = faults.with_suffix(".draft")
+        draft.write_text(json.dumps(by_function))
+        draft.replace(faults)
+
+    set_faults()
+    machine.extra = {"FAKE_NVML": str(faults), "PYTHONPATH": str(FAKE_NVML)}
+    return set_faults
+
+
+def looks(machine: Machine) -> list[dict[str, Any]]:
+    """What the log of looks holds."""
+    path = machine.home / "monitor.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def gpus(machine: Machine) -> list[dict[str, Any]]:
+    """What the newest look saw of each GPU."""
+    return looks(machine)[-1]["readings"]["gpus"] if looks(machine) else []
+
+
+def trouble(machine: Machine) -> str:
+    """Why the newest look saw no more of them."""
+    return looks(machine)[-1]["readings"]["gpu_trouble"] or "" if looks(machine) else ""
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        pytest.param({"*@1": "GPU_IS_LOST"}, "GPU 1: GPU is lost: needs a reboot", id="one lost"),
+        pytest.param({"*@0": "GPU_IS_LOST", "*@1": "GPU_IS_LOST"}, "needs a reboot", id="all lost"),
+        pytest.param({"*@0": MISMATCH, "*@1": MISMATCH}, "needs a reboot", id="another driver"),
+        pytest.param({"*@0": "UNKNOWN", "*@1": "UNKNOWN"}, "Unknown Error", id="no reason"),
+        pytest.param({"nvmlDeviceGetName": "abort"}, "ended by signal 6", id="a crash"),
+        pytest.param({"nvmlDeviceGetName": "hang"}, "did not answer within 5 s", id="a hang"),
+    ],
+)
+def test_a_gpu_that_fails_under_training_costs_readings_and_nothing_else(
+    machine: Machine, nvml: Callable[..., None], faults: dict[str, str], said: str
+) -> None:
+    """Whatever NVML does, the supervisor says it, and the same trainers train on."""
+    machine.configure(SETTINGS + "\n[policy]\ntick_s = 0.3\n")
+    daemon = machine.start()
+    machine.until_steps("A")
+    machine.until_steps("B")
+    machine.until(lambda: gpus(machine), "the GPUs are seen")
+    before = mains(machine.home / "runs")
+    nvml(**faults)
+    machine.until(lambda: said in trouble(machine), "the trouble is told")
+    seen = len(looks(machine))
+    machine.until_steps("A", machine.heartbeat("A")["step"] + 200)
+    machine.until(lambda: len(looks(machine)) > seen, "it looks on")
+    assert mains(machine.home / "runs") == before
+    assert not {"run.died", "run.killed", "run.hung"} & {line["event"] for line in machine.events()}
+    assert machine.stop(daemon) == 0
+
+
+def test_an_xid_is_in_the_log_of_looks(machine: Machine, nvml: Callable[..., None]) -> None:
+    """A GPU that falls off the bus says Xid 79 once, and what the other one tells is still read."""
+    machine.configure(ONE_RUN + "\n[policy]\ntick_s = 0.3\n")
+    machine.start()
+    machine.until(lambda: gpus(machine), "they are seen")
+    nvml(**{"xids@1": [79], "nvmlDeviceGetHandleByIndex@1": "GPU_IS_LOST"})
+    machine.until(lambda: "GPU 1: GPU is lost" in trouble(machine), "the loss is told")
+    machine.until_steps("A", 100)
+    heard = [look["readings"]["gpus"][1]["xids"] for look in looks(machine)]
+    assert heard.count([79]) == 1
+    assert gpus(machine)[0]["power_w"] == 412.5
+
+
+def test_a_driver_that_does_not_fit_at_the_start_needs_a_reboot(
+    machine: Machine, nvml: Callable[..., None]
+) -> None:
+    """After an upgrade of the driver the supervisor starts all the same, and says what helps."""
+    nvml(nvmlInit=MISMATCH)
+    machine.configure(ONE_RUN + "\n[policy]\ntick_s = 0.3\n")
+    machine.start()
+    machine.until_steps("A", 100)
+    mismatch = "driver/library version mismatch: needs a reboot"
+    machine.until(lambda: trouble(machine) == mismatch, "it is told")
+    findings = json.loads(machine("doctor", "--json").stdout)
+    (finding,) = [one for one in findings if one["what"] == "gpu"]
+    assert mismatch in json.dumps(finding)
+    assert machine.events("run.died") == []
+
+
+@pytest.fixture
+def dead_with_memory(machine: Machine, nvml: Callable[..., None]) -> Callable[..., int]:
+    """Trains A, and kills it while GPU 0 lists its process; gives that process."""
+
+    def act(settings: str, **faults: str) -> int:
+        machine.configure(f"{ONE_RUN}\n[recovery]\nbackoff_first_s = 0.1\n{settings}")
+        machine.start()
+        machine.until(lambda: machine.heartbeat("A").get("checkpoint_step"), "a checkpoint")
+        (main,) = mains(machine.home / "runs")
+        nvml(**{"pids@0": [main.pid, 999_999], **faults})
+        os.kill(main.pid, signal.SIGKILL)
+        return main.pid
+
+    return act
+
+
+def test_memory_of_a_dead_trainer_is_seen_free_before_the_restart(
+    machine: Machine, nvml: Callable[..., None], dead_with_memory: Callable[..., int]
+) -> None:
+    """While a GPU lists the dead trainer nothing starts, and it is said why; then it goes on."""
+    pid = dead_with_memory("gpu_free_s = 1000")
+    machine.until(lambda: machine.events("gpu.awaited"), "it is told")
+    seen = len(looks(machine))
+    machine.until(lambda: len(looks(machine)) > seen + 2, "it looks again and again")
+    assert machine.trainers() == {}
+    nvml(**{"pids@0": [999_999]})
+    machine.until(lambda: machine.events("run.started")[1:], "A starts again")
+    assert story(machine)[1:] == ["run.died", "gpu.awaited", "run.started"]
+    (awaited,) = machine.events("gpu.awaited")
+    assert f"GPU 0 holds the memory of process {pid}, which is dead" in awaited["reason"]
+
+
+def test_memory_that_is_never_freed_is_not_waited_for_for_ever(
+    machine: Machine, dead_with_memory: Callable[..., int]
+) -> None:
+    """After `gpu_free_s` the run starts all the same, with a line about it, once."""
+    dead_with_memory("gpu_free_s = 1")
+    machine.until(lambda: machine.events("run.started")[1:], "A starts again")
+    machine.until_steps("A", resumed_step(machine) + 100)
+    assert story(machine)[1:] == ["run.died", "gpu.awaited", "gpu.leaked", "run.started"]
+
+
+def test_unknown_memory_is_not_waited_for(
+    machine: Machine, dead_with_memory: Callable[..., int]
+) -> None:
+    """Where NVML does not tell who holds memory, a restart costs no wait."""
+    dead_with_memory("", nvmlDeviceGetComputeRunningProcesses_v3="NO_PERMISSION")
+    machine.until(lambda: machine.events("run.started")[1:], "A starts again")
+    assert story(machine)[1:] == ["run.died", "run.started"]

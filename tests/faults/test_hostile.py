@@ -1,0 +1,202 @@
+"""What does not belong in a home is refused; nothing outside of it is read, written or ended."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab import SETTINGS, Machine
+
+from supervisor.runners.local import read_heartbeat
+from trainers.contract import MARKER, RunFolder
+
+ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
+BYTES = b"x" * (17 * 1024 * 1024)  # more than any log keeps
+IN_A_RUN = ("output.log", "output.log.1", "heartbeat.json", "spec.json", "metrics.jsonl")
+IN_A_HOME = (
+    "state.json",
+    "state.last.json",
+    "decisions.jsonl",
+    "monitor.jsonl",
+    "boots.jsonl",
+    "daemon.json",
+    "inbox/00000000000000000001-abcdef01.json",
+)
+
+
+def one_line(text: str) -> bool:
+    """Whether a person can read it, and no terminal obeys it."""
+    return text.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("name", IN_A_RUN)
+def test_a_link_in_a_run_folder_leads_nowhere(machine: Machine, tmp_path: Path, name: str) -> None:
+    """The file at the other end keeps every byte, and the other run trains."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(BYTES)
+    link = machine.home / "runs/drill-A" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    machine.start()
+    machine.until_steps("B", 50)
+    given_up = {"run.died", "run.failed"}
+    machine.until(
+        lambda: machine.heartbeat("A") or given_up & {line["event"] for line in machine.events()},
+        "A trains in files of its own, or cannot start",
+    )
+    assert victim.read_bytes() == BYTES
+    assert machine("logs", "A").returncode in (0, 1)
+    assert "x" * 100 not in machine("logs", "A").stdout
+
+
+@pytest.mark.parametrize("name", ["runs/drill-A", "runs/drill-A/checkpoints"])
+def test_a_link_in_place_of_a_folder_leads_nowhere(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    """Nothing is made in the folder at the other end, and the other run trains."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = machine.home / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    machine.start()
+    machine.until_steps("B", 50)
+    machine.until(
+        lambda: machine.events("run.died") or machine.events("run.failed"), "A cannot start"
+    )
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", IN_A_HOME)
+def test_a_link_in_the_home_leads_nowhere(machine: Machine, tmp_path: Path, name: str) -> None:
+    """Whichever of the supervisor's files it is, what it leads to keeps every byte."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(BYTES)
+    machine.configure(ONE_RUN)
+    link = machine.home / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim)
+    with machine.screen.open("w") as screen:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "run"],
+            env=machine.environment(),
+            stdout=screen,
+            stderr=screen,
+            text=True,
+        )
+    machine.daemons.append(daemon)
+    machine.until(
+        lambda: machine.heartbeat("A").get("step", 0) >= 50 or daemon.poll(),
+        "A trains, or the supervisor has refused to start",
+    )
+    if daemon.poll() is None:
+        assert machine("show-state").returncode == 0
+        assert machine.stop(daemon) == 0
+    else:
+        assert name in machine.screen.read_text()
+        assert one_line(machine.screen.read_text())
+    assert victim.read_bytes() == BYTES
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.write_bytes(b"[" * 60_000), id="deep"),
+        pytest.param(lambda path: path.open("wb").truncate(2**40), id="huge"),
+        pytest.param(lambda path: path.write_bytes(b"\xff\xfe\0" * 100), id="no text"),
+        pytest.param(lambda path: path.write_bytes(b'{"pid": NaN}'), id="not a number"),
+        pytest.param(os.mkfifo, id="a pipe"),
+        pytest.param(Path.mkdir, id="a folder"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), id="a device"),
+    ],
+)
+def test_a_heartbeat_that_is_none_is_unknown(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    """Whatever lies where a heartbeat belongs is read within bounds, and tells nothing."""
+    make(tmp_path / "heartbeat.json")
+    assert read_heartbeat(RunFolder(tmp_path)) is None
+
+
+def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
+    """Whatever is no wish is moved away and told, and the daemon goes on."""
+    inbox = machine.home / "inbox"
+    inbox.mkdir()
+    (inbox / "deep.json").write_text("[" * 100_000)
+    (inbox / "huge.json").write_bytes(b" " * 1_000_000)
+    (inbox / "link.json").symlink_to("/etc/passwd")
+    (inbox / "folder.json").mkdir()
+    (inbox / "evil\x1b[31m.json").write_text('{"kind": "pause"}')
+    wish = {"kind": "pin", "mode": "../../etc", "by": "ada", "asked_at": 0}
+    (inbox / "traversal.json").write_text(json.dumps(wish | {"id": "../traversal"}))
+    (inbox / "mode.json").write_text(json.dumps(wish | {"id": "mode"}))
+    (inbox / "by.json").write_text(json.dumps({**wish, "id": "by", "mode": None, "by": "\x1b[2J"}))
+    hostile = len(list(inbox.iterdir()))
+    machine.start()
+    machine.until_steps("A")
+    told = [line["reason"] for line in machine.events("wish.unreadable")]
+    assert len(told) == hostile
+    assert all(map(one_line, told))
+    assert [path.name for path in inbox.iterdir() if not path.name.startswith(".")] == []
+    assert machine.state()["holds"] == []
+
+
+@pytest.mark.parametrize("run", ["../../outside", "a\x1b[31mb\n", "x" * 10_000, "", "."])
+def test_a_mark_that_names_no_run_is_nobodys(machine: Machine, tmp_path: Path, run: str) -> None:
+    """A process that carries nonsense for a run is a stranger: neither ended nor followed."""
+    machine.configure(ONE_RUN)
+    outside = machine.home.with_name("outside")
+    outside.mkdir()
+    os.mkfifo(outside / "heartbeat.json")
+    marked = {**machine.environment(), MARKER: f"{machine.home / 'runs'}/{run}"}
+    stranger = subprocess.Popen(["sleep", "1000"], env=marked, cwd=tmp_path)
+    daemon = machine.start()
+    machine.until_steps("A", 50)
+    assert machine.stop(daemon) == 0
+    assert stranger.poll() is None
+    assert all(one_line(line.get("run", "")) for line in machine.events())
+    assert machine.events("run.killed") == []
+
+
+def test_a_stray_trainer_of_this_home_is_ended(machine: Machine, tmp_path: Path) -> None:
+    """A process that carries the mark of a run that is in no queue does not live on."""
+    marked = {**machine.environment(), MARKER: f"{machine.home / 'runs/gone'}"}
+    stray = subprocess.Popen(["sleep", "1000"], env=marked, cwd=tmp_path)
+    machine.start()
+    machine.until(lambda: stray.poll() is not None, "it is ended")
+    machine.until_steps("A")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pin", "../../etc"),
+        ("pin", "light\n\x1b[2J"),
+        ("logs", "../../../etc/passwd"),
+        ("logs", "drill-A/../../state.json"),
+        ("evaluate", "../../x"),
+        ("evaluate", "A\x1b[31m"),
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused(machine: Machine, words: tuple[str, ...]) -> None:
+    """One clear line that no terminal obeys, and nothing else."""
+    (machine.home / "state.json").write_text("secret")
+    answer = machine(*words)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert one_line(answer.stderr)
+    assert "secret" not in answer.stderr
+
+
+def test_an_inbox_that_was_removed_is_heard_again(machine: Machine) -> None:
+    """A removed inbox is made again at the next look, and wishes in it are heard."""
+    machine.configure(SETTINGS + "\n[policy]\ntick_s = 0.5\n")
+    machine.start()
+    machine.until_steps("A")
+    shutil.rmtree(machine.home / "inbox")
+    machine.until((machine.home / "inbox").is_dir, "the inbox is there again")
+    assert machine("pause").returncode == 0

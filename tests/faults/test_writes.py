@@ -1,0 +1,194 @@
+"""What is written survives the death of the writer and the loss of power, at any moment."""
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from builders import a_ladder, a_run
+from bursts import a_burst
+from disks import a_disk
+from fakes import FakeClock
+from lab import Machine
+
+from state.records import Boot, Memory
+from state.store import DAMAGED_KEPT, Store, last_good
+from supervisor.core import history
+from trainers import durable
+from trainers.checkpoint import DAY_S, Checkpoints, Manifest
+
+STATE_KILLS = 1000
+CHECKPOINT_KILLS = 200
+KILL_WITHIN_S = 0.01
+POWER_CUTS = 12
+CUT_WITHIN_S = 0.1
+
+FILES = 4
+FILE_BYTES = 20_000
+
+
+def a_memory(number: int, runs: int = 10) -> Memory:
+    """A memory of an ordinary size that tells itself apart from others by its number."""
+    queue = tuple(a_run(f"drill-{n}", step=number) for n in range(runs))
+    memory = history.first_day(FakeClock().read(), a_ladder(), queue)
+    boots = tuple(
+        Boot(seq=n, boot_id=f"{n:032x}", recorded_at=n, recorded_s=n, crash=True, mode="light")
+        for n in range(2 * runs)
+    )
+    return msgspec.structs.replace(memory, decisions=number, boots=boots)
+
+
+class States:
+    """Saves memories with growing numbers, and looks for the newest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = Store(folder / "state.json")
+
+    def write(self, number: int) -> None:
+        self._store.save(a_memory(number))
+
+    def newest(self) -> int:
+        """The number of the memory that the next start goes on from; 0 on a first day."""
+        memory, trouble = self._store.load()
+        assert trouble == ()
+        assert memory in (None, a_memory(memory.decisions if memory else 0))
+        return memory.decisions if memory else 0
+
+
+class Saves:
+    """Saves and prunes checkpoints with growing steps, and looks for the newest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._checkpoints = Checkpoints(folder / "checkpoints")
+
+    def write(self, number: int) -> None:
+        manifest = Manifest(
+            run="run",
+            trainer="drill",
+            mode="light",
+            step=number,
+            episodes=0,
+            return_mean=float(number % 7),
+            saved_at=float(number * 40_000 % (5 * DAY_S)),
+        )
+        content = bytes([number % 256]) * FILE_BYTES
+        self._checkpoints.save(manifest, [(f"{n}.bin", content) for n in range(FILES)])
+        self._checkpoints.prune()
+
+    def newest(self) -> int:
+        """The step that the next life resumes from; 0 where it begins anew."""
+        self._checkpoints.remove_leftovers()
+        found = self._checkpoints.newest()
+        assert found.passed_over == ()
+        return found.checkpoint.manifest.step if found.checkpoint else 0
+
+
+class NaiveWrites:
+    """Writes and renames, and trusts the disk with the rest, as most programs do."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "state.json"
+
+    def write(self, number: int) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(f"{number}")
+        fresh.replace(self._path)
+        # Some other program on the same disk wants its own file to be safe.
+        durable.write(self._path.with_name("other"), b"other")
+
+    def newest(self) -> int:
+        return int(self._path.read_text())
+
+
+@pytest.mark.parametrize(("kind", "kills"), [(States, STATE_KILLS), (Saves, CHECKPOINT_KILLS)])
+def test_kills_in_a_burst_lose_nothing_that_was_acknowledged(tmp_path, kind, kills):
+    """After each `kill -9` the newest good one loads, and is none before the last acknowledged."""
+    chance = random.Random(kills)  # noqa: S311 - moments, not secrets
+    place = kind(tmp_path)
+    newest = 0
+    for _ in range(kills):
+        with a_burst(newest + 1, place.write, chance, KILL_WITHIN_S) as acknowledged:
+            pass
+        least, before = acknowledged(), newest
+        newest = place.newest()
+        assert newest in (least, least + 1)
+        assert newest > before
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
+@pytest.mark.parametrize("kind", [States, Saves])
+def test_power_cuts_lose_nothing_that_was_acknowledged(tmp_path, kind, filesystem):
+    """When the disk loses its power in a burst of writes, the newest good one loads after it."""
+    disk = a_disk(tmp_path / "disk", filesystem)
+    chance = random.Random(POWER_CUTS)  # noqa: S311 - moments, not secrets
+    newest = 0
+    for _ in range(POWER_CUTS):
+        write = kind(disk.path).write
+        with a_burst(newest + 1, write, chance, CUT_WITHIN_S) as acknowledged:
+            disk.cut_power()
+        disk.come_back()
+        least, before = acknowledged(), newest
+        newest = kind(disk.path).newest()
+        assert newest in (least, least + 1)
+        assert newest > before
+
+
+def test_the_power_cut_is_a_real_one(tmp_path):
+    """A write and a rename without fsync leave an empty file: this disk does lose what it may."""
+    disk = a_disk(tmp_path / "disk")
+    NaiveWrites(disk.path).write(1)
+    disk.cut_power()
+    disk.come_back()
+    assert (disk.path / "other").read_bytes() == b"other"
+    assert (disk.path / "state.json").read_bytes() == b""
+
+
+def test_both_generations_cut_at_every_byte_are_never_a_first_day(tmp_path):
+    """Whatever is left of both files, it is told that history is lost, and nothing is deleted."""
+    path = tmp_path / "state.json"
+    store = Store(path)
+    for number in (1, 2):
+        store.save(a_memory(number, runs=1))
+    whole = {place: place.read_bytes() for place in (path, last_good(path))}
+    for length in range(max(map(len, whole.values()))):
+        for place, content in whole.items():
+            place.write_bytes(content[: min(length, len(content) - 1)])
+        memory, trouble = store.load()
+        assert memory is None
+        assert "history is lost" in trouble[-1]
+        assert len(list(tmp_path.glob("state.damaged-*"))) == min(DAMAGED_KEPT, 2 * length + 2)
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"\0" * 5000, b'{"memory": {'])
+def test_a_damaged_state_file_is_an_event_and_not_a_first_day(
+    machine: Machine, damage: bytes
+) -> None:
+    """With a ruined state file the generation before is taken: boots and mode are not forgotten."""
+    machine.start()
+    machine("force-scale-up")
+    machine.until(lambda: len(machine.trainers()) == 4, "four train in medium")
+    machine.reboot()
+    (machine.home / "state.json").write_bytes(damage)
+    machine.start()
+    state = machine.state()
+    assert (state["mode"], state["boots_total"], state["crashes_last_hour"]) == ("medium", 2, 1)
+    (damaged,) = machine.events("state.damaged")
+    assert "last good" in damaged["reason"]
+    assert (machine.home / "state.damaged-1").read_bytes() == damage
+
+
+def test_history_that_is_lost_is_told(machine: Machine) -> None:
+    """With both generations ruined, readers say so, and so does the log of the next start."""
+    machine.start()
+    machine("force-scale-up")
+    machine.crash()
+    for path in machine.home.glob("state*.json"):
+        path.write_bytes(b"ruined")
+    answer = machine("get-mode")
+    assert answer.returncode == 1
+    assert "history is lost" in answer.stderr
+    assert machine("show-state").returncode == 1
+    machine.start()
+    (damaged,) = machine.events("state.damaged")
+    assert "history is lost" in damaged["reason"]
+    assert machine.state()["mode"] == "light"

@@ -1,0 +1,89 @@
+"""Lives of Atari trainers, each forked from a process that has imported everything once.
+
+Importing torch takes seconds, and tests of many lives need it but once. A line on
+stdin is a run folder; a line on stdout is the pid of the trainer that lives on it.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from trainer_lives import PATIENCE_S
+
+
+class WarmLives:
+    """The parent of trainers, used as a context manager; none outlives it."""
+
+    def __enter__(self):
+        paths = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
+        self._parent = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        )
+        self._lives = []
+        return self
+
+    def start(self, run):
+        """Start a trainer on a run folder."""
+        self._parent.stdin.write(f"{run}\n")
+        life = WarmLife(int(self._parent.stdout.readline()))
+        self._lives.append(life)
+        return life
+
+    def __exit__(self, *_):
+        for life in self._lives:
+            life.signal(signal.SIGKILL)
+            life.wait()
+            os.close(life.handle)
+        self._parent.communicate()
+
+
+class WarmLife:
+    """One trainer."""
+
+    def __init__(self, pid):
+        self.handle = os.pidfd_open(pid)
+
+    def signal(self, number):
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, number)
+
+    def wait(self, timeout_s=PATIENCE_S):
+        """Whether it ended in this time."""
+        return bool(select.select([self.handle], [], [], timeout_s)[0])
+
+
+def main():
+    # The first optimizer of a process imports a good part of torch.
+    torch.set_num_threads(1)
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    # Not `for line in sys.stdin`: that reads ahead, into the memory of the children too.
+    while line := sys.stdin.readline():
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        run = Path(line.strip())
+        pid = os.fork()
+        if pid == 0:
+            output = os.open(run / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os._exit(session.run(run, "atari"))
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    import torch
+
+    from trainers import atari_learner, session  # noqa: F401 - once, for all lives
+
+    main()
