@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from trainers.contract import BadSpec, Positive, Spec
 from trainers.session import Session, options_of
 
+if TYPE_CHECKING:
+    from trainers.atari_exact import ExactGames
+    from trainers.atari_native import NativeGames
+
 PACKAGES = ("ale_py", "gymnasium", "stable_baselines3", "tensorboard", "torch")
+EVALUATION_GAMES = 4
+"""games that an evaluation plays side by side, at most"""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +35,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """such as `MsPacman`; None: the spec's name"""
     sticky_actions: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """probability that an action is repeated; 0 as in NoFrameskip-v4, 0.25 as in v5"""
+    environments: Literal["exact", "native"] = "exact"
+    """exact: a resumed run goes on with the very games of its checkpoint; native: with new ones,
+    each step a little cheaper"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one"""
     rollout_steps: Positive = 4096
@@ -51,20 +61,44 @@ def check(spec: Spec) -> None:
     rom_of(spec, options)
 
 
+def remark(spec: Spec) -> str | None:
+    """Whether the game is one of the few that no resumed run can go on with exactly."""
+    options = options_of(spec, Options)
+    if options.algorithm != "ppo" or options.environments != "exact":
+        return None
+    from trainers.atari_game import goes_on_exactly  # noqa: PLC0415 - only when somebody asks
+
+    rom = rom_of(spec, options)
+    if goes_on_exactly(rom):
+        return None
+    return f"the emulator of {rom} cannot be cloned exactly: a resumed run is not what it would be"
+
+
 def train(session: Session) -> None:
     """Learn the game until the target is reached or a stop is requested."""
-    from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
+    if session.stop_requested:
+        # Nothing is lost yet, and making many games takes seconds.
+        return
+    spec = session.spec
+    options = options_of(spec, Options)
+    rom = rom_of(spec, options)
+    # Before torch: processes are forked from a light one, and load their games meanwhile.
+    with closing(_games(spec, options, rom, session.step, spec.n_envs)) as games:
+        from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
 
-    options = options_of(session.spec, Options)
-    atari_learner.learn(session, options, rom_of(session.spec, options))
+        atari_learner.learn(session, options, rom, games)
 
 
 def evaluate(spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
     """The unclipped returns of whole games, played greedily by a checkpoint's policy."""
-    from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
-
     options = options_of(spec, Options)
-    return atari_learner.play(spec, options, rom_of(spec, options), checkpoint, episodes)
+    rom = rom_of(spec, options)
+    # Opened otherwise than any training: its steps are never negative.
+    n_games = min(episodes, EVALUATION_GAMES)
+    with closing(_games(spec, options, rom, 2**32 - 1, n_games)) as games:
+        from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
+
+        return atari_learner.play(spec, options, rom, games, checkpoint, episodes)
 
 
 def rom_of(spec: Spec, options: Options) -> str:
@@ -84,3 +118,28 @@ def rom_of(spec: Spec, options: Options) -> str:
     names = [rom_by_letters[match].title().replace("_", "") for match in close]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise BadSpec(f"there is no Atari game {game!r}{hint}")
+
+
+def _games(
+    spec: Spec, options: Options, rom: str, step: int, n_games: int
+) -> ExactGames | NativeGames:
+    kind: type[ExactGames | NativeGames]
+    if options.environments == "exact":
+        from trainers.atari_exact import ExactGames as kind  # noqa: N813, PLC0415 - imports ale-py
+    else:
+        from trainers.atari_native import NativeGames as kind  # noqa: N813, PLC0415 - as above
+    return kind(
+        rom,
+        _seeds(spec, step, n_games),
+        threads=spec.threads,
+        sticky_actions=options.sticky_actions,
+    )
+
+
+def _seeds(spec: Spec, step: int, n_games: int) -> list[int]:
+    """Seeds of the games of a life that begins at `step`: the first games are not played again."""
+    import numpy as np  # noqa: PLC0415 - 0.1 s that listing the trainers need not pay
+
+    return [
+        int(seed) for seed in np.random.SeedSequence([spec.seed, step]).generate_state(n_games) >> 1
+    ]

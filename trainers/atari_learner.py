@@ -9,14 +9,15 @@ Schedules decay over `target_steps`, or over a nominal ten million steps where
 the target is in episodes.
 
 A checkpoint holds weights, optimizer, counters, the results of the last games,
-the exploration rate and all random states. It does not hold the emulators, so a
-resumed life begins with fresh games, nor DQN's replay buffer (gigabytes), which
-the resumed policy refills before learning goes on.
+the exploration rate, all random states and, of PPO with exact environments, the
+games. So PPO goes on to the bit as if it had never been interrupted, in the same
+mode on the same kind of machine; where something differs, the run says so. DQN's
+replay buffer (gigabytes) is not saved: a resumed life begins with new games, and
+its policy refills the buffer before learning goes on.
 
-PPO's weights change in its update only. Its checkpoints are therefore taken
-between an update and the next rollout; a stop in mid-rollout saves the state of
-the rollout's start, so that the steps counted are the steps learnt from; a stop
-in mid-update saves between two gradient steps.
+PPO is copied at the start of every rollout, when its buffer is empty. That copy
+is what a checkpoint holds, whenever a stop comes: up to a rollout and an update
+are done again, and nothing is lost of what they learn.
 
 Importing this module imports torch.
 """
@@ -27,22 +28,26 @@ import io
 import random
 import sys
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from msgspec import msgpack
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from stable_baselines3.common.utils import LinearSchedule
 
 from trainers.atari import Options
-from trainers.atari_env import AtariGames
+from trainers.atari_env import AtariGames, Games
+from trainers.atari_exact import ExactGames
+from trainers.atari_game import ALE_VERSION
 from trainers.contract import BadSpec, Spec
 from trainers.session import Session
 
@@ -56,9 +61,12 @@ REFILL_STEPS = 10_000
 """transitions that a resumed DQN collects before it learns again"""
 LOG_INTERVAL_S = 10.0
 """time between two lines of metrics of DQN, whose updates are too many for a line each"""
-EVALUATION_GAMES = 4
-"""games that an evaluation plays side by side, at most"""
 STATE_FILE = "state.pt"
+GAMES_FILE = "games.msgpack.zlib"
+"""of PPO with exact environments: the state of each game"""
+
+GAMES_FIT = {"n_envs", "sticky_actions", "ale-py"}
+"""conditions under which the games of a checkpoint can go on"""
 
 State = dict[str, Any]
 
@@ -67,7 +75,7 @@ class _Stopped(Exception):
     """Leaves Stable-Baselines3 wherever it is; the checkpoint is written."""
 
 
-def learn(session: Session, options: Options, rom: str) -> None:
+def learn(session: Session, options: Options, rom: str, games: Games) -> None:
     """Learn until the target is reached or a stop is requested."""
     spec = session.spec
     torch.set_num_threads(spec.threads)
@@ -76,18 +84,15 @@ def learn(session: Session, options: Options, rom: str) -> None:
         raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
     state = _load(session.checkpoint.path, options, rom) if session.checkpoint else None
     if session.stop_requested:
-        # Nothing is lost yet, and creating many games takes seconds.
         return
-    seeds = _seeds(spec, session.step, spec.n_envs)
-    games = AtariGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
-    model = (_ppo if options.algorithm == "ppo" else _dqn)(games, spec, options)
+    model = (_ppo if options.algorithm == "ppo" else _dqn)(AtariGames(games), spec, options)
     # The same maths; on a processor with AVX512 the update takes three quarters of the time.
     model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
-    pilot = _Pilot(session, options, rom)
+    pilot = _Pilot(session, options, rom, games)
     model.set_logger(Logger(None, [_Lines(session), _TensorBoard(session)]))
     if state:
         _restore(model, state, options)
-        pilot.tally.restore(state)
+        pilot.restore(model, state)
     try:
         # The pilot alone ends it. The steps count on, because the model has them already.
         model.learn(sys.maxsize, pilot, log_interval=sys.maxsize, reset_num_timesteps=False)
@@ -97,7 +102,9 @@ def learn(session: Session, options: Options, rom: str) -> None:
         model.logger.close()
 
 
-def play(spec: Spec, options: Options, rom: str, checkpoint: Path, episodes: int) -> list[float]:
+def play(
+    spec: Spec, options: Options, rom: str, games: Games, checkpoint: Path, episodes: int
+) -> list[float]:
     """The unclipped returns of `episodes` whole games, played greedily.
 
     Every environment plays an equal share: taking the first that finish would
@@ -105,22 +112,20 @@ def play(spec: Spec, options: Options, rom: str, checkpoint: Path, episodes: int
     """
     torch.set_num_threads(spec.threads)
     state = _load(checkpoint, options, rom)
-    n_games = min(episodes, EVALUATION_GAMES)
-    # Opened by other no-ops than any training: its steps are never negative.
-    seeds = _seeds(spec, 2**32 - 1, n_games)
-    games = AtariGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
+    env = AtariGames(games)
     kind = PPO if options.algorithm == "ppo" else DQN
     policy = kind.policy_aliases["CnnPolicy"](
-        games.observation_space, games.action_space, lambda _: 0.0
+        env.observation_space, env.action_space, lambda _: 0.0
     )
     policy.load_state_dict(state["policy"])
-    left = [episodes // n_games + (i < episodes % n_games) for i in range(n_games)]
+    share, more = divmod(episodes, env.num_envs)
+    left = [share + (i < more) for i in range(env.num_envs)]
     returns: list[float] = []
-    observations = games.reset()
+    observations = env.reset()
     while len(returns) < episodes:
         actions, _ = policy.predict(observations, deterministic=True)
-        games.step_async(actions)
-        observations, _, _, infos = games.step_wait()
+        env.step_async(actions)
+        observations, _, _, infos = env.step_wait()
         for i, info in enumerate(infos):
             if "episode" in info and left[i]:
                 left[i] -= 1
@@ -157,11 +162,11 @@ class _Dqn(_Schedules, DQN):
             super().train(gradient_steps, batch_size)
 
 
-def _ppo(games: AtariGames, spec: Spec, options: Options) -> _Ppo:
+def _ppo(env: AtariGames, spec: Spec, options: Options) -> _Ppo:
     n_steps = max(1, options.rollout_steps // spec.n_envs)
     model = _Ppo(
         "CnnPolicy",
-        games,
+        env,
         n_steps=n_steps,
         batch_size=min(spec.batch_size, n_steps * spec.n_envs),
         n_epochs=4,
@@ -178,10 +183,10 @@ def _ppo(games: AtariGames, spec: Spec, options: Options) -> _Ppo:
     return model
 
 
-def _dqn(games: AtariGames, spec: Spec, options: Options) -> _Dqn:
+def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
     model = _Dqn(
         "CnnPolicy",
-        games,
+        env,
         buffer_size=options.buffer_size,
         learning_rate=1e-4,
         batch_size=32,
@@ -239,16 +244,42 @@ class _Tally:
 class _Pilot(BaseCallback):
     """Tells the session how far the learning is, and ends it."""
 
-    def __init__(self, session: Session, options: Options, rom: str) -> None:
+    def __init__(self, session: Session, options: Options, rom: str, games: Games) -> None:
         super().__init__()
         self.tally = _Tally()
         self._session = session
         self._on_policy = options.algorithm == "ppo"
+        self._games = games if self._on_policy and isinstance(games, ExactGames) else None
+        """those that go into the checkpoints"""
         self._identity = {"version": 1, "algorithm": options.algorithm, "rom": rom}
-        self._boundary: State | None = None
-        """PPO: everything but the weights, as it was when the current rollout began"""
+        self._conditions = _conditions(session.spec, options)
+        self._boundary: _Snapshot | None = None
+        """PPO: the copy that was taken when the current rollout began"""
         self._boundary_s: float | None = None
         self._logged_s = time.monotonic()
+
+    def restore(self, model: BaseAlgorithm, state: State) -> None:
+        """Go on where `state` was taken, with its very games where they fit."""
+        self.tally.restore(state)
+        if self._games is None:
+            return
+        assert self._session.checkpoint is not None  # noqa: S101 - the state is from there
+        path = self._session.checkpoint.path / GAMES_FILE
+        before = state.get("conditions", {})
+        changed = [what for what, now in self._conditions.items() if before.get(what) != now]
+        if path.exists() and not GAMES_FIT & set(changed):
+            states = msgpack.decode(zlib.decompress(path.read_bytes()), type=list[bytes])
+            model._last_obs = self._games.restore(states)
+            model._last_episode_starts = np.array(state["episode_starts"])
+            if not changed:
+                return
+            how = "not to the bit as without the interruption"
+        else:
+            how = "with new games"
+        changes = [f"{what} {self._conditions[what]}, not {before.get(what)}" for what in changed]
+        self._session.notice(
+            f"it goes on from step {self._session.step} {how}: {'; '.join(changes)}"
+        )
 
     def _on_training_start(self) -> None:
         self._give_way()
@@ -259,15 +290,18 @@ class _Pilot(BaseCallback):
         if not self._on_policy:
             return
         now_s = time.monotonic()
-        if self._boundary_s is not None:
-            self._log()
-            if self._session.target_reached or self._session.stop_requested:
-                self._leave()
-            # The next occasion is a cycle away.
-            if self._session.checkpoint_due(within_s=now_s - self._boundary_s):
-                self._save(self._now())
-        self._boundary_s = now_s
-        self._boundary = self._now()
+        begun_s, self._boundary_s = self._boundary_s, now_s
+        if begun_s is None:
+            # Nothing was learnt in this life yet.
+            self._boundary = self._snapshot()
+            return
+        self._log()
+        self._boundary = self._snapshot()
+        if self._session.target_reached or self._session.stop_requested:
+            self._leave()
+        # The next occasion is a cycle away.
+        if self._session.checkpoint_due(within_s=now_s - begun_s):
+            self._save(self._boundary)
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -276,31 +310,30 @@ class _Pilot(BaseCallback):
         self._session.progress(
             self.num_timesteps, episodes=self.tally.games, return_mean=self.tally.return_mean
         )
+        self._give_way()
         if self._on_policy:
-            if self._session.stop_requested:
-                # What this rollout has collected is not learnt from: it is not counted.
-                self._leave(self._boundary)
             return True
-        if self._session.target_reached or self._session.stop_requested:
+        if self._session.target_reached:
             self._leave()
         if self._session.checkpoint_due():
-            self._save(self._now())
+            self._save(self._snapshot())
         if time.monotonic() - self._logged_s >= LOG_INTERVAL_S:
             self._log()
         return True
 
     def _give_way(self) -> None:
-        """Between two gradient steps: stop here if that was requested."""
+        """In mid-rollout or between two gradient steps: stop here if that was requested."""
         if self._session.stop_requested:
             self._leave()
 
-    def _leave(self, state: State | None = None) -> None:
+    def _leave(self) -> None:
         """Save and leave the learning.
 
         Raises:
             _Stopped: always.
         """
-        self._save(state or self._now())
+        # What was collected and learnt since the boundary is not counted: it is done again.
+        self._save(self._boundary or self._snapshot())
         raise _Stopped
 
     def _log(self) -> None:
@@ -317,37 +350,57 @@ class _Pilot(BaseCallback):
                 self.logger.record(key, value)
         self.logger.dump(self.model.num_timesteps)
 
-    def _now(self) -> State:
-        """Everything but the weights, cheap enough to take before every rollout."""
+    def _snapshot(self) -> _Snapshot:
+        """A copy of everything that the learning depends on."""
         model = self.model
-        return {
+        policy = model.policy
+        state = {
             **self._identity,
             **self.tally.snapshot(),
+            "conditions": self._conditions,
             "num_timesteps": model.num_timesteps,
             "n_updates": model._n_updates,
             "episode_num": model._episode_num,
             "n_calls": getattr(model, "_n_calls", 0),
             "exploration_rate": getattr(model, "exploration_rate", 0.0),
             "random": _random_states(model),
+            "policy": _copy(policy.state_dict()),
+            "optimizer": _copy(policy.optimizer.state_dict()),
         }
+        if self._games:
+            state["episode_starts"] = np.asarray(model._last_episode_starts).tolist()
+        return _Snapshot(state, self._games.clone() if self._games else None)
 
-    def _save(self, state: State) -> None:
+    def _save(self, snapshot: _Snapshot) -> None:
+        state = snapshot.state
         step = state["num_timesteps"]
         if step == 0:
             return
-        policy = self.model.policy
-        whole = {
-            **state,
-            "policy": policy.state_dict(),
-            "optimizer": policy.optimizer.state_dict(),
-        }
         recent = state["recent"]
         self._session.save(
-            _files(whole),
+            snapshot.files(),
             step=step,
             episodes=state["games"],
             return_mean=fmean(game[0] for game in recent) if recent else None,
         )
+
+
+class _Snapshot(NamedTuple):
+    """A copy of a run that learning goes on beside."""
+
+    state: State
+    games: list[bytes] | None
+    """with exact environments: the state of each game"""
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """What a checkpoint holds."""
+        # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
+        buffer = io.BytesIO()
+        torch.save(self.state, buffer)
+        yield STATE_FILE, buffer.getvalue()
+        if self.games is not None:
+            # A tenth of its size, at a speed that the disk would hardly beat.
+            yield GAMES_FILE, zlib.compress(msgpack.encode(self.games), 1)
 
 
 class _Lines(KVWriter):
@@ -406,11 +459,28 @@ class _TensorBoard(KVWriter):
                 self._writer.close()
 
 
-def _files(state: State) -> Iterator[tuple[str, bytes]]:
-    # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    yield STATE_FILE, buffer.getvalue()
+def _copy(value: Any) -> Any:
+    """`value`, with copies of all tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_copy(part) for part in value]
+    return value
+
+
+def _conditions(spec: Spec, options: Options) -> State:
+    """What must be the same for two lives to calculate the same."""
+    return {
+        "n_envs": spec.n_envs,
+        "threads": spec.threads,
+        "batch_size": spec.batch_size,
+        "rollout_steps": options.rollout_steps,
+        "sticky_actions": options.sticky_actions,
+        "torch": str(torch.__version__),
+        "ale-py": ALE_VERSION,
+    }
 
 
 def _load(checkpoint: Path, options: Options, rom: str) -> State:
@@ -459,10 +529,3 @@ def _set_random_states(model: BaseAlgorithm, states: State) -> None:
     if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])
     model.action_space.np_random.bit_generator.state = states["actions"]
-
-
-def _seeds(spec: Spec, step: int, n_games: int) -> list[int]:
-    """Seeds of the games of a life that begins at `step`: the first games are not played again."""
-    return [
-        int(seed) for seed in np.random.SeedSequence([spec.seed, step]).generate_state(n_games) >> 1
-    ]

@@ -15,6 +15,8 @@ from trainer_lives import names_in, write_spec
 
 from trainers import atari, atari_learner, durable
 from trainers.__main__ import main
+from trainers.atari_env import AtariGames
+from trainers.atari_native import NativeGames
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
 from trainers.session import Session, Stop, read_spec
@@ -133,7 +135,7 @@ def test_a_resume_with_twice_the_environments_goes_on_as_if_nothing_happened(cop
 def test_the_first_games_are_not_played_again(trained):
     """A resumed life opens with other games than the first, and the same ones each time."""
     spec = read_spec(RunFolder(trained))
-    first, later, again = (atari_learner._seeds(spec, step, 4) for step in (0, 256, 256))
+    first, later, again = (atari._seeds(spec, step, 4) for step in (0, 256, 256))
     assert later == again
     assert not set(first) & set(later)
 
@@ -157,8 +159,8 @@ def test_random_numbers_go_on_after_a_resume(copy):
 
 def _model(run):
     spec = read_spec(RunFolder(run))
-    games = atari_learner.AtariGames("pong", [1] * spec.n_envs, threads=1)
-    return atari_learner._ppo(games, spec, atari.Options(rollout_steps=ROLLOUT_STEPS))
+    games = NativeGames("pong", [1] * spec.n_envs, threads=1)
+    return atari_learner._ppo(AtariGames(games), spec, atari.Options(rollout_steps=ROLLOUT_STEPS))
 
 
 def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
@@ -172,16 +174,16 @@ def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
     assert not same_weights(state, state_of(run, 256))
 
 
-def test_a_stop_in_mid_update_saves_between_two_gradient_steps(copy):
-    """The update is left after the gradient step that is in progress, with its weights."""
+def test_a_stop_in_mid_update_counts_only_what_was_learnt(copy):
+    """The copy of the rollout's start is saved, not weights that have half an update in them."""
     run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
-    session, code = live(run, StopAtOptimizerStep(3))
-    assert (code, session.step) == (EXIT_AGAIN, 256 + ROLLOUT_STEPS)
-    state = state_of(run)
-    steps = {int(slot["step"]) for slot in state["optimizer"]["state"].values()}
-    assert steps <= {16 + 3, 16 + 4}
-    _, code = live(run, StopAtOptimizerStep(1))
+    _, code = live(run, StopAtOptimizerStep(8 + 3))
     assert code == EXIT_AGAIN
+    state = state_of(run)
+    assert state["num_timesteps"] == 256 + ROLLOUT_STEPS
+    steps = {int(slot["step"]) for slot in state["optimizer"]["state"].values()}
+    assert steps == {16 + 8}
+    assert not same_weights(state, state_of(run, 256))
 
 
 def test_a_stop_before_anything_was_learnt_leaves_no_checkpoint(tmp_path):
@@ -229,7 +231,7 @@ def test_kill_in_mid_write_and_resume_with_twice_the_environments(copy, start):
     assert life.end()[0] == EXIT_DONE
     beat = life.heartbeat()
     assert beat["step"] == beat["checkpoint_step"] == step + ROLLOUT_STEPS
-    assert not beat["notices"]
+    assert beat["notices"] == [f"it goes on from step {step} with new games: n_envs 8, not 4"]
     assert metrics_of(run)[-1]["step"] == step + ROLLOUT_STEPS
 
 
@@ -240,7 +242,9 @@ def test_sigterm_stops_a_real_trainer(copy, start):
     life.wait_for_step(257)
     life.signal(signal.SIGTERM)
     code, _, errors = life.end()
-    assert (code, errors) == (EXIT_AGAIN, "")
+    assert code == EXIT_AGAIN
+    assert "not to the bit as without the interruption: rollout_steps 20480, not 128" in errors
+    assert errors.count("\n") == 1
     beat = life.heartbeat()
     assert (beat["status"], beat["step"], beat["checkpoint_step"]) == ("stopped", 256, 256)
 
@@ -359,6 +363,16 @@ def test_checking_a_spec(tmp_path, start):
     code, _, errors = start(run, "atari", "--check").end()
     assert code == EXIT_BAD_SPEC
     assert errors.count("\n") == 1
+
+
+def test_a_game_that_cannot_be_cloned_is_named(tmp_path, start):
+    """It can be trained, so the check is passed, with a line for the doctor to pass on."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_spec(run, **{**SMALL, "name": "MiniatureGolf"}, options=options())
+    code, _, errors = start(run, "atari", "--check").end()
+    assert code == 0
+    assert "miniature_golf cannot be cloned exactly" in errors
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):

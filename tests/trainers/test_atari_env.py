@@ -1,10 +1,11 @@
-"""The vector environment, held against the plain emulator."""
+"""The native environments, held against the plain emulator."""
 
 import numpy as np
 import pytest
 from ale_py import Action, ALEInterface, roms
 
 from trainers.atari_env import AtariGames
+from trainers.atari_native import NativeGames
 
 N_GAMES = 2
 NOOP_MAX_FRAMES = 30
@@ -42,11 +43,12 @@ class PlainGame:
 @pytest.mark.parametrize("rom", ["breakout", "pong", "ms_pacman"])
 def test_games_are_those_of_the_plain_emulator(rom):
     """Rewards, lost lives, ends, returns and lengths of whole games agree step by step."""
-    games = AtariGames(rom, [11, 12], threads=1)
+    native = NativeGames(rom, [11, 12], threads=1)
+    games = AtariGames(native)
     infos = []
-    native_recv, native_reset = games._games.recv, games._games.reset
-    games._games.recv = lambda: infos.append(answer := native_recv()) or answer
-    games._games.reset = lambda **seed: infos.append(answer := native_reset(**seed)) or answer
+    native_recv, native_reset = native._games.recv, native._games.reset
+    native._games.recv = lambda: infos.append(answer := native_recv()) or answer
+    native._games.reset = lambda **seed: infos.append(answer := native_reset(**seed)) or answer
     plain = [PlainGame(rom) for _ in range(N_GAMES)]
     games.reset()
     for i, game in enumerate(plain):
@@ -80,7 +82,7 @@ def test_games_are_those_of_the_plain_emulator(rom):
 
 def test_a_cut_off_game_is_told_from_a_lost_one():
     """A game that runs out of frames is truncated, and counts with what it scored."""
-    games = AtariGames("pong", [1, 2], threads=1, game_max_frames=100)
+    games = AtariGames(NativeGames("pong", [1, 2], threads=1, game_max_frames=100))
     games.reset()
     for _ in range(25):
         games.step_async(np.zeros(2, dtype=np.int64))
@@ -94,9 +96,9 @@ def test_a_cut_off_game_is_told_from_a_lost_one():
 
 def test_seeds_choose_the_opening():
     """The same seeds open the same games, and other seeds open others."""
-    first = AtariGames("freeway", [1, 2], threads=1)
-    same = AtariGames("freeway", [1, 2], threads=1)
-    other = AtariGames("freeway", [30, 40], threads=1)
+    first = AtariGames(NativeGames("freeway", [1, 2], threads=1))
+    same = AtariGames(NativeGames("freeway", [1, 2], threads=1))
+    other = AtariGames(NativeGames("freeway", [30, 40], threads=1))
     frames = []
     for games in (first, same, other):
         games.reset()
