@@ -36,9 +36,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "PEERS_PLACE"
@@ -68,21 +69,25 @@ if sys.argv[1] == "worker":
     subprocess.Popen(["sleep", "infinity"], start_new_session=True)
 time.sleep(1e6)
 """
-SETTINGS = """\
-[campaign]
-trainer = "drill"
-runs = ["child"]
-target_steps = 1_000_000_000
-[campaign.options]
-{options}
-[recovery]
-proven_s = 0.1  # each death is the first in a row, so that the policy says "now"
-"""
 OPTIONS = {
     "sleep": "",
     "crash": "crash_at_step = 1\nexit_code = 1",
     "worker": 'workers = 1\nworker_kind = "setsid"',
 }
+
+PEERS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+INSTALL = {
+    # As pip compiles what it installs: ours may be a checkout that nobody has run yet.
+    "here": f"cd {ROOT}; env -u PYTHONDONTWRITEBYTECODE {sys.executable} -m compileall -q "
+    "modes state supervisor trainers",
+    "pip": f"test -d venv || {sys.executable} -m venv venv; venv/bin/pip install -q {{0}}",
+    "npm": "mkdir node; cd node; echo {{}} >package.json; npm install --silent {0}",
+    # Unpacked beside the system, not installed into it.
+    "debian": "mkdir -p {0}/partial; apt-get install -qq -y --download-only --reinstall "
+    "-o Debug::NoLocking=1 -o Dir::Cache::archives=$PWD/{0} {0}; "
+    "for one in {0}/*.deb; do dpkg -x $one debian; done",
+}
+"""commands for the shell, in the folder of tools; {0} is the package"""
 
 
 def main() -> None:
@@ -105,9 +110,7 @@ def main() -> None:
         _measure_idle(rows, tools, options.idle_s)
         _measure_crash_loops(rows, tools)
         for name, row in rows.items():
-            _measure_restarts(name, row, tools, options.kills)
-            _measure_left_over(name, row, tools)
-            _measure_mains(name, row, tools)
+            _measure_kills(name, row, tools, options.kills)
     print(json.dumps(rows, indent=1) if options.json else _table(rows))
 
 
@@ -147,7 +150,7 @@ def _look_s(lab: Lab) -> float:
 def _show_state_cpu_ms(lab: Lab) -> list[float]:
     times_s = []
     for _ in range(LOOKS):
-        command = shlex.split(f"{OURS.format(place=lab.place)} show-state")
+        command = [sys.executable, "-m", "supervisor", "--home", f"{lab.place}/home", "show-state"]
         subprocess.run(command, check=True, capture_output=True)
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         times_s.append(usage.ru_utime + usage.ru_stime)
@@ -164,31 +167,24 @@ def _measure_crash_loops(rows: dict[str, dict[str, Any]], tools: Path) -> None:
             rows[name]["crash_tries_on"] = ages_s[-1] > 12
 
 
-def _measure_restarts(name: str, row: dict[str, Any], tools: Path, kills: int) -> None:
+def _measure_kills(name: str, row: dict[str, Any], tools: Path, kills: int) -> None:
     row |= {"restart_ms": [], "bare_spawn_ms": []}
     with Lab(name, tools, "sleep") as lab:
         for _ in range(kills):
             row["restart_ms"].append(lab.restart_ms())
             with Lab("", tools, "sleep") as bare:
                 row["bare_spawn_ms"].append((bare.stamps()[0] - bare.started_ns) / 1e6)
-
-
-def _measure_left_over(name: str, row: dict[str, Any], tools: Path) -> None:
-    with Lab(name, tools, "worker") as lab:
-        _until(lambda: lab.pids("worker"), "a worker")
-        workers = lab.pids("worker")
-        lab.restart_ms()
-        row["left_over"] = len(workers & lab.pids("worker"))
-
-
-def _measure_mains(name: str, row: dict[str, Any], tools: Path) -> None:
-    with Lab(name, tools, "sleep") as lab:
         time.sleep(SETTLED_S)
         _kill(lab.pids("own"))
         _until(lambda: not lab.pids("own"), "the end of a supervisor")
         lab.start()
         time.sleep(2 * SETTLED_S)
         row["mains"] = len(lab.pids("child"))
+    with Lab(name, tools, "worker") as lab:
+        _until(lambda: lab.pids("worker"), "a worker")
+        workers = lab.pids("worker")
+        lab.restart_ms()
+        row["left_over"] = len(workers & lab.pids("worker"))
 
 
 class Lab:
@@ -213,15 +209,15 @@ class Lab:
             "PM2_HOME": f"{self.place}/pm2",
             "PYTHONPATH": str(tools),  # for the stamp
         }
-        child = f"{sys.executable} {tools}/child.py {kind}"
-        peer = PEERS[name] if name else Peer("", child, {})
-        words = {"tools": tools, "place": self.place, "child": child, "options": OPTIONS[kind]}
-        for path, content in peer.files.items():
+        words = {"tools": tools, "place": self.place, "python": sys.executable}
+        words |= {"child": f"{sys.executable} {tools}/child.py {kind}", "options": OPTIONS[kind]}
+        peer = PEERS.get(name, {"command": "{child}", "files": {}})
+        for path, content in peer["files"].items():
             file = self.place / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(content.format_map(words))
+            file.write_text(content.lstrip().format_map(words))
             file.chmod(0o700)
-        self._command = shlex.split(peer.command.format_map(words))
+        self._command = shlex.split(peer["command"].format_map(words))
 
     def __enter__(self) -> Lab:
         try:
@@ -318,90 +314,9 @@ def _until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.005)
 
 
-# The peers
-
-
-class Peer(NamedTuple):
-    """A supervisor. In all that is written here, a word in braces stands for a value.
-
-    {tools} is the folder that peers are installed into, {place} that of one supervisor, {child}
-    the command of the child.
-    """
-
-    install: str
-    """a command for the shell, in the folder of tools"""
-    command: str
-    """brings the supervisor to life"""
-    files: dict[str, str]
-    """in the folder of the supervisor; all can be executed"""
-
-
-PIP = f"(test -d venv || {sys.executable} -m venv venv) && venv/bin/pip install -q "
-NPM = "mkdir node && cd node && echo {{}} > package.json && npm install --silent "
-# Unpacked beside the system, not installed into it.
-DEBIAN = """\
-mkdir -p {0}/partial && apt-get install -qq -y --download-only --reinstall \\
-    -o Debug::NoLocking=1 -o Dir::Cache::archives=$PWD/{0} {0} \\
-    && for one in {0}/*.deb; do dpkg -x $one debian || exit 1; done
-"""
-# As pip compiles what it installs: ours may be a checkout that nobody has run yet.
-COMPILE = f"cd {ROOT} && {sys.executable} -m compileall -q modes state supervisor trainers"
-OURS = f"{sys.executable} -P -m supervisor --home {{place}}/home"
-RUN = "#!/bin/sh\nexec {child}\n"
-
-PEERS = {
-    "ours": Peer(COMPILE, f"{OURS} run --plain", {"home/supervisor.toml": SETTINGS}),
-    "supervisord": Peer(
-        f"{PIP} supervisor",
-        "{tools}/venv/bin/supervisord -c conf",
-        {"conf": "[supervisord]\nnodaemon=true\n[program:child]\ncommand={child}\n"},
-    ),
-    "circus": Peer(
-        f"{PIP} circus",
-        "{tools}/venv/bin/circusd conf",
-        {
-            "conf": "[circus]\nendpoint = ipc://{place}/1\npubsub_endpoint = ipc://{place}/2\n"
-            "[watcher:child]\ncmd = {child}\ncopy_env = True\n"
-        },
-    ),
-    "pm2": Peer(
-        f"{NPM} pm2",
-        "{tools}/node/node_modules/.bin/pm2 start run --interpreter none",
-        {"run": RUN},
-    ),
-    # Without its scanner, which looks for the supervising process in /usr/bin alone.
-    "s6": Peer(
-        DEBIAN.format("s6"),
-        "{tools}/debian/usr/bin/s6-supervise scan/child",
-        {"scan/child/run": RUN},
-    ),
-    "runit": Peer(
-        DEBIAN.format("runit"), "{tools}/debian/usr/bin/runsvdir scan", {"scan/child/run": RUN}
-    ),
-    # It starts the child by a script, without an environment, and polls: here each second.
-    "monit": Peer(
-        DEBIAN.format("monit"),
-        "{tools}/debian/usr/bin/monit -I -c conf",
-        {
-            "begin": f"#!/bin/sh\nexport {MARK}={{place}} PYTHONPATH={{tools}}\n"
-            "setsid {child} </dev/null >/dev/null 2>&1 &\necho $! > {place}/main\n",
-            "conf": "set daemon 1\nset pidfile {place}/pid\nset statefile {place}/state\n"
-            "set idfile {place}/id\ncheck process child pidfile {place}/main start {place}/begin\n",
-        },
-    ),
-}
-
-
 def _installed(name: str, tools: Path) -> bool:
-    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
-    install = subprocess.run(
-        PEERS[name].install,
-        shell=True,
-        cwd=tools,
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
+    source = INSTALL[PEERS[name]["from"]].format(PEERS[name].get("package", name))
+    install = subprocess.run(["sh", "-ec", source], cwd=tools, capture_output=True, check=False)
     if install.returncode != 0:
         why = (install.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
         print(f"NOT MEASURED: {name}; it cannot be installed: {why}", file=sys.stderr)
@@ -412,20 +327,42 @@ def _table(rows: dict[str, dict[str, Any]]) -> str:
     titles = ("RSS MB", "CPU s/h", "by ticks", "wakes/s", "restart ms", "bare ms", "over bare")
     cells = [["", *titles, "crash: in 10 s", "tries on", "left over", "mains"]]
     for name, row in rows.items():
-        pairs = zip(row["restart_ms"], row["bare_spawn_ms"], strict=True)
+        over_ms = list(map(float.__sub__, row["restart_ms"], row["bare_spawn_ms"]))
         numbers = (row["cpu_s_per_h"], row["cpu_ticks_s_per_h"], row["wakes_per_s"])
-        times_ms = (row["restart_ms"], row["bare_spawn_ms"], [ours - bare for ours, bare in pairs])
+        times_ms = (row["restart_ms"], row["bare_spawn_ms"], over_ms)
         tries_on = "yes" if row["crash_tries_on"] else "no"
         counts = (row["crash_starts_in_10_s"], tries_on, row["left_over"], row["mains"])
         texts = [f"{row['rss_mb']:.1f}", *(f"{number:.2f}" for number in numbers)]
         cells.append([name, *texts, *map(_spread, times_ms), *map(str, counts)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.rjust, line, widths)) for line in cells]
-    if "ours" in rows:
-        show_ms = _spread(rows["ours"]["show_state_cpu_ms"])
-        lines += ["", f"a look of ours takes {rows['ours']['look_cpu_ms']:.1f} ms of the processor"]
-        lines += [f"our show-state takes {show_ms} ms of it"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_reached(rows)])
+
+
+def _reached(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """What we set out to reach, and whether this run did."""
+    if "ours" not in rows:
+        return []
+    ours, rival_mb = rows["ours"], rows.get("supervisord", {}).get("rss_mb", 25.0)
+    over_ms = map(float.__sub__, ours["restart_ms"], ours["bare_spawn_ms"])
+    aims = [
+        (
+            "resident memory",
+            ours["rss_mb"],
+            min(25.0, rival_mb),
+            "MB, the least of 25 and supervisord",
+        ),
+        ("processor time", ours["cpu_s_per_h"], 0.5, "s an hour, looks included"),
+        ("wake-ups between looks", ours["wakes_per_s"], 0.3, "a second"),
+        ("restart over a bare spawn", statistics.median(over_ms), 10.0, "ms"),
+        ("left-over workers", ours["left_over"], 0, ""),
+        ("mains after its own kill", ours["mains"], 1, ""),
+        ("show-state", statistics.median(ours["show_state_cpu_ms"]), 150.0, "ms of the processor"),
+    ]
+    return [
+        f"{'reached' if value <= most else 'MISSED':8} {what}: {value:.2f}, at most {most:g} {unit}"
+        for what, value, most, unit in aims
+    ]
 
 
 def _spread(values: list[float]) -> str:

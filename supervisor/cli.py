@@ -138,6 +138,17 @@ class Context:
         return Config(self._config_path, required=self._config_named)
 
     @property
+    def kept_config(self) -> Config:
+        """The settings and modes, or the last good ones that a daemon has kept here.
+
+        Raises:
+            InvalidFile: they cannot be used, and none are kept.
+            NoSettings: the file that was named is missing.
+        """
+        kept = self.home.last_settings
+        return Config(self._config_path, required=self._config_named, last_good=kept)
+
+    @property
     def config_or_why(self) -> Config | str:
         """The settings, or in one line why they cannot be read: reading commands go on."""
         try:
@@ -170,9 +181,8 @@ class Context:
 
 
 def _run(context: Context) -> int:
-    config = context.config
-    faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
     if not context.options.plain and sys.stdout.isatty():
+        _ = context.config  # whoever looks on can mend the settings at once
         try:
             from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
         except ImportError:
@@ -181,7 +191,8 @@ def _run(context: Context) -> int:
             return live.run_with_view(context.home, _daemon_command(context), context.report)
     from supervisor.assembly import supervise  # noqa: PLC0415 - other commands stay quick
 
-    return supervise(context.home, config)
+    faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
+    return supervise(context.home, context.kept_config)
 
 
 def _daemon_command(context: Context) -> list[str]:

@@ -109,6 +109,7 @@ class Home:
         self.decisions = self.path / "decisions.jsonl"
         self.monitor = self.path / "monitor.jsonl"
         self.settings = self.path / "supervisor.toml"
+        self.last_settings = self.path / "settings.last.json"
         self._holder = self.path / "daemon.json"
 
     def run(self, run_id: str) -> RunFolder:

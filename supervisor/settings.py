@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from modes import SHIPPED, Ladder, load_ladder
+from modes import SHIPPED, Ladder, Mode, load_ladder
 from modes.toml_file import InvalidFile, read_toml
 from state.records import Run
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.errors import SupervisorError
+from trainers import durable
 from trainers.contract import NAME, Name, Positive
 
 CAMPAIGN = (
@@ -152,29 +154,48 @@ class NoSettings(SupervisorError):
         super().__init__(f"{path}: there is no such settings file")
 
 
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of good settings."""
+
+    settings: Settings
+    modes: tuple[Mode, ...]
+
+
 class Config:
     """The settings and the ladder in force: always the last ones that were good.
 
     Args:
         path: the settings file.
         required: it was named by a person, so its absence is an error.
+        last_good: where the last good ones are kept over a reboot; None: nowhere.
 
     Raises:
-        InvalidFile: the settings or a mode file are not usable; at start nothing
-            else can be fallen back on.
+        InvalidFile: the settings or a mode file are not usable, and none are kept.
         NoSettings: a required file is missing.
     """
 
-    def __init__(self, path: Path, *, required: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, required: bool = False, last_good: Path | None = None
+    ) -> None:
         self._path = path
+        self._last_good = last_good
+        self._kept: InForce | None = None
         if required and not path.exists():
             raise NoSettings(path)
         self._in_use = _identity(path) != ()
         self._refused = False
         self._tried = SHIPPED
         """the folder of modes that the newest readable settings ask for"""
-        self.settings, self.ladder = self._read()
-        self._seen = self._fingerprint()
+        self._seen: tuple[object, ...] | None
+        try:
+            self.settings, self.ladder = self._read()
+            self._seen = self._fingerprint()
+        except InvalidFile:
+            self._kept = _kept(last_good)
+            if self._kept is None:
+                raise
+            self.settings, self.ladder = self._kept.settings, Ladder(self._kept.modes)
+            self._seen = None  # the first refresh tells what is wrong
 
     @property
     def watched(self) -> tuple[Path, ...]:
@@ -192,6 +213,7 @@ class Config:
         """
         seen = self._fingerprint()
         if seen == self._seen:
+            self._keep()
             return False, ()
         self._seen = seen
         problems: tuple[str, ...] = ()
@@ -210,7 +232,16 @@ class Config:
         changed = self._refused or (settings, ladder) != (self.settings, self.ladder)
         self.settings, self.ladder, self._refused = settings, ladder, False
         self._in_use = _identity(self._path) != ()
+        self._keep()
         return changed, ()
+
+    def _keep(self) -> None:
+        """Keep what is in force: an editor's save that a power cut took must cost no night."""
+        now = InForce(settings=self.settings, modes=self.ladder.modes)
+        if self._last_good is not None and not self._refused and now != self._kept:
+            with contextlib.suppress(OSError):  # the next refresh tries again
+                durable.write(self._last_good, msgspec.json.encode(now))
+                self._kept = now
 
     def _read(self) -> tuple[Settings, Ladder]:
         settings = read_toml(self._path, Settings) if _identity(self._path) else Settings()
@@ -223,6 +254,17 @@ class Config:
         """Changes whenever a file does: identity, size and time of each."""
         paths = [self._path, *sorted(self._tried.glob("*.toml"))]
         return tuple((path, *_identity(path)) for path in paths)
+
+
+def _kept(last_good: Path | None) -> InForce | None:
+    """The last good settings, where there are any."""
+    if last_good is None:
+        return None
+    try:
+        kept = msgspec.json.decode(durable.read(last_good), type=InForce)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return kept if kept.modes else None
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -283,6 +283,8 @@ class _Account:
         known_s = spend(after, life.silent_s or 0.0)
         rest = after if after == "machine_down" and life.began else "unknown"
         rest_s = spend(rest, left_s)
+        if life.began is None and self.tail[0] == rest:
+            rest_s += self.tail[1]  # several lives in a row of which nothing was heard
         self.tail = (after, known_s) if known_s > rest_s else (rest, rest_s)
 
     def result(self, run: str) -> RunGoodput:

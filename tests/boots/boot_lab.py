@@ -18,18 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """far longer than anything here takes on a busy machine; nothing asserts a duration"""
 LOOK_S = 0.02
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PLACES = (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))
+"""what the machines run from"""
 PACKAGES = ("modes", "state", "supervisor", "systemd", "trainers")
 COMMAND = str(Path(sys.prefix) / "bin/supervisor")
 SERVICE = "training-supervisor.service"
@@ -49,7 +51,10 @@ steps_per_s = 200
 interval_s = 0.3
 """
 
-OF_NO_INTEREST = re.compile(r"^var/(log|cache|tmp|lib/(systemd|dbus))/|/__pycache__/|^home/ada/.local/|\.wants$")
+OF_NO_INTEREST = re.compile(r"^var/(log|cache|tmp|lib/(systemd|dbus))/|/__pycache__/")
+"""what a machine changes on its disk by merely being up"""
+JOURNAL = "[Journal]\nSystemMaxUse=16M\n"
+"""the disks of the machines are this machine's memory"""
 CAP_SYS_RESOURCE = 24
 REBOOT_ASKED = 133
 """what systemd-nspawn exits with when the machine asked to be started again"""
@@ -79,7 +84,8 @@ exec cat
 
 # A machine gets cgroups of its own, by which its power is cut, and an uptime that begins at 0.
 _POWER_ON = """
-for group in "$GROUP" "$GROUP_OF_SYSTEMD"; do echo 0 > "$group/cgroup.procs"; done
+set -e
+for group in $GROUPS_OF_ITS_OWN; do echo 0 > "$group/cgroup.procs"; done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec unshare -T "--boottime=-$BOOTTIME_S" "--monotonic=-$MONOTONIC_S" \
     systemd-nspawn -q --boot --register=no --keep-unit --private-network --link-journal=no \
@@ -99,22 +105,18 @@ class Lab:
     """
 
     def __init__(self) -> None:
-        if os.geteuid() != 0:
-            raise NoLab("only root can make namespaces and mounts")
-        for program in ("systemd-nspawn", "unshare", "nsenter"):
-            if shutil.which(program) is None:
-                raise NoLab(f"{program} is not installed")
-        if not Path("/lib/systemd/systemd").exists():
-            raise NoLab("this root holds no systemd that could be booted")
-        unified, *others = _cgroup_roots()
-        _sweep((unified, *others))
+        _check_that_it_can_be()
+        roots = _cgroup_roots()
+        _sweep(roots)
         name = f"boot-lab-{os.getpid()}-{_start_ticks(os.getpid())}"
         self.folder = Path(tempfile.gettempdir()) / name
-        self.groups = tuple(root / name for root in (unified, *others))
+        self.groups = [root / name for root in roots]
+        """its cgroup of version 2 first"""
         try:
             for folder in (self.folder, *self.groups):
                 folder.mkdir()
         except OSError as error:
+            _remove(self.folder, *self.groups)
             raise NoLab(f"cannot make {error.filename}: {error.strerror}") from error
         self._caretaker = subprocess.Popen(
             ["sh", "-c", _CARETAKER, "caretaker", str(self.folder), *map(str, self.groups)],
@@ -127,12 +129,12 @@ class Lab:
         )
         assert self._caretaker.stdout is not None
         said = self._caretaker.stdout.readline().strip()
-        if said != "ready":
-            self.close()
-            raise NoLab(f"no namespace with an overlay of the root: {said}")
+        trouble = "" if said == "ready" else f"no namespace with an overlay of the root: {said}"
         if not (self.groups[0] / "cgroup.kill").exists():
+            trouble = "this kernel cannot kill a cgroup"
+        if trouble:
             self.close()
-            raise NoLab("this kernel cannot kill a cgroup")
+            raise NoLab(trouble)
         (unshared,) = psutil.Process(self._caretaker.pid).children()
         self._keeper = unshared.children()[0].pid
         self.root = Path(f"/proc/{self._keeper}/root")
@@ -151,6 +153,7 @@ class Lab:
     def close(self) -> None:
         """End everything that runs here. Nothing of it is left on this machine."""
         self._caretaker.communicate()
+        assert not leftovers(self.folder.name)
 
 
 class Machine:
@@ -160,7 +163,7 @@ class Machine:
         self.name = name
         self._lab = lab
         self._folder = lab.folder / name
-        self._groups = tuple(group / name for group in lab.groups)
+        self._groups = [group / name for group in lab.groups]
         self._power: subprocess.Popen[bytes] | None = None
         self._init = 0
         for folder in ("upper", "work", "root"):
@@ -192,16 +195,14 @@ class Machine:
         assert self._power is None, "it is on already"
         for group in self._groups:
             group.mkdir(exist_ok=True)
-        unified, systemd = self._groups[0], self._groups[-1]
         environment = {
             **os.environ,
-            "GROUP": str(unified),
-            "GROUP_OF_SYSTEMD": str(systemd),
+            "GROUPS_OF_ITS_OWN": " ".join(map(str, self._groups)),
             "BOOTTIME_S": str(int(time.clock_gettime(time.CLOCK_BOOTTIME)) - 1),
             "MONOTONIC_S": str(int(time.monotonic()) - 1),
         }
         options = [f"--directory={self._folder / 'root'}", f"--machine={self.name}"]
-        options += [f"--bind-ro={path}" for path in _elsewhere()]
+        options += [f"--bind-ro={place}" for place in PLACES[1:] if _is_elsewhere(place)]
         with self._console.open("ab") as console:
             self._power = subprocess.Popen(
                 self._lab.inside("sh", "-c", _POWER_ON, "power", *options),
@@ -310,11 +311,15 @@ class Machine:
         place.write_text(text)
         place.chmod(0o755 if executable else 0o644)
 
-    def changes(self) -> set[str]:
-        """The files on its disk that its makers did not put there, but those of no interest."""
-        upper = self.disk.with_name("upper")
-        found = (str(path.relative_to(upper)) for path in upper.rglob("*") if not path.is_dir())
-        return {path for path in found if not OF_NO_INTEREST.search(path)}
+    def changes(self) -> dict[str, bytes]:
+        """The files that were changed on its disk outside of the home, but those of no interest."""
+        upper, home = self.disk.with_name("upper"), f"{self.home_path[1:]}/"
+        found = {str(path.relative_to(upper)): path for path in upper.rglob("*")}
+        return {
+            name: path.read_bytes() if path.is_file() else b"gone"
+            for name, path in found.items()
+            if not (path.is_dir() or name.startswith(home) or OF_NO_INTEREST.search(name))
+        }
 
     def configure(self, text: str) -> None:
         """Settle what the supervisor should do."""
@@ -331,10 +336,10 @@ class Machine:
         found = [json.loads(line) for line in lines]
         return [line for line in found if event in (None, line["event"])]
 
-    def heartbeat(self, name: str, trainer: str = "drill") -> dict[str, Any]:
+    def heartbeat(self, run: str) -> dict[str, Any]:
         """What the trainer of a run last said; nothing where it never did."""
         try:
-            return json.loads((self.home / f"runs/{trainer}-{name}/heartbeat.json").read_text())
+            return json.loads((self.home / f"runs/{run}/heartbeat.json").read_text())
         except (FileNotFoundError, ValueError):
             return {}
 
@@ -387,8 +392,8 @@ class Machine:
     def mains(self) -> dict[str, int]:
         """The main process of each run that trains, as its own heartbeat tells it."""
         living = self.trainers()
-        beats = {run: self.heartbeat(run.partition("-")[2], run.partition("-")[0]) for run in living.values()}
-        return {run: beat["pid"] for run, beat in beats.items() if beat.get("pid") in living}
+        pids = {run: self.heartbeat(run).get("pid") for run in living.values()}
+        return {run: pid for run, pid in pids.items() if pid in living}
 
     def journal(self) -> str:
         """What systemd's journal holds of this boot."""
@@ -404,14 +409,12 @@ class Machine:
         until(lambda: condition() or not self.is_on, what, self.story)
         assert self.is_on, f"went down before: {what}\n{self.story()}"
 
-    def until_steps(self, name: str, step: int = 1, trainer: str = "drill") -> None:
+    def until_steps(self, run: str, step: int = 1) -> None:
         """Wait until a run trains and has come that far."""
-
-        def there() -> bool:
-            beat = self.heartbeat(name, trainer)
-            return beat.get("step", 0) >= step and beat.get("pid") in self.trainers()
-
-        self.until(there, f"{name} reaches step {step}")
+        self.until(
+            lambda: run in self.mains() and self.heartbeat(run).get("step", 0) >= step,
+            f"{run} reaches step {step}",
+        )
 
     @property
     def _proc(self) -> Path:
@@ -423,7 +426,7 @@ class Machine:
         with contextlib.suppress(OSError):
             for pid in scope.read_text().split():
                 status = Path(f"/proc/{pid}/status").read_text()
-                if any(line.startswith("NSpid:") and line.endswith("\t1") for line in status.splitlines()):
+                if re.search(r"^NSpid:.*\t1$", status, re.MULTILINE):
                     self._init = int(pid)
                     return True
         return False
@@ -435,8 +438,7 @@ class Machine:
         except subprocess.TimeoutExpired:
             pytest.fail(f"it does not go down\n{self.story()}")
         self._power, self._init = None, 0
-        for group in self._groups:
-            _remove(group)
+        _remove(*self._groups)
         return status
 
 
@@ -449,13 +451,40 @@ def until(condition: Callable[[], object], what: str, story: Callable[[], str] =
         time.sleep(LOOK_S)
 
 
+def leftovers(name: str) -> list[str]:
+    """What is left of a lab on this machine: folders, cgroups, and who still sees its mounts."""
+    found = [folder / name for folder in (Path(tempfile.gettempdir()), *_cgroup_roots())]
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        with contextlib.suppress(OSError):  # it has just ended
+            found += [mounts] if name in mounts.read_text() else []
+    return [str(path) for path in found if path.exists()]
+
+
+def _check_that_it_can_be() -> None:
+    if os.geteuid() != 0:
+        raise NoLab("only root can make namespaces and mounts")
+    for program in ("systemd-nspawn", "unshare", "nsenter"):
+        if shutil.which(program) is None:
+            raise NoLab(f"{program} is not installed")
+    if not Path("/lib/systemd/systemd").exists():
+        raise NoLab("this root holds no systemd that could be booted")
+    for place in PLACES:
+        if place.is_relative_to("/tmp"):  # noqa: S108 - it is not we who put it there
+            raise NoLab(f"{place} lies in /tmp, which every boot empties")
+
+
 def _make_bootable(disk: Path) -> None:
     """Make a machine of its own out of a copy of this one's disk."""
-    for pattern in ("etc/systemd/system/*.wants/*", "etc/rc?.d/*"):
-        for link in disk.glob(pattern):
-            link.unlink()
+    # What this machine starts, that one does not.
+    for wants in disk.glob("etc/systemd/system/*.wants"):
+        shutil.rmtree(wants)
+    for link in disk.glob("etc/rc?.d/*"):
+        link.unlink()
     (disk / "etc/machine-id").write_text("b" * 32 + "\n")
     (disk / "var/log/journal").mkdir(exist_ok=True)
+    limits = disk / "etc/systemd/journald.conf.d/lab.conf"
+    limits.parent.mkdir(exist_ok=True)
+    limits.write_text(JOURNAL)
     # The packages are copied: whoever edits them here does not edit them there.
     for package in PACKAGES:
         place = disk / str(CHECKOUT)[1:] / package
@@ -463,11 +492,9 @@ def _make_bootable(disk: Path) -> None:
         shutil.copytree(CHECKOUT / package, place)
 
 
-def _elsewhere() -> Iterator[Path]:
-    """What the machines need and the root's own file system does not hold."""
-    for path in (Path(sys.prefix), Path(sys.base_prefix)):
-        if path.stat().st_dev != Path("/").stat().st_dev:
-            yield path
+def _is_elsewhere(place: Path) -> bool:
+    """Whether the root's own file system does not hold it: an overlay of the root lacks it, too."""
+    return place.stat().st_dev != Path("/").stat().st_dev
 
 
 def _cgroup_roots() -> list[Path]:
@@ -493,7 +520,7 @@ def _cgroup_roots() -> list[Path]:
     return roots
 
 
-def _sweep(roots: tuple[Path, ...]) -> None:
+def _sweep(roots: list[Path]) -> None:
     """Remove what labs left whose caretaker was killed, too."""
     for folder in (Path(tempfile.gettempdir()), *roots):
         for left in folder.glob("boot-lab-*-*"):
@@ -502,11 +529,12 @@ def _sweep(roots: tuple[Path, ...]) -> None:
                 _remove(left)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder in which nothing but folders is left; cgroups are such."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+def _remove(*folders: Path) -> None:
+    """Remove folders in which nothing but folders is left; cgroups are such."""
+    for folder in folders:
+        for path, _, _ in os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(path).rmdir()
 
 
 def _start_ticks(pid: int) -> int | None:

@@ -12,23 +12,7 @@ import pytest
 # Tests are found by path: this folder is no package.
 sys.path.append(str(Path(__file__).parent))
 
-from boot_lab import COMMAND, SERVICE, SETTINGS, Lab, Machine, NoLab
-
-
-DEV = """
-cd /work/main/systemd
-mkdir -p /etc/sysusers.d /usr/local/lib/training-supervisor /etc/training-supervisor
-cp training-supervisor.conf /etc/sysusers.d; systemd-sysusers
-cp note-boot /usr/local/lib/training-supervisor/
-for u in *.service; do sed s,/opt/training-supervisor/bin,/work/main/.venv/bin,g $u > /etc/systemd/system/$u
-mkdir -p /etc/systemd/system/$u.d; printf '[Service]\nBindReadOnlyPaths=/root/.pyenv\n' > /etc/systemd/system/$u.d/home.conf; done
-touch /etc/training-supervisor/supervisor.toml
-mkdir -p /var/lib/training-supervisor
-chown training-supervisor: /var/lib/training-supervisor
-ln -s /etc/training-supervisor/supervisor.toml /var/lib/training-supervisor/supervisor.toml
-systemctl daemon-reload
-systemctl enable --now training-supervisor-boot training-supervisor
-"""
+from boot_lab import COMMAND, SETTINGS, Lab, Machine, NoLab
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +29,9 @@ def lab() -> Iterator[Lab]:
 def installed(lab: Lab) -> Machine:
     """A machine on which a person has installed the service, and which never trained."""
     machine = lab.machine()
+    machine.configure(SETTINGS)
     machine.boot()
-    if True:
-        machine.run(COMMAND, "install", "--system")
-    else:
-        machine.run("bash", "-ec", DEV)
-    machine.until(lambda: machine.systemctl("is-active", SERVICE) == "active", "it is ready")
+    machine.run(COMMAND, "install", "--system")
     machine.shut_down("poweroff")
     for left in machine.home.iterdir():
         if left.is_dir():
@@ -64,7 +45,6 @@ def installed(lab: Lab) -> Machine:
 def machine(lab: Lab, installed: Machine) -> Iterator[Machine]:
     """An installed machine, switched off, that is to train drills."""
     machine = lab.machine(like=installed)
-    machine.configure(SETTINGS)
     yield machine
     machine.remove()
 

@@ -20,6 +20,7 @@ rollout_steps = 128
 interval_s = 0.3
 """
 
+NEVER_STARTED = "[Unit]\nConditionPathExists=/nowhere\n"
 DEAD_BEFORE_THE_FIRST_LOOK = "[Service]\nExecStartPre=/bin/sleep infinity\n"
 
 
@@ -41,8 +42,8 @@ def test_the_first_boot_trains(machine: Machine) -> None:
     """After the first boot the service is ready, the boot is known once, and trainers train."""
     machine.boot()
     assert machine.systemctl("is-active", SERVICE) == "active"
-    machine.until_steps("A")
-    machine.until_steps("B")
+    machine.until_steps("drill-A")
+    machine.until_steps("drill-B")
     state = machine.state()
     assert (state["boots_total"], state["crashes_total"]) == (1, 0)
     assert state["daemon"] == {"state": "running", "pid": machine.daemon}
@@ -58,11 +59,11 @@ def test_a_real_game_goes_on_after_a_power_cut(machine: Machine) -> None:
     machine.write("/etc/training-supervisor/modes/light.toml", mode)
     machine.configure(ATARI)
     machine.boot()
-    machine.until(lambda: machine.heartbeat("Pong", "atari").get("checkpoint_step"), "a checkpoint")
+    machine.until(lambda: machine.heartbeat("atari-Pong").get("checkpoint_step"), "a checkpoint")
     machine.power_cut()
-    saved = machine.heartbeat("Pong", "atari")["checkpoint_step"]
+    saved = machine.heartbeat("atari-Pong")["checkpoint_step"]
     machine.boot()
-    machine.until_steps("Pong", saved + 1, trainer="atari")
+    machine.until_steps("atari-Pong", saved + 1)
     resumed = machine.events("run.started")[-1]
     assert resumed["evidence"]["step"] >= saved
 
@@ -70,19 +71,21 @@ def test_a_real_game_goes_on_after_a_power_cut(machine: Machine) -> None:
 def test_planned_ends_are_told_from_crashes(machine: Machine) -> None:
     """A reboot and a power-off are planned, a power cut is a crash; runs resume after each."""
     machine.boot()
-    machine.until_steps("A", 100)
+    machine.until_steps("drill-A", 100)
     machine.shut_down("reboot")
     machine.boot()
-    machine.until_steps("A", 200)
+    machine.until_steps("drill-A", 200)
     machine.shut_down("poweroff")
-    last = machine.heartbeat("A")
+    last = machine.heartbeat("drill-A")
     assert (last["status"], last["checkpoint_step"]) == ("stopped", last["step"])
     machine.boot()
-    machine.until(lambda: machine.heartbeat("A").get("checkpoint_step", 0) > last["step"], "saved")
+    machine.until(
+        lambda: machine.heartbeat("drill-A").get("checkpoint_step", 0) > last["step"], "saved"
+    )
     machine.power_cut()
-    saved = machine.heartbeat("A")["checkpoint_step"]
+    saved = machine.heartbeat("drill-A")["checkpoint_step"]
     machine.boot()
-    machine.until_steps("A", saved + 1)
+    machine.until_steps("drill-A", saved + 1)
 
     assert [line["evidence"]["crash"] for line in machine.events("boot.recorded")] == [
         False,
@@ -103,10 +106,27 @@ def test_planned_ends_are_told_from_crashes(machine: Machine) -> None:
     assert (state["boots_total"], state["crashes_total"]) == (4, 1)
 
 
+def test_boots_without_a_supervisor_are_told_apart_as_well(machine: Machine) -> None:
+    """Where the supervisor never starts, planned ends and power cuts are still known later."""
+    machine.drop_in(NEVER_STARTED)
+    machine.boot()
+    machine.shut_down("reboot")
+    machine.boot()
+    machine.power_cut()
+    machine.boot()
+    machine.shut_down("poweroff")
+    machine.drop_in("")
+    machine.boot()
+    flags = [line["evidence"]["crash"] for line in machine.events("boot.recorded")]
+    assert flags == [False, False, True, False]
+    state = machine.state()
+    assert (state["boots_total"], state["crashes_total"]) == (4, 1)
+
+
 def test_the_fourth_crash_falls_back_before_a_trainer_of_medium_starts(machine: Machine) -> None:
     """Scenario B: medium is forgiven three power cuts; after the fourth it never starts."""
     machine.boot()
-    machine.until_steps("A")
+    machine.until_steps("drill-A")
     machine.supervisor("force-scale-up")
     for crashes in (1, 2, 3, 4):
         machine.until(lambda: len(machine.mains()) == 4, "four train")
@@ -133,7 +153,7 @@ def test_a_machine_that_dies_before_the_first_look_is_left_idle(machine: Machine
     """Twenty boots that no supervisor lives to see are counted, then light, then nothing at all."""
     loop_of = 20
     machine.boot()
-    machine.until_steps("A")
+    machine.until_steps("drill-A")
     machine.supervisor("force-scale-up")
     machine.until(lambda: len(machine.mains()) == 4, "four train")
     machine.shut_down("poweroff")
@@ -174,7 +194,7 @@ def test_an_idle_machine_tries_again_by_itself(machine: Machine) -> None:
 def test_wishes_wait_for_the_next_boot(machine: Machine) -> None:
     """What a person asks while the supervisor is down is granted before any trainer starts."""
     machine.boot()
-    machine.until_steps("A")
+    machine.until_steps("drill-A")
     machine.systemctl("stop", SERVICE)
     assert "waits" in machine.supervisor("force-scale-up")
     machine.power_cut()
@@ -191,7 +211,7 @@ def test_wishes_wait_for_the_next_boot(machine: Machine) -> None:
 
 def test_a_wish_survives_a_boot_without_the_supervisor(machine: Machine) -> None:
     """A wish made in a boot in which the supervisor never starts is honoured in the next one."""
-    machine.drop_in("[Unit]\nConditionPathExists=/nowhere\n")
+    machine.drop_in(NEVER_STARTED)
     machine.boot()
     assert "waits" in machine.supervisor("pause")
     machine.power_cut()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from boot_lab import Lab, until
+from boot_lab import Lab, leftovers, until
 
 ALIVE = """
 import sys, time
@@ -19,17 +19,6 @@ machine.boot()
 print(lab.folder.name, flush=True)
 time.sleep(1000)
 """
-
-
-def leftovers(name: str) -> list[str]:
-    """What is left of a lab on this machine: cgroups, folders, and who still sees its mounts."""
-    found = [str(path) for path in (Path("/tmp") / name, *Path("/sys/fs/cgroup").rglob(name))]
-    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
-        try:
-            found += [str(mounts)] if name in mounts.read_text() else []
-        except OSError:
-            continue  # it has just ended
-    return [path for path in found if Path(path).exists()]
 
 
 def test_a_lab_whose_tests_were_killed_leaves_nothing(lab: Lab) -> None:

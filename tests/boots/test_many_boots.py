@@ -27,7 +27,7 @@ def test_fifty_boots_of_all_kinds(machine: Machine) -> None:
         machine.power_on()
         machine.until(lambda n=noted: machine.boots_noted > n, "the boot is noted")
         if kind != "cut before it trains":
-            machine.until_steps("A")
+            machine.until_steps("drill-A")
         match kind:
             case "reboot":
                 machine.shut_down("reboot")
@@ -39,8 +39,8 @@ def test_fifty_boots_of_all_kinds(machine: Machine) -> None:
             case _:
                 machine.power_cut()
     machine.boot()
-    machine.until_steps("A")
-    machine.until_steps("B")
+    machine.until_steps("drill-A")
+    machine.until_steps("drill-B")
 
     state = machine.state()
     crashes = sum(kind not in ("reboot", "power off") for kind in kinds)

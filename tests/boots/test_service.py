@@ -17,23 +17,23 @@ Notify.__call__ = lambda self, *lines: _tell(self, "STATUS=the new version", *li
 def training(machine: Machine) -> Machine:
     """An installed machine on which two runs train."""
     machine.boot()
-    machine.until_steps("A", 50)
-    machine.until_steps("B", 50)
+    machine.until_steps("drill-A", 50)
+    machine.until_steps("drill-B", 50)
     return machine
 
 
 def assert_saved_and_gone(machine: Machine) -> None:
     """Every run stands in a checkpoint with its last step, and nothing of it lives."""
     assert machine.trainers() == {}
-    for name in ("A", "B"):
-        last = machine.heartbeat(name)
+    for run in ("drill-A", "drill-B"):
+        last = machine.heartbeat(run)
         assert (last["status"], last["checkpoint_step"]) == ("stopped", last["step"])
 
 
 def assert_same_trainers(machine: Machine, before: dict[str, int]) -> None:
     """The trainers of before train on, and no others."""
-    for name in ("A", "B"):
-        machine.until_steps(name, machine.heartbeat(name)["step"] + 20)
+    for run in ("drill-A", "drill-B"):
+        machine.until_steps(run, machine.heartbeat(run)["step"] + 20)
     assert machine.mains() == before
     assert sorted(machine.trainers()) == sorted(before.values())
     assert machine.events("run.died") == []
@@ -56,8 +56,8 @@ def test_a_hung_daemon_is_restarted_by_the_watchdog(machine: Machine) -> None:
     """A supervisor that stands still is aborted by systemd; its trainers train on."""
     machine.drop_in("[Service]\nWatchdogSec=2\n")
     machine.boot()
-    machine.until_steps("A", 50)
-    machine.until_steps("B", 50)
+    machine.until_steps("drill-A", 50)
+    machine.until_steps("drill-B", 50)
     before, daemon = machine.mains(), machine.daemon
     machine.kill(daemon, "STOP")
     machine.until(lambda: len(machine.events("run.adopted")) == 2, "both are adopted")
@@ -86,7 +86,7 @@ def test_stop_saves_everything_and_leaves_nobody(training: Machine) -> None:
     assert training.events()[-1]["event"] == "supervisor.stopped"
     training.power_cut()
     training.boot()
-    training.until_steps("A")
+    training.until_steps("drill-A")
     state = training.state()
     assert (state["boots_total"], state["crashes_total"]) == (2, 0)
 
@@ -110,7 +110,7 @@ def test_a_restart_costs_no_training(training: Machine) -> None:
 
 
 def test_an_upgrade_costs_no_training(training: Machine) -> None:
-    """A package replaced under the running service is taken over by a restart, between two steps."""
+    """A package replaced under the running service is taken over by a restart."""
     before, place = training.mains(), training.disk / str(CHECKOUT)[1:]
     for package in PACKAGES:  # as pip does it: the old goes, the new comes
         shutil.rmtree(place / package)

@@ -35,18 +35,18 @@ def test_the_service_exposes_little(analyze: str) -> None:
 
 @pytest.mark.parametrize("kind", ["system", "user"])
 def test_the_units_are_well_formed(analyze: str, tmp_path: Path, kind: str) -> None:
-    """systemd finds nothing to complain about, once each command is one that exists."""
+    """Once each command is one that exists, systemd finds nothing to complain about."""
     folder = UNITS if kind == "system" else UNITS / "user"
     copies = []
     for unit in sorted(folder.glob("*.service")):
         copy = tmp_path / unit.name
         text = unit.read_text()
-        copy.write_text(re.sub(r"/(opt|usr/local/lib)/training-supervisor/[\w/-]+", "/bin/true", text))
+        copy.write_text(
+            re.sub(r"/(opt|usr/local/lib)/training-supervisor/[\w/-]+", "/bin/true", text)
+        )
         copies.append(str(copy))
     assert copies
     command = [analyze, "verify", f"--{kind}", "--man=no", *copies]
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    answer = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")

@@ -156,14 +156,17 @@ class World:
         self.write("supervisor.started", evidence={"down_s": away_s})
         self.end(run, "run.died", "vanished")
 
-    def measured(self):
-        """As `supervisor goodput` sees it now."""
+    def lines_now(self):
+        """What `supervisor goodput` reads at this moment."""
         lines = [*self.lines, {"event": PRESENT, "now_s": self.now_s, "boot": f"boot-{self.boot}"}]
         lines += [
             {**lines[-1], "run": run, "rule": "alive", "evidence": self.evidence(run)}
             for run in self.living()
         ]
-        return measure(lines)
+        return lines
+
+    def measured(self):
+        return measure(self.lines_now())
 
     def shares_of(self, run):
         """The truth about the time of this run, up to now."""
@@ -228,8 +231,9 @@ def test_a_log_that_begins_anywhere_and_has_gaps_gives_bounded_figures(deeds, da
             world.start("a")
         elif deed != "start" and trainer and trainer.stepping_at_s is not None:
             getattr(world, deed)("a", seconds / 2)
-    kept = data.draw(st.lists(st.sampled_from(range(len(world.lines))), max_size=40))
-    lines = [world.lines[place] for place in sorted(kept)]
+    whole = world.lines_now()
+    kept = data.draw(st.lists(st.sampled_from(range(len(whole))), max_size=40))
+    lines = [whole[place] for place in sorted(kept)]
     measured = measure(lines)
     span_s = lines[-1]["now_s"] - lines[0]["now_s"] if lines else 0.0
     assert measured.goodput is None or 0 <= measured.goodput <= 1
@@ -237,6 +241,22 @@ def test_a_log_that_begins_anywhere_and_has_gaps_gives_bounded_figures(deeds, da
     assert measured.wanted_s <= span_s + 1e-6
     assert measured.steps_kept >= 0
     assert measured.steps_lost >= 0
+
+
+def test_training_of_which_the_start_is_missing_does_not_count(world):
+    """The steps of a life without a beginning survive, and their time is not in the account."""
+    for _ in range(3):
+        world.start("drill-a")
+        world.advance(START_S + 100.0)
+        if len(world.lines) < 6:
+            world.save("drill-a", 0.0)
+            world.die("drill-a", unheard_s=0.0)
+    lines = world.lines_now()
+    started = [line for line in lines if line["event"] == "run.started"]
+    lines.remove(started[1])
+    run = only(measure(lines))
+    assert (run.spent_s["kept"], run.spent_s["unsaved"]) == pytest.approx((100.0, 100.0))
+    assert run.spent_s["lost"] == pytest.approx(0.0)
 
 
 def test_an_uninterrupted_run_approaches_1(world):
@@ -310,6 +330,64 @@ def test_a_heartbeat_that_the_power_cut_took_costs_no_figure_of_what_survived(wo
     run = only(world.measured())
     assert (run.spent_s["kept"], run.spent_s["unknown"]) == pytest.approx((107.0, 73.0))
     assert run.steps_kept == 107 * STEPS_PER_S + 2
+
+
+def test_several_power_cuts_in_a_row_leave_what_survived_them(world):
+    """However many heartbeats are gone, the next one that is heard tells of all their training."""
+    world.start("drill-a")
+    world.advance(START_S)
+    world.save("drill-a", 0.0)
+    world.die("drill-a", unheard_s=0.0)
+    for _ in range(3):
+        world.start("drill-a")
+        world.advance(START_S + 100.0)
+        world.save("drill-a", 0.0)
+        world.crash(10.0, heartbeat=False)
+    world.start("drill-a")
+    world.advance(START_S)
+    run = only(world.measured())
+    assert (run.spent_s["kept"], run.spent_s["unknown"]) == pytest.approx((300.0, 39.0))
+
+
+def test_what_a_silent_life_saved_is_not_taken_from_what_the_one_before_lost(world):
+    """Steps that were lost and made again were made twice."""
+    world.start("drill-a")
+    world.advance(START_S + 10.0)
+    world.save("drill-a", 0.0)
+    world.advance(10.0)
+    world.die("drill-a", unheard_s=0.0)
+    world.start("drill-a")
+    world.advance(START_S + 5.0)
+    world.save("drill-a", 0.0)
+    world.crash(10.0, heartbeat=False)
+    world.start("drill-a")
+    world.advance(START_S)
+    run = only(world.measured())
+    assert (run.spent_s["kept"], run.spent_s["lost"]) == pytest.approx((15.0, 10.0))
+
+
+def test_a_run_that_had_to_begin_from_nothing_has_lost_everything(world):
+    """With all its checkpoints gone, only what was learnt since counts."""
+    world.places["drill-a"] = ((1000, 100.0),)
+    world.start("drill-a")
+    world.advance(START_S + 50.0)
+    world.save("drill-a", 0.0)
+    world.die("drill-a", unheard_s=0.0)
+    world.places["drill-a"] = ((0, 0.0),)
+    world.start("drill-a")
+    world.advance(START_S + 20.0)
+    world.save("drill-a", 0.0)
+    run = only(world.measured())
+    assert (run.spent_s["kept"], run.spent_s["lost"]) == pytest.approx((20.0, 50.0))
+
+
+def test_a_living_trainer_has_not_lost_what_it_is_at(world):
+    """Since its last step it has worked at the next one, an update perhaps."""
+    world.start("drill-a")
+    world.advance(START_S + 10.0)
+    world.advance(5.0, silent={"drill-a": "unsaved"})
+    run = only(world.measured())
+    assert (run.spent_s["unsaved"], run.spent_s["lost"]) == pytest.approx((15.0, 0.0))
 
 
 def test_a_checkpoint_that_no_heartbeat_told_of_counts(world):

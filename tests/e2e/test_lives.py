@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from lab import SETTINGS, Machine
 
 
@@ -140,3 +141,18 @@ def test_a_lowered_target_ends_a_running_run(machine: Machine) -> None:
     machine.until(lambda: machine.events("run.done"), "A is done")
     machine.until_steps("C")
     assert machine.run("A")["status"] == "done"
+
+
+@pytest.mark.parametrize("damage", ["", "[policy]\nstable_min = -1\n"])
+def test_settings_that_a_reboot_spoilt_cost_no_night(machine: Machine, damage: str) -> None:
+    """At a start with settings that cannot be used the last good ones hold, and that is told."""
+    machine.start()
+    machine.until_steps("A")
+    machine.reboot()
+    machine.configure(damage)
+    machine.start()
+    machine.until(lambda: len(mains(machine)) == 2, "both train again")
+    machine.until(lambda: machine.events("settings.refused"), "the refusal")
+    assert machine("check-config").returncode == 78
+    machine.configure(SETTINGS)
+    machine.until(lambda: machine.events("settings.changed"), "the mended file is taken over")

@@ -100,11 +100,18 @@ def a_disk(place: Path, kind: str = "ext4") -> Disk:
 
 
 def a_tiny_disk(place: Path) -> Path:
-    """A disk of two megabytes, in memory."""
+    """A disk of two megabytes."""
     if not worlds.can_be_made():
         pytest.skip("NOT TESTED: a full disk; this needs root and new namespaces")
     place.mkdir()
     _do("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place))
+    return place
+
+
+def in_memory(place: Path) -> Path:
+    """The folder, with memory laid over it where possible: for what no disk has a part in."""
+    if worlds.can_be_made():
+        _do("mount", "-t", "tmpfs", "tmpfs", str(place))
     return place
 
 

@@ -10,7 +10,7 @@ import pytest
 from disks import a_disk, a_tiny_disk
 from lab import PATIENCE_S, SETTINGS, Machine
 from runs import resumed_step, saved_step
-from witness import mains
+from witness import is_held, mains
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 BROKEN_FSYNC = """
@@ -146,11 +146,8 @@ def test_a_frozen_disk_is_waited_for(tmp_path: Path) -> None:
     machine.until_steps("A", 50)
     (main,) = mains(machine.home / "runs")
 
-    def held(pid: int) -> bool:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
-
     with disk.frozen():
-        machine.until(lambda: held(main.pid) and held(daemon.pid), "both are held")
+        machine.until(lambda: is_held(main.pid) and is_held(daemon.pid), "both are held")
         state = machine.state()  # readers are not
         step = machine.heartbeat("A")["step"]
         assert state["daemon"]["pid"] == daemon.pid

@@ -108,6 +108,35 @@ def test_a_driver_that_does_not_fit_at_the_start_needs_a_reboot(
     assert machine.events("run.died") == []
 
 
+def test_the_power_limit_of_a_mode_comes_and_goes_with_it(
+    machine: Machine, nvml: Callable[..., None]
+) -> None:
+    """What kept one machine alive: fewer watts in one mode, and the default in the others."""
+    modes = machine.home / "modes"
+    modes.mkdir()
+    mode = "rung = {}\nslots = 1\nn_envs = 1\nbatch_size = 1\n"
+    (modes / "light.toml").write_text(mode.format(0))
+    (modes / "medium.toml").write_text(mode.format(1) + "power_limit_w = 300\n")
+    machine.configure(f'modes_dir = "modes"\n{ONE_RUN}\n[policy]\ntick_s = 0.3\n')
+    nvml(nvmlDeviceSetPowerManagementLimit="NO_PERMISSION")
+    machine.start()
+    machine.until_steps("A")
+
+    def limits() -> set[float]:
+        return {one["power_limit_w"] for one in gpus(machine)}
+
+    assert machine("force-scale-up").returncode == 0
+    machine.until(lambda: machine.events("power.refused"), "the refusal is told")
+    seen = len(looks(machine))
+    machine.until(lambda: len(looks(machine)) > seen + 2, "it tries again and again")
+    nvml()
+    machine.until(lambda: limits() == {300}, "both have their limit")
+    assert machine("force-scale-down").returncode == 0
+    machine.until(lambda: limits() == {700}, "both have their default back")
+    told = [line["event"] for line in machine.events() if line["event"].startswith("power.")]
+    assert told == ["power.limited", "power.refused", "power.limited", "power.limited"]
+
+
 @pytest.fixture
 def dead_with_memory(machine: Machine, nvml: Callable[..., None]) -> Callable[..., int]:
     """Trains A, and kills it while GPU 0 lists its process; gives that process."""

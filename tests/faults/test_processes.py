@@ -12,7 +12,7 @@ import pytest
 from disks import a_disk
 from lab import PATIENCE_S, SETTINGS, Machine
 from runs import resumed_step, saved_step, story
-from witness import Witness, mains
+from witness import Witness, is_held, mains
 
 from state.records import Process
 from state.store import Store
@@ -220,10 +220,7 @@ def test_a_trainer_that_cannot_be_killed_blocks_its_run(machine: Machine) -> Non
     (held,) = [main.pid for main in mains(runs) if main.run.endswith("drill-A")]
     with Witness(runs).watching() as witness:
         with disk.frozen():
-            state = Path(f"/proc/{held}/stat")
-            machine.until(
-                lambda: state.read_text().rpartition(")")[2].split()[0] == "D", "it is held"
-            )
+            machine.until(lambda: is_held(held), "it is held")
             assert machine("pause").returncode == 0
             machine.until(lambda: machine.events("run.blocked"), "A is blocked")
             machine.until(lambda: len(machine.trainers()) == 1, "B has left")

@@ -145,10 +145,12 @@ def memory_group() -> Iterator[Path]:
     place = next((path for _, kinds, path in own if kinds == "memory"), None)
     group = Path(f"/sys/fs/cgroup/memory{place}/training-supervisor-test-{os.getpid()}")
     try:
-        assert place is not None
         group.mkdir()
-    except (AssertionError, OSError):
+    except OSError:
         pytest.skip("NOT TESTED: a real OOM kill; there is no memory controller (v1) to limit")
+    for killed in group.parent.glob("training-supervisor-test-*"):
+        if not Path("/proc", killed.name.rpartition("-")[2]).exists():
+            killed.rmdir()  # left by tests that could not tidy up
     yield group
     group.rmdir()
 

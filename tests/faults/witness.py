@@ -60,6 +60,11 @@ def mains(runs: Path) -> set[Main]:
     return {one for one in found if _parent(one.pid) not in {other.pid for other in found}}
 
 
+def is_held(pid: int) -> bool:
+    """Whether the kernel holds the process so that nothing can end it (state D)."""
+    return _fields(pid)[:1] == ["D"]
+
+
 def _read(pid: int) -> Main | None:
     words = _words(pid)
     if "trainers" not in words or "--run" not in words:

@@ -1,5 +1,6 @@
 """The state file through saves, losses and damage of every kind, in any order."""
 
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -214,6 +215,18 @@ def test_a_whole_file_without_a_memory_is_damaged(path):
     memory, trouble = Store(path).load()
     assert memory is None
     assert trouble
+
+
+def test_a_file_with_the_first_kind_of_seal_is_read(path):
+    """A home that an early version left behind keeps its history; a damaged one is told."""
+    store = Store(path)
+    store.save(a_memory(1))
+    tables = msgspec.json.decode(path.read_bytes())
+    del tables["seal"]
+    digest = hashlib.sha256(msgspec.json.encode(tables, order="deterministic")).hexdigest()
+    for said, memory in ((digest, a_memory(1)), (digest[::-1], None)):
+        path.write_bytes(msgspec.json.encode({**tables, "seal": {"1": {"sha256": said}}}))
+        assert store.load()[0] == memory
 
 
 def test_a_newer_state_is_left_alone(path, monkeypatch):

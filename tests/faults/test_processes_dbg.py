@@ -1,0 +1,319 @@
+"""Whoever is killed, whenever: it comes back, once, and nobody is left over."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from disks import a_disk
+from lab import PATIENCE_S, SETTINGS, Machine
+from runs import resumed_step, saved_step, story
+from witness import Witness, is_held, mains
+
+from state.records import Process
+from state.store import Store
+
+ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
+QUICK = "[recovery]\nbackoff_first_s = 0.1\ngrace_s = 20\n"
+KINDS = ("group", "setsid", "double_fork")
+WORKERS = 2
+EVERYBODY = len(KINDS) * (1 + WORKERS)
+
+
+def with_options(settings: str, *options: str) -> str:
+    """The settings with further options of the drill."""
+    return settings.replace("steps_per_s", "\n".join((*options, "steps_per_s")))
+
+
+def drilling(machine: Machine, *options: str) -> subprocess.Popen[str]:
+    """A supervisor of one run with workers that are hard to find; it has a checkpoint."""
+    workers = (f"workers = {WORKERS}", 'worker_kind = "double_fork"')
+    machine.configure(f"{with_options(ONE_RUN, *workers, *options)}\n{QUICK}")
+    daemon = machine.start()
+    machine.until(lambda: machine.heartbeat("A").get("checkpoint_step"), "a checkpoint")
+    machine.until(lambda: len(machine.trainers()) == 1 + WORKERS, "a trainer with its workers")
+    return daemon
+
+
+def drilling_three(machine: Machine) -> subprocess.Popen[str]:
+    """A supervisor of three runs, each with workers in another hiding place, and a checkpoint."""
+    modes = machine.home / "modes"
+    modes.mkdir()
+    (modes / "light.toml").write_text("rung = 0\nslots = 3\nn_envs = 1\nbatch_size = 1\n")
+    runs = SETTINGS.replace('["A", "B", "C", "D", "E"]', f"{list(KINDS)}")
+    kinds = "".join(f'[run.{kind}.options]\nworker_kind = "{kind}"\n' for kind in KINDS)
+    settings = with_options(runs, f"workers = {WORKERS}")
+    machine.configure(f'modes_dir = "modes"\n{settings}\n{kinds}\n{QUICK}')
+    daemon = machine.start()
+    for kind in KINDS:
+        machine.until(lambda: saved_step(machine, kind), "a checkpoint")  # noqa: B023 - at once
+    machine.until(lambda: len(machine.trainers()) == EVERYBODY, "three trainers with their workers")
+    return daemon
+
+
+def kill(*pids: int) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+DIED = ["run.started", "run.died", "run.killed", "run.started"]
+
+
+def strike(machine: Machine, daemon: subprocess.Popen[str], victims: str) -> None:
+    """Kill or stop what the name says."""
+    everybody = set(machine.trainers())
+    trainers = {main.pid for main in mains(machine.home / "runs")}
+    if "daemon" in victims or victims == "all":
+        beside = {"daemon and mains": trainers, "all": everybody}.get(victims, set())
+        kill(daemon.pid, *beside)
+        daemon.wait()
+    if victims in ("mains", "daemon, then mains"):
+        kill(*trainers)
+    elif victims == "workers":
+        kill(*(everybody - trainers))
+    elif victims == "SIGTERM":
+        daemon.terminate()
+        assert daemon.wait(PATIENCE_S) == 0
+    elif "supervisor stop" in victims:
+        assert machine("stop").returncode == 0
+        daemon.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("victims", ["daemon", "workers"])
+def test_what_costs_no_training(machine: Machine, victims: str) -> None:
+    """Without its daemon a trainer trains on and is adopted; without a worker it is let be.
+
+    Whether a trainer can go on without a worker is its own affair.
+    """
+    daemon = drilling_three(machine)
+    runs = machine.home / "runs"
+    before = mains(runs)
+    with Witness(runs).watching() as witness:
+        strike(machine, daemon, victims)
+        step = {kind: machine.heartbeat(kind)["step"] for kind in KINDS}
+        if victims == "daemon":
+            machine.start()
+            machine.until(lambda: len(machine.events("run.adopted")) == len(KINDS), "adopted")
+        for kind in KINDS:
+            machine.until_steps(kind, step[kind] + 100)
+    assert mains(runs) == before
+    assert witness.seen <= before
+    adopted = {line["evidence"]["pid"] for line in machine.events("run.adopted")}
+    assert adopted == ({main.pid for main in before} if victims == "daemon" else set())
+    assert len(machine.trainers()) == (EVERYBODY if victims == "daemon" else len(KINDS))
+    assert {*story(machine, "group")} <= {"run.started", "run.adopted"}
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [
+        "mains",
+        "daemon and mains",
+        "daemon, then mains",
+        "all",
+        "SIGTERM",
+        "supervisor stop",
+        "daemon, then supervisor stop",
+    ],
+)
+def test_after_a_kill_or_a_stop_each_run_goes_on_once(machine: Machine, victims: str) -> None:
+    """One trainer of each run resumes from its checkpoint; nobody is left over, never are two."""
+    daemon = drilling_three(machine)
+    runs = machine.home / "runs"
+    old, before = set(machine.trainers()), mains(runs)
+    with Witness(runs).watching() as witness:
+        strike(machine, daemon, victims)
+        if victims == "SIGTERM" or "stop" in victims:
+            assert machine.trainers() == {}
+            assert all(saved_step(machine, k) == machine.heartbeat(k)["step"] for k in KINDS)
+        saved = {kind: saved_step(machine, kind) for kind in KINDS}
+        if victims != "mains":
+            machine.start()
+        machine.until(lambda: not old & machine.trainers().keys(), "the old ones are gone")
+        machine.until(lambda: len(machine.trainers()) == EVERYBODY, "all is as it was")
+        resumed = {kind: resumed_step(machine, kind) for kind in KINDS}
+        for kind in KINDS:
+            machine.until_steps(kind, resumed[kind] + 50)
+    after = mains(runs)
+    assert witness.twins == set()
+    assert witness.seen <= before | after
+    assert len(after) == len(KINDS)
+    assert len(machine.events("run.started")) == 2 * len(KINDS)
+    assert all(resumed[kind] >= saved[kind] > 0 for kind in KINDS)
+    if victims == "mains":
+        assert [story(machine, kind) for kind in KINDS] == [DIED] * len(KINDS)
+        assert {line["evidence"]["signal"] for line in machine.events("run.died")} == {9}
+
+
+def test_a_stop_in_mid_save_waits_for_the_save(machine: Machine) -> None:
+    """Told to stop three times while a checkpoint is written, it leaves with all steps saved."""
+    daemon = drilling(machine, "save_s = 0.5")
+    folder = machine.home / "runs/drill-A/checkpoints"
+    machine.until(lambda: list(folder.glob(".*.new/first.json")), "a half-written checkpoint")
+    for _ in range(3):
+        daemon.terminate()
+    assert daemon.wait(PATIENCE_S) == 0
+    assert machine.trainers() == {}
+    assert machine.events("run.killed")[1:] == [], "only the orphans were killed"
+    assert saved_step(machine) == machine.heartbeat("A")["step"]
+    assert list(folder.glob(".*")) == []
+
+
+def test_a_kill_after_the_grace_costs_only_the_save_that_it_hits(machine: Machine) -> None:
+    """A trainer that goes on saving for ever is killed; the newest whole checkpoint loads."""
+    deaf = ("ignore_sigterm = true", "save_s = 0.2")
+    settings = with_options(ONE_RUN, *deaf).replace("interval_s = 0.5", "interval_s = 0.01")
+    machine.configure(f"{settings}\n[recovery]\ngrace_s = 1\n")
+    daemon = machine.start()
+    machine.until(lambda: machine.heartbeat("A").get("checkpoint_step"), "a checkpoint")
+    daemon.terminate()
+    assert daemon.wait(PATIENCE_S) == 0
+    assert machine.trainers() == {}
+    assert len(machine.events("run.killed")) == 1
+    saved = saved_step(machine)
+    machine.start()
+    assert resumed_step(machine) >= saved
+
+
+@pytest.mark.parametrize("fits", ["the pid", "the pid and the start"])
+def test_a_stranger_with_the_pid_of_a_trainer_is_not_touched(machine: Machine, fits: str) -> None:
+    """The state names a process that is now another's: it lives on, and the run starts anew."""
+    daemon = drilling(machine)
+    machine.crash()
+    stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    ticks = int(Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    process = Process(boot_id=machine.boot, pid=stranger.pid, start_ticks=ticks)
+    if fits == "the pid":  # it was given away again within this boot
+        process = msgspec.structs.replace(process, start_ticks=ticks - 1)
+    else:  # or by the next boot, at the same moment of its life
+        machine.reboot()
+    store = Store(machine.home / "state.json")
+    memory, _ = store.load()
+    assert memory is not None
+    (run,) = memory.runs
+    run = msgspec.structs.replace(run, status="running", process=process)
+    store.save(msgspec.structs.replace(memory, runs=(run,)))
+    heartbeat = machine.heartbeat("A") | {"pid": stranger.pid}
+    (machine.home / "runs/drill-A/heartbeat.json").write_bytes(msgspec.json.encode(heartbeat))
+    daemon = machine.start()
+    machine.until(lambda: len(machine.trainers()) == 1 + WORKERS, "the run trains again")
+    assert resumed_step(machine) > 0
+    assert machine.events("run.adopted") == []
+    assert machine.stop(daemon) == 0
+    assert stranger.poll() is None
+
+
+def test_a_trainer_that_cannot_be_killed_blocks_its_run(machine: Machine) -> None:
+    """A trainer that a frozen disk holds outlives SIGKILL: nothing starts beside it until then."""
+    runs = machine.home / "runs"
+    runs.mkdir()
+    disk = a_disk(runs / "drill-A")
+    two = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A", "B"]')
+    machine.configure(f"{two}\n[recovery]\ngrace_s = 0.5\nkill_s = 0.5\n")
+    machine.start()
+    machine.until(lambda: machine.heartbeat("A").get("checkpoint_step"), "a checkpoint")
+    machine.until_steps("B")
+    (held,) = [main.pid for main in mains(runs) if main.run.endswith("drill-A")]
+    with Witness(runs).watching() as witness:
+        with disk.frozen():
+            import time
+            t0=time.monotonic()
+            while not is_held(held):
+                if time.monotonic()-t0>8:
+                    for q in Path("/proc").glob("[0-9]*"):
+                        print(q.name, (q/"stat").read_text()[:60], (q/"wchan").read_text(), (q/"cmdline").read_bytes()[-60:])
+                        if q.name==str(held):
+                            for t in (q/"task").iterdir(): print("  task", t.name, (t/"stat").read_text()[:40], (t/"wchan").read_text())
+                            try: print((q/"stack").read_text())
+                            except OSError as e: print(e)
+                    print(machine.heartbeat("A"))
+                    raise SystemExit
+                time.sleep(.05)
+            assert machine("pause").returncode == 0
+            machine.until(lambda: machine.events("run.blocked"), "A is blocked")
+            machine.until(lambda: len(machine.trainers()) == 1, "B has left")
+            assert machine("resume").returncode == 0
+            told = machine.run("A")
+            assert told["status"] == "blocked"
+            assert "cannot be killed" in told["reason"]
+            assert "a reboot may be needed" in told["reason"]
+            assert set(machine.trainers()) == {held}
+        machine.until(lambda: len(machine.trainers()) == 2, "both train again")
+        assert resumed_step(machine) > 0
+    assert witness.twins == set()
+    assert story(machine, "A")[-4:] == ["run.killed", "run.blocked", "run.cleared", "run.started"]
+
+
+def test_of_ten_supervisors_one_lives(machine: Machine) -> None:
+    """However many start at once, whatever is deleted meanwhile, one runs and tells the others."""
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "run"],
+            env=machine.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(10)
+    ]
+    machine.daemons += crowd
+    with Witness(machine.home / "runs").watching() as witness:
+        while sum(one.poll() is None for one in crowd) > 1:
+            (machine.home / "daemon.json").unlink(missing_ok=True)
+        machine.until_steps("A")
+        (machine.home / "daemon.json").unlink(missing_ok=True)
+        late = machine("run")
+    assert (late.returncode, "already runs" in late.stderr) == (75, True)
+    losers = [one for one in crowd if one.poll() is not None]
+    assert {one.returncode for one in losers} == {75}
+    assert all("already runs" in one.communicate()[1] for one in losers)
+    assert len(machine.trainers()) == 2
+    assert witness.twins == set()
+
+
+def test_a_supervisor_whose_home_was_taken_away_leaves(machine: Machine) -> None:
+    """With the home moved away nothing of the old supervisor lives beside a new one."""
+    daemon = machine.start()
+    machine.until_steps("A")
+    machine.home.rename(machine.home.with_name("moved"))
+    machine.home.mkdir()
+    shutil.copy(machine.home.with_name("moved") / "supervisor.toml", machine.home)
+    (trainer, *_) = machine.trainers()
+    kill(trainer)  # whatever wakes it shows it that its home is gone
+    assert daemon.wait(PATIENCE_S) == 1
+    machine.until(lambda: not machine.trainers(), "nothing of it lives")
+    assert not (machine.home / "state.json").exists(), "the new folder may be another's"
+
+
+def test_a_home_has_one_identity_by_whatever_path(machine: Machine, tmp_path: Path) -> None:
+    """Workers left behind under one path to the home are ended by a supervisor under another."""
+    daemon = drilling(machine)
+    old = set(machine.trainers())
+    kill(daemon.pid, *(main.pid for main in mains(machine.home / "runs")))
+    daemon.wait()
+    other_name = tmp_path / "other-name"
+    other_name.symlink_to(machine.home)
+    machine.extra["SUPERVISOR_HOME"] = str(other_name)
+    machine.start()
+    machine.until(lambda: len(machine.trainers()) == 1 + WORKERS, "a new trainer and its workers")
+    machine.until(lambda: not old & machine.trainers().keys(), "nothing of the old one lives")
+
+
+def test_a_run_that_dies_at_the_same_step_is_held_and_others_go_on(machine: Machine) -> None:
+    """After a few cycles without progress others get its slot, and it is said."""
+    settings = SETTINGS + "\n[run.A.options]\ncrash_at_step = 100\n"
+    machine.configure(f"{settings}\n[recovery]\nbackoff_first_s = 0.1\nheld_after = 3\n")
+    machine.start()
+    machine.until_steps("B")
+    other = next(pid for pid, run in machine.trainers().items() if run == "drill-B")
+    machine.until(lambda: machine.events("run.held"), "A is held")
+    machine.until_steps("C")
+    (held,) = machine.events("run.held")
+    assert held["run"] == "drill-A"
+    assert "died 3 times at step " in held["reason"]
+    assert other in machine.trainers()
+    assert machine.run("A")["status"] == "held"
