@@ -256,6 +256,7 @@ class _Pilot(BaseCallback):
         self._boundary: _Snapshot | None = None
         """PPO: the copy that was taken when the current rollout began"""
         self._boundary_s: float | None = None
+        self._memories = [_Memory(), _Memory()]
         self._logged_s = time.monotonic()
 
     def restore(self, model: BaseAlgorithm, state: State) -> None:
@@ -301,7 +302,7 @@ class _Pilot(BaseCallback):
             self._leave()
         # The next occasion is a cycle away.
         if self._session.checkpoint_due(within_s=now_s - begun_s):
-            self._save(self._boundary)
+            self._save(self._boundary, wait=False)
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -316,7 +317,7 @@ class _Pilot(BaseCallback):
         if self._session.target_reached:
             self._leave()
         if self._session.checkpoint_due():
-            self._save(self._snapshot())
+            self._save(self._snapshot(), wait=False)
         if time.monotonic() - self._logged_s >= LOG_INTERVAL_S:
             self._log()
         return True
@@ -333,7 +334,7 @@ class _Pilot(BaseCallback):
             _Stopped: always.
         """
         # What was collected and learnt since the boundary is not counted: it is done again.
-        self._save(self._boundary or self._snapshot())
+        self._save(self._boundary or self._snapshot(), wait=True)
         raise _Stopped
 
     def _log(self) -> None:
@@ -354,6 +355,7 @@ class _Pilot(BaseCallback):
         """A copy of everything that the learning depends on."""
         model = self.model
         policy = model.policy
+        memory = self._memories[0]
         state = {
             **self._identity,
             **self.tally.snapshot(),
@@ -364,14 +366,14 @@ class _Pilot(BaseCallback):
             "n_calls": getattr(model, "_n_calls", 0),
             "exploration_rate": getattr(model, "exploration_rate", 0.0),
             "random": _random_states(model),
-            "policy": _copy(policy.state_dict()),
-            "optimizer": _copy(policy.optimizer.state_dict()),
+            "policy": memory.copy(policy.state_dict()),
+            "optimizer": memory.copy(policy.optimizer.state_dict()),
         }
         if self._games:
             state["episode_starts"] = np.asarray(model._last_episode_starts).tolist()
         return _Snapshot(state, self._games.clone() if self._games else None)
 
-    def _save(self, snapshot: _Snapshot) -> None:
+    def _save(self, snapshot: _Snapshot, *, wait: bool) -> None:
         state = snapshot.state
         step = state["num_timesteps"]
         if step == 0:
@@ -382,7 +384,10 @@ class _Pilot(BaseCallback):
             step=step,
             episodes=state["games"],
             return_mean=fmean(game[0] for game in recent) if recent else None,
+            wait=wait,
         )
+        # What a thread may still be writing is not copied over before the next one is due.
+        self._memories.reverse()
 
 
 class _Snapshot(NamedTuple):
@@ -459,15 +464,25 @@ class _TensorBoard(KVWriter):
                 self._writer.close()
 
 
-def _copy(value: Any) -> Any:
-    """`value`, with copies of all tensors in it."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copy(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_copy(part) for part in value]
-    return value
+class _Memory:
+    """Memory for copies of tensors, used again each time: new memory takes twice as long."""
+
+    def __init__(self) -> None:
+        self._copies: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def copy(self, value: Any) -> Any:
+        """`value`, with copies of all tensors in it; the next call overwrites them."""
+        if isinstance(value, dict):
+            return {key: self.copy(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self.copy(part) for part in value]
+        if not isinstance(value, torch.Tensor):
+            return value
+        # Shared parameters have several names and one place, and stay one tensor in the copy.
+        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if place not in self._copies:
+            self._copies[place] = value.detach().to("cpu", copy=True)
+        return self._copies[place].copy_(value)
 
 
 def _conditions(spec: Spec, options: Options) -> State:

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -139,6 +140,8 @@ class Session:
         """until when the time since the first new step is booked, as trained or as stalled"""
         self._marks: deque[tuple[float, int]] = deque()
         self._checkpoints = Checkpoints(folder.checkpoints)
+        self._writer = futures.ThreadPoolExecutor(1)
+        self._writing: futures.Future[None] | None = None
         self._resume()
         _tell(f"{spec.name} in mode {spec.mode} begins at step {self.step:,}")
         self._beat()
@@ -169,6 +172,8 @@ class Session:
             return_mean: mean undiscounted return of the last 100 episodes; None: as before.
             loss: of the last update; None: as before.
         """
+        if self._writing and self._writing.done():
+            self._settle()
         now_s = self._monotonic_s()
         if step != self.step:
             self._book(now_s)
@@ -226,12 +231,14 @@ class Session:
         """Whether a checkpoint should be written now.
 
         The first of a run is due as soon as there is a step to keep; later ones
-        when the interval is over.
+        when the interval is over, and the one before is written.
 
         Args:
             within_s: time until the next occasion to write one; it is due now if the
                 interval would be over by then.
         """
+        if self._writing and not self._writing.done():
+            return False
         if self.checkpoint is None and not self._disk_failing:
             return self.step > 0
         elapsed_s = self._monotonic_s() - self._saved_at_s
@@ -244,6 +251,7 @@ class Session:
         step: int | None = None,
         episodes: int | None = None,
         return_mean: float | None = None,
+        wait: bool = True,
     ) -> bool:
         """Write a checkpoint; a disk that fails costs a notice, not the training.
 
@@ -252,11 +260,14 @@ class Session:
             step: the step that the files hold, where it is not the current one.
             episodes: the episodes that they hold, likewise.
             return_mean: the mean return that they hold, likewise.
+            wait: until it is written; otherwise a thread produces and writes the files
+                beside the training, so they must not depend on anything that still changes.
 
         Returns:
-            Whether it is on the disk.
+            Whether it is known to be on the disk.
         """
         started_s = self._monotonic_s()
+        self._settle()
         self._book(started_s)
         held_step = self.step if step is None else step
         manifest = Manifest(
@@ -269,18 +280,34 @@ class Session:
             return_mean=finite(self._return_mean if return_mean is None else return_mean),
             saved_at=round(self._wall_time_s(), 3),
         )
+        self._writing = self._writer.submit(self._write, manifest, files)
         try:
-            self.checkpoint = self._checkpoints.save(manifest, files)
-            self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
-            self._checkpoints_written += 1
-            self._checkpoints.prune()
-        except OSError as error:
-            self.disk_failed("a checkpoint", error)
-            return False
+            return wait and self._settle()
         finally:
             # Also after a failure: the next try comes an interval later, not at once.
             self._saved_at_s = self._booked_at_s = self._monotonic_s()
             self._stall_s += self._saved_at_s - started_s
+
+    def _write(self, manifest: Manifest, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write a checkpoint, in the thread that does nothing else."""
+        started_s = self._monotonic_s()
+        self.checkpoint = self._checkpoints.save(manifest, files)
+        self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
+        self._checkpoints_written += 1
+        self._checkpoints.prune()
+
+    def _settle(self) -> bool:
+        """Wait for the checkpoint that is being written, and say what came of it."""
+        if self._writing is None:
+            return False
+        writing, self._writing = self._writing, None
+        try:
+            writing.result()
+        except OSError as error:
+            self.disk_failed("a checkpoint", error)
+            return False
+        assert self.checkpoint is not None  # noqa: S101 - it was written
+        manifest = self.checkpoint.manifest
         if self._disk_failing:
             self._disk_failing = False
             self.notice(f"the disk can be written to again; checkpoint {manifest.step} is saved")
@@ -297,6 +324,7 @@ class Session:
         The run is done when a checkpoint holds the target. Otherwise it stopped,
         and its step falls back to the one that the next life resumes from.
         """
+        self._settle()
         held = self.checkpoint.manifest if self.checkpoint else None
         if held and _reached(self.spec, held.step, held.episodes):
             self._end("done")
@@ -312,6 +340,8 @@ class Session:
 
     def fail(self, error: str, *, out_of_memory: bool = False) -> None:
         """Write the final heartbeat of a trainer that failed."""
+        if self._writing:
+            futures.wait([self._writing])
         self._end("failed", error=error, out_of_memory=out_of_memory)
 
     def _resume(self) -> None:

@@ -113,28 +113,32 @@ def wake_in_s(
 ) -> float | None:
     """Seconds until some run needs another look without being heard of; None: never."""
     now_s = now.now_s
-    moments: list[float] = []
+    due_s = [_due_s(run, lives.get(run.id, Life()), now, limits) for run in runs]
+    moments = [moment for moment in due_s if moment is not None]
     if lives.keys() - {run.id for run in runs}:
         moments.append(now_s + STRAY_LOOK_S)
-    for run in runs:
-        life = lives.get(run.id, Life())
-        if run.memory_held_s is not None:
-            moments.append(now_s + GPU_LOOK_S)
-        if run.status == "blocked":
-            moments.append(now_s + BLOCKED_LOOK_S)
-        elif run.kill_asked_s is not None:
-            moments.append(now_s + KILLED_LOOK_S)
-        elif run.status == "stopping" and run.stop_asked_s is not None:
-            moments.append(run.stop_asked_s + _grace_s(life, limits))
-        elif run.status in ("waiting", "held") and run.retry_s is not None:
-            if run.retry_s > now_s:  # else it waits for a slot, not for a moment
-                moments.append(run.retry_s)
-        elif run.status == "running":
-            since_s = run.started_s if run.started_s is not None else now_s
-            if life.heartbeat is not None:
-                since_s = max(since_s, now_s - (now.monotonic_s - life.heartbeat.progress_at_s))
-            moments.append(since_s + silence_max_s(life.heartbeat, run, limits))
+    if any(run.memory_held_s is not None for run in runs):
+        moments.append(now_s + GPU_LOOK_S)
     return max(0.0, min(moments) - now_s) if moments else None
+
+
+def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float | None:
+    """When the run needs another look; None: not before it is heard of."""
+    now_s = now.now_s
+    if run.status == "blocked":
+        return now_s + BLOCKED_LOOK_S
+    if run.kill_asked_s is not None:
+        return now_s + KILLED_LOOK_S
+    if run.status == "stopping" and run.stop_asked_s is not None:
+        return run.stop_asked_s + _grace_s(life, limits)
+    if run.status in ("waiting", "held") and run.retry_s is not None:
+        return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
+    if run.status == "running":
+        since_s = run.started_s if run.started_s is not None else now_s
+        if life.heartbeat is not None:
+            since_s = max(since_s, now_s - (now.monotonic_s - life.heartbeat.progress_at_s))
+        return since_s + silence_max_s(life.heartbeat, run, limits)
+    return None
 
 
 def _end(

@@ -284,9 +284,16 @@ class Machine:
         """What `show-state` tells."""
         return json.loads(self.supervisor("show-state", "--json"))
 
-    def unit_property(self, name: str, unit: str = SERVICE) -> str:
-        """What systemd knows of a unit."""
-        return self.systemctl("show", "--value", f"--property={name}", unit)
+    def unit_property(self, name: str) -> str:
+        """What systemd has in force for the service."""
+        return self.systemctl("show", "--value", f"--property={name}", SERVICE)
+
+    def unit_number(self, interface: str, name: str) -> int:
+        """The same of a number, which `unit_property` would tell in words."""
+        path = "/org/freedesktop/systemd1/unit/training_2dsupervisor_2eservice"
+        systemd = "org.freedesktop.systemd1"
+        asked = self.run("busctl", "get-property", systemd, path, f"{systemd}.{interface}", name)
+        return int(asked.stdout.split()[1])
 
     def kill(self, pid: int, signal: str = "KILL") -> None:
         """Send a signal to one of its processes."""

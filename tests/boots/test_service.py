@@ -7,6 +7,8 @@ import shutil
 import pytest
 from boot_lab import CHECKOUT, PACKAGES, SERVICE, Machine
 
+from supervisor.core.recovery import RecoveryLimits
+
 NEW_VERSION = """
 _tell = Notify.__call__
 Notify.__call__ = lambda self, *lines: _tell(self, "STATUS=the new version", *lines)
@@ -38,6 +40,16 @@ def assert_same_trainers(machine: Machine, before: dict[str, int]) -> None:
     assert sorted(machine.trainers()) == sorted(before.values())
     assert machine.events("run.died") == []
     assert len(machine.events("run.started")) == 2
+
+
+def test_what_the_unit_asks_for_is_in_force(training: Machine) -> None:
+    """It never gives up, it watches, and it waits longer than trainers may take to save."""
+    assert training.unit_property("Restart") == "always"
+    assert training.unit_number("Unit", "StartLimitIntervalUSec") == 0
+    assert 0 < training.unit_number("Service", "WatchdogUSec") < 600e6
+    limits = RecoveryLimits()
+    stop_s = training.unit_number("Service", "TimeoutStopUSec") / 1e6
+    assert stop_s > limits.grace_s + limits.kill_s
 
 
 def test_a_killed_daemon_comes_back_to_its_trainers(training: Machine) -> None:

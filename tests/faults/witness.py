@@ -61,8 +61,9 @@ def mains(runs: Path) -> set[Main]:
 
 
 def is_held(pid: int) -> bool:
-    """Whether the kernel holds the process so that nothing can end it (state D)."""
-    return _fields(pid)[:1] == ["D"]
+    """Whether the kernel holds a thread of it so that nothing can end the process (state D)."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return any(_fields(pid, thread.parent.name)[:1] == ["D"] for thread in threads)
 
 
 def _read(pid: int) -> Main | None:
@@ -87,9 +88,10 @@ def _words(pid: int) -> list[str]:
         return []
 
 
-def _fields(pid: int) -> list[str]:
-    """What /proc/PID/stat says after the name, which may hold anything."""
+def _fields(pid: int, thread: str = "") -> list[str]:
+    """What the kernel says of a process, or of a thread, after its name, which may be anything."""
+    place = Path(f"/proc/{pid}", *(("task", thread) if thread else ()))
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (place / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
