@@ -28,6 +28,9 @@ from supervisor.journal import Journal
 from supervisor.runners import Runner, StartFailed
 from supervisor.settings import Config
 
+UNSAVED_LOOK_S = 10.0
+"""how soon to look again whether the disk takes the state"""
+
 
 class Sensing(Protocol):
     """Whatever can read the machine."""
@@ -491,6 +494,8 @@ class Daemon:
         """When the next look is due if nothing happens before."""
         memory, settings = self.memory, self._config.settings
         due = [0.0 if self._more_wishes else settings.policy.tick_s]
+        if self._unsaved is not None:
+            due.append(UNSAVED_LOOK_S)
         if any(isinstance(step, Start) for step in steps):
             due.append(0.2)  # see what came of it
         run_due_s = wake_in_s(memory.runs, self._lives, memory.timeline, settings.recovery)

@@ -317,6 +317,12 @@ def _places() -> tuple[Path, ...]:
         CannotInstall: the account of the service could not read one of them.
     """
     folders = (Path(sys.prefix), Path(__file__).parents[1], Path(sys.base_prefix).resolve())
+    for folder in folders:
+        if any(folder.is_relative_to(place) for place in ("/tmp", "/var/tmp")):  # noqa: S108
+            raise CannotInstall(
+                f"{folder} lies where a boot may empty it, and where the service sees nothing: "
+                "install into /opt/training-supervisor"
+            )
     outer = [one for one in dict.fromkeys(folders) if not any(p in folders for p in one.parents)]
     for place in outer:
         # Below a hidden folder the service sees what is bound there, and no folder above it.

@@ -123,17 +123,14 @@ def rom_of(spec: Spec, options: Options) -> str:
 def _games(
     spec: Spec, options: Options, rom: str, step: int, n_games: int
 ) -> ExactGames | NativeGames:
-    kind: type[ExactGames | NativeGames]
-    if options.environments == "exact":
-        from trainers.atari_exact import ExactGames as kind  # noqa: N813, PLC0415 - imports ale-py
-    else:
-        from trainers.atari_native import NativeGames as kind  # noqa: N813, PLC0415 - as above
-    return kind(
-        rom,
-        _seeds(spec, step, n_games),
-        threads=spec.threads,
-        sticky_actions=options.sticky_actions,
-    )
+    seeds = _seeds(spec, step, n_games)
+    if options.environments == "native":
+        from trainers.atari_native import NativeGames  # noqa: PLC0415 - imports ale-py
+
+        return NativeGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
+    from trainers.atari_exact import ExactGames  # noqa: PLC0415 - as above
+
+    return ExactGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
 
 
 def _seeds(spec: Spec, step: int, n_games: int) -> list[int]:

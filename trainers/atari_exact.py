@@ -248,6 +248,7 @@ def _live(
         # A stop is the trainer's to act upon: it saves first, and ends us then.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _close_all_but(pipe)
         # What the parent had is not ours to clean up: threads that it may join are not here.
         gc.freeze()

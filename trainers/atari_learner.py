@@ -65,7 +65,7 @@ STATE_FILE = "state.pt"
 GAMES_FILE = "games.msgpack.zlib"
 """of PPO with exact environments: the state of each game"""
 
-GAMES_FIT = {"n_envs", "sticky_actions", "ale-py"}
+GAMES_FIT = {"n_envs", "environments", "sticky_actions", "ale-py"}
 """conditions under which the games of a checkpoint can go on"""
 
 State = dict[str, Any]
@@ -277,10 +277,15 @@ class _Pilot(BaseCallback):
             how = "not to the bit as without the interruption"
         else:
             how = "with new games"
-        changes = [f"{what} {self._conditions[what]}, not {before.get(what)}" for what in changed]
-        self._session.notice(
-            f"it goes on from step {self._session.step} {how}: {'; '.join(changes)}"
+        why = (
+            "; ".join(
+                f"{what} {self._conditions[what]}, not {before[what]}"
+                for what in changed
+                if what in before
+            )
+            or "its checkpoint holds none"
         )
+        self._session.notice(f"it goes on from step {self._session.step} {how}: {why}")
 
     def _on_training_start(self) -> None:
         self._give_way()
@@ -292,12 +297,12 @@ class _Pilot(BaseCallback):
             return
         now_s = time.monotonic()
         begun_s, self._boundary_s = self._boundary_s, now_s
+        if begun_s is not None:
+            self._log()
+        self._boundary = self._snapshot()
         if begun_s is None:
             # Nothing was learnt in this life yet.
-            self._boundary = self._snapshot()
             return
-        self._log()
-        self._boundary = self._snapshot()
         if self._session.target_reached or self._session.stop_requested:
             self._leave()
         # The next occasion is a cycle away.
@@ -489,6 +494,7 @@ def _conditions(spec: Spec, options: Options) -> State:
     """What must be the same for two lives to calculate the same."""
     return {
         "n_envs": spec.n_envs,
+        "environments": options.environments,
         "threads": spec.threads,
         "batch_size": spec.batch_size,
         "rollout_steps": options.rollout_steps,

@@ -462,6 +462,9 @@ def run(path: Path, trainer: str) -> int:
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        # An orderly shutdown sends it to everybody in a login's session.
+        signal.signal(signal.SIGHUP, stop)
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     try:
         folder = open_folder(path)

@@ -311,7 +311,10 @@ def _start_ticks(pid: int) -> int | None:
         return None
     # The name, in brackets, may hold anything: what counts comes after the last bracket.
     fields = status[status.rindex(")") + 2 :].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    state, threads, start_ticks = fields[0], int(fields[17]), int(fields[19])
+    # A main thread that has ended is a zombie, too, while a driver holds another thread: such a
+    # process still has all its memory.
+    return None if state in ("Z", "X") and threads <= 1 else start_ticks
 
 
 def _open(pid: int, start_ticks: int) -> int | None:

@@ -163,6 +163,21 @@ def _model(run):
     return atari_learner._ppo(AtariGames(games), spec, atari.Options(rollout_steps=ROLLOUT_STEPS))
 
 
+def test_native_environments_begin_anew_in_silence(copy):
+    """Their checkpoints hold no games; going back to exact ones is told."""
+    native = options(environments="native")
+    run = copy(target_steps=384, options=native)
+    session, code = live(run)
+    assert (code, session.step) == (EXIT_DONE, 384)
+    assert names_in(run / "checkpoints" / "384") == ["manifest.json", "state.pt"]
+    write_spec(run, **SMALL, target_steps=512, options=native)
+    assert live(run)[1] == EXIT_DONE
+    assert "goes on" not in (run / "heartbeat.json").read_text()
+    write_spec(run, **SMALL, target_steps=640, options=options())
+    assert live(run)[1] == EXIT_DONE
+    assert "with new games: environments exact, not native" in (run / "heartbeat.json").read_text()
+
+
 def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
     """The state of the rollout's start is saved: its steps, its games and its weights."""
     run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)

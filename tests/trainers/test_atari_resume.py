@@ -46,6 +46,7 @@ def make(tmp_path):
             trainer="atari",
             name=game,
             n_envs=2,
+            threads=2 if game == "Pong" else 1,
             batch_size=32,
             checkpoint_interval_s=0.001,
             target_steps=ROLLOUTS * ROLLOUT_STEPS,
