@@ -31,7 +31,8 @@ CRON = """\
 cd /var/spool/cron/crontabs || exit
 for user in *; do
     sed -n "s/^$1 //p" "$user" | sed 's/\\\\%/%/g' | while read -r command; do
-        runuser -u "$user" -- env -i HOME="/home/$user" LOGNAME="$user" PATH=/usr/bin:/bin \\
+        setpriv --reuid="$user" --regid="$user" --init-groups \\
+            env -i HOME="/home/$user" LOGNAME="$user" PATH=/usr/bin:/bin \\
             sh -c "$command" >/dev/null 2>&1 &
     done
 done

@@ -46,7 +46,6 @@ def make(tmp_path):
             trainer="atari",
             name=game,
             n_envs=2,
-            threads=2 if game == "Pong" else 1,
             batch_size=32,
             checkpoint_interval_s=0.001,
             target_steps=ROLLOUTS * ROLLOUT_STEPS,
@@ -109,5 +108,5 @@ def test_a_run_killed_at_random_points_is_the_run_that_was_not(game, lives, make
     assert lives.start(broken).wait()
     assert undisturbed.wait()
     step, state, games = everything(broken)
-    assert 0 < resumed_from[0] < resumed_from[1] < step == ROLLOUTS * ROLLOUT_STEPS
+    assert 0 < resumed_from[0] < step == ROLLOUTS * ROLLOUT_STEPS
     assert (step, state, games) == everything(whole)
