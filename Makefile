@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := modes state supervisor trainers tests docs benchmarks
 # What tests of real boots, disks and shims need; without them, these are skipped, and say so.
-DEBIAN := systemd-container dbus libpam-systemd e2fsprogs xfsprogs gcc libc6-dev
+DEBIAN := systemd-container dbus libpam-systemd e2fsprogs xfsprogs gcc libc6-dev vim-tiny
 
 .PHONY: run test lint format clean
 

@@ -280,7 +280,7 @@ class Lab:
 
     def resident_mb(self) -> float:
         """Resident memory of its own processes together."""
-        return sum(_field(pid, "VmRSS") for pid in self.pids("own")) / 1000
+        return sum(_field(pid, "VmRSS") for pid in self.pids("own")) * 1024 / 1e6
 
     def spent(self) -> tuple[float, float, int]:
         """Seconds by the scheduler, seconds by clock ticks, and wake-ups of its own processes."""
@@ -360,7 +360,8 @@ def _reached(rows: dict[str, dict[str, Any]]) -> list[str]:
         ("show-state", statistics.median(ours["show_state_cpu_ms"]), 150.0, "ms of the processor"),
     ]
     return [
-        f"{'reached' if value <= most else 'MISSED':8} {what}: {value:.2f}, at most {most:g} {unit}"
+        f"{'reached' if value <= most else 'MISSED':8} {what}: {value:.2f}, "
+        f"at most {most:.4g} {unit}"
         for what, value, most, unit in aims
     ]
 

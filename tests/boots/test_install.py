@@ -18,10 +18,11 @@ Typing = Callable[[str], str]
 
 CRONTAB = """\
 #!/bin/sh
-# A stand-in for crontab(1): -l prints this user's table, - replaces it.
+# A stand-in for crontab(1): -l prints this user's table, -r removes it, - replaces it.
 table=/var/spool/cron/crontabs/$(id -un)
 case $1 in
     -l) exec cat "$table" ;;
+    -r) exec rm "$table" ;;
     -) exec cat >"$table" ;;
 esac
 """

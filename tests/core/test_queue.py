@@ -122,7 +122,8 @@ def test_more_slots_than_runs_are_left_free():
 
 
 @pytest.mark.parametrize(
-    ("slots", "wanted"), [(1, ("drill-1",)), (2, ("drill-0", "drill-1")), (9, ("drill-0", "drill-1"))]
+    ("slots", "wanted"),
+    [(1, ("drill-1",)), (2, ("drill-0", "drill-1")), (9, ("drill-0", "drill-1"))],
 )
 def test_a_held_run_is_wanted_where_a_slot_is_left(slots, wanted):
     """Held and blocked runs give their slot to others; nobody wants it to stay empty."""
