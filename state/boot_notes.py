@@ -49,8 +49,7 @@ class BootNotes:
         Raises:
             OSError: the disk is full or read-only; the notes are as they were.
         """
-        notes = self.read()
-        kept = [note for note in notes if note.boot_id == boot_id]
-        if len(kept) < len(notes):
-            lines = b"".join(msgspec.json.encode(note) + b"\n" for note in kept)
+        kept = [note for note in self.read() if note.boot_id == boot_id]
+        lines = b"".join(msgspec.json.encode(note) + b"\n" for note in kept)
+        if self._path.exists() and durable.read(self._path) != lines:
             durable.write(self._path, lines)

@@ -120,7 +120,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     """the goal's mode when it went down"""
     lived_s: float | None = None
-    """its uptime at the newest look; None: it never came to one"""
+    """its uptime at the newest look, 0 if it never came to one; None: an older version knew it"""
     trained_s: float = 0.0
     """the part of it in which a trainer lived"""
 

@@ -26,7 +26,7 @@ from supervisor import screen
 from supervisor.clock import Moment, SystemClock
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
-from supervisor.home import SYSTEM_HOME, Home
+from supervisor.home import Home, default_home
 from supervisor.report import Report, goodput, present, report
 from supervisor.settings import Config
 from trainers import durable
@@ -120,9 +120,8 @@ class Context:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.home = Home(_home_path(options.home))
-        chosen = options.home or os.environ.get("SUPERVISOR_HOME")
-        self.named_home = Path(chosen).expanduser() if chosen else None
+        self.named_home = _named_home(options.home)
+        self.home = Home(self.named_home or default_home())
         named = options.config or os.environ.get("SUPERVISOR_CONFIG")
         self._config_path = Path(named).expanduser() if named else self.home.settings
         self._config_named = bool(named)
@@ -205,8 +204,10 @@ def _daemon_command(context: Context) -> list[str]:
 def _stop(context: Context) -> int:
     from supervisor.stop import stop  # noqa: PLC0415 - reading commands stay quick
 
-    config = context.config_or_why
-    limits = RecoveryLimits() if isinstance(config, str) else config.settings.recovery
+    try:
+        limits = context.kept_config.settings.recovery
+    except (InvalidFile, SupervisorError):
+        limits = RecoveryLimits()
     print(stop(context.home, SystemClock(), limits))
     return 0
 
@@ -217,12 +218,18 @@ def _install(context: Context) -> int:
     options = context.options
     kind, why = (options.kind, "as asked") if options.kind else install.best_kind()
     plan = install.plan(kind, context.named_home)
+    others = [one.kind for one in install.installed(context.named_home) if one.kind != kind]
+    if others:
+        raise Refused(
+            f"it is installed already, as {others[0]}: supervisor uninstall --{others[0]}"
+        )
     steps = plan.steps()
     print(f"kind: {kind} ({why})")
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
     if not options.dry_run:
-        print(f"{plan.after}\nto undo: supervisor uninstall")
+        where = f"--home {context.named_home} " if context.named_home else ""
+        print(f"{plan.after}\nto undo: supervisor {where}uninstall")
     return 0
 
 
@@ -503,14 +510,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _home_path(named: str | None) -> Path:
+def _named_home(named: str | None) -> Path | None:
     chosen = named or os.environ.get("SUPERVISOR_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    if os.access(SYSTEM_HOME, os.R_OK | os.X_OK):
-        return SYSTEM_HOME
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "training-supervisor"
+    return Path(chosen).expanduser() if chosen else None
 
 
 def _who() -> str:

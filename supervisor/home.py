@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.clock import Moment, pause
+from supervisor.clock import Moment, boot_id, pause
 from supervisor.errors import SupervisorError
 from trainers import durable
 from trainers.contract import RunFolder
@@ -20,8 +20,25 @@ SYSTEM_HOME = Path("/var/lib/training-supervisor")
 """the home of the supervisor that the whole machine has"""
 SERVICE = "training-supervisor.service"
 """our unit, wherever systemd starts us"""
+UNITS = Path("/etc/systemd/system")
 LOCK_ATTEMPTS = 3
 LOCK_RETRY_S = 0.05
+
+
+def default_home() -> Path:
+    """The home that is meant where none is named.
+
+    That of the machine's service where it is installed and may be looked at, else the user's.
+    """
+    if (UNITS / SERVICE).exists() and os.access(SYSTEM_HOME, os.R_OK | os.X_OK):
+        return SYSTEM_HOME
+    return own_home()
+
+
+def own_home() -> Path:
+    """The home of a supervisor that is this user's own."""
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "training-supervisor"
 
 
 class AlreadyRunning(SupervisorError):
@@ -151,6 +168,7 @@ class Home:
             owner = os.fstat(handle).st_uid
             if owner != os.geteuid():
                 raise NotYours(self.path, owner)
+            self._holder.unlink(missing_ok=True)  # it names another one, who may be a stranger now
             with contextlib.suppress(OSError):  # a full disk: the lock counts, not who holds it
                 durable.write(self._holder, msgspec.json.encode(me), sync=False)
             yield handle
@@ -194,10 +212,12 @@ class Home:
             return None
         else:
             return None
+        unknown = Holder(pid=0, boot_id="", started_at=0.0)
         try:
-            return msgspec.json.decode(durable.read(self._holder), type=Holder)
+            holder = msgspec.json.decode(durable.read(self._holder), type=Holder)
         except (OSError, msgspec.MsgspecError):
-            return Holder(pid=0, boot_id="", started_at=0.0)
+            return unknown
+        return holder if holder.boot_id == boot_id() else unknown
 
 
 def _stop_command() -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,13 +20,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from supervisor.errors import SupervisorError
-from supervisor.home import SERVICE, SYSTEM_HOME
+from supervisor.home import SERVICE, SYSTEM_HOME, UNITS, Home, own_home
 from trainers import durable
 
 Kind = Literal["system", "user", "cron", "profile"]
 
 BOOT_SERVICE = "training-supervisor-boot.service"
-UNITS = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/training-supervisor/supervisor.toml")
 ACCOUNT = Path("/etc/sysusers.d/training-supervisor.conf")
 NOTE_BOOT = Path("/usr/local/lib/training-supervisor/note-boot")
@@ -96,7 +96,7 @@ def plan(kind: Kind, home: Path | None) -> Plan:
     """
     if kind == "system":
         return _system(home or SYSTEM_HOME)
-    own = (home or Path("~/.local/share/training-supervisor").expanduser()).resolve()
+    own = (home or own_home()).resolve()
     return {"user": _user, "cron": _cron, "profile": _profile}[kind](own)
 
 
@@ -139,10 +139,15 @@ def _system(home: Path) -> Plan:
             raise CannotInstall("systemd does not run this machine: take --cron or --profile")
         if home != SYSTEM_HOME:
             raise CannotInstall(f"the service of the machine has its home at {SYSTEM_HOME}")
+        if Home(own_home()).holder() is not None:
+            raise CannotInstall(
+                f"a supervisor runs on {own_home()}, and two would compete: "
+                f"supervisor --home {own_home()} stop"
+            )
         hidden = [str(place) for place in _places() if _is_hidden(place)]
         files = [_write(unit, _unit(unit.name)) for unit in units]
-        if hidden:
-            files.append(_write(location, LOCATION.format(" ".join(hidden))))
+        binds = LOCATION.format(" ".join(hidden))
+        files.append(_write(location, binds) if hidden else _remove(location))
         account = "training-supervisor"
         return (
             _write(ACCOUNT, _shipped("training-supervisor.conf")),
@@ -161,11 +166,12 @@ def _system(home: Path) -> Plan:
 
     return Plan(
         kind="system",
-        is_installed=lambda: os.geteuid() == 0 and units[0].exists(),
+        is_installed=units[0].exists,
         steps=steps,
         undo=lambda: (
             _stopped(("systemctl",)),
-            *(_remove(path) for path in (limits, location, *units, NOTE_BOOT, ACCOUNT)),
+            _remove(limits, only=_shipped("limits.conf")),
+            *(_remove(path) for path in (location, *units, NOTE_BOOT, ACCOUNT)),
             _run("systemctl", "daemon-reload"),
         ),
         after=(
@@ -173,7 +179,8 @@ def _system(home: Path) -> Plan:
             "`journalctl -u training-supervisor`"
         ),
         kept=(
-            f"kept: runs, settings and the account; to remove them, too: rm -r {SYSTEM_HOME} "
+            "kept: runs, settings, limits that you have set, and the account; to remove what is in "
+            f"the first two, and the account, too: rm -r {SYSTEM_HOME} "
             f"{SETTINGS.parent}; userdel training-supervisor"
         ),
     )
@@ -299,14 +306,16 @@ def _cron_runs() -> bool:
 
 def _shipped(name: str) -> str:
     """A file of `systemd/`: of the checkout, or where the package has put it."""
-    beside = Path(__file__).parents[1] / "systemd"
-    share = Path(sys.prefix) / "share/training-supervisor/systemd"
-    return ((beside if beside.is_dir() else share) / name).read_text(encoding="utf-8")
+    checkout = Path(__file__).parents[1] / "systemd" / name
+    packaged = Path(sys.prefix) / "share/training-supervisor/systemd" / name
+    return (checkout if checkout.exists() else packaged).read_text(encoding="utf-8")
 
 
 def _unit(name: str, home: Path = SYSTEM_HOME, note_boot: Path = NOTE_BOOT) -> str:
-    command = shlex.quote(str(Path(sys.prefix) / "bin/supervisor"))
-    text = _shipped(name).replace(COMMAND, command)
+    command = Path(sys.prefix) / "bin/supervisor"
+    for path in (command, home):
+        _check_name(path)
+    text = _shipped(name).replace(COMMAND, str(command))
     return text.replace(str(NOTE_BOOT), str(note_boot)).replace(str(SYSTEM_HOME), str(home))
 
 
@@ -324,15 +333,29 @@ def _places() -> tuple[Path, ...]:
                 "install into /opt/training-supervisor"
             )
     outer = [one for one in dict.fromkeys(folders) if not any(p in folders for p in one.parents)]
-    for place in outer:
-        # Below a hidden folder the service sees what is bound there, and no folder above it.
-        for part in (place,) if _is_hidden(place) else (place, *place.parents):
-            if part.stat().st_mode & 0o005 != 0o005:
+    for folder in folders:
+        _check_name(folder)
+        for part in (folder, *folder.parents):
+            # Above what is bound into a hidden folder, the service sees no folder of ours.
+            seen = not _is_hidden(part) or any(part.is_relative_to(place) for place in outer)
+            if seen and part not in HIDDEN and part.stat().st_mode & 0o005 != 0o005:
                 raise CannotInstall(
                     f"the service has an account of its own, which may not read {part}: "
                     f"chmod o+rx {shlex.quote(str(part))}, or install into /opt/training-supervisor"
                 )
     return tuple(outer)
+
+
+def _check_name(path: Path) -> None:
+    """Whether a unit file can name `path` as it is.
+
+    Raises:
+        CannotInstall: it holds a letter that means something there.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._/@+-]+", str(path)):
+        raise CannotInstall(
+            f"a unit file cannot name {path}: use a path of letters, digits and . _ / @ + -"
+        )
 
 
 def _is_hidden(place: Path) -> bool:
@@ -439,13 +462,18 @@ def _write(path: Path, content: str, *, executable: bool = False, keep: bool = F
     return Step(f"write {path}", is_done, do, content)
 
 
-def _remove(path: Path) -> Step:
+def _remove(path: Path, only: str | None = None) -> Step:
+    """No such file; with `only`, one with another content is left alone."""
+
+    def is_done() -> bool:
+        return not path.exists() or only not in (None, path.read_text(encoding="utf-8"))
+
     def do() -> None:
         path.unlink()
         if path.parent.name.startswith("training-supervisor") and not any(path.parent.iterdir()):
             path.parent.rmdir()
 
-    return Step(f"remove {path}", lambda: not path.exists(), do)
+    return Step(f"remove {path}", is_done, do)
 
 
 def _run(*command: str, unless: Callable[[], bool] = lambda: False, given: str = "") -> Step:
@@ -469,7 +497,7 @@ def _start_now(home: Path) -> Step:
 
 
 def _stop_now(home: Path) -> Step:
-    stop = _run(*shlex.split(_command(home)), "stop", unless=lambda: not _holds(home))
+    stop = _run(*shlex.split(_command(home)), "stop", unless=lambda: not home.exists())
     return stop._replace(text="save and stop every run, and the supervisor")
 
 

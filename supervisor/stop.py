@@ -12,11 +12,13 @@ from state.records import Memory, Run
 from state.store import Store
 from supervisor.clock import Clock, pause
 from supervisor.core import history
-from supervisor.core.recovery import RecoveryLimits
+from supervisor.core.reconcile import grace_s
+from supervisor.core.recovery import Life, RecoveryLimits, ask_to_stop, judge
 from supervisor.errors import SupervisorError
 from supervisor.home import Holder, Home
 from supervisor.journal import Journal
-from supervisor.runners.local import LocalRunner
+from supervisor.runners.local import LocalRunner, read_heartbeat
+from trainers.contract import RunFolder
 
 LOOK_S = 0.1
 PATIENCE_S = 30.0
@@ -57,11 +59,12 @@ def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
         StillStopping: something still lives; it goes on stopping.
     """
     holder = home.holder()
+    patience_s = _patience_s(home, limits)
     if holder is not None and holder.pid:
         if holder.stop_command:
             raise KeptBySystemd(holder.stop_command)
-        _ask(holder, limits.grace_s + limits.kill_s + PATIENCE_S)
-    left = _end_left(home, clock, limits)
+        _ask(holder, patience_s + limits.kill_s + PATIENCE_S)
+    left = _end_left(home, clock, limits, patience_s)
     if holder is not None:
         return "every run is saved and stopped, and so is the supervisor"
     return f"no supervisor was running; {left or 'no'} runs that it had left were stopped"
@@ -87,7 +90,7 @@ def _ask(holder: Holder, wait_s: float) -> None:
         os.close(handle)
 
 
-def _end_left(home: Home, clock: Clock, limits: RecoveryLimits) -> int:
+def _end_left(home: Home, clock: Clock, limits: RecoveryLimits, patience_s: float) -> int:
     """Save and stop what lives of any run while no supervisor does; how many runs that were."""
     if not home.path.is_dir():
         return 0
@@ -102,8 +105,11 @@ def _end_left(home: Home, clock: Clock, limits: RecoveryLimits) -> int:
             lost = Run(id=folder.name, trainer="", name=folder.name, seed=0)
             runs.setdefault(folder.name, lost)
 
+        ends: dict[str, Life] = {}
+
         def living() -> set[str]:
             lives = runner.look(runs.values())
+            ends.update({run: life for run, life in lives.items() if life.exit is not None})
             return {run for run, life in lives.items() if life.process or life.leftovers}
 
         left = alive = living()
@@ -112,21 +118,58 @@ def _end_left(home: Home, clock: Clock, limits: RecoveryLimits) -> int:
             runner.stop(run, dump=False)
         while alive := living():
             waited_s = clock.read().monotonic_s - begun_s
-            if waited_s > limits.grace_s + limits.kill_s:
+            if waited_s > patience_s + limits.kill_s:
                 raise StillStopping(", ".join(sorted(alive)))
             # A worker without its main process has nothing to save.
             mains = {name for name in alive if runner.holds(name)}
-            for run in sorted(alive if waited_s > limits.grace_s else alive - mains):
+            for run in sorted(alive if waited_s > patience_s else alive - mains):
                 runner.kill(run)
             pause(LOOK_S)
         if left and memory is not None:
-            _write_down(store, Journal(home), history.pass_time(memory, moment), sorted(left))
+            memory = history.pass_time(memory, clock.read())
+            _write_down(store, Journal(home), _ended(memory, ends, limits), sorted(left))
         return len(left)
+
+
+def _ended(memory: Memory, ends: dict[str, Life], limits: RecoveryLimits) -> Memory:
+    """The memory once its runs have ended in these ways, on request."""
+    runs, now = [], memory.timeline
+    for believed in memory.runs:
+        run = believed
+        if run.id in ends and run.status in ("running", "stopping"):
+            if run.status == "running":
+                run = ask_to_stop(run, now.now_s, "asked to stop")
+            run, notes = judge(run, ends[run.id], now, limits)
+            for note in notes:
+                memory = history.write(
+                    memory,
+                    note.event,
+                    rule=note.rule,
+                    reason=note.reason,
+                    run=note.run,
+                    evidence=note.evidence or None,
+                )
+        runs.append(run)
+    return msgspec.structs.replace(memory, runs=tuple(runs))
+
+
+def _patience_s(home: Home, limits: RecoveryLimits) -> float:
+    """The longest grace that any run of the home needs."""
+    folders = home.runs.glob("*/")
+    lives = [Life(heartbeat=read_heartbeat(RunFolder(folder))) for folder in folders]
+    return max((grace_s(life, limits) for life in lives), default=limits.grace_s)
 
 
 def _write_down(store: Store, journal: Journal, memory: Memory, left: list[str]) -> None:
     memory = msgspec.structs.replace(
-        memory, clean_stop=True, running=False, decisions=max(memory.decisions, journal.last)
+        memory,
+        clean_stop=True,
+        running=False,
+        wanted=(),
+        decisions=max(memory.decisions, journal.last),
+    )
+    memory = history.write(
+        memory, "slots.assigned", rule="stop", reason="to train now: nothing", runs=()
     )
     memory = history.write(
         memory,

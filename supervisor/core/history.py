@@ -51,6 +51,7 @@ def first_day(moment: Moment, ladder: Ladder, runs: tuple[Run, ...] = ()) -> Mem
                 recorded_s=0.0,
                 crash=False,
                 mode=ladder.safest.name,
+                lived_s=0.0,
             ),
         ),
         boots_total=1,
@@ -162,6 +163,7 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
         recorded_s=memory.timeline.now_s,
         crash=crash,
         mode=memory.goal.mode,
+        lived_s=0.0,
     )
     visit = memory.visit
     if crash and memory.goal.trains:
@@ -194,7 +196,10 @@ def record_missed(memory: Memory, notes: Iterable[BootNote]) -> tuple[Memory, tu
         if not any(boot.boot_id == boot_id for boot in memory.boots):
             memory, boot = record_boot(memory, noted(first))
             missed += [boot] if boot else []
-        if (rest or [first])[-1].event == "down":
+        last = (rest or [first])[-1]
+        # One that was stopped and went on training in the same boot is not forgiven its crash.
+        went_on = last.boottime_s < memory.timeline.boottime_s
+        if last.event == "down" and not (went_on and memory.timeline.boot_id == boot_id):
             memory = msgspec.structs.replace(memory, clean_stop=True)
     return memory, tuple(missed)
 
@@ -254,9 +259,10 @@ def _short_boots(memory: Memory, lowest: str, limits: StabilityLimits) -> int:
     for boot, after in reversed(tuple(pairwise(memory.boots))):
         if not after.crash or boot.recorded_s < memory.asked_s:
             return row
-        if boot.lived_s is None or (
-            after.mode == lowest and (boot.lived_s < short_s or 0 < boot.trained_s < short_s)
-        ):
+        if boot.lived_s is None:
+            return row
+        short = boot.lived_s < short_s or 0 < boot.trained_s < short_s
+        if boot.lived_s == 0 or (short and after.mode == lowest):
             row += 1
         elif boot.trained_s > 0 or after.mode != lowest:
             return row

@@ -130,7 +130,7 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
     if run.kill_asked_s is not None:
         return now_s + KILLED_LOOK_S
     if run.status == "stopping" and run.stop_asked_s is not None:
-        return run.stop_asked_s + _grace_s(life, limits)
+        return run.stop_asked_s + grace_s(life, limits)
     if run.status in ("waiting", "held") and run.retry_s is not None:
         return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
     if run.status == "running":
@@ -152,10 +152,10 @@ def _end(
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:
         asked_s = run.stop_asked_s if run.stop_asked_s is not None else now_s
-        grace_s = _grace_s(life, limits)
-        if now_s - asked_s < grace_s:
+        patience_s = grace_s(life, limits)
+        if now_s - asked_s < patience_s:
             return run, Stop(run=run.id, dump=run.hung), None
-        return _kill(run, now_s, limits, f"did not leave within {grace_s:.0f} s")
+        return _kill(run, now_s, limits, f"did not leave within {patience_s:.0f} s")
     if life.leftovers or (alive and run.status != "running"):
         return _kill(run, now_s, limits, f"left {life.leftovers} processes behind")
     if run.kill_asked_s is not None:
@@ -163,7 +163,7 @@ def _end(
     return run, None, None
 
 
-def _grace_s(life: Life, limits: RecoveryLimits) -> float:
+def grace_s(life: Life, limits: RecoveryLimits) -> float:
     """Time to save and leave, in seconds: never less than saving has been seen to take.
 
     Twice that, since the stop may come while one checkpoint is being written, after
