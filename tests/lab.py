@@ -134,9 +134,12 @@ class Machine:
         return found
 
     def sweep(self) -> None:
+        calm = 0
         for _ in range(100):
             living = self.trainers()
-            if not living:
+            # A daemon killed in mid-spawn has a child that carries the mark only a moment later.
+            calm = 0 if living else calm + 1
+            if calm == 3:
                 return
             for pid in living:
                 with contextlib.suppress(ProcessLookupError):
