@@ -150,9 +150,17 @@ def test_a_hang_shows_its_stack(make_run, start):
     run = make_run(options={**QUICK, "hang_at_step": 3000})
     life = start(run)
     life.wait_for(lambda: (life.heartbeat() or {}).get("status") == "running")
+
+    def where():
+        """The function of the drill that it is in."""
+        life.signal(signal.SIGUSR1)
+        while "drill.py" not in (line := life.process.stderr.readline()):
+            pass
+        return line.split()[-1]
+
+    life.wait_for(lambda: where() == "_fail_between")
     life.signal(signal.SIGTERM)
-    life.signal(signal.SIGUSR1)
-    life.wait_for(lambda: "drill.py" in life.process.stderr.readline())
+    assert where() == "_fail_between"
     assert life.process.poll() is None
     life.signal(signal.SIGKILL)
     life.end()
