@@ -154,7 +154,7 @@ def test_a_hang_shows_its_stack(make_run, start):
     def where():
         """The function of the drill that it is in."""
         life.signal(signal.SIGUSR1)
-        while "thread 0x" not in life.process.stderr.readline():
+        while "hread 0x" not in life.process.stderr.readline():
             pass  # the rest of an earlier dump
         while "drill.py" not in (line := life.process.stderr.readline()):
             pass
