@@ -17,7 +17,8 @@ def a_burst(
     """A process that writes `first`, the number after it, and so on, as fast as it can.
 
     The block is entered at a random moment of at most `longest_s` after the first write; at its
-    end the process is killed. Gives what may be asked then: the last number whose write returned.
+    end the process is killed. Gives what may be asked at any time: the last number whose write
+    has returned so far.
     """
     ear, mouth = os.pipe()
     writer = os.fork()
@@ -29,17 +30,21 @@ def a_burst(
         finally:
             os._exit(1)  # the disk is gone
     os.close(mouth)
-    heard = os.read(ear, NUMBER_BYTES)
-    time.sleep(chance.uniform(0, longest_s))
+    heard = bytearray(os.read(ear, NUMBER_BYTES))
+    os.set_blocking(ear, False)
+    rest = os.fdopen(ear, "rb", buffering=0)
 
     def acknowledged() -> int:
-        with os.fdopen(ear, "rb") as rest:
-            numbers = heard + rest.read()
-        whole = len(numbers) // NUMBER_BYTES * NUMBER_BYTES
-        return int.from_bytes(numbers[whole - NUMBER_BYTES : whole], "big")
+        if not rest.closed:
+            heard.extend(rest.readall() or b"")
+        whole = len(heard) // NUMBER_BYTES * NUMBER_BYTES
+        return int.from_bytes(heard[whole - NUMBER_BYTES : whole], "big")
 
+    time.sleep(chance.uniform(0, longest_s))
     try:
         yield acknowledged
     finally:
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
+        acknowledged()
+        rest.close()

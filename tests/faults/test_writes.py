@@ -125,11 +125,13 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(tmp_path, kind, filesyste
     for _ in range(POWER_CUTS):
         write = kind(disk.path).write
         with a_burst(newest + 1, write, chance, CUT_WITHIN_S) as acknowledged:
+            least = acknowledged()
+            # What returns during the cut says nothing: XFS then lets the fsync of a folder
+            # succeed although its log is gone. A machine without power returns nothing.
             disk.cut_power()
         disk.come_back()
-        least, before = acknowledged(), newest
-        newest = kind(disk.path).newest()
-        assert newest in (least, least + 1)
+        before, newest = newest, kind(disk.path).newest()
+        assert least <= newest <= acknowledged() + 1
         assert newest > before
 
 
