@@ -10,6 +10,7 @@ DEBIAN := systemd-container dbus libpam-systemd e2fsprogs xfsprogs gcc libc6-dev
 .PHONY: run test lint format clean
 
 run: $(VENV)/run
+	-@$(BIN)/supervisor tune --once
 	@exec $(BIN)/supervisor run
 
 test: $(VENV)/test $(VENV)/debian lint

@@ -38,7 +38,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
     home.make()
     with home.taken(clock.read()) as lock:
         watch, gpus = Watch(), Gpus()
-        runner = LocalRunner(home.runs, clock.read().boot_id)
+        runner = LocalRunner(home.runs, clock.read().boot_id, tuning=home.tuning)
         daemon = Daemon(
             config=config,
             clock=clock,
@@ -56,6 +56,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
             _live(daemon, watch, runner, config, home, lock)
         finally:
             watch.end()
+            runner.close()
             gpus.close()
     return 0
 

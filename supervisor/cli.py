@@ -7,6 +7,7 @@ read from the home, what is asked is left in the inbox.
 from __future__ import annotations
 
 import argparse
+import difflib
 import faulthandler
 import getpass
 import os
@@ -21,7 +22,7 @@ import msgspec
 from modes import UnknownMode
 from modes.toml_file import InvalidFile
 from state.records import Run, WishKind
-from state.store import NewerState
+from state.store import NewerState, Store
 from supervisor import screen
 from supervisor.clock import Moment, SystemClock
 from supervisor.core.recovery import RecoveryLimits
@@ -30,9 +31,12 @@ from supervisor.home import Home, default_home
 from supervisor.report import Report, goodput, present, report
 from supervisor.settings import Config
 from trainers import durable
+from trainers.contract import EXIT_AGAIN
 
 EXIT_REFUSED = 2
 """a wish was refused, or the command line makes no sense"""
+RECORDING_MAX_S = 600
+"""of play in one recording"""
 
 DESCRIPTION = """\
 Trains what is in the queue on a machine that falls over: climbs to heavier
@@ -47,6 +51,7 @@ examples:
   supervisor decisions -f            why it does so, as it happens
   supervisor force-scale-up          the next mode, now
   supervisor logs Pong -f            what one trainer prints
+  supervisor record Pong             how it plays by now, as a GIF
 
 the home (state, runs, logs) is --home, else $SUPERVISOR_HOME, else that of the
 installed service (/var/lib/training-supervisor) where you may read it, else
@@ -64,8 +69,25 @@ class NoSuchRun(SupervisorError):
     exit_code = EXIT_REFUSED
 
     def __init__(self, name: str, runs: tuple[Run, ...]) -> None:
-        known = ", ".join(run.name for run in runs) or "none"
-        super().__init__(f"there is no run {name!r}; the runs are: {known}")
+        names = [run.name for run in runs]
+        close = {run.lower(): run for run in names}
+        like = [close[match] for match in difflib.get_close_matches(name.lower(), close, n=1)]
+        hint = f" (did you mean {like[0]}?)" if like else ""
+        super().__init__(
+            f"there is no run {name!r}{hint}; the runs are: {', '.join(names) or 'none'}"
+        )
+
+
+class NotStarted(SupervisorError):
+    """A run that has learnt nothing yet."""
+
+    exit_code = EXIT_AGAIN
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(
+            f"the run {run.name} has not started yet; try again when `supervisor runs` shows its "
+            "first checkpoint"
+        )
 
 
 class Refused(SupervisorError):
@@ -361,12 +383,51 @@ def _goodput(context: Context) -> int:
 
 def _evaluate(context: Context) -> int:
     run = context.run(context.options.run)
+    return _play(context, run, "--evaluate", str(context.options.episodes))
+
+
+def _record(context: Context) -> int:
+    options = context.options
+    run = context.run(options.run)
+    output = options.output or f"{run.name}.gif"
+    limits = ["--episodes", str(options.episodes), "--seconds", str(options.seconds)]
+    return _play(context, run, f"--record={output}", *limits)
+
+
+def _play(context: Context, run: Run, *arguments: str) -> int:
+    """Have a run's trainer play with a checkpoint, in a process of its own."""
     folder = context.home.run(run.id).path
+    if not folder.exists():
+        raise NotStarted(run)
     command = [sys.executable, "-P", "-m", "trainers", run.trainer, "--run", str(folder)]
-    command += ["--evaluate", str(context.options.episodes)]
-    command += ["--checkpoint", context.options.checkpoint]
+    command += [*arguments, "--checkpoint", context.options.checkpoint]
     command += ["--json"] if context.options.json else []
     return subprocess.run(command, check=False).returncode
+
+
+def _tune(context: Context) -> int:
+    from supervisor import tuning  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.core import queue  # noqa: PLC0415 - as above
+
+    home, config = context.home, context.config
+    if context.options.once and (home.tuning.exists() or home.holder() is not None):
+        return 0
+    memory, _ = Store(home.state).peek()
+    if home.holder() is not None and memory is not None and memory.running:
+        raise Refused("training would disturb the trials: `supervisor pause` first")
+    home.make()
+    if context.options.once:
+        tuning.keep(home.tuning, {})  # whatever becomes of it, nobody waits for it again
+    loads = queue.loads(config.ladder, len(os.sched_getaffinity(0)))
+    trainers = dict.fromkeys(run.trainer for run in config.settings.queue())
+    print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
+    kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}
+    tuning.keep(home.tuning, kept)
+    if context.options.json:
+        _print_json(kept)
+    else:
+        print("\n".join(tuning.described(kept)) or "no trainer has more than one way to calculate")
+    return 0
 
 
 def _check_config(context: Context) -> int:
@@ -469,22 +530,37 @@ def build_parser() -> argparse.ArgumentParser:
         "get-reboots", _get_reboots, "crashes of the machine within the last hour", "json"
     )
     sub.add_argument("--total", action="store_true", help="since history began instead")
-    command("force-scale-up", _wish("scale_up"), "go one mode up, now")
-    command("force-scale-down", _wish("scale_down"), "go one mode down, now")
-    sub = command("pin", _wish("pin"), "go to a mode and stay there until `unpin`")
-    sub.add_argument("mode", metavar="MODE")
-    command("unpin", _wish("unpin"), "let the policy choose the mode again")
-    command("pause", _wish("pause"), "save and stop every run until `resume`")
-    command("resume", _wish("resume"), "train again after `pause`, or at once while idle")
+    wishes: tuple[tuple[str, WishKind, str], ...] = (
+        ("force-scale-up", "scale_up", "go one mode up, now"),
+        ("force-scale-down", "scale_down", "go one mode down, now"),
+        ("pin", "pin", "go to a mode and stay there until `unpin`"),
+        ("unpin", "unpin", "let the policy choose the mode again"),
+        ("pause", "pause", "save and stop every run until `resume`"),
+        ("resume", "resume", "train again after `pause`, or at once while idle"),
+    )
+    for name, kind, text in wishes:
+        sub = command(name, _wish(kind), text)
+        if kind == "pin":
+            sub.add_argument("mode", metavar="MODE")
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
     command("runs", _runs, "the queue", "json")
     command(
         "goodput", _goodput, "how much of the time became training, and where the rest went", "json"
     )
-    sub = command("evaluate", _evaluate, "play greedily with a run's checkpoint", "run", "json")
-    sub.add_argument("-e", "--episodes", metavar="N", type=_count, default=10, help="games to play")
-    sub.add_argument("--checkpoint", choices=("best", "newest"), default="best")
+    for name, act, text, episodes, more in (
+        ("evaluate", _evaluate, "play greedily with a run's checkpoint", 10, ""),
+        ("record", _record, "write a GIF of greedy play", 1, "The run trains on meanwhile."),
+    ):
+        sub = command(name, act, text, "run", "json", more=more)
+        sub.add_argument(
+            "-e", "--episodes", metavar="N", type=_count, default=episodes, help="games to play"
+        )
+        sub.add_argument("--checkpoint", choices=("best", "newest"), default="best")
+    sub.add_argument("-o", "--output", metavar="FILE", help="default: NAME.gif, here")
+    sub.add_argument(
+        "-s", "--seconds", metavar="S", type=_seconds, default=60, help="of play, at most"
+    )
     sub = command(
         "reset",
         _reset,
@@ -492,6 +568,14 @@ def build_parser() -> argparse.ArgumentParser:
         more="Checkpoints and a backup of the state are kept.",
     )
     sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = command(
+        "tune",
+        _tune,
+        "find out which way of calculating is quickest on this machine",
+        "json",
+        more="Takes effect when a trainer starts next.",
+    )
+    sub.add_argument("--once", action="store_true", help="only where that was never tried")
     command("check-config", _check_config, "check settings, modes and the trainers' options")
     command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
     sub = command(
@@ -507,6 +591,14 @@ def build_parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000000")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= RECORDING_MAX_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number from 1 to {RECORDING_MAX_S}"
+        )
     return int(text)
 
 

@@ -148,6 +148,7 @@ class Daemon:
             for wish in answered:
                 self._inbox.remove(wish)
         self._make_it_so(steps)
+        self._keep_warm()
         self._tell()
         self._monitor(cause, readings)
         return self._next_tick_s(steps)
@@ -468,6 +469,22 @@ class Daemon:
             run=run_id,
             evidence={"pid": process.pid, "step": run.started_step, "mode": mode.name},
         )
+
+    def _keep_warm(self) -> None:
+        """Have trainers that may have to start wait warm, while there is any training at all."""
+        if self._leaving:
+            return
+        warm, settings = self._config.settings.warm, self._config.settings
+        mode, interval_s = self._ladder[self.memory.goal.mode], settings.checkpoints.interval_s
+        specs = [
+            queue.spec(run, mode, cores=self._cores, checkpoint_interval_s=interval_s)
+            for run in sorted(self.memory.runs, key=lambda run: run.id not in self.memory.wanted)
+            if (self.memory.wanted or self.memory.running)
+            and run.trainer in warm.trainers
+            and run.status not in queue.ENDED
+        ]
+        for trouble in self._runner.keep_warm(specs, memory_max_mib=warm.memory_max_mib):
+            self._write("warm.lost", rule="warm", reason=trouble)
 
     def _limit_power(self) -> None:
         """Set the power limit of the goal's mode; a refusal is told once and tried again.

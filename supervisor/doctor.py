@@ -16,6 +16,7 @@ import msgspec
 
 from state.records import Run
 from state.store import Store
+from supervisor import tuning
 from supervisor.clock import Moment
 from supervisor.core import queue
 from supervisor.gpu import Gpus
@@ -51,6 +52,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         lambda: _leftovers(home, moment),
         _gpus,
         lambda: _trainers(config),
+        lambda: _tuning(home),
         _clock_of(moment),
     )
     return tuple(check() for check in checks)
@@ -163,6 +165,12 @@ def _trainers(config: Config | str) -> Finding:
         remarks = "; ".join(remark for _, remark in answers if remark)
         return Finding(verdict="note", what="trainers", result=remarks)
     return Finding(verdict="well", what="trainers", result="every run of the campaign can start")
+
+
+def _tuning(home: Home) -> Finding:
+    found = "; ".join(tuning.described(tuning.read(home.tuning)))
+    result = found or "every trainer's default; `supervisor tune` looks for what is quicker here"
+    return Finding(verdict="well", what="tuning", result=result)
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:

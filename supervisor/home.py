@@ -127,6 +127,7 @@ class Home:
         self.monitor = self.path / "monitor.jsonl"
         self.settings = self.path / "supervisor.toml"
         self.last_settings = self.path / "settings.last.json"
+        self.tuning = self.path / "tuning.json"
         self._holder = self.path / "daemon.json"
 
     def run(self, run_id: str) -> RunFolder:

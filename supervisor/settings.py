@@ -75,6 +75,15 @@ class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """longest time between two checkpoints of a run"""
 
 
+class Warm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[warm]: processes that wait beside the training, to bring trainers back in a blink."""
+
+    trainers: tuple[Name, ...] = ("atari",)
+    """trainers that are kept warm while a run of theirs is wanted; none: all start cold"""
+    memory_max_mib: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 1024.0
+    """one that takes more is ended"""
+
+
 class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[logs]: how much disk the decision log and the monitor log may take, each."""
 
@@ -97,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     campaign: Campaign = Campaign()
     run: dict[str, OneRun] = {}
     checkpoints: Checkpoints = Checkpoints()
+    warm: Warm = Warm()
     logs: Logs = Logs()
     modes_dir: str | None = None
     """a folder of mode files that replaces the shipped one; relative to the settings file"""

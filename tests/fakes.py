@@ -321,6 +321,9 @@ class FakeRunner:
         self._held[spec.run] = (main, True)
         return main.identity
 
+    def keep_warm(self, specs, *, memory_max_mib):
+        return ()
+
     def stop(self, run_id, *, dump):
         held, _ = self._held.get(run_id, (None, False))
         if held is not None:

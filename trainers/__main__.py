@@ -1,21 +1,22 @@
-"""The command line of every trainer: `python -m trainers NAME --run RUN_DIR`."""
+"""The command line of every trainer: `python -m trainers NAME --run RUN_DIR`.
+
+With `--warm` in place of `--run` it is a parent of such trainers, for the supervisor alone.
+"""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from trainers import registry, session
-from trainers.checkpoint import Checkpoints, Found
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Spec
+from trainers import play, registry, session, warm
+from trainers.contract import EXIT_BAD_SPEC, BadSpec, Load
 
-ATTEMPTS = 3
-"""how often a checkpoint that vanishes while it is read is looked for again"""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, as shells tell it"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,20 +25,39 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, check or evaluate one run; the exit code is returned."""
+    """Train, check, evaluate or record one run; the exit code is returned."""
     parser = _Parser(prog="python -m trainers", description="Train one run, until done or stopped.")
     parser.add_argument("trainer", help=f"one of: {', '.join(registry.names())}")
-    parser.add_argument("--run", required=True, type=Path, metavar="RUN_DIR", help="the run folder")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--run", type=Path, metavar="RUN_DIR", help="the run folder")
+    place.add_argument(
+        "--probe", type=_load, nargs="+", metavar="THREADSxBATCH", help="time its ways to calculate"
+    )
+    place.add_argument("--warm", type=Path, metavar="RUN_DIR", help=argparse.SUPPRESS)
     parser.add_argument("--check", action="store_true", help="only validate the spec")
     parser.add_argument(
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
     parser.add_argument(
-        "--checkpoint", choices=("best", "newest"), default="best", help="which one to evaluate"
+        "--record", type=Path, metavar="FILE", help="only write a GIF of greedy play"
     )
-    parser.add_argument("--json", action="store_true", help="print the evaluation as JSON")
+    parser.add_argument(
+        "--episodes", type=_positive, metavar="N", default=1, help="games to record, at most"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, metavar="S", default=60, help="to record, at most"
+    )
+    parser.add_argument(
+        "--checkpoint", choices=("best", "newest"), default="best", help="which one plays"
+    )
+    parser.add_argument("--json", action="store_true", help="print what came of playing as JSON")
     options = parser.parse_args(arguments)
-    if not options.check and options.evaluate is None:
+    if options.probe is not None:
+        return _probe(options.trainer, options.probe)
+    if options.warm is not None:
+        run = warm.fork_trainers(options.trainer, options.warm)
+        warm.leave(session.run(run, options.trainer))
+    if not options.check and options.evaluate is None and options.record is None:
         return session.run(options.run, options.trainer)
     try:
         if options.check:
@@ -46,57 +66,48 @@ def main(arguments: list[str] | None = None) -> int:
             if remark and (text := remark(spec)):
                 sys.stderr.write(f"trainers: {text}\n")
             return 0
-        return _evaluate(
-            options.run, options.trainer, options.evaluate, options.checkpoint, options.json
-        )
-    except BadSpec as error:
+        if options.evaluate is not None:
+            play.evaluate(
+                options.run,
+                options.trainer,
+                options.checkpoint,
+                episodes=options.evaluate,
+                as_json=options.json,
+            )
+        else:
+            play.record(
+                options.run,
+                options.trainer,
+                options.checkpoint,
+                options.record,
+                episodes=options.episodes,
+                seconds=options.seconds,
+                as_json=options.json,
+            )
+    except (BadSpec, play.NoCheckpoint, play.CannotWrite) as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
-
-
-def _evaluate(path: Path, trainer: str, episodes: int, which: str, as_json: bool) -> int:
-    spec = session.check(path, trainer)
-    session.limit_threads(spec.threads)
-    play = getattr(registry.load(trainer), "evaluate", None)
-    if play is None:
-        raise BadSpec(f"the trainer {trainer!r} cannot evaluate")
-    checkpoints = Checkpoints(session.open_folder(path).checkpoints)
-    for attempt in range(1, ATTEMPTS + 1):
-        found: Found = checkpoints.best() if which == "best" else checkpoints.newest()
-        for damaged in found.passed_over:
-            sys.stderr.write(f"trainers: {damaged}\n")
-        if found.checkpoint is None:
-            sys.stderr.write("trainers: there is no usable checkpoint yet\n")
-            return EXIT_AGAIN
-        try:
-            returns: list[float] = play(spec, found.checkpoint.path, episodes)
-        except FileNotFoundError:
-            # The run trains on meanwhile, and may prune what was just found.
-            if attempt == ATTEMPTS:
-                raise
-        else:
-            sys.stdout.write(_report(spec, found.checkpoint.manifest.step, returns, as_json))
-            break
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return 0
 
 
-def _report(spec: Spec, step: int, returns: list[float], as_json: bool) -> str:
-    result = {
-        "run": spec.run,
-        "name": spec.name,
-        "checkpoint_step": step,
-        "episodes": len(returns),
-        "return_mean": statistics.fmean(returns),
-        "return_std": statistics.pstdev(returns),
-        "returns": returns,
-    }
-    if as_json:
-        return f"{msgspec.json.encode(result).decode()}\n"
-    each = " ".join(f"{value:g}" for value in returns)
-    return (
-        f"{spec.name}: {result['return_mean']:.1f} ± {result['return_std']:.1f} over "
-        f"{len(returns)} episodes at step {step:,}\n{each}\n"
-    )
+def _probe(trainer: str, loads: list[Load]) -> int:
+    """Print what a probe of the machine finds, as JSON; nothing where a trainer has but one way."""
+    try:
+        probe = getattr(registry.load(trainer), "probe", None)
+    except BadSpec as error:
+        sys.stderr.write(f"trainers: {error}\n")
+        return error.exit_code
+    session.limit_threads(max(load.threads for load in loads))
+    found = probe(loads) if probe else []
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    return 0
+
+
+def _load(text: str) -> Load:
+    threads, _, batch_size = text.partition("x")
+    return Load(threads=_positive(threads), batch_size=_positive(batch_size))
 
 
 def _positive(text: str) -> int:

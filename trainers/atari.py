@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from contextlib import closing
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from trainers.contract import BadSpec, Positive, Spec
+from trainers.contract import BadSpec, Load, Positive, Spec, Tuning
 from trainers.session import Session, options_of
 
 if TYPE_CHECKING:
     from trainers.atari_exact import ExactGames
     from trainers.atari_native import NativeGames
+    from trainers.registry import Recording
 
-PACKAGES = ("ale_py", "gymnasium", "stable_baselines3", "tensorboard", "torch")
+PACKAGES = ("PIL", "ale_py", "gymnasium", "stable_baselines3", "tensorboard", "torch")
 EVALUATION_GAMES = 4
 """games that an evaluation plays side by side, at most"""
+NO_STEP = 2**32 - 1
+"""at which no training begins: games that are only played open otherwise than any trained on"""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,31 +94,72 @@ def train(session: Session) -> None:
         atari_learner.learn(session, options, rom, games)
 
 
+def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
+    """Import what learns; then load the games of `specs`, one after the other."""
+    # Or it asks CUDA itself, which a forked process could not do again.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    import torch  # noqa: PLC0415 - heavy
+
+    from trainers import atari_game, atari_learner  # noqa: F401, PLC0415 - heavy
+
+    torch.set_num_threads(1)
+    yield
+    for spec in specs:
+        with suppress(BadSpec):
+            options = options_of(spec, Options)
+            atari_game.preload(rom_of(spec, options))
+            if options.algorithm == "dqn":
+                # The first optimizer of a process imports a good part of torch.
+                torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+            yield
+
+
+def probe(loads: Sequence[Load]) -> list[Tuning]:
+    """Which form of PPO's update is the quickest here under each load."""
+    from trainers import atari_probe  # noqa: PLC0415 - imports torch
+
+    return atari_probe.probe(loads)
+
+
 def evaluate(spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
     """The unclipped returns of whole games, played greedily by a checkpoint's policy."""
     options = options_of(spec, Options)
     rom = rom_of(spec, options)
-    # Opened otherwise than any training: its steps are never negative.
     n_games = min(episodes, EVALUATION_GAMES)
-    with closing(_games(spec, options, rom, 2**32 - 1, n_games)) as games:
+    with closing(_games(spec, options, rom, NO_STEP, n_games)) as games:
         from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
 
         return atari_learner.play(spec, options, rom, games, checkpoint, episodes)
+
+
+def record(spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Recording:
+    """A film of a game, played greedily by a checkpoint's policy; with exact environments."""
+    from trainers import atari_record  # noqa: PLC0415 - imports torch
+
+    options = options_of(spec, Options)
+    rom = rom_of(spec, options)
+    (seed,) = _seeds(spec, NO_STEP, 1)
+    return atari_record.record(
+        spec, options, rom, seed, checkpoint, episodes=episodes, seconds=seconds
+    )
 
 
 def rom_of(spec: Spec, options: Options) -> str:
     """ale-py's id of the game: `ms_pacman` for `MsPacman`.
 
     Raises:
-        BadSpec: ale-py has no such game.
+        BadSpec: ale-py has no such game, or cannot play it.
     """
-    from ale_py import roms  # noqa: PLC0415 - 0.2 s that listing the trainers need not pay
+    from ale_py import ALEInterface, roms  # noqa: PLC0415 - 0.2 s that listing need not pay
 
     game = options.game or spec.name
     rom_by_letters = {rom.replace("_", ""): rom for rom in roms.get_all_rom_ids()}
     letters = game.replace("_", "").lower()
-    if letters in rom_by_letters:
-        return rom_by_letters[letters]
+    if rom := rom_by_letters.get(letters):
+        # It ships a few for several players, and to load one would end this process.
+        if not ALEInterface.isSupportedROM(str(roms.get_rom_path(rom))):
+            raise BadSpec(f"ale-py cannot play {game!r} with one player")
+        return rom
     close = difflib.get_close_matches(letters, rom_by_letters, n=3, cutoff=0.5)
     names = [rom_by_letters[match].title().replace("_", "") for match in close]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""

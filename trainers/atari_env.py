@@ -35,6 +35,9 @@ class Games(Protocol):
     def receive(self) -> Step:
         """Finish the step."""
 
+    def screen(self) -> NDArray[np.uint8]:
+        """What a person would see of the first game, between two steps: RGB, or grey alone."""
+
     def close(self) -> None:
         """Let go of processes and memory."""
 

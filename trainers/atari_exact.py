@@ -4,6 +4,10 @@ The emulator holds Python's lock while it runs, so games are played side by side
 in processes, one for each thread of the mode. Everything that a step moves lies in
 shared memory; the pipes carry a byte each way.
 
+The games of a worker begin at once, on the emulators that were preloaded or on a
+single one, where they take turns. While they are played each gets an emulator of its
+own, one after the other. None of that shows in the games.
+
 Workers are forked, so start them while the process is light: before torch is
 imported and has threads. They end with the process that started them, however it
 ends.
@@ -22,7 +26,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -30,19 +34,35 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 from msgspec import msgpack
 
-from trainers.atari_game import GAME_MAX_FRAMES, OBSERVATION, Game, GameState, Step
+from trainers.atari_game import (
+    GAME_MAX_FRAMES,
+    OBSERVATION,
+    WIDTH,
+    Emulator,
+    Game,
+    GameState,
+    Step,
+    take_emulators,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
-# What a worker is asked; RESTORE is followed by the states of its games.
+STATE_MAX_BYTES = 2**18
+"""of shared memory for the state of a game, which has 0.1 MB; the rest of it is never touched"""
+STEPS_PER_LOAD = 16
+"""a worker that begins with too few emulators loads one after so many steps: the steps of 32 games
+take half as long again until each has its own"""
+
+# What a worker is asked.
 ACTIONS = b"a"
 RESET = b"r"
 STEP = b"s"
 CLONE = b"c"
 RESTORE = b"g"
+SCREEN = b"p"
 DONE = b"."
 
 
@@ -76,19 +96,18 @@ class ExactGames:
         self.n_games = len(seeds)
         self._board = _new_board(self.n_games)
 
-        def make(i: int) -> Game:
-            return Game(
-                rom,
-                seeds[i],
-                sticky_actions=sticky_actions,
-                max_frames=game_max_frames,
-                stack=self._board.observations[i],
-                last=self._board.last[i],
-            )
-
         self._workers = [
-            _start(share, self._board, make)
-            for share in np.array_split(np.arange(self.n_games), min(threads, self.n_games))
+            _start(
+                partial(
+                    _Share,
+                    self._board,
+                    rom,
+                    {int(i): seeds[i] for i in numbers},
+                    sticky_actions=sticky_actions,
+                    game_max_frames=game_max_frames,
+                )
+            )
+            for numbers in np.array_split(np.arange(self.n_games), min(threads, self.n_games))
         ]
 
     @cached_property
@@ -125,18 +144,27 @@ class ExactGames:
 
     def clone(self) -> list[bytes]:
         """The state of each game, between two steps."""
-        return [
-            state
-            for answer in self._ask(CLONE)
-            for state in msgpack.decode(answer, type=list[bytes])
-        ]
+        self._ask(CLONE)
+        board = self._board
+        return [board.states[i, :size].tobytes() for i, size in enumerate(board.sizes.tolist())]
 
     def restore(self, states: Sequence[bytes]) -> NDArray[np.uint8]:
         """Go on from what `clone` gave, in any number of workers; the observations then."""
-        for worker in self._workers:
-            worker.say(RESTORE + msgpack.encode(states[worker.games]))
-        self._hear()
-        return self._board.observations.copy()
+        board = self._board
+        for i, state in zip(range(self.n_games), states, strict=True):
+            board.sizes[i] = len(state)
+            board.states[i, : len(state)] = np.frombuffer(state, np.uint8)
+        self._ask(RESTORE)
+        return board.observations.copy()
+
+    def screen(self) -> NDArray[np.uint8]:
+        """What a person would see of the first game, between two steps: `(height, 160, 3)`.
+
+        It is grey while another game has the emulator, and until the step after `restore`.
+        """
+        first = self._workers[0]
+        first.say(SCREEN)
+        return np.frombuffer(first.hear(), np.uint8).reshape(-1, WIDTH, 3)
 
     def close(self) -> None:
         """End the workers."""
@@ -159,8 +187,7 @@ class ExactGames:
 class _Worker:
     """A worker, as its parent knows it."""
 
-    def __init__(self, pid: int, pipe: Connection, games: slice) -> None:
-        self.games = games
+    def __init__(self, pid: int, pipe: Connection) -> None:
         self._pid = pid
         self._pipe = pipe
 
@@ -205,6 +232,9 @@ class _Board(NamedTuple):
     finished: NDArray[np.bool_]
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    states: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    """of the states, in bytes"""
 
 
 def _new_board(n_games: int) -> _Board:
@@ -223,23 +253,23 @@ def _new_board(n_games: int) -> _Board:
         finished=shared(np.bool_),
         returns=shared(np.float64),
         lengths=shared(np.int64),
+        states=shared(np.uint8, STATE_MAX_BYTES),
+        sizes=shared(np.int64),
     )
 
 
-def _start(numbers: NDArray[np.int64], board: _Board, make: Callable[[int], Game]) -> _Worker:
-    """Fork a worker that plays the games of these numbers, which follow each other."""
+def _start(open_share: Callable[[], _Share]) -> _Worker:
+    """Fork a worker that plays a share of the games."""
     ours, theirs = Pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _live(theirs, parent, board, numbers.tolist(), make)
+        _live(theirs, parent, open_share)
     theirs.close()
-    return _Worker(pid, ours, slice(int(numbers[0]), int(numbers[-1]) + 1))
+    return _Worker(pid, ours)
 
 
-def _live(
-    pipe: Connection, parent: int, board: _Board, numbers: list[int], make: Callable[[int], Game]
-) -> NoReturn:
+def _live(pipe: Connection, parent: int, open_share: Callable[[], _Share]) -> NoReturn:
     """The life of a worker, which never returns into what its parent was doing."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -252,11 +282,10 @@ def _live(
         _close_all_but(pipe)
         # What the parent had is not ours to clean up: threads that it may join are not here.
         gc.freeze()
-        share = _Share(board, {i: make(i) for i in numbers})
+        share = open_share()
         with suppress(EOFError):  # the parent is gone
             while True:
-                question = pipe.recv_bytes()
-                pipe.send_bytes(share.answer(question[:1], question[1:]))
+                pipe.send_bytes(share.answer(pipe.recv_bytes()))
         os._exit(0)
     except BaseException:  # noqa: BLE001 - whatever it was, nothing of the parent's may run here
         traceback.print_exc()
@@ -273,45 +302,83 @@ def _close_all_but(pipe: Connection) -> None:
 
 
 class _Share:
-    """The games of one worker."""
+    """The games of one worker, by their numbers among all, played one after the other."""
 
-    def __init__(self, board: _Board, games: dict[int, Game]) -> None:
+    def __init__(
+        self,
+        board: _Board,
+        rom: str,
+        seeds: dict[int, int],
+        *,
+        sticky_actions: float,
+        game_max_frames: int,
+    ) -> None:
         self._board = board
-        self._games = games
+        self._rom = rom
+        self._game_max_frames = game_max_frames
+        emulators = take_emulators(rom, len(seeds), max_frames=game_max_frames)
+        n_alone = len(emulators) - 1
+        self._games = {
+            i: Game(
+                emulators[min(place, n_alone)],
+                seed,
+                sticky_actions=sticky_actions,
+                stack=board.observations[i],
+                last=board.last[i],
+            )
+            for place, (i, seed) in enumerate(seeds.items())
+        }
+        self._sharing = list(self._games.values())[n_alone:]
+        """those that take turns on the last emulator"""
+        self._steps = 0
         self._answers = {
             ACTIONS: self._n_actions,
             RESET: self._reset,
             STEP: self._step,
             CLONE: self._clone,
             RESTORE: self._restore,
+            SCREEN: self._screen,
         }
 
-    def answer(self, question: bytes, content: bytes) -> bytes:
+    def answer(self, question: bytes) -> bytes:
         """Do what is asked for; what is told in return."""
-        return self._answers[question](content)
+        return self._answers[question]()
 
-    def _n_actions(self, _: bytes) -> bytes:
+    def _n_actions(self) -> bytes:
         return bytes([game.n_actions for game in self._games.values()])
 
-    def _reset(self, _: bytes) -> bytes:
+    def _reset(self) -> bytes:
         for game in self._games.values():
             game.reset()
         return DONE
 
-    def _step(self, _: bytes) -> bytes:
+    def _step(self) -> bytes:
         board = self._board
         for i, game in self._games.items():
             board.rewards[i], board.dones[i], board.truncated[i] = game.step(board.actions[i])
             board.finished[i] = game.finished is not None
             if game.finished is not None:
                 board.returns[i], board.lengths[i] = game.finished
+        self._steps += 1
+        if self._steps % STEPS_PER_LOAD == 0 and len(self._sharing) > 1:
+            self._sharing.pop(0).change(Emulator(self._rom, self._game_max_frames))
         return DONE
 
-    def _clone(self, _: bytes) -> bytes:
-        return msgpack.encode([msgpack.encode(game.clone()) for game in self._games.values()])
-
-    def _restore(self, content: bytes) -> bytes:
-        states = msgpack.decode(content, type=list[bytes])
-        for game, state in zip(self._games.values(), states, strict=True):
-            game.restore(msgpack.decode(state, type=GameState))
+    def _clone(self) -> bytes:
+        board = self._board
+        for i, game in self._games.items():
+            state = msgpack.encode(game.clone())
+            board.sizes[i] = len(state)
+            board.states[i, : len(state)] = np.frombuffer(state, np.uint8)
         return DONE
+
+    def _restore(self) -> bytes:
+        board = self._board
+        for i, game in self._games.items():
+            state = board.states[i, : board.sizes[i]]
+            game.restore(msgpack.decode(state.data, type=GameState))
+        return DONE
+
+    def _screen(self) -> bytes:
+        first = next(iter(self._games.values()))
+        return first.screen().tobytes()

@@ -36,23 +36,29 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
+from gymnasium import spaces
 from msgspec import msgpack
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import LinearSchedule, get_device
 
 from trainers.atari import Options
 from trainers.atari_env import AtariGames, Games
 from trainers.atari_exact import ExactGames
-from trainers.atari_game import ALE_VERSION
+from trainers.atari_game import ALE_VERSION, OBSERVATION
+from trainers.atari_ppo import Adam, Form, Ppo, keep_freed_memory
+from trainers.atari_probe import form_of, machine
 from trainers.contract import BadSpec, Spec
+from trainers.preview import Preview
 from trainers.session import Session
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.policies import BasePolicy
 
 NOMINAL_STEPS = 10_000_000
 RECENT_GAMES = 100
@@ -78,21 +84,32 @@ class _Stopped(Exception):
 def learn(session: Session, options: Options, rom: str, games: Games) -> None:
     """Learn until the target is reached or a stop is requested."""
     spec = session.spec
-    torch.set_num_threads(spec.threads)
+    # What is built and loaded is copied around, and threads would only wait for each other.
+    torch.set_num_threads(1)
     if options.device == "cuda" and not torch.cuda.is_available():
         # Not a bad spec: a driver may be back after the next reboot.
         raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
     state = _load(session.checkpoint.path, options, rom) if session.checkpoint else None
     if session.stop_requested:
         return
-    model = (_ppo if options.algorithm == "ppo" else _dqn)(AtariGames(games), spec, options)
-    # The same maths; on a processor with AVX512 the update takes three quarters of the time.
-    model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
-    pilot = _Pilot(session, options, rom, games)
+    keep_freed_memory()
+    env = AtariGames(games)
+    device = get_device(options.device)
+    form, other_machine = form_of(spec.tuning, device)
+    if other_machine:
+        session.notice(other_machine)
+    model: _Ppo | _Dqn
+    if options.algorithm == "ppo":
+        model = _ppo(env, spec, options, form, initialise=state is None)
+    else:
+        model = _dqn(env, spec, options)
+    conditions = _conditions(spec, options, form, device)
+    pilot = _Pilot(session, options, rom, games, conditions)
     model.set_logger(Logger(None, [_Lines(session), _TensorBoard(session)]))
     if state:
         _restore(model, state, options)
         pilot.restore(model, state)
+    torch.set_num_threads(spec.threads)
     try:
         # The pilot alone ends it. The steps count on, because the model has them already.
         model.learn(sys.maxsize, pilot, log_interval=sys.maxsize, reset_num_timesteps=False)
@@ -111,13 +128,8 @@ def play(
     favour short games.
     """
     torch.set_num_threads(spec.threads)
-    state = _load(checkpoint, options, rom)
     env = AtariGames(games)
-    kind = PPO if options.algorithm == "ppo" else DQN
-    policy = kind.policy_aliases["CnnPolicy"](
-        env.observation_space, env.action_space, lambda _: 0.0
-    )
-    policy.load_state_dict(state["policy"])
+    policy = greedy_policy(checkpoint, options, rom, games.n_actions)
     share, more = divmod(episodes, env.num_envs)
     left = [share + (i < more) for i in range(env.num_envs)]
     returns: list[float] = []
@@ -133,6 +145,17 @@ def play(
     return returns
 
 
+def greedy_policy(checkpoint: Path, options: Options, rom: str, n_actions: int) -> BasePolicy:
+    """What a checkpoint has learnt, without what it would need to learn on."""
+    state = _load(checkpoint, options, rom)
+    kind = PPO if options.algorithm == "ppo" else DQN
+    policy: BasePolicy = kind.policy_aliases["CnnPolicy"](
+        spaces.Box(0, 255, OBSERVATION, np.uint8), spaces.Discrete(n_actions), lambda _: 0.0
+    )
+    policy.load_state_dict(state["policy"])
+    return policy
+
+
 class _Schedules:
     """Makes progress mean steps out of `schedule_steps`, whatever `learn` was asked for."""
 
@@ -146,7 +169,7 @@ class _Schedules:
         self._current_progress_remaining = max(0.0, 1.0 - num_timesteps / self.schedule_steps)
 
 
-class _Ppo(_Schedules, PPO):
+class _Ppo(_Schedules, Ppo):
     """PPO on our schedules."""
 
 
@@ -162,11 +185,14 @@ class _Dqn(_Schedules, DQN):
             super().train(gradient_steps, batch_size)
 
 
-def _ppo(env: AtariGames, spec: Spec, options: Options) -> _Ppo:
+def _ppo(
+    env: AtariGames, spec: Spec, options: Options, form: Form, *, initialise: bool = True
+) -> _Ppo:
     n_steps = max(1, options.rollout_steps // spec.n_envs)
     model = _Ppo(
-        "CnnPolicy",
         env,
+        form=form,
+        initialise=initialise,
         n_steps=n_steps,
         batch_size=min(spec.batch_size, n_steps * spec.n_envs),
         n_epochs=4,
@@ -202,7 +228,10 @@ def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
         replay_buffer_kwargs={"handle_timeout_termination": False},
         seed=spec.seed,
         device=options.device,
+        policy_kwargs={"optimizer_class": Adam},
     )
+    # The same maths; on a processor with AVX512 the update takes three quarters of the time.
+    model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
     model.schedule_steps = spec.target_steps or NOMINAL_STEPS
     return model
 
@@ -244,7 +273,9 @@ class _Tally:
 class _Pilot(BaseCallback):
     """Tells the session how far the learning is, and ends it."""
 
-    def __init__(self, session: Session, options: Options, rom: str, games: Games) -> None:
+    def __init__(
+        self, session: Session, options: Options, rom: str, games: Games, conditions: State
+    ) -> None:
         super().__init__()
         self.tally = _Tally()
         self._session = session
@@ -252,12 +283,14 @@ class _Pilot(BaseCallback):
         self._games = games if self._on_policy and isinstance(games, ExactGames) else None
         """those that go into the checkpoints"""
         self._identity = {"version": 1, "algorithm": options.algorithm, "rom": rom}
-        self._conditions = _conditions(session.spec, options)
+        self._conditions = conditions
         self._boundary: _Snapshot | None = None
         """PPO: the copy that was taken when the current rollout began"""
         self._boundary_s: float | None = None
         self._memories = [_Memory(), _Memory()]
         self._logged_s = time.monotonic()
+        self._preview = Preview(session.folder.preview)
+        self._screen = games.screen
 
     def restore(self, model: BaseAlgorithm, state: State) -> None:
         """Go on where `state` was taken, with its very games where they fit."""
@@ -277,20 +310,18 @@ class _Pilot(BaseCallback):
             how = "not to the bit as without the interruption"
         else:
             how = "with new games"
-        why = (
-            "; ".join(
-                f"{what} {self._conditions[what]}, not {before[what]}"
-                for what in changed
-                if what in before
-            )
-            or "its checkpoint holds none"
+        why = "; ".join(
+            f"{what} {self._conditions[what]}, "
+            + (f"not {before[what]}" if what in before else "unknown before")
+            for what in changed
         )
+        why = why or "its checkpoint holds none"
         self._session.notice(f"it goes on from step {self._session.step} {how}: {why}")
 
     def _on_training_start(self) -> None:
         self._give_way()
-        optimizer = self.model.policy.optimizer
-        optimizer.register_step_post_hook(lambda *_: self._give_way())
+        if isinstance(self.model, Ppo):
+            self.model.give_way = self._give_way
 
     def _on_rollout_start(self) -> None:
         if not self._on_policy:
@@ -316,6 +347,7 @@ class _Pilot(BaseCallback):
         self._session.progress(
             self.num_timesteps, episodes=self.tally.games, return_mean=self.tally.return_mean
         )
+        self._preview.update(self._screen)
         self._give_way()
         if self._on_policy:
             return True
@@ -374,6 +406,8 @@ class _Pilot(BaseCallback):
             "policy": memory.copy(policy.state_dict()),
             "optimizer": memory.copy(policy.optimizer.state_dict()),
         }
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
         if self._games:
             state["episode_starts"] = np.asarray(model._last_episode_starts).tolist()
         return _Snapshot(state, self._games.clone() if self._games else None)
@@ -486,11 +520,14 @@ class _Memory:
         # Shared parameters have several names and one place, and stay one tensor in the copy.
         place = (value.data_ptr(), value.dtype, value.shape, value.stride())
         if place not in self._copies:
-            self._copies[place] = value.detach().to("cpu", copy=True)
-        return self._copies[place].copy_(value)
+            # From a GPU to pinned memory: no copy waits for the one before.
+            self._copies[place] = torch.empty_like(
+                value, device="cpu", pin_memory=value.is_cuda, requires_grad=False
+            )
+        return self._copies[place].copy_(value.detach(), non_blocking=True)
 
 
-def _conditions(spec: Spec, options: Options) -> State:
+def _conditions(spec: Spec, options: Options, form: Form, device: torch.device) -> State:
     """What must be the same for two lives to calculate the same."""
     return {
         "n_envs": spec.n_envs,
@@ -499,7 +536,8 @@ def _conditions(spec: Spec, options: Options) -> State:
         "batch_size": spec.batch_size,
         "rollout_steps": options.rollout_steps,
         "sticky_actions": options.sticky_actions,
-        "torch": str(torch.__version__),
+        **msgspec.structs.asdict(form),
+        **machine(device),
         "ale-py": ALE_VERSION,
     }
 

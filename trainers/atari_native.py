@@ -75,7 +75,8 @@ class NativeGames:
         self._frames_before = info["frame_number"] - info["episode_frame_number"]
         self._returns[:] = 0.0
         self._lengths[:] = 0
-        return np.asarray(observations)
+        self._newest = np.asarray(observations)
+        return self._newest
 
     def send(self, actions: NDArray[np.int64]) -> None:
         """Begin a step everywhere."""
@@ -84,6 +85,7 @@ class NativeGames:
     def receive(self) -> Step:
         """Finish the step."""
         observations, rewards, terminated, truncated, info = self._games.recv()
+        self._newest = observations
         self._returns += rewards
         self._lengths += 1
         # ALE counts frames over all games and in this game. Their difference is the frames of
@@ -110,6 +112,11 @@ class NativeGames:
             },
             games=games,
         )
+
+    def screen(self) -> NDArray[np.uint8]:
+        """The newest picture of the first game: small and grey, for there is no other."""
+        picture: NDArray[np.uint8] = self._newest[0, -1]
+        return picture
 
     def close(self) -> None:
         """Nothing to do: the emulators end with the object."""

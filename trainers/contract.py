@@ -6,8 +6,9 @@ A trainer is a command line and a run folder::
 
 In comes `spec.json`: what to train and how heavy. Out go `heartbeat.json`
 (replaced at least every few seconds of progress), `metrics.jsonl` (a line per
-update), `checkpoints/STEP/` (complete or absent) and an exit code. SIGTERM asks
-for a checkpoint and an exit within the grace; SIGUSR1 asks for a dump of every
+update), `checkpoints/STEP/` (complete or absent), for people perhaps
+`preview.png` (what it saw last), and an exit code. SIGTERM asks for a
+checkpoint and an exit within the grace; SIGUSR1 asks for a dump of every
 thread's stack into the output. While a trainer lives it holds a lock on the
 folder, so a second one for the same run cannot start.
 """
@@ -32,6 +33,9 @@ MARKER = "TRAINING_SUPERVISOR_RUN"
 """environment variable of a trainer and of all its children: the path of the run folder,
 by which leftovers are recognised whatever session or group they moved to"""
 
+ANY_RUN = "." * 64
+"""stands for the name of a run, in a place that any such name fits into, and is none itself"""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """names that become part of a path: letters, digits, '-' and '_'"""
 
@@ -43,6 +47,25 @@ class BadSpec(Exception):
     """What was asked for can never work; the message says what to change."""
 
     exit_code = EXIT_BAD_SPEC
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a mode lays upon a trainer, as far as it decides which way to calculate is quickest."""
+
+    threads: Positive
+    batch_size: Positive
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a trainer's probe of the machine found; the trainer alone knows what the words mean."""
+
+    load: Load
+    machine: dict[str, str]
+    """what it was found on; elsewhere it does not hold"""
+    choice: dict[str, Any]
+    """how to calculate"""
+    took_s: dict[str, float]
+    """how long each way took"""
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +94,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """longest time between two checkpoints, as far as the algorithm's update cycle allows"""
     options: dict[str, Any] = {}
     """the trainer's own settings, validated by the trainer"""
+    tuning: Tuning | None = None
+    """how to calculate on this machine; None: in the trainer's default way"""
 
     def __post_init__(self) -> None:
         if (self.target_steps is None) == (self.target_episodes is None):
@@ -144,6 +169,36 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """with status `failed`: the reason was memory, of the machine or of the GPU"""
 
 
+class WarmRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the supervisor asks of a warm parent: `python -m trainers NAME --warm RUN_DIR`.
+
+    Each is one packet on the socket that is the parent's stdin, as JSON, and has one answer.
+    """
+
+    ask: Literal["load", "fork", "code"]
+    """load: once, before all else, what every life needs; answered when that is done. fork: a
+    trainer; its output file comes with the packet. code: with which one it has ended"""
+    specs: tuple[Spec, ...] = ()
+    """load: of runs that may follow; what they need is loaded while nothing else is asked"""
+    run: str = ""
+    """fork: the run's id, which stands for the dots in RUN_DIR"""
+    nice: int = 0
+    """fork: the trainer's niceness"""
+    pid: int = 0
+    """code: of a trainer that has ended"""
+
+
+class WarmReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a warm parent answers."""
+
+    pid: int | None = None
+    """of the trainer that was forked"""
+    code: int | None = None
+    """how the trainer ended: its exit code, or a signal's number, negative"""
+    trouble: str | None = None
+    """why the parent ends now"""
+
+
 class RunFolder:
     """The paths within one run's folder."""
 
@@ -155,6 +210,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
         self.output = path / "output.log"
+        self.preview = path / "preview.png"
 
 
 def finite(value: float | None) -> float | None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -57,6 +57,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def check(spec: Spec) -> None:
     """Validate the options."""
     options_of(spec, Options)
+
+
+def warm_up(_specs: Sequence[Spec]) -> Iterator[None]:
+    """Load nothing: it is rehearsed to be forked, and starts as quickly without."""
+    yield
 
 
 def train(session: Session) -> None:

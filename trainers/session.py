@@ -49,6 +49,8 @@ RATE_WINDOW_S = 60.0
 """`steps_per_s` is the mean over about this long, to span a few update cycles"""
 METRICS_MAX_BYTES = 16 * 1024 * 1024
 """`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
+SLOW_WRITE_S = 10.0
+"""a checkpoint that is written for longer, and for longer than the interval, is worth a notice"""
 NOTICES_MAX = 20
 ERROR_MAX_CHARS = 500
 
@@ -238,6 +240,12 @@ class Session:
                 interval would be over by then.
         """
         if self._writing and not self._writing.done():
+            slow_s = max(self.spec.checkpoint_interval_s, SLOW_WRITE_S)
+            if self._monotonic_s() - self._saved_at_s > slow_s:
+                self.notice(
+                    f"the disk is slow: a checkpoint has not been written within {slow_s:.0f} s; "
+                    "training goes on, and more of it is lost by a crash"
+                )
             return False
         if self.checkpoint is None and not self._disk_failing:
             return self.step > 0
@@ -485,6 +493,7 @@ def check(path: Path, trainer: str) -> Spec:
     spec = read_spec(open_folder(path))
     if spec.trainer != trainer:
         raise BadSpec(f"the spec asks for the trainer {spec.trainer!r}, not {trainer!r}")
+    limit_threads(spec.threads)  # before the trainer imports anything numeric
     program.check(spec)
     return spec
 
@@ -547,7 +556,6 @@ def _live(folder: RunFolder, trainer: str, stop: Stop) -> int:
     try:
         spec = check(folder.path, trainer)
         os.environ.setdefault(MARKER, str(folder.path))
-        limit_threads(spec.threads)
         session = Session(folder, spec, stop=stop)
         if not session.target_reached:
             registry.load(trainer).train(session)

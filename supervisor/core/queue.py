@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from modes import Mode
+from modes import Ladder, Mode
 from state.records import Run
 from supervisor.core.machine import RUN_LIFE
-from trainers.contract import Spec
+from trainers.contract import Load, Spec
 
 ENDED = ("done", "failed")
 """states that need no slot any more"""
@@ -56,8 +56,18 @@ def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
     return tuple(run.id for run in runs if run.id in chosen)
 
 
+def load(mode: Mode, cores: int) -> Load:
+    """What `mode` lays upon each trainer: slots times threads are the cores."""
+    return Load(threads=max(1, cores // mode.slots), batch_size=mode.batch_size)
+
+
+def loads(ladder: Ladder, cores: int) -> tuple[Load, ...]:
+    """All loads that the modes lay upon trainers, each once."""
+    return tuple(dict.fromkeys(load(mode, cores) for mode in ladder))
+
+
 def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> Spec:
-    """What the trainer of `run` is asked to do in `mode`: slots times threads are the cores."""
+    """What the trainer of `run` is asked to do in `mode`."""
     return Spec(
         run=run.id,
         trainer=run.trainer,
@@ -65,7 +75,7 @@ def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> S
         mode=mode.name,
         n_envs=mode.n_envs,
         batch_size=mode.batch_size,
-        threads=max(1, cores // mode.slots),
+        threads=load(mode, cores).threads,
         target_steps=run.target_steps,
         target_episodes=run.target_episodes,
         seed=run.seed,

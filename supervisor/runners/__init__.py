@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from state.records import Process, Run
@@ -32,6 +32,18 @@ class Runner(Protocol):
 
         Raises:
             StartFailed: it did not come to life.
+        """
+        ...
+
+    def keep_warm(self, specs: Sequence[Spec], *, memory_max_mib: float) -> tuple[str, ...]:
+        """Be ready to start such runs at once, if this place can.
+
+        Args:
+            specs: runs that may have to be started, the likeliest first; none: be ready for none.
+            memory_max_mib: what each of the processes that are kept for that may take.
+
+        Returns:
+            What went wrong with it since the last call; trainers start all the same.
         """
         ...
 

@@ -14,7 +14,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -22,24 +23,29 @@ import msgspec
 from state.records import Process, Run
 from supervisor.core.recovery import Exit, Life
 from supervisor.runners import StartFailed
+from supervisor.runners.warm import WarmLost, WarmParents
+from supervisor.tuning import read as read_tuning
+from supervisor.tuning import tuned
 from trainers import durable
 from trainers.contract import MARKER, NAME, Heartbeat, RunFolder, Spec
 
 PROC = Path("/proc")
 SWEEPS = 5
 """how often a run's processes are looked for again while they are being killed"""
+GONE_S = 2.0
+"""how long a trainer is waited for that was killed before it began"""
 
 
 class _Held:
     """A living main process, held by a pidfd."""
 
-    def __init__(
-        self, process: Process, handle: int, child: subprocess.Popen[bytes] | None
-    ) -> None:
+    def __init__(self, process: Process, handle: int, code: Callable[[], int | None]) -> None:
         self.process = process
         self.handle = handle
-        self.child = child
-        """None: adopted, its exit code goes to somebody else"""
+        self.code = code
+        """its exit code, once it has ended; None: it went to somebody else"""
+        self.steps = False
+        """whether it is known to have made a new step"""
         self.oom_kills = _oom_kills()
 
 
@@ -50,24 +56,37 @@ class LocalRunner:
         runs: the folder of run folders.
         boot_id: this boot.
         output_max_bytes: size at which a trainer's output is rotated.
+        tuning: where it is kept which way of calculating suits this machine.
     """
 
-    def __init__(self, runs: Path, boot_id: str, output_max_bytes: int = 16 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        runs: Path,
+        boot_id: str,
+        output_max_bytes: int = 16 * 1024 * 1024,
+        tuning: Path | None = None,
+    ) -> None:
         self._runs = runs
+        self._tuning = tuning
         self._boot_id = boot_id
         self._output_max_bytes = output_max_bytes
         self._held: dict[str, _Held] = {}
         self._failed: dict[str, str] = {}
+        self._warm = WarmParents(runs, _spawn)
+        self._left: dict[tuple[int, int], int] = {}
+        """processes beside a main process that are about to end: (pid, start ticks) -> pidfd"""
         # Runs that may have left processes behind. At first that is all of them.
         self._suspects: set[str] | None = None
 
     @property
     def exits(self) -> tuple[int, ...]:
-        """Handles that become readable when a trainer ends."""
-        return tuple(held.handle for held in self._held.values())
+        """Handles that become readable when a trainer ends, or what was left of one."""
+        return (*(held.handle for held in self._held.values()), *self._left.values())
 
     def look(self, runs: Iterable[Run]) -> dict[str, Life]:
         """What lives of each run, and of runs that nobody asked about."""
+        for process in [it for it, handle in self._left.items() if _ended(handle)]:
+            os.close(self._left.pop(process))
         known = {run.id: run for run in runs}
         exits = {run_id: self._exit(run_id) for run_id in known.keys() | self._held.keys()}
         marked = self._marked(known)
@@ -77,11 +96,11 @@ class LocalRunner:
         lives: dict[str, Life] = {}
         for run_id in known.keys() | marked.keys() | self._held.keys():
             held = self._held.get(run_id)
-            beside = marked.get(run_id, {}).keys() if held is None else ()
+            beside = marked.get(run_id, {}).items() if held is None else ()
             lives[run_id] = Life(
                 process=held.process if held else None,
                 exit=exits.get(run_id),
-                leftovers=len(beside),
+                leftovers=sum(self._watch(process) for process in beside),
                 heartbeat=read_heartbeat(RunFolder(self._runs / run_id)),
             )
         self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
@@ -101,10 +120,29 @@ class LocalRunner:
         for held in self._held.values():
             _send(held.handle, signal.SIGKILL)
 
+    def keep_warm(self, specs: Sequence[Spec], *, memory_max_mib: float) -> tuple[str, ...]:
+        """Be ready to start such runs at once; what went wrong with that since the last call."""
+        self._warm.want(specs, memory_max_mib)
+        return self._warm.troubles()
+
+    def is_warm(self, trainer: str) -> bool:
+        """Whether such trainers start at once."""
+        return self._warm.is_ready(trainer)
+
+    def close(self) -> None:
+        """Let go of what only helps to start trainers; the trainers live on."""
+        self._warm.close()
+
     def tend(self) -> None:
-        """Keep the output of every living trainer within its size."""
-        for run_id in self._held:
-            self._rotate(RunFolder(self._runs / run_id))
+        """Keep the output of every living trainer within its size, and what is warm warm."""
+        for run_id, held in self._held.items():
+            folder = RunFolder(self._runs / run_id)
+            self._rotate(folder)
+            if not held.steps:
+                said = read_heartbeat(folder)
+                held.steps = said is not None and said.stepping_at_s is not None
+        # A warm parent is loaded while nobody starts, who would need the processor.
+        self._warm.tend(calm=all(held.steps for held in self._held.values()))
 
     def start(self, spec: Spec, *, nice: int) -> Process:
         """Bring the trainer of `spec` to life.
@@ -115,7 +153,7 @@ class LocalRunner:
         """
         folder = RunFolder(self._runs / spec.run)
         try:
-            process = self._spawn(folder, spec, nice)
+            process = self._start(folder, spec, nice)
         except OSError as error:
             reason = f"{error.strerror or error}"
             self._failed[spec.run] = reason
@@ -143,48 +181,65 @@ class LocalRunner:
             marked = _marked_processes(self._runs).get(run_id, {})
             if not marked:
                 return
-            for pid, start_ticks in marked.items():
-                handle = _open(pid, start_ticks)
-                if handle is not None:
-                    _send(handle, signal.SIGKILL)
-                    os.close(handle)
+            for process in marked.items():
+                if self._watch(process):
+                    _send(self._left[process], signal.SIGKILL)
 
-    def _spawn(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
+    def _start(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.path.is_symlink():
             raise OSError(f"{folder.path} is a symlink")
         # What an earlier life said must not be taken for this one's words.
         folder.heartbeat.unlink(missing_ok=True)
+        if self._tuning is not None:
+            spec = tuned(spec, read_tuning(self._tuning))
         content = msgspec.json.format(msgspec.json.encode(spec))
         if not _holds(folder.spec, content):  # to write it again would wait for the disk
             durable.write(folder.spec, content)
         self._rotate(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         output = os.open(folder.output, flags, 0o644)
-        ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
-        environment = {key: value for key, value in os.environ.items() if key not in ours}
-        environment[MARKER] = str(folder.path)
-        environment["PYTHONUNBUFFERED"] = "1"
         try:
-            child = subprocess.Popen(
-                # -P: the run folder is the working directory, and no place to import from.
-                [sys.executable, "-P", "-m", "trainers", spec.trainer, "--run", str(folder.path)],
-                cwd=folder.path,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the daemon, which asks the trainers
-            )
+            pid, code = self._fork(spec, nice, output) or self._spawn(folder, spec, nice, output)
         finally:
             os.close(output)
-        handle = os.pidfd_open(child.pid)
-        _be_modest(child.pid, nice)
-        process = Process(
-            boot_id=self._boot_id, pid=child.pid, start_ticks=_start_ticks(child.pid) or 0
-        )
-        self._held[spec.run] = _Held(process, handle, child)
+        handle = os.pidfd_open(pid)
+        process = Process(boot_id=self._boot_id, pid=pid, start_ticks=_start_ticks(pid) or 0)
+        self._held[spec.run] = _Held(process, handle, code)
         return process
+
+    def _spawn(
+        self, folder: RunFolder, spec: Spec, nice: int, output: int
+    ) -> tuple[int, Callable[[], int | None]]:
+        """Start the trainer cold: it imports everything itself."""
+        words = (spec.trainer, "--run", str(folder.path))
+        child = _spawn(words, folder.path, subprocess.DEVNULL, output)
+        if nice:
+            with suppress(OSError):  # it is gone already: it has a code all the same
+                os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+        return child.pid, child.wait
+
+    def _fork(
+        self, spec: Spec, nice: int, output: int
+    ) -> tuple[int, Callable[[], int | None]] | None:
+        """Have the trainer forked by a warm parent; None where that is not possible."""
+        try:
+            return self._warm.fork(spec.trainer, spec.run, nice, output)
+        except WarmLost:
+            # It may have forked one, and have told nobody. That one holds the run's lock.
+            self.kill(spec.run)
+            for handle in self._left.values():
+                _ended(handle, GONE_S)
+            return None
+
+    def _watch(self, process: tuple[int, int]) -> bool:
+        """Be woken by the end of a left-over process; whether it lives at all.
+
+        Most die with their trainer, a few milliseconds after it.
+        """
+        if process not in self._left and (handle := _open(*process)) is not None:
+            self._left[process] = handle
+        return process in self._left and not _ended(self._left[process])
 
     def _exit(self, run_id: str) -> Exit | None:
         """How the run's main process ended, if it did since the last look."""
@@ -198,7 +253,7 @@ class LocalRunner:
         del self._held[run_id]
         self._rotate(RunFolder(self._runs / run_id))  # a run that is held is not tended
         self._suspects = (self._suspects or set()) | {run_id}
-        code = held.child.wait() if held.child is not None else None
+        code = held.code()
         if code is None:
             return Exit()
         kills = _oom_kills()
@@ -236,7 +291,7 @@ class LocalRunner:
         handle = _open(pid, start_ticks)
         if handle is not None:
             process = Process(boot_id=self._boot_id, pid=pid, start_ticks=start_ticks)
-            self._held[run.id] = _Held(process, handle, None)
+            self._held[run.id] = _Held(process, handle, lambda: None)
 
     def _rotate(self, folder: RunFolder) -> None:
         """Keep a trainer's output within its size while the trainer holds it open.
@@ -337,10 +392,10 @@ def _send(handle: int, number: signal.Signals) -> None:
         pass
 
 
-def _ended(handle: int) -> bool:
+def _ended(handle: int, within_s: float = 0.0) -> bool:
     poll = select.poll()
     poll.register(handle, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(within_s * 1000))
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:
@@ -353,16 +408,29 @@ def _catches(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
-def _be_modest(pid: int, nice: int) -> None:
-    """Let the trainer yield to others, and never inherit our protection from the OOM killer."""
-    try:
-        if nice:
-            os.setpriority(os.PRIO_PROCESS, pid, nice)
-        adjust = PROC / str(pid) / "oom_score_adj"
+def _spawn(words: Sequence[str], folder: Path, stdin: int, output: int) -> subprocess.Popen[bytes]:
+    """Start `python -m trainers` with these words, as a process of the run in `folder`."""
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    environment[MARKER] = str(folder)
+    environment["PYTHONUNBUFFERED"] = "1"
+    child = subprocess.Popen(
+        # -P: the working directory is no place to import from.
+        [sys.executable, "-P", "-m", "trainers", *words],
+        cwd=folder if folder.is_dir() else folder.parent,  # a warm parent is of no run yet
+        env=environment,
+        stdin=stdin,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for the daemon, which asks the trainers
+    )
+    try:  # never inherit our protection from the OOM killer
+        adjust = PROC / str(child.pid) / "oom_score_adj"
         if int(adjust.read_text(encoding="ascii")) < 0:
             adjust.write_text("0", encoding="ascii")
     except OSError:
         pass  # it is gone already, or the system does not let us: it trains all the same
+    return child
 
 
 def _oom_kills() -> int | None:

@@ -20,12 +20,18 @@ FOR_EVER = 1_000_000
 class RealPlace:
     """Real trainers that only count, below a temporary folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, warm=False):
         self._folder = folder
+        self._warm = warm
+        self._runners = []
 
     def runner(self):
         """The runner of a daemon that has just begun."""
-        return LocalRunner(self._folder, boot_id())
+        runner = LocalRunner(self._folder, boot_id())
+        self._runners.append(runner)
+        if self._warm:
+            self.until(lambda: warmed(runner, self.spec()))
+        return runner
 
     def spec(self, *, steps=FOR_EVER, dies=False, workers=0, deaf=False):
         options = {"workers": workers, "worker_kind": "double_fork", "ignore_sigterm": deaf}
@@ -45,7 +51,16 @@ class RealPlace:
         return answer
 
     def tidy(self):
+        for runner in self._runners:
+            runner.close()
         LocalRunner(self._folder, boot_id()).kill(RUN.id)
+
+
+def warmed(runner, spec):
+    """Keep a warm parent for such runs; whether it is ready."""
+    assert not runner.keep_warm([spec], memory_max_mib=100)
+    runner.tend()
+    return runner.is_warm(spec.trainer)
 
 
 class FakePlace:
@@ -95,10 +110,11 @@ def a_spec(steps, options):
     )
 
 
-@pytest.fixture(params=["real", "fake"])
+@pytest.fixture(params=["real", "warm", "fake"])
 def place(request, tmp_path):
-    """A machine on which trainers live."""
-    here = RealPlace(tmp_path) if request.param == "real" else FakePlace()
+    """A machine on which trainers live: started cold, forked by a warm parent, or pretended."""
+    real = RealPlace(tmp_path, warm=request.param == "warm")
+    here = FakePlace() if request.param == "fake" else real
     yield here
     here.tidy()
 

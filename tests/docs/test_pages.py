@@ -13,7 +13,7 @@ from modes import Load
 from supervisor.cli import EPILOG, build_parser
 from supervisor.core.policy import RULES
 from supervisor.core.recovery import RecoveryLimits
-from supervisor.settings import Campaign, Checkpoints, Logs, OneRun, Policy, Settings
+from supervisor.settings import Campaign, Checkpoints, Logs, OneRun, Policy, Settings, Warm
 from trainers import atari, drill
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,7 @@ TABLES = {
     "campaign": Campaign,
     "run.NAME": OneRun,
     "checkpoints": Checkpoints,
+    "warm": Warm,
     "logs": Logs,
     "Mode files": Load,
 }
@@ -94,7 +95,7 @@ def test_every_part_of_the_settings_has_a_table():
     """A new table of the settings file does not go unnoticed."""
     parts = {field.name for field in msgspec.structs.fields(Settings)}
     parts -= coded(Settings).keys()
-    assert parts == {"policy", "recovery", "campaign", "run", "checkpoints", "logs"}
+    assert parts == {"policy", "recovery", "campaign", "run", "checkpoints", "warm", "logs"}
 
 
 def commands() -> set[str]:

@@ -94,6 +94,9 @@ def test_real_games_through_kills_moves_and_their_end(atari: Machine) -> None:
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["episodes"] == 1
 
+    # And what was seen last.
+    assert (atari.home / "runs/atari-Pong/preview.png").read_bytes().startswith(b"\x89PNG")
+
     # What was measured lies in the run's folder, on one axis of steps.
     lines = (atari.home / "runs/atari-Pong/metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line)["step"] > 0 for line in lines)

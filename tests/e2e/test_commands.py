@@ -21,7 +21,7 @@ RUN_KEYS = {
 COMMANDS = (
     "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "pause", "resume", "decisions", "logs", "runs",
-    "evaluate", "reset", "check-config", "doctor", "completion",
+    "evaluate", "record", "reset", "tune", "check-config", "doctor", "completion",
 )  # fmt: skip
 
 
@@ -250,6 +250,9 @@ def test_shell_completion_is_there(machine: Machine) -> None:
         ("--home", "/proc/nowhere", "force-scale-up"),
         ("--config", "/nowhere.toml", "check-config"),
         ("evaluate", "A", "-e", "-3"),
+        ("record",),
+        ("record", "A", "-s", "0"),
+        ("record", "A", "-s", "601"),
     ],
 )
 def test_nonsense_gets_one_clear_answer(machine: Machine, arguments: tuple[str, ...]) -> None:
@@ -258,6 +261,29 @@ def test_nonsense_gets_one_clear_answer(machine: Machine, arguments: tuple[str, 
     assert answer.returncode in (2, 73, 78)
     assert answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_run_that_has_learnt_nothing_cannot_play_yet(machine: Machine) -> None:
+    """Before its first start there is nothing to evaluate or record; later the drill cannot be."""
+    for command in ("evaluate", "record"):
+        answer = machine(command, "a")
+        assert (answer.returncode, answer.stdout) == (75, "")
+        assert answer.stderr.startswith("supervisor: the run A has not started yet; try again")
+    machine.start()
+    machine.until_steps("A", 1)
+    for command in ("evaluate", "record"):
+        answer = machine(command, "a")
+        assert (answer.returncode, answer.stdout) == (78, "")
+        assert answer.stderr == f"trainers: the trainer 'drill' cannot {command}\n"
+
+
+def test_a_mistyped_run_is_guessed(machine: Machine) -> None:
+    """The answer names the run that was probably meant, and all there are."""
+    machine.configure('[campaign]\nruns = ["Pong", "MsPacman"]\n')
+    answer = machine("record", "mspackman")
+    assert answer.returncode == 2
+    assert "did you mean MsPacman?" in answer.stderr
+    assert "the runs are: Pong, MsPacman" in answer.stderr
 
 
 def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:
@@ -277,3 +303,26 @@ def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:
     (modes / "three.toml").unlink()
     machine.until(lambda: machine.state()["mode"] == "one", "the mode that is gone is left")
     assert machine.events("mode.changed")[-1]["rule"] == "unknown_mode"
+
+
+def test_tuning_is_kept_and_shown(machine: Machine) -> None:
+    """`tune` asks every trainer of the campaign; `--once` leaves alone what was tried."""
+    answer = machine("tune")
+    assert (answer.returncode, answer.stdout.count("\n")) == (0, 1)
+    kept = machine.home / "tuning.json"
+    assert json.loads(kept.read_bytes()) == {"drill": []}
+    kept.write_text("{}")
+    assert machine("tune", "--once").returncode == 0
+    assert kept.read_text() == "{}"
+    findings = json.loads(machine("doctor", "--json").stdout)
+    (tuning,) = (one for one in findings if one["what"] == "tuning")
+    assert "supervisor tune" in tuning["result"]
+
+
+def test_tuning_does_not_run_beside_training(machine: Machine) -> None:
+    """What trains would disturb the trials, and they the training."""
+    machine.start()
+    machine.until_steps("A", 100)
+    answer = machine("tune")
+    assert answer.returncode == 2
+    assert "supervisor pause" in answer.stderr

@@ -10,10 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainer_lives import names_in, write_spec
 
-from trainers import atari, atari_learner, durable
+from trainers import atari, atari_learner, atari_ppo, atari_probe, durable
 from trainers.__main__ import main
 from trainers.atari_env import AtariGames
 from trainers.atari_native import NativeGames
@@ -40,16 +39,17 @@ def options(**fields):
 class StopAtOptimizerStep(Stop):
     """Asks for a stop when the optimizer has made so many steps."""
 
-    def __init__(self, steps):
+    def __init__(self, steps, monkeypatch):
         super().__init__()
         self._left = steps
-        self._hook = register_optimizer_step_post_hook(self._count)
+        step = atari_ppo.Adam.step
 
-    def _count(self, *_):
-        self._left -= 1
-        if self._left == 0:
-            self.requested = True
-            self._hook.remove()
+        def counted(optimizer):
+            step(optimizer)
+            self._left -= 1
+            self.requested = self._left <= 0
+
+        monkeypatch.setattr(atari_ppo.Adam, "step", counted)
 
 
 class StopAtStep(Stop):
@@ -160,7 +160,8 @@ def test_random_numbers_go_on_after_a_resume(copy):
 def _model(run):
     spec = read_spec(RunFolder(run))
     games = NativeGames("pong", [1] * spec.n_envs, threads=1)
-    return atari_learner._ppo(AtariGames(games), spec, atari.Options(rollout_steps=ROLLOUT_STEPS))
+    options = atari.Options(rollout_steps=ROLLOUT_STEPS)
+    return atari_learner._ppo(AtariGames(games), spec, options, atari_ppo.Form())
 
 
 def test_native_environments_begin_anew_in_silence(copy):
@@ -178,6 +179,28 @@ def test_native_environments_begin_anew_in_silence(copy):
     assert "with new games: environments exact, not native" in (run / "heartbeat.json").read_text()
 
 
+def test_what_a_probe_chose_is_used_and_kept(copy):
+    """The checkpoint names the form; a choice of another machine is told and not used."""
+    tuning = {
+        "load": {"threads": 1, "batch_size": 64},
+        "machine": atari_probe.machine(torch.device("cpu")),
+        "choice": {"convolutions": "space_to_depth"},
+        "took_s": {},
+    }
+    run = copy(target_steps=384, tuning=tuning)
+    session, code = live(run)
+    assert (code, session.step) == (EXIT_DONE, 384)
+    assert state_of(run)["conditions"]["convolutions"] == "space_to_depth"
+    said = (run / "heartbeat.json").read_text()
+    assert "not to the bit as without the interruption: convolutions space_to_depth" in said
+    tuning["machine"]["torch"] = "0.1"
+    write_spec(run, **SMALL, target_steps=512, options=options(), tuning=tuning)
+    assert live(run)[1] == EXIT_DONE
+    assert state_of(run)["conditions"]["convolutions"] == "channels_last"
+    said = (run / "heartbeat.json").read_text()
+    assert "is not for this machine: torch" in said
+
+
 def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
     """The state of the rollout's start is saved: its steps, its games and its weights."""
     run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
@@ -189,10 +212,10 @@ def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
     assert not same_weights(state, state_of(run, 256))
 
 
-def test_a_stop_in_mid_update_counts_only_what_was_learnt(copy):
+def test_a_stop_in_mid_update_counts_only_what_was_learnt(copy, monkeypatch):
     """The copy of the rollout's start is saved, not weights that have half an update in them."""
     run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
-    _, code = live(run, StopAtOptimizerStep(8 + 3))
+    _, code = live(run, StopAtOptimizerStep(8 + 3, monkeypatch))
     assert code == EXIT_AGAIN
     state = state_of(run)
     assert state["num_timesteps"] == 256 + ROLLOUT_STEPS
@@ -354,6 +377,13 @@ def test_a_misspelt_game_gets_a_suggestion():
         atari.check(_spec("MsPackman"))
 
 
+@pytest.mark.parametrize("game", ["Combat", "MazeCraze", "Warlords"])
+def test_games_for_several_players_are_refused(game):
+    """The emulator ends the whole process at the attempt to load one, so none is tried."""
+    with pytest.raises(BadSpec, match="with one player"):
+        atari.check(_spec(game))
+
+
 def _spec(game, **fields):
     return Spec(
         run="run",
@@ -402,7 +432,7 @@ def test_every_mode_has_the_same_update_cycle(n_envs, monkeypatch):
     """A rollout is 4096 transitions with any number of environments."""
     monkeypatch.setattr(atari_learner, "_Ppo", lambda *_, **fields: _Fields(fields))
     spec = msgspec.structs.replace(_spec("Pong"), n_envs=n_envs, batch_size=512)
-    model = atari_learner._ppo(None, spec, atari.Options())
+    model = atari_learner._ppo(None, spec, atari.Options(), atari_ppo.Form())
     assert model.fields["n_steps"] * n_envs == 4096
     assert model.fields["batch_size"] == 512
 

@@ -74,6 +74,26 @@ def test_training_goes_on_while_a_checkpoint_is_written(session):
     assert session.checkpoint_due()
 
 
+def test_a_disk_that_is_slower_than_the_interval_is_told_once(session, clock):
+    """Training goes on beside it, and a person hears why a crash would lose more."""
+    slow = Slow()
+    session.progress(2)
+    session.save(slow, wait=False)
+    assert not session.checkpoint_due()
+    assert not beat_of(session).notices
+    for _ in range(20):
+        next(clock)
+    for step in (3, 4):
+        assert not session.checkpoint_due()
+        session.progress(step)
+    (notice,) = beat_of(session).notices
+    assert notice.startswith("the disk is slow")
+    slow.let_go()
+    until_settled(session)
+    session.progress(5)
+    assert beat_of(session).checkpoint_step == 2
+
+
 def test_a_disk_that_fails_beside_the_training_costs_a_notice(session):
     """The error of the thread is told by the session, and the next try comes an interval later."""
     slow = Slow(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

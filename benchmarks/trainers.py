@@ -1,0 +1,423 @@
+"""What our Atari trainers do with a machine, beside stock Stable-Baselines3 on the same one.
+
+Stock is what rl-baselines3-zoo sets up (`make_atari_env`, frame stack, environments in
+the trainer's process, default threads). Both take turns, and each figure is a median
+with its spread. Parts:
+
+    light, medium   environment steps per second and memory of the whole mode
+    limit           the same games without learning, and raw emulation: what could be had
+    profile         where a trainer's time goes
+    setup           the time to 64 environments that are ready
+    checkpoint      for how long training stands still for one
+    restart         from `kill -9` to the first new step, by benchmarks/restart.py
+
+    .venv/bin/pip install -c constraints.txt -e '.[atari,benchmarks]'
+    .venv/bin/python benchmarks/trainers.py light --turns 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import psutil
+
+# The package `trainers` is meant below, not this file.
+sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).parent]
+
+from modes import Mode, load_ladder
+from state.records import Run
+from supervisor.core import queue
+from trainers.contract import Heartbeat, RunFolder
+
+STEPS_PER_CYCLE = 4096
+GAMES = ("MsPacman", "Pong", "BeamRider", "Seaquest")
+LOOK_S = 0.2
+CORES = os.cpu_count() or 1
+
+STOCK = """
+import sys, time
+import ale_py, gymnasium
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecFrameStack
+
+gymnasium.register_envs(ale_py)
+
+class Times(BaseCallback):
+    def _on_rollout_start(self):
+        print(self.num_timesteps, time.time(), flush=True)
+    _on_training_end = _on_rollout_start
+    def _on_step(self):
+        return True
+
+game, n_envs, batch_size, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+env = VecFrameStack(make_atari_env(f"{game}NoFrameskip-v4", n_envs=n_envs, seed=1), n_stack=4)
+PPO("CnnPolicy", env, n_steps=4096 // n_envs, n_epochs=4, batch_size=batch_size, vf_coef=0.5,
+    ent_coef=0.01, learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
+    clip_range=LinearSchedule(0.1, 0.0, 1.0), seed=1).learn(steps, Times())
+"""
+
+ENVIRONMENTS = """
+import sys, time
+import numpy as np
+
+kind, n_envs, for_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+chance = np.random.default_rng(1)
+began_s = time.monotonic()
+if kind == "raw":
+    from ale_py import ALEInterface, LoggerMode, roms
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    game = ALEInterface()
+    game.loadROM(str(roms.get_rom_path("ms_pacman")))
+    actions = game.getMinimalActionSet()
+    def step():
+        action = actions[chance.integers(len(actions))]
+        for _ in range(4):
+            game.act(action)
+        if game.game_over():
+            game.reset_game()
+    n_envs = 1
+elif kind in ("exact", "native"):
+    if kind == "exact":
+        from trainers.atari_exact import ExactGames as Games
+    else:
+        from trainers.atari_native import NativeGames as Games
+    games = Games("ms_pacman", list(range(n_envs)), threads=1)
+    games.reset()
+    def step():
+        games.send(chance.integers(games.n_actions, size=n_envs))
+        games.receive()
+else:
+    import ale_py, gymnasium
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+    import torch
+    torch.set_num_threads(1)
+    gymnasium.register_envs(ale_py)
+    env = VecFrameStack(make_atari_env("MsPacmanNoFrameskip-v4", n_envs=n_envs, seed=1), n_stack=4)
+    env.reset()
+    def step():
+        env.step(chance.integers(env.action_space.n, size=n_envs))
+step()
+ready_s = time.monotonic()
+steps = 0
+while time.monotonic() < ready_s + for_s:
+    step()
+    steps += n_envs
+print(ready_s - began_s, steps / (time.monotonic() - ready_s))
+"""
+
+PROFILE = """
+import sys, time
+from collections import defaultdict
+from pathlib import Path
+from trainers import session
+from trainers.atari_env import AtariGames
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+spent_s = defaultdict(float)
+
+def timed(what, kind, name):
+    method = getattr(kind, name)
+    def wrapper(*arguments, **named):
+        began_s = time.perf_counter()
+        try:
+            return method(*arguments, **named)
+        finally:
+            spent_s[what] += time.perf_counter() - began_s
+    setattr(kind, name, wrapper)
+
+timed("games", AtariGames, "step_wait")
+timed("choice of actions", ActorCriticPolicy, "forward")
+timed("rollouts", PPO, "collect_rollouts")
+timed("learning", PPO, "learn")
+session.run(Path(sys.argv[1]), "atari")
+rollouts_s, whole_s = spent_s.pop("rollouts"), spent_s.pop("learning")
+spent_s["rest of the rollouts"] = rollouts_s - sum(spent_s.values())
+spent_s["updates"] = whole_s - rollouts_s
+for what, s in spent_s.items():
+    print(f"  {what:22} {s / whole_s:6.1%}")
+"""
+
+SAVE = """
+import sys, time
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+import gymnasium
+
+class Blank(gymnasium.Env):
+    observation_space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    action_space = spaces.Discrete(9)
+    def reset(self, **_):
+        return self.observation_space.sample(), {}
+    def step(self, _):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+model = PPO("CnnPolicy", DummyVecEnv([Blank]), n_steps=8, batch_size=8, n_epochs=1)
+model.learn(8)
+for _ in range(int(sys.argv[2])):
+    began_s = time.monotonic()
+    model.save(sys.argv[1])
+    print(time.monotonic() - began_s)
+"""
+
+Marks = list[tuple[int, float]]
+"""step and wall time at the beginning of each update cycle"""
+
+
+class Turn(NamedTuple):
+    """What one turn of a mode came to."""
+
+    rate: float
+    """environment steps per second, of all its games together"""
+    memory_mib: float
+    """proportional set size of all its processes, at its largest"""
+
+
+def main() -> None:
+    """Measure the parts that were asked for."""
+    parts: dict[str, Callable[[int], None]] = {
+        "light": lambda turns: _mode("light", turns),
+        "medium": lambda turns: _mode("medium", turns),
+        "limit": _limit,
+        "profile": _profile,
+        "setup": _setup,
+        "checkpoint": _checkpoint,
+        "restart": _restart,
+    }
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="all of them by default")
+    parser.add_argument("--turns", type=int, default=5, help="of each, one after the other")
+    options = parser.parse_args()
+    for part in options.parts or parts:
+        parts[part](options.turns)
+
+
+def _mode(name: str, turns: int) -> None:
+    mode = load_ladder()[name]
+    taken: dict[str, list[Turn]] = {"ours": [], "stock": []}
+    for turn in range(1, turns + 1):
+        for who, start in (("ours", _start_ours), ("stock", _start_stock)):
+            taken[who].append(_turn(start, mode))
+        ours, stock = taken["ours"][-1], taken["stock"][-1]
+        print(f"  turn {turn}: {ours.rate:.0f} and {stock.rate:.0f} steps/s", flush=True)
+    _compare(f"{name}: steps/s", *([turn.rate for turn in taken[who]] for who in taken))
+    _compare(f"{name}: memory in MiB", *([turn.memory_mib for turn in taken[who]] for who in taken))
+
+
+def _turn(start: Callable[[Path, str, Mode], Any], mode: Mode) -> Turn:
+    """One cycle of every game of the mode, after one that does not count."""
+    with tempfile.TemporaryDirectory() as place:
+        games = [start(Path(place), game, mode) for game in GAMES[: mode.slots]]
+        memory_mib = 0.0
+        while any(process.poll() is None for process, _ in games):
+            memory_mib = max(memory_mib, sum(_memory_mib(process.pid) for process, _ in games))
+            time.sleep(5 * LOOK_S)
+        if any(process.returncode != 0 for process, _ in games):
+            sys.exit("a trainer failed; its output is above")
+        marks = [read() for _, read in games]
+    rate = sum((one[-1][0] - one[0][0]) / (one[-1][1] - one[0][1]) for one in marks)
+    return Turn(rate, memory_mib)
+
+
+def _start_ours(
+    place: Path, game: str, mode: Mode
+) -> tuple[subprocess.Popen[bytes], Callable[[], Marks]]:
+    folder = _run_folder(place, game, mode, target_steps=2 * STEPS_PER_CYCLE)
+    process = _train(folder)
+
+    def read() -> Marks:
+        lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+        return [(line["step"], line["at"]) for line in map(json.loads, lines)]
+
+    return process, read
+
+
+def _start_stock(
+    place: Path, game: str, mode: Mode
+) -> tuple[subprocess.Popen[bytes], Callable[[], Marks]]:
+    output = place / game
+    numbers = [str(mode.n_envs), str(mode.batch_size), str(2 * STEPS_PER_CYCLE)]
+    with output.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", STOCK, game, *numbers], stdout=file)
+
+    def read() -> Marks:
+        lines = output.read_text(encoding="utf-8").splitlines()
+        return [(int(step), float(at)) for step, at in map(str.split, lines)][1:]
+
+    return process, read
+
+
+def _run_folder(
+    place: Path,
+    game: str,
+    mode: Mode,
+    *,
+    target_steps: int,
+    interval_s: float = 90.0,
+    **options: Any,
+) -> RunFolder:
+    run = Run(
+        id=f"atari-{game}",
+        trainer="atari",
+        name=game,
+        seed=1,
+        target_steps=target_steps,
+        options=options,
+    )
+    spec = queue.spec(run, mode, cores=CORES, checkpoint_interval_s=interval_s)
+    folder = RunFolder(place / run.id)
+    folder.path.mkdir()
+    folder.spec.write_bytes(msgspec.json.encode(spec))
+    return folder
+
+
+def _train(folder: RunFolder) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "trainers", "atari", "--run", str(folder.path)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def _memory_mib(pid: int) -> float:
+    """The proportional set size of a process and of all below it."""
+    total = 0
+    try:
+        main = psutil.Process(pid)
+        for process in (main, *main.children(recursive=True)):
+            total += process.memory_full_info().pss
+    except psutil.Error:  # one has just ended
+        return 0.0
+    return total / 2**20
+
+
+def _limit(turns: int) -> None:
+    """Environments alone, one process on each core."""
+    rates: dict[str, list[float]] = {kind: [] for kind in ("raw", "native", "exact", "stock")}
+    for _ in range(turns):
+        for kind, taken in rates.items():
+            taken.append(sum(rate for _, rate in _environments(kind, 32, 5.0, CORES)))
+    for kind in ("raw", "native", "exact"):
+        _compare(f"games without learning, {kind}: steps/s", rates[kind], rates["stock"])
+
+
+def _setup(turns: int) -> None:
+    """The time to 64 environments that have made a step, in one trainer."""
+    taken: dict[str, list[float]] = {"exact": [], "stock": []}
+    for _ in range(turns):
+        for kind, seconds in taken.items():
+            seconds += [ready_s for ready_s, _ in _environments(kind, 64, 0.0, 1)]
+    _compare("64 environments: seconds to the first step", taken["exact"], taken["stock"])
+
+
+def _environments(kind: str, n_envs: int, for_s: float, n: int) -> list[tuple[float, float]]:
+    """Seconds until the first step, and steps per second, of each of `n` processes."""
+    command = [sys.executable, "-c", ENVIRONMENTS, kind, str(n_envs), str(for_s)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(n)
+    ]
+    outputs = [process.communicate()[0].split() for process in processes]
+    return [(float(ready_s), float(rate)) for ready_s, rate in outputs]
+
+
+def _profile(_: int) -> None:
+    """Where the time of one trainer of the light mode goes, beside a second one."""
+    mode = load_ladder()["light"]
+    with tempfile.TemporaryDirectory() as place:
+        ours, beside = (
+            _run_folder(Path(place), game, mode, target_steps=3 * STEPS_PER_CYCLE)
+            for game in GAMES[:2]
+        )
+        second = _train(beside)
+        command = [sys.executable, "-c", PROFILE, str(ours.path)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        second.wait()
+    print("where the time of a trainer goes, light mode:")
+    print(
+        "".join(line for line in output.splitlines(keepends=True) if line.startswith("  ")), end=""
+    )
+
+
+def _checkpoint(turns: int) -> None:
+    """How long a trainer stands still for a checkpoint, beside `PPO.save`."""
+    mode = load_ladder()["light"]
+    ours: list[float] = []
+    stock: list[float] = []
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory() as place:
+            folder = _run_folder(
+                Path(place),
+                GAMES[0],
+                mode,
+                target_steps=8 * 512,
+                interval_s=0.01,
+                rollout_steps=512,
+            )
+            ours += _stalls(folder)
+            command = [sys.executable, "-c", SAVE, f"{place}/model.zip", "8"]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            stock += [float(line) for line in output.split()]
+    _compare(
+        "a checkpoint: milliseconds of standstill",
+        [1000 * stall_s for stall_s in ours],
+        [1000 * save_s for save_s in stock],
+    )
+
+
+def _stalls(folder: RunFolder) -> Iterator[float]:
+    """The standstill of each checkpoint of a run, from its heartbeats."""
+    trainer = _train(folder)
+    seen: dict[int, float] = {}
+    while trainer.poll() is None:
+        time.sleep(LOOK_S)
+        try:
+            heartbeat = msgspec.json.decode(folder.heartbeat.read_bytes(), type=Heartbeat)
+        except (FileNotFoundError, msgspec.DecodeError):
+            continue
+        if heartbeat.checkpoints and heartbeat.checkpoint_stall_s is not None:
+            seen[heartbeat.checkpoints] = heartbeat.checkpoint_stall_s
+    before = (0, 0.0)
+    for count, stall_s in sorted(seen.items()):
+        yield (stall_s - before[1]) / (count - before[0])
+        before = (count, stall_s)
+
+
+def _restart(turns: int) -> None:
+    script = Path(__file__).with_name("restart.py")
+    subprocess.run([sys.executable, str(script), "--turns", str(turns)], check=True)
+
+
+def _compare(what: str, ours: Sequence[float], stock: Sequence[float]) -> None:
+    ratios = sorted(mine / theirs for mine, theirs in zip(ours, stock, strict=False))
+    print(
+        f"{what}: {_spread(ours)}, stock {_spread(stock)}; "
+        f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+        flush=True,
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    digits = 0 if statistics.median(values) >= 100 else 2
+    return (
+        f"{statistics.median(values):.{digits}f} "
+        f"({min(values):.{digits}f} to {max(values):.{digits}f})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Which way of calculating suits this machine: found once by the trainers, kept in the home."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from supervisor.errors import SupervisorError
+from trainers import durable
+from trainers.contract import Load, Spec, Tuning
+
+PROBE_TIMEOUT_S = 60.0
+"""a probe takes 16 s of this, and the time to start"""
+
+Kept = dict[str, tuple[Tuning, ...]]
+"""what was found for each trainer: the content of `tuning.json`"""
+
+
+class ProbeFailed(SupervisorError):
+    """A probe that ended badly or not at all; everything stays as it was."""
+
+    def __init__(self, trainer: str, why: str) -> None:
+        super().__init__(f"the probe of the trainer {trainer!r} {why}; nothing was changed")
+
+
+def read(path: Path) -> Kept:
+    """What is kept; nothing where the file is missing or damaged, which costs speed and no more."""
+    try:
+        return msgspec.json.decode(durable.read(path), type=Kept)
+    except (OSError, durable.UnreadableFile, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def tuned(spec: Spec, kept: Kept) -> Spec:
+    """`spec` with what was found for its trainer under this load."""
+    load = Load(threads=spec.threads, batch_size=spec.batch_size)
+    found = (tuning for tuning in kept.get(spec.trainer, ()) if tuning.load == load)
+    return msgspec.structs.replace(spec, tuning=next(found, None))
+
+
+def probe(trainer: str, loads: Sequence[Load]) -> tuple[Tuning, ...]:
+    """Have a trainer try its ways of calculating, in a process of its own.
+
+    Raises:
+        ProbeFailed: it did not answer.
+    """
+    words = [f"{load.threads}x{load.batch_size}" for load in loads]
+    command = [sys.executable, "-P", "-m", "trainers", trainer, "--probe", *words]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False, text=True
+        )
+    except subprocess.TimeoutExpired:
+        raise ProbeFailed(trainer, f"took longer than {PROBE_TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [""]
+        raise ProbeFailed(trainer, f"ended with code {done.returncode}: {said[-1]}")
+    try:
+        return msgspec.json.decode(done.stdout, type=tuple[Tuning, ...])
+    except msgspec.MsgspecError as error:
+        raise ProbeFailed(trainer, f"cannot be understood: {error}") from error
+
+
+def described(kept: Kept) -> list[str]:
+    """What was chosen under each load, and how long each way took."""
+    return [
+        f"{trainer} with {one.load.threads} thread{'s' * (one.load.threads > 1)} and batches of "
+        f"{one.load.batch_size}: {', '.join(map(str, one.choice.values()))} ("
+        + ", ".join(f"{way} {took_s * 1000:.0f} ms" for way, took_s in one.took_s.items())
+        + ")"
+        for trainer, tunings in kept.items()
+        for one in tunings
+    ]
+
+
+def keep(path: Path, kept: Kept) -> None:
+    """Keep what was found, for all starts of trainers from now on."""
+    durable.write(path, msgspec.json.format(msgspec.json.encode(kept)))

@@ -1,0 +1,160 @@
+"""Which form of PPO's update is the quickest on this machine, found by a short trial of each.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args, get_type_hints
+
+import msgspec
+import numpy as np
+import torch
+
+from trainers.atari_env import AtariGames
+from trainers.atari_game import OBSERVATION, Step
+from trainers.atari_ppo import Form, Ppo, keep_freed_memory
+from trainers.contract import Load, Tuning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+TRIAL_S = 16.0
+"""of all trials together, at least two of each form"""
+MARGIN = 0.97
+"""share of the default's time that another form must stay below to be chosen"""
+N_GAMES = 32
+N_EPOCHS = 4
+"""how often each transition is learnt from, once it has been played"""
+FORMS = tuple(
+    Form(convolutions=layout) for layout in get_args(get_type_hints(Form)["convolutions"])
+)
+
+
+def probe(loads: Sequence[Load]) -> list[Tuning]:
+    """Try each form with each load for a while, in turn, so that a disturbance meets all."""
+    keep_freed_memory()
+    return [_probe(load, TRIAL_S / len(loads)) for load in loads]
+
+
+def form_of(tuning: Tuning | None, device: torch.device) -> tuple[Form, str | None]:
+    """The form that a tuning chose, or the default and why the choice does not hold here."""
+    if tuning is None:
+        return Form(), None
+    here = machine(device)
+    differs = [
+        f"{what} {now}, not {tuning.machine.get(what, 'known')}"
+        for what, now in here.items()
+        if tuning.machine.get(what) != now
+    ]
+    if differs:
+        return Form(), f"what `supervisor tune` chose is not for this machine: {'; '.join(differs)}"
+    try:
+        return msgspec.convert(tuning.choice, Form), None
+    except msgspec.ValidationError as error:
+        return Form(), f"what `supervisor tune` chose cannot be used: {error}"
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """What a choice depends on."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
+    return {
+        "processor": next(named, "unknown"),
+        "torch": str(torch.__version__),
+        "device": name,
+    }
+
+
+def _probe(load: Load, trial_s: float) -> Tuning:
+    torch.set_num_threads(load.threads)
+    models = {form: _model(form, load.batch_size) for form in FORMS}
+    best_s = dict.fromkeys(FORMS, float("inf"))
+    rounds, begun_s = 0, time.monotonic()
+    while rounds < 2 or time.monotonic() - begun_s < trial_s:
+        for form, model in models.items():
+            took_s = _cycle_s(model)
+            # The first of each makes memory and kernels ready. Of the others the quickest counts:
+            # whatever else the machine does can only make them slower.
+            if rounds:
+                best_s[form] = min(best_s[form], took_s)
+        rounds += 1
+    default = Form()
+    quickest = min(FORMS, key=best_s.__getitem__)
+    chosen = quickest if best_s[quickest] < MARGIN * best_s[default] else default
+    return Tuning(
+        load=load,
+        machine=machine(models[default].device),
+        choice=msgspec.structs.asdict(chosen),
+        took_s={form.convolutions: round(best_s[form], 4) for form in FORMS},
+    )
+
+
+class _Noise:
+    """Stands for games: an update takes the same time whatever it learns from."""
+
+    n_games = N_GAMES
+    n_actions = 18
+
+    def reset(self) -> NDArray[np.uint8]:
+        shape = (N_GAMES, *OBSERVATION)
+        return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+    def screen(self) -> NDArray[np.uint8]:
+        raise NotImplementedError
+
+    def send(self, actions: NDArray[np.int64]) -> None:
+        raise NotImplementedError
+
+    def receive(self) -> Step:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+def _model(form: Form, batch_size: int) -> Ppo:
+    """A model with a rollout of one minibatch in its buffer."""
+    n_steps = max(2, batch_size // N_GAMES)
+    games = _Noise()
+    model = Ppo(
+        AtariGames(games),
+        form=form,
+        initialise=True,
+        n_steps=n_steps,
+        batch_size=n_steps * N_GAMES,
+        n_epochs=1,
+        ent_coef=0.01,
+        seed=1,
+    )
+    zeros = torch.zeros(N_GAMES)
+    for _ in range(n_steps):
+        model.rollout_buffer.add(
+            games.reset(),
+            np.zeros((N_GAMES, 1), np.int64),
+            np.zeros(N_GAMES, np.float32),
+            np.zeros(N_GAMES, np.bool_),
+            zeros,
+            zeros,
+        )
+    model.rollout_buffer.compute_returns_and_advantage(zeros, np.ones(N_GAMES))
+    return model
+
+
+def _cycle_s(model: Ppo) -> float:
+    """How long a gradient step takes, and its share of the play before."""
+    observations = torch.from_numpy(_Noise().reset())
+    ((minibatch,),) = ([*epoch] for epoch in model.rollout_buffer.minibatches(model.batch_size, 1))
+    begun_s = time.perf_counter()
+    with torch.no_grad():
+        for _ in range(max(1, model.n_steps // N_EPOCHS)):
+            model.policy(observations.to(model.device))
+    model.update(minibatch, clip_range=0.1)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun_s

@@ -1,0 +1,206 @@
+"""A short film of greedy play, as a GIF: the real screen in its colours, at real speed.
+
+The console draws with 128 colours at most and a GIF with 256, so no colour is lost.
+It draws 60 pictures a second, and many games draw some of their things in every
+second picture only. The film merges two into one, of each pixel the brighter, which is
+what a person sees.
+
+Importing this module imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
+
+from trainers.atari import Options
+from trainers.atari_game import GAME_MAX_FRAMES, OBSERVATION, Emulator, Game
+from trainers.atari_learner import greedy_policy
+from trainers.contract import Spec
+from trainers.registry import Recording
+
+if TYPE_CHECKING:
+    from ale_py import Action
+    from numpy.typing import NDArray
+    from stable_baselines3.common.policies import BasePolicy
+
+    Picture = NDArray[np.uint8]
+    """`(height, width)`, of places in a palette"""
+
+PICTURES_PER_S = 30
+DURATIONS_MS = (30, 30, 40)
+"""of pictures that follow each other: a GIF counts in hundredths of a second"""
+SCALE = 2
+"""a pixel of the console is so many pixels high and wide"""
+CAPTION_PX = 22
+MAX_BYTES = 32 * 1024 * 1024
+"""a film ends when it has grown so large; as a rule a minute takes one or two megabytes"""
+
+# The emulator's colours have even places in the palette: the odd ones are ours.
+UNCHANGED = 1
+"""the pixel stays what it was"""
+GREYS: Picture = np.arange(3, 35, 2, dtype=np.uint8)
+"""from black to white, for the caption"""
+
+
+def record(
+    spec: Spec,
+    options: Options,
+    rom: str,
+    seed: int,
+    checkpoint: Path,
+    *,
+    episodes: int,
+    seconds: float,
+) -> Recording:
+    """Play until so many games are over, or for so long: whichever is first."""
+    torch.set_num_threads(1)
+    game = _FilmedGame(rom, seed, options.sticky_actions)
+    policy = greedy_policy(checkpoint, options, rom, game.n_actions)
+    film = _Film()
+    for view in _play(game, policy):
+        over = view.nth > episodes
+        if over or film.seconds >= seconds or film.size_bytes >= MAX_BYTES:
+            break
+        nth = f"   game {view.nth}" if episodes > 1 else ""
+        text = f"{spec.name}   step {int(checkpoint.name):,}   return {view.game_return:g}"
+        film.add(view.picture, text + nth)
+    return Recording(
+        content=film.encoded(game.palette),
+        width=film.size[0],
+        height=film.size[1],
+        pictures=film.pictures,
+        seconds=film.seconds,
+        returns=game.returns[: view.nth - 1],
+        return_so_far=None if over else view.game_return,
+    )
+
+
+def _play(game: _FilmedGame, policy: BasePolicy) -> Iterator[_View]:
+    """What is seen of one game after the other, without end."""
+    game.reset()
+    while True:
+        yield from game.take()
+        actions, _ = policy.predict(game.stack[None], deterministic=True)
+        game.step(int(actions[0]))
+
+
+class _View(NamedTuple):
+    """What a person sees for a thirtieth of a second."""
+
+    picture: Picture
+    nth: int
+    """of the games"""
+    game_return: float
+    """of that game so far"""
+
+
+class _FilmedGame(Game):
+    """A game that keeps what was seen of it."""
+
+    def __init__(self, rom: str, seed: int, sticky_actions: float) -> None:
+        super().__init__(
+            Emulator(rom, GAME_MAX_FRAMES),
+            seed,
+            sticky_actions=sticky_actions,
+            stack=np.zeros(OBSERVATION, np.uint8),
+            last=np.zeros(OBSERVATION, np.uint8),
+        )
+        self.palette = np.zeros((256, 3), np.uint8)
+        self.palette[GREYS] = np.linspace(0, 255, len(GREYS)).astype(np.uint8)[:, None]
+        self.returns: list[float] = []
+        """of the games that are over"""
+        self._views: list[_View] = []
+        self._before: tuple[Picture, Picture] | None = None
+        self._counted = self.finished
+
+    def take(self) -> list[_View]:
+        """What was seen since the last call."""
+        views, self._views = self._views, []
+        return views
+
+    def _frame(self, action: Action) -> float:
+        if self.finished is not self._counted:  # a step that ends a game begins the next
+            self._counted = self.finished
+            if self.finished:
+                self.returns.append(self.finished[0])
+        reward = super()._frame(action)
+        picture, grey = self._ale.getScreen(), self._ale.getScreenGrayscale()
+        # The emulator tells a palette only by using it.
+        self.palette[picture] = self._ale.getScreenRGB()
+        if self._before is None:
+            self._before = picture, grey
+        else:
+            picture_before, grey_before = self._before
+            merged = np.where(grey_before > grey, picture_before, picture)
+            self._views.append(_View(merged, len(self.returns) + 1, self._return))
+            self._before = None
+        return reward
+
+
+class _Film:
+    """A GIF that grows by a picture at a time.
+
+    Pillow's own writer of films keeps all pictures until the end, hundreds of
+    megabytes; its writers of the parts do not.
+    """
+
+    def __init__(self) -> None:
+        self.pictures = 0
+        self.size_bytes = 0
+        self.size = 0, 0
+        """width and height"""
+        self._parts: list[bytes] = []
+        self._before: Picture | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.pictures / PICTURES_PER_S
+
+    def add(self, picture: Picture, caption: str) -> None:
+        """Show `picture` for a thirtieth of a second, with `caption` below."""
+        large = picture.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        large = np.concatenate([large, _written(caption, large.shape[1])])
+        before, self._before = self._before, large
+        changed = np.ones(large.shape, np.bool_) if before is None else large != before
+        # A picture that is the one before still needs a part: one pixel.
+        changed[0, 0] |= not changed.any()
+        (top, bottom), (left, right) = (
+            (int(hits[0]), int(hits[-1]) + 1)
+            for hits in (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
+        )
+        part = np.where(changed, large, UNCHANGED).astype(np.uint8)[top:bottom, left:right]
+        parts = GifImagePlugin.getdata(
+            Image.fromarray(part),
+            (left, top),
+            duration=DURATIONS_MS[self.pictures % len(DURATIONS_MS)],
+            disposal=1,  # the next part is laid over it
+            transparency=UNCHANGED,
+        )
+        self._parts += parts
+        self.size = large.shape[1], large.shape[0]
+        self.size_bytes += sum(map(len, parts))
+        self.pictures += 1
+
+    def encoded(self, palette: NDArray[np.uint8]) -> bytes:
+        """The whole file."""
+        image = Image.new("P", self.size)
+        image.putpalette(palette.tobytes())
+        header, _ = GifImagePlugin.getheader(image, info={"loop": 0})
+        return b"".join([*header, *self._parts, b";"])
+
+
+@lru_cache(maxsize=1)
+def _written(caption: str, width: int) -> Picture:
+    """A line of text in places of the palette; it changes seldom."""
+    image = Image.new("L", (width, CAPTION_PX))
+    ImageDraw.Draw(image).text((6, 3), caption, fill=255, font=ImageFont.load_default(12))
+    levels: Picture = np.asarray(image) // (256 // len(GREYS))
+    return GREYS[levels]

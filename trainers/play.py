@@ -1,0 +1,178 @@
+"""What a run has learnt so far: episodes played greedily by a checkpoint, beside the training.
+
+Nothing is written into the run folder, and its lock is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from trainers import durable, registry, session
+from trainers.checkpoint import Checkpoint, Checkpoints
+from trainers.contract import EXIT_AGAIN, BadSpec, Spec
+from trainers.registry import Recording
+
+Which = Literal["best", "newest"]
+"""the checkpoint with the highest mean return, or the last one"""
+
+ATTEMPTS = 3
+"""how often a checkpoint that vanishes while it is read is looked for again"""
+RECORDING_NICE = 5
+"""the training goes first, but a busy machine still gets it done"""
+EXIT_FAILED = 1
+
+T = TypeVar("T")
+
+
+class NoCheckpoint(Exception):
+    """There is nothing yet that could play."""
+
+    exit_code = EXIT_AGAIN
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no usable checkpoint yet; the first comes with the first update: try again "
+            "when the run has trained for a minute or two"
+        )
+
+
+class CannotWrite(Exception):
+    """The recording has no place."""
+
+    exit_code = EXIT_FAILED
+
+
+def evaluate(path: Path, trainer: str, which: Which, *, episodes: int, as_json: bool) -> None:
+    """Play so many whole episodes, and print their returns.
+
+    Raises:
+        BadSpec: the spec can never work, or the trainer cannot evaluate.
+        NoCheckpoint: there is none yet.
+    """
+    spec, play = _ready(path, trainer, "evaluate")
+    session.limit_threads(spec.threads)
+    checkpoint, returns = _played(path, which, lambda found: play(spec, found.path, episodes))
+    result = {
+        "run": spec.run,
+        "name": spec.name,
+        "checkpoint_step": checkpoint.manifest.step,
+        "episodes": len(returns),
+        "return_mean": statistics.fmean(returns),
+        "return_std": statistics.pstdev(returns),
+        "returns": returns,
+    }
+    if as_json:
+        _print_json(result)
+        return
+    each = " ".join(f"{value:g}" for value in returns)
+    sys.stdout.write(
+        f"{spec.name}: {result['return_mean']:.1f} ± {result['return_std']:.1f} over "
+        f"{len(returns)} episodes at step {checkpoint.manifest.step:,}\n{each}\n"
+    )
+
+
+def record(
+    path: Path,
+    trainer: str,
+    which: Which,
+    output: Path,
+    *,
+    episodes: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Film so many episodes, or so many seconds of them: what is over first.
+
+    Raises:
+        BadSpec: the spec can never work, or the trainer cannot record.
+        NoCheckpoint: there is none yet.
+        CannotWrite: `output` cannot be written.
+    """
+    if output.suffix.lower() != ".gif":
+        raise CannotWrite(f"a recording is a GIF, so its name must end in .gif: {output}")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        # Before anything is played for it.
+        raise CannotWrite(f"cannot write {output}: no such folder, or not yours to write to")
+    spec, film = _ready(path, trainer, "record")
+    os.nice(RECORDING_NICE)
+    session.limit_threads(1)
+
+    def play(found: Checkpoint) -> Recording:
+        if sys.stderr.isatty():
+            # It may take a minute on a busy machine.
+            sys.stderr.write(f"recording {spec.name} at step {found.manifest.step:,} ...\n")
+        recording: Recording = film(spec, found.path, episodes=episodes, seconds=seconds)
+        return recording
+
+    checkpoint, recording = _played(path, which, play)
+    fresh = output.with_name(f".{output.name}.{os.getpid()}.new")
+    try:
+        durable.fill(fresh, recording.content)
+        fresh.replace(output)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    if as_json:
+        _print_json(
+            {
+                "run": spec.run,
+                "name": spec.name,
+                "checkpoint_step": checkpoint.manifest.step,
+                "file": str(output.absolute()),
+                "size_bytes": len(recording.content),
+                "width": recording.width,
+                "height": recording.height,
+                "pictures": recording.pictures,
+                "seconds": round(recording.seconds, 2),
+                "returns": recording.returns,
+                "return_so_far": recording.return_so_far,
+            }
+        )
+        return
+    parts = [f"return {value:g}, the game is over" for value in recording.returns]
+    if recording.return_so_far is not None:
+        parts.append(f"return {recording.return_so_far:g} so far, the game goes on")
+    sys.stdout.write(
+        f"{spec.name} at step {checkpoint.manifest.step:,}: {'; '.join(parts)}\n"
+        f"{output}: {recording.seconds:.0f} s, {recording.width}x{recording.height}, "
+        f"{len(recording.content) / 1e6:.1f} MB\n"
+    )
+
+
+def _ready(path: Path, trainer: str, what: str) -> tuple[Spec, Callable[..., Any]]:
+    """The spec, and the function of that name that the trainer may offer."""
+    spec = session.check(path, trainer)
+    function = getattr(registry.load(trainer), what, None)
+    if function is None:
+        raise BadSpec(f"the trainer {trainer!r} cannot {what}")
+    return spec, function
+
+
+def _played(path: Path, which: Which, play: Callable[[Checkpoint], T]) -> tuple[Checkpoint, T]:
+    """What came of playing with a checkpoint, and which it was."""
+    checkpoints = Checkpoints(session.open_folder(path).checkpoints)
+    for attempt in range(1, ATTEMPTS + 1):
+        found = checkpoints.best() if which == "best" else checkpoints.newest()
+        for damaged in found.passed_over:
+            sys.stderr.write(f"trainers: {damaged}\n")
+        if found.checkpoint is None:
+            break
+        try:
+            return found.checkpoint, play(found.checkpoint)
+        except FileNotFoundError:
+            # The run trains on meanwhile, and may prune what was just found.
+            if attempt == ATTEMPTS:
+                raise
+    raise NoCheckpoint
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    sys.stdout.write(f"{msgspec.json.encode(result).decode()}\n")
