@@ -399,7 +399,7 @@ def _stalls(folder: RunFolder) -> Iterator[float]:
 
 def _restart(turns: int) -> None:
     script = Path(__file__).with_name("restart.py")
-    subprocess.run([sys.executable, str(script), "--turns", str(turns)], check=True)
+    subprocess.run([sys.executable, str(script), "--kills", str(turns)], check=True)
 
 
 def _compare(what: str, ours: Sequence[float], stock: Sequence[float]) -> None:
