@@ -35,6 +35,8 @@ from trainers.contract import EXIT_AGAIN
 
 EXIT_REFUSED = 2
 """a wish was refused, or the command line makes no sense"""
+QUIET_LOOK_S = 0.2
+"""how soon to look again whether runs that are paused have saved"""
 RECORDING_MAX_S = 600
 """of play in one recording"""
 
@@ -397,7 +399,7 @@ def _record(context: Context) -> int:
 def _play(context: Context, run: Run, *arguments: str) -> int:
     """Have a run's trainer play with a checkpoint, in a process of its own."""
     folder = context.home.run(run.id).path
-    if not folder.exists():
+    if not context.home.run(run.id).spec.exists():
         raise NotStarted(run)
     command = [sys.executable, "-P", "-m", "trainers", run.trainer, "--run", str(folder)]
     command += [*arguments, "--checkpoint", context.options.checkpoint]
@@ -412,9 +414,7 @@ def _tune(context: Context) -> int:
     home, config = context.home, context.config
     if context.options.once and (home.tuning.exists() or home.holder() is not None):
         return 0
-    memory, _ = Store(home.state).peek()
-    if home.holder() is not None and memory is not None and memory.running:
-        raise Refused("training would disturb the trials: `supervisor pause` first")
+    _await_quiet(context)
     home.make()
     if context.options.once:
         tuning.keep(home.tuning, {})  # whatever becomes of it, nobody waits for it again
@@ -428,6 +428,25 @@ def _tune(context: Context) -> int:
     else:
         print("\n".join(tuning.described(kept)) or "no trainer has more than one way to calculate")
     return 0
+
+
+def _await_quiet(context: Context) -> None:
+    """Wait until nothing trains, if somebody has asked for that.
+
+    Raises:
+        Refused: training goes on.
+    """
+    from supervisor.clock import pause  # noqa: PLC0415 - only here
+
+    patience_s = context.config.settings.recovery.grace_s
+    while context.home.holder() is not None:
+        memory, _ = Store(context.home.state).peek()
+        if memory is None or not memory.running:
+            return
+        if not memory.goal.paused or patience_s <= 0:
+            raise Refused("training would disturb the trials: `supervisor pause` first")
+        pause(QUIET_LOOK_S)
+        patience_s -= QUIET_LOOK_S
 
 
 def _check_config(context: Context) -> int:

@@ -474,12 +474,17 @@ class Daemon:
         """Have trainers that may have to start wait warm, while there is any training at all."""
         if self._leaving:
             return
-        warm, settings = self._config.settings.warm, self._config.settings
-        mode, interval_s = self._ladder[self.memory.goal.mode], settings.checkpoints.interval_s
+        warm, goal = self._config.settings.warm, self.memory.goal
+        interval_s = self._config.settings.checkpoints.interval_s
         specs = [
-            queue.spec(run, mode, cores=self._cores, checkpoint_interval_s=interval_s)
+            queue.spec(
+                run,
+                self._ladder[goal.mode],
+                cores=self._cores,
+                checkpoint_interval_s=interval_s,
+            )
             for run in sorted(self.memory.runs, key=lambda run: run.id not in self.memory.wanted)
-            if (self.memory.wanted or self.memory.running)
+            if (goal.trains or self.memory.running)
             and run.trainer in warm.trainers
             and run.status not in queue.ENDED
         ]

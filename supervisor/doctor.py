@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -60,7 +61,12 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
 
 def check_options(config: Config) -> tuple[str, ...]:
     """What the trainers refuse in the options of each run; nothing, if all are well."""
-    return tuple(problem for problem, _ in _ask_trainers(config) if problem)
+    unknown = [
+        f"[warm] there is no trainer {name!r}"
+        for name in config.settings.warm.trainers
+        if importlib.util.find_spec(f"trainers.{name}") is None
+    ]
+    return (*unknown, *(problem for problem, _ in _ask_trainers(config) if problem))
 
 
 def _ask_trainers(config: Config) -> list[tuple[str, str]]:

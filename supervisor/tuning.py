@@ -31,7 +31,7 @@ def read(path: Path) -> Kept:
     """What is kept; nothing where the file is missing or damaged, which costs speed and no more."""
     try:
         return msgspec.json.decode(durable.read(path), type=Kept)
-    except (OSError, durable.UnreadableFile, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
 
 

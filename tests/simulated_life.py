@@ -145,6 +145,11 @@ class DeadlyRunner(FakeRunner):
         self._life.fuse()
         return process
 
+    def keep_warm(self, specs, *, memory_max_mib):
+        memory = self._life.daemon.memory
+        assert not specs or memory.goal.trains or memory.running, "an idle machine is loaded"
+        return super().keep_warm(specs, memory_max_mib=memory_max_mib)
+
     def stop(self, run_id, *, dump):
         self._life.fuse()
         super().stop(run_id, dump=dump)
@@ -472,7 +477,7 @@ class SimulatedLife:
         names = ", ".join(f'"{name}"' for name in self._runs)
         self.home.settings.write_text(
             f'modes_dir = "modes"\n[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
-            f"target_steps = {TARGET_STEPS}\n"
+            f'target_steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
         )
 
     # What must hold

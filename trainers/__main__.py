@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 
 from trainers import play, registry, session, warm
-from trainers.contract import EXIT_BAD_SPEC, BadSpec, Load
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Load
 
 EXIT_INTERRUPTED = 130
 """Ctrl-C, as shells tell it"""
@@ -27,20 +27,19 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Train, check, evaluate or record one run; the exit code is returned."""
     parser = _Parser(prog="python -m trainers", description="Train one run, until done or stopped.")
-    parser.add_argument("trainer", help=f"one of: {', '.join(registry.names())}")
+    parser.add_argument("trainer", help="such as atari: a file in trainers/")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--run", type=Path, metavar="RUN_DIR", help="the run folder")
     place.add_argument(
         "--probe", type=_load, nargs="+", metavar="THREADSxBATCH", help="time its ways to calculate"
     )
     place.add_argument("--warm", type=Path, metavar="RUN_DIR", help=argparse.SUPPRESS)
-    parser.add_argument("--check", action="store_true", help="only validate the spec")
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--check", action="store_true", help="only validate the spec")
+    only.add_argument(
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
-    parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="only write a GIF of greedy play"
-    )
+    only.add_argument("--record", type=Path, metavar="FILE", help="only write a GIF of greedy play")
     parser.add_argument(
         "--episodes", type=_positive, metavar="N", default=1, help="games to record, at most"
     )
@@ -87,6 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (BadSpec, play.NoCheckpoint, play.CannotWrite) as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"trainers: {error}\n")
+        return EXIT_AGAIN
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0

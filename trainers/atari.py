@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from trainers.registry import Recording
 
 PACKAGES = ("PIL", "ale_py", "gymnasium", "stable_baselines3", "tensorboard", "torch")
+LIKELY = 4
+"""runs, the first in line, whose emulators a warm parent loads all"""
 EVALUATION_GAMES = 4
 """games that an evaluation plays side by side, at most"""
 NO_STEP = 2**32 - 1
@@ -64,6 +66,9 @@ def check(spec: Spec) -> None:
         if importlib.util.find_spec(package) is None:
             raise BadSpec(f"{package} is not installed: pip install 'training-supervisor[atari]'")
     rom_of(spec, options)
+    n_steps = max(1, options.rollout_steps // spec.n_envs)
+    if options.algorithm == "ppo" and min(spec.batch_size, n_steps * spec.n_envs) < 2:
+        raise BadSpec("PPO learns from two transitions at least: batch_size, rollout_steps")
 
 
 def remark(spec: Spec) -> str | None:
@@ -103,14 +108,25 @@ def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
     from trainers import atari_game, atari_learner  # noqa: F401, PLC0415 - heavy
 
     torch.set_num_threads(1)
-    yield
+    wanted: list[tuple[Spec, Options]] = []
     for spec in specs:
         with suppress(BadSpec):
-            options = options_of(spec, Options)
-            atari_game.preload(rom_of(spec, options))
-            if options.algorithm == "dqn":
-                # The first optimizer of a process imports a good part of torch.
-                torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+            wanted.append((spec, options_of(spec, Options)))
+    yield
+    roms: list[tuple[str, int]] = []
+    for spec, options in wanted:
+        if options.environments == "exact":
+            with suppress(BadSpec):
+                share = -(-spec.n_envs // min(spec.threads, spec.n_envs))
+                roms.append((rom_of(spec, options), share))
+    # One emulator of each game brings all of its games back at once, in turns. Those that are
+    # likely to live get one for each game of a worker, which no life has to load again.
+    for rom, _ in roms:
+        atari_game.preload(rom)
+        yield
+    for rom, share in roms[:LIKELY]:
+        for n_emulators in range(2, share + 1):
+            atari_game.preload(rom, n_emulators)
             yield
 
 

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
+import stable_baselines3
 import torch
 from gymnasium import spaces
 from msgspec import msgpack
@@ -71,6 +72,9 @@ STATE_FILE = "state.pt"
 GAMES_FILE = "games.msgpack.zlib"
 """of PPO with exact environments: the state of each game"""
 
+ARITHMETIC = 1
+"""counted up with each change of ours that moves a bit of what is calculated"""
+
 GAMES_FIT = {"n_envs", "environments", "sticky_actions", "ale-py"}
 """conditions under which the games of a checkpoint can go on"""
 
@@ -95,11 +99,12 @@ def learn(session: Session, options: Options, rom: str, games: Games) -> None:
     keep_freed_memory()
     env = AtariGames(games)
     device = get_device(options.device)
-    form, other_machine = form_of(spec.tuning, device)
-    if other_machine:
-        session.notice(other_machine)
+    form = Form()
     model: _Ppo | _Dqn
     if options.algorithm == "ppo":
+        form, other_machine = form_of(spec.tuning, device)
+        if other_machine:
+            session.notice(other_machine)
         model = _ppo(env, spec, options, form, initialise=state is None)
     else:
         model = _dqn(env, spec, options)
@@ -150,7 +155,10 @@ def greedy_policy(checkpoint: Path, options: Options, rom: str, n_actions: int) 
     state = _load(checkpoint, options, rom)
     kind = PPO if options.algorithm == "ppo" else DQN
     policy: BasePolicy = kind.policy_aliases["CnnPolicy"](
-        spaces.Box(0, 255, OBSERVATION, np.uint8), spaces.Discrete(n_actions), lambda _: 0.0
+        spaces.Box(0, 255, OBSERVATION, np.uint8),
+        spaces.Discrete(n_actions),
+        lambda _: 0.0,
+        optimizer_class=Adam,
     )
     policy.load_state_dict(state["policy"])
     return policy
@@ -282,7 +290,7 @@ class _Pilot(BaseCallback):
         self._on_policy = options.algorithm == "ppo"
         self._games = games if self._on_policy and isinstance(games, ExactGames) else None
         """those that go into the checkpoints"""
-        self._identity = {"version": 1, "algorithm": options.algorithm, "rom": rom}
+        self._identity = {"algorithm": options.algorithm, "rom": rom}
         self._conditions = conditions
         self._boundary: _Snapshot | None = None
         """PPO: the copy that was taken when the current rollout began"""
@@ -539,6 +547,9 @@ def _conditions(spec: Spec, options: Options, form: Form, device: torch.device) 
         **msgspec.structs.asdict(form),
         **machine(device),
         "ale-py": ALE_VERSION,
+        "stable-baselines3": str(stable_baselines3.__version__),
+        "numpy": str(np.__version__),
+        "arithmetic": ARITHMETIC,
     }
 
 
@@ -574,7 +585,7 @@ def _random_states(model: BaseAlgorithm) -> State:
         # Checkpoints hold tensors and plain values only, so that loading one runs no code.
         "numpy": {**drawn, "state": {**drawn["state"], "key": drawn["state"]["key"].tolist()}},
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
+        "cuda": torch.cuda.get_rng_state(model.device) if model.device.type == "cuda" else None,
         "actions": model.action_space.np_random.bit_generator.state,
     }
 
@@ -585,6 +596,6 @@ def _set_random_states(model: BaseAlgorithm, states: State) -> None:
     key = np.asarray(drawn["state"]["key"], dtype=np.uint32)
     np.random.set_state({**drawn, "state": {**drawn["state"], "key": key}})
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if isinstance(states["cuda"], torch.Tensor) and model.device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], model.device)
     model.action_space.np_random.bit_generator.state = states["actions"]

@@ -170,9 +170,7 @@ class PictureBuffer(RolloutBuffer):
             # Room for an episode that begins at each step. What is not needed is not touched,
             # and takes no memory.
             self._pictures = torch.empty(
-                (1 + self.buffer_size * self.n_envs * PICTURES, SIDE**2),
-                dtype=torch.uint8,
-                pin_memory=self.device.type == "cuda",
+                (1 + self.buffer_size * self.n_envs * PICTURES, SIDE**2), dtype=torch.uint8
             )
             self._pictures[0] = 0  # the blank one
             self._input = torch.empty(0)
@@ -355,6 +353,8 @@ class Ppo(PPO):
     """called between two gradient steps"""
 
     def __init__(self, env: Any, *, form: Form, initialise: bool, **settings: Any) -> None:
+        # Each check of arguments would wait for a GPU.
+        torch.distributions.Distribution.set_default_validate_args(False)
         super().__init__(
             "CnnPolicy",
             env,

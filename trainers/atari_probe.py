@@ -6,6 +6,7 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TRIAL_S = 16.0
-"""of all trials together, at least two of each form"""
+"""of all trials together, at least three of each form"""
 MARGIN = 0.97
 """share of the default's time that another form must stay below to be chosen"""
 N_GAMES = 32
 N_EPOCHS = 4
 """how often each transition is learnt from, once it has been played"""
+PROCESSOR = ("model name", "cpu family", "model", "CPU implementer", "CPU part")
+"""fields of /proc/cpuinfo that name a processor"""
 FORMS = tuple(
     Form(convolutions=layout) for layout in get_args(get_type_hints(Form)["convolutions"])
 )
@@ -51,6 +54,9 @@ def form_of(tuning: Tuning | None, device: torch.device) -> tuple[Form, str | No
         for what, now in here.items()
         if tuning.machine.get(what) != now
     ]
+    if differs and tuning.machine.get("device") not in (None, here["device"]):
+        # A run that is to use another device than trials do: nobody could mend that.
+        return Form(), None
     if differs:
         return Form(), f"what `supervisor tune` chose is not for this machine: {'; '.join(differs)}"
     try:
@@ -61,11 +67,15 @@ def form_of(tuning: Tuning | None, device: torch.device) -> tuple[Form, str | No
 
 def machine(device: torch.device) -> dict[str, str]:
     """What a choice depends on."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    fields = (line.partition(":") for line in first.splitlines())
+    told = {name.strip(): value.strip() for name, _, value in fields}
+    names = [told[key] for key in PROCESSOR if key in told]
+    # Kernels are chosen by what a processor can do, and a virtual one may hide its true name.
+    abilities = " ".join(sorted(told.get("flags", told.get("Features", "")).split()))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     return {
-        "processor": next(named, "unknown"),
+        "processor": f"{' '.join(names) or 'unknown'} ({zlib.crc32(abilities.encode()):08x})",
         "torch": str(torch.__version__),
         "device": name,
     }
@@ -76,7 +86,7 @@ def _probe(load: Load, trial_s: float) -> Tuning:
     models = {form: _model(form, load.batch_size) for form in FORMS}
     best_s = dict.fromkeys(FORMS, float("inf"))
     rounds, begun_s = 0, time.monotonic()
-    while rounds < 2 or time.monotonic() - begun_s < trial_s:
+    while rounds < 3 or time.monotonic() - begun_s < trial_s:
         for form, model in models.items():
             took_s = _cycle_s(model)
             # The first of each makes memory and kernels ready. Of the others the quickest counts:

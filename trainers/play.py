@@ -9,6 +9,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -57,7 +58,6 @@ def evaluate(path: Path, trainer: str, which: Which, *, episodes: int, as_json: 
         NoCheckpoint: there is none yet.
     """
     spec, play = _ready(path, trainer, "evaluate")
-    session.limit_threads(spec.threads)
     checkpoint, returns = _played(path, which, lambda found: play(spec, found.path, episodes))
     result = {
         "run": spec.run,
@@ -102,7 +102,6 @@ def record(
         raise CannotWrite(f"cannot write {output}: no such folder, or not yours to write to")
     spec, film = _ready(path, trainer, "record")
     os.nice(RECORDING_NICE)
-    session.limit_threads(1)
 
     def play(found: Checkpoint) -> Recording:
         if sys.stderr.isatty():
@@ -119,7 +118,8 @@ def record(
     except OSError as error:
         raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
     if as_json:
         _print_json(
             {

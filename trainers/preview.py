@@ -29,7 +29,7 @@ class Preview:
     forced to the disk, and one that cannot be written is passed over in silence.
 
     Args:
-        path: the picture, a PNG; a reader finds it whole, or absent.
+        path: the picture, a PNG; a reader finds it whole, or absent, or after a power cut empty.
         monotonic_s: CLOCK_MONOTONIC, in seconds.
     """
 
@@ -54,15 +54,17 @@ class Preview:
         self._pictures.put(screen())
         if not self._writing:
             self._writing = True
-            # A daemon: a disk that hangs must not keep a trainer from leaving.
-            Thread(target=self._write, daemon=True).start()
+            with suppress(RuntimeError):  # no more threads
+                # A daemon: a disk that hangs must not keep a trainer from leaving.
+                Thread(target=self._write, daemon=True).start()
 
     def _write(self) -> None:
         from PIL import Image  # noqa: PLC0415 - beside the training, not before it
 
         while True:
-            content = io.BytesIO()
-            Image.fromarray(self._pictures.get()).save(content, "PNG", compress_level=1)
-            with suppress(OSError):
+            picture = self._pictures.get()
+            with suppress(Exception):  # whatever it was, the next picture may be well
+                content = io.BytesIO()
+                Image.fromarray(picture).save(content, "PNG", compress_level=1)
                 durable.write(self._path, content.getvalue(), sync=False)
             self._pictures.task_done()

@@ -54,7 +54,8 @@ class Trainer(Protocol):
         """Load what lives will need, in a process that trainers are forked from.
 
         First what every life needs, up to the first `yield`; then, piece by piece, what runs
-        like these need. No thread may be left behind, and no GPU touched.
+        like these need. Each piece takes well under a second, since whoever asks for a trainer
+        meanwhile waits for it. No thread may be left behind, and no GPU touched.
         """
 
     def probe(self, loads: Sequence[Load]) -> list[Tuning]:

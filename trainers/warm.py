@@ -26,7 +26,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import resource
 import select
 import signal
 import socket
@@ -47,6 +46,7 @@ PACE_S = 0.5
 """pause before each piece that is loaded: those who train meanwhile need the processor"""
 REQUEST_MAX_BYTES = 2**17
 TROUBLE_MAX_CHARS = 500
+OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
@@ -101,6 +101,9 @@ def _serve(supervisor: socket.socket, trainer: str, marker: _Marker) -> Path:
     pieces: Iterator[None] = warm_up(request.specs)
     more = _load(pieces)
     _answer(supervisor, WarmReply())
+    usual = OOM_SCORE_ADJ.read_text(encoding="ascii")
+    # When memory runs out, what only saves time goes before what trains.
+    _adjust_oom_score("1000")
     while True:
         if more and not select.select([supervisor], [], [], PACE_S)[0]:
             more = _load(pieces)
@@ -117,7 +120,7 @@ def _serve(supervisor: socket.socket, trainer: str, marker: _Marker) -> Path:
         marker.show(run)
         pid = os.fork()
         if pid == 0:
-            _become_trainer(supervisor, run, output, request.nice)
+            _become_trainer(supervisor, run, output, request.nice, usual)
             return run
         marker.show(marker.any_run)
         os.close(output)
@@ -163,18 +166,30 @@ def _answer(supervisor: socket.socket, reply: WarmReply) -> None:
     supervisor.send(msgspec.json.encode(reply), socket.MSG_NOSIGNAL)
 
 
-def _become_trainer(supervisor: socket.socket, run: Path, output: int, nice: int) -> None:
+def _adjust_oom_score(score: str) -> None:
+    with suppress(OSError):  # the system does not let us
+        OOM_SCORE_ADJ.write_text(score, encoding="ascii")
+
+
+def _become_trainer(
+    supervisor: socket.socket, run: Path, output: int, nice: int, oom_score_adj: str
+) -> None:
     """Be what a trainer is that was started by its command line."""
     try:
+        _adjust_oom_score(oom_score_adj)
         supervisor.detach()  # closed below, like everything else of the parent's
         os.setsid()
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers
+            if int(name) > 2:
+                with suppress(OSError):  # the one that listed them
+                    os.close(int(name))
         os.chdir(run)
         os.environ[MARKER] = str(run)
-        _show_command(run)
+        with suppress(Exception):  # for people alone
+            _show_command(run)
         if nice:
             with suppress(OSError):  # the system does not let us: it trains all the same
                 os.setpriority(os.PRIO_PROCESS, 0, nice)
@@ -200,8 +215,7 @@ class _Marker:
         libc.getenv.restype = ctypes.c_void_p
         # The place that the kernel filled at our start; `os.environ` is a copy.
         self._place: int | None = libc.getenv(MARKER.encode())
-        shown = b"\0" + MARKER.encode() + b"=" + os.fsencode(any_run) + b"\0"
-        if self._place is None or shown not in b"\0" + Path("/proc/self/environ").read_bytes():
+        if self._place is None or not self._is_seen(os.fsencode(any_run)):
             raise _CannotServe("this process was not started as a warm parent")
 
     def show(self, run: Path) -> None:
@@ -211,6 +225,12 @@ class _Marker:
             raise _CannotServe(f"the path {run} is longer than was foretold")
         assert self._place is not None  # noqa: S101 - otherwise there is no such object
         ctypes.memmove(self._place, content.ljust(self._length, b"\0"), self._length)
+        if not self._is_seen(content):
+            raise _CannotServe("others do not see its marker any more")
+
+    def _is_seen(self, run: bytes) -> bool:
+        shown = b"\0" + Path("/proc/self/environ").read_bytes()
+        return b"\0" + MARKER.encode() + b"=" + run + b"\0" in shown
 
 
 def _show_command(run: Path) -> None:

@@ -9,6 +9,7 @@ the daemon: a new one finds them and takes them over.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -39,11 +40,19 @@ GONE_S = 2.0
 class _Held:
     """A living main process, held by a pidfd."""
 
-    def __init__(self, process: Process, handle: int, code: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        handle: int,
+        code: Callable[[], int | None],
+        forked: str | None = None,
+    ) -> None:
         self.process = process
         self.handle = handle
         self.code = code
         """its exit code, once it has ended; None: it went to somebody else"""
+        self.forked = forked
+        """the name of its trainer, where a warm parent has forked it"""
         self.steps = False
         """whether it is known to have made a new step"""
         self.oom_kills = _oom_kills()
@@ -136,13 +145,11 @@ class LocalRunner:
     def tend(self) -> None:
         """Keep the output of every living trainer within its size, and what is warm warm."""
         for run_id, held in self._held.items():
-            folder = RunFolder(self._runs / run_id)
-            self._rotate(folder)
-            if not held.steps:
-                said = read_heartbeat(folder)
-                held.steps = said is not None and said.stepping_at_s is not None
+            self._rotate(RunFolder(self._runs / run_id))
+            self._judge(held, run_id)
         # A warm parent is loaded while nobody starts, who would need the processor.
-        self._warm.tend(calm=all(held.steps for held in self._held.values()))
+        steps = [held.steps for held in self._held.values()]
+        self._warm.tend(calm=bool(steps) and all(steps))
 
     def start(self, spec: Spec, *, nice: int) -> Process:
         """Bring the trainer of `spec` to life.
@@ -200,12 +207,13 @@ class LocalRunner:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         output = os.open(folder.output, flags, 0o644)
         try:
-            pid, code = self._fork(spec, nice, output) or self._spawn(folder, spec, nice, output)
+            warm = self._fork(spec, nice, output)
+            pid, code = warm or self._spawn(folder, spec, nice, output)
         finally:
             os.close(output)
         handle = os.pidfd_open(pid)
         process = Process(boot_id=self._boot_id, pid=pid, start_ticks=_start_ticks(pid) or 0)
-        self._held[spec.run] = _Held(process, handle, code)
+        self._held[spec.run] = _Held(process, handle, code, forked=spec.trainer if warm else None)
         return process
 
     def _spawn(
@@ -228,8 +236,9 @@ class LocalRunner:
         except WarmLost:
             # It may have forked one, and have told nobody. That one holds the run's lock.
             self.kill(spec.run)
-            for handle in self._left.values():
-                _ended(handle, GONE_S)
+            for process in _marked_processes(self._runs).get(spec.run, {}).items():
+                if self._watch(process) and not _ended(self._left[process], GONE_S):
+                    raise OSError(errno.EBUSY, "a process of it cannot be ended") from None
             return None
 
     def _watch(self, process: tuple[int, int]) -> bool:
@@ -240,6 +249,18 @@ class LocalRunner:
         if process not in self._left and (handle := _open(*process)) is not None:
             self._left[process] = handle
         return process in self._left and not _ended(self._left[process])
+
+    def _judge(self, held: _Held, run_id: str, *, ended: bool = False) -> None:
+        """See whether the trainer steps, and what that says of the parent that has forked it."""
+        if held.steps:
+            return
+        said = read_heartbeat(RunFolder(self._runs / run_id))
+        if said is not None and said.pid == held.process.pid:
+            held.steps = said.stepping_at_s is not None
+            # One that was stopped before its first step, or had none to make, has lived well.
+            ended = ended and said.status not in ("stopped", "done")
+        if held.forked is not None and (held.steps or ended):
+            self._warm.judge(held.forked, good=held.steps)
 
     def _exit(self, run_id: str) -> Exit | None:
         """How the run's main process ended, if it did since the last look."""
@@ -254,6 +275,7 @@ class LocalRunner:
         self._rotate(RunFolder(self._runs / run_id))  # a run that is held is not tended
         self._suspects = (self._suspects or set()) | {run_id}
         code = held.code()
+        self._judge(held, run_id, ended=True)
         if code is None:
             return Exit()
         kills = _oom_kills()

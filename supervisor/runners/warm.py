@@ -27,7 +27,9 @@ LOAD_S = 300.0
 DEATH_S = 5.0
 """how long a killed process is waited for"""
 REST_MIN_S, REST_MAX_S = 60.0, 3600.0
-"""rest after a parent that was of no use; doubled with each, until one has forked"""
+"""rest after a parent that was of no use; doubled with each, until a trainer of one has stepped"""
+STALE_REST_S = 10.0
+"""rest after a parent whose code has changed"""
 REPLY_MAX_BYTES = 4096
 SPECS_MAX = 16
 """runs whose needs are loaded ahead"""
@@ -87,6 +89,8 @@ class WarmParents:
             else:
                 if parent.is_stale:
                     self._parents.pop(trainer).end()
+                    # Whoever installs something writes for a while.
+                    self._rests[trainer] = (time.monotonic() + STALE_REST_S, REST_MIN_S / 2)
         for trainer in (self._wanted.keys() - self._parents.keys()) if calm else ():
             if time.monotonic() >= self._rests.get(trainer, (0.0, 0.0))[0]:
                 specs = tuple(self._wanted[trainer][:SPECS_MAX])
@@ -115,8 +119,14 @@ class WarmParents:
         except WarmLost as error:
             self._lose(trainer, str(error))
             raise
-        self._rests.pop(trainer, None)
         return Forked(pid, lambda: self._code_of(pid, trainer, parent))
+
+    def judge(self, trainer: str, *, good: bool) -> None:
+        """Trust or give up the parent of these trainers, by the fate of one that it has forked."""
+        if good:
+            self._rests.pop(trainer, None)
+        elif trainer in self._parents:
+            self._lose(trainer, "a trainer that it forked has ended before its first step")
 
     def troubles(self) -> tuple[str, ...]:
         """What went wrong since the last call."""
@@ -156,7 +166,7 @@ class _Parent:
     """
 
     def __init__(self, trainer: str, specs: tuple[Spec, ...], any_run: Path, spawn: Spawn) -> None:
-        self._code = _code()
+        self._sources = _sources()
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._line.settimeout(ANSWER_S)
@@ -175,7 +185,7 @@ class _Parent:
     @property
     def is_stale(self) -> bool:
         """Whether it may have imported other code than a trainer would that starts now."""
-        return self._code != _code()
+        return self._sources != _sources()
 
     def check(self, memory_max_mib: float) -> None:
         """See how it is.
@@ -241,7 +251,7 @@ class _Parent:
         except OSError:
             content = b""
         if not content:
-            raise WarmLost("it has ended, and nobody knows why")
+            raise WarmLost(self._how_it_ended())
         try:
             reply = msgspec.json.decode(content, type=WarmReply)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -250,8 +260,15 @@ class _Parent:
             raise WarmLost(reply.trouble)
         return reply
 
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(ANSWER_S)  # it has let go of the line: that is all but over
+        except subprocess.TimeoutExpired:
+            return "it does not listen any more"
+        return f"it has ended with {f'code {code}' if code >= 0 else f'signal {-code}'}"
 
-def _code() -> tuple[int, ...]:
+
+def _sources() -> tuple[int, ...]:
     """Changes whenever a trainer's code does, or a package is installed beside it."""
     trainers = Path(contract.__file__).parent
     packages = Path(msgspec.__file__).parent.parent

@@ -45,7 +45,12 @@ def test_a_trainer_is_told_what_was_found_for_it_under_its_load(home):
         assert tuning.tuned(msgspec.structs.replace(SPEC, **other), kept).tuning is None
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[1]", b'{"drill": [{"load": {}}]}', b"\xff"])
+NESTED = b'{"drill": [{"choice": ' + 100_000 * b"[" + b"]]}"
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[1]", b'{"drill": [{"load": {}}]}', b"\xff", NESTED]
+)
 def test_what_cannot_be_read_costs_speed_and_no_more(home, content):
     """A missing or damaged file is no choice at all."""
     if content is not None:

@@ -59,7 +59,7 @@ class RealPlace:
 def warmed(runner, spec):
     """Keep a warm parent for such runs; whether it is ready."""
     assert not runner.keep_warm([spec], memory_max_mib=100)
-    runner.tend()
+    runner._warm.tend(calm=True)
     return runner.is_warm(spec.trainer)
 
 

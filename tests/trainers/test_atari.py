@@ -129,6 +129,8 @@ def test_a_resume_with_twice_the_environments_goes_on_as_if_nothing_happened(cop
     assert [line["step"] for line in lines] == [128, 256, 384, 512]
     rates = [line["train/learning_rate"] for line in lines]
     assert rates == pytest.approx([1.25e-4, 0.0, 2.5e-4 * 0.25, 0.0])
+    clips = [line["train/clip_range"] for line in lines]
+    assert clips == pytest.approx([0.05, 0.0, 0.025, 0.0])
     assert len(names_in(run / "tensorboard")) == 2
 
 
@@ -138,6 +140,38 @@ def test_the_first_games_are_not_played_again(trained):
     first, later, again = (atari._seeds(spec, step, 4) for step in (0, 256, 256))
     assert later == again
     assert not set(first) & set(later)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_envs": 3},
+        {"threads": 2},
+        {"batch_size": 7},
+        {"environments": "native"},
+        {"rollout_steps": 99},
+        {"sticky_actions": 0.25},
+        {"convolutions": "contiguous"},
+    ],
+)
+def test_what_moves_a_bit_is_a_condition(change):
+    """Two lives that differ in it are told apart by their conditions, and by nothing else."""
+
+    def conditions(**values):
+        spec = msgspec.structs.replace(_spec("Pong"), **part_of(Spec, values))
+        form = atari_ppo.Form(**part_of(atari_ppo.Form, values))
+        cpu = torch.device("cpu")
+        return atari_learner._conditions(
+            spec, atari.Options(**part_of(atari.Options, values)), form, cpu
+        )
+
+    def part_of(kind, values):
+        return {key: value for key, value in values.items() if key in kind.__struct_fields__}
+
+    plain = conditions()
+    assert {**plain, **change} == conditions(**change) != plain
+    versions = {"torch", "ale-py", "numpy", "stable-baselines3", "arithmetic"}
+    assert versions | {"processor", "device"} < plain.keys()
 
 
 def test_random_numbers_go_on_after_a_resume(copy):

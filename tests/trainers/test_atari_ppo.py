@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import get_device
 
 from trainers import atari_ppo, atari_probe
 from trainers.atari_env import AtariGames
@@ -284,7 +285,7 @@ def fresh_pages():
 torch.set_num_threads(1)
 keep_freed_memory()
 model = _model(Form(), 256)
-first, *_, later = [fresh_pages() for _ in range(6)]
+first, *_, later = [fresh_pages() for _ in range(4)]
 assert later < first / 10, (first, later)
 """
     _run(code)
@@ -334,7 +335,7 @@ def test_a_probe_times_every_form(monkeypatch):
     assert set(found.took_s) == set(LAYOUTS)
     assert min(found.took_s.values()) > 0
     again = msgspec.json.decode(msgspec.json.encode(found), type=Tuning)
-    device = torch.device("cpu")
+    device = get_device("auto")
     assert atari_probe.form_of(again, device) == (msgspec.convert(found.choice, Form), None)
     assert atari_probe.form_of(None, device) == (Form(), None)
 

@@ -12,7 +12,9 @@ from trainer_lives import PATIENCE_S, write_spec
 from warm_lives import WarmLives
 
 from trainers.atari_game import GameState
+from trainers.atari_probe import machine
 from trainers.checkpoint import Checkpoints
+from trainers.contract import Load, Tuning
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +24,18 @@ GAMES = [
 ]
 ROLLOUT_STEPS = 64
 ROLLOUTS = 7
+OTHERWISE = {
+    "Breakout": {
+        "threads": 2,
+        "tuning": Tuning(
+            load=Load(threads=2, batch_size=32),
+            machine=machine(torch.device("cpu")),
+            choice={"convolutions": "space_to_depth"},
+            took_s={},
+        ),
+    }
+}
+"""games that are learnt with threads, and in another form than the default"""
 RANDOM_DELAY_S = 0.3
 """about one cycle of rollout, update and checkpoint"""
 
@@ -93,7 +107,7 @@ def plain(value):
 @pytest.mark.parametrize("game", GAMES)
 def test_a_run_killed_at_random_points_is_the_run_that_was_not(game, lives, make):
     """Weights, optimizer, chance, and games agree to the bit after two kills and a stop."""
-    whole, broken = make("whole", game), make("broken", game)
+    whole, broken = (make(run, game, **OTHERWISE.get(game, {})) for run in ("whole", "broken"))
     undisturbed = lives.start(whole)
     rng = np.random.default_rng(GAMES.index(game))
     resumed_from = []

@@ -36,6 +36,12 @@ import sys, threading, time
 if "--warm" in sys.orig_argv:
     threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()
 """
+# A library that does not bear a fork.
+BROKEN_FORK = """\
+import os, sys
+if "--warm" in sys.orig_argv:
+    os.register_at_fork(after_in_child=lambda: os._exit(3))
+"""
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def warmed(runner):
 
 def begin(runner):
     until(lambda: not runner.keep_warm([SPEC], memory_max_mib=MEMORY_MAX_MIB))
-    until(lambda: runner.tend() or runner.is_warm("drill"))
+    until(lambda: runner._warm.tend(calm=True) or runner.is_warm("drill"))
 
 
 def until(condition):
@@ -199,6 +205,21 @@ def test_a_parent_with_a_thread_forks_nothing(runner, tmp_path, monkeypatch):
     assert "2 threads" in trouble
 
 
+def test_a_parent_whose_trainers_die_at_birth_is_given_up(runner, tmp_path, monkeypatch):
+    """The next start is a cold one, which works."""
+    place = tmp_path / "packages"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(BROKEN_FORK)
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    begin(runner)
+    runner.start(SPEC, nice=0)
+    assert until(lambda: life(runner).exit).code == 3
+    (trouble,) = troubles(runner)
+    assert "before its first step" in trouble
+    assert parent_of(runner.start(SPEC, nice=0).pid) == os.getpid()
+    stepping(runner)
+
+
 def test_a_parent_that_is_too_large_is_ended(warmed):
     """Its bound is looked at again and again, and can be changed."""
     (parent,) = marked(warmed._runs)
@@ -220,12 +241,23 @@ def test_a_parent_of_trainers_that_nobody_wants_is_ended(warmed):
 def test_changed_code_is_not_forked_from_an_old_import(warmed, monkeypatch):
     """After an upgrade a trainer starts with the new code, and another parent is begun."""
     (parent,) = marked(warmed._runs)
-    monkeypatch.setattr(warm, "_code", itertools.repeat((1,)).__next__)
+    monkeypatch.setattr(warm, "_sources", itertools.repeat((1,)).__next__)
+    monkeypatch.setattr(warm, "STALE_REST_S", 0.0)
     assert parent_of(warmed.start(SPEC, nice=0).pid) == os.getpid()
     assert parent_of(parent) is None
     stepping(warmed)
     until(lambda: warmed.tend() or warmed.is_warm("drill"))
     assert not troubles(warmed)
+
+
+def test_a_parent_is_begun_when_trainers_step_and_not_before(runner):
+    """Neither an idle machine nor a trainer that starts cold is loaded with its imports."""
+    runner.keep_warm([SPEC], memory_max_mib=MEMORY_MAX_MIB)
+    runner.tend()
+    assert marked(runner._runs) == []
+    runner.start(SPEC, nice=0)
+    stepping(runner)
+    until(lambda: runner.tend() or runner.is_warm("drill"))
 
 
 def test_the_trainers_of_a_parent_that_has_ended_live_on(warmed):
@@ -256,7 +288,7 @@ def test_a_trainer_that_ends_tells_why_in_its_code_or_nobody_knows(warmed):
 def test_a_game_goes_on_to_the_bit_whether_forked_or_started(runner, tmp_path, monkeypatch):
     """A run that was killed and forked anew ends as one that was started once and left alone."""
     # Who edits a trainer meanwhile would have the parent replaced.
-    monkeypatch.setattr(warm, "_code", tuple)
+    monkeypatch.setattr(warm, "_sources", tuple)
     options = {"rollout_steps": 32, "device": "cpu", "sticky_actions": 0.25}
     whole, broken = (
         msgspec.structs.replace(

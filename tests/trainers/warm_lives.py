@@ -62,9 +62,7 @@ class WarmLife:
 
 
 def main():
-    # The first optimizer of a process imports a good part of torch.
     torch.set_num_threads(1)
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     # Not `for line in sys.stdin`: that reads ahead, into the memory of the children too.
     while line := sys.stdin.readline():
         with suppress(ChildProcessError):
