@@ -92,7 +92,8 @@ def train(session: Session) -> None:
     spec = session.spec
     options = options_of(spec, Options)
     rom = rom_of(spec, options)
-    # Before torch: processes are forked from a light one, and load their games meanwhile.
+    # Before torch has threads, and in a cold start before it is imported: workers are forked from
+    # a light process, and load their games meanwhile.
     with closing(_games(spec, options, rom, session.step, spec.n_envs)) as games:
         from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
 

@@ -8,8 +8,8 @@ The games of a worker begin at once, on the emulators that were preloaded or on 
 single one, where they take turns. While they are played each gets an emulator of its
 own, one after the other. None of that shows in the games.
 
-Workers are forked, so start them while the process is light: before torch is
-imported and has threads. They end with the process that started them, however it
+Workers are forked, so start them while the process is light: before torch has
+threads, and better before it is imported. They end with the process that started them, however it
 ends.
 
 Importing this module imports neither Stable-Baselines3 nor torch.

@@ -446,13 +446,18 @@ def _spawn(words: Sequence[str], folder: Path, stdin: int, output: int) -> subpr
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the daemon, which asks the trainers
     )
-    try:  # never inherit our protection from the OOM killer
-        adjust = PROC / str(child.pid) / "oom_score_adj"
+    _give_back_protection(child.pid)
+    return child
+
+
+def _give_back_protection(pid: int) -> None:
+    """Let the trainer never inherit our protection from the OOM killer."""
+    try:
+        adjust = PROC / str(pid) / "oom_score_adj"
         if int(adjust.read_text(encoding="ascii")) < 0:
             adjust.write_text("0", encoding="ascii")
     except OSError:
         pass  # it is gone already, or the system does not let us: it trains all the same
-    return child
 
 
 def _oom_kills() -> int | None:

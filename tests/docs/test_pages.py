@@ -34,7 +34,7 @@ TABLES = {
 OPTIONS = {"atari": atari.Options, "drill": drill.Options}
 
 EVENT = re.compile(
-    r'"((?:boot|supervisor|mode|hold|wish|settings|state|slots|run|campaign|gpu|power|disk)\.[a-z]+)"'
+    r'"((?:boot|supervisor|mode|hold|wish|settings|state|slots|run|campaign|gpu|power|disk|warm)\.[a-z]+)"'
 )
 NO_EVENTS = {"state.json", "supervisor.toml", "supervisor.gpu"}
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -125,7 +126,10 @@ def looks(runner, pid):
     """What others see of a trainer, once it has made a step."""
     beating = stepping(runner).pid == pid
     lines = read(pid, "environ").split(b"\0")
-    files = {name.name: str(name.readlink()) for name in Path(f"/proc/{pid}/fd").glob("[0-9]*")}
+    files = {}
+    for name in Path(f"/proc/{pid}/fd").glob("[0-9]*"):
+        with suppress(FileNotFoundError):  # it opens and closes its heartbeat meanwhile
+            files[name.name] = str(name.readlink())
     return {
         "beats": beating,
         "command": read(pid, "cmdline").rstrip(b"\0"),
@@ -133,6 +137,7 @@ def looks(runner, pid):
         "folder": Path(f"/proc/{pid}/cwd").readlink(),
         "leads its session": field(pid, 6) == pid,
         "niceness": field(pid, 19),
+        "oom score": read(pid, "oom_score_adj"),
         "standard files": [files[number] for number in "012"],
         "sockets": [file for file in files.values() if file.startswith("socket")],
         "signals": [
@@ -144,6 +149,7 @@ def looks(runner, pid):
 
 def test_a_forked_trainer_looks_like_one_that_was_started(warmed, tmp_path):
     """Command, marker, folder, session, niceness and open files are those of a cold start."""
+    parents = marked(tmp_path)
     forked = warmed.start(SPEC, nice=3).pid
     as_forked = looks(warmed, forked)
     warmed.kill(SPEC.run)
@@ -154,6 +160,7 @@ def test_a_forked_trainer_looks_like_one_that_was_started(warmed, tmp_path):
     assert as_forked == looks(cold, started)
     assert as_forked["beats"]
     assert (as_forked["niceness"], as_forked["sockets"]) == (3, [])
+    assert [read(pid, "oom_score_adj") for pid in parents] == [b"1000\n"]
     cold.kill(SPEC.run)
     until(lambda: life(cold).exit)
 

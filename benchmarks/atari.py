@@ -12,7 +12,7 @@ with its spread. Parts:
     restart         from `kill -9` to the first new step, by benchmarks/restart.py
 
     .venv/bin/pip install -c constraints.txt -e '.[atari,benchmarks]'
-    .venv/bin/python benchmarks/trainers.py light --turns 5
+    .venv/bin/python benchmarks/atari.py light --turns 5
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psutil
-
-# The package `trainers` is meant below, not this file.
-sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).parent]
 
 from modes import Mode, load_ladder
 from state.records import Run
