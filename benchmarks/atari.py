@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ import psutil
 from modes import Mode, load_ladder
 from state.records import Run
 from supervisor.core import queue
-from trainers.contract import Heartbeat, RunFolder
+from trainers.contract import RunFolder
 
 STEPS_PER_CYCLE = 4096
 GAMES = ("MsPacman", "Pong", "BeamRider", "Seaquest")
@@ -90,6 +90,9 @@ if kind == "raw":
 elif kind in ("exact", "native"):
     if kind == "exact":
         from trainers.atari_exact import ExactGames as Games
+        if for_s:  # in a life they load one after the other, beside the first steps
+            from trainers.atari_game import preload
+            preload("ms_pacman", n_envs)
     else:
         from trainers.atari_native import NativeGames as Games
     games = Games("ms_pacman", list(range(n_envs)), threads=1)
@@ -148,6 +151,32 @@ spent_s["rest of the rollouts"] = rollouts_s - sum(spent_s.values())
 spent_s["updates"] = whole_s - rollouts_s
 for what, s in spent_s.items():
     print(f"  {what:22} {s / whole_s:6.1%}")
+"""
+
+STALL = """
+import sys, time
+from pathlib import Path
+from trainers import session
+from trainers.atari_learner import _Pilot
+
+take, save = _Pilot._snapshot, _Pilot._save
+copying_s = 0.0
+
+def timed_take(pilot):
+    global copying_s
+    began_s = time.perf_counter()
+    snapshot = take(pilot)
+    copying_s = time.perf_counter() - began_s
+    return snapshot
+
+def timed_save(pilot, snapshot, *, wait):
+    began_s = time.perf_counter()
+    save(pilot, snapshot, wait=wait)
+    if not wait:
+        print("stall", copying_s + time.perf_counter() - began_s)
+
+_Pilot._snapshot, _Pilot._save = timed_take, timed_save
+session.run(Path(sys.argv[1]), "atari")
 """
 
 SAVE = """
@@ -365,7 +394,10 @@ def _checkpoint(turns: int) -> None:
                 interval_s=0.01,
                 rollout_steps=512,
             )
-            ours += _stalls(folder)
+            command = [sys.executable, "-c", STALL, str(folder.path)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            stalls = [line for line in output.splitlines() if line.startswith("stall")]
+            ours += [float(stall.split()[1]) for stall in stalls]
             command = [sys.executable, "-c", SAVE, f"{place}/model.zip", "8"]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             stock += [float(line) for line in output.split()]
@@ -374,24 +406,6 @@ def _checkpoint(turns: int) -> None:
         [1000 * stall_s for stall_s in ours],
         [1000 * save_s for save_s in stock],
     )
-
-
-def _stalls(folder: RunFolder) -> Iterator[float]:
-    """The standstill of each checkpoint of a run, from its heartbeats."""
-    trainer = _train(folder)
-    seen: dict[int, float] = {}
-    while trainer.poll() is None:
-        time.sleep(LOOK_S)
-        try:
-            heartbeat = msgspec.json.decode(folder.heartbeat.read_bytes(), type=Heartbeat)
-        except (FileNotFoundError, msgspec.DecodeError):
-            continue
-        if heartbeat.checkpoints and heartbeat.checkpoint_stall_s is not None:
-            seen[heartbeat.checkpoints] = heartbeat.checkpoint_stall_s
-    before = (0, 0.0)
-    for count, stall_s in sorted(seen.items()):
-        yield (stall_s - before[1]) / (count - before[0])
-        before = (count, stall_s)
 
 
 def _restart(turns: int) -> None:

@@ -258,6 +258,28 @@ def test_a_stop_in_mid_update_counts_only_what_was_learnt(copy, monkeypatch):
     assert not same_weights(state, state_of(run, 256))
 
 
+def test_a_checkpoint_that_is_written_slowly_holds_one_moment(copy, monkeypatch):
+    """The next copy, taken a cycle later, leaves alone what a thread may still be writing."""
+    take, save = atari_learner._Pilot._snapshot, atari_learner._Pilot._save
+    saved = []
+    unchanged = []
+
+    def taken(pilot):
+        snapshot = take(pilot)
+        unchanged.extend(dict(earlier.files()) == files for earlier, files in saved)
+        saved.clear()
+        return snapshot
+
+    def keep(pilot, snapshot, *, wait):
+        saved.append((snapshot, dict(snapshot.files())))
+        save(pilot, snapshot, wait=wait)
+
+    monkeypatch.setattr(atari_learner._Pilot, "_snapshot", taken)
+    monkeypatch.setattr(atari_learner._Pilot, "_save", keep)
+    _, code = live(copy(target_steps=256 + 3 * ROLLOUT_STEPS, checkpoint_interval_s=0.001))
+    assert (code, unchanged) == (EXIT_DONE, [True, True])
+
+
 def test_a_stop_before_anything_was_learnt_leaves_no_checkpoint(tmp_path):
     """A run that is stopped in its first rollout begins anew."""
     run = tmp_path / "run"
