@@ -1,7 +1,8 @@
 """Whether a run that is killed, resumed and moved between modes learns as an untouched one does.
 
 Each game is learnt with the published settings of PPO (8 environments, rollouts of 1024
-transitions, batches of 256) over several seeds: by our trainer, which is killed at
+transitions, batches of 256, schedules over ten million steps of which these are the first)
+over several seeds: by our trainer, which is killed at
 random moments and spends the middle third in a mode of 16 environments, and by
 Stable-Baselines3 as rl-baselines3-zoo sets it up, without any interruption. One
 processor thread each, as many side by side as there are cores.
@@ -33,7 +34,7 @@ import msgspec
 from modes import Mode
 from state.records import Run
 from supervisor.core import queue
-from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, RunFolder
+from trainers.contract import EXIT_AGAIN, Heartbeat, RunFolder
 
 BUDGETS = {"Pong": 300_000, "Breakout": 60_000}
 """steps of each game"""
@@ -41,6 +42,8 @@ LIGHT = Mode(name="light", rung=0, slots=2, n_envs=8, batch_size=256)
 HEAVY = Mode(name="heavy", rung=1, slots=2, n_envs=16, batch_size=256)
 OPTIONS = {"rollout_steps": 1024}
 KILLS = 5
+ENDLESS = 2**31 - 1
+"""episodes; we end it"""
 RANDOM_GAMES = 30
 LOOK_S = 0.5
 
@@ -64,13 +67,12 @@ class Curve(BaseCallback):
         if games:
             print(self.num_timesteps, statistics.fmean(games), flush=True)
     def _on_step(self):
-        return True
-    _on_training_end = _on_rollout_start
+        return self.num_timesteps < steps
 
 env = VecFrameStack(make_atari_env(f"{game}NoFrameskip-v4", n_envs=8, seed=seed), n_stack=4)
 PPO("CnnPolicy", env, n_steps=128, n_epochs=4, batch_size=256, vf_coef=0.5, ent_coef=0.01,
     learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0), clip_range=LinearSchedule(0.1, 0.0, 1.0),
-    seed=seed).learn(steps, Curve())
+    seed=seed).learn(10_000_000, Curve())
 """
 
 RANDOM = """
@@ -230,13 +232,12 @@ def _ours(game: str, seed: int) -> Curve:
                     _, mode = moves.pop(0)
                     trainer.send_signal(signal.SIGTERM)
                     trainer.wait()
-            if trainer.returncode == EXIT_DONE:
-                break
+                elif step >= budget and (curve := _curve(folder))[-1][0] >= budget:
+                    trainer.kill()
+                    trainer.wait()
+                    return curve
             if trainer.returncode not in (EXIT_AGAIN, -signal.SIGKILL):
                 sys.exit(f"{game} with seed {seed} failed; its output is above")
-        if kills or moves:
-            sys.exit(f"{game} with seed {seed} ended before it was interrupted as planned")
-        return _curve(folder)
 
 
 def _start(folder: RunFolder, game: str, seed: int, mode: Mode) -> subprocess.Popen[bytes]:
@@ -245,7 +246,7 @@ def _start(folder: RunFolder, game: str, seed: int, mode: Mode) -> subprocess.Po
         trainer="atari",
         name=game,
         seed=seed,
-        target_steps=BUDGETS[game],
+        target_episodes=ENDLESS,
         options=OPTIONS,
     )
     spec = queue.spec(run, mode, cores=mode.slots, checkpoint_interval_s=90.0)
