@@ -6,7 +6,7 @@ from modes import Ladder, Mode
 from state.records import Goal, Process, Run, Timeline, Wish
 from supervisor.core.facts import Facts, StabilityLimits
 from supervisor.core.recovery import Exit, Life
-from trainers.contract import Heartbeat
+from trainers.contract import Heartbeat, Spec
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -97,3 +97,17 @@ def some_facts(mode="light", *, rungs=2, pinned=False, paused=False, **fields):
         "work_left": True,
     }
     return Facts(**{**given, **fields})
+
+
+def a_spec():
+    """What a drill is asked to do that counts for long."""
+    return Spec(
+        run="drill-a",
+        trainer="drill",
+        name="a",
+        mode="light",
+        n_envs=1,
+        batch_size=1,
+        threads=1,
+        target_steps=1_000_000,
+    )

@@ -51,7 +51,7 @@ from trainers.atari import Options
 from trainers.atari_env import AtariGames, Games
 from trainers.atari_exact import ExactGames
 from trainers.atari_game import ALE_VERSION, OBSERVATION
-from trainers.atari_ppo import Adam, Form, Ppo, keep_freed_memory
+from trainers.atari_ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
 from trainers.atari_probe import form_of, machine
 from trainers.contract import BadSpec, Spec
 from trainers.preview import Preview
@@ -203,7 +203,7 @@ def _ppo(
         initialise=initialise,
         n_steps=n_steps,
         batch_size=min(spec.batch_size, n_steps * spec.n_envs),
-        n_epochs=4,
+        n_epochs=N_EPOCHS,
         learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
         clip_range=LinearSchedule(0.1, 0.0, 1.0),
         vf_coef=0.5,

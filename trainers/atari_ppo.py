@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from gymnasium import spaces
     from numpy.typing import NDArray
 
+N_EPOCHS = 4
+"""how often each transition is learnt from, once it has been played"""
 PICTURES = OBSERVATION[0]
 BLOCK = 4
 """side of the square of pixels that space-to-depth makes one pixel of many channels: the

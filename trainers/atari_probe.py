@@ -16,7 +16,7 @@ import torch
 
 from trainers.atari_env import AtariGames
 from trainers.atari_game import OBSERVATION, Step
-from trainers.atari_ppo import Form, Ppo, keep_freed_memory
+from trainers.atari_ppo import N_EPOCHS, Form, Ppo, keep_freed_memory
 from trainers.contract import Load, Tuning
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ TRIAL_S = 16.0
 MARGIN = 0.97
 """share of the default's time that another form must stay below to be chosen"""
 N_GAMES = 32
-N_EPOCHS = 4
-"""how often each transition is learnt from, once it has been played"""
 PROCESSOR = ("model name", "cpu family", "model", "CPU implementer", "CPU part")
 """fields of /proc/cpuinfo that name a processor"""
 FORMS = tuple(
@@ -106,7 +104,10 @@ def _probe(load: Load, trial_s: float) -> Tuning:
 
 
 class _Noise:
-    """Stands for games: an update takes the same time whatever it learns from."""
+    """Stands for games: an update takes the same time whatever it learns from.
+
+    Nobody plays it; only its first pictures are asked for.
+    """
 
     n_games = N_GAMES
     n_actions = 18
@@ -139,7 +140,6 @@ def _model(form: Form, batch_size: int) -> Ppo:
         n_steps=n_steps,
         batch_size=n_steps * N_GAMES,
         n_epochs=1,
-        ent_coef=0.01,
         seed=1,
     )
     zeros = torch.zeros(N_GAMES)

@@ -134,10 +134,6 @@ class LocalRunner:
         self._warm.want(specs, memory_max_mib)
         return self._warm.troubles()
 
-    def is_warm(self, trainer: str) -> bool:
-        """Whether such trainers start at once."""
-        return self._warm.is_ready(trainer)
-
     def close(self) -> None:
         """Let go of what only helps to start trainers; the trainers live on."""
         self._warm.close()

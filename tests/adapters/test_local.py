@@ -6,21 +6,13 @@ import time
 
 import msgspec
 import pytest
+from builders import a_spec
 
 from supervisor.clock import boot_id
 from supervisor.runners.local import LocalRunner
 from trainers.contract import Spec
 
-SPEC = Spec(
-    run="drill-a",
-    trainer="drill",
-    name="a",
-    mode="light",
-    n_envs=1,
-    batch_size=1,
-    threads=1,
-    target_steps=1_000_000,
-)
+SPEC = a_spec()
 PATIENCE_S = 30.0
 
 

@@ -60,7 +60,7 @@ def warmed(runner, spec):
     """Keep a warm parent for such runs; whether it is ready."""
     assert not runner.keep_warm([spec], memory_max_mib=100)
     runner._warm.tend(calm=True)
-    return runner.is_warm(spec.trainer)
+    return runner._warm.is_ready(spec.trainer)
 
 
 class FakePlace:

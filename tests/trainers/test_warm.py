@@ -10,25 +10,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import a_run
+from builders import a_run, a_spec
 from test_atari_resume import everything, newest_step
 from trainer_lives import PATIENCE_S, kill_all
 
 from supervisor.clock import boot_id
 from supervisor.runners import warm
 from supervisor.runners.local import LocalRunner
-from trainers.contract import MARKER, Spec
+from trainers.contract import MARKER
 
-SPEC = Spec(
-    run="drill-a",
-    trainer="drill",
-    name="a",
-    mode="light",
-    n_envs=1,
-    batch_size=1,
-    threads=1,
-    target_steps=1_000_000,
-)
+SPEC = a_spec()
 RUN = a_run(SPEC.run)
 MEMORY_MAX_MIB = 100.0
 # Python runs it before the first code of a program: a library that has a thread.
@@ -63,7 +54,7 @@ def warmed(runner):
 
 def begin(runner):
     until(lambda: not runner.keep_warm([SPEC], memory_max_mib=MEMORY_MAX_MIB))
-    until(lambda: runner._warm.tend(calm=True) or runner.is_warm("drill"))
+    until(lambda: runner._warm.tend(calm=True) or runner._warm.is_ready("drill"))
 
 
 def until(condition):
@@ -235,7 +226,7 @@ def test_a_parent_that_is_too_large_is_ended(warmed):
     assert parent_of(parent) is None
     (trouble,) = troubles(warmed)
     assert "grown" in trouble
-    assert not warmed.is_warm("drill")
+    assert not warmed._warm.is_ready("drill")
 
 
 def test_a_parent_of_trainers_that_nobody_wants_is_ended(warmed):
@@ -253,7 +244,7 @@ def test_changed_code_is_not_forked_from_an_old_import(warmed, monkeypatch):
     assert parent_of(warmed.start(SPEC, nice=0).pid) == os.getpid()
     assert parent_of(parent) is None
     stepping(warmed)
-    until(lambda: warmed.tend() or warmed.is_warm("drill"))
+    until(lambda: warmed.tend() or warmed._warm.is_ready("drill"))
     assert not troubles(warmed)
 
 
@@ -264,7 +255,7 @@ def test_a_parent_is_begun_when_trainers_step_and_not_before(runner):
     assert marked(runner._runs) == []
     runner.start(SPEC, nice=0)
     stepping(runner)
-    until(lambda: runner.tend() or runner.is_warm("drill"))
+    until(lambda: runner.tend() or runner._warm.is_ready("drill"))
 
 
 def test_the_trainers_of_a_parent_that_has_ended_live_on(warmed):
@@ -327,7 +318,7 @@ def test_a_game_goes_on_to_the_bit_whether_forked_or_started(runner, tmp_path, m
     del exits[broken.run]
     runner.start(whole, nice=0)
     runner.keep_warm([broken], memory_max_mib=1024)
-    until(lambda: runner.tend() or runner.is_warm("atari"))
+    until(lambda: runner.tend() or runner._warm.is_ready("atari"))
     forked = runner.start(broken, nice=0).pid
     assert parent_of(forked) != os.getpid()
     codes = [until(lambda spec=spec: ended(spec)).code for spec in (broken, whole)]
