@@ -7,6 +7,7 @@ no other change anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,10 @@ from trainers.contract import NAME, Positive
 
 SHIPPED = Path(__file__).parent
 """the folder of the modes that come with the package: light and medium"""
+
+
+EXPECTED_GAIN = 1.25
+"""how much more a mode is expected to bring than the one below that has as many slots"""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +62,8 @@ class Ladder:
     def __init__(self, modes: tuple[Mode, ...]) -> None:
         self.modes = modes
         self.names = tuple(mode.name for mode in modes)
+        self.speeds = _speeds(modes)
+        """what each mode should bring, in units of the first, before anything is measured"""
 
     def __iter__(self) -> Iterator[Mode]:
         return iter(self.modes)
@@ -81,6 +88,14 @@ class Ladder:
     def safest(self) -> Mode:
         """The lowest rung."""
         return self.modes[0]
+
+
+def _speeds(modes: tuple[Mode, ...]) -> tuple[float, ...]:
+    """As the slots grow; a heavier mode is there because somebody expects more of it."""
+    speeds = [1.0]
+    for lower, upper in pairwise(modes):
+        speeds.append(speeds[-1] * max(upper.slots / lower.slots, EXPECTED_GAIN))
+    return tuple(speeds)
 
 
 def load_ladder(folder: Path = SHIPPED) -> Ladder:

@@ -13,8 +13,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from trainers.contract import Mark
+
 SCHEMA_VERSION = 1
 """raised whenever an older program could misread a newer memory; see `state.store.MIGRATIONS`"""
+LEDGER_VERSION = 1
+"""raised whenever equal entries come to another ledger; one of another version is begun anew"""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """deaths in a row by its own fault that came no further than `died_step`"""
     notices_seen: int = 0
     """notices of this life already logged"""
+    booked: Mark | None = None
+    """up to where its kept work stands in the ledger"""
+    dies_everywhere: bool = False
+    """it has died by its own fault in the lowest mode: its deaths tell nothing about a mode"""
     withdrawn: bool = False
     """no longer in the campaign: it leaves the queue once nothing of it lives"""
 
@@ -85,6 +93,8 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """a person wants this mode and no other"""
     paused: bool = False
     """a person wants nothing to train"""
+    forbidden: str | None = None
+    """a person wants neither this mode nor a heavier one"""
     idle_until_s: float | None = None
     """the machine dies as soon as it trains: nothing does until then"""
 
@@ -106,6 +116,126 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     """the part of it since the last crash"""
     crashes_s: tuple[float, ...] = ()
     """the newest crashes of this visit, oldest first"""
+    out_of_memory: bool = False
+    """a trainer ran out of memory soon after the mode was entered"""
+    proved: bool = False
+    """it has lasted for as long as the mode had to prove itself"""
+    away: bool = False
+    """the machine has been down for a day or more since"""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that durable checkpoints hold, and the time it took."""
+
+    steps: float = 0.0
+    hours: float = 0.0
+    """of training, summed over the slots"""
+
+
+class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What has been learnt about one mode. All but counts fades with time."""
+
+    crashes: float = 0.0
+    """fading by half in a day"""
+    hours: float = 0.0
+    """of running, fading likewise"""
+    work: dict[str, Kept] = {}
+    """run name: what was kept of it in this mode, fading by half in a week"""
+    work_hours: float = 0.0
+    """of running with full slots, in which that work was made, fading likewise"""
+    aftershocks: float = 0.0
+    """crashes soon after another one, fading by half in a day"""
+    aftershock_hours: float = 0.0
+    """of running soon after a crash, fading likewise"""
+    level: int = 0
+    """failed visits that no success has walked back"""
+    cool_down_h: float = 0.0
+    """how long it was left alone after its last failure"""
+    bad_since_s: float | None = None
+    """when the bad spell that lasts began, on the timeline: at the first crash of a failed visit"""
+    bad_hours: float = 0.0
+    """of bad spells that are over"""
+    recoveries: int = 0
+    """how many these are"""
+    failures: int = 0
+    """failed visits that were short"""
+    failure_hours: float = 0.0
+    """what these have cost, in hours of the work of the mode below"""
+    last_crashes: int = 0
+    """of the last visit that is over"""
+    last_hours: float = 0.0
+    """of running in it"""
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """What has happened since the ledger was last booked."""
+
+    running_s: float = 0.0
+    """in which a trainer lived"""
+    full_s: float = 0.0
+    """the part of it in which every slot of the mode was wanted"""
+    shaken_s: float = 0.0
+    """the part of it soon after a crash"""
+    work: dict[str, dict[str, Kept]] = {}
+    """mode: run name: what was kept while every slot was wanted"""
+
+
+class Outage(msgspec.Struct, frozen=True, kw_only=True):
+    """A crash whose price is not known yet: no trainer has made a step since."""
+
+    began_s: float
+    """when a trainer was last seen alive before it"""
+    lost_s: float = 0.0
+    """training that no checkpoint held, averaged over the slots"""
+
+
+class Booking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of the ledger: everything that it needs, so that it can be booked again."""
+
+    at_s: float
+    """up to where on the timeline the ledger is booked"""
+    mode: str
+    hours: float = 0.0
+    """of running in that mode since the last entry, as far as they have not faded"""
+    aftershock_hours: float = 0.0
+    """the part of them soon after a crash"""
+    aftershocks: int = 0
+    """of the crashes, those soon after another one"""
+    work_hours: float = 0.0
+    """the part of them in which every slot was wanted"""
+    work: dict[str, dict[str, Kept]] = {}
+    """mode: run name: what was kept in these"""
+    crash_keep: float = 1.0
+    """the share of crashes and hours that has not faded since the last entry"""
+    work_hours_max: float = 0.0
+    """hours of work that a mode remembers"""
+    budget_max: float = 0.0
+    """what the budget can hold"""
+    refill: float = 0.0
+    """crashes that it has gained"""
+    spent: float = 0.0
+    """crashes that it has lost"""
+    crashes: int = 0
+    """of the machine"""
+    cost_s: float | None = None
+    """what a crash has cost, now that it is known"""
+    fingerprint: dict[str, str] | None = None
+    """what the machine is from now on: what failed on another one may work on it"""
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole memory of the policy `ledger`: a few kB, rebuilt from the decision log alone."""
+
+    version: int = LEDGER_VERSION
+    booked_s: float = 0.0
+    """up to where on the timeline"""
+    budget: float | None = None
+    """crashes that the mode may still cost; None: as many as a fresh one"""
+    costs_s: tuple[float, ...] = ()
+    """what the newest crashes have cost: downtime and lost work"""
+    modes: dict[str, ModeLedger] = {}
+    fingerprint: dict[str, str] = {}
+    """the machine that this was learnt on: kernel, cards, programs, modes"""
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,11 +306,25 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """ids of the newest wishes answered, so that none is answered twice"""
     decisions: int = 0
     """how many lines the decision log has been given"""
+    ledger: Ledger = Ledger()
+    """what has been learnt, booked up to the newest entry"""
+    stretch: Stretch = Stretch()
+    """what is to be booked next"""
+    full: bool = False
+    """every slot of the mode is wanted: what is kept tells how fast it is"""
+    unsaved_s: float = 0.0
+    """training that no checkpoint held at the last word of the trainers, averaged over them"""
+    outage: Outage | None = None
+    """the newest crash, until its price is known"""
+    bookings: tuple[Booking, ...] = ()
+    """entries that the next line of the log will carry"""
     outbox: tuple[dict[str, Any], ...] = ()
     """lines decided together with this memory and perhaps not yet in the log"""
 
 
-WishKind = Literal["scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset"]
+WishKind = Literal[
+    "scale_up", "scale_down", "pin", "unpin", "forbid", "allow", "pause", "resume", "reset"
+]
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,7 +333,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: str
     kind: WishKind
     mode: str | None = None
-    """the mode to pin"""
+    """the mode to pin, forbid or allow"""
     by: str
     """who asked: the login name"""
     asked_at: float

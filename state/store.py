@@ -24,6 +24,9 @@ from trainers import durable
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """version: how a memory of that version becomes one of the next, as plain values"""
 
+LEARNT = ("ledger", "stretch", "outage", "bookings")
+"""parts of the memory whose form another `LEDGER_VERSION` may have changed"""
+
 DAMAGED_KEPT = 3
 """how many damaged files are kept for a person to look at"""
 
@@ -214,9 +217,18 @@ def _read(path: Path) -> Memory | None:
     try:
         for version in range(schema, SCHEMA_VERSION):
             row = MIGRATIONS[version](row)
-        return msgspec.convert(row, Memory)
+        return _converted(row)
     except (KeyError, msgspec.ValidationError) as error:
         raise DamagedState(path, f"not a memory: {error}") from error
+
+
+def _converted(row: dict[str, Any]) -> Memory:
+    """The memory in `row`, if need be without what has been learnt: nothing else depends on it."""
+    try:
+        return msgspec.convert(row, Memory)
+    except msgspec.ValidationError:
+        rest = {key: value for key, value in row.items() if key not in LEARNT}
+        return msgspec.convert({**rest, "ledger": {"version": 0}}, Memory)
 
 
 def _seal(tables: Tables) -> dict[str, dict[str, str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
 from supervisor.clock import SystemClock
-from supervisor.daemon import Daemon
+from supervisor.daemon import Daemon, Machine
 from supervisor.gpu import Gpus
 from supervisor.home import Home, HomeLost
 from supervisor.journal import Journal
@@ -49,7 +50,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
             journal=Journal(home, screen),
             sensors=Sensors(home.path, gpus),
             power=gpus,
-            cores=len(os.sched_getaffinity(0)),
+            machine=_machine(),
         )
         watch.begin()
         try:
@@ -59,6 +60,32 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
             runner.close()
             gpus.close()
     return 0
+
+
+def _machine() -> Machine:
+    """What this machine is, as far as no sensor reads it."""
+    try:
+        driver = Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        driver = ""
+    parts = {
+        "kernel": os.uname().release,
+        "driver": driver or None,
+        "supervisor": installed("training_supervisor"),
+        "torch": installed("torch"),
+    }
+    return Machine(cores=len(os.sched_getaffinity(0)), parts=parts)
+
+
+def installed(distribution: str) -> str | None:
+    """The version of an installed distribution.
+
+    `importlib.metadata` would say the same, and load the whole of `email` for it.
+    """
+    for folder in sys.path:
+        for path in Path(folder).glob(f"{distribution}-*.dist-info"):
+            return path.stem.partition("-")[2]
+    return None
 
 
 def _live(

@@ -7,34 +7,25 @@ read from the home, what is asked is left in the inbox.
 from __future__ import annotations
 
 import argparse
-import difflib
 import faulthandler
 import getpass
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
-
-import msgspec
+from collections.abc import Callable
 
 from modes import UnknownMode
 from modes.toml_file import InvalidFile
 from state.records import Run, WishKind
 from state.store import NewerState, Store
-from supervisor import screen
-from supervisor.clock import Moment, SystemClock
+from supervisor import follow, questions, screen
+from supervisor.clock import SystemClock
+from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole_number
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
-from supervisor.home import Home, default_home
-from supervisor.report import Report, goodput, present, report
-from supervisor.settings import Config
-from trainers import durable
+from supervisor.report import Report, goodput
 from trainers.contract import EXIT_AGAIN
 
-EXIT_REFUSED = 2
-"""a wish was refused, or the command line makes no sense"""
 QUIET_LOOK_S = 0.2
 """how soon to look again whether runs that are paused have saved"""
 RECORDING_MAX_S = 600
@@ -51,6 +42,7 @@ examples:
   supervisor run                     train the default campaign, in the foreground
   supervisor show-state              what it does, and what comes next
   supervisor decisions -f            why it does so, as it happens
+  supervisor why                     the newest decision, with all that it was made from
   supervisor force-scale-up          the next mode, now
   supervisor logs Pong -f            what one trainer prints
   supervisor record Pong             how it plays by now, as a GIF
@@ -65,21 +57,6 @@ exit codes: 0 well, 1 failed, 2 refused or misused, 73 the home cannot be used,
 """
 
 
-class NoSuchRun(SupervisorError):
-    """A name that no run of the queue has."""
-
-    exit_code = EXIT_REFUSED
-
-    def __init__(self, name: str, runs: tuple[Run, ...]) -> None:
-        names = [run.name for run in runs]
-        close = {run.lower(): run for run in names}
-        like = [close[match] for match in difflib.get_close_matches(name.lower(), close, n=1)]
-        hint = f" (did you mean {like[0]}?)" if like else ""
-        super().__init__(
-            f"there is no run {name!r}{hint}; the runs are: {', '.join(names) or 'none'}"
-        )
-
-
 class NotStarted(SupervisorError):
     """A run that has learnt nothing yet."""
 
@@ -90,12 +67,6 @@ class NotStarted(SupervisorError):
             f"the run {run.name} has not started yet; try again when `supervisor runs` shows its "
             "first checkpoint"
         )
-
-
-class Refused(SupervisorError):
-    """A wish that was not granted."""
-
-    exit_code = EXIT_REFUSED
 
 
 class NoAnswer(SupervisorError):
@@ -137,67 +108,6 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"supervisor: {where}{error.strerror or error}", file=sys.stderr)
         return 1
-
-
-class Context:
-    """What a command knows: its options, the home, and the settings once asked for."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.named_home = _named_home(options.home)
-        self.home = Home(self.named_home or default_home())
-        named = options.config or os.environ.get("SUPERVISOR_CONFIG")
-        self._config_path = Path(named).expanduser() if named else self.home.settings
-        self._config_named = bool(named)
-
-    @property
-    def config(self) -> Config:
-        """The settings and modes.
-
-        Raises:
-            InvalidFile: they cannot be used.
-            NoSettings: the file that was named is missing.
-        """
-        return Config(self._config_path, required=self._config_named)
-
-    @property
-    def kept_config(self) -> Config:
-        """The settings and modes, or the last good ones that a daemon has kept here.
-
-        Raises:
-            InvalidFile: they cannot be used, and none are kept.
-            NoSettings: the file that was named is missing.
-        """
-        kept = self.home.last_settings
-        return Config(self._config_path, required=self._config_named, last_good=kept)
-
-    @property
-    def config_or_why(self) -> Config | str:
-        """The settings, or in one line why they cannot be read: reading commands go on."""
-        try:
-            return self.config
-        except (InvalidFile, SupervisorError) as error:
-            return str(error).splitlines()[0]
-
-    def now(self) -> Moment:
-        """All clocks of this machine."""
-        return SystemClock().read()
-
-    def report(self) -> Report:
-        """What is true now."""
-        return report(self.home, self.config_or_why, self.now())
-
-    def run(self, name: str) -> Run:
-        """The run of that id or name, in whatever case.
-
-        Raises:
-            NoSuchRun: there is none.
-        """
-        runs = present(self.home, self.config_or_why, self.now()).runs
-        for run in runs:
-            if name.lower() in (run.id.lower(), run.name.lower()):
-                return run
-        raise NoSuchRun(name, runs)
 
 
 # Commands
@@ -281,7 +191,7 @@ def _live(context: Context) -> int:
 
 def _show_state(context: Context) -> int:
     state = context.report()
-    _print_json(state) if context.options.json else print(screen.state(state))
+    print_json(state) if context.options.json else print(screen.state(state))
     return 1 if state.trouble else 0
 
 
@@ -352,7 +262,7 @@ def _decisions(context: Context) -> int:
     for line in journal.tail(path, options.lines):
         show(line)
     if options.follow:
-        for raw in _follow(path):
+        for raw in follow.follow(path):
             for line in journal.parse([raw]):
                 show(line)
                 sys.stdout.flush()
@@ -361,11 +271,11 @@ def _decisions(context: Context) -> int:
 
 def _logs(context: Context) -> int:
     output = context.home.run(context.run(context.options.run).id).output
-    for raw in _last_lines(output, context.options.lines):
+    for raw in follow.last_lines(output, context.options.lines):
         sys.stdout.buffer.write(raw + b"\n")
     sys.stdout.flush()
     if context.options.follow:
-        for raw in _follow(output):
+        for raw in follow.follow(output):
             sys.stdout.buffer.write(raw + b"\n")
             sys.stdout.flush()
     return 0
@@ -373,13 +283,13 @@ def _logs(context: Context) -> int:
 
 def _runs(context: Context) -> int:
     state = context.report()
-    _print_json(state.runs) if context.options.json else print(screen.runs(state))
+    print_json(state.runs) if context.options.json else print(screen.runs(state))
     return 0
 
 
 def _goodput(context: Context) -> int:
     measured = goodput(context.home, context.config_or_why, context.now())
-    _print_json(measured) if context.options.json else print(screen.goodput(measured))
+    print_json(measured) if context.options.json else print(screen.goodput(measured))
     return 0
 
 
@@ -424,7 +334,7 @@ def _tune(context: Context) -> int:
     kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}
     tuning.keep(home.tuning, kept)
     if context.options.json:
-        _print_json(kept)
+        print_json(kept)
     else:
         print("\n".join(tuning.described(kept)) or "no trainer has more than one way to calculate")
     return 0
@@ -466,7 +376,7 @@ def _doctor(context: Context) -> int:
 
     findings = doctor.examine(context.home, context.config_or_why, context.now())
     if context.options.json:
-        _print_json(findings)
+        print_json(findings)
     else:
         print(screen.findings(findings))
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
@@ -513,7 +423,9 @@ def build_parser() -> argparse.ArgumentParser:
         if "run" in flags:
             sub.add_argument("run", metavar="RUN", help="a run's name or id; `runs` lists them")
         if "lines" in flags:
-            sub.add_argument("-n", "--lines", metavar="N", type=_count, default=20, help="how many")
+            sub.add_argument(
+                "-n", "--lines", metavar="N", type=whole_number, default=20, help="how many"
+            )
             sub.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
         return sub
 
@@ -554,14 +466,17 @@ def build_parser() -> argparse.ArgumentParser:
         ("force-scale-down", "scale_down", "go one mode down, now"),
         ("pin", "pin", "go to a mode and stay there until `unpin`"),
         ("unpin", "unpin", "let the policy choose the mode again"),
+        ("forbid", "forbid", "neither that mode nor a heavier one, until `allow`"),
+        ("allow", "allow", "take back `forbid`"),
         ("pause", "pause", "save and stop every run until `resume`"),
         ("resume", "resume", "train again after `pause`, or at once while idle"),
     )
     for name, kind, text in wishes:
         sub = command(name, _wish(kind), text)
-        if kind == "pin":
+        if kind in ("pin", "forbid", "allow"):
             sub.add_argument("mode", metavar="MODE")
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
+    questions.add(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
     command("runs", _runs, "the queue", "json")
     command(
@@ -573,7 +488,12 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         sub = command(name, act, text, "run", "json", more=more)
         sub.add_argument(
-            "-e", "--episodes", metavar="N", type=_count, default=episodes, help="games to play"
+            "-e",
+            "--episodes",
+            metavar="N",
+            type=whole_number,
+            default=episodes,
+            help="games to play",
         )
         sub.add_argument("--checkpoint", choices=("best", "newest"), default="best")
     sub.add_argument("-o", "--output", metavar="FILE", help="default: NAME.gif, here")
@@ -607,23 +527,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000000")
-    return int(text)
-
-
 def _seconds(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= RECORDING_MAX_S:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a whole number from 1 to {RECORDING_MAX_S}"
         )
     return int(text)
-
-
-def _named_home(named: str | None) -> Path | None:
-    chosen = named or os.environ.get("SUPERVISOR_HOME")
-    return Path(chosen).expanduser() if chosen else None
 
 
 def _who() -> str:
@@ -637,7 +546,7 @@ def _print_bare(context: Context, state: Report, value: Callable[[Report], str |
     """One bare value for scripts; what is wrong with the state goes to stderr."""
     for text in state.trouble:
         print(f"supervisor: {text}", file=sys.stderr)
-    _print_json(value(state)) if context.options.json else print(value(state))
+    print_json(value(state)) if context.options.json else print(value(state))
     return 1 if state.trouble else 0
 
 
@@ -649,56 +558,3 @@ def _ensure_open(stream: int) -> None:
         os.open(os.devnull, os.O_RDWR)
         name = ("stdin", "stdout", "stderr")[stream]
         setattr(sys, name, open(stream, "w" if stream else "r", closefd=False))  # noqa: SIM115
-
-
-def _print_json(value: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
-def _last_lines(path: Path, count: int) -> list[bytes]:
-    try:
-        with durable.open_regular(path) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1024 * 1024))
-            return file.read().splitlines()[-count:]
-    except FileNotFoundError:
-        return []
-
-
-def _follow(path: Path) -> Iterator[bytes]:
-    """Whole lines that are appended from now on, through rotations."""
-    from supervisor.clock import pause  # noqa: PLC0415 - only here
-
-    file = _reopened(path, at_end=True)
-    rest = b""
-    while True:
-        if file is not None:
-            *lines, rest = (rest + file.read()).split(b"\n")
-            yield from lines
-            if _was_replaced(path, file):
-                # What came between the last look and the rotation is still in there.
-                yield from (rest + file.read()).splitlines()
-                file.close()
-                file, rest = None, b""
-        if file is None:
-            file = _reopened(path)
-            if file is not None:
-                continue
-        pause(0.2)
-
-
-def _reopened(path: Path, *, at_end: bool = False) -> BinaryIO | None:
-    try:
-        file = durable.open_regular(path)
-    except FileNotFoundError:
-        return None
-    if at_end:
-        file.seek(0, os.SEEK_END)
-    return file
-
-
-def _was_replaced(path: Path, file: BinaryIO) -> bool:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return True
-    return status.st_ino != os.fstat(file.fileno()).st_ino or status.st_size < file.tell()

@@ -9,27 +9,34 @@ fail between any two statements here.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Protocol
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from modes import Ladder, Mode
 from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
-from state.records import Boot, BootNote, Memory, Run, Wish
+from state.records import LEDGER_VERSION, Boot, BootNote, Memory, Run, Wish
 from state.store import Store
-from supervisor.clock import Clock, stamp
-from supervisor.core import history, policy, queue
+from supervisor.clock import Clock, span, stamp
+from supervisor.core import history, policy, queue, recovery
+from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Step, Stop, reconcile, wake_in_s
 from supervisor.core.recovery import Life, Note, judge
 from supervisor.journal import Journal
 from supervisor.runners import Runner, StartFailed
 from supervisor.settings import Config
+from trainers.contract import Heartbeat, Spec
 
 UNSAVED_LOOK_S = 10.0
 """how soon to look again whether the disk takes the state"""
+OUTAGE_LOOK_S = 15.0
+"""how soon to look again whether trainers step once more after a crash"""
 
 
 class Sensing(Protocol):
@@ -48,8 +55,31 @@ class PowerSwitch(Protocol):
         ...
 
 
+class Machine(NamedTuple):
+    """What the trainers run on, as far as no reading tells."""
+
+    cores: int
+    """of the processor, which all trainers share"""
+    parts: Mapping[str, str | None]
+    """what may be exchanged, such as the kernel, with its version; None: unknown. What has been
+    learnt with one may not hold with another"""
+
+
 class Daemon:
-    """One supervisor of one home."""
+    """One supervisor of one home.
+
+    Args:
+        config: the settings and the ladder in force.
+        clock: tells the time.
+        store: keeps the memory.
+        inbox: where wishes come in.
+        boot_notes: what earlier boots said of themselves.
+        runner: where the trainers live.
+        journal: writes the logs.
+        sensors: read the machine.
+        power: limits the power of the GPUs.
+        machine: what all this runs on.
+    """
 
     def __init__(
         self,
@@ -63,7 +93,7 @@ class Daemon:
         journal: Journal,
         sensors: Sensing,
         power: PowerSwitch,
-        cores: int,
+        machine: Machine,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -74,7 +104,7 @@ class Daemon:
         self._journal = journal
         self._sensors = sensors
         self._power = power
-        self._cores = cores
+        self._machine = machine
         self._lives: dict[str, Life] = {}
         self._power_told: tuple[float | None, str | None] | None = None
         """the limit last asked for and why it was refused, as it stands in the log"""
@@ -85,6 +115,8 @@ class Daemon:
         """troubles of the inbox that the log holds, so that each is told once"""
         self._told_strays: set[str] = set()
         self._more_wishes = False
+        self._vetoes: set[str] = set()
+        """kinds of pressure that keep the next mode from being tried, as the log has them"""
         self.memory: Memory
 
     def start(self) -> None:
@@ -100,23 +132,26 @@ class Daemon:
         memory = memory or history.first_day(
             history.noted(notes[0]) if notes else moment, self._ladder
         )
-        self.memory = msgspec.structs.replace(
-            memory,
-            # Nobody has seen anything run since the last daemon's last look.
-            running=False,
-            # Lines may have reached the log in a life whose state could not be saved.
-            decisions=max(memory.decisions, self._journal.last),
-        )
+        # Lines may have reached the log in a life whose state could not be saved.
+        ahead = max(0, self._journal.last - memory.decisions)
+        self.memory = msgspec.structs.replace(memory, decisions=memory.decisions + ahead)
         if trouble:
             self._write("state.damaged", rule="seal", reason="; ".join(trouble))
+        if ahead:
+            reason = f"the state is {ahead} lines older than the log: what these tell is forgotten"
+            self._write("state.lagged", rule="log", reason=reason)
+        self._check_ledger()
+        self._hear_the_past()
         if unreadable:
             self._write("boot.unreadable", rule="notes", reason=unreadable)
         if first:
             self._write_boot(self.memory.boots[0], "is the first that is known")
-        self.memory, missed = history.record_missed(self.memory, notes)
+        self.memory, missed = history.record_missed(self.memory, notes, self._ladder, self._limits)
         for boot in missed:
             self._write_boot(boot, f"{_ended(boot)}; no supervisor came to life in it")
-        self.memory, this_boot = history.record_boot(self.memory, moment)
+        self.memory, this_boot = history.record_boot(
+            self.memory, moment, self._ladder, self._limits
+        )
         if this_boot is not None:
             self._write_boot(this_boot, _ended(this_boot))
         mode, left = self.memory.goal.mode, not queue.all_ended(self.memory.runs)
@@ -139,6 +174,7 @@ class Daemon:
         self.memory = history.pass_time(self.memory, moment)
         readings = self._sensors.read()
         self._look()
+        self._recognise(readings)
         answered: tuple[Wish, ...] = ()
         if not self._leaving:
             self._decide(readings)
@@ -218,7 +254,48 @@ class Daemon:
             evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
         )
 
+    def _check_ledger(self) -> None:
+        """Begin the ledger anew if this version cannot go on with it."""
+        version = self.memory.ledger.version
+        if version == LEDGER_VERSION:
+            return
+        self.memory = history.relearn(self.memory)
+        reason = f"the ledger has version {version or 'unknown'}, this program keeps version "
+        reason += f"{LEDGER_VERSION}: what the modes are worth is learnt anew"
+        self._write("ledger.begun", rule="version", reason=reason)
+
+    def _hear_the_past(self) -> None:
+        """Book what the trainers have done since the last daemon's last look."""
+        # The runner has only just begun: it holds nothing whose end it could tell but once.
+        self._lives = self._runner.look(self.memory.runs)
+        self.memory = history.last_words(self.memory, self._heartbeats)
+        self._hear()
+        # From there on nobody has seen anything run.
+        self.memory = msgspec.structs.replace(self.memory, running=False)
+
     # Look
+
+    @property
+    def _heartbeats(self) -> dict[str, Heartbeat]:
+        """What the trainers said last, as the newest look has it."""
+        return {run: life.heartbeat for run, life in self._lives.items() if life.heartbeat}
+
+    def _hear(self) -> None:
+        """Take over what the trainers say of their work, and what the newest crash has cost."""
+        self.memory = history.hear(self.memory, self._heartbeats)
+        self.memory, paid = history.price(self.memory, self._heartbeats, self._ladder, self._limits)
+        if paid is not None:
+            cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
+            self._write(
+                "crash.priced",
+                rule="outage",
+                reason=f"the crash cost {cost}: {down} down, {lost} of work",
+                evidence={
+                    "cost_s": round(paid.cost_s, 3),
+                    "down_s": round(paid.down_s, 3),
+                    "lost_s": round(paid.lost_s, 3),
+                },
+            )
 
     def _reload(self) -> None:
         changed, problems = self._config.refresh()
@@ -237,13 +314,18 @@ class Daemon:
         """Compare what is believed of each run with what lives."""
         runs = queue.enrol(self.memory.runs, self._config.settings.queue())
         self._lives = self._runner.look(runs)
+        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._hear()
         limits = self._config.settings.recovery
         judged: list[Run] = []
-        for believed in runs:
+        for believed in self.memory.runs:
             life = self._lives.get(believed.id, Life())
             run, notes = judge(believed, life, self.memory.timeline, limits)
+            for note in notes:
+                if recovery.blames_the_load(note):
+                    run = self._charge(run, note)
+                self._write_notes((note,))
             judged.append(run)
-            self._write_notes(notes)
             if self._first_look and life.process and life.process == believed.process:
                 self._write(
                     "run.adopted",
@@ -254,6 +336,29 @@ class Daemon:
                 )
         self._first_look = False
         self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
+
+    def _charge(self, run: Run, death: Note) -> Run:
+        """Let the mode pay for a death; the line that tells it will carry the entry."""
+        self.memory, run = history.record_death(
+            self.memory,
+            run,
+            msgspec.convert(death.evidence, Lived),
+            self._ladder,
+            self._limits,
+            out_of_memory=death.rule == "out_of_memory",
+        )
+        return run
+
+    def _recognise(self, readings: Readings) -> None:
+        """Notice that the machine has become another, on which what failed may work."""
+        parts = dict(self._machine.parts) | {"gpus": _models(readings)}
+        parts |= {f"mode {mode.name}": _definition(mode) for mode in self._ladder}
+        self.memory, changed = history.recognise(self.memory, parts, self._ladder, self._limits)
+        if changed:
+            what = "; ".join(f"{part}: {change}" for part, change in changed.items())
+            afresh = "; what has failed before is tried afresh"
+            reason = what + (afresh if self._limits.name == "ledger" else "")
+            self._write("machine.changed", rule="fingerprint", reason=reason, evidence=changed)
 
     # Think
 
@@ -282,25 +387,47 @@ class Daemon:
         for _ in range(len(self._ladder.names) + 1):
             facts = history.facts(self.memory, self._ladder, self._limits, readings=readings)
             decision = policy.decide(facts)
-            if decision.goal == facts.goal:
+            if not policy.acts(facts, decision):
+                self._tell_veto(facts, decision)
                 return
             self._enact(facts, decision)
+
+    def _tell_veto(self, facts: Facts, decision: Decision) -> None:
+        """Say once why the next mode is not tried, though it would be its time."""
+        if decision.outcome != "vetoed":
+            self._vetoes.clear()
+            return
+        kind = re.sub(r"[\d., ]+", " ", str(decision.evidence.get("pressure")))
+        if kind in self._vetoes:
+            return
+        self._vetoes.add(kind)
+        self._write_decision("climb.vetoed", facts, decision)
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
         self.memory = history.enact(self.memory, decision)
         event = "wish.refused" if decision.refused else "wish.granted"
+        event = "mode.proved" if decision.outcome == "proved" else event
         if new != old:
             event = "mode.changed" if new.mode != old.mode else "hold.changed"
+        self._write_decision(
+            event,
+            facts,
+            decision,
+            old=old.mode,
+            new=new.mode,
+            wish=facts.wish.id if facts.wish else None,
+        )
+
+    def _write_decision(self, event: str, facts: Facts, decision: Decision, **fields: Any) -> None:
+        """One line from which the decision can be made again."""
         self._write(
             event,
             rule=decision.rule,
             reason=decision.reason,
             evidence=decision.evidence,
-            old=old.mode,
-            new=new.mode,
-            wish=facts.wish.id if facts.wish else None,
+            **fields,
             facts=msgspec.to_builtins(facts),
             decision=msgspec.to_builtins(decision),
         )
@@ -320,7 +447,8 @@ class Daemon:
         """What has to be done so that the machine agrees with the goal."""
         goal = self.memory.goal
         nothing = self._leaving or not goal.trains
-        wanted = () if nothing else queue.assign(self.memory.runs, self._ladder[goal.mode])
+        mode = None if nothing else self._ladder[goal.mode]
+        wanted = queue.assign(self.memory.runs, mode) if mode is not None else ()
         runs, steps, notes = reconcile(
             runs=self.memory.runs,
             wanted=wanted,
@@ -331,6 +459,8 @@ class Daemon:
             limits=self._config.settings.recovery,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        full = mode is not None and len(wanted) == mode.slots
+        self.memory = history.plan_work(self.memory, some=bool(wanted), full=full)
         strays = {note.run for note in notes if note.rule == "stray"}
         told = strays & self._told_strays
         self._write_notes(tuple(note for note in notes if note.run not in told))
@@ -436,7 +566,7 @@ class Daemon:
         for step in steps:
             match step:
                 case Start(run=run_id):
-                    self._start_run(run_id, self._ladder[self.memory.goal.mode])
+                    self._start_run(run_id)
                 case Stop(run=run_id, dump=dump):
                     self._runner.stop(run_id, dump=dump)
                 case Kill(run=run_id):
@@ -449,11 +579,11 @@ class Daemon:
             self.memory = msgspec.structs.replace(self.memory, running=alive)
             self._save()
 
-    def _start_run(self, run_id: str, mode: Mode) -> None:
+    def _start_run(self, run_id: str) -> None:
         (run,) = (run for run in self.memory.runs if run.id == run_id)
+        mode = self._ladder[self.memory.goal.mode]
+        (spec,) = self._specs((run,))
         try:
-            interval_s = self._config.settings.checkpoints.interval_s
-            spec = queue.spec(run, mode, cores=self._cores, checkpoint_interval_s=interval_s)
             process = self._runner.start(spec, nice=mode.nice)
         except StartFailed:
             return  # the next look tells it as the run's exit
@@ -475,21 +605,42 @@ class Daemon:
         if self._leaving:
             return
         warm, goal = self._config.settings.warm, self.memory.goal
-        interval_s = self._config.settings.checkpoints.interval_s
-        specs = [
-            queue.spec(
-                run,
-                self._ladder[goal.mode],
-                cores=self._cores,
-                checkpoint_interval_s=interval_s,
-            )
+        runs = (
+            run
             for run in sorted(self.memory.runs, key=lambda run: run.id not in self.memory.wanted)
             if (goal.trains or self.memory.running)
             and run.trainer in warm.trainers
             and run.status not in queue.ENDED
-        ]
+        )
+        specs = self._specs(runs)
         for trouble in self._runner.keep_warm(specs, memory_max_mib=warm.memory_max_mib):
             self._write("warm.lost", rule="warm", reason=trouble)
+
+    def _specs(self, runs: Iterable[Run]) -> list[Spec]:
+        """What the trainers of `runs` are asked to do if they start now.
+
+        They save the more often, the sooner a crash is to be expected.
+        """
+        mode = self._ladder[self.memory.goal.mode]
+        longest_s = self._config.settings.checkpoints.interval_s
+        write_s: dict[str, float] = {}
+        for run in self.memory.runs:
+            said = self._heartbeats.get(run.id)
+            took_s = (said.checkpoint_write_s if said else None) or 0.0
+            write_s[run.trainer] = max(write_s.get(run.trainer, 0.0), took_s)
+        ledger = history.facts(self.memory, self._ladder, self._limits).ledger
+        crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
+        return [
+            queue.spec(
+                run,
+                mode,
+                cores=self._machine.cores,
+                checkpoint_interval_s=learnt.checkpoint_interval_s(
+                    crashes.mean_per_h, write_s[run.trainer], longest_s
+                ),
+            )
+            for run in runs
+        ]
 
     def _limit_power(self) -> None:
         """Set the power limit of the goal's mode; a refusal is told once and tried again.
@@ -523,13 +674,31 @@ class Daemon:
         run_due_s = wake_in_s(memory.runs, self._lives, memory.timeline, settings.recovery)
         if run_due_s is not None:
             due.append(run_due_s)
-        forecast = policy.forecast(history.facts(memory, self._ladder, self._limits))
-        if memory.running or forecast.action == "rest":  # a climb waits for running time
-            due += [forecast.in_s] if forecast.in_s else []
+        decidable_in_s = policy.wake_in_s(history.facts(memory, self._ladder, self._limits))
+        # But for the end of idling, rules wait for running time.
+        if decidable_in_s is not None and (memory.running or memory.goal.idle_until_s is not None):
+            due.append(decidable_in_s)
+        if memory.running and memory.outage is not None:
+            due.append(OUTAGE_LOOK_S)
         if memory.running:  # a boot that dies after the next look was no short one
             proven_in_s = settings.policy.short_boot_min * 60 - memory.boots[-1].trained_s
             due += [proven_in_s] if proven_in_s > 0 else []
         return max(0.05, min(due))
+
+
+def _models(readings: Readings) -> str | None:
+    """The models of the GPUs. Not how many: one that is in trouble is gone now and then."""
+    names = {gpu.name or "" for gpu in readings.gpus}
+    return ", ".join(sorted(names)) if names and "" not in names else None
+
+
+def _definition(mode: Mode) -> str:
+    """What a mode lays upon the machine, in words."""
+    power = "no power limit" if mode.power_limit_w is None else f"{mode.power_limit_w:g} W"
+    return (
+        f"{mode.slots} runs of {mode.n_envs} environments in batches of {mode.batch_size}, "
+        f"nice {mode.nice}, {power}"
+    )
 
 
 def _ended(boot: Boot) -> str:

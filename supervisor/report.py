@@ -13,12 +13,14 @@ from state.records import Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.clock import Moment, stamp
-from supervisor.core import history, policy, queue
-from supervisor.core.facts import Forecast
+from supervisor.core import explain, history, policy, queue
+from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
 from supervisor.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from supervisor.settings import Config, Settings
+from trainers import durable
+from trainers.contract import Spec
 
 
 class DaemonReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,17 @@ class CampaignReport(msgspec.Struct, frozen=True, kw_only=True):
     cost_to_come: float | None
 
 
+class LedgerReport(explain.Known, frozen=True, kw_only=True):
+    """What the machine has taught, and what follows from it now."""
+
+    policy: str
+    mode: str
+    checkpoint_interval_s: float | None
+    """the shortest in force: of the trainers that live; None where none does"""
+    checkpoint_interval_max_s: float
+    """the setting"""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `show-state --json`."""
 
@@ -89,6 +102,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     goal: dict[str, Any]
     holds: tuple[str, ...]
     policy: str
+    ledger: LedgerReport | None
+    """None while the settings cannot be read"""
     next: NextReport
     boot_id: str
     boots_total: int
@@ -111,16 +126,9 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         moment: now.
     """
     holder = home.holder()
-    memory, trouble = _remembered(home, config, moment)
-    # Nobody has seen anything run since the daemon went down.
-    memory = msgspec.structs.replace(memory, running=memory.running and holder is not None)
-    memory = history.pass_time(memory, moment)
+    memory, trouble = _now(home, config, moment)
     runs = tuple(_run(run, home, moment, up=holder is not None) for run in memory.runs)
     goal = memory.goal
-    holds = [f"pin {goal.mode}"] if goal.pinned else []
-    holds += ["pause"] if goal.paused else []
-    holds += ["idle"] if goal.idle_until_s is not None else []
-    forecast = _next(memory, config, up=holder is not None)
     return Report(
         home=str(home.path),
         daemon=DaemonReport(
@@ -131,9 +139,10 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         mode_running_s=round(memory.visit.running_s, 1),
         stable_s=round(memory.visit.stable_s, 1),
         goal=msgspec.to_builtins(goal),
-        holds=tuple(holds),
-        policy=policy.NAME,
-        next=forecast,
+        holds=explain.holds(goal),
+        policy="unknown" if isinstance(config, str) else config.settings.policy.name,
+        ledger=None if isinstance(config, str) else _ledger(memory, config, home, moment),
+        next=_next(memory, config, up=holder is not None),
         boot_id=moment.boot_id,
         boots_total=memory.boots_total,
         crashes_total=memory.crashes_total,
@@ -149,6 +158,17 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
 def present(home: Home, config: Config | str, moment: Moment) -> Memory:
     """The memory of this home; that of a first day where it has none yet."""
     return _remembered(home, config, moment)[0]
+
+
+def facts(home: Home, config: Config, moment: Moment) -> Facts:
+    """What a decision would be made from at this moment, but for readings of the machine."""
+    memory, _ = _now(home, config, moment)
+    return history.facts(memory, config.ladder, config.settings.policy)
+
+
+def ledger(home: Home, config: Config, moment: Moment) -> LedgerReport:
+    """What this machine has taught, up to this moment."""
+    return _ledger(_now(home, config, moment)[0], config, home, moment)
 
 
 def goodput(home: Home, config: Config | str, moment: Moment) -> Goodput:
@@ -181,6 +201,40 @@ def _remembered(home: Home, config: Config | str, moment: Moment) -> tuple[Memor
     return memory, trouble
 
 
+def _now(home: Home, config: Config | str, moment: Moment) -> tuple[Memory, tuple[str, ...]]:
+    """The memory of `home`, brought up to this moment."""
+    memory, trouble = _remembered(home, config, moment)
+    # Nobody has seen anything run since the daemon went down.
+    running = memory.running and home.holder() is not None
+    return history.pass_time(msgspec.structs.replace(memory, running=running), moment), trouble
+
+
+def _ledger(memory: Memory, config: Config, home: Home, moment: Moment) -> LedgerReport:
+    limits = config.settings.policy
+    known = explain.known(history.facts(memory, config.ladder, limits))
+    intervals_s = [
+        spec.checkpoint_interval_s
+        for run in memory.runs
+        if run.process is not None and is_alive(run.process, moment.boot_id)
+        if (spec := _read_spec(home, run)) is not None
+    ]
+    return LedgerReport(
+        **msgspec.structs.asdict(known),
+        policy=limits.name,
+        mode=memory.goal.mode,
+        checkpoint_interval_s=min(intervals_s, default=None),
+        checkpoint_interval_max_s=config.settings.checkpoints.interval_s,
+    )
+
+
+def _read_spec(home: Home, run: Run) -> Spec | None:
+    """What the trainer of `run` was asked to do; None where that cannot be read."""
+    try:
+        return msgspec.json.decode(durable.read(home.run(run.id).spec), type=Spec)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
     if not up:
         why = "the supervisor is not running; `supervisor run` starts it"
@@ -189,9 +243,7 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
         return NextReport(
             action="unknown", in_s=None, why=f"the settings in force are older: {config}"
         )
-    forecast: Forecast = policy.forecast(
-        history.facts(memory, config.ladder, config.settings.policy)
-    )
+    forecast = policy.forecast(history.facts(memory, config.ladder, config.settings.policy))
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
 
 

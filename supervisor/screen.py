@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
 
 from supervisor.clock import span
+from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
-from supervisor.report import Report, RunReport
+from supervisor.report import LedgerReport, Report, RunReport
+
+if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
+    from supervisor.core.replay import Replayed
+    from supervisor.otherwise import Otherwise
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
+COLOURED = re.compile(r"\x1b\[\d*m")
+VALUE_MAX = 200
+"""letters of a value of a log that are shown"""
 STATUS_COLOURS = {
     "running": "green",
     "done": "blue",
@@ -53,6 +63,7 @@ def state(report: Report) -> str:
     rows += [
         ("mode", f"{paint(report.mode, 'bold')} since {when(report.mode_since)}"),
         ("", f"{span(report.mode_running_s)} of running, {span(report.stable_s)} of it stable"),
+        *_learnt(report),
         ("next", report.next.why),
         ("holds", paint(holds, "yellow") if report.holds else holds),
         ("crashes", f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"),
@@ -61,22 +72,18 @@ def state(report: Report) -> str:
         ("home", report.home),
         ("campaign", _campaign(report)),
     ]
-    head = "\n".join(f"{paint(f'{name:<9}', 'dim')} {text}" for name, text in rows)
-    return f"{head}\n\n{runs(report)}"
+    return f"{_head(rows)}\n\n{runs(report)}"
 
 
 def runs(report: Report) -> str:
     """The queue as a table."""
     titles = ("run", "status", "step", "of", "rate", "return", "saved", "left", "restarts")
-    cells = [_row(run) for run in report.runs]
-    table = [titles, *cells]
-    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
-    lines = [paint(_aligned(titles, widths), "dim")]
-    for run, row in zip(report.runs, cells, strict=True):
-        line = _aligned(row, widths)
+    head, *table = _table(titles, [_row(run) for run in report.runs])
+    lines = [head]
+    for run, line in zip(report.runs, table, strict=True):
         colour = STATUS_COLOURS.get(run.status)
         if colour:
-            line = line.replace(run.status, paint(run.status, colour), 1)
+            line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
         if run.reason and run.status not in ("running", "starting", "done"):
             lines.append(paint(f"  {run.reason}", "dim"))
@@ -117,12 +124,134 @@ def goodput(measured: Goodput) -> str:
         ("detection", _took(measured.detection, "where a hang or a death had to be noticed")),
         ("checkpoints", _took(measured.checkpoint_stall, "of standing still")),
     ]
-    head = "\n".join(f"{paint(f'{name:<15}', 'dim')} {text}" for name, text in rows)
     titles = ("run", "goodput", "wanted", "kept", "lost", "lives", "deaths")
-    table = [titles, *map(_goodput_row, measured.runs)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
-    lines = [_aligned(row, widths) for row in table]
-    return "\n".join([head, "", paint(lines[0], "dim"), *lines[1:]])
+    table = _table(titles, [_goodput_row(run) for run in measured.runs])
+    return "\n".join([_head(rows, width=15), "", *table])
+
+
+def explanation(one: Explanation) -> str:
+    """The whole of `why`."""
+    moved = f"{one.old} -> {one.new}" if one.old != one.new else f"stays in {one.new}"
+    which = f"{one.seq} of the log" if one.seq else "none is logged; the present asks for this"
+    rows = [
+        ("decision", which),
+        ("when", f"{when(one.time)}, boot {one.boot[:8]}"),
+        ("mode", paint(moved, "bold")),
+        ("rule", one.rule),
+        ("why", one.reason),
+        ("next", one.next),
+    ]
+    asked = [(each.name, _quantity(each), each.note) for each in one.inputs]
+    rules = [
+        (paint(verdict.rule, "bold") if verdict.decides else verdict.rule, verdict.why)
+        for verdict in one.rules
+    ]
+    parts = [
+        _head(rows),
+        "",
+        *_table(("input", "value", ""), asked, left=3),
+        "",
+        *_table(("rule", "why it does not apply"), rules),
+    ]
+    if one.before is not None:
+        parts += ["", paint(f"the decision before: supervisor why {one.before}", "dim")]
+    return "\n".join(parts)
+
+
+def ledger(known: LedgerReport) -> str:
+    """The whole of `ledger`."""
+    rows = [
+        (
+            "policy",
+            known.policy + ("" if known.policy == "ledger" else ", which asks none of this"),
+        ),
+        ("a crash", _price(known)),
+        ("budget", _budget(known) or f"nothing is staked in {known.mode}, the lowest mode"),
+        ("saving", _interval(known)),
+    ]
+    titles = (
+        "mode", "hours", "crashes", "per hour", "between", "worth", "steps/h", "speed", "level",
+        "next try", "bad spells",
+    )  # fmt: skip
+    table = _table(titles, [_mode_row(known, one) for one in known.modes], left=1)
+    notes = (
+        "hours and crashes fade with time; worth: crashes an hour at which it brings no more than",
+        "the mode below; speed: times the work of that; level: failures not made good",
+    )
+    return "\n".join([_head(rows), "", *table, "", *(paint(note, "dim") for note in notes)])
+
+
+def replayed(result: Replayed) -> str:
+    """The whole of `replay`, but for what other settings would have done."""
+    rows = [
+        ("lines", count(result.lines)),
+        ("decisions", f"{result.decisions} decided again"),
+        ("ledger", f"{result.entries} entries booked again, {result.ledgers} times compared"),
+    ]
+    if result.older:
+        rows.append(
+            ("older", f"{result.older} of an older version, compared on mode, holds and rule alone")
+        )
+    if result.gaps:
+        rows.append(("gaps", f"{result.gaps}: lines or a state were lost, the ledger taken over"))
+    if result.unreadable:
+        rows.append(("damaged", f"{result.unreadable} lines cannot be read"))
+    if result.first is None:
+        verdict = "nothing was decided in this log yet"
+        if result.decisions:
+            verdict = paint("the log and this program agree in everything", "green")
+    else:
+        first = result.first
+        verdict = (
+            f"{paint(f'{result.differences} differences', 'red')}, the first in line {first.seq}: "
+            f"{first.field}\n  logged {_brief_value(first.logged)}"
+            f"\n  now    {_brief_value(first.now)}"
+        )
+    return f"{_head(rows)}\n\n{verdict}"
+
+
+def otherwise(lived: Otherwise, logged: str, asked: str) -> str:
+    """What other settings would have made of a log.
+
+    Args:
+        lived: the estimate.
+        logged: what the decisions of the log would have been instead, in a sentence.
+        asked: what was asked for.
+    """
+    parting = "the two never want different modes"
+    if lived.parts_h is not None and lived.parts_to is not None:
+        one, two = lived.parts_to
+        parting = f"they part after {span(3600 * lived.parts_h)}: {one} as it was, {two} as asked"
+    chance = f"{lived.work_ratio_low:.3f} to {lived.work_ratio_high:.3f}"
+    rows = [
+        ("asked", asked),
+        ("decisions", logged),
+        ("lived", f"{lived.lives} lives of the {span(3600 * lived.hours)} of this log; {parting}"),
+        ("work", f"{lived.work_ratio:.3f} times as much ({chance} by chance)"),
+    ]
+    columns = (
+        (lived.recorded_hours, lived.recorded_crashes, None),
+        (lived.logged.hours, lived.logged.crashes, lived.logged.work),
+        (lived.other.hours, lived.other.crashes, lived.other.work),
+    )
+    cells = [
+        (f"hours in {mode}", *(f"{hours[rung]:.1f}" for hours, _, _ in columns))
+        for rung, mode in enumerate(lived.ladder)
+    ]
+    cells += [
+        ("crashes", *(f"{crashes:.1f}" for _, crashes, _ in columns)),
+        (
+            f"work, in hours of {lived.ladder[0]}",
+            *("-" if work is None else f"{work:.1f}" for _, _, work in columns),
+        ),
+    ]
+    table = _table(("", "recorded", "as it was set", "as asked"), cells, left=1)
+    note = (
+        "an estimate: the crashes of the log come again in the mode in which they came and in",
+        "heavier ones; elsewhere the learnt rates of crashes decide, by chance. Wishes of a",
+        "person are not made again.",
+    )
+    return "\n".join([_head(rows), "", *table, "", *(paint(line, "dim") for line in note)])
 
 
 def count(value: float | None) -> str:
@@ -162,11 +291,101 @@ def _row(run: RunReport) -> tuple[str, ...]:
     )
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    left, right = row[:2], row[2:]
-    cells = [cell.ljust(width) for cell, width in zip(left, widths[:2], strict=True)]
-    cells += [cell.rjust(width) for cell, width in zip(right, widths[2:], strict=True)]
-    return "  ".join(cells).rstrip()
+def _head(rows: Sequence[tuple[str, str]], width: int = 9) -> str:
+    return "\n".join(f"{paint(f'{name:<{width}}', 'dim')} {text}" for name, text in rows)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 2) -> list[str]:
+    """A table, line by line; so many of its columns begin flush, the others end so."""
+    table = [titles, *rows]
+    widths = [max(_width(row[column]) for row in table) for column in range(len(titles))]
+    lines = []
+    for row in table:
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            room = " " * (width - _width(cell))
+            cells.append(cell + room if column < left else room + cell)
+        lines.append("  ".join(cells).rstrip())
+    return [paint(lines[0], "dim"), *lines[1:]]
+
+
+def _width(cell: str) -> int:
+    return len(COLOURED.sub("", cell))
+
+
+def _learnt(report: Report) -> list[tuple[str, str]]:
+    """What the policy knows of the present mode and the next, in two lines."""
+    known = report.ledger
+    if known is None or known.policy != "ledger":
+        return []
+    rung = next((i for i, one in enumerate(known.modes) if one.mode == known.mode), 0)
+    parts = [
+        _worth(one, below.mode) for below, one in pairwise(known.modes[max(0, rung - 1) : rung + 2])
+    ]
+    budget = _budget(known)
+    rows = [("ledger", f"a crash costs {_price(known)}" + (f"; budget {budget}" if budget else ""))]
+    return rows + [("", part) for part in parts]
+
+
+def _worth(one: KnownMode, below: str) -> str:
+    expected = "" if one.steps_per_h else ", it is expected"
+    level = f", level {one.level}" if one.level else ""
+    return (
+        f"{one.mode} brings {one.speed_ratio or 1:.2f} times {below}{expected}; "
+        f"{one.crashes_per_h:.2f} crashes/h ({one.crashes_per_h_low:.2f} to "
+        f"{one.crashes_per_h_high:.2f}), worth {one.break_even_per_h or 0:.2f}{level}"
+    )
+
+
+def _price(known: LedgerReport) -> str:
+    source = f"measured on {known.crashes_priced}" if known.crashes_priced else "none measured yet"
+    return f"{known.crash_price_min:.3g} min of work, {source}"
+
+
+def _budget(known: LedgerReport) -> str:
+    if known.budget is None or known.budget_max is None:
+        return ""
+    trial = ", on probation" if known.probation else ""
+    return f"{known.budget:.2f} of {known.budget_max:g} crashes{trial}"
+
+
+def _interval(known: LedgerReport) -> str:
+    most = f"{known.checkpoint_interval_max_s:.3g} s at most"
+    if known.checkpoint_interval_s is None:
+        return f"every {most}; no trainer lives"
+    return f"every {known.checkpoint_interval_s:.3g} s, {most}"
+
+
+def _mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
+    here, cools = one.mode == known.mode, one.cool_down_left_s
+    spells = f"{one.recoveries}" + (f", {_brief(3600 * one.bad_hours)}" if one.recoveries else "")
+    return (
+        one.mode,
+        f"{one.hours:.3g}",
+        f"{one.crashes:.3g}",
+        f"{one.crashes_per_h:.2f}",
+        f"{one.crashes_per_h_low:.2f} to {one.crashes_per_h_high:.2f}",
+        "-" if one.break_even_per_h is None else f"{one.break_even_per_h:.2f}",
+        count(one.steps_per_h and round(one.steps_per_h)),
+        "-" if one.speed_ratio is None else f"{one.speed_ratio:.2f}",
+        str(one.level),
+        "here" if here else f"in {_brief(cools)}" if cools else "any time",
+        f"{spells} and one that lasts" if one.bad else spells,
+    )
+
+
+def _quantity(each: Input) -> str:
+    if isinstance(each.value, str):
+        return each.value
+    if each.unit == "s":
+        return _brief(each.value)
+    number = f"{each.value:.0f}" if each.value == int(each.value) else f"{each.value:.2f}"
+    return f"{number} {each.unit}".strip()
+
+
+def _brief_value(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= VALUE_MAX else f"{text[:VALUE_MAX]}..."
 
 
 def _goodput_row(run: RunGoodput) -> tuple[str, ...]:

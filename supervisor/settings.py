@@ -72,7 +72,7 @@ class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """[checkpoints]: how often a trainer saves."""
 
     interval_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 90.0
-    """longest time between two checkpoints of a run"""
+    """longest time between two checkpoints of a run; shorter while crashes are near"""
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -80,6 +80,7 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
             "mode.changed" if known and known.goal.mode != memory.goal.mode else "wish.granted",
             rule="wish",
             reason=f"reset while the supervisor was down{kept}",
+            evidence={"kind": "reset"},
             old=known.goal.mode if known else None,
             new=memory.goal.mode,
         )

@@ -17,9 +17,10 @@ from supervisor.clock import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.recovery import Exit, Life
 from supervisor.runners import StartFailed
-from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat
+from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark
 
 CHECKPOINT_S = 90.0
+AT_REST = Readings(cpu_percent=12.5, memory_percent=30.0)
 CRASHED = Exit(code=1)
 
 
@@ -78,11 +79,14 @@ def time_of_day(wall):
     return f"{dt.datetime.fromtimestamp(wall, dt.UTC):%H:%M}"
 
 
+@dataclass
 class FakeSensors:
-    """A machine at rest."""
+    """A machine at rest, unless a test says otherwise."""
+
+    readings: Readings = AT_REST
 
     def read(self):
-        return Readings(cpu_percent=12.5, memory_percent=30.0)
+        return self.readings
 
 
 class FakePower:
@@ -108,6 +112,8 @@ class Plan:
     """when its step stops moving for ever"""
     stops_s: float = 5.0
     """how long it takes to save and leave; infinite: it does not listen"""
+    writes_s: float = 0.5
+    """how long it takes to write a checkpoint"""
     unkillable_s: float = 0.0
     """how long it outlives SIGKILL"""
     workers: int = 0
@@ -151,6 +157,16 @@ class FakeProcess:
         if self.step(now_s) == self.from_step:
             return self.born_s
         return min(now_s, self.born_s + self.plan.hangs_s)
+
+    def stepping_s(self, now_s):
+        """When it made its first new step; None: not yet."""
+        if self.step(now_s) == self.from_step:
+            return None
+        return self.born_s + self.plan.learns_s + 1 / self.plan.steps_per_s
+
+    def mark(self, step):
+        """That place in its run; every life of a run is as quick."""
+        return Mark(step=step, trained_s=step / self.plan.steps_per_s)
 
     def saved_step(self, now_s):
         """The step of its newest checkpoint while it lives."""
@@ -252,6 +268,7 @@ class FakeHost:
                 status=status,
                 error=f"exit {how.code}" if status == "failed" else None,
                 checkpoint_step=folder.step,
+                saved=process.mark(folder.step),
             )
         if not in_peace:
             plan = replace(process.plan, unkillable_s=process.plan.workers_unkillable_s)
@@ -276,6 +293,11 @@ class FakeHost:
             progress_at_s=process.moved_s(now_s),
             longest_gap_s=1.0,
             checkpoint_step=folder.step,
+            checkpoint_write_s=process.plan.writes_s if folder.step else None,
+            began=process.mark(process.from_step),
+            reached=process.mark(step),
+            saved=process.mark(folder.step) if folder.step else None,
+            stepping_at_s=process.stepping_s(now_s),
         )
 
 

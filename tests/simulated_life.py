@@ -9,6 +9,7 @@ machine agrees with the goal once it is left in peace.
 import collections
 import dataclasses
 import errno
+import functools
 import io
 import math
 import os
@@ -20,11 +21,13 @@ from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
+from state.records import Booking, Ledger
 from state.store import Store
+from supervisor.core import ledger as learnt
 from supervisor.core import policy, queue
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.recovery import Exit
-from supervisor.daemon import Daemon
+from supervisor.daemon import Daemon, Machine
 from supervisor.home import Home
 from supervisor.journal import Journal, parse
 from supervisor.settings import Config
@@ -181,6 +184,7 @@ class SimulatedLife:
         self.home = Home(folder)
         self.home.make()
         self._ladder = self.chance.choice(LADDERS)
+        self._policy = self.chance.choice(("ledger", "fixed"))
         self._malice = self.chance.choice((0.0, 0.2, 0.7))
         """the share of trainers that do not live as they should"""
         self._runs = list(RUNS)
@@ -200,6 +204,8 @@ class SimulatedLife:
         self._lines = []
         """the decision log, read so far"""
         self._log_offset = 0
+        self._ledger = Ledger()
+        """the ledger that the log has led to; None: unknown until a decision holds it"""
         self._told_mode = None
         """the mode that the chain of `mode.changed` lines has led to"""
         self._in_doubt = False
@@ -358,6 +364,7 @@ class SimulatedLife:
         else:
             raise AssertionError(f"no agreement: {self._picture()}")
         assert self._now_s() <= until_s, f"agreement came late: {self._picture()}"
+        self._check_books(self.daemon.memory)
         assert not any(self.home.inbox.glob("*.json")), "a wish is left lying"
         assert all(self._wishes.values()), "a wish was not answered"
         rested_s = 0.0
@@ -401,7 +408,7 @@ class SimulatedLife:
             journal=Journal(self.home, io.StringIO()),
             sensors=FakeSensors(),
             power=FakePower(),
-            cores=4,
+            machine=Machine(cores=4, parts={"kernel": "6.1"}),
         )
         self._note("a daemon begins")
         self.daemon.start()
@@ -476,7 +483,8 @@ class SimulatedLife:
             (folder / f"{name}.toml").write_text(load + 'prefer = ["gamma"]\n')
         names = ", ".join(f'"{name}"' for name in self._runs)
         self.home.settings.write_text(
-            f'modes_dir = "modes"\n[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
+            f'modes_dir = "modes"\n[policy]\nname = "{self._policy}"\n'
+            f'[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
             f'target_steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
         )
 
@@ -522,8 +530,21 @@ class SimulatedLife:
         assert visit.running_s <= memory.timeline.now_s - visit.entered_s + 1e-6
         assert list(visit.crashes_s) == sorted(visit.crashes_s)
         assert memory.goal.mode in self._config.ladder.names
+        if not memory.outbox and self._ledger is not None:
+            ledger = functools.reduce(learnt.booked, memory.bookings, self._ledger)
+            assert ledger == memory.ledger, "the log does not lead to the ledger"
         if not memory.outbox:
             assert self._told_mode == memory.goal.mode, "a change of mode without its line"
+
+    def _check_books(self, memory):
+        """No hour is booked twice, and no step that is not saved."""
+        modes = memory.ledger.modes.values()
+        assert 3600 * sum(mode.hours for mode in modes) <= memory.timeline.now_s + 1e-6
+        known = [*(mode.work for mode in modes), *memory.stretch.work.values()]
+        for run in memory.runs:
+            kept = sum(work[run.name].steps for work in known if run.name in work)
+            saved = self.host.folders[run.id].step if run.id in self.host.folders else 0
+            assert kept <= saved + 1e-6, f"{run.id} has saved {saved} steps, and kept {kept}"
 
     def _read_log(self):
         """Every new line is numbered, and every decision can be made again from its facts."""
@@ -537,8 +558,9 @@ class SimulatedLife:
         for line in parse(whole.splitlines()):
             last = self._lines[-1]["seq"] if self._lines else 0
             assert line["seq"] > last, f"line {line['seq']} after line {last}"
-            if not self._disk_was_faulty:
-                assert line["seq"] == last + 1, f"lines between {last} and {line['seq']} are gone"
+            if line["seq"] != last + 1:
+                assert self._disk_was_faulty, f"lines between {last} and {line['seq']} are gone"
+                self._ledger = None
             self._lines.append(line)
             self._check_line(line)
 
@@ -547,11 +569,23 @@ class SimulatedLife:
         if "wish" in line:
             self._wishes[line["wish"]] += 1
             assert self._wishes[line["wish"]] == 1 or self._disk_was_faulty, "answered twice"
+        if line["event"] == "state.lagged":
+            assert self._disk_was_faulty
+            self._ledger = None
+        for booking in line.get("bookings", ()) if self._ledger is not None else ():
+            self._ledger = learnt.booked(self._ledger, msgspec.convert(booking, Booking))
         if "decision" in line:
+            facts = msgspec.convert(line["facts"], Facts)
             decision = msgspec.convert(line["decision"], Decision)
-            again = policy.decide(msgspec.convert(line["facts"], Facts))
+            again = policy.decide(facts)
             assert again == decision, f"decided differently: {again}"
             assert (line["rule"], line["reason"]) == (decision.rule, decision.reason)
+            if self._ledger is not None:
+                assert learnt.booked(self._ledger, facts.booking) == facts.ledger
+            if facts.wish is not None and facts.wish.kind == "reset":
+                self._ledger = Ledger()
+            elif decision.ledger is not None:
+                self._ledger = decision.ledger
         if line["event"] == "mode.changed":
             assert line["rule"]
             assert line["reason"]

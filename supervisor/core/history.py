@@ -9,17 +9,34 @@ The timeline
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import groupby, pairwise
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from modes import Ladder
-from state.records import Boot, BootNote, Goal, Memory, Run, Timeline, Visit, Wish
+from state.records import (
+    Boot,
+    BootNote,
+    Goal,
+    Kept,
+    Ledger,
+    Memory,
+    Outage,
+    Run,
+    Stretch,
+    Timeline,
+    Visit,
+    Wish,
+)
 from supervisor.clock import Moment, stamp
-from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core import ledger as learnt
+from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
+from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
+from trainers.contract import Heartbeat, Mark
 
 GAP_MAX_S = 24 * 3600.0
 """the longest time between two boots that is booked: more tells nothing about the machine"""
@@ -27,8 +44,26 @@ BOOTS_KEPT = 200
 CRASHES_KEPT = 100
 WISHES_KEPT = 200
 REASON_MAX = 2000
+SET_BACK_S = 3600.0
+"""a run that is further back than it was, was set back by a person: no checkpoint was lost"""
 OUTBOX_MAX = 1000
 """lines kept while the log cannot be written; the oldest go first"""
+
+_BOOT_ID = attrgetter("boot_id")
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a crash of the machine has cost."""
+
+    down_s: float
+    """from when a trainer was last seen alive to the first step of one after it"""
+    lost_s: float
+    """training that no checkpoint held, averaged over the slots"""
+
+    @property
+    def cost_s(self) -> float:
+        """Both together."""
+        return self.down_s + self.lost_s
 
 
 def first_day(moment: Moment, ladder: Ladder, runs: tuple[Run, ...] = ()) -> Memory:
@@ -89,8 +124,13 @@ def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) 
         "reason": _one_line(reason),
         **{key: value for key, value in fields.items() if value is not None},
     }
+    if memory.bookings:
+        line["bookings"] = msgspec.to_builtins(memory.bookings)
     return msgspec.structs.replace(
-        memory, decisions=memory.decisions + 1, outbox=(*memory.outbox, line)[-OUTBOX_MAX:]
+        memory,
+        decisions=memory.decisions + 1,
+        bookings=(),
+        outbox=(*memory.outbox, line)[-OUTBOX_MAX:],
     )
 
 
@@ -116,6 +156,14 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
         running_s=memory.visit.running_s + ran_s,
         stable_s=memory.visit.stable_s + ran_s,
     )
+    stretch = memory.stretch
+    if ran_s:
+        stretch = Stretch(
+            running_s=stretch.running_s + ran_s,
+            full_s=stretch.full_s + (ran_s if memory.full else 0.0),
+            shaken_s=stretch.shaken_s + _shaken_s(memory.visit, ran_s),
+            work=stretch.work,
+        )
     boots = memory.boots
     if boots and boots[-1].boot_id == moment.boot_id:
         trained_s = boots[-1].trained_s + ran_s
@@ -132,8 +180,16 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
             boottime_s=moment.boottime_s,
         ),
         visit=visit,
+        stretch=stretch,
         runs=tuple(_shifted(run, slept_s) for run in memory.runs) if slept_s > 1 else memory.runs,
     )
+
+
+def _shaken_s(visit: Visit, ran_s: float) -> float:
+    """The part of `ran_s` more seconds of running that comes soon after a crash."""
+    if not visit.crashes_s:
+        return 0.0
+    return max(0.0, min(ran_s, learnt.SHAKEN_S - visit.stable_s))
 
 
 def _shifted(run: Run, slept_s: float) -> Run:
@@ -146,14 +202,17 @@ def _shifted(run: Run, slept_s: float) -> Run:
     return msgspec.structs.replace(run, **moments)
 
 
-def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
+def record_boot(
+    memory: Memory, moment: Moment, ladder: Ladder, limits: StabilityLimits
+) -> tuple[Memory, Boot | None]:
     """Write down this boot, once. None where it is known already.
 
     A crash ends the stable time of the visit and counts against its mode, unless
     nothing was to train: an idle machine says nothing about a load.
     """
+    seen_s = memory.timeline.now_s
     memory = pass_time(memory, moment)
-    if any(boot.boot_id == moment.boot_id for boot in memory.boots):
+    if moment.boot_id in map(_BOOT_ID, memory.boots):
         return msgspec.structs.replace(memory, clean_stop=False), None
     crash = not memory.clean_stop
     boot = Boot(
@@ -166,9 +225,18 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
         lived_s=0.0,
     )
     visit = memory.visit
+    away = boot.recorded_s - seen_s >= GAP_MAX_S
+    if away:
+        visit = msgspec.structs.replace(visit, away=True)
     if crash and memory.goal.trains:
         crashes_s = (*visit.crashes_s, boot.recorded_s)[-CRASHES_KEPT:]
         visit = msgspec.structs.replace(visit, stable_s=0.0, crashes_s=crashes_s)
+        outage = memory.outage
+        cost_s = None if outage is None else seen_s - outage.began_s + outage.lost_s
+        memory = book(memory, ladder, limits, crashes=1, cost_s=cost_s)
+        outage = Outage(began_s=seen_s, lost_s=0.0 if outage else memory.unsaved_s)
+        # Days of absence are no price of a crash: nobody knows how long they were.
+        memory = msgspec.structs.replace(memory, outage=None if away else outage)
     memory = msgspec.structs.replace(
         memory,
         boots=(*memory.boots, boot)[-BOOTS_KEPT:],
@@ -181,7 +249,9 @@ def record_boot(memory: Memory, moment: Moment) -> tuple[Memory, Boot | None]:
     return memory, boot
 
 
-def record_missed(memory: Memory, notes: Iterable[BootNote]) -> tuple[Memory, tuple[Boot, ...]]:
+def record_missed(
+    memory: Memory, notes: Iterable[BootNote], ladder: Ladder, limits: StabilityLimits
+) -> tuple[Memory, tuple[Boot, ...]]:
     """Write down the boots that no supervisor lived to see, in the order of their notes.
 
     Each is a crash of the goal's mode, unless the boot before it went down orderly.
@@ -189,12 +259,14 @@ def record_missed(memory: Memory, notes: Iterable[BootNote]) -> tuple[Memory, tu
     Args:
         memory: what is known.
         notes: of earlier boots, those of one boot together; of a known one only its end is news.
+        ladder: the modes in force.
+        limits: those of the policy.
     """
     missed: list[Boot] = []
     for boot_id, group in groupby(_after_the_known(tuple(notes), memory), lambda n: n.boot_id):
         first, *rest = group
         if not any(boot.boot_id == boot_id for boot in memory.boots):
-            memory, boot = record_boot(memory, noted(first))
+            memory, boot = record_boot(memory, noted(first), ladder, limits)
             missed += [boot] if boot else []
         last = (rest or [first])[-1]
         # One that was stopped and went on training in the same boot is not forgiven its crash.
@@ -222,23 +294,286 @@ def _after_the_known(notes: tuple[BootNote, ...], memory: Memory) -> tuple[BootN
     return notes[first:]
 
 
+def last_words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
+    """The memory with the time booked that trainers lived on after the last look.
+
+    To be asked by whoever comes back: a trainer that lived at the last look has lived until
+    its step moved last, whatever became of it and of the machine since.
+
+    Args:
+        memory: as it was saved.
+        heartbeats: of the runs that have one, whether their trainers live or not.
+    """
+    line = memory.timeline
+    moved_s = [said.progress_at_s for said in _words(memory, heartbeats)]
+    lived_s = min(max(moved_s, default=0.0) - line.monotonic_s, GAP_MAX_S)
+    if lived_s <= 0:
+        return memory
+    moment = Moment(
+        wall=line.seen_at + lived_s,
+        monotonic_s=line.monotonic_s + lived_s,
+        boottime_s=line.boottime_s + lived_s,
+        boot_id=line.boot_id,
+    )
+    return pass_time(memory, moment)
+
+
+def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
+    """The memory after what the trainers have said of their work.
+
+    What a durable checkpoint newly holds is work kept, in the mode that the trainer says it
+    was made in. It tells how fast the mode is only while every slot of it is wanted. Steps
+    that are made again, since a checkpoint was lost, are not kept twice.
+
+    Args:
+        memory: what is known.
+        heartbeats: of the runs that have one, whether their trainers live or not.
+    """
+    work = {mode: dict(runs) for mode, runs in memory.stretch.work.items()}
+    runs, lost_s = [], []
+    for run in memory.runs:
+        said = heartbeats.get(run.id)
+        if said is None or said.began is None:
+            runs.append(run)
+            continue
+        durable = said.saved or said.began
+        known = _booked(run, said, durable)
+        if durable.step > known.step:
+            if memory.full:
+                there = work.setdefault(said.mode, {})
+                before = there.get(run.name, Kept())
+                there[run.name] = Kept(
+                    steps=before.steps + durable.step - known.step,
+                    hours=before.hours + max(0.0, durable.trained_s - known.trained_s) / 3600,
+                )
+            known = durable
+        runs.append(msgspec.structs.replace(run, booked=known))
+        if run.status == "running" and said.reached is not None:
+            lost_s.append(max(0.0, said.reached.trained_s - durable.trained_s))
+    unsaved_s = memory.unsaved_s
+    if lost_s or all(run.status != "running" for run in runs):
+        unsaved_s = min(sum(lost_s) / max(1, len(lost_s)), GAP_MAX_S)
+    return msgspec.structs.replace(
+        memory,
+        runs=tuple(runs),
+        stretch=msgspec.structs.replace(memory.stretch, work=work),
+        unsaved_s=unsaved_s,
+    )
+
+
+def _booked(run: Run, said: Heartbeat, durable: Mark) -> Mark:
+    """Up to where the work of `run` is known; what lies beyond has been kept since."""
+    if run.booked is None:
+        # What an unknown life made before it was heard of belongs to no time that was booked.
+        ours = run.status == "running" and run.started_monotonic_s is not None
+        return said.began if ours and said.began is not None else durable
+    set_back = run.booked.trained_s - durable.trained_s > SET_BACK_S
+    return said.began if set_back and said.began is not None else run.booked
+
+
+def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbeat]:
+    """What the trainers of this boot have said that are known to have lived in it."""
+    return [
+        said
+        for run in memory.runs
+        if run.process is not None
+        and run.process.boot_id == memory.timeline.boot_id
+        and (said := heartbeats.get(run.id)) is not None
+        and said.pid == run.process.pid
+    ]
+
+
+def plan_work(memory: Memory, *, some: bool, full: bool) -> Memory:
+    """The memory once it is planned what trains from now on.
+
+    Args:
+        memory: what is known.
+        some: any run is to train; if none is, the newest crash keeps nothing from it, and how
+            long it would have done so stays unknown.
+        full: every slot of the mode is to be used.
+    """
+    runs = memory.runs
+    if full and not memory.full:
+        # What is saved on leaving a mode that was not full tells nothing of its speed.
+        runs = tuple(
+            msgspec.structs.replace(run, booked=None) if run.status == "stopping" else run
+            for run in runs
+        )
+    return msgspec.structs.replace(
+        memory, full=full, runs=runs, outage=memory.outage if some else None
+    )
+
+
+def price(
+    memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder, limits: StabilityLimits
+) -> tuple[Memory, Price | None]:
+    """What the newest crash has cost, booked once a trainer has made a step in this boot.
+
+    Args:
+        memory: what is known.
+        heartbeats: of the runs that have one, whether their trainers live or not.
+        ladder: the modes in force.
+        limits: those of the policy.
+    """
+    outage, line = memory.outage, memory.timeline
+    first_s = [
+        said.stepping_at_s for said in _words(memory, heartbeats) if said.stepping_at_s is not None
+    ]
+    if outage is None or not first_s:
+        return memory, None
+    stepping_s = line.now_s - max(0.0, line.monotonic_s - min(first_s))
+    paid = Price(down_s=max(0.0, stepping_s - outage.began_s), lost_s=outage.lost_s)
+    return record_cost(memory, ladder, limits, paid.cost_s), paid
+
+
+def record_death(
+    memory: Memory,
+    run: Run,
+    life: Lived,
+    ladder: Ladder,
+    limits: StabilityLimits,
+    *,
+    out_of_memory: bool,
+) -> tuple[Memory, Run]:
+    """The memory and `run` once its trainer has died by its own fault, on a machine that stays up.
+
+    The mode pays for the training that is lost and for another start, in crashes of the
+    machine at their price, and for one at most. What dies in the lowest mode would die in
+    every mode, so no mode pays for it.
+
+    Args:
+        memory: what is known.
+        run: after its death.
+        life: what the life came to that has ended.
+        ladder: the modes in force.
+        limits: those of the policy.
+        out_of_memory: it wanted more memory than there was.
+    """
+    mode = memory.goal.mode
+    if run.mode != mode or mode not in ladder.names:
+        return memory, run
+    if mode == ladder.safest.name:
+        return memory, msgspec.structs.replace(run, dies_everywhere=True)
+    if run.dies_everywhere:
+        return memory, run
+    lost_s = 0.0
+    if life.reached is not None and life.began is not None:
+        lost_s = max(0.0, life.reached.trained_s - (life.saved or life.began).trained_s)
+    slot_h = (lost_s + (life.start_s or 0.0)) / 3600
+    crashes = slot_h / ladder[mode].slots / learnt.price_h(memory.ledger, limits)
+    if out_of_memory and memory.visit.running_s <= limits.out_of_memory_min * 60:
+        visit = msgspec.structs.replace(memory.visit, out_of_memory=True)
+        memory = msgspec.structs.replace(memory, visit=visit)
+    return book(memory, ladder, limits, charge=min(1.0, crashes)), run
+
+
+def recognise(
+    memory: Memory, parts: Mapping[str, str | None], ladder: Ladder, limits: StabilityLimits
+) -> tuple[Memory, dict[str, str]]:
+    """The memory once it is known what the machine is, and what of it has changed, in words.
+
+    Args:
+        memory: what is known.
+        parts: what the machine is; a part that is None is unknown at this moment, and stays
+            what it was.
+        ladder: the modes in force.
+        limits: those of the policy.
+    """
+    known = memory.ledger.fingerprint
+    seen = known | {part: value for part, value in parts.items() if value is not None}
+    if seen == known:
+        return memory, {}
+    changed = {part: f"{known[part]} -> {seen[part]}" for part in learnt.changed(known, seen)}
+    return book(memory, ladder, limits, fingerprint=seen), changed
+
+
+def relearn(memory: Memory) -> Memory:
+    """The memory with a ledger that is begun anew; all else stays."""
+    return msgspec.structs.replace(
+        memory, ledger=Ledger(), stretch=Stretch(), outage=None, bookings=()
+    )
+
+
+def record_work(memory: Memory, mode: str, work: float, hours: float = 0.0) -> Memory:
+    """The memory with `work` more kept in `mode`, of no run in particular: for simulations."""
+    before = memory.stretch.work.get(mode, {}).get("", Kept())
+    kept = {"": Kept(steps=before.steps + work, hours=before.hours + hours)}
+    stretch = msgspec.structs.replace(memory.stretch, work={**memory.stretch.work, mode: kept})
+    return msgspec.structs.replace(memory, stretch=stretch)
+
+
+def record_cost(memory: Memory, ladder: Ladder, limits: StabilityLimits, cost_s: float) -> Memory:
+    """The memory once trainers step again after a crash, which has cost that much in all."""
+    return msgspec.structs.replace(book(memory, ladder, limits, cost_s=cost_s), outage=None)
+
+
+def book(
+    memory: Memory,
+    ladder: Ladder,
+    limits: StabilityLimits,
+    *,
+    crashes: int = 0,
+    charge: float = 0.0,
+    cost_s: float | None = None,
+    fingerprint: dict[str, str] | None = None,
+) -> Memory:
+    """The memory with its ledger booked up to now; the next line of the log carries the entry.
+
+    Args:
+        memory: what is known.
+        ladder: the modes in force.
+        limits: those of the policy.
+        crashes: of the machine, just now.
+        charge: what the death of a trainer has cost, in crashes.
+        cost_s: what an earlier crash has cost, now that it is known.
+        fingerprint: what the machine is from now on, if that has changed.
+    """
+    repaired = limits.name == "ledger" and bool(
+        learnt.changed(memory.ledger.fingerprint, fingerprint or {})
+    )
+    booking = learnt.entry(
+        memory.ledger,
+        Terms(ladder.names, ladder.speeds, limits),
+        mode=memory.goal.mode,
+        at_s=memory.timeline.now_s,
+        stretch=memory.stretch,
+        visit=memory.visit,
+        crashes=crashes,
+        charge=charge,
+        cost_s=cost_s,
+        fingerprint=fingerprint,
+    )
+    return msgspec.structs.replace(
+        memory,
+        ledger=learnt.booked(memory.ledger, booking),
+        stretch=Stretch(),
+        bookings=(*memory.bookings, booking),
+        cool_downs={} if repaired else memory.cool_downs,
+    )
+
+
 def enact(memory: Memory, decision: Decision) -> Memory:
     """The memory once `decision` is the goal. Entering a mode begins a new visit."""
     now_s, old = memory.timeline.now_s, memory.goal
     cool_downs = {mode: until for mode, until in memory.cool_downs.items() if until > now_s}
     visit = memory.visit
+    if decision.outcome == "proved":
+        visit = msgspec.structs.replace(visit, proved=True)
     if decision.goal.mode != old.mode:
         if decision.cool_down_s is not None:
             cool_downs[old.mode] = now_s + decision.cool_down_s
         cool_downs.pop(decision.goal.mode, None)
         visit = Visit(entered_at=memory.timeline.seen_at, entered_s=now_s)
     granted = decision.rule == "wish" and not decision.refused
+    learned = decision.ledger is not None
     return msgspec.structs.replace(
         memory,
         goal=decision.goal,
         visit=visit,
         cool_downs=cool_downs,
         asked_s=now_s if granted else memory.asked_s,
+        ledger=decision.ledger if decision.ledger is not None else memory.ledger,
+        stretch=Stretch() if learned else memory.stretch,
     )
 
 
@@ -256,7 +591,9 @@ def _short_boots(memory: Memory, lowest: str, limits: StabilityLimits) -> int:
     life. One that lived on without training neither counts nor ends the row.
     """
     short_s, row = limits.short_boot_min * 60, 0
-    for boot, after in reversed(tuple(pairwise(memory.boots))):
+    boots = memory.boots
+    for place in range(len(boots) - 1, 0, -1):
+        boot, after = boots[place - 1], boots[place]
         if not after.crash or boot.recorded_s < memory.asked_s:
             return row
         if boot.lived_s is None:
@@ -278,17 +615,33 @@ def facts(
     readings: Readings | None = None,
 ) -> Facts:
     """What a decision may know, taken from the memory."""
+    visit, now_s = memory.visit, memory.timeline.now_s
+    booking = learnt.entry(
+        memory.ledger,
+        Terms(ladder.names, ladder.speeds, limits),
+        mode=memory.goal.mode,
+        at_s=now_s,
+        stretch=memory.stretch,
+        visit=visit,
+    )
     return Facts(
-        now_s=memory.timeline.now_s,
+        now_s=now_s,
         at=memory.timeline.seen_at,
         boot_id=memory.timeline.boot_id,
         ladder=ladder.names,
         goal=memory.goal,
-        stable_s=memory.visit.stable_s,
-        crashes_s=memory.visit.crashes_s,
+        stable_s=visit.stable_s,
+        crashes_s=visit.crashes_s,
         cool_downs=memory.cool_downs,
         limits=limits,
         work_left=any(run.status not in ("done", "failed") for run in memory.runs),
+        speeds=ladder.speeds,
+        booking=booking,
+        ledger=learnt.booked(memory.ledger, booking),
+        running_s=visit.running_s,
+        out_of_memory=visit.out_of_memory,
+        proved=visit.proved,
+        away=visit.away,
         booted_s=memory.boots[-1].recorded_s if memory.boots else 0.0,
         short_boots=_short_boots(memory, ladder.safest.name, limits),
         wish=wish,

@@ -1,8 +1,8 @@
-"""When to climb and when to fall back: the rule called `fixed`.
+"""When to climb and when to fall back: the policies `ledger` and `fixed`.
 
-A rule is a function from facts to a decision, or to None where it has nothing to
-say. They are asked in the order of `RULES`; the first answer counts. To add a
-rule, write the function and put it in its place there.
+A rule is a function from facts to a decision, or to a sentence that says why it does not
+apply. A policy is a tuple of rules, asked in its order; the first decision counts. To add
+a rule, write the function and put it in its place in `RULES`.
 
 Times are compared on the timeline alone (`state.records.Timeline`): no rule
 misfires because a clock was set.
@@ -11,81 +11,129 @@ misfires because a clock was set.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
 
 from state.records import Goal, Wish
 from supervisor.clock import span
-from supervisor.core.facts import Decision, Facts, Forecast
+from supervisor.core import ledger as learnt
+from supervisor.core.facts import Decision, Evidence, Facts, Forecast
 from supervisor.core.machine import StateMachine, ladder_moves
 
-NAME = "fixed"
-"""how the policy is called in the log and in show-state"""
+AFTERSHOCKS_KNOWN = 2
+"""aftershocks from which their rate counts as known"""
+UNTRIED_HOURS = 0.5
+"""running time after which a mode is known well enough to judge the one above by it"""
 
-Rule = Callable[[Facts], Decision | None]
+WhyNot = Callable[[], str]
+"""why a rule does not apply, said only when somebody asks"""
+
+Rule = Callable[[Facts], Decision | WhyNot]
 
 
 def decide(facts: Facts) -> Decision:
     """The one decision for these facts. Equal facts give equal decisions."""
-    for rule in RULES:
+    for rule in RULES[facts.limits.name]:
         decision = rule(facts)
-        if decision is not None:
+        if isinstance(decision, Decision):
+            if acts(facts, decision):
+                return msgspec.structs.replace(decision, ledger=learnt.after(facts, decision))
             return decision
-    return _stay(facts, "stay", forecast(facts).why)
+    return _stay(facts, "stay", "no rule calls for a change")
 
 
-def unknown_mode(facts: Facts) -> Decision | None:
+def acts(facts: Facts, decision: Decision) -> bool:
+    """Whether anything is different once `decision` is enacted."""
+    return decision.goal != facts.goal or decision.outcome == "proved"
+
+
+def rejected(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """Every rule that does not apply now, and why."""
+    answers = [(rule.__name__, rule(facts)) for rule in RULES[facts.limits.name]]
+    return tuple((name, why()) for name, why in answers if not isinstance(why, Decision))
+
+
+# Rules of both policies
+
+
+def unknown_mode(facts: Facts) -> Decision | WhyNot:
     """The goal's mode is no longer on the ladder: its file was removed or renamed."""
     if facts.goal.mode in facts.ladder:
-        return None
-    goal = Goal(mode=facts.ladder[0], paused=facts.goal.paused)
+        return lambda: f"{facts.goal.mode} is on the ladder"
+    goal = Goal(mode=facts.ladder[0], paused=facts.goal.paused, forbidden=facts.goal.forbidden)
     reason = f"{facts.goal.mode} is no longer a mode; {goal.mode} is the safest"
     return Decision(goal=goal, rule="unknown_mode", reason=reason)
 
 
-def wish(facts: Facts) -> Decision | None:
+def wish(facts: Facts) -> Decision | WhyNot:
     """A person's word is granted, or refused with the reason."""
     if facts.wish is None:
-        return None
+        return lambda: "nobody asks for anything"
     return _ANSWERS[facts.wish.kind](facts, facts.wish)
 
 
-def held_by_person(facts: Facts) -> Decision | None:
+def held_by_person(facts: Facts) -> Decision | WhyNot:
     """While a person pins or pauses, nothing moves by itself."""
     if facts.goal.paused:
-        return _stay(facts, "paused", forecast(facts).why)
+        return _stay(facts, "paused", "paused by a person")
     if facts.goal.pinned:
-        return _stay(facts, "pinned", forecast(facts).why)
-    return None
+        return _stay(facts, "pinned", f"{facts.goal.mode} is pinned by a person")
+    return lambda: "no person pins or pauses"
 
 
-def reboot_storm(facts: Facts) -> Decision | None:
-    """More crashes than forgiven within the window of this visit: one rung down."""
+def forbidden(facts: Facts) -> Decision | WhyNot:
+    """A person has forbidden the goal's mode: down to the heaviest that is allowed."""
+    if facts.rung <= facts.top:
+        return lambda: f"{facts.goal.forbidden or 'no mode'} is forbidden"
+    mode = facts.ladder[facts.top]
+    goal = msgspec.structs.replace(facts.goal, mode=mode, idle_until_s=None)
+    reason = f"{facts.goal.forbidden} is forbidden by a person: down to {mode}"
+    return Decision(goal=goal, rule="forbidden", reason=reason)
+
+
+def reboot_storm(facts: Facts) -> Decision | WhyNot:
+    """More crashes than forgiven within the window of this visit: one rung down.
+
+    With `ledger`, a mode that is worth its crashes all the same, which come evenly, may stay,
+    unless `strict`.
+    """
     crashes, limits = len(facts.recent_crashes_s), facts.limits
     if crashes <= limits.crashes_max or facts.rung == 0:
-        return None
-    mode = _moved(facts, "fall_back")
-    return Decision(
-        goal=Goal(mode=mode),
-        rule="reboot_storm",
-        reason=(
-            f"{crashes} crashes in {facts.goal.mode} within {span(limits.window_min * 60)}, "
-            f"{limits.crashes_max} are forgiven: back to {mode}; "
-            f"{facts.goal.mode} again in {span(limits.cool_down_min * 60)} at the earliest"
-        ),
-        evidence={
-            "crashes": crashes,
-            "crashes_max": limits.crashes_max,
-            "window_min": limits.window_min,
-        },
-        cool_down_s=limits.cool_down_min * 60,
+        return lambda: (
+            _lowest(facts)
+            or (
+                f"{crashes} crashes within {span(limits.window_min * 60)}, "
+                f"{limits.crashes_max} are forgiven"
+            )
+        )
+    if limits.name == "ledger" and not limits.strict:
+        known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+        high = learnt.rate(known).high_per_h
+        worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+        if high < worth and learnt.crashes_evenly(known):
+            return lambda: (
+                f"{crashes} crashes within {span(limits.window_min * 60)}, but even "
+                f"{high:.2f} an hour would be fewer than the {worth:.2f} that it is worth"
+            )
+    return _fall_back(
+        facts,
+        "reboot_storm",
+        f"{crashes} crashes in {facts.goal.mode} within {span(limits.window_min * 60)}, "
+        f"{limits.crashes_max} are forgiven",
+        crashes=crashes,
+        crashes_max=limits.crashes_max,
+        window_min=limits.window_min,
     )
 
 
-def boot_loop(facts: Facts) -> Decision | None:
+def boot_loop(facts: Facts) -> Decision | WhyNot:
     """The machine dies even in the lowest mode: leave it idle, so that a person can log in."""
     until_s, mode = facts.idle_until_s, facts.goal.mode
     if until_s is not None and until_s != facts.goal.idle_until_s:
         return Decision(
-            goal=Goal(mode=mode, idle_until_s=until_s),
+            goal=msgspec.structs.replace(facts.goal, idle_until_s=until_s),
             rule="boot_loop",
             reason=(
                 f"{facts.short_boots} boots in a row died within "
@@ -95,30 +143,216 @@ def boot_loop(facts: Facts) -> Decision | None:
             evidence={"short_boots": facts.short_boots, "idle_after": facts.limits.idle_after},
         )
     if until_s is not None:
-        return _stay(facts, "boot_loop", forecast(facts).why)
+        return _stay(facts, "boot_loop", "idle: the machine dies as soon as it trains")
     if facts.goal.idle_until_s is not None:
         reason = f"no longer idle: {mode} is tried again"
-        return Decision(goal=Goal(mode=mode), rule="idle_over", reason=reason)
-    return None
-
-
-def stable(facts: Facts) -> Decision | None:
-    """Stable for long enough and the next rung has cooled down: one rung up."""
-    if facts.rung + 1 == len(facts.ladder) or not facts.work_left:
-        return None
-    upper = _moved(facts, "climb")
-    if facts.stable_s < facts.limits.stable_min * 60 or facts.cool_down_left_s(upper) > 0:
-        return None
-    return Decision(
-        goal=Goal(mode=upper),
-        rule="stable",
-        reason=f"{span(facts.stable_s)} stable in {facts.goal.mode}: up to {upper}",
-        evidence={"stable_s": round(facts.stable_s, 1), "stable_min": facts.limits.stable_min},
+        goal = msgspec.structs.replace(facts.goal, idle_until_s=None)
+        return Decision(goal=goal, rule="idle_over", reason=reason)
+    return lambda: (
+        f"{facts.short_boots} boots in a row died at once, {facts.limits.idle_after} are too many"
     )
 
 
-RULES: tuple[Rule, ...] = (unknown_mode, wish, held_by_person, reboot_storm, boot_loop, stable)
-"""asked in this order; the first that answers decides"""
+def stable(facts: Facts) -> Decision | WhyNot:
+    """Stable for long enough and the next rung has cooled down: one rung up."""
+    blocked = _no_climb(facts)
+    if blocked is not None:
+        return lambda: blocked
+    upper = facts.ladder[facts.rung + 1]
+    needed_s = facts.limits.stable_min * 60
+    cool_s = facts.cool_down_left_s(upper)
+    if facts.stable_s < needed_s or cool_s > 0:
+        return lambda: (
+            f"{span(facts.stable_s)} stable, {span(needed_s)} are needed"
+            if facts.stable_s < needed_s
+            else f"{upper} is left alone for {span(cool_s)} more"
+        )
+    return _climb(
+        facts,
+        "stable",
+        f"{span(facts.stable_s)} stable in {facts.goal.mode}",
+        stable_s=round(facts.stable_s, 1),
+        stable_min=facts.limits.stable_min,
+    )
+
+
+# Rules of `ledger` alone
+
+
+def absence(facts: Facts) -> Decision | WhyNot:
+    """The machine was down for a day or more: what it bears now is unknown, so begin low."""
+    if not facts.away or facts.rung == 0:
+        return lambda: _lowest(facts) or "the machine was not away for a day"
+    goal = msgspec.structs.replace(facts.goal, mode=facts.ladder[0])
+    reason = f"the machine was down for a day or more: begins again in {goal.mode}"
+    return Decision(goal=goal, rule="absence", reason=reason)
+
+
+def out_of_memory(facts: Facts) -> Decision | WhyNot:
+    """A trainer ran out of memory right after the climb: the mode does not fit."""
+    if not facts.out_of_memory or facts.rung == 0:
+        return lambda: _lowest(facts) or "no trainer ran out of memory right after the climb"
+    return _fall_back(
+        facts, "out_of_memory", f"{facts.goal.mode} does not fit: a trainer ran out of memory"
+    )
+
+
+def worse_than_worth(facts: Facts) -> Decision | WhyNot:
+    """A crash in a mode that is known to crash more often than it is worth: leave at the first.
+
+    Known by its rate, where it has failed before; or by how often one crash is soon followed
+    by another, where crashes come in bursts.
+    """
+    if facts.rung == 0 or not facts.crashes_s:
+        return lambda: _lowest(facts) or f"no crash in this visit of {facts.goal.mode}"
+    known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+    shaken = facts.stable_s < learnt.SHAKEN_S and known.aftershocks >= AFTERSHOCKS_KNOWN
+    if not known.level and not shaken:
+        return lambda: f"{facts.goal.mode} has not failed before, nor does it crash in bursts"
+    worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+    bound = facts.limits.worse_factor * worth
+    usual, soon = learnt.rate(known).mean_per_h, learnt.aftershock_rate(known).mean_per_h
+    if known.level and usual > bound:
+        why = f"{facts.goal.mode} crashes again, as it does {usual:.1f} times an hour"
+        return _fall_back(facts, "worse_than_worth", why)
+    if shaken and soon > bound:
+        why = f"after a crash {facts.goal.mode} crashes {soon:.1f} times an hour"
+        return _fall_back(facts, "worse_than_worth", why)
+    return lambda: (
+        f"{usual:.2f} crashes an hour, soon after another one {soon:.2f}, are no more than "
+        f"{bound:.2f}"
+    )
+
+
+def budget_spent(facts: Facts) -> Decision | WhyNot:
+    """The mode has crashed more often than what it brings can pay for.
+
+    Where a long record says that it is worth its crashes, which come evenly, a run of bad luck
+    may cost as much again.
+    """
+    budget, limits = facts.ledger.budget, facts.limits
+    if facts.rung == 0 or budget is None or budget >= 0:
+        return lambda: _lowest(facts) or f"a budget of {budget or 0:.2f} crashes is left"
+    if budget > -limits.budget_max:
+        known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+        high = learnt.aftershock_rate(known).high_per_h
+        worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+        if high < worth and learnt.crashes_evenly(known):
+            return lambda: (
+                f"the budget is overdrawn ({budget:.2f}), but even {high:.2f} crashes an hour "
+                f"soon after another one would be fewer than the {worth:.2f} that it is worth"
+            )
+    times = len(facts.crashes_s)
+    return _fall_back(
+        facts,
+        "budget_spent",
+        f"{times} {_crashes(times)} in {span(facts.running_s)} of {facts.goal.mode} "
+        "are more than it pays for",
+    )
+
+
+def not_faster(facts: Facts) -> Decision | WhyNot:
+    """Measured for long enough, the mode brings nothing over the one below."""
+    limits = facts.limits
+    if facts.rung == 0 or facts.running_s < _trial_s(facts):
+        return lambda: (
+            _lowest(facts)
+            or (f"tried for {span(facts.running_s)}, {span(_trial_s(facts))} are needed")
+        )
+    worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+    if worth >= limits.worthless_per_h:
+        return lambda: f"worth {worth:.2f} crashes an hour"
+    faster = learnt.ratio(facts.ledger, facts.terms, facts.rung)
+    below = facts.ladder[facts.rung - 1]
+    return _fall_back(
+        facts,
+        "not_faster",
+        f"{facts.goal.mode} keeps only {faster:.2f} times the work of {below}",
+        worthless=True,
+    )
+
+
+def proved(facts: Facts) -> Decision | WhyNot:
+    """The mode has lasted: one failure of the past is walked back, the bad spell is over."""
+    known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+    if facts.rung == 0 or facts.proved or not (known.level or known.bad_since_s is not None):
+        return lambda: _lowest(facts) or "it has nothing to prove"
+    needed_s = facts.limits.stable_min * 60
+    if facts.running_s < needed_s:
+        return lambda: f"it has lasted for {span(facts.running_s)}, {span(needed_s)} are a proof"
+    level = max(0, known.level - 1)
+    return Decision(
+        goal=facts.goal,
+        rule="proved",
+        reason=(
+            f"{facts.goal.mode} has lasted for {span(facts.running_s)}: its bad spell is over, "
+            f"level {level} of caution is left"
+        ),
+        evidence=numbers(facts),
+        outcome="proved",
+    )
+
+
+def exonerated(facts: Facts) -> Decision | WhyNot:
+    """The lower mode crashes as well: the upper one is not the cause, and brings more.
+
+    A mode that was never tried is taken to crash `heavier_factor` times as often as this one:
+    where the machine is never calm for an hour, waiting for calm would be for ever.
+    """
+    blocked = _no_climb(facts)
+    if blocked is not None:
+        return lambda: blocked
+    limits, upper = facts.limits, facts.ladder[facts.rung + 1]
+    known = facts.ledger.modes.get(upper, learnt.NOTHING)
+    crashes, running_h = len(facts.crashes_s), facts.running_s / 3600
+    if crashes < limits.exonerated_after:
+        return lambda: (
+            f"{crashes} {_crashes(crashes)} in {facts.goal.mode}, "
+            f"{limits.exonerated_after} are needed"
+        )
+    untried = not known.last_hours
+    if untried and (running_h < UNTRIED_HOURS or facts.cool_down_left_s(upper) > 0):
+        return lambda: f"{upper} was never tried, and {facts.goal.mode} only for a moment"
+    if not untried and not known.level:
+        return lambda: f"{upper} has not failed"
+    price_h = learnt.price_h(facts.ledger, limits)
+    faster = learnt.ratio(facts.ledger, facts.terms, facts.rung + 1)
+    here = learnt.net(1.0, crashes, running_h, price_h)
+    if untried:
+        above = learnt.net(faster, crashes, running_h, price_h * limits.heavier_factor)
+    else:
+        above = learnt.net(faster, known.last_crashes, known.last_hours, price_h)
+    if above <= limits.exonerated_factor * here:
+        return lambda: f"{upper} would keep {above:.2f}, {facts.goal.mode} keeps {here:.2f}"
+    return _climb(
+        facts,
+        "exonerated",
+        f"{facts.goal.mode} crashes as well ({crashes} {_crashes(crashes)} in "
+        f"{span(facts.running_s)}), and {upper} should keep {above / here:.1f} times as much",
+        outcome="exonerated",
+    )
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "fixed": (unknown_mode, wish, held_by_person, forbidden, reboot_storm, boot_loop, stable),
+    "ledger": (
+        unknown_mode,
+        wish,
+        held_by_person,
+        forbidden,
+        absence,
+        out_of_memory,
+        worse_than_worth,
+        budget_spent,
+        reboot_storm,
+        not_faster,
+        boot_loop,
+        proved,
+        exonerated,
+        stable,
+    ),
+}
+"""policy: its rules, asked in this order; the first that decides is followed"""
 
 
 def forecast(facts: Facts) -> Forecast:
@@ -139,13 +373,180 @@ def forecast(facts: Facts) -> Forecast:
     if facts.rung + 1 == len(facts.ladder):
         return Forecast(action="stay", in_s=None, why=f"{mode} is the highest mode")
     upper = facts.ladder[facts.rung + 1]
-    stable_left_s = max(0.0, facts.limits.stable_min * 60 - facts.stable_s)
-    cool_down_left_s = facts.cool_down_left_s(upper)
-    in_s = max(stable_left_s, cool_down_left_s)
+    if facts.rung >= facts.top:
+        why = f"{upper} is forbidden; `allow {facts.goal.forbidden}` frees it"
+        return Forecast(action="stay", in_s=None, why=why)
+    in_s = _climb_in_s(facts)
     why = f"{upper} in {span(in_s)}, if no crash"
-    if cool_down_left_s > stable_left_s:
+    if facts.cool_down_left_s(upper) >= in_s > 0:
         why += f" ({upper} is cooling down)"
+    pressure = _pressure(facts)
+    if in_s == 0 and pressure is not None:
+        why = f"{upper}, but {pressure}"
     return Forecast(action="climb", in_s=in_s, why=why)
+
+
+def wake_in_s(facts: Facts) -> float | None:
+    """Seconds until a rule may decide by the passing of time alone, while trainers run."""
+    if facts.goal.idle_until_s is not None:
+        return max(0.0, facts.goal.idle_until_s - facts.now_s)
+    if facts.goal.mode not in facts.ladder or facts.goal.paused or facts.goal.pinned:
+        return None
+    due_s = [_climb_in_s(facts)] if facts.work_left and facts.rung < facts.top else []
+    if facts.limits.name == "ledger" and facts.rung:
+        known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+        due_s.append(_trial_s(facts) - facts.running_s)
+        if not facts.proved and (known.level or known.bad_since_s is not None):
+            due_s.append(facts.limits.stable_min * 60 - facts.running_s)
+    return min((seconds for seconds in due_s if seconds > 0), default=None)
+
+
+def numbers(facts: Facts) -> Evidence:
+    """What the policy knows of the goal's mode and the one above, for people."""
+    known: Evidence = {"running_h": round(facts.running_s / 3600, 2)}
+    if facts.limits.name == "fixed" or facts.goal.mode not in facts.ladder:
+        return known
+    ledger, terms, limits = facts.ledger, facts.terms, facts.limits
+    known["crash_price_min"] = round(60 * learnt.price_h(ledger, limits), 2)
+    for role, rung in (("", facts.rung), ("next_", facts.rung + 1)):
+        if not 0 < rung < len(facts.ladder):
+            continue
+        mode = ledger.modes.get(facts.ladder[rung], learnt.NOTHING)
+        rate = learnt.rate(mode)
+        known |= {
+            f"{role}crashes_per_h": round(rate.mean_per_h, 3),
+            f"{role}crashes_per_h_high": round(rate.high_per_h, 3),
+            f"{role}break_even_per_h": round(learnt.break_even_per_h(ledger, terms, rung), 3),
+            f"{role}speed_ratio": round(learnt.ratio(ledger, terms, rung), 3),
+            f"{role}level": mode.level,
+        }
+    if facts.rung:
+        probation = learnt.on_probation(ledger, terms, facts.goal.mode, facts.running_s)
+        known |= {
+            "crashes_of_visit": len(facts.crashes_s),
+            "budget": None if ledger.budget is None else round(ledger.budget, 3),
+            "probation": probation,
+        }
+    return known
+
+
+def _climb_in_s(facts: Facts) -> float:
+    """How long until the next rung may be tried, if no crash comes first."""
+    stable_left_s = max(0.0, facts.limits.stable_min * 60 - facts.stable_s)
+    return max(stable_left_s, facts.cool_down_left_s(facts.ladder[facts.rung + 1]))
+
+
+def _trial_s(facts: Facts) -> float:
+    """For how long the mode has to run before its speed is judged; less where that is known."""
+    limits = facts.limits
+    known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+    known_h = known.work_hours - facts.running_s / 3600
+    return 3600 * max(limits.trial_h - max(0.0, known_h), min(limits.retrial_h, limits.trial_h))
+
+
+def _no_climb(facts: Facts) -> str | None:
+    """Why the next rung is out of the question; None where it is a matter of time."""
+    if facts.rung + 1 == len(facts.ladder):
+        return f"{facts.goal.mode} is the highest mode"
+    if facts.rung >= facts.top:
+        return f"{facts.goal.forbidden} is forbidden by a person"
+    return None if facts.work_left else "every run has ended"
+
+
+def _pressure(facts: Facts) -> str | None:
+    """What speaks against a heavier load at this moment, if anything does."""
+    limits = facts.limits
+    for gpu in facts.readings.gpus if facts.readings is not None else ():
+        used, total = gpu.memory_used_mib, gpu.memory_total_mib
+        if used is not None and total and used > limits.gpu_memory_max * total:
+            return f"GPU {gpu.index} has {100 * used / total:.0f} % of its memory in use"
+        heat_c, most_c = gpu.temperature_c, gpu.temperature_limit_c
+        if heat_c is not None and most_c is not None and heat_c > most_c - limits.gpu_margin_c:
+            return f"GPU {gpu.index} has {heat_c:.0f} °C and slows itself down at {most_c:.0f} °C"
+        if gpu.xids:
+            codes = ", ".join(map(str, gpu.xids))
+            return f"the driver reports trouble with GPU {gpu.index} (Xid {codes})"
+        if gpu.ecc_uncorrected:
+            return f"GPU {gpu.index} has had {gpu.ecc_uncorrected} memory errors beyond repair"
+    return None
+
+
+def _climb(
+    facts: Facts,
+    rule: str,
+    why: str,
+    *,
+    outcome: Literal["exonerated"] | None = None,
+    **more: float | int | str | None,
+) -> Decision:
+    """One rung up, unless the machine is under pressure."""
+    upper = _moved(facts, "climb")
+    ledger, limits = facts.ledger, facts.limits
+    if limits.name == "ledger" and (pressure := _pressure(facts)) is not None:
+        reason = f"{upper} would be next ({why}), but {pressure}"
+        return Decision(
+            goal=facts.goal,
+            rule="pressure",
+            reason=reason,
+            evidence={"pressure": pressure},
+            outcome="vetoed",
+        )
+    reason = f"{why}: up to {upper}"
+    if limits.name == "ledger":
+        worth = learnt.break_even_per_h(ledger, facts.terms, facts.rung + 1)
+        faster = learnt.ratio(ledger, facts.terms, facts.rung + 1)
+        level = ledger.modes.get(upper, learnt.NOTHING).level - (outcome == "exonerated")
+        budget = limits.probation_budget if level > 0 else limits.budget_max
+        trial = f", on probation for {span(limits.stable_min * 60)}" if level > 0 else ""
+        reason += (
+            f", which brings {faster:.2f} times as much and is worth {worth:.2f} crashes an hour"
+            f"; budget {budget:g}{trial}"
+        )
+    return Decision(
+        goal=msgspec.structs.replace(facts.goal, mode=upper),
+        rule=rule,
+        reason=reason,
+        evidence={**numbers(facts), **more},
+        outcome=outcome,
+    )
+
+
+def _fall_back(
+    facts: Facts,
+    rule: str,
+    why: str,
+    *,
+    worthless: bool = False,
+    **more: float | int | str | None,
+) -> Decision:
+    """One rung down, and the mode that is left cools down."""
+    mode, limits = _moved(facts, "fall_back"), facts.limits
+    wait_s = limits.cool_down_min * 60
+    reason = f"{why}: back to {mode}"
+    if limits.name == "ledger":
+        wait_s = learnt.cool_down_h(facts, worthless=worthless) * 3600
+        worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+        high = learnt.rate(facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)).high_per_h
+        reason += (
+            f"; it is worth {worth:.2f} crashes an hour and may have up to {high:.2f}, "
+            f"budget {facts.ledger.budget or 0:.2f}"
+        )
+    return Decision(
+        goal=msgspec.structs.replace(facts.goal, mode=mode, idle_until_s=None),
+        rule=rule,
+        reason=f"{reason}; {facts.goal.mode} again in {span(wait_s)} at the earliest",
+        evidence={**numbers(facts), **more, "cool_down_min": round(wait_s / 60, 1)},
+        outcome="failed",
+        cool_down_s=wait_s,
+    )
+
+
+def _lowest(facts: Facts) -> str | None:
+    return f"{facts.goal.mode} is the lowest mode" if facts.rung == 0 else None
+
+
+def _crashes(count: int) -> str:
+    return "crash" if count == 1 else "crashes"
 
 
 def _scale_up(facts: Facts, asked: Wish) -> Decision:
@@ -153,7 +554,9 @@ def _scale_up(facts: Facts, asked: Wish) -> Decision:
         return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
     if facts.rung + 1 == len(facts.ladder):
         return _refuse(facts, asked, f"{facts.goal.mode} is already the highest mode")
-    return _grant(Goal(mode=_moved(facts, "climb"), paused=facts.goal.paused), asked)
+    if facts.rung >= facts.top:
+        return _refuse(facts, asked, _is_forbidden(facts))
+    return _grant(facts, asked, mode=_moved(facts, "climb"), idle_until_s=None)
 
 
 def _scale_down(facts: Facts, asked: Wish) -> Decision:
@@ -161,38 +564,70 @@ def _scale_down(facts: Facts, asked: Wish) -> Decision:
         return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
     if facts.rung == 0:
         return _refuse(facts, asked, f"{facts.goal.mode} is already the lowest mode")
-    return _grant(Goal(mode=_moved(facts, "fall_back"), paused=facts.goal.paused), asked)
+    return _grant(facts, asked, mode=_moved(facts, "fall_back"), idle_until_s=None)
 
 
 def _pin(facts: Facts, asked: Wish) -> Decision:
     if asked.mode not in facts.ladder:
-        known = ", ".join(facts.ladder)
-        return _refuse(facts, asked, f"there is no mode {asked.mode!r}; the modes are {known}")
+        return _refuse(facts, asked, _no_such_mode(facts, asked))
+    if facts.ladder.index(asked.mode) > facts.top:
+        return _refuse(facts, asked, _is_forbidden(facts))
     target = _moved(facts, f"pin_{asked.mode}")
-    return _grant(Goal(mode=target, pinned=True, paused=facts.goal.paused), asked)
+    return _grant(facts, asked, mode=target, pinned=True, idle_until_s=None)
 
 
 def _unpin(facts: Facts, asked: Wish) -> Decision:
     if not facts.goal.pinned:
         return _refuse(facts, asked, "no mode is pinned")
-    return _grant(Goal(mode=facts.goal.mode, paused=facts.goal.paused), asked)
+    return _grant(facts, asked, pinned=False, idle_until_s=None)
+
+
+def _forbid(facts: Facts, asked: Wish) -> Decision:
+    if asked.mode not in facts.ladder:
+        return _refuse(facts, asked, _no_such_mode(facts, asked))
+    rung = facts.ladder.index(asked.mode)
+    if rung == 0:
+        return _refuse(facts, asked, f"{asked.mode} is the lowest mode; `pause` stops training")
+    if rung > facts.top:
+        return _refuse(facts, asked, _is_forbidden(facts))
+    if facts.goal.pinned and facts.rung >= rung:
+        return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
+    mode = facts.ladder[min(facts.rung, rung - 1)]
+    return _grant(facts, asked, mode=mode, forbidden=asked.mode, idle_until_s=None)
+
+
+def _allow(facts: Facts, asked: Wish) -> Decision:
+    if asked.mode != facts.goal.forbidden:
+        known = facts.goal.forbidden or "no mode"
+        return _refuse(facts, asked, f"{asked.mode} is not forbidden; {known} is")
+    return _grant(facts, asked, forbidden=None)
 
 
 def _pause(facts: Facts, asked: Wish) -> Decision:
     if facts.goal.paused:
         return _refuse(facts, asked, "already paused")
-    return _grant(Goal(mode=facts.goal.mode, pinned=facts.goal.pinned, paused=True), asked)
+    return _grant(facts, asked, paused=True, idle_until_s=None)
 
 
 def _resume(facts: Facts, asked: Wish) -> Decision:
     if facts.goal.trains:
         return _refuse(facts, asked, "nothing is paused")
-    return _grant(Goal(mode=facts.goal.mode, pinned=facts.goal.pinned), asked)
+    return _grant(facts, asked, paused=False, idle_until_s=None)
 
 
 def _reset(facts: Facts, asked: Wish) -> Decision:
     """History and holds go, the safest mode comes; the caller forgets the rest."""
-    return _grant(Goal(mode=facts.ladder[0]), asked)
+    decision = _grant(facts, asked)
+    return msgspec.structs.replace(decision, goal=Goal(mode=facts.ladder[0]))
+
+
+def _no_such_mode(facts: Facts, asked: Wish) -> str:
+    return f"there is no mode {asked.mode!r}; the modes are {', '.join(facts.ladder)}"
+
+
+def _is_forbidden(facts: Facts) -> str:
+    lowest = facts.goal.forbidden
+    return f"{lowest} and all above it are forbidden; `allow {lowest}` first"
 
 
 _ANSWERS: dict[str, Callable[[Facts, Wish], Decision]] = {
@@ -200,18 +635,21 @@ _ANSWERS: dict[str, Callable[[Facts, Wish], Decision]] = {
     "scale_down": _scale_down,
     "pin": _pin,
     "unpin": _unpin,
+    "forbid": _forbid,
+    "allow": _allow,
     "pause": _pause,
     "resume": _resume,
     "reset": _reset,
 }
 
 
-def _grant(goal: Goal, asked: Wish) -> Decision:
+def _grant(facts: Facts, asked: Wish, **goal: Any) -> Decision:
+    """What is asked: the goal with these of its fields replaced."""
     wanted = asked.kind.replace("_", " ")
     if asked.mode:
         wanted += f" {asked.mode}"
     return Decision(
-        goal=goal,
+        goal=msgspec.structs.replace(facts.goal, **goal),
         rule="wish",
         reason=f"{asked.by} asked: {wanted}",
         evidence={"wish": asked.id, "kind": asked.kind},
@@ -233,4 +671,10 @@ def _stay(facts: Facts, rule: str, why: str) -> Decision:
 
 
 def _moved(facts: Facts, event: str) -> str:
-    return StateMachine(ladder_moves(facts.ladder), facts.ladder).after(facts.goal.mode, event)
+    return _ladder_machine(facts.ladder).after(facts.goal.mode, event)
+
+
+@lru_cache(maxsize=8)
+def _ladder_machine(ladder: tuple[str, ...]) -> StateMachine:
+    """Building one takes far longer than asking it, and a simulation asks often."""
+    return StateMachine(ladder_moves(ladder), ladder)

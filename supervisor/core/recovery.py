@@ -131,6 +131,15 @@ def judge(
     return run, ()
 
 
+def blames_the_load(note: Note) -> bool:
+    """Whether `note` tells of a death that the load of the mode may have caused."""
+    if note.event not in ("run.died", "run.held"):
+        return False
+    if note.rule == "killed":
+        return note.evidence.get("signal") not in FROM_OUTSIDE
+    return note.rule in ("crash", "hung", "out_of_memory")
+
+
 def backoff_s(failures: int, limits: RecoveryLimits, *, moved: bool) -> float:
     """Wait before the start that follows the `failures`-th death in a row, in seconds.
 
@@ -158,7 +167,7 @@ def _living(
     run, notes = _heard(msgspec.structs.replace(run, process=life.process), life)
     heartbeat, lived_s = life.heartbeat, _lived_s(run, now_s)
     if run.failures and lived_s >= limits.proven_s and _moved(run, heartbeat):
-        run = msgspec.structs.replace(run, failures=0, died_there=0)
+        run = msgspec.structs.replace(run, failures=0, died_there=0, dies_everywhere=False)
     if run.status != "running":
         return run, notes
     silent_s = lived_s
@@ -260,6 +269,7 @@ def _death(
         restarts=run.restarts + 1,
         died_step=max(run.step, run.died_step or 0),
         died_there=died_there,
+        dies_everywhere=run.dies_everywhere and not lasting,
         stop_asked_s=None,
         kill_asked_s=None,
     )

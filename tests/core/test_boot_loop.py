@@ -40,7 +40,7 @@ class Machine:
     def crash(self, *, planned=False):
         self.memory = msgspec.structs.replace(self.memory, clean_stop=planned)
         self.clock.reboot(up_s=0.0)
-        self.memory, _ = history.record_boot(self.memory, self.clock.read())
+        self.memory, _ = history.record_boot(self.memory, self.clock.read(), LADDER, LIMITS)
         return self.look()
 
     def look(self, wish=None):
@@ -138,7 +138,7 @@ def test_boots_without_a_supervisor_are_counted_and_lead_to_the_lowest_mode_and_
     """Twenty boots that died before the first look: medium falls back, and the machine idles."""
     machine = Machine(goal=Goal(mode="medium"))
     notes = [a_note(number) for number in range(20)]
-    machine.memory, missed = history.record_missed(machine.memory, notes)
+    machine.memory, missed = history.record_missed(machine.memory, notes, LADDER, LIMITS)
     machine.crash()
     assert [boot.crash for boot in missed] == [True] * 20
     assert (machine.memory.boots_total, machine.memory.crashes_total) == (22, 21)
@@ -150,7 +150,7 @@ def test_an_orderly_end_makes_the_next_boot_a_planned_one():
     """A boot that noted its own end was no crash, whether or not a supervisor saw it."""
     machine = Machine()
     notes = (a_note(1), a_note(1, "down"), a_note(2), a_note(2, "down"), a_note(2))
-    machine.memory, missed = history.record_missed(machine.memory, notes)
+    machine.memory, missed = history.record_missed(machine.memory, notes, LADDER, LIMITS)
     assert [boot.crash for boot in missed] == [True, False]
     assert machine.crash().memory.boots[-1].crash, "boot 2 had begun again before it died"
 
@@ -159,8 +159,8 @@ def test_notes_are_counted_once():
     """Notes that could not be removed are not counted again by the next start."""
     machine = Machine()
     notes = (a_note(1), a_note(2))
-    machine.memory, _ = history.record_missed(machine.memory, notes)
-    again, missed = history.record_missed(machine.memory, notes)
+    machine.memory, _ = history.record_missed(machine.memory, notes, LADDER, LIMITS)
+    again, missed = history.record_missed(machine.memory, notes, LADDER, LIMITS)
     assert missed == ()
     assert again == machine.memory
 
@@ -170,7 +170,7 @@ def test_the_end_of_a_known_boot_is_news():
     machine = Machine()
     known = machine.memory.boots[-1].boot_id
     down = BootNote(boot_id=known, event="down", wall=2e9, boottime_s=100.0)
-    memory, missed = history.record_missed(machine.memory, (down,))
+    memory, missed = history.record_missed(machine.memory, (down,), LADDER, LIMITS)
     assert missed == ()
     assert memory.clean_stop
     assert memory.timeline == machine.memory.timeline

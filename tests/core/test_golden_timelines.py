@@ -1,4 +1,4 @@
-"""The guide's three scenarios, minute by minute, through history and policy alone."""
+"""The guide's three scenarios, minute by minute, through history and the policy `fixed`."""
 
 import msgspec
 import pytest
@@ -26,7 +26,7 @@ class Chronicle:
         self.clock = FakeClock(start)
         self._true_wall = at(start)
         self._ladder = a_ladder(rungs)
-        self._limits = limits or StabilityLimits()
+        self._limits = limits or StabilityLimits(name="fixed")
         self._step_wall_s = step_wall_s
         self.memory = history.first_day(self.clock.read(), self._ladder, (a_run(),))
         self.moves = []
@@ -57,7 +57,9 @@ class Chronicle:
             self.memory = msgspec.structs.replace(self.memory, clean_stop=True)
         self.clock.reboot(off_s=off_s, up_s=0.0)
         self._true_wall += off_s
-        self.memory, boot = history.record_boot(self.memory, self.clock.read())
+        self.memory, boot = history.record_boot(
+            self.memory, self.clock.read(), self._ladder, self._limits
+        )
         assert boot is not None
         assert boot.crash is not planned
         self._look()

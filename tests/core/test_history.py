@@ -2,14 +2,16 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_ladder, a_run, a_wish
+from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_run, a_wish
 from fakes import FakeClock, at
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.records import Goal
+from state.records import Goal, Kept
 from supervisor.core import history
 from supervisor.core.facts import Decision, StabilityLimits
+from supervisor.core.goodput import Lived
+from trainers.contract import Mark
 
 LADDER = a_ladder(3)
 
@@ -33,7 +35,7 @@ def passed(memory, clock):
 
 
 def booted(memory, clock):
-    memory, boot = history.record_boot(memory, clock.read())
+    memory, boot = history.record_boot(memory, clock.read(), LADDER, StabilityLimits())
     assert boot is not None
     return memory
 
@@ -173,7 +175,7 @@ def test_a_boot_is_recorded_once(clock):
     memory = running(clock)
     clock.reboot()
     memory = booted(memory, clock)
-    again, boot = history.record_boot(memory, clock.read())
+    again, boot = history.record_boot(memory, clock.read(), LADDER, StabilityLimits())
     assert boot is None
     assert again == passed(memory, clock)
     assert (memory.boots_total, memory.crashes_total) == (2, 1)
@@ -207,7 +209,9 @@ def test_a_clean_stop_counts_against_nothing_and_for_one_boot_only(clock):
 
 def test_a_clean_stop_without_a_reboot_plans_nothing(clock):
     """The supervisor stopped and started within one boot: a crash after it is a crash."""
-    memory, boot = history.record_boot(running(clock, clean_stop=True), clock.read())
+    memory, boot = history.record_boot(
+        running(clock, clean_stop=True), clock.read(), LADDER, StabilityLimits()
+    )
     assert boot is None
     clock.reboot()
     assert booted(memory, clock).boots[-1].crash
@@ -228,7 +232,8 @@ def test_ten_thousand_boots_keep_the_memory_small(clock):
     sizes = []
     for _ in range(10_000):
         clock.reboot()
-        memory = booted(memory, clock)
+        memory = history.write(booted(memory, clock), "boot.recorded", rule="boot", reason="")
+        memory = msgspec.structs.replace(memory, outbox=())
         sizes.append(len(msgspec.json.encode(memory)))
     assert (memory.boots_total, memory.crashes_total) == (10_001, 10_000)
     assert len(memory.boots) == history.BOOTS_KEPT
@@ -308,3 +313,130 @@ def test_work_is_left_until_every_run_has_ended(clock, status, work_left):
     """A run that is held or blocked is still work; one that is done or failed is not."""
     memory = first_day(clock, runs=(a_run(status="done"), a_run("drill-b", status=status)))
     assert history.facts(memory, LADDER, StabilityLimits()).work_left is work_left
+
+
+# What the trainers say
+
+
+def training(clock, **fields):
+    """A memory in which drill-a trains, as the only run, in a mode that is full."""
+    given = {"status": "running", "process": a_process(boot_id=clock.boot_id), "mode": "light"}
+    run = a_run(**{**given, "started_monotonic_s": clock.read().monotonic_s, **fields})
+    return running(clock, full=True, runs=(run,))
+
+
+def heard(memory, saved=None, *, began=0, reached=None, **fields):
+    """The memory after the words of drill-a, whose every step takes a tenth of a second."""
+    said = a_heartbeat(
+        began=a_mark(began),
+        saved=None if saved is None else a_mark(saved),
+        reached=a_mark(reached if reached is not None else saved or began),
+        **fields,
+    )
+    return history.hear(memory, {"drill-a": said})
+
+
+def a_mark(step):
+    return Mark(step=step, trained_s=step / 10)
+
+
+def kept(memory, mode="light"):
+    return memory.stretch.work.get(mode, {}).get("a", Kept())
+
+
+@given(st.lists(st.integers(0, 36_000), min_size=1) | st.lists(st.integers(0, 2**60)).map(sorted))
+def test_what_a_run_has_kept_is_its_newest_checkpoint_however_often_one_listens(steps):
+    """Whatever is heard, in whatever order: no step is kept twice, and none is forgotten."""
+    memory = training(FakeClock())
+    for step in steps:
+        memory = heard(memory, step or None)
+    assert kept(memory).steps == pytest.approx(max(steps, default=0))
+    assert kept(memory).hours == pytest.approx(max(steps, default=0) / 10 / 3600)
+
+
+def test_steps_that_are_made_again_are_not_kept_twice(clock):
+    """A damaged checkpoint: the next life begins further back, and that was no work kept."""
+    memory = heard(heard(training(clock), 5000), 4000, began=4000)
+    assert kept(memory).steps == 5000
+    assert kept(heard(memory, 6000, began=4000)).steps == 6000
+
+
+def test_a_run_that_a_person_set_back_begins_anew(clock):
+    """Somebody has removed its folder after a day: what it makes from then on is work."""
+    memory = heard(training(clock, booked=a_mark(864_000)), 300)
+    assert kept(memory).steps == 300
+    assert memory.runs[0].booked == a_mark(300)
+
+
+def test_the_past_of_a_life_that_nobody_started_is_not_booked(clock):
+    """A trainer was found alive: the time of its earlier work was never booked either."""
+    memory = heard(training(clock, started_monotonic_s=None), 700)
+    assert kept(memory) == Kept()
+    assert kept(heard(memory, 900)).steps == 200
+
+
+def test_work_belongs_to_the_mode_in_which_the_trainer_made_it(clock):
+    """Its own word counts, not what the goal is by now."""
+    memory = heard(training(clock), 700, mode="medium")
+    assert (kept(memory, "medium").steps, kept(memory)) == (700, Kept())
+
+
+def test_a_crash_would_lose_what_no_checkpoint_holds(clock):
+    """On average over the trainers that live; nothing once none is left, the same in silence."""
+    memory = heard(training(clock), 700, reached=1000)
+    assert memory.unsaved_s == 30.0
+    assert history.hear(memory, {}).unsaved_s == 30.0
+    assert heard(memory, reached=200).unsaved_s == 20.0, "no checkpoint at all yet"
+    (run,) = memory.runs
+    other = msgspec.structs.replace(run, id="drill-b")
+    both = msgspec.structs.replace(memory, runs=(run, other))
+    said = a_heartbeat(run="drill-b", began=a_mark(0), reached=a_mark(100))
+    assert history.hear(both, {"drill-b": said}).unsaved_s == 10.0
+    resting = msgspec.structs.replace(memory, runs=(a_run(status="queued"),))
+    assert heard(resting, 700, reached=1000).unsaved_s == 0.0
+
+
+@pytest.mark.parametrize(("moved_s", "ran_s"), [(70.0, 60.0), (9.0, 0.0), (1e300, DAY_S)])
+def test_a_trainer_has_lived_until_its_step_moved_last(clock, moved_s, ran_s):
+    """Never less than nothing, and a day at most, whatever stands in a heartbeat."""
+    memory = training(clock)
+    said = a_heartbeat(progress_at_s=moved_s)
+    memory = history.last_words(memory, {"drill-a": said})
+    assert (memory.visit.running_s, memory.timeline.now_s) == (ran_s, ran_s)
+    assert memory.timeline.boottime_s == clock.read().boottime_s + ran_s
+
+
+def test_words_from_an_older_boot_are_no_sign_of_life(clock):
+    """The clock that they name began anew with this boot."""
+    memory = training(clock, process=a_process(boot_id="older"))
+    assert history.last_words(memory, {"drill-a": a_heartbeat(progress_at_s=1e4)}) == memory
+
+
+def test_days_of_absence_are_no_price_of_a_crash(clock):
+    """Somebody has switched the machine off for a long weekend."""
+    memory = training(clock)
+    clock.reboot(off_s=3 * DAY_S)
+    memory = booted(memory, clock)
+    assert memory.outage is None
+    clock.reboot(off_s=HOUR_S)
+    assert booted(memory, clock).outage is not None
+
+
+def test_work_is_lost_once(clock):
+    """Boots that died one after the other lost nothing that the first had not lost already."""
+    memory = msgspec.structs.replace(training(clock), unsaved_s=50.0)
+    clock.reboot()
+    memory = booted(memory, clock)
+    assert memory.outage.lost_s == 50.0
+    clock.reboot()
+    assert booted(memory, clock).outage.lost_s == 0.0
+
+
+def test_a_mode_does_not_pay_for_what_died_in_another(clock):
+    """The goal has moved on: what is left of the old mode tells nothing about the new one."""
+    memory = moved_to(training(clock), "medium")
+    (run,) = memory.runs
+    life = Lived(lived_s=60.0, start_s=60.0)
+    limits = StabilityLimits()
+    after = history.record_death(memory, run, life, LADDER, limits, out_of_memory=True)
+    assert after == (memory, run)

@@ -6,10 +6,17 @@ from builders import a_heartbeat, a_life, a_process, a_run, a_time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.recovery import RecoveryLimits, backoff_s, judge, silence_max_s
+from supervisor.core.recovery import (
+    RecoveryLimits,
+    backoff_s,
+    blames_the_load,
+    judge,
+    silence_max_s,
+)
 
 LIMITS = RecoveryLimits()
 NOW_S = 1000.0
+NOW = a_time(NOW_S)
 PROVEN_S = NOW_S - LIMITS.proven_s
 
 
@@ -65,6 +72,38 @@ def test_every_cause_of_death_has_its_name(ended, heartbeat, rule, reason):
     assert reason in why
     assert run.status == "waiting"
     assert run.restarts == 1
+
+
+@pytest.mark.parametrize(
+    ("ended", "heartbeat", "blamed"),
+    [
+        ({"code": 1}, None, True),
+        ({"code": 75}, OUT_OF_MEMORY, True),
+        ({"signal": 11}, a_heartbeat(), True),
+        ({"signal": 9, "oom_kill": True}, None, True),
+        ({"signal": 9}, None, False),
+        ({"signal": 15}, None, False),
+        ({"code": 75}, None, False),
+        ({"code": 75}, a_heartbeat(status="stopped"), False),
+        ({"start_error": "no such file"}, None, False),
+        ({}, None, False),
+        ({"code": 0}, None, False),
+        ({"code": 78}, None, False),
+    ],
+)
+def test_only_what_a_trainer_did_itself_may_come_of_its_load(ended, heartbeat, blamed):
+    """Kills from outside, full disks and bad specs say nothing about the mode."""
+    _, notes = judge(running(), a_life(alive=False, heartbeat=heartbeat, **ended), NOW, LIMITS)
+    assert [blames_the_load(note) for note in notes] == [blamed]
+
+
+def test_a_hang_may_come_of_the_load_once_it_has_ended_the_trainer():
+    """Its death tells it, not the first suspicion."""
+    _, notes = judge(running(started_s=0.0, process=None), a_life(), NOW, LIMITS)
+    assert [(note.event, blames_the_load(note)) for note in notes] == [("run.hung", False)]
+    hung = running(status="stopping", hung=True)
+    _, notes = judge(hung, a_life(alive=False, signal=9), NOW, LIMITS)
+    assert [(note.event, blames_the_load(note)) for note in notes] == [("run.died", True)]
 
 
 def test_a_trainer_that_went_unwatched_is_started_again():
@@ -169,18 +208,20 @@ def test_a_life_that_never_spoke_has_not_moved(heartbeat):
 )
 def test_a_life_that_lasted_and_moved_starts_the_backoff_afresh(started_s, step, failures):
     """Ten minutes with progress prove that the trainer works; time or progress alone do not."""
-    life = running(started_s=started_s, started_step=10, failures=5)
+    life = running(started_s=started_s, started_step=10, failures=5, dies_everywhere=True)
     run, _ = died(life, a_heartbeat(step=step), code=1)
     assert run.failures == failures
+    assert run.dies_everywhere is (failures > 1)
 
 
 def test_a_proven_trainer_is_forgiven_while_it_lives():
     """Deaths are forgotten as soon as it has proved itself, so that nobody is shown old ones."""
     beating = a_life(heartbeat=a_heartbeat(step=20, progress_at_s=NOW_S))
-    young, _ = judged(running(failures=3, died_there=2), beating)
-    assert (young.failures, young.died_there) == (3, 2)
-    proven, _ = judged(running(started_s=PROVEN_S, failures=3, died_there=2), beating)
-    assert (proven.failures, proven.died_there) == (0, 0)
+    deaths = {"failures": 3, "died_there": 2, "dies_everywhere": True}
+    young, _ = judged(running(**deaths), beating)
+    assert (young.failures, young.died_there, young.dies_everywhere) == (3, 2, True)
+    proven, _ = judged(running(started_s=PROVEN_S, **deaths), beating)
+    assert (proven.failures, proven.died_there, proven.dies_everywhere) == (0, 0, False)
 
 
 def test_a_life_that_began_with_the_timeline_has_lasted_too():

@@ -93,8 +93,8 @@ def test_the_example_of_a_rule_passes_its_own_test(monkeypatch):
     rule, rules, test = blocks("add-a-rule.md", "python")
     execute(rule, policy.__dict__)
     try:
-        execute(rules, policy.__dict__, place := {})
-        monkeypatch.setattr(policy, "RULES", place["RULES"])
+        monkeypatch.setattr(policy, "RULES", dict(policy.RULES))
+        execute(rules, policy.__dict__)
         checks: dict[str, object] = {"__name__": "test_overheated"}
         execute(test, checks)
         checks["test_a_gpu_at_its_limit_takes_one_rung_down"]()

@@ -11,8 +11,8 @@ import pytest
 from lab import SETTINGS, Machine
 
 STATE_KEYS = {
-    "mode", "mode_since", "mode_running_s", "goal", "holds", "policy", "boot_id", "boots_total",
-    "crashes_last_hour", "daemon", "next", "runs",
+    "mode", "mode_since", "mode_running_s", "goal", "holds", "policy", "ledger", "boot_id",
+    "boots_total", "crashes_last_hour", "daemon", "next", "runs",
 }  # fmt: skip
 RUN_KEYS = {
     "id", "trainer", "name", "status", "step", "target", "steps_per_s", "return_mean",
@@ -20,8 +20,9 @@ RUN_KEYS = {
 }  # fmt: skip
 COMMANDS = (
     "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
-    "force-scale-down", "pin", "unpin", "pause", "resume", "decisions", "logs", "runs",
-    "evaluate", "record", "reset", "tune", "check-config", "doctor", "completion",
+    "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
+    "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "reset",
+    "tune", "check-config", "doctor", "completion",
 )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_the_fourth_crash_of_the_hour_falls_back_before_a_trainer_starts(machine
     """Scenario B, with processes: three reboots in medium are forgiven, the fourth is not."""
     # A boot that only has a new identity keeps this machine's uptime, which the timeline
     # believes: hence the wide window.
-    machine.configure(f"{SETTINGS}\n[policy]\nwindow_min = 500000\n")
+    machine.configure(f"{SETTINGS}\n[policy]\nname = 'fixed'\nwindow_min = 500000\n")
     machine.start()
     assert machine("force-scale-up").returncode == 0
     for crashes in (1, 2, 3):

@@ -16,6 +16,7 @@ from lab import SETTINGS, Machine
 
 from state.store import Store
 from supervisor.core import history
+from supervisor.core.facts import StabilityLimits
 from supervisor.runners import local
 
 MIB = 2**20
@@ -189,9 +190,9 @@ def make_history(machine: Machine, *, boots: int, decisions: int) -> None:
     memory = history.first_day(clock.read(), a_ladder())
     for _ in range(boots):
         clock.reboot()
-        memory, _ = history.record_boot(memory, clock.read())
+        memory, _ = history.record_boot(memory, clock.read(), a_ladder(), StabilityLimits())
     # The last of them ended well: this is no boot loop, in which nothing would train.
-    memory = msgspec.structs.replace(memory, decisions=decisions, clean_stop=True)
+    memory = msgspec.structs.replace(memory, decisions=decisions, clean_stop=True, bookings=())
     Store(machine.home / "state.json").save(memory)
     with (machine.home / "decisions.jsonl").open("w") as log:
         for number in range(1, decisions + 1):

@@ -1,0 +1,120 @@
+"""What every command knows, and the answers that end one."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from pathlib import Path
+
+import msgspec
+
+from modes.toml_file import InvalidFile
+from state.records import Run
+from supervisor.clock import Moment, SystemClock
+from supervisor.errors import SupervisorError
+from supervisor.home import Home, default_home
+from supervisor.report import Report, present, report
+from supervisor.settings import Config
+
+EXIT_REFUSED = 2
+"""a wish was refused, or the command line makes no sense"""
+
+
+class NoSuchRun(SupervisorError):
+    """A name that no run of the queue has."""
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, name: str, runs: tuple[Run, ...]) -> None:
+        names = [run.name for run in runs]
+        close = {run.lower(): run for run in names}
+        like = [close[match] for match in difflib.get_close_matches(name.lower(), close, n=1)]
+        hint = f" (did you mean {like[0]}?)" if like else ""
+        super().__init__(
+            f"there is no run {name!r}{hint}; the runs are: {', '.join(names) or 'none'}"
+        )
+
+
+class Refused(SupervisorError):
+    """A wish that was not granted."""
+
+    exit_code = EXIT_REFUSED
+
+
+class Context:
+    """What a command knows: its options, the home, and the settings once asked for."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.named_home = _named_home(options.home)
+        self.home = Home(self.named_home or default_home())
+        named = options.config or os.environ.get("SUPERVISOR_CONFIG")
+        self._config_path = Path(named).expanduser() if named else self.home.settings
+        self._config_named = bool(named)
+
+    @property
+    def config(self) -> Config:
+        """The settings and modes.
+
+        Raises:
+            InvalidFile: they cannot be used.
+            NoSettings: the file that was named is missing.
+        """
+        return Config(self._config_path, required=self._config_named)
+
+    @property
+    def kept_config(self) -> Config:
+        """The settings and modes, or the last good ones that a daemon has kept here.
+
+        Raises:
+            InvalidFile: they cannot be used, and none are kept.
+            NoSettings: the file that was named is missing.
+        """
+        kept = self.home.last_settings
+        return Config(self._config_path, required=self._config_named, last_good=kept)
+
+    @property
+    def config_or_why(self) -> Config | str:
+        """The settings, or in one line why they cannot be read: reading commands go on."""
+        try:
+            return self.config
+        except (InvalidFile, SupervisorError) as error:
+            return str(error).splitlines()[0]
+
+    def now(self) -> Moment:
+        """All clocks of this machine."""
+        return SystemClock().read()
+
+    def report(self) -> Report:
+        """What is true now."""
+        return report(self.home, self.config_or_why, self.now())
+
+    def run(self, name: str) -> Run:
+        """The run of that id or name, in whatever case.
+
+        Raises:
+            NoSuchRun: there is none.
+        """
+        runs = present(self.home, self.config_or_why, self.now()).runs
+        for run in runs:
+            if name.lower() in (run.id.lower(), run.name.lower()):
+                return run
+        raise NoSuchRun(name, runs)
+
+
+def print_json(value: object) -> None:
+    """Print a value for machines."""
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def whole_number(text: str) -> int:
+    """A word of the command line that counts something."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000000")
+    return int(text)
+
+
+def _named_home(named: str | None) -> Path | None:
+    chosen = named or os.environ.get("SUPERVISOR_HOME")
+    return Path(chosen).expanduser() if chosen else None

@@ -1,0 +1,448 @@
+"""What the machine has taught the policy `ledger`: entries, and the numbers that follow.
+
+The ledger is a small record (`state.records.Ledger`). It changes by two things alone: an
+entry (`booked`), which carries every number that it needs, and a decision (`after`), which
+depends on the facts alone. The log has both, so `supervisor replay` comes to the same
+ledger bit for bit, whatever the settings are by then.
+
+Units: hours of running time and crashes per such hour; work in any unit, since only ratios
+of work are ever compared.
+
+Sources: Gamma-Poisson conjugacy with Jeffreys' shape 1/2 for the rate of crashes (Gelman et
+al., Bayesian Data Analysis, 2.6); Wilson & Hilferty 1931 for its quantiles; Page 1954 for the
+budget, which is a CUSUM; Nygard, Release It!, for probation, which is a half-open circuit
+breaker; Young 1974 and Daly 2006 for the interval of checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from state.records import Booking, Kept, Ledger, ModeLedger, Stretch, Visit
+from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
+
+RATE_SHAPE = 0.5
+RATE_HOURS = 0.25
+"""the prior of every crash rate: Gamma(shape, hours)"""
+SPEED_HOURS = 0.25
+"""hours of running that the expected speed of a mode weighs as much as"""
+FAIR_CRASHES = 0.05
+FAIR_HOURS = 1.0
+"""the prior of the rate of the mode below, of which the mode above may have its share"""
+VISIT_HOURS = 0.25
+VISIT_HOURS_MIN = 0.03
+SHORT_VISIT_HOURS = 4.0
+"""what a failed visit is taken to cost, counted as one; its least; longer ones say nothing"""
+BAD_HOURS = 6.0
+BAD_RECOVERIES = 0.5
+"""the prior of how long a bad spell lasts"""
+COSTS_KEPT = 30
+COST_MAX_H = 2.0
+"""no crash is priced higher: that a machine hung until the morning says nothing of the next one"""
+SHAKEN_S = 3600.0
+"""soon after a crash: running time in which another one is an aftershock"""
+LONE_KNOWN = 1.5
+"""crashes and running hours that were not soon after a crash, from which their rate is known"""
+BURST_FACTOR = 2.0
+"""crashes come in bursts if they are surely this many times as frequent soon after another one"""
+RATIO_MIN, RATIO_MAX = 0.01, 100.0
+NORMAL_80, NORMAL_10 = 0.8416212335729143, -1.2815515655446004
+"""quantiles of the normal distribution"""
+FORGOTTEN_HOURS = 1e-6
+"""work of a run that has faded to less is dropped"""
+NOTHING = ModeLedger()
+
+
+class Rate(NamedTuple):
+    """What is believed of crashes per running hour: Gamma(shape, hours)."""
+
+    shape: float
+    hours: float
+
+    @property
+    def mean_per_h(self) -> float:
+        """What is to be expected."""
+        return self.shape / self.hours
+
+    @property
+    def low_per_h(self) -> float:
+        """One in ten that it is lower."""
+        return _gamma_quantile(self.shape, NORMAL_10) / self.hours
+
+    @property
+    def high_per_h(self) -> float:
+        """One in five that it is higher."""
+        return _gamma_quantile(self.shape, NORMAL_80) / self.hours
+
+
+# Entries
+
+
+def entry(
+    ledger: Ledger,
+    terms: Terms,
+    *,
+    mode: str,
+    at_s: float,
+    stretch: Stretch,
+    visit: Visit,
+    crashes: int = 0,
+    charge: float = 0.0,
+    cost_s: float | None = None,
+    fingerprint: dict[str, str] | None = None,
+) -> Booking:
+    """The entry for `stretch`, and for what ended it.
+
+    Args:
+        ledger: as it stands.
+        terms: the ladder and the limits.
+        mode: that of the stretch.
+        at_s: its end on the timeline.
+        stretch: what happened since the last entry.
+        visit: the stay in that mode, up to its end.
+        crashes: of the machine at its end.
+        charge: what the death of a trainer has cost, in crashes.
+        cost_s: what an earlier crash has cost, if that became known.
+        fingerprint: what the machine is from now on, if that has changed.
+    """
+    limits = terms.limits
+    gone_h = max(0.0, at_s - ledger.booked_s) / 3600
+    crash_keep, crash_mean = _fading(gone_h, limits.crash_half_life_h)
+    rung = terms.ladder.index(mode) if mode in terms.ladder else 0
+    running_h = stretch.running_s / 3600
+    refill, spent, budget_max = 0.0, 0.0, 0.0
+    if rung:  # nothing is staked in the lowest mode: there is nowhere to fall
+        budget_max = budget_cap(ledger, terms, mode, visit.running_s)
+        spent = crashes + charge
+        if running_h:
+            worth_per_h = break_even_per_h(ledger, terms, rung)
+            refill = running_h * min(
+                max(worth_per_h, limits.refill_min_per_h), limits.refill_max_per_h
+            )
+    return Booking(
+        at_s=max(at_s, ledger.booked_s),
+        mode=mode,
+        hours=running_h * crash_mean,
+        aftershock_hours=stretch.shaken_s / 3600 * crash_mean,
+        aftershocks=crashes if visit.crashes_s and visit.stable_s < SHAKEN_S else 0,
+        work_hours=stretch.full_s / 3600,
+        work=stretch.work,
+        crash_keep=crash_keep,
+        work_hours_max=limits.work_hours_max,
+        budget_max=budget_max,
+        refill=refill,
+        spent=spent,
+        crashes=crashes,
+        cost_s=None if cost_s is None else min(cost_s, COST_MAX_H * 3600),
+        fingerprint=fingerprint,
+    )
+
+
+def booked(ledger: Ledger, booking: Booking) -> Ledger:
+    """The ledger with one more entry. Nothing but sums and products: the same everywhere."""
+    modes = {name: _faded(known, booking.crash_keep) for name, known in ledger.modes.items()}
+    if booking.hours or booking.work_hours or booking.crashes:
+        known = modes.get(booking.mode, NOTHING)
+        modes[booking.mode] = msgspec.structs.replace(
+            known,
+            crashes=known.crashes + booking.crashes,
+            hours=known.hours + booking.hours,
+            aftershocks=known.aftershocks + booking.aftershocks,
+            aftershock_hours=known.aftershock_hours + booking.aftershock_hours,
+            work_hours=known.work_hours + booking.work_hours,
+        )
+    for name, runs in booking.work.items():
+        known = modes.get(name, NOTHING)
+        work = dict(known.work)
+        for run, kept in runs.items():
+            before = work.get(run, Kept())
+            work[run] = Kept(steps=before.steps + kept.steps, hours=before.hours + kept.hours)
+        modes[name] = _renewed(msgspec.structs.replace(known, work=work), booking.work_hours_max)
+    budget = booking.budget_max if ledger.budget is None else ledger.budget
+    costs_s, fingerprint = ledger.costs_s, ledger.fingerprint
+    if booking.cost_s is not None:
+        costs_s = (*costs_s, booking.cost_s)[-COSTS_KEPT:]
+    if booking.fingerprint is not None:
+        fingerprint = booking.fingerprint
+    if changed(ledger.fingerprint, fingerprint):
+        modes = {
+            name: msgspec.structs.replace(known, level=0, cool_down_h=0.0, bad_since_s=None)
+            for name, known in modes.items()
+        }
+    return Ledger(
+        version=ledger.version,
+        booked_s=booking.at_s,
+        budget=min(booking.budget_max, budget + booking.refill) - booking.spent,
+        costs_s=costs_s,
+        modes=modes,
+        fingerprint=fingerprint,
+    )
+
+
+def changed(known: Mapping[str, str], seen: Mapping[str, str]) -> list[str]:
+    """The parts of a fingerprint that are another; one that was unknown before is not."""
+    return [part for part, value in seen.items() if known.get(part, value) != value]
+
+
+def after(facts: Facts, decision: Decision) -> Ledger:
+    """The ledger once `decision` is enacted: what a visit that ends, or lasts, has taught."""
+    ledger, old, new = facts.ledger, facts.goal.mode, decision.goal.mode
+    modes = dict(ledger.modes)
+    if decision.outcome == "proved":
+        modes[old] = _proved(modes.get(old, NOTHING), facts.now_s - facts.running_s)
+    if new == old:
+        return msgspec.structs.replace(ledger, modes=modes)
+    left = msgspec.structs.replace(
+        modes.get(old, NOTHING),
+        last_crashes=len(facts.crashes_s),
+        last_hours=facts.running_s / 3600,
+    )
+    modes[old] = _failed(left, facts, decision) if decision.outcome == "failed" else left
+    entered = modes.get(new, NOTHING)
+    if decision.outcome == "exonerated":
+        entered = msgspec.structs.replace(entered, level=max(0, entered.level - 1))
+    modes[new] = entered
+    limits = facts.limits
+    full = limits.probation_budget if entered.level else limits.budget_max
+    return msgspec.structs.replace(ledger, modes=modes, budget=full)
+
+
+# What follows
+
+
+def price_h(ledger: Ledger, limits: StabilityLimits) -> float:
+    """What a crash costs in hours of work: what is expected counts as one that was measured."""
+    known_s = sum(ledger.costs_s) + limits.crash_price_min * 60
+    mean_h = known_s / (1 + len(ledger.costs_s)) / 3600
+    return max(mean_h, limits.crash_price_floor_min / 60)
+
+
+def speeds(ledger: Ledger, terms: Terms) -> tuple[float, ...]:
+    """Kept work per running hour of each mode, in units that only compare.
+
+    What is expected of a mode, in the unit in which all that was measured fits it best,
+    weighs as much as `SPEED_HOURS` of measuring. Runs that are slow by nature count for as
+    much as quick ones: each is divided by its pace relative to the others in the same mode.
+    """
+    known = [ledger.modes.get(mode, NOTHING) for mode in terms.ladder]
+    paces = _paces(known)
+    work, made, expected = [], 0.0, 0.0
+    for one, speed in zip(known, terms.speeds, strict=True):
+        steps = 0.0
+        for run, kept in one.work.items():
+            steps += kept.steps / paces.get(run, 1.0)
+        work.append(steps)
+        made += steps
+        expected += one.work_hours * speed
+    if made <= 0 or expected <= 0:
+        return terms.speeds
+    below = made / expected * terms.speeds[0]
+    if work[0] > 0 and known[0].work_hours > 0:
+        below = work[0] / known[0].work_hours
+    each = [below]
+    for rung in range(1, len(known)):
+        promised = below * terms.speeds[rung] / terms.speeds[rung - 1]
+        below = (SPEED_HOURS * promised + work[rung]) / (SPEED_HOURS + known[rung].work_hours)
+        each.append(below)
+    return tuple(each)
+
+
+def ratio(ledger: Ledger, terms: Terms, rung: int) -> float:
+    """How many times the kept work of the mode below the mode of `rung` makes per hour."""
+    each = speeds(ledger, terms)
+    return min(max(each[rung] / each[rung - 1], RATIO_MIN), RATIO_MAX)
+
+
+def break_even_per_h(ledger: Ledger, terms: Terms, rung: int) -> float:
+    """Crashes per running hour at which the mode of `rung` brings no more than the one below.
+
+    With speeds in units of the mode below, work over wall time is `ratio / (1 + rate * price)`
+    above and `1 / (1 + rate_below * price)` below; equal at the rate that is returned.
+    """
+    below = ledger.modes.get(terms.ladder[rung - 1], NOTHING)
+    faster = ratio(ledger, terms, rung)
+    fair_per_h = (FAIR_CRASHES + below.crashes) / (FAIR_HOURS + below.hours)
+    return (faster - 1) / price_h(ledger, terms.limits) + faster * fair_per_h
+
+
+def rate(known: ModeLedger) -> Rate:
+    """The rate of crashes of a mode."""
+    return Rate(RATE_SHAPE + known.crashes, RATE_HOURS + known.hours)
+
+
+def aftershock_rate(known: ModeLedger) -> Rate:
+    """The same soon after a crash."""
+    return Rate(RATE_SHAPE + known.aftershocks, RATE_HOURS + known.aftershock_hours)
+
+
+def crashes_evenly(known: ModeLedger) -> bool:
+    """Whether crashes are known to come by themselves, and not one upon the other.
+
+    Where each draws others after it, a storm ends by leaving the mode, so that the mode may be
+    worth more crashes than it has and its storms are not worth sitting out.
+    """
+    crashes = max(0.0, known.crashes - known.aftershocks)
+    hours = max(0.0, known.hours - known.aftershock_hours)
+    if crashes + hours < LONE_KNOWN:
+        return False
+    alone = Rate(RATE_SHAPE + crashes, RATE_HOURS + hours)
+    return aftershock_rate(known).low_per_h <= BURST_FACTOR * alone.mean_per_h
+
+
+def budget_cap(ledger: Ledger, terms: Terms, mode: str, running_s: float) -> float:
+    """What the budget can hold: little while a mode that has failed is on probation."""
+    limits = terms.limits
+    probation = on_probation(ledger, terms, mode, running_s)
+    return limits.probation_budget if probation else limits.budget_max
+
+
+def on_probation(ledger: Ledger, terms: Terms, mode: str, running_s: float) -> bool:
+    """Whether the mode has failed before and has only just been entered."""
+    level = ledger.modes.get(mode, NOTHING).level
+    return level > 0 and running_s < terms.limits.stable_min * 60
+
+
+def cool_down_h(facts: Facts, *, worthless: bool) -> float:
+    """How long the goal's mode is left alone if this visit of it has failed.
+
+    It doubles with each failure, up to the interval of trials that costs least: a trial
+    costs K, and a mode that has recovered is missed for half an interval, so sqrt(2 K T /
+    (ratio - 1)) for bad spells of length T. At least `cool_down_min`, at most a day.
+    """
+    limits, mode = facts.limits, facts.goal.mode
+    known = _failed_so_far(facts.ledger.modes.get(mode, NOTHING), facts)
+    first_h = limits.cool_down_min / 60
+    gain = ratio(facts.ledger, facts.terms, facts.rung) - 1
+    best_h = limits.cool_down_max_h
+    if gain > 0:
+        visit_h = (VISIT_HOURS + known.failure_hours) / (1 + known.failures)
+        visit_h = max(visit_h, VISIT_HOURS_MIN)
+        since_s = facts.now_s if known.bad_since_s is None else known.bad_since_s
+        bad_h = known.bad_hours + (facts.now_s - since_s) / 3600
+        spell_h = (bad_h + BAD_HOURS) / (known.recoveries + BAD_RECOVERIES)
+        best_h = max(first_h, math.sqrt(2 * visit_h * spell_h / gain))
+    doubled_h = first_h * 2.0 ** min(known.level, 60)
+    wait_h = min(limits.cool_down_max_h, best_h, doubled_h)
+    return max(wait_h, limits.worthless_cool_down_h) if worthless else wait_h
+
+
+def net(faster: float, crashes: float, hours: float, cost_h: float) -> float:
+    """Work per hour of wall time that a visit with that many crashes lets expect."""
+    return faster / (1 + cost_h * (RATE_SHAPE + crashes) / (RATE_HOURS + hours))
+
+
+def checkpoint_interval_s(rate_per_h: float, write_s: float, longest_s: float) -> float:
+    """The interval of checkpoints that loses least: sqrt(2 * write time * time between crashes).
+
+    Young 1974; Daly 2006 corrects it where a write is not short beside that time, which
+    here it always is. Never above `longest_s`, and never so short that writing takes more
+    than a tenth of the time.
+    """
+    if rate_per_h <= 0 or write_s <= 0:
+        return longest_s
+    best_s = math.sqrt(2 * write_s * 3600 / rate_per_h)
+    return min(longest_s, max(best_s, 10 * write_s))
+
+
+# Arithmetic
+
+
+def _fading(gone_h: float, half_life_h: float) -> tuple[float, float]:
+    """What is kept of the past after `gone_h`, and on average of what came evenly meanwhile."""
+    fade = math.log(2) * gone_h / half_life_h
+    if fade < 1e-9:
+        return 1.0, 1.0
+    keep = math.exp(-fade)
+    return keep, (1 - keep) / fade
+
+
+def _faded(known: ModeLedger, keep: float) -> ModeLedger:
+    if keep == 1.0:
+        return known
+    return msgspec.structs.replace(
+        known,
+        crashes=known.crashes * keep,
+        hours=known.hours * keep,
+        aftershocks=known.aftershocks * keep,
+        aftershock_hours=known.aftershock_hours * keep,
+    )
+
+
+def _renewed(known: ModeLedger, hours_max: float) -> ModeLedger:
+    """Old work makes room for new, never for nothing: a speed is not forgotten by waiting."""
+    if known.work_hours <= hours_max:
+        return known
+    keep = hours_max / known.work_hours
+    work = {
+        run: Kept(steps=kept.steps * keep, hours=kept.hours * keep)
+        for run, kept in known.work.items()
+        if kept.hours * keep > FORGOTTEN_HOURS
+    }
+    return msgspec.structs.replace(known, work=work, work_hours=hours_max)
+
+
+def _proved(known: ModeLedger, entered_s: float) -> ModeLedger:
+    """The bad spell was over by the time that the visit began which has now lasted."""
+    level = max(0, known.level - 1)
+    if known.bad_since_s is None:
+        return msgspec.structs.replace(known, level=level)
+    bad_hours = known.bad_hours + max(0.0, entered_s - known.bad_since_s) / 3600
+    return msgspec.structs.replace(
+        known, level=level, bad_since_s=None, bad_hours=bad_hours, recoveries=known.recoveries + 1
+    )
+
+
+def _failed_so_far(known: ModeLedger, facts: Facts) -> ModeLedger:
+    """What is known of the goal's mode if its visit has failed by now; the level is as before."""
+    since_s = known.bad_since_s
+    if since_s is None:
+        since_s = facts.crashes_s[0] if facts.crashes_s else facts.now_s
+    visit_h = facts.running_s / 3600
+    if visit_h >= SHORT_VISIT_HOURS:
+        return msgspec.structs.replace(known, bad_since_s=since_s)
+    crashes = len(facts.crashes_s)
+    lost_h = crashes * price_h(facts.ledger, facts.limits)
+    gained_h = (ratio(facts.ledger, facts.terms, facts.rung) - 1) * visit_h
+    return msgspec.structs.replace(
+        known,
+        bad_since_s=since_s,
+        failures=known.failures + 1,
+        failure_hours=known.failure_hours + max(0.0, lost_h - gained_h),
+    )
+
+
+def _failed(known: ModeLedger, facts: Facts, decision: Decision) -> ModeLedger:
+    return msgspec.structs.replace(
+        _failed_so_far(known, facts),
+        level=known.level + 1,
+        cool_down_h=(decision.cool_down_s or 0.0) / 3600,
+    )
+
+
+def _paces(known: Sequence[ModeLedger]) -> dict[str, float]:
+    """How quick each run is beside the others in the same modes, on average over its hours."""
+    names: set[str] = set()
+    for one in known:
+        names.update(one.work)
+    if len(names) < 2:
+        return {}
+    hours, quick = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for one in known:
+        seen = {run: kept for run, kept in one.work.items() if kept.hours > 0 and kept.steps > 0}
+        if not seen:
+            continue
+        mean = sum(kept.steps / kept.hours for kept in seen.values()) / len(seen)
+        for run, kept in seen.items():
+            hours[run] += kept.hours
+            quick[run] += kept.steps / mean
+    return {run: quick[run] / hours[run] for run in names if hours[run]}
+
+
+def _gamma_quantile(shape: float, normal: float) -> float:
+    """A quantile of Gamma(shape, 1), given that of the normal distribution."""
+    ninth = 1 / (9 * shape)
+    return shape * math.pow(max(0.0, 1 - ninth + normal * math.sqrt(ninth)), 3)

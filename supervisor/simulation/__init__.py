@@ -1,0 +1,1 @@
+"""Made-up machines, lived through by the real decision code in milliseconds."""

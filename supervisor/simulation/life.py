@@ -1,0 +1,235 @@
+"""One machine for some weeks under one policy, from event to event.
+
+An event is a crash, or the moment at which the policy wants to look again. Between
+two events nothing is calculated, so a month takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from modes import Ladder, Mode
+from state.records import Memory, Run
+from supervisor.clock import Moment
+from supervisor.core import history, policy
+from supervisor.core.facts import Decision, StabilityLimits
+from supervisor.simulation.worlds import Fate, World
+
+FIRST_H = 72.0
+"""the first three days are told apart: what a new user sees"""
+HEARTBEAT_S = 60.0
+"""a dead machine was last seen alive at most this long before"""
+BOOT_S = 20.0
+"""uptime at which the supervisor decides; a part of the downtime"""
+HAIR_S = 0.001
+"""how much later than due a look is, so that no rounding makes it too early"""
+BEGAN_AT = 1_767_571_200.0
+"""the wall time at which every life begins: a midnight"""
+
+
+class Choice(NamedTuple):
+    """What a policy wants until it is asked again."""
+
+    mode: int | None
+    """None: nothing shall train"""
+    until_h: float
+    """when it wants to look again, if no crash comes before"""
+
+
+class Pilot(Protocol):
+    """A policy at work on one machine."""
+
+    def begin(self) -> Choice:
+        """The machine has just been set up."""
+        ...
+
+    def look(self, at_h: float, work: float) -> Choice:
+        """The time of the last choice has come; `work` has been kept since the last call."""
+        ...
+
+    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:
+        """The machine went down, alive last at `seen_h`, and is up at `at_h`."""
+        ...
+
+    def pay(self, cost_h: float) -> None:
+        """Trainers step again after a crash that cost so much time."""
+        ...
+
+
+class Stretch(NamedTuple):
+    """A part of a life in which one thing happened."""
+
+    from_h: float
+    to_h: float
+    mode: int | None
+    """None: the machine was down, or idle by intent"""
+    work: float
+    """kept work"""
+
+
+class Life(msgspec.Struct, frozen=True):
+    """What became of one machine."""
+
+    days: float
+    work: float
+    """kept work, in what the lightest mode keeps in an hour"""
+    crashes: int
+    hours: tuple[float, ...]
+    """running hours in each mode"""
+    first_work: float
+    """kept work of the first three days"""
+    crashes_h: tuple[float, ...] = ()
+    """when the machine went down"""
+    stretches: tuple[Stretch, ...] = ()
+    """the life in its order"""
+
+
+def live(world: World, pilot: Pilot) -> Life:
+    """Let `pilot` lead the machine of `world` through its days."""
+    fate, end_h = Fate(world), world.days * 24
+    stretches: list[Stretch] = []
+    crashes_h: list[float] = []
+    debt_h = 0.0
+    """the cost of a crash that the pilot has not been told yet"""
+    choice, pause_h = pilot.begin(), world.start_h
+    while fate.now_h < end_h:
+        mode = choice.mode
+        if mode is None:
+            begin_h = fate.now_h
+            fate.rest(min(max(choice.until_h, begin_h), end_h))
+            stretches.append(Stretch(begin_h, fate.now_h, None, 0.0))
+            choice, pause_h = pilot.look(fate.now_h, 0.0), world.start_h
+            continue
+        fate.rest(min(fate.now_h + pause_h, end_h))
+        if debt_h:
+            pilot.pay(debt_h + pause_h)
+            debt_h = 0.0
+        stepped_h = looked_h = fate.now_h
+        told_h, rate = 0.0, world.work[mode]
+        crashed = fate.run(mode, min(choice.until_h, end_h))
+        while not crashed and fate.now_h < end_h:
+            ran_h = fate.now_h - stepped_h
+            safe_h = ran_h - ran_h % world.checkpoint_h
+            choice = pilot.look(fate.now_h, rate * (safe_h - told_h))
+            told_h, looked_h = safe_h, fate.now_h
+            if choice.mode != mode:
+                break
+            crashed = fate.run(mode, min(choice.until_h, end_h))
+        ran_h = fate.now_h - stepped_h
+        lost_h = ran_h % world.checkpoint_h if crashed else 0.0
+        stretches.append(Stretch(stepped_h, fate.now_h, mode, rate * (ran_h - lost_h)))
+        pause_h = world.switch_h if choice.mode is not None else 0.0
+        if crashed:
+            crashes_h.append(fate.now_h)
+            off_h = fate.crash()
+            seen_h = max(looked_h, fate.now_h - ran_h % (HEARTBEAT_S / 3600))
+            up_h = fate.now_h + off_h
+            fate.rest(up_h)
+            debt_h, pause_h = off_h + lost_h, world.start_h
+            if up_h < end_h:
+                choice = pilot.boot(seen_h, up_h, rate * (ran_h - lost_h - told_h))
+    return Life(
+        days=world.days,
+        work=sum(stretch.work for stretch in stretches),
+        crashes=len(crashes_h),
+        hours=tuple(
+            sum(part.to_h - part.from_h for part in stretches if part.mode == mode)
+            for mode in range(world.rungs)
+        ),
+        first_work=sum(_work_before(stretch, FIRST_H) for stretch in stretches),
+        crashes_h=tuple(crashes_h),
+        stretches=tuple(stretches),
+    )
+
+
+def _work_before(stretch: Stretch, hour: float) -> float:
+    """The part of the work of a stretch that was done before that hour."""
+    if stretch.to_h <= hour:
+        return stretch.work
+    if stretch.from_h >= hour:
+        return 0.0
+    return stretch.work * (hour - stretch.from_h) / (stretch.to_h - stretch.from_h)
+
+
+class Supervised:
+    """The real decision code, led through its real history."""
+
+    def __init__(self, world: World, limits: StabilityLimits) -> None:
+        self._limits = limits
+        self._ladder = ladder(world)
+        self._boots = 1
+        self._booted_h = 0.0
+        run = Run(id="simulated-a", trainer="simulated", name="a", seed=1)
+        memory = history.first_day(self._moment(0.0), self._ladder, (run,))
+        self.memory: Memory = msgspec.structs.replace(memory, full=True)
+
+    def begin(self) -> Choice:
+        """The machine has just been set up."""
+        return self._decide(0.0)
+
+    def look(self, at_h: float, work: float) -> Choice:
+        """Let time pass, and decide."""
+        self._pass(at_h, work)
+        return self._decide(at_h)
+
+    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:
+        """Write down the crash, and decide before any trainer starts."""
+        self._pass(seen_h, work)
+        self._boots += 1
+        self._booted_h = at_h
+        self.memory, _ = history.record_boot(
+            self.memory, self._moment(at_h), self._ladder, self._limits
+        )
+        return self._decide(at_h)
+
+    def pay(self, cost_h: float) -> None:
+        """Tell what the last crash has cost."""
+        self.memory = history.record_cost(self.memory, self._ladder, self._limits, cost_h * 3600)
+
+    def _pass(self, at_h: float, work: float) -> None:
+        before_h = self.memory.stretch.running_s / 3600
+        memory = history.pass_time(self.memory, self._moment(at_h))
+        ran_h = memory.stretch.running_s / 3600 - before_h
+        self.memory = history.record_work(memory, memory.goal.mode, work, ran_h)
+
+    def _decide(self, at_h: float) -> Choice:
+        """Decide until nothing more follows, then let the trainers live that are wanted."""
+        memory = self.memory
+        while True:
+            facts = history.facts(memory, self._ladder, self._limits)
+            decision = self._amended(policy.decide(facts))
+            if not policy.acts(facts, decision):
+                break
+            memory = history.enact(memory, decision)
+        goal = memory.goal
+        # Nobody reads the log of a simulation: its entries end here.
+        self.memory = msgspec.structs.replace(memory, running=goal.trains, bookings=())
+        wait_s = policy.wake_in_s(facts)
+        until_h = math.inf if wait_s is None else at_h + (wait_s + HAIR_S) / 3600
+        return Choice(facts.rung if goal.trains else None, until_h)
+
+    def _amended(self, decision: Decision) -> Decision:
+        """The decision as it shall count; for those who vary the rule."""
+        return decision
+
+    def _moment(self, at_h: float) -> Moment:
+        uptime_s = BOOT_S + (at_h - self._booted_h) * 3600
+        return Moment(
+            wall=BEGAN_AT + at_h * 3600,
+            monotonic_s=uptime_s,
+            boottime_s=uptime_s,
+            boot_id=f"{self._boots:032x}",
+        )
+
+
+def ladder(world: World) -> Ladder:
+    """The modes of a world, as files would tell them: the promise stands in the slots."""
+    return Ladder(
+        tuple(
+            Mode(name=name, rung=rung, slots=round(100 * promised), n_envs=1, batch_size=1)
+            for rung, (name, promised) in enumerate(zip(world.names, world.promised, strict=True))
+        )
+    )
