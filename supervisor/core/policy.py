@@ -50,7 +50,7 @@ def acts(facts: Facts, decision: Decision) -> bool:
 
 
 def rejected(facts: Facts) -> tuple[tuple[str, str], ...]:
-    """Every rule that does not apply now, and why."""
+    """Every rule that does not apply now, and why. The goal's mode has to be on the ladder."""
     answers = [(rule.__name__, rule(facts)) for rule in RULES[facts.limits.name]]
     return tuple((name, why()) for name, why in answers if not isinstance(why, Decision))
 
