@@ -14,14 +14,22 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from supervisor.core.facts import StabilityLimits
 from supervisor.simulation import table
+from supervisor.simulation.life import Supervised, live
+from supervisor.simulation.worlds import World
 
 HELD_OUT = 20_261
 """never used while a policy was tuned"""
+
+
+LIVES = 45
+"""to tell what one takes"""
 
 
 def main() -> None:
@@ -43,8 +51,22 @@ def main() -> None:
     compared = table.compare(worlds, processes=options.processes, progress=progress)
     print(table.text(compared))
     print(f"\nseed {options.seed}, {time.perf_counter() - begun_s:.0f} s")
+    print(
+        f"one life with ledger: {_life_ms(worlds[:: len(worlds) // LIVES or 1]):.0f} ms of a core"
+    )
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(compared), indent=2))
+
+
+def _life_ms(worlds: Sequence[World]) -> float:
+    """Processor time of one life, on average; the best of three rounds."""
+    rounds_s = []
+    for _ in range(3):
+        begun_s = time.process_time()
+        for world in worlds:
+            live(world, Supervised(world, StabilityLimits()))
+        rounds_s.append(time.process_time() - begun_s)
+    return 1000 * min(rounds_s) / len(worlds)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     proved: bool = False
     """it has lasted for as long as the mode had to prove itself"""
     away: bool = False
-    """the machine has been down for a day or more since"""
+    """the machine has been down for a day or more, and nothing has trained since"""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,16 +133,16 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What has been learnt about one mode. All but counts fades with time."""
+    """What has been learnt about one mode. Crashes and running hours fade with time."""
 
     crashes: float = 0.0
     """fading by half in a day"""
     hours: float = 0.0
     """of running, fading likewise"""
     work: dict[str, Kept] = {}
-    """run name: what was kept of it in this mode, fading by half in a week"""
+    """run name: what was kept of it in this mode, in the newest hours of running"""
     work_hours: float = 0.0
-    """of running with full slots, in which that work was made, fading likewise"""
+    """of running with full slots, in which that work was made"""
     aftershocks: float = 0.0
     """crashes soon after another one, fading by half in a day"""
     aftershock_hours: float = 0.0
@@ -221,6 +221,8 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """what a crash has cost, now that it is known"""
     fingerprint: dict[str, str] | None = None
     """what the machine is from now on: what failed on another one may work on it"""
+    redefined: tuple[str, ...] = ()
+    """modes that are others from now on: how fast they were tells nothing any more"""
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,6 +316,10 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """every slot of the mode is wanted: what is kept tells how fast it is"""
     unsaved_s: float = 0.0
     """training that no checkpoint held at the last word of the trainers, averaged over them"""
+    gpu_error: str | None = None
+    """what the driver of a GPU reported last"""
+    gpu_error_s: float = 0.0
+    """when, on the timeline"""
     outage: Outage | None = None
     """the newest crash, until its price is known"""
     bookings: tuple[Booking, ...] = ()

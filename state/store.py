@@ -224,6 +224,7 @@ def _read(path: Path) -> Memory | None:
 
 def _converted(row: dict[str, Any]) -> Memory:
     """The memory in `row`, if need be without what has been learnt: nothing else depends on it."""
+    row = {"ledger": {"version": 0}} | row  # a program that keeps none has dropped it
     try:
         return msgspec.convert(row, Memory)
     except msgspec.ValidationError:

@@ -415,7 +415,6 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(act=act)
         if "json" in flags:

@@ -173,12 +173,15 @@ class Daemon:
         moment = self._clock.read()
         self.memory = history.pass_time(self.memory, moment)
         readings = self._sensors.read()
+        self.memory = history.heed(self.memory, readings)
         self._look()
         self._recognise(readings)
         answered: tuple[Wish, ...] = ()
         if not self._leaving:
             self._decide(readings)
             answered = self._answer_wishes(readings)
+            if answered:  # a mode that was held may have to be left before a trainer starts
+                self._decide(readings)
         steps = self._plan(readings)
         if self._save():
             for wish in answered:
@@ -260,8 +263,9 @@ class Daemon:
         if version == LEDGER_VERSION:
             return
         self.memory = history.relearn(self.memory)
-        reason = f"the ledger has version {version or 'unknown'}, this program keeps version "
-        reason += f"{LEDGER_VERSION}: what the modes are worth is learnt anew"
+        found = f"the ledger has version {version}, this program keeps version {LEDGER_VERSION}"
+        found = found if version else "the state holds no ledger that this program can read"
+        reason = f"{found}: what the modes are worth is learnt anew"
         self._write("ledger.begun", rule="version", reason=reason)
 
     def _hear_the_past(self) -> None:
@@ -286,10 +290,12 @@ class Daemon:
         self.memory, paid = history.price(self.memory, self._heartbeats, self._ladder, self._limits)
         if paid is not None:
             cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
+            most_s = learnt.COST_MAX_H * 3600
+            counted = f"; {span(most_s)} of it count" if paid.cost_s > most_s else ""
             self._write(
                 "crash.priced",
                 rule="outage",
-                reason=f"the crash cost {cost}: {down} down, {lost} of work",
+                reason=f"the crash cost {cost}: {down} down, {lost} of work{counted}",
                 evidence={
                     "cost_s": round(paid.cost_s, 3),
                     "down_s": round(paid.down_s, 3),
@@ -352,7 +358,7 @@ class Daemon:
     def _recognise(self, readings: Readings) -> None:
         """Notice that the machine has become another, on which what failed may work."""
         parts = dict(self._machine.parts) | {"gpus": _models(readings)}
-        parts |= {f"mode {mode.name}": _definition(mode) for mode in self._ladder}
+        parts |= {f"{learnt.MODE_PART}{mode.name}": _definition(mode) for mode in self._ladder}
         self.memory, changed = history.recognise(self.memory, parts, self._ladder, self._limits)
         if changed:
             what = "; ".join(f"{part}: {change}" for part, change in changed.items())

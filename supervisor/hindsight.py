@@ -23,8 +23,9 @@ class NoDecision(SupervisorError):
 
     def __init__(self, seq: int, event: str | None, near: tuple[int, ...]) -> None:
         what = f"line {seq} of the log ({event}) is no decision" if event else f"no line {seq}"
-        others = ", ".join(map(str, near))
-        hint = f"; the decisions nearest to it are {others}" if near else "; there is none at all"
+        others = " and ".join(map(str, near))
+        nearest = "decision is" if len(near) == 1 else "decisions are"
+        hint = f"; the nearest {nearest} {others}" if near else "; there is no decision in it"
         super().__init__(f"{what}{hint}" if event else f"the log has {what}{hint}")
 
 

@@ -124,7 +124,7 @@ class Otherwise(msgspec.Struct, frozen=True, kw_only=True):
     other: Lived
     lives: int
     parts_h: float | None
-    """when the two first want different modes, in the first life; None: never"""
+    """when the two first want different modes, in the life in which they soonest do; None: never"""
     parts_to: tuple[str, str] | None
     """what each wants then"""
     work_ratio: float
@@ -169,7 +169,8 @@ def relived(
         _mean(limits, each)
         for limits, each in zip((logged, other), zip(*pairs, strict=True), strict=True)
     )
-    parts_h, parts_to = _parting(*pairs[0], past.ladder)
+    partings = [parting for pair in pairs if (parting := _parting(*pair, past.ladder)) is not None]
+    parts_h, parts_to = min(partings, default=(None, None))
     gains = [b.work - a.work for a, b in pairs]
     error = 1.96 * statistics.stdev(gains) / math.sqrt(lives) if lives > 1 else 0.0
     ratio = two.work / one.work if one.work else 1.0
@@ -199,23 +200,18 @@ def _mean(limits: StabilityLimits, lives: tuple[Life, ...]) -> Lived:
     )
 
 
-def _parting(
-    one: Life, two: Life, ladder: tuple[str, ...]
-) -> tuple[float | None, tuple[str, str] | None]:
-    """When two lives first want different modes, and which."""
-    changes = sorted({part.from_h for life in (one, two) for part in life.stretches})
-    for hour in changes:
-        a, b = (_mode_at(life, hour) for life in (one, two))
-        if a != b and a is not None and b is not None:
-            return hour, (ladder[a], ladder[b])
-    return None, None
-
-
-def _mode_at(life: Life, hour: float) -> int | None:
-    """The mode that trains then; None where nothing does."""
-    for part in life.stretches:
-        if part.from_h <= hour < part.to_h:
-            return part.mode
+def _parting(one: Life, two: Life, ladder: tuple[str, ...]) -> tuple[float, tuple[str, str]] | None:
+    """When two lives first train in different modes, and in which; None: never."""
+    first, second = 0, 0
+    while first < len(one.stretches) and second < len(two.stretches):
+        a, b = one.stretches[first], two.stretches[second]
+        together = max(a.from_h, b.from_h) < min(a.to_h, b.to_h)
+        if together and a.mode is not None and b.mode is not None and a.mode != b.mode:
+            return max(a.from_h, b.from_h), (ladder[a.mode], ladder[b.mode])
+        if a.to_h <= b.to_h:
+            first += 1
+        else:
+            second += 1
     return None
 
 
@@ -277,7 +273,8 @@ def _local_rates(
     """
     hours = [end_h - begin_h for begin_h, end_h in pairwise([*begins_h, past.hours])]
     struck = dict(past.crashes)
-    near = [[[learnt.RATE_HOURS * mean, learnt.RATE_HOURS] for mean in past.rates] for _ in hours]
+    means = past.rates
+    near = [[[learnt.RATE_HOURS * mean, learnt.RATE_HOURS] for mean in means] for _ in hours]
     for forwards in (True, False):
         seen = [[0.0, 0.0] for _ in past.ladder]
         for place in range(len(hours)) if forwards else reversed(range(len(hours))):

@@ -64,12 +64,16 @@ def add(command: Adding) -> None:
         "json",
         more="Without N: the newest decision. Where there is none yet: what the present asks for.",
     )
-    sub.add_argument(
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument(
         "number",
         metavar="N",
         nargs="?",
         type=whole_number,
         help="the number of a decision in the log: `seq` in `decisions --json`",
+    )
+    which.add_argument(
+        "--now", action="store_true", help="what would be decided now, and why nothing else"
     )
     command("ledger", _ledger, "what this machine has taught: crashes, speed, prices", "json")
     sub = command(
@@ -129,8 +133,9 @@ def _why(context: Context) -> int:
     from supervisor import hindsight, report  # noqa: PLC0415 - other commands stay quick
     from supervisor.core import explain  # noqa: PLC0415 - as above
 
-    path, seq = context.home.decisions, context.options.number
-    found = hindsight.newest(path) if seq is None else hindsight.numbered(path, seq)
+    path, seq, found = context.home.decisions, context.options.number, None
+    if not context.options.now:
+        found = hindsight.newest(path) if seq is None else hindsight.numbered(path, seq)
     if found is not None:
         with hindsight.sensible(path):
             answer = explain.explained(*found)
@@ -203,13 +208,7 @@ def _worlds(context: Context) -> tuple[World, ...]:
     options = context.options
     if options.trace:
         known = [trace for path in options.trace for trace in traces.read(Path(path))]
-        found = traces.worlds(known, options.seed)
-        if not found:
-            raise Refused(
-                f"no machine of these traces went down {traces.CRASHES_LEAST} times or more: "
-                "there is nothing to decide"
-            )
-        return found
+        return traces.worlds(known, options.seed)
     if options.my_machine:
         ledger = report.ledger(context.home, context.config, context.now())
         speeds = itertools.accumulate((one.speed_ratio or 1 for one in ledger.modes), operator.mul)
@@ -317,7 +316,9 @@ def amended(limits: StabilityLimits, changes: Sequence[str]) -> StabilityLimits:
     """
     table: dict[str, Any] = msgspec.structs.asdict(limits)
     for change in changes:
-        key, _, text = change.partition("=")
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise Refused(f"{change!r} sets nothing; say KEY=VALUE")
         key = key.strip().removeprefix("policy.")
         if key not in Policy.__struct_fields__:
             close = difflib.get_close_matches(key, Policy.__struct_fields__, n=1)

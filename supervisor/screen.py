@@ -132,7 +132,7 @@ def goodput(measured: Goodput) -> str:
 def explanation(one: Explanation) -> str:
     """The whole of `why`."""
     moved = f"{one.old} -> {one.new}" if one.old != one.new else f"stays in {one.new}"
-    which = f"{one.seq} of the log" if one.seq else "none is logged; the present asks for this"
+    which = f"{one.seq} of the log" if one.seq else "not in the log: what the present asks for"
     rows = [
         ("decision", which),
         ("when", f"{when(one.time)}, boot {one.boot[:8]}"),
@@ -221,7 +221,10 @@ def otherwise(lived: Otherwise, logged: str, asked: str) -> str:
     parting = "the two never want different modes"
     if lived.parts_h is not None and lived.parts_to is not None:
         one, two = lived.parts_to
-        parting = f"they part after {span(3600 * lived.parts_h)}: {one} as it was, {two} as asked"
+        parting = (
+            f"they part after {span(3600 * lived.parts_h)} at the soonest: "
+            f"{one} as it was set, {two} as asked"
+        )
     chance = f"{lived.work_ratio_low:.3f} to {lived.work_ratio_high:.3f}"
     rows = [
         ("asked", asked),
@@ -361,8 +364,8 @@ def _mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
     spells = f"{one.recoveries}" + (f", {_brief(3600 * one.bad_hours)}" if one.recoveries else "")
     return (
         one.mode,
-        f"{one.hours:.3g}",
-        f"{one.crashes:.3g}",
+        _faded(one.hours),
+        _faded(one.crashes),
         f"{one.crashes_per_h:.2f}",
         f"{one.crashes_per_h_low:.2f} to {one.crashes_per_h_high:.2f}",
         "-" if one.break_even_per_h is None else f"{one.break_even_per_h:.2f}",
@@ -372,6 +375,11 @@ def _mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
         "here" if here else f"in {_brief(cools)}" if cools else "any time",
         f"{spells} and one that lasts" if one.bad else spells,
     )
+
+
+def _faded(amount: float) -> str:
+    """What has nearly faded away is none."""
+    return f"{amount:.3g}" if amount >= 0.005 else "0"
 
 
 def _quantity(each: Input) -> str:

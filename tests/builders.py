@@ -3,8 +3,8 @@
 import datetime as dt
 
 from modes import Ladder, Mode
-from state.records import Goal, Process, Run, Timeline, Wish
-from supervisor.core.facts import Facts, StabilityLimits
+from state.records import Goal, ModeLedger, Process, Run, Timeline, Wish
+from supervisor.core.facts import Facts, StabilityLimits, Terms
 from supervisor.core.recovery import Exit, Life
 from trainers.contract import Heartbeat, Spec
 
@@ -82,6 +82,11 @@ def a_wish(kind, mode=None, wish_id="wish-1"):
     return Wish(id=wish_id, kind=kind, mode=mode, by="ada", asked_at=MIDNIGHT)
 
 
+def a_mode_ledger(**fields):
+    """A mode of which everything that fades is known, at ten hours with full slots."""
+    return ModeLedger(**{"work_hours": 10.0, "level": 1, "last_hours": 2.0, **fields})
+
+
 def some_facts(mode="light", *, rungs=2, pinned=False, paused=False, **fields):
     """Facts of a mode that was entered long ago, an hour and a bit into the timeline."""
     given = {
@@ -111,3 +116,9 @@ def a_spec():
         threads=1,
         target_steps=1_000_000,
     )
+
+
+def some_terms(*speeds, rungs=2, **limits):
+    """A ladder whose modes promise these speeds, or each twice the one below, and limits."""
+    speeds = speeds or tuple(2.0**rung for rung in range(rungs))
+    return Terms(RUNGS[: len(speeds)], speeds, StabilityLimits(**limits))

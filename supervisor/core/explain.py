@@ -334,7 +334,7 @@ def _learnt_inputs(facts: Facts) -> list[Input]:
     if facts.out_of_memory:
         found.append(Input(name="memory", value="too little", note="right after the climb"))
     if facts.away:
-        found.append(Input(name="away", value="a day or more", note="during this visit"))
+        found.append(Input(name="away", value="a day or more", note="nothing has trained since"))
     return found
 
 

@@ -69,7 +69,7 @@ class StabilityLimits(msgspec.Struct, frozen=True, kw_only=True):
     worthless_cool_down_h: Hours = 6.0
     """how long it is left alone then, at least"""
     cool_down_max_h: Hours = 24.0
-    """every mode is tried again after this"""
+    """every mode is tried again after this; after running for so long no calm is waited for"""
     exonerated_after: Annotated[int, msgspec.Meta(ge=1, le=99)] = 2
     """crashes of a mode after which waiting in it for calm makes no sense"""
     exonerated_factor: Annotated[float, msgspec.Meta(ge=1, le=99)] = 1.1
@@ -120,14 +120,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """the entry that brings the ledger up to now"""
     ledger: Ledger = Ledger()
     """what has been learnt, with that entry"""
+    entered_s: float = 0.0
+    """when the mode was entered, on the timeline"""
     running_s: float = 0.0
-    """running time since the mode was entered"""
+    """running time since then"""
     out_of_memory: bool = False
     """a trainer ran out of memory soon after that"""
     proved: bool = False
     """this visit has lasted for as long as the mode had to prove itself"""
     away: bool = False
-    """the machine has been down for a day or more during this visit"""
+    """the machine has been down for a day or more, and nothing has trained since"""
     booted_s: float = 0.0
     """when this boot was written down, on the timeline"""
     short_boots: int = 0
@@ -136,6 +138,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """what a person asks, if this decision answers one"""
     readings: Readings | None = None
     """the machine at this moment; None where nobody looked"""
+    gpu_error: str | None = None
+    """what the driver of a GPU has reported within the stable time"""
 
     @property
     def rung(self) -> int:

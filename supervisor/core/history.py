@@ -33,6 +33,7 @@ from state.records import (
 )
 from supervisor.clock import Moment, stamp
 from supervisor.core import ledger as learnt
+from supervisor.core import queue
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
 from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
@@ -155,6 +156,7 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
         memory.visit,
         running_s=memory.visit.running_s + ran_s,
         stable_s=memory.visit.stable_s + ran_s,
+        away=memory.visit.away and not ran_s,
     )
     stretch = memory.stretch
     if ran_s:
@@ -225,10 +227,10 @@ def record_boot(
         lived_s=0.0,
     )
     visit = memory.visit
-    away = boot.recorded_s - seen_s >= GAP_MAX_S
+    away = boot.recorded_s - seen_s >= GAP_MAX_S - 1  # a sum of seconds is rounded
     if away:
         visit = msgspec.structs.replace(visit, away=True)
-    if crash and memory.goal.trains:
+    if crash and memory.goal.trains and not memory.resting:
         crashes_s = (*visit.crashes_s, boot.recorded_s)[-CRASHES_KEPT:]
         visit = msgspec.structs.replace(visit, stable_s=0.0, crashes_s=crashes_s)
         outage = memory.outage
@@ -381,6 +383,15 @@ def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbea
         and (said := heartbeats.get(run.id)) is not None
         and said.pid == run.process.pid
     ]
+
+
+def heed(memory: Memory, readings: Readings) -> Memory:
+    """The memory after a look at the GPUs: the driver tells an error once, and it holds longer."""
+    troubles = [trouble for gpu in readings.gpus if (trouble := gpu.trouble)]
+    if not troubles:
+        return memory
+    now_s = memory.timeline.now_s
+    return msgspec.structs.replace(memory, gpu_error=troubles[0], gpu_error_s=now_s)
 
 
 def plan_work(memory: Memory, *, some: bool, full: bool) -> Memory:
@@ -634,10 +645,11 @@ def facts(
         crashes_s=visit.crashes_s,
         cool_downs=memory.cool_downs,
         limits=limits,
-        work_left=any(run.status not in ("done", "failed") for run in memory.runs),
+        work_left=not queue.all_ended(memory.runs),
         speeds=ladder.speeds,
         booking=booking,
         ledger=learnt.booked(memory.ledger, booking),
+        entered_s=visit.entered_s,
         running_s=visit.running_s,
         out_of_memory=visit.out_of_memory,
         proved=visit.proved,
@@ -646,6 +658,7 @@ def facts(
         short_boots=_short_boots(memory, ladder.safest.name, limits),
         wish=wish,
         readings=readings,
+        gpu_error=memory.gpu_error if now_s - memory.gpu_error_s < limits.stable_min * 60 else None,
     )
 
 

@@ -54,6 +54,8 @@ INTERVAL_MIN_S = 20.0
 """checkpoints of 20 MB for four runs every 20 s are 350 GB a day"""
 NORMAL_80, NORMAL_10 = 0.8416212335729143, -1.2815515655446004
 """quantiles of the normal distribution"""
+MODE_PART = "mode "
+"""how the part of a fingerprint begins that says what a mode is; its name follows"""
 FORGOTTEN_HOURS = 1e-6
 """work of a run that has faded to less is dropped"""
 NOTHING = ModeLedger()
@@ -116,9 +118,8 @@ def entry(
     crash_keep, crash_mean = _fading(gone_h, limits.crash_half_life_h)
     rung = terms.ladder.index(mode) if mode in terms.ladder else 0
     running_h = stretch.running_s / 3600
-    refill, spent, budget_max = 0.0, 0.0, 0.0
+    refill, spent = 0.0, 0.0
     if rung:  # nothing is staked in the lowest mode: there is nowhere to fall
-        budget_max = budget_cap(ledger, terms, mode, visit.running_s)
         spent = crashes + charge
         if running_h:
             worth_per_h = break_even_per_h(ledger, terms, rung)
@@ -135,12 +136,17 @@ def entry(
         work=stretch.work,
         crash_keep=crash_keep,
         work_hours_max=limits.work_hours_max,
-        budget_max=budget_max,
+        budget_max=budget_cap(ledger, terms, mode, visit.running_s),
         refill=refill,
         spent=spent,
         crashes=crashes,
         cost_s=None if cost_s is None else min(cost_s, COST_MAX_H * 3600),
         fingerprint=fingerprint,
+        redefined=tuple(
+            part.removeprefix(MODE_PART)
+            for part in changed(ledger.fingerprint, fingerprint or {})
+            if part.startswith(MODE_PART)
+        ),
     )
 
 
@@ -175,6 +181,9 @@ def booked(ledger: Ledger, booking: Booking) -> Ledger:
             name: msgspec.structs.replace(known, level=0, cool_down_h=0.0, bad_since_s=None)
             for name, known in modes.items()
         }
+    for name in booking.redefined:
+        if name in modes:
+            modes[name] = msgspec.structs.replace(modes[name], work={}, work_hours=0.0)
     return Ledger(
         version=ledger.version,
         booked_s=booking.at_s,
@@ -195,7 +204,7 @@ def after(facts: Facts, decision: Decision) -> Ledger:
     ledger, old, new = facts.ledger, facts.goal.mode, decision.goal.mode
     modes = dict(ledger.modes)
     if decision.outcome == "proved":
-        modes[old] = _proved(modes.get(old, NOTHING), facts.now_s - facts.running_s)
+        modes[old] = _proved(modes.get(old, NOTHING), facts.entered_s)
     if new == old:
         return msgspec.structs.replace(ledger, modes=modes)
     left = msgspec.structs.replace(
@@ -226,9 +235,9 @@ def price_h(ledger: Ledger, limits: StabilityLimits) -> float:
 def speeds(ledger: Ledger, terms: Terms) -> tuple[float, ...]:
     """Kept work per running hour of each mode, in units that only compare.
 
-    What is expected of a mode, in the unit in which all that was measured fits it best,
-    weighs as much as `SPEED_HOURS` of measuring. Runs that are slow by nature count for as
-    much as quick ones: each is divided by its pace relative to the others in the same mode.
+    What a mode promises over the one below weighs as much as `SPEED_HOURS` of measuring; the
+    lightest promises nothing. Runs that are slow by nature count for as much as quick ones: each
+    is divided by its pace relative to the others in the same mode.
     """
     known = [ledger.modes.get(mode, NOTHING) for mode in terms.ladder]
     paces = _paces(known)

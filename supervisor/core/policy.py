@@ -85,11 +85,16 @@ def held_by_person(facts: Facts) -> Decision | WhyNot:
 
 def forbidden(facts: Facts) -> Decision | WhyNot:
     """A person has forbidden the goal's mode: down to the heaviest that is allowed."""
+    asked = facts.goal.forbidden
+    if asked is not None and asked not in facts.ladder:
+        goal = msgspec.structs.replace(facts.goal, forbidden=None)
+        reason = f"{asked}, which a person has forbidden, is no longer a mode: nothing is forbidden"
+        return Decision(goal=goal, rule="forbidden", reason=reason)
     if facts.rung <= facts.top:
-        return lambda: f"{facts.goal.forbidden or 'no mode'} is forbidden"
+        return lambda: f"{asked or 'no mode'} is forbidden"
     mode = facts.ladder[facts.top]
     goal = msgspec.structs.replace(facts.goal, mode=mode, idle_until_s=None)
-    reason = f"{facts.goal.forbidden} is forbidden by a person: down to {mode}"
+    reason = f"{asked} is forbidden by a person: down to {mode}"
     return Decision(goal=goal, rule="forbidden", reason=reason)
 
 
@@ -154,23 +159,30 @@ def boot_loop(facts: Facts) -> Decision | WhyNot:
 
 
 def stable(facts: Facts) -> Decision | WhyNot:
-    """Stable for long enough and the next rung has cooled down: one rung up."""
+    """Stable for long enough and the next rung has cooled down: one rung up.
+
+    With `ledger`, a mode that is never calm for so long is left after a day of running, too:
+    what the rung above bears is asked once in a while, whatever this one does.
+    """
     blocked = _no_climb(facts)
     if blocked is not None:
         return lambda: blocked
     upper = facts.ladder[facts.rung + 1]
     needed_s = facts.limits.stable_min * 60
     cool_s = facts.cool_down_left_s(upper)
-    if facts.stable_s < needed_s or cool_s > 0:
+    if _climb_in_s(facts) > 0:
         return lambda: (
-            f"{span(facts.stable_s)} stable, {span(needed_s)} are needed"
-            if facts.stable_s < needed_s
-            else f"{upper} is left alone for {span(cool_s)} more"
+            f"{upper} is left alone for {span(cool_s)} more"
+            if cool_s > 0
+            else f"{span(facts.stable_s)} stable, {span(needed_s)} are needed"
         )
+    calm = f"{span(facts.stable_s)} stable in {facts.goal.mode}"
+    if facts.stable_s < needed_s:
+        calm = f"{span(facts.running_s)} in {facts.goal.mode} without {span(needed_s)} of calm"
     return _climb(
         facts,
         "stable",
-        f"{span(facts.stable_s)} stable in {facts.goal.mode}",
+        calm,
         stable_s=round(facts.stable_s, 1),
         stable_min=facts.limits.stable_min,
     )
@@ -313,8 +325,8 @@ def exonerated(facts: Facts) -> Decision | WhyNot:
     untried = not known.last_hours
     if untried and (running_h < UNTRIED_HOURS or facts.cool_down_left_s(upper) > 0):
         return lambda: f"{upper} was never tried, and {facts.goal.mode} only for a moment"
-    if not untried and not known.level:
-        return lambda: f"{upper} has not failed"
+    if not untried and not known.level and facts.running_s < limits.stable_min * 60:
+        return lambda: f"{upper} has not failed"  # it is due after an hour, calm or not
     price_h = learnt.price_h(facts.ledger, limits)
     faster = learnt.ratio(facts.ledger, facts.terms, facts.rung + 1)
     here = learnt.net(1.0, crashes, running_h, price_h)
@@ -432,8 +444,11 @@ def numbers(facts: Facts) -> Evidence:
 
 def _climb_in_s(facts: Facts) -> float:
     """How long until the next rung may be tried, if no crash comes first."""
-    stable_left_s = max(0.0, facts.limits.stable_min * 60 - facts.stable_s)
-    return max(stable_left_s, facts.cool_down_left_s(facts.ladder[facts.rung + 1]))
+    limits = facts.limits
+    wait_s = limits.stable_min * 60 - facts.stable_s
+    if limits.name == "ledger":
+        wait_s = min(wait_s, limits.cool_down_max_h * 3600 - facts.running_s)
+    return max(0.0, wait_s, facts.cool_down_left_s(facts.ladder[facts.rung + 1]))
 
 
 def _trial_s(facts: Facts) -> float:
@@ -464,11 +479,10 @@ def _pressure(facts: Facts) -> str | None:
         if heat_c is not None and most_c is not None and heat_c > most_c - limits.gpu_margin_c:
             return f"GPU {gpu.index} has {heat_c:.0f} °C and slows itself down at {most_c:.0f} °C"
         if gpu.xids:
-            codes = ", ".join(map(str, gpu.xids))
-            return f"the driver reports trouble with GPU {gpu.index} (Xid {codes})"
+            return gpu.trouble
         if gpu.ecc_uncorrected:
             return f"GPU {gpu.index} has had {gpu.ecc_uncorrected} memory errors beyond repair"
-    return None
+    return facts.gpu_error
 
 
 def _climb(
@@ -498,10 +512,10 @@ def _climb(
         level = ledger.modes.get(upper, learnt.NOTHING).level - (outcome == "exonerated")
         budget = limits.probation_budget if level > 0 else limits.budget_max
         trial = f", on probation for {span(limits.stable_min * 60)}" if level > 0 else ""
-        reason += (
-            f", which brings {faster:.2f} times as much and is worth {worth:.2f} crashes an hour"
-            f"; budget {budget:g}{trial}"
-        )
+        brings = f"which brings {faster:.2f} times as much and is worth {worth:.2f} crashes an hour"
+        if worth <= 0:
+            brings = f"to see whether it still brings only {faster:.2f} times as much"
+        reason += f", {brings}; budget {budget:g}{trial}"
     return Decision(
         goal=msgspec.structs.replace(facts.goal, mode=upper),
         rule=rule,
@@ -528,7 +542,7 @@ def _fall_back(
         worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
         high = learnt.rate(facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)).high_per_h
         reason += (
-            f"; it is worth {worth:.2f} crashes an hour and may have up to {high:.2f}, "
+            f"; it is worth {worth:.2f} crashes an hour, its whole record says at most {high:.2f}, "
             f"budget {facts.ledger.budget or 0:.2f}"
         )
     return Decision(

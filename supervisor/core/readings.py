@@ -33,6 +33,12 @@ class GpuReadings(msgspec.Struct, frozen=True, kw_only=True):
     xids: tuple[int, ...] | None = None
     """the driver's error codes (Xid) since the last reading; None where they cannot be heard"""
 
+    @property
+    def trouble(self) -> str | None:
+        """These as a sentence; None where there are none."""
+        codes = ", ".join(map(str, self.xids or ()))
+        return f"the driver reports trouble with GPU {self.index} (Xid {codes})" if codes else None
+
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """The machine at one moment."""

@@ -96,8 +96,10 @@ def read(path: Path) -> tuple[Trace, ...]:
     """
     try:
         raw = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnknownTrace(path, str(error)) from None
+    except OSError as error:
+        raise UnknownTrace(path, (error.strerror or str(error)).lower()) from None
+    except UnicodeDecodeError:
+        raise UnknownTrace(path, "it is no text") from None
     try:
         outages = _outages(_records(raw))
     except ValueError as error:

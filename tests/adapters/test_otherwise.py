@@ -55,6 +55,21 @@ def test_a_policy_that_never_climbs_is_spared_the_crashes_of_the_heavier_mode():
     assert lived.work_ratio > 1, "medium cost more than it brought"
 
 
+def test_lives_that_come_out_differently_part_at_some_time():
+    """In whichever of the lives: chance may let the first one be the same under both."""
+    life = WrittenLife().train(2)
+    for _ in range(4):
+        life.crash(cost_s=900).train(0.15)
+    life.train(3)
+    for _ in range(3):
+        life.crash(cost_s=700).train(0.3)
+    told = past(life.train(20).lines)
+    other = msgspec.structs.replace(LEDGER, crash_price_min=60.0)
+    lived = [relived(told, LEDGER, other, lives) for lives in (1, 10)]
+    assert [one.parts_h is None for one in lived] == [True, False]
+    assert [one.logged == one.other for one in lived] == [True, False]
+
+
 def test_a_policy_that_learns_does_better_on_a_machine_that_never_changes():
     """`ledger` stops trying what always fails; the interval says how much of that is chance."""
     lived = relived(past(a_bad_medium().lines), FIXED, LEDGER, 10)

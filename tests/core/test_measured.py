@@ -17,6 +17,7 @@ from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import Exit
+from supervisor.core.replay import replay
 from supervisor.daemon import Daemon, Machine
 from supervisor.home import Home
 from supervisor.journal import Journal, parse
@@ -308,6 +309,57 @@ def test_a_crash_after_the_last_run_has_no_price(bench):
     assert bench.memory.outage is None
 
 
+def test_a_night_without_power_is_told_as_it_was_and_counted_as_two_hours(bench):
+    """That a machine hung until the morning says nothing of the next crash."""
+    bench.begin().look(300.0).crash(off_s=8 * HOUR_S).begin().look(FIRST_STEP_S)
+    (line,) = bench.lines("crash.priced")
+    assert line["reason"].startswith("the crash cost 8.0 h: 8.0 h down")
+    assert line["reason"].endswith("; 2.0 h of it count")
+    assert bench.memory.ledger.costs_s == (2 * HOUR_S,)
+
+
+# Days without power
+
+
+def test_a_crash_after_the_last_run_is_no_crash_of_its_mode(medium):
+    """A machine that rests tells nothing about a load, in whatever mode it rests."""
+    medium.home.settings.write_text(SETTINGS.replace("1000000", "10"))
+    medium.look(10.0)
+    for _ in range(4):
+        medium.look(60.0)
+    assert medium.lines("campaign.done")
+    for _ in range(5):
+        medium.crash(600.0).begin()
+    assert medium.memory.goal.mode == "medium"
+    assert medium.memory.visit.crashes_s == ()
+    assert medium.mode().crashes == 0
+    assert medium.memory.crashes_total == 5
+
+
+def test_after_days_without_power_it_begins_low(medium):
+    """Decided before any trainer starts in the mode from before."""
+    medium.crash(off_s=30 * HOUR_S).begin()
+    assert [line["rule"] for line in medium.lines("mode.changed")] == ["wish", "absence"]
+    assert [line["evidence"]["mode"] for line in medium.lines("run.started")][-1] == "light"
+
+
+def test_a_machine_that_was_paused_for_days_begins_low_as_well(medium):
+    """`resume` starts no trainer in a mode that is left at the next look."""
+    medium.ask("pause").look(6.0)
+    medium.crash(off_s=30 * HOUR_S).begin().look(60.0)
+    started = len(medium.specs)
+    medium.ask("resume").look(1.0)
+    assert [spec.mode for spec in medium.specs[started:]] == ["light"]
+
+
+def test_an_absence_is_over_once_something_has_trained(medium):
+    """A mode that was pinned then has been known for hours when it is set free."""
+    Inbox(medium.home.inbox).put("pin", mode="medium", by="ada", at=medium.clock.read().wall)
+    medium.look().crash(off_s=30 * HOUR_S).begin()
+    medium.look(HOUR_S).look(HOUR_S).ask("unpin").look(1.0)
+    assert medium.memory.goal.mode == "medium"
+
+
 # Deaths of trainers
 
 
@@ -469,6 +521,20 @@ def test_a_mode_that_is_defined_anew_is_another_machine(bench):
     assert list(line["evidence"]) == ["mode medium"]
 
 
+def test_how_fast_a_mode_was_says_nothing_of_another_of_its_name(bench):
+    """A medium that was no faster, and is made larger, is measured as if it were new."""
+    work = {"a": Kept(steps=10.0, hours=10.0)}
+    known = ModeLedger(level=2, hours=5.0, work=work, work_hours=10.0)
+    bench.begin().look(10.0)
+    ledger = msgspec.structs.replace(bench.memory.ledger, modes={"light": known, "medium": known})
+    bench.change(ledger=ledger).begin()
+    bench.settings("", medium=3)
+    bench.look(1.0)
+    assert (bench.mode().work, bench.mode().work_hours, bench.mode().level) == ({}, 0.0, 0)
+    assert bench.mode().hours == pytest.approx(5.0, rel=1e-2)
+    assert bench.mode("light").work_hours == pytest.approx(10.0, rel=1e-2)
+
+
 @pytest.mark.parametrize("program", ["msgspec", "transitions", "training_supervisor"])
 def test_the_version_of_a_program_is_that_of_its_installation(program):
     """Read from the name of a folder, it is what the slower official way says."""
@@ -513,6 +579,21 @@ def test_a_ledger_that_cannot_be_read_is_begun_anew(bench, monkeypatch):
     assert bench.memory.runs[0].status == "running"
 
 
+def test_a_program_without_a_ledger_in_between_is_told_by_the_log(bench, monkeypatch):
+    """An older version was installed for a while: it has dropped the books without a word."""
+    bench.begin().look(10.0).crash(60.0).begin().look(60.0).ask("pause").look(6.0)
+    row = msgspec.to_builtins(bench.memory)
+    for part in ("ledger", "stretch", "outage", "bookings"):
+        del row[part]
+    with monkeypatch.context() as patch:
+        patch.setattr("state.store.msgspec.to_builtins", lambda _: row)
+        bench.change()
+    bench.begin().ask("resume")
+    assert len(bench.lines("ledger.begun")) == 1
+    replayed = replay(parse(bench.home.decisions.read_bytes().splitlines()))
+    assert (replayed.differences, replayed.ledgers) == (0, 2)
+
+
 def test_a_state_that_is_older_than_the_log_says_so(bench):
     """Somebody has removed the state: the log goes on, and tells where its story breaks."""
     bench.begin().look(10.0)
@@ -548,6 +629,20 @@ def test_a_vetoed_climb_is_told_once_for_each_reason(bench):
     assert bench.memory.goal.mode == "light"
     bench.ask("pause").ask("resume").look(1.0)  # in between no climb was on the cards
     assert len(bench.lines("climb.vetoed")) == 3
+
+
+def test_an_error_of_the_driver_vetoes_a_climb_for_an_hour(bench):
+    """NVML tells an Xid once; the climb waits for an hour all the same."""
+    bench.begin().look(HOUR_S - 100)
+    bench.sensors.readings = Readings(gpus=(a_gpu(xids=(79,)),))
+    bench.look(50.0)
+    bench.sensors.readings = Readings(gpus=(a_gpu(xids=()),))
+    bench.look(300.0)
+    (line,) = bench.lines("climb.vetoed")
+    assert "GPU 0 (Xid 79)" in line["reason"]
+    bench.look(HOUR_S - 400)
+    assert bench.memory.goal.mode == "light"
+    assert bench.look(200.0).memory.goal.mode == "medium"
 
 
 # Checkpoints

@@ -6,7 +6,7 @@ from builders import RUNGS, a_wish, some_facts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from state.records import Goal
+from state.records import Goal, Ledger, ModeLedger
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
@@ -15,13 +15,26 @@ HOUR_STABLE_S = 3600.0
 NOW_S = 10_000.0
 STORM_S = (NOW_S - 3000, NOW_S - 2000, NOW_S - 1000, NOW_S)
 
+BOTH = [StabilityLimits(name=name) for name in policy.RULES]
+both_policies = pytest.mark.parametrize("limits", BOTH, ids=policy.RULES)
 seconds = st.floats(0, 20_000)
 kinds = st.sampled_from(sorted(policy._ANSWERS))
 
 
+modes = st.builds(
+    ModeLedger,
+    crashes=st.floats(0, 50),
+    hours=st.floats(0, 50),
+    level=st.integers(0, 5),
+    last_crashes=st.integers(0, 9),
+    last_hours=st.floats(0, 20),
+)
+"""what may be known of a mode"""
+
+
 @st.composite
-def facts(draw, *, wished=True):
-    """Any facts that a life could bring about."""
+def facts(draw, *, wished=True, name=None):
+    """Any facts that a life could bring about, under either policy."""
     rungs = draw(st.integers(1, 5))
     names = RUNGS[:rungs]
     kind = draw(st.none() | kinds) if wished else None
@@ -35,8 +48,15 @@ def facts(draw, *, wished=True):
         stable_s=draw(seconds),
         crashes_s=tuple(sorted(draw(st.lists(st.floats(0, NOW_S), max_size=8)))),
         cool_downs=draw(st.dictionaries(st.sampled_from(names), seconds)),
-        limits=StabilityLimits(crashes_max=draw(st.integers(0, 5))),
+        limits=StabilityLimits(
+            name=name or draw(st.sampled_from(sorted(policy.RULES))),
+            crashes_max=draw(st.integers(0, 5)),
+        ),
         work_left=draw(st.booleans()),
+        ledger=Ledger(
+            budget=draw(st.none() | st.floats(-5, 3)),
+            modes=draw(st.dictionaries(st.sampled_from(names), modes)),
+        ),
         wish=a_wish(kind, asked_mode) if kind else None,
     )
 
@@ -48,30 +68,32 @@ def rung(ladder, goal):
 # One rung up
 
 
-def test_an_hour_without_a_crash_climbs():
+@both_policies
+def test_an_hour_without_a_crash_climbs(limits):
     """Sixty stable minutes are enough, and one second less is not."""
-    ready = some_facts(stable_s=HOUR_STABLE_S)
+    ready = some_facts(stable_s=HOUR_STABLE_S, limits=limits)
     decision = policy.decide(ready)
     assert (decision.goal, decision.rule) == (Goal(mode="medium"), "stable")
     assert decision.cool_down_s is None
     assert policy.decide(msgspec.structs.replace(ready, stable_s=3599.0)).rule == "stay"
 
 
+@both_policies
 @pytest.mark.parametrize("rungs", [1, 2, 3, 5])
-def test_the_ladder_is_climbed_rung_by_rung(rungs):
+def test_the_ladder_is_climbed_rung_by_rung(rungs, limits):
     """Whatever the length of the ladder, each climb is one rung and the top is the end."""
     climbed = [RUNGS[0]]
-    while (
-        decision := policy.decide(some_facts(climbed[-1], rungs=rungs, stable_s=HOUR_STABLE_S))
-    ).rule == "stable":
+    ready = {"rungs": rungs, "stable_s": HOUR_STABLE_S, "limits": limits}
+    while (decision := policy.decide(some_facts(climbed[-1], **ready))).rule == "stable":
         climbed.append(decision.goal.mode)
     assert tuple(climbed) == RUNGS[:rungs]
     assert decision.rule == "stay"
 
 
-def test_a_cooling_mode_is_not_tried():
+@both_policies
+def test_a_cooling_mode_is_not_tried(limits):
     """A mode that failed is left alone until its cool-down is over, to the second."""
-    cooling = some_facts(stable_s=9000.0, cool_downs={"medium": NOW_S + 1})
+    cooling = some_facts(stable_s=9000.0, cool_downs={"medium": NOW_S + 1}, limits=limits)
     assert policy.decide(cooling).goal.mode == "light"
     cooled = msgspec.structs.replace(cooling, cool_downs={"medium": NOW_S})
     assert policy.decide(cooled).goal.mode == "medium"
@@ -87,46 +109,55 @@ def test_the_cool_down_of_another_mode_does_not_matter():
     )
 
 
-def test_nothing_left_to_train_climbs_nowhere():
+@both_policies
+def test_nothing_left_to_train_climbs_nowhere(limits):
     """A finished campaign has no use for a heavier mode."""
-    assert policy.decide(some_facts(stable_s=9000.0, work_left=False)).rule == "stay"
+    facts = some_facts(stable_s=9000.0, work_left=False, limits=limits)
+    assert policy.decide(facts).rule == "stay"
 
 
 # One rung down
 
 
+@both_policies
 @pytest.mark.parametrize("rungs", [2, 3, 5])
-def test_a_storm_falls_back_one_rung(rungs):
+def test_a_storm_falls_back_one_rung(rungs, limits):
     """The fourth crash within the hour falls back one rung, and that mode cools down."""
-    decision = policy.decide(some_facts(RUNGS[rungs - 1], rungs=rungs, crashes_s=STORM_S))
+    stormy = some_facts(RUNGS[rungs - 1], rungs=rungs, crashes_s=STORM_S, limits=limits)
+    decision = policy.decide(stormy)
     assert (decision.goal, decision.rule) == (Goal(mode=RUNGS[rungs - 2]), "reboot_storm")
     assert decision.cool_down_s == HOUR_STABLE_S
     assert decision.evidence["crashes"] == 4
 
 
-def test_three_crashes_are_forgiven():
+@both_policies
+def test_three_crashes_are_forgiven(limits):
     """Three crashes within the hour are within the measure."""
-    assert policy.decide(some_facts("medium", crashes_s=STORM_S[1:])).rule == "stay"
+    facts = some_facts("medium", crashes_s=STORM_S[1:], limits=limits)
+    assert policy.decide(facts).rule == "stay"
 
 
-def test_a_crash_of_an_hour_ago_is_forgotten():
+@both_policies
+def test_a_crash_of_an_hour_ago_is_forgotten(limits):
     """The window is open at its far end: a crash exactly an hour old is out of it."""
     old = (NOW_S - HOUR_STABLE_S, *STORM_S[1:])
-    assert policy.decide(some_facts("medium", crashes_s=old)).rule == "stay"
+    assert policy.decide(some_facts("medium", crashes_s=old, limits=limits)).rule == "stay"
 
 
-def test_a_ladder_of_one_rung_stays():
+@both_policies
+def test_a_ladder_of_one_rung_stays(limits):
     """A machine with one mode has nowhere to go, in a storm as in calm."""
     for facts in (
-        some_facts(rungs=1, crashes_s=STORM_S),
-        some_facts(rungs=1, stable_s=90_000.0),
+        some_facts(rungs=1, crashes_s=STORM_S, limits=limits),
+        some_facts(rungs=1, stable_s=90_000.0, limits=limits),
     ):
         assert policy.decide(facts).goal == facts.goal
 
 
-def test_a_storm_comes_before_a_climb():
+@both_policies
+def test_a_storm_comes_before_a_climb(limits):
     """Should a mode be both stormy and stable, the storm decides."""
-    both = some_facts("medium", rungs=3, crashes_s=STORM_S, stable_s=9000.0)
+    both = some_facts("medium", rungs=3, crashes_s=STORM_S, stable_s=9000.0, limits=limits)
     assert policy.decide(both).rule == "reboot_storm"
 
 
@@ -200,11 +231,21 @@ def test_a_wish_that_makes_no_sense_is_refused(kind, mode, before, why):
     assert why in decision.reason
 
 
+@both_policies
 @pytest.mark.parametrize("hold", ["pinned", "paused"])
-@pytest.mark.parametrize("pressure", [{"stable_s": 90_000.0}, {"crashes_s": STORM_S}])
-def test_what_a_person_holds_does_not_move(hold, pressure):
+@pytest.mark.parametrize(
+    "pressure",
+    [
+        {"stable_s": 90_000.0},
+        {"crashes_s": STORM_S},
+        {"ledger": Ledger(budget=-9.0)},
+        {"away": True},
+        {"out_of_memory": True},
+    ],
+)
+def test_what_a_person_holds_does_not_move(hold, pressure, limits):
     """Pinned or paused, a mode neither climbs nor falls back."""
-    facts = some_facts("medium", rungs=3, **{hold: True}, **pressure)
+    facts = some_facts("medium", rungs=3, limits=limits, **{hold: True}, **pressure)
     decision = policy.decide(facts)
     assert (decision.goal, decision.rule) == (facts.goal, hold)
 
@@ -249,9 +290,12 @@ def test_the_wall_clock_and_the_boot_decide_nothing(facts, wall, boot_id):
     assert policy.decide(elsewhere) == policy.decide(facts)
 
 
-@given(facts(wished=False), st.floats(0, NOW_S))
+@given(facts(wished=False, name="fixed"), st.floats(0, NOW_S))
 def test_one_more_crash_never_leads_higher(facts, crash_s):
-    """With a crash more, the mode is never a heavier one than without it."""
+    """With a crash more, the mode is never a heavier one than without it.
+
+    With `ledger`, crashes of light may acquit medium: see `test_policy_proofs.py`.
+    """
     assume(facts.goal.mode in facts.ladder)
     worse = msgspec.structs.replace(facts, crashes_s=tuple(sorted((*facts.crashes_s, crash_s))))
     assert rung(facts.ladder, policy.decide(worse).goal) <= rung(
