@@ -36,8 +36,8 @@ from state.records import Run
 from supervisor.core import queue
 from trainers.contract import EXIT_AGAIN, Heartbeat, RunFolder
 
-BUDGETS = {"Pong": 300_000, "Breakout": 60_000}
-"""steps of each game"""
+BUDGETS = {"Breakout": 250_000, "Pong": 600_000}
+"""steps of each game: about 25 and 55 minutes of a core for each run of stock"""
 LIGHT = Mode(name="light", rung=0, slots=2, n_envs=8, batch_size=256)
 HEAVY = Mode(name="heavy", rung=1, slots=2, n_envs=16, batch_size=256)
 OPTIONS = {"rollout_steps": 1024}
@@ -132,9 +132,9 @@ def main() -> None:
     results = Results(options.results)
     work = [
         (who, game, seed)
-        for who in options.who
         for game in options.games
         for seed in range(1, options.seeds + 1)
+        for who in options.who  # side by side, as far as the cores go
     ]
     for game in options.games:
         if not results.path("random", game).exists():

@@ -149,8 +149,6 @@ class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """of running soon after a crash, fading likewise"""
     level: int = 0
     """failed visits that no success has walked back"""
-    cool_down_h: float = 0.0
-    """how long it was left alone after its last failure"""
     bad_since_s: float | None = None
     """when the bad spell that lasts began, on the timeline: at the first crash of a failed visit"""
     bad_hours: float = 0.0

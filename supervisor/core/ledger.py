@@ -178,7 +178,7 @@ def booked(ledger: Ledger, booking: Booking) -> Ledger:
         fingerprint = booking.fingerprint
     if changed(ledger.fingerprint, fingerprint):
         modes = {
-            name: msgspec.structs.replace(known, level=0, cool_down_h=0.0, bad_since_s=None)
+            name: msgspec.structs.replace(known, level=0, bad_since_s=None)
             for name, known in modes.items()
         }
     for name in booking.redefined:
@@ -212,7 +212,7 @@ def after(facts: Facts, decision: Decision) -> Ledger:
         last_crashes=len(facts.crashes_s),
         last_hours=facts.running_s / 3600,
     )
-    modes[old] = _failed(left, facts, decision) if decision.outcome == "failed" else left
+    modes[old] = _failed(left, facts) if decision.outcome == "failed" else left
     entered = modes.get(new, NOTHING)
     if decision.outcome == "exonerated":
         entered = msgspec.structs.replace(entered, level=max(0, entered.level - 1))
@@ -426,12 +426,8 @@ def _failed_so_far(known: ModeLedger, facts: Facts) -> ModeLedger:
     )
 
 
-def _failed(known: ModeLedger, facts: Facts, decision: Decision) -> ModeLedger:
-    return msgspec.structs.replace(
-        _failed_so_far(known, facts),
-        level=known.level + 1,
-        cool_down_h=(decision.cool_down_s or 0.0) / 3600,
-    )
+def _failed(known: ModeLedger, facts: Facts) -> ModeLedger:
+    return msgspec.structs.replace(_failed_so_far(known, facts), level=known.level + 1)
 
 
 def _paces(known: Sequence[ModeLedger]) -> dict[str, float]:

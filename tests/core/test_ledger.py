@@ -19,7 +19,7 @@ FRESH_WORTH = 3 + 2 * 0.05
 """crashes an hour at which such a medium is even at a price of 20 minutes, fairness included"""
 FULL_DAY = a_mode_ledger(crashes=4.0, hours=20.0, aftershocks=2.0, aftershock_hours=3.0)
 """a mode with everything in it that fades"""
-FAILED = ModeLedger(level=3, cool_down_h=4.0, bad_since_s=100.0, failures=3, failure_hours=1.0)
+FAILED = ModeLedger(level=3, bad_since_s=100.0, failures=3, failure_hours=1.0)
 LIMITS = StabilityLimits()
 
 
@@ -326,11 +326,10 @@ def test_a_visit_that_ends_is_remembered():
 
 
 def test_a_failed_visit_is_one_level_more_of_caution():
-    """Its cool-down, the beginning of its bad spell and its loss are written down."""
+    """The beginning of its bad spell and its loss are written down."""
     after = learnt.after(LEAVING, decided("light", "failed", cool_down_s=7200.0))
     assert after.modes["medium"] == ModeLedger(
         level=1,
-        cool_down_h=2.0,
         bad_since_s=49_000.0,
         failures=1,
         failure_hours=pytest.approx(2 / 3 - 0.5),
@@ -351,7 +350,7 @@ def test_a_visit_without_a_crash_that_fails_begins_a_bad_spell_now():
     """As one does that turned out to be no faster; it has cost nothing beside the time."""
     facts = msgspec.structs.replace(LEAVING, crashes_s=())
     after = learnt.after(facts, decided("light", "failed")).modes["medium"]
-    assert (after.bad_since_s, after.failure_hours, after.cool_down_h) == (50_000.0, 0.0, 0.0)
+    assert (after.bad_since_s, after.failure_hours) == (50_000.0, 0.0)
 
 
 @pytest.mark.parametrize(("running_s", "failures"), [(4 * HOUR_S - 1, 1), (4 * HOUR_S, 0)])

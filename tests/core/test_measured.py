@@ -439,7 +439,7 @@ def test_out_of_memory_long_after_the_climb_is_a_death_like_any_other(medium):
 # The machine
 
 
-CAUTIOUS = Ledger(modes={"medium": ModeLedger(level=3, cool_down_h=8.0)})
+CAUTIOUS = Ledger(modes={"medium": ModeLedger(level=3)})
 
 
 def cautious(bench):
