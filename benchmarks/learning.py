@@ -8,7 +8,8 @@ Stable-Baselines3 as rl-baselines3-zoo sets it up, without any interruption. One
 processor thread each, as many side by side as there are cores.
 
 The table gives the mean return of the last 100 games, beside that of random play.
-What is finished is kept in a folder, so that an interrupted benchmark goes on.
+What is finished is kept in a folder, so that an interrupted benchmark goes on. What lies there
+is shown again; to measure anew, name another folder with --results.
 
     .venv/bin/pip install -c constraints.txt -e '.[atari,benchmarks]'
     .venv/bin/python benchmarks/learning.py --plot docs/learning.png
@@ -41,6 +42,7 @@ BUDGETS = {"Breakout": 250_000, "Pong": 600_000}
 LIGHT = Mode(name="light", rung=0, slots=2, n_envs=8, batch_size=256)
 HEAVY = Mode(name="heavy", rung=1, slots=2, n_envs=16, batch_size=256)
 OPTIONS = {"rollout_steps": 1024}
+RESULTS = Path(__file__).parent / "learning-results"
 KILLS = 5
 ENDLESS = 2**31 - 1
 """episodes; we end it"""
@@ -126,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, for each game")
     parser.add_argument("--games", nargs="+", default=list(BUDGETS), choices=list(BUDGETS))
     parser.add_argument("--who", nargs="+", default=["stock", "ours"], choices=("stock", "ours"))
-    parser.add_argument("--results", type=Path, default=Path("learning-results"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--plot", type=Path, help="draw the curves into this picture")
     options = parser.parse_args()
     results = Results(options.results)

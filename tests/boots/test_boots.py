@@ -140,11 +140,9 @@ def test_the_fourth_crash_falls_back_before_a_trainer_of_medium_starts(machine: 
     assert order.index("boot.recorded") < order.index("mode.changed") < order.index("run.started")
     since = [line for line in machine.events() if line["boot"] == boot_id]
     (fallback,) = [line for line in since if line["event"] == "mode.changed"]
-    assert (fallback["rule"], fallback["old"], fallback["new"]) == (
-        "reboot_storm",
-        "medium",
-        "light",
-    )
+    assert (fallback["old"], fallback["new"]) == ("medium", "light")
+    # By which of the two depends on how long these boots took.
+    assert fallback["rule"] in ("worse_than_worth", "budget_spent")
     started = [line["evidence"]["mode"] for line in since if line["event"] == "run.started"]
     assert started == ["light", "light"]
 

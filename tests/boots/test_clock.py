@@ -118,6 +118,7 @@ def test_hours_that_nobody_lived_prove_nothing(machine: Machine, clock: Clock) -
 
 def test_the_fourth_crash_counts_whatever_the_clock_says(machine: Machine, clock: Clock) -> None:
     """With the clock set between all crashes, the fourth falls back, and no earlier one does."""
+    machine.configure(f"{SETTINGS}\n[policy]\nname = 'fixed'\ntick_s = 0.2\n")
     machine.boot()
     machine.until_steps("drill-A")
     machine.supervisor("force-scale-up")
