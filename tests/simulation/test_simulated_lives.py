@@ -9,7 +9,7 @@ import pytest
 from simulated_life import SimulatedLife
 
 SEED = int(os.environ.get("SIMULATION_SEED", "1"))
-LIVES = int(os.environ.get("SIMULATION_LIVES", "160"))
+LIVES = int(os.environ.get("SIMULATION_LIVES", "120"))
 EVENTS = int(os.environ.get("SIMULATION_EVENTS", "120"))
 DIARY_LINES = 60
 
