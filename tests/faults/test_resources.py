@@ -55,9 +55,13 @@ def test_every_log_rotates_under_a_size_and_a_count(machine: Machine) -> None:
         assert machine("pin", "medium").returncode == 0
         assert machine("unpin").returncode == 0
     assert machine.stop(daemon) == 0
+    lines = b"".join(
+        path.read_bytes() for path in sorted(machine.home.glob("decisions.jsonl*"), reverse=True)
+    )
+    written = [json.loads(line)["seq"] for line in lines.splitlines()]
+    assert written == list(range(written[0], written[-1] + 1))
     answer = machine("decisions", "--json", "-n", "8").stdout.splitlines()
-    numbers = [json.loads(line)["seq"] for line in answer]
-    assert numbers == list(range(numbers[-1] - 7, numbers[-1] + 1))
+    assert [json.loads(line)["seq"] for line in answer] == written[-8:]
     for log in logs:
         files = sorted(machine.home.glob(f"{log}*"))
         older = [f"{log}.{n + 1}" for n in range(kept)]
