@@ -9,6 +9,7 @@ with its spread. Parts:
     profile         where a trainer's time goes
     setup           the time to 64 environments that are ready
     checkpoint      for how long training stands still for one
+    kills           whether a checkpoint is ever torn: 40 kills in each turn, while it saves
     restart         from `kill -9` to the first new step, by benchmarks/restart.py
 
     .venv/bin/pip install -c constraints.txt -e '.[atari,benchmarks]'
@@ -20,11 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,11 +38,13 @@ import psutil
 from modes import Mode, load_ladder
 from state.records import Run
 from supervisor.core import queue
+from trainers.checkpoint import Checkpoints
 from trainers.contract import RunFolder
 
 STEPS_PER_CYCLE = 4096
 GAMES = ("MsPacman", "Pong", "BeamRider", "Seaquest")
 LOOK_S = 0.2
+KILLS = 40
 CORES = os.cpu_count() or 1
 
 STOCK = """
@@ -225,6 +230,7 @@ def main() -> None:
         "profile": _profile,
         "setup": _setup,
         "checkpoint": _checkpoint,
+        "kills": _kills,
         "restart": _restart,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -406,6 +412,57 @@ def _checkpoint(turns: int) -> None:
         [1000 * stall_s for stall_s in ours],
         [1000 * save_s for save_s in stock],
     )
+
+
+def _kills(turns: int) -> None:
+    """How many checkpoints are torn by kills of trainers that save all the time."""
+    kills = turns * KILLS
+    chance = random.Random(1)  # noqa: S311 - moments, not secrets
+    while_writing = torn = torn_stock = 0
+    with tempfile.TemporaryDirectory() as place:
+        mode = Mode(name="tiny", rung=0, slots=CORES, n_envs=4, batch_size=16)
+        folder = _run_folder(
+            Path(place), GAMES[0], mode, target_steps=10**9, interval_s=0.01, rollout_steps=16
+        )
+        checkpoints = Checkpoints(folder.checkpoints)
+        held = -1
+        for kill in range(1, kills + 1):
+            trainer = _train(folder)
+            while not (found := checkpoints.newest().checkpoint) or found.manifest.step == held:
+                if trainer.poll() is not None:
+                    sys.exit("the trainer failed; its output is above")
+                time.sleep(LOOK_S / 10)
+            time.sleep(chance.random() * LOOK_S)
+            trainer.kill()
+            trainer.wait()
+            while_writing += any(folder.checkpoints.glob(".*"))
+            left = checkpoints.newest()
+            torn += len(left.passed_over)
+            held = left.checkpoint.manifest.step if left.checkpoint else -1
+            if kill % KILLS == 0:
+                print(f"  {kill} kills, {while_writing} in a write: {torn} torn", flush=True)
+        model = Path(place) / "model.zip"
+        for _ in range(KILLS):
+            model.unlink(missing_ok=True)
+            writer = subprocess.Popen(
+                [sys.executable, "-c", SAVE, model, "1000000000"], stdout=subprocess.DEVNULL
+            )
+            while not model.exists():
+                time.sleep(LOOK_S / 10)
+            time.sleep(chance.random() * LOOK_S)
+            writer.kill()
+            writer.wait()
+            torn_stock += not _is_whole(model)
+    print(f"torn checkpoints: {torn} in {kills} kills, {while_writing} of them in a write;")
+    print(f"  of `PPO.save`, over one file and without a pause: {torn_stock} in {KILLS}")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, EOFError, OSError):
+        return False
 
 
 def _restart(turns: int) -> None:

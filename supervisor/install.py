@@ -161,6 +161,7 @@ def _system(home: Path) -> Plan:
             _write(NOTE_BOOT, _shipped("note-boot"), executable=True),
             _write(limits, _shipped("limits.conf"), keep=True),
             *files,
+            _tuned(home),
             *_started(("systemctl",), changed=not all(step.is_done() for step in files)),
         )
 
@@ -207,6 +208,7 @@ def _user(home: Path) -> Plan:
             _write(note_boot, _shipped("note-boot"), executable=True),
             *files,
             _run("loginctl", "enable-linger", name, unless=lingering.exists),
+            _tuned(home),
             *_started(manager, changed=not all(step.is_done() for step in files)),
         )
 
@@ -240,7 +242,7 @@ def _cron(home: Path) -> Plan:
     def steps() -> tuple[Step, ...]:
         if shutil.which("crontab") is None:
             raise CannotInstall("there is no cron here (no `crontab`): take --profile")
-        return (edit(_without_block(now) + block), _start_now(home))
+        return (edit(_without_block(now) + block), _tuned(home), _start_now(home))
 
     return Plan(
         kind="cron",
@@ -266,6 +268,7 @@ def _profile(home: Path) -> Plan:
         is_installed=lambda: any(BEGIN in text for text in edits.values()),
         steps=lambda: (
             *(_write(path, _without_block(text) + block) for path, text in edits.items()),
+            _tuned(home),
             _start_now(home),
         ),
         undo=lambda: (
@@ -487,6 +490,20 @@ def _run(*command: str, unless: Callable[[], bool] = lambda: False, given: str =
             raise CannotInstall(f"`{shlex.join(command)}` failed: {said}")
 
     return Step(f"run {shlex.join(command)}", unless, do, given)
+
+
+def _tuned(home: Path) -> Step:
+    """The first start's trials, while somebody looks on: they are a load, and may fail."""
+    command = (*shlex.split(_command(home)), "tune", "--once")
+
+    def do() -> None:
+        # What goes wrong is said by the command; training starts all the same.
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+
+    def is_done() -> bool:
+        return Home(home).tuning.exists() or _holds(home)
+
+    return Step("find out which way of calculating is quickest", is_done, do, shlex.join(command))
 
 
 def _start_now(home: Path) -> Step:

@@ -77,6 +77,7 @@ def test_a_dry_run_shows_everything_and_does_nothing(account: Account) -> None:
     said = lines(account.machine, "install", "--profile", "--dry-run")
     assert f"would write {account.home}/.profile" in said
     assert any("supervisor --home" in line for line in said)
+    assert "would find out which way of calculating is quickest" in said
     assert list(account.home.iterdir()) == []
     assert holder(account.machine) is None
 
@@ -89,6 +90,7 @@ def test_a_profile_starts_one_supervisor_however_often_one_logs_in(
     machine, profile = account.machine, account.home / shell_file
     profile.write_text(MINE)
     lines(machine, "install", "--profile")
+    assert (machine.home / "tuning.json").exists(), "tried before the first start"
     machine.until(lambda: holder(machine), "it runs")
     machine.until_steps("A")
     once, first = profile.read_text(), holder(machine)
@@ -131,6 +133,18 @@ def test_cron_starts_one_supervisor_however_often_it_is_triggered(account: Accou
     lines(machine, "uninstall")
     assert account.table.read_text() == "0 4 * * * true\n"
     assert machine.trainers() == {}
+
+
+def test_a_trial_that_fails_holds_no_installation_up(account: Account) -> None:
+    """What went wrong is said; training starts with every trainer's default."""
+    machine = account.machine
+    (machine.home / ".tuning.json.new").mkdir(parents=True)  # nothing can be kept
+    answer = machine("install", "--profile")
+    assert answer.returncode == 0
+    assert answer.stderr
+    assert "Traceback" not in answer.stderr
+    machine.until_steps("A")
+    lines(machine, "uninstall")
 
 
 @pytest.mark.parametrize("kind", ["--system", "--user"])
