@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
 from state.records import Ledger, ModeLedger
 from supervisor.core import history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits, Terms
+from supervisor.simulation import picture
 from supervisor.simulation.life import Choice, Supervised, live
 from supervisor.simulation.worlds import Strike, World, constant
 
@@ -28,9 +29,7 @@ ROW = 24
 PLOT = 150
 STEP_H = 1 / 30
 """how often a life is looked at, so that lines are drawn as they run"""
-# The colours of Okabe and Ito, which colour-blind people can tell apart.
-MODES = ("#56b4e9", "#e69f00")
-CRASH, CURVE, LIMIT, GRID, INK = "#d55e00", "#0072b2", "#999999", "#dddddd", "#333333"
+CURVE, LIMIT = picture.MINE, picture.BEST
 CURVES = ("#56b4e9", "#009e73", "#e69f00", "#cc79a7")
 
 
@@ -203,7 +202,7 @@ def _life(title: str, world: World) -> str:
         page.curve([(one.at_h, one.budget_max) for one in part], LIMIT, dashed=True)
         page.curve([(one.at_h, one.budget or 0.0) for one in part], CURVE)
     zero = page.y(0.0)
-    page.line(LEFT, zero, WIDTH - RIGHT, zero, CRASH)
+    page.line(LEFT, zero, WIDTH - RIGHT, zero, picture.CRASH)
     page.legend(top, (("budget", CURVE), ("what it can hold", LIMIT)))
     return page.drawn(top + PLOT + 44)
 
@@ -250,17 +249,11 @@ class _Page:
         self, x: float, y: float, words: str, *, anchor: str = "start", size: int = 12
     ) -> None:
         """Write."""
-        self._parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" '
-            f'fill="{INK}">{escape(words)}</text>'
-        )
+        self._parts.append(picture.text(x, y, words, anchor=anchor, size=size))
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> None:
         """A straight line."""
-        self._parts.append(
-            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-            f'stroke="{colour}" {more}/>'
-        )
+        self._parts.append(picture.line(x1, y1, x2, y2, colour, more))
 
     def curve(
         self, points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False
@@ -282,11 +275,11 @@ class _Page:
         self._top, self._low, self._high = top, low, high
         for mark in marks:
             y = self.y(mark)
-            self.line(LEFT, y, WIDTH - RIGHT, y, GRID)
+            self.line(LEFT, y, WIDTH - RIGHT, y, picture.LINE)
             self.text(LEFT - 8, y + 4, f"{mark:g}", anchor="end")
         self._parts.append(
             f'<text transform="translate(24 {top + PLOT / 2:.1f}) rotate(-90)" font-size="12" '
-            f'text-anchor="middle" fill="{INK}">{escape(name)}</text>'
+            f'text-anchor="middle" fill="{picture.INK}">{escape(name)}</text>'
         )
 
     def modes(self, samples: Sequence[Sample], crashes_h: Sequence[float]) -> float:
@@ -303,17 +296,18 @@ class _Page:
             x, width = self.x(begin_h), self.x(end_h) - self.x(begin_h)
             self._parts.append(
                 f'<rect x="{x:.1f}" y="{TOP + (1 - one.mode) * ROW + 2:.1f}" '
-                f'width="{max(width, 1.2):.1f}" height="{ROW - 4}" fill="{MODES[one.mode]}"/>'
+                f'width="{max(width, 1.2):.1f}" height="{ROW - 4}" '
+                f'fill="{picture.COLOURS[one.mode]}"/>'
             )
             begin_h = end_h
         for crash_h in crashes_h:
-            self.line(self.x(crash_h), bottom - 14, self.x(crash_h), bottom - 2, CRASH)
+            self.line(self.x(crash_h), bottom - 14, self.x(crash_h), bottom - 2, picture.CRASH)
         return bottom
 
     def hours_axis(self, top: float, bottom: float, marks: Sequence[float]) -> None:
         """The lower axis."""
         for mark in marks:
-            self.line(self.x(mark), top, self.x(mark), bottom, GRID)
+            self.line(self.x(mark), top, self.x(mark), bottom, picture.LINE)
             self.text(self.x(mark), bottom + 16, f"{mark:g}", anchor="middle")
         self.text(self.x(self._hours / 2), bottom + 34, self._unit, anchor="middle")
 
@@ -332,15 +326,7 @@ class _Page:
             step = next(step for step in (1, 2, 6, 12, 24) if self._hours / step <= 12)
             marks = [step * i for i in range(math.floor(self._hours / step) + 1)]
             self.hours_axis(height - 44, height - 44, marks)
-        size = f'viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}"'
-        parts = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">',
-            f"<title>{escape(self._title)}</title>",
-            f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>',
-            *self._parts,
-            "</svg>",
-        )
-        return "\n".join(parts) + "\n"
+        return picture.page(self._title, WIDTH, height, self._parts)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from modes import UnknownMode
 from modes.toml_file import InvalidFile
 from state.records import Run, WishKind
 from state.store import NewerState, Store
-from supervisor import follow, questions, screen
+from supervisor import follow, policy_commands, screen
 from supervisor.clock import SystemClock
 from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole_number
 from supervisor.core.recovery import RecoveryLimits
@@ -475,7 +475,7 @@ def build_parser() -> argparse.ArgumentParser:
         if kind in ("pin", "forbid", "allow"):
             sub.add_argument("mode", metavar="MODE")
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
-    questions.add(command)
+    policy_commands.add(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
     command("runs", _runs, "the queue", "json")
     command(

@@ -21,7 +21,7 @@ from state.inbox import AT_ONCE, Inbox
 from state.records import LEDGER_VERSION, Boot, BootNote, Memory, Run, Wish
 from state.store import Store
 from supervisor.clock import Clock, span, stamp
-from supervisor.core import history, policy, queue, recovery
+from supervisor.core import history, measure, policy, queue, recovery
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
@@ -173,7 +173,7 @@ class Daemon:
         moment = self._clock.read()
         self.memory = history.pass_time(self.memory, moment)
         readings = self._sensors.read()
-        self.memory = history.heed(self.memory, readings)
+        self.memory = measure.heed(self.memory, readings)
         self._look()
         self._recognise(readings)
         answered: tuple[Wish, ...] = ()
@@ -272,7 +272,7 @@ class Daemon:
         """Book what the trainers have done since the last daemon's last look."""
         # The runner has only just begun: it holds nothing whose end it could tell but once.
         self._lives = self._runner.look(self.memory.runs)
-        self.memory = history.last_words(self.memory, self._heartbeats)
+        self.memory = measure.last_words(self.memory, self._heartbeats)
         self._hear()
         # From there on nobody has seen anything run.
         self.memory = msgspec.structs.replace(self.memory, running=False)
@@ -286,8 +286,8 @@ class Daemon:
 
     def _hear(self) -> None:
         """Take over what the trainers say of their work, and what the newest crash has cost."""
-        self.memory = history.hear(self.memory, self._heartbeats)
-        self.memory, paid = history.price(self.memory, self._heartbeats, self._ladder, self._limits)
+        self.memory = measure.hear(self.memory, self._heartbeats)
+        self.memory, paid = measure.price(self.memory, self._heartbeats, self._ladder, self._limits)
         if paid is not None:
             cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
             most_s = learnt.COST_MAX_H * 3600
@@ -345,7 +345,7 @@ class Daemon:
 
     def _charge(self, run: Run, death: Note) -> Run:
         """Let the mode pay for a death; the line that tells it will carry the entry."""
-        self.memory, run = history.record_death(
+        self.memory, run = measure.record_death(
             self.memory,
             run,
             msgspec.convert(death.evidence, Lived),
@@ -359,7 +359,7 @@ class Daemon:
         """Notice that the machine has become another, on which what failed may work."""
         parts = dict(self._machine.parts) | {"gpus": _models(readings)}
         parts |= {f"{learnt.MODE_PART}{mode.name}": _definition(mode) for mode in self._ladder}
-        self.memory, changed = history.recognise(self.memory, parts, self._ladder, self._limits)
+        self.memory, changed = measure.recognise(self.memory, parts, self._ladder, self._limits)
         if changed:
             what = "; ".join(f"{part}: {change}" for part, change in changed.items())
             afresh = "; what has failed before is tried afresh"
@@ -466,7 +466,7 @@ class Daemon:
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
         full = mode is not None and len(wanted) == mode.slots
-        self.memory = history.plan_work(self.memory, some=bool(wanted), full=full)
+        self.memory = measure.plan_work(self.memory, some=bool(wanted), full=full)
         strays = {note.run for note in notes if note.rule == "stray"}
         told = strays & self._told_strays
         self._write_notes(tuple(note for note in notes if note.run not in told))

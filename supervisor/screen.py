@@ -16,7 +16,7 @@ from supervisor.report import LedgerReport, Report, RunReport
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
     from supervisor.core.replay import Replayed
-    from supervisor.otherwise import Otherwise
+    from supervisor.counterfactual import Counterfactual
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 COLOURED = re.compile(r"\x1b\[\d*m")
@@ -210,7 +210,7 @@ def replayed(result: Replayed) -> str:
     return f"{_head(rows)}\n\n{verdict}"
 
 
-def otherwise(lived: Otherwise, logged: str, asked: str) -> str:
+def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
     """What other settings would have made of a log.
 
     Args:

@@ -10,6 +10,7 @@ from state.store import Store
 from supervisor.core import history, policy
 from supervisor.core.facts import StabilityLimits
 from supervisor.journal import encode
+from supervisor.simulation.life import record_work
 
 TICK_S = 300.0
 
@@ -92,7 +93,7 @@ class WrittenLife:
         self.memory = history.pass_time(self.memory, self.clock.read())
         hours = seconds / HOUR_S
         work = self.steps_per_h[mode] * hours
-        self.memory = history.record_work(self.memory, mode, work, hours)
+        self.memory = record_work(self.memory, mode, work, hours)
 
     def _decide(self):
         while True:

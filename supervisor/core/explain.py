@@ -327,7 +327,7 @@ def _learnt_inputs(facts: Facts) -> list[Input]:
                 note="failed visits that no success has walked back",
             ),
         ]
-    one = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+    one = facts.known
     if rung and (one.level or one.bad_since_s is not None):
         note = "given" if facts.proved else "of running in one visit walk a failure back"
         found.append(Input(name="proof", value=facts.limits.stable_min * 60, unit="s", note=note))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from state.records import Booking, Goal, Ledger, Wish
+from state.records import Booking, Goal, Ledger, ModeLedger, Wish
 from supervisor.core.readings import Readings
 
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
@@ -145,6 +145,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def rung(self) -> int:
         """The index of the goal's mode on the ladder."""
         return self.ladder.index(self.goal.mode)
+
+    @property
+    def known(self) -> ModeLedger:
+        """What has been learnt of the goal's mode."""
+        return self.ledger.modes.get(self.goal.mode, ModeLedger())
 
     @property
     def terms(self) -> Terms:

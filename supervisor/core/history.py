@@ -9,7 +9,7 @@ The timeline
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -21,7 +21,6 @@ from state.records import (
     Boot,
     BootNote,
     Goal,
-    Kept,
     Ledger,
     Memory,
     Outage,
@@ -35,9 +34,7 @@ from supervisor.clock import Moment, stamp
 from supervisor.core import ledger as learnt
 from supervisor.core import queue
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
-from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
-from trainers.contract import Heartbeat, Mark
 
 GAP_MAX_S = 24 * 3600.0
 """the longest time between two boots that is booked: more tells nothing about the machine"""
@@ -45,26 +42,10 @@ BOOTS_KEPT = 200
 CRASHES_KEPT = 100
 WISHES_KEPT = 200
 REASON_MAX = 2000
-SET_BACK_S = 3600.0
-"""a run that is further back than it was, was set back by a person: no checkpoint was lost"""
 OUTBOX_MAX = 1000
 """lines kept while the log cannot be written; the oldest go first"""
 
 _BOOT_ID = attrgetter("boot_id")
-
-
-class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What a crash of the machine has cost."""
-
-    down_s: float
-    """from when a trainer was last seen alive to the first step of one after it"""
-    lost_s: float
-    """training that no checkpoint held, averaged over the slots"""
-
-    @property
-    def cost_s(self) -> float:
-        """Both together."""
-        return self.down_s + self.lost_s
 
 
 def first_day(moment: Moment, ladder: Ladder, runs: tuple[Run, ...] = ()) -> Memory:
@@ -296,221 +277,11 @@ def _after_the_known(notes: tuple[BootNote, ...], memory: Memory) -> tuple[BootN
     return notes[first:]
 
 
-def last_words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
-    """The memory with the time booked that trainers lived on after the last look.
-
-    To be asked by whoever comes back: a trainer that lived at the last look has lived until
-    its step moved last, whatever became of it and of the machine since.
-
-    Args:
-        memory: as it was saved.
-        heartbeats: of the runs that have one, whether their trainers live or not.
-    """
-    line = memory.timeline
-    moved_s = [said.progress_at_s for said in _words(memory, heartbeats)]
-    lived_s = min(max(moved_s, default=0.0) - line.monotonic_s, GAP_MAX_S)
-    if lived_s <= 0:
-        return memory
-    moment = Moment(
-        wall=line.seen_at + lived_s,
-        monotonic_s=line.monotonic_s + lived_s,
-        boottime_s=line.boottime_s + lived_s,
-        boot_id=line.boot_id,
-    )
-    return pass_time(memory, moment)
-
-
-def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
-    """The memory after what the trainers have said of their work.
-
-    What a durable checkpoint newly holds is work kept, in the mode that the trainer says it
-    was made in. It tells how fast the mode is only while every slot of it is wanted. Steps
-    that are made again, since a checkpoint was lost, are not kept twice.
-
-    Args:
-        memory: what is known.
-        heartbeats: of the runs that have one, whether their trainers live or not.
-    """
-    work = {mode: dict(runs) for mode, runs in memory.stretch.work.items()}
-    runs, lost_s = [], []
-    for run in memory.runs:
-        said = heartbeats.get(run.id)
-        if said is None or said.began is None:
-            runs.append(run)
-            continue
-        durable = said.saved or said.began
-        known = _booked(run, said, durable)
-        if durable.step > known.step:
-            if memory.full:
-                there = work.setdefault(said.mode, {})
-                before = there.get(run.name, Kept())
-                there[run.name] = Kept(
-                    steps=before.steps + durable.step - known.step,
-                    hours=before.hours + max(0.0, durable.trained_s - known.trained_s) / 3600,
-                )
-            known = durable
-        runs.append(msgspec.structs.replace(run, booked=known))
-        if run.status == "running" and said.reached is not None:
-            lost_s.append(max(0.0, said.reached.trained_s - durable.trained_s))
-    unsaved_s = memory.unsaved_s
-    if lost_s or all(run.status != "running" for run in runs):
-        unsaved_s = min(sum(lost_s) / max(1, len(lost_s)), GAP_MAX_S)
-    return msgspec.structs.replace(
-        memory,
-        runs=tuple(runs),
-        stretch=msgspec.structs.replace(memory.stretch, work=work),
-        unsaved_s=unsaved_s,
-    )
-
-
-def _booked(run: Run, said: Heartbeat, durable: Mark) -> Mark:
-    """Up to where the work of `run` is known; what lies beyond has been kept since."""
-    if run.booked is None:
-        # What an unknown life made before it was heard of belongs to no time that was booked.
-        ours = run.status == "running" and run.started_monotonic_s is not None
-        return said.began if ours and said.began is not None else durable
-    set_back = run.booked.trained_s - durable.trained_s > SET_BACK_S
-    return said.began if set_back and said.began is not None else run.booked
-
-
-def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbeat]:
-    """What the trainers of this boot have said that are known to have lived in it."""
-    return [
-        said
-        for run in memory.runs
-        if run.process is not None
-        and run.process.boot_id == memory.timeline.boot_id
-        and (said := heartbeats.get(run.id)) is not None
-        and said.pid == run.process.pid
-    ]
-
-
-def heed(memory: Memory, readings: Readings) -> Memory:
-    """The memory after a look at the GPUs: the driver tells an error once, and it holds longer."""
-    troubles = [trouble for gpu in readings.gpus if (trouble := gpu.trouble)]
-    if not troubles:
-        return memory
-    now_s = memory.timeline.now_s
-    return msgspec.structs.replace(memory, gpu_error=troubles[0], gpu_error_s=now_s)
-
-
-def plan_work(memory: Memory, *, some: bool, full: bool) -> Memory:
-    """The memory once it is planned what trains from now on.
-
-    Args:
-        memory: what is known.
-        some: any run is to train; if none is, the newest crash keeps nothing from it, and how
-            long it would have done so stays unknown.
-        full: every slot of the mode is to be used.
-    """
-    runs = memory.runs
-    if full and not memory.full:
-        # What is saved on leaving a mode that was not full tells nothing of its speed.
-        runs = tuple(
-            msgspec.structs.replace(run, booked=None) if run.status == "stopping" else run
-            for run in runs
-        )
-    return msgspec.structs.replace(
-        memory, full=full, runs=runs, outage=memory.outage if some else None
-    )
-
-
-def price(
-    memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder, limits: StabilityLimits
-) -> tuple[Memory, Price | None]:
-    """What the newest crash has cost, booked once a trainer has made a step in this boot.
-
-    Args:
-        memory: what is known.
-        heartbeats: of the runs that have one, whether their trainers live or not.
-        ladder: the modes in force.
-        limits: those of the policy.
-    """
-    outage, line = memory.outage, memory.timeline
-    first_s = [
-        said.stepping_at_s for said in _words(memory, heartbeats) if said.stepping_at_s is not None
-    ]
-    if outage is None or not first_s:
-        return memory, None
-    stepping_s = line.now_s - max(0.0, line.monotonic_s - min(first_s))
-    paid = Price(down_s=max(0.0, stepping_s - outage.began_s), lost_s=outage.lost_s)
-    return record_cost(memory, ladder, limits, paid.cost_s), paid
-
-
-def record_death(
-    memory: Memory,
-    run: Run,
-    life: Lived,
-    ladder: Ladder,
-    limits: StabilityLimits,
-    *,
-    out_of_memory: bool,
-) -> tuple[Memory, Run]:
-    """The memory and `run` once its trainer has died by its own fault, on a machine that stays up.
-
-    The mode pays for the training that is lost and for another start, in crashes of the
-    machine at their price, and for one at most. What dies in the lowest mode would die in
-    every mode, so no mode pays for it.
-
-    Args:
-        memory: what is known.
-        run: after its death.
-        life: what the life came to that has ended.
-        ladder: the modes in force.
-        limits: those of the policy.
-        out_of_memory: it wanted more memory than there was.
-    """
-    mode = memory.goal.mode
-    if run.mode != mode or mode not in ladder.names:
-        return memory, run
-    if mode == ladder.safest.name:
-        return memory, msgspec.structs.replace(run, dies_everywhere=True)
-    if run.dies_everywhere:
-        return memory, run
-    lost_s = 0.0
-    if life.reached is not None and life.began is not None:
-        lost_s = max(0.0, life.reached.trained_s - (life.saved or life.began).trained_s)
-    slot_h = (lost_s + (life.start_s or 0.0)) / 3600
-    crashes = slot_h / ladder[mode].slots / learnt.price_h(memory.ledger, limits)
-    if out_of_memory and memory.visit.running_s <= limits.out_of_memory_min * 60:
-        visit = msgspec.structs.replace(memory.visit, out_of_memory=True)
-        memory = msgspec.structs.replace(memory, visit=visit)
-    return book(memory, ladder, limits, charge=min(1.0, crashes)), run
-
-
-def recognise(
-    memory: Memory, parts: Mapping[str, str | None], ladder: Ladder, limits: StabilityLimits
-) -> tuple[Memory, dict[str, str]]:
-    """The memory once it is known what the machine is, and what of it has changed, in words.
-
-    Args:
-        memory: what is known.
-        parts: what the machine is; a part that is None is unknown at this moment, and stays
-            what it was.
-        ladder: the modes in force.
-        limits: those of the policy.
-    """
-    known = memory.ledger.fingerprint
-    seen = known | {part: value for part, value in parts.items() if value is not None}
-    if seen == known:
-        return memory, {}
-    changed = {part: f"{known[part]} -> {seen[part]}" for part in learnt.changed(known, seen)}
-    return book(memory, ladder, limits, fingerprint=seen), changed
-
-
 def relearn(memory: Memory) -> Memory:
     """The memory with a ledger that is begun anew; all else stays."""
     return msgspec.structs.replace(
         memory, ledger=Ledger(), stretch=Stretch(), outage=None, bookings=()
     )
-
-
-def record_work(memory: Memory, mode: str, work: float, hours: float = 0.0) -> Memory:
-    """The memory with `work` more kept in `mode`, of no run in particular: for simulations."""
-    before = memory.stretch.work.get(mode, {}).get("", Kept())
-    kept = {"": Kept(steps=before.steps + work, hours=before.hours + hours)}
-    stretch = msgspec.structs.replace(memory.stretch, work={**memory.stretch.work, mode: kept})
-    return msgspec.structs.replace(memory, stretch=stretch)
 
 
 def record_cost(memory: Memory, ladder: Ladder, limits: StabilityLimits, cost_s: float) -> Memory:

@@ -25,6 +25,7 @@ outside.
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from transitions import Machine, MachineError
@@ -147,3 +148,18 @@ class _Cursor:
 
 RUN_LIFE = StateMachine(LIFE)
 """the life of every run"""
+
+
+def mode_after(ladder: tuple[str, ...], mode: str, event: str) -> str:
+    """The mode that follows `mode` on `event`: the table of `ladder_moves`, asked.
+
+    Raises:
+        IllegalMove: there is no such rung.
+    """
+    return _ladder_machine(ladder).after(mode, event)
+
+
+@lru_cache(maxsize=8)
+def _ladder_machine(ladder: tuple[str, ...]) -> StateMachine:
+    """Building one takes far longer than asking it, and a simulation asks often."""
+    return StateMachine(ladder_moves(ladder), ladder)

@@ -11,16 +11,16 @@ misfires because a clock was set.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from state.records import Goal, Wish
+from state.records import Goal
 from supervisor.clock import span
+from supervisor.core import answers
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Evidence, Facts, Forecast
-from supervisor.core.machine import StateMachine, ladder_moves
+from supervisor.core.machine import mode_after
 
 AFTERSHOCKS_KNOWN = 2
 """aftershocks from which their rate counts as known"""
@@ -71,7 +71,7 @@ def wish(facts: Facts) -> Decision | WhyNot:
     """A person's word is granted, or refused with the reason."""
     if facts.wish is None:
         return lambda: "nobody asks for anything"
-    return _ANSWERS[facts.wish.kind](facts, facts.wish)
+    return answers.answer(facts, facts.wish)
 
 
 def held_by_person(facts: Facts) -> Decision | WhyNot:
@@ -114,13 +114,12 @@ def reboot_storm(facts: Facts) -> Decision | WhyNot:
             )
         )
     if limits.name == "ledger" and not limits.strict:
-        known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
-        high = learnt.rate(known).high_per_h
-        worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
-        if high < worth and learnt.crashes_evenly(known):
+        high = learnt.rate(facts.known).high_per_h
+        if _bears(facts, high):
             return lambda: (
                 f"{crashes} crashes within {span(limits.window_min * 60)}, but even "
-                f"{high:.2f} an hour would be fewer than the {worth:.2f} that it is worth"
+                f"{high:.2f} an hour would be fewer than the {_worth_per_h(facts):.2f} that it is "
+                "worth"
             )
     return _fall_back(
         facts,
@@ -217,12 +216,11 @@ def worse_than_worth(facts: Facts) -> Decision | WhyNot:
     """
     if facts.rung == 0 or not facts.crashes_s:
         return lambda: _lowest(facts) or f"no crash in this visit of {facts.goal.mode}"
-    known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
+    known = facts.known
     shaken = facts.stable_s < learnt.SHAKEN_S and known.aftershocks >= AFTERSHOCKS_KNOWN
     if not known.level and not shaken:
         return lambda: f"{facts.goal.mode} has not failed before, nor does it crash in bursts"
-    worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
-    bound = facts.limits.worse_factor * worth
+    bound = facts.limits.worse_factor * _worth_per_h(facts)
     usual, soon = learnt.rate(known).mean_per_h, learnt.aftershock_rate(known).mean_per_h
     if known.level and usual > bound:
         why = f"{facts.goal.mode} crashes again, as it does {usual:.1f} times an hour"
@@ -246,13 +244,12 @@ def budget_spent(facts: Facts) -> Decision | WhyNot:
     if facts.rung == 0 or budget is None or budget >= 0:
         return lambda: _lowest(facts) or f"a budget of {budget or 0:.2f} crashes is left"
     if budget > -limits.budget_max:
-        known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
-        high = learnt.aftershock_rate(known).high_per_h
-        worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
-        if high < worth and learnt.crashes_evenly(known):
+        high = learnt.aftershock_rate(facts.known).high_per_h
+        if _bears(facts, high):
             return lambda: (
-                f"the budget is overdrawn ({budget:.2f}), but even {high:.2f} crashes an hour "
-                f"soon after another one would be fewer than the {worth:.2f} that it is worth"
+                f"the budget is overdrawn ({budget:.2f}), but even {high:.2f} crashes an hour soon "
+                f"after another one would be fewer than the {_worth_per_h(facts):.2f} that it is "
+                "worth"
             )
     times = len(facts.crashes_s)
     return _fall_back(
@@ -271,7 +268,7 @@ def not_faster(facts: Facts) -> Decision | WhyNot:
             _lowest(facts)
             or (f"tried for {span(facts.running_s)}, {span(_trial_s(facts))} are needed")
         )
-    worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+    worth = _worth_per_h(facts)
     if worth >= limits.worthless_per_h:
         return lambda: f"worth {worth:.2f} crashes an hour"
     faster = learnt.ratio(facts.ledger, facts.terms, facts.rung)
@@ -286,13 +283,12 @@ def not_faster(facts: Facts) -> Decision | WhyNot:
 
 def proved(facts: Facts) -> Decision | WhyNot:
     """The mode has lasted: one failure of the past is walked back, the bad spell is over."""
-    known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
-    if facts.rung == 0 or facts.proved or not (known.level or known.bad_since_s is not None):
+    if not _has_to_prove(facts):
         return lambda: _lowest(facts) or "it has nothing to prove"
     needed_s = facts.limits.stable_min * 60
     if facts.running_s < needed_s:
         return lambda: f"it has lasted for {span(facts.running_s)}, {span(needed_s)} are a proof"
-    level = max(0, known.level - 1)
+    level = max(0, facts.known.level - 1)
     return Decision(
         goal=facts.goal,
         rule="proved",
@@ -406,9 +402,8 @@ def wake_in_s(facts: Facts) -> float | None:
         return None
     due_s = [_climb_in_s(facts)] if facts.work_left and facts.rung < facts.top else []
     if facts.limits.name == "ledger" and facts.rung:
-        known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
         due_s.append(_trial_s(facts) - facts.running_s)
-        if not facts.proved and (known.level or known.bad_since_s is not None):
+        if _has_to_prove(facts):
             due_s.append(facts.limits.stable_min * 60 - facts.running_s)
     return min((seconds for seconds in due_s if seconds > 0), default=None)
 
@@ -451,11 +446,27 @@ def _climb_in_s(facts: Facts) -> float:
     return max(0.0, wait_s, facts.cool_down_left_s(facts.ladder[facts.rung + 1]))
 
 
+def _worth_per_h(facts: Facts) -> float:
+    """How many crashes an hour the goal's mode is worth."""
+    return learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
+
+
+def _bears(facts: Facts, crashes_per_h: float) -> bool:
+    """Whether so many crashes are fewer than the goal's mode is worth, and they come evenly."""
+    return crashes_per_h < _worth_per_h(facts) and learnt.crashes_evenly(facts.known)
+
+
+def _has_to_prove(facts: Facts) -> bool:
+    """Whether the mode has failed before, and this visit has not yet shown that this is over."""
+    if facts.rung == 0 or facts.proved:
+        return False
+    return facts.known.level > 0 or facts.known.bad_since_s is not None
+
+
 def _trial_s(facts: Facts) -> float:
     """For how long the mode has to run before its speed is judged; less where that is known."""
     limits = facts.limits
-    known = facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)
-    known_h = known.work_hours - facts.running_s / 3600
+    known_h = facts.known.work_hours - facts.running_s / 3600
     return 3600 * max(limits.trial_h - max(0.0, known_h), min(limits.retrial_h, limits.trial_h))
 
 
@@ -494,7 +505,7 @@ def _climb(
     **more: float | int | str | None,
 ) -> Decision:
     """One rung up, unless the machine is under pressure."""
-    upper = _moved(facts, "climb")
+    upper = mode_after(facts.ladder, facts.goal.mode, "climb")
     ledger, limits = facts.ledger, facts.limits
     if limits.name == "ledger" and (pressure := _pressure(facts)) is not None:
         reason = f"{upper} would be next ({why}), but {pressure}"
@@ -534,16 +545,16 @@ def _fall_back(
     **more: float | int | str | None,
 ) -> Decision:
     """One rung down, and the mode that is left cools down."""
-    mode, limits = _moved(facts, "fall_back"), facts.limits
+    limits = facts.limits
+    mode = mode_after(facts.ladder, facts.goal.mode, "fall_back")
     wait_s = limits.cool_down_min * 60
     reason = f"{why}: back to {mode}"
     if limits.name == "ledger":
         wait_s = learnt.cool_down_h(facts, worthless=worthless) * 3600
-        worth = learnt.break_even_per_h(facts.ledger, facts.terms, facts.rung)
-        high = learnt.rate(facts.ledger.modes.get(facts.goal.mode, learnt.NOTHING)).high_per_h
+        high = learnt.rate(facts.known).high_per_h
         reason += (
-            f"; it is worth {worth:.2f} crashes an hour, its whole record says at most {high:.2f}, "
-            f"budget {facts.ledger.budget or 0:.2f}"
+            f"; it is worth {_worth_per_h(facts):.2f} crashes an hour, its whole record says at "
+            f"most {high:.2f}, budget {facts.ledger.budget or 0:.2f}"
         )
     return Decision(
         goal=msgspec.structs.replace(facts.goal, mode=mode, idle_until_s=None),
@@ -563,132 +574,5 @@ def _crashes(count: int) -> str:
     return "crash" if count == 1 else "crashes"
 
 
-def _scale_up(facts: Facts, asked: Wish) -> Decision:
-    if facts.goal.pinned:
-        return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
-    if facts.rung + 1 == len(facts.ladder):
-        return _refuse(facts, asked, f"{facts.goal.mode} is already the highest mode")
-    if facts.rung >= facts.top:
-        return _refuse(facts, asked, _is_forbidden(facts))
-    return _grant(facts, asked, mode=_moved(facts, "climb"), idle_until_s=None)
-
-
-def _scale_down(facts: Facts, asked: Wish) -> Decision:
-    if facts.goal.pinned:
-        return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
-    if facts.rung == 0:
-        return _refuse(facts, asked, f"{facts.goal.mode} is already the lowest mode")
-    return _grant(facts, asked, mode=_moved(facts, "fall_back"), idle_until_s=None)
-
-
-def _pin(facts: Facts, asked: Wish) -> Decision:
-    if asked.mode not in facts.ladder:
-        return _refuse(facts, asked, _no_such_mode(facts, asked))
-    if facts.ladder.index(asked.mode) > facts.top:
-        return _refuse(facts, asked, _is_forbidden(facts))
-    target = _moved(facts, f"pin_{asked.mode}")
-    return _grant(facts, asked, mode=target, pinned=True, idle_until_s=None)
-
-
-def _unpin(facts: Facts, asked: Wish) -> Decision:
-    if not facts.goal.pinned:
-        return _refuse(facts, asked, "no mode is pinned")
-    return _grant(facts, asked, pinned=False, idle_until_s=None)
-
-
-def _forbid(facts: Facts, asked: Wish) -> Decision:
-    if asked.mode not in facts.ladder:
-        return _refuse(facts, asked, _no_such_mode(facts, asked))
-    rung = facts.ladder.index(asked.mode)
-    if rung == 0:
-        return _refuse(facts, asked, f"{asked.mode} is the lowest mode; `pause` stops training")
-    if rung > facts.top:
-        return _refuse(facts, asked, _is_forbidden(facts))
-    if facts.goal.pinned and facts.rung >= rung:
-        return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
-    mode = facts.ladder[min(facts.rung, rung - 1)]
-    return _grant(facts, asked, mode=mode, forbidden=asked.mode, idle_until_s=None)
-
-
-def _allow(facts: Facts, asked: Wish) -> Decision:
-    if asked.mode != facts.goal.forbidden:
-        known = facts.goal.forbidden or "no mode"
-        return _refuse(facts, asked, f"{asked.mode} is not forbidden; {known} is")
-    return _grant(facts, asked, forbidden=None)
-
-
-def _pause(facts: Facts, asked: Wish) -> Decision:
-    if facts.goal.paused:
-        return _refuse(facts, asked, "already paused")
-    return _grant(facts, asked, paused=True, idle_until_s=None)
-
-
-def _resume(facts: Facts, asked: Wish) -> Decision:
-    if facts.goal.trains:
-        return _refuse(facts, asked, "nothing is paused")
-    return _grant(facts, asked, paused=False, idle_until_s=None)
-
-
-def _reset(facts: Facts, asked: Wish) -> Decision:
-    """History and holds go, the safest mode comes; the caller forgets the rest."""
-    decision = _grant(facts, asked)
-    return msgspec.structs.replace(decision, goal=Goal(mode=facts.ladder[0]))
-
-
-def _no_such_mode(facts: Facts, asked: Wish) -> str:
-    return f"there is no mode {asked.mode!r}; the modes are {', '.join(facts.ladder)}"
-
-
-def _is_forbidden(facts: Facts) -> str:
-    lowest = facts.goal.forbidden
-    return f"{lowest} and all above it are forbidden; `allow {lowest}` first"
-
-
-_ANSWERS: dict[str, Callable[[Facts, Wish], Decision]] = {
-    "scale_up": _scale_up,
-    "scale_down": _scale_down,
-    "pin": _pin,
-    "unpin": _unpin,
-    "forbid": _forbid,
-    "allow": _allow,
-    "pause": _pause,
-    "resume": _resume,
-    "reset": _reset,
-}
-
-
-def _grant(facts: Facts, asked: Wish, **goal: Any) -> Decision:
-    """What is asked: the goal with these of its fields replaced."""
-    wanted = asked.kind.replace("_", " ")
-    if asked.mode:
-        wanted += f" {asked.mode}"
-    return Decision(
-        goal=msgspec.structs.replace(facts.goal, **goal),
-        rule="wish",
-        reason=f"{asked.by} asked: {wanted}",
-        evidence={"wish": asked.id, "kind": asked.kind},
-    )
-
-
-def _refuse(facts: Facts, asked: Wish, why: str) -> Decision:
-    return Decision(
-        goal=facts.goal,
-        rule="wish",
-        reason=why,
-        evidence={"wish": asked.id, "kind": asked.kind},
-        refused=True,
-    )
-
-
 def _stay(facts: Facts, rule: str, why: str) -> Decision:
     return Decision(goal=facts.goal, rule=rule, reason=why)
-
-
-def _moved(facts: Facts, event: str) -> str:
-    return _ladder_machine(facts.ladder).after(facts.goal.mode, event)
-
-
-@lru_cache(maxsize=8)
-def _ladder_machine(ladder: tuple[str, ...]) -> StateMachine:
-    """Building one takes far longer than asking it, and a simulation asks often."""
-    return StateMachine(ladder_moves(ladder), ladder)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Memory, Run
+from state.records import Kept, Memory, Run
 from supervisor.clock import Moment
 from supervisor.core import history, policy
 from supervisor.core.facts import Decision, StabilityLimits
@@ -193,7 +193,7 @@ class Supervised:
         before_h = self.memory.stretch.running_s / 3600
         memory = history.pass_time(self.memory, self._moment(at_h))
         ran_h = memory.stretch.running_s / 3600 - before_h
-        self.memory = history.record_work(memory, memory.goal.mode, work, ran_h)
+        self.memory = record_work(memory, memory.goal.mode, work, ran_h)
 
     def _decide(self, at_h: float) -> Choice:
         """Decide until nothing more follows, then let the trainers live that are wanted."""
@@ -223,6 +223,14 @@ class Supervised:
             boottime_s=uptime_s,
             boot_id=f"{self._boots:032x}",
         )
+
+
+def record_work(memory: Memory, mode: str, work: float, hours: float) -> Memory:
+    """The memory with `work` more kept in `mode`, of no run in particular."""
+    before = memory.stretch.work.get(mode, {}).get("", Kept())
+    kept = {"": Kept(steps=before.steps + work, hours=before.hours + hours)}
+    stretch = msgspec.structs.replace(memory.stretch, work={**memory.stretch.work, mode: kept})
+    return msgspec.structs.replace(memory, stretch=stretch)
 
 
 def ladder(world: World) -> Ladder:

@@ -55,39 +55,43 @@ def svg(world: World, policy: str, limits: StabilityLimits | None = None) -> str
         f"{world.family}: {policy} keeps {share} of the oracle's work, "
         f"with {life.crashes / world.days:.1f} crashes a day"
     )
-    height = frame.bottom + 62
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}" font-family="sans-serif">'
-    )
     parts = [
-        head,
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>',
-        _text(LEFT, 24, title, size=15),
+        text(LEFT, 24, title, size=15),
         *_days(frame, rows),
         *_modes(world, life, frame, rows),
-        _text(LEFT - 10, crashes + 18, "crash", anchor="end"),
+        text(LEFT - 10, crashes + 18, "crash", anchor="end"),
         _ticks(life.crashes_h, frame, crashes + 4, crashes + CRASHES - 4),
         *_works(frame),
         _curve(best.stretches, frame, BEST, dashed=True),
         _curve(life.stretches, frame, MINE),
         *_legend(frame, policy),
-        "</svg>",
     ]
-    return "\n".join(parts) + "\n"
+    return page(title, WIDTH, frame.bottom + 62, parts)
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 13) -> str:
+def page(title: str, width: int, height: float, parts: Iterable[str]) -> str:
+    """A white page with these parts on it; lengths in pixels."""
+    size = f'width="{width}" height="{height:.0f}"'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" {size} '
+        'font-family="sans-serif">'
+    )
+    white = f'<rect {size} fill="#ffffff"/>'
+    return "\n".join((head, f"<title>{escape(title)}</title>", white, *parts, "</svg>", ""))
+
+
+def text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 13) -> str:
+    """Words, on the line at `y`."""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" '
         f'fill="{INK}">{escape(words)}</text>'
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
+    """A straight line; `more` are further attributes."""
     return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{more}/>'
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
     )
 
 
@@ -102,16 +106,16 @@ def _days(frame: _Frame, top: float) -> Iterator[str]:
     """The axis of time."""
     for day in _steps(frame.hours / 24, 6):
         x = frame.x(day * 24)
-        yield _line(x, top, x, frame.bottom, LINE)
-        yield _text(x, frame.bottom + 18, f"{day:g}", anchor="middle")
-    yield _text(frame.x(frame.hours / 2), frame.bottom + 36, "days", anchor="middle")
+        yield line(x, top, x, frame.bottom, LINE)
+        yield text(x, frame.bottom + 18, f"{day:g}", anchor="middle")
+    yield text(frame.x(frame.hours / 2), frame.bottom + 36, "days", anchor="middle")
 
 
 def _modes(world: World, life: Life, frame: _Frame, top: float) -> Iterator[str]:
     """One row for each mode, the heaviest on top."""
     for mode, name in enumerate(world.names):
         y = top + ROW * (world.rungs - 1 - mode)
-        yield _text(LEFT - 10, y + 16, name, anchor="end")
+        yield text(LEFT - 10, y + 16, name, anchor="end")
         low, high = y + ROW - 3, y + 3
         boxes = "".join(
             f"M{frame.x(begin_h):.2f} {low:.1f}V{high:.1f}H{frame.x(end_h):.2f}V{low:.1f}z"
@@ -143,10 +147,10 @@ def _works(frame: _Frame) -> Iterator[str]:
     """The axis of work."""
     for work in _steps(frame.work, 4):
         y = frame.y(work)
-        yield _line(LEFT, y, WIDTH - RIGHT, y, LINE)
-        yield _text(LEFT - 10, y + 4, f"{work:g}", anchor="end")
+        yield line(LEFT, y, WIDTH - RIGHT, y, LINE)
+        yield text(LEFT - 10, y + 4, f"{work:g}", anchor="end")
     what = "work kept, in running hours of the lightest mode"
-    yield _text(LEFT, frame.top - 10, what)
+    yield text(LEFT, frame.top - 10, what)
 
 
 def _curve(
@@ -170,7 +174,7 @@ def _curve(
 
 def _legend(frame: _Frame, policy: str) -> Iterator[str]:
     x, y = LEFT + 16, frame.top + 18
-    yield _line(x, y, x + 28, y, MINE, ' stroke-width="2"')
-    yield _text(x + 36, y + 4, policy)
-    yield _line(x, y + 20, x + 28, y + 20, BEST, ' stroke-width="2" stroke-dasharray="6 4"')
-    yield _text(x + 36, y + 24, ORACLE)
+    yield line(x, y, x + 28, y, MINE, 'stroke-width="2"')
+    yield text(x + 36, y + 4, policy)
+    yield line(x, y + 20, x + 28, y + 20, BEST, 'stroke-width="2" stroke-dasharray="6 4"')
+    yield text(x + 36, y + 24, ORACLE)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Goal, Kept
-from supervisor.core import history
+from supervisor.core import history, measure
 from supervisor.core.facts import Decision, StabilityLimits
 from supervisor.core.goodput import Lived
 from trainers.contract import Mark
@@ -333,7 +333,7 @@ def heard(memory, saved=None, *, began=0, reached=None, **fields):
         reached=a_mark(reached if reached is not None else saved or began),
         **fields,
     )
-    return history.hear(memory, {"drill-a": said})
+    return measure.hear(memory, {"drill-a": said})
 
 
 def a_mark(step):
@@ -385,13 +385,13 @@ def test_a_crash_would_lose_what_no_checkpoint_holds(clock):
     """On average over the trainers that live; nothing once none is left, the same in silence."""
     memory = heard(training(clock), 700, reached=1000)
     assert memory.unsaved_s == 30.0
-    assert history.hear(memory, {}).unsaved_s == 30.0
+    assert measure.hear(memory, {}).unsaved_s == 30.0
     assert heard(memory, reached=200).unsaved_s == 20.0, "no checkpoint at all yet"
     (run,) = memory.runs
     other = msgspec.structs.replace(run, id="drill-b")
     both = msgspec.structs.replace(memory, runs=(run, other))
     said = a_heartbeat(run="drill-b", began=a_mark(0), reached=a_mark(100))
-    assert history.hear(both, {"drill-b": said}).unsaved_s == 10.0
+    assert measure.hear(both, {"drill-b": said}).unsaved_s == 10.0
     resting = msgspec.structs.replace(memory, runs=(a_run(status="queued"),))
     assert heard(resting, 700, reached=1000).unsaved_s == 0.0
 
@@ -401,7 +401,7 @@ def test_a_trainer_has_lived_until_its_step_moved_last(clock, moved_s, ran_s):
     """Never less than nothing, and a day at most, whatever stands in a heartbeat."""
     memory = training(clock)
     said = a_heartbeat(progress_at_s=moved_s)
-    memory = history.last_words(memory, {"drill-a": said})
+    memory = measure.last_words(memory, {"drill-a": said})
     assert (memory.visit.running_s, memory.timeline.now_s) == (ran_s, ran_s)
     assert memory.timeline.boottime_s == clock.read().boottime_s + ran_s
 
@@ -409,7 +409,7 @@ def test_a_trainer_has_lived_until_its_step_moved_last(clock, moved_s, ran_s):
 def test_words_from_an_older_boot_are_no_sign_of_life(clock):
     """The clock that they name began anew with this boot."""
     memory = training(clock, process=a_process(boot_id="older"))
-    assert history.last_words(memory, {"drill-a": a_heartbeat(progress_at_s=1e4)}) == memory
+    assert measure.last_words(memory, {"drill-a": a_heartbeat(progress_at_s=1e4)}) == memory
 
 
 def test_days_of_absence_are_no_price_of_a_crash(clock):
@@ -438,5 +438,5 @@ def test_a_mode_does_not_pay_for_what_died_in_another(clock):
     (run,) = memory.runs
     life = Lived(lived_s=60.0, start_s=60.0)
     limits = StabilityLimits()
-    after = history.record_death(memory, run, life, LADDER, limits, out_of_memory=True)
+    after = measure.record_death(memory, run, life, LADDER, limits, out_of_memory=True)
     assert after == (memory, run)

@@ -1,13 +1,11 @@
-"""The rules of `ledger`, one by one, and the lives that follow from them."""
+"""The rules of `ledger`, one by one."""
 
 import msgspec
 import pytest
 from builders import HOUR_S, a_mode_ledger, a_wish, some_facts
-from fakes import at, time_of_day
-from written_life import WrittenLife
 
 from state.records import Goal, Kept, Ledger, ModeLedger
-from supervisor.core import history, policy
+from supervisor.core import policy
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
 
@@ -206,6 +204,12 @@ def test_bursts_count_also_against_a_mode_that_failed_at_a_bearable_rate():
     assert "after a crash" in decision.reason
     calm = msgspec.structs.replace(in_medium(known, crashes_s=(NOW_S,)), stable_s=3600.0)
     assert policy.decide(calm).rule == "stay"
+
+
+def test_a_mode_without_failure_is_judged_by_its_bursts_alone():
+    """However often it crashes over all, soon after a crash it is no worse than it is worth."""
+    known = a_mode_ledger(crashes=4.5, hours=1.0, aftershocks=2.0, aftershock_hours=0.5, level=0)
+    assert policy.decide(in_medium(known, crashes_s=(NOW_S,))).rule == "stay"
 
 
 def test_light_is_never_left_downwards():
@@ -413,6 +417,39 @@ def test_a_wish_for_another_mode_ends_the_visit_and_punishes_nothing():
     )
 
 
+def test_what_is_forbidden_stays_so_when_the_mode_of_the_goal_is_gone():
+    """The file of medium was removed; a person's no to heavy is none to light."""
+    goal = Goal(mode="gone", forbidden="heavy")
+    decision = policy.decide(some_facts(rungs=3, goal=goal))
+    assert decision.goal == Goal(mode="light", forbidden="heavy")
+
+
+def test_a_mode_that_is_forbidden_and_then_renamed_is_told():
+    """A person's word about a mode that is gone cannot be kept, and does not vanish in silence."""
+    decision = policy.decide(some_facts("light", goal=Goal(mode="light", forbidden="removed")))
+    assert (decision.rule, decision.goal) == ("forbidden", Goal(mode="light"))
+    assert "removed, which a person has forbidden, is no longer a mode" in decision.reason
+
+
+# boot_loop
+
+
+def test_idling_begins_once_and_says_after_how_many_boots():
+    """While it lasts, nothing is decided anew; when it is over, that is."""
+    facts = some_facts("light", booted_s=9_900.0, short_boots=4)
+    decision = policy.decide(facts)
+    assert decision.goal == Goal(mode="light", idle_until_s=10_500.0)
+    assert decision.evidence == {"short_boots": 4, "idle_after": 4}
+    assert "nothing trains for 8 min" in decision.reason
+    idle = msgspec.structs.replace(facts, goal=decision.goal)
+    assert (policy.decide(idle).rule, policy.acts(idle, policy.decide(idle))) == (
+        "boot_loop",
+        False,
+    )
+    over = msgspec.structs.replace(idle, now_s=10_500.0)
+    assert (policy.decide(over).rule, policy.decide(over).goal) == ("idle_over", Goal(mode="light"))
+
+
 # proved
 
 
@@ -599,6 +636,27 @@ def test_a_climb_of_fixed_needs_no_prices():
     """It goes by the clock."""
     decision = policy.decide(in_light(stable_s=3600.0, limits=StabilityLimits(name="fixed")))
     assert decision.reason == "60 min stable in light: up to medium"
+
+
+def test_a_climb_to_a_mode_that_is_worth_little_says_how_little():
+    """Less than one crash an hour is still worth something."""
+    decision = policy.decide(in_light(stable_s=3600.0, speeds=(1.0, 1.2)))
+    assert "brings 1.20 times as much and is worth 0.66 crashes an hour" in decision.reason
+
+
+def test_a_try_of_a_mode_that_was_no_faster_says_so():
+    """Nobody is told that a mode is worth a negative number of crashes."""
+    slow = Ledger(
+        modes={
+            "light": ModeLedger(
+                work={"": Kept(steps=10.0, hours=10.0)}, work_hours=10.0, hours=9.0
+            ),
+            "medium": ModeLedger(work={"": Kept(steps=5.0, hours=10.0)}, work_hours=10.0),
+        }
+    )
+    decision = policy.decide(some_facts("light", stable_s=3600.0, ledger=slow, speeds=(1.0, 2.0)))
+    assert decision.rule == "stable"
+    assert "to see whether it still brings only 0.54 times as much" in decision.reason
 
 
 def test_a_light_that_is_never_calm_is_left_after_a_day():
@@ -818,215 +876,3 @@ def test_the_evidence_of_a_decision_is_what_the_ledger_knows():
     unspent = in_medium(budget=None)
     assert policy.numbers(unspent)["budget"] is None
     assert "next_level" not in policy.numbers(unspent)
-
-
-# Lives, minute by minute
-
-
-class Played(WrittenLife):
-    """A machine that goes down when it is told, from 19:27 on."""
-
-    def until(self, moment):
-        """Train until HH:MM."""
-        self.train((at(moment) - at("19:27") - self.memory.timeline.now_s) / HOUR_S)
-        return self
-
-    def crash_at(self, *moments, cost_min=20.0):
-        """Go down at each HH:MM; a boot takes 20 seconds."""
-        for moment in moments:
-            self.until(moment).crash(off_s=0.0, cost_s=60 * cost_min)
-        return self
-
-    @property
-    def moves(self):
-        """(HH:MM, new mode, rule) of each change of the mode, and of each proof."""
-        return [
-            (time_of_day(at("19:27") + line["now_s"]), line["new"], line["rule"])
-            for line in self.lines
-            if line["event"] in ("mode.changed", "mode.proved")
-        ]
-
-    @property
-    def waits_min(self):
-        """How long each mode that failed was left alone."""
-        return [
-            line["evidence"]["cool_down_min"]
-            for line in self.lines
-            if line["event"] == "mode.changed" and "cool_down_min" in line["evidence"]
-        ]
-
-
-STORM = ("20:35", "20:50", "21:05", "21:20")
-
-
-def test_a_a_stable_machine_climbs_after_an_hour_and_stays():
-    """A of the guide: started at 19:27 and never down, it is in medium from 20:27 on."""
-    assert Played().until("43:27").moves == [("20:27", "medium", "stable")]
-
-
-def test_b_a_reboot_storm_falls_back_and_costs_two_hours_at_the_second_time():
-    """B: light at 21:20; medium again at 22:20; there the first crash is enough, for two hours."""
-    life = Played().crash_at(*STORM)
-    assert life.moves == [("20:27", "medium", "stable"), ("21:20", "light", "reboot_storm")]
-    life.crash_at("22:30")
-    assert life.moves[2:] == [("22:20", "medium", "stable"), ("22:30", "light", "worse_than_worth")]
-    assert life.waits_min == [60.0, 120.0]
-
-
-def test_b_a_third_visit_that_lasts_walks_one_failure_back():
-    """Two hours later medium is tried again; an hour after that it has proved itself."""
-    life = Played().crash_at(*STORM, "22:30").until("33:00")
-    assert life.moves[4:] == [("00:30", "medium", "stable"), ("01:30", "medium", "proved")]
-    medium = life.memory.ledger.modes["medium"]
-    assert (medium.level, medium.recoveries, medium.bad_since_s) == (1, 1, None)
-    assert medium.bad_hours == pytest.approx(3.92, abs=0.01), "from 20:35 to 00:30"
-
-
-def test_c_single_crashes_far_apart_stay_in_medium():
-    """C: a crash now and then is forgiven for ever, and so is each of a whole week."""
-    life = Played().crash_at("21:00", "22:30", "24:00", "25:10", "26:30", "29:00")
-    for hour in range(34, 200, 3):
-        life.crash_at(f"{hour}:00")
-    assert life.moves == [("20:27", "medium", "stable")]
-
-
-def test_costly_reboots_an_hour_apart_are_no_storm_and_yet_too_much():
-    """Four an hour never come; at two hours each they cost more than medium brings."""
-    fixed, ours = Played(StabilityLimits(name="fixed")), Played()
-    for life in (fixed, ours):
-        life.until("20:28")
-        for _ in range(24):
-            life.train(65 / 60).crash(off_s=0.0, cost_s=7200.0)
-    assert [mode for _, mode, _ in fixed.moves] == ["medium"]
-    assert ours.moves[1][1:] == ("light", "budget_spent")
-
-
-def test_a_hopeless_medium_is_tried_ever_more_seldom_and_every_day():
-    """Cool-downs of one, two, four hours; then what tries are worth, and never above a day."""
-    life = Played(StabilityLimits())
-    while life.memory.timeline.now_s < 60 * 24 * HOUR_S:
-        if life.memory.goal.mode == "medium":
-            life.train(1 / 30).crash(off_s=0.0, cost_s=7200.0)
-        else:
-            life.train(0.5)
-    waits = life.waits_min
-    assert waits[:3] == [60.0, 120.0, 240.0]
-    assert all(240 < wait <= 1440 for wait in waits[3:])
-    assert waits[3:] == sorted(waits[3:])
-    assert waits[-1] == 1440.0
-
-
-def test_light_crashing_as_well_ends_the_cool_down():
-    """After the storm in medium light dies twice within minutes: medium was not the cause."""
-    life = Played().crash_at(*STORM, "21:30", "21:40")
-    assert life.moves[2:] == [("21:40", "medium", "exonerated")]
-    assert life.memory.ledger.modes["medium"].level == 0
-    assert "medium" not in life.memory.cool_downs
-
-
-def test_a_medium_that_is_slower_is_left_and_tried_again():
-    """After 54 minutes, for six hours; the next time nine minutes are enough to tell."""
-    life = Played()
-    life.steps_per_h["medium"] = 0.5 * life.steps_per_h["light"]
-    life.until("29:00")
-    assert life.moves[1:] == [
-        ("21:21", "light", "not_faster"),
-        ("03:21", "medium", "stable"),
-        ("03:30", "light", "not_faster"),
-    ]
-    assert life.waits_min == [360.0, 360.0]
-
-
-def test_after_days_without_power_it_begins_in_the_lowest_mode():
-    """From heavy to light at once, and up again rung by rung."""
-    life = Played(rungs=3).until("23:00").crash(off_s=3 * 24 * HOUR_S)
-    assert [mode for _, mode, _ in life.moves] == ["medium", "heavy", "light"]
-    assert life.moves[-1][2] == "absence"
-    assert [mode for _, mode, _ in life.train(2.1).moves[3:]] == ["medium", "heavy"]
-
-
-def test_what_is_forbidden_is_left_and_what_is_allowed_again_is_climbed_to():
-    """From heavy down to light; an hour of calm in light counts as ever."""
-    life = Played(rungs=3).until("23:00").wish("forbid", "medium").until("30:00")
-    assert life.moves[2:] == [("23:00", "light", "wish")]
-    assert [mode for _, mode, _ in life.wish("allow", "medium").until("32:00").moves[3:]] == [
-        "medium",
-        "heavy",
-    ]
-
-
-def test_each_of_three_rungs_has_a_ledger_of_its_own():
-    """Heavy fails again and again; medium, which bears everything, pays for none of it."""
-    life = Played(rungs=3)
-    while life.memory.timeline.now_s < 24 * HOUR_S:
-        if life.memory.goal.mode == "heavy":
-            life.train(1 / 30).crash(off_s=0.0, cost_s=1200.0)
-        else:
-            life.train(0.5)
-    modes = {mode for _, mode, _ in life.moves[1:]}
-    assert modes == {"heavy", "medium"}
-    assert life.memory.ledger.modes["heavy"].level >= 4
-    assert life.memory.ledger.modes["medium"].level == 0
-
-
-def test_another_machine_ends_the_cool_down():
-    """A new kernel may have mended what failed: medium is tried after an hour, without caution."""
-    life = Played().crash_at(*STORM, "22:30")
-    for kernel in ("6.1", "6.2"):
-        life.memory, _ = history.recognise(
-            life.memory, {"kernel": kernel}, life.ladder, life.limits
-        )
-    life.until("23:31")
-    assert life.moves[4:] == [("23:30", "medium", "stable")]
-    assert life.memory.ledger.budget == 3.0
-
-
-def test_a_mode_without_failure_is_judged_by_its_bursts_alone():
-    """However often it crashes over all, soon after a crash it is no worse than it is worth."""
-    known = a_mode_ledger(crashes=4.5, hours=1.0, aftershocks=2.0, aftershock_hours=0.5, level=0)
-    assert policy.decide(in_medium(known, crashes_s=(NOW_S,))).rule == "stay"
-
-
-def test_idling_begins_once_and_says_after_how_many_boots():
-    """While it lasts, nothing is decided anew; when it is over, that is."""
-    facts = some_facts("light", booted_s=9_900.0, short_boots=4)
-    decision = policy.decide(facts)
-    assert decision.goal == Goal(mode="light", idle_until_s=10_500.0)
-    assert decision.evidence == {"short_boots": 4, "idle_after": 4}
-    assert "nothing trains for 8 min" in decision.reason
-    idle = msgspec.structs.replace(facts, goal=decision.goal)
-    assert (policy.decide(idle).rule, policy.acts(idle, policy.decide(idle))) == (
-        "boot_loop",
-        False,
-    )
-    over = msgspec.structs.replace(idle, now_s=10_500.0)
-    assert (policy.decide(over).rule, policy.decide(over).goal) == ("idle_over", Goal(mode="light"))
-
-
-def test_what_is_forbidden_stays_so_when_the_mode_of_the_goal_is_gone():
-    """The file of medium was removed; a person's no to heavy is none to light."""
-    goal = Goal(mode="gone", forbidden="heavy")
-    decision = policy.decide(some_facts(rungs=3, goal=goal))
-    assert decision.goal == Goal(mode="light", forbidden="heavy")
-
-
-def test_a_mode_that_is_forbidden_and_then_renamed_is_told():
-    """A person's word about a mode that is gone cannot be kept, and does not vanish in silence."""
-    decision = policy.decide(some_facts("light", goal=Goal(mode="light", forbidden="removed")))
-    assert (decision.rule, decision.goal) == ("forbidden", Goal(mode="light"))
-    assert "removed, which a person has forbidden, is no longer a mode" in decision.reason
-
-
-def test_a_try_of_a_mode_that_was_no_faster_says_so():
-    """Nobody is told that a mode is worth a negative number of crashes."""
-    slow = Ledger(
-        modes={
-            "light": ModeLedger(
-                work={"": Kept(steps=10.0, hours=10.0)}, work_hours=10.0, hours=9.0
-            ),
-            "medium": ModeLedger(work={"": Kept(steps=5.0, hours=10.0)}, work_hours=10.0),
-        }
-    )
-    decision = policy.decide(some_facts("light", stable_s=3600.0, ledger=slow, speeds=(1.0, 2.0)))
-    assert decision.rule == "stable"
-    assert "to see whether it still brings only 0.54 times as much" in decision.reason

@@ -1,12 +1,14 @@
 """The rules of the mode, one by one and together."""
 
+from typing import get_args
+
 import msgspec
 import pytest
 from builders import RUNGS, a_wish, some_facts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from state.records import Goal, Ledger, ModeLedger
+from state.records import Goal, Ledger, ModeLedger, WishKind
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
@@ -18,7 +20,7 @@ STORM_S = (NOW_S - 3000, NOW_S - 2000, NOW_S - 1000, NOW_S)
 BOTH = [StabilityLimits(name=name) for name in policy.RULES]
 both_policies = pytest.mark.parametrize("limits", BOTH, ids=policy.RULES)
 seconds = st.floats(0, 20_000)
-kinds = st.sampled_from(sorted(policy._ANSWERS))
+kinds = st.sampled_from(get_args(WishKind))
 
 
 modes = st.builds(

@@ -130,14 +130,14 @@ def add(command: Adding) -> None:
 
 
 def _why(context: Context) -> int:
-    from supervisor import hindsight, report  # noqa: PLC0415 - other commands stay quick
+    from supervisor import decision_log, report  # noqa: PLC0415 - other commands stay quick
     from supervisor.core import explain  # noqa: PLC0415 - as above
 
     path, seq, found = context.home.decisions, context.options.number, None
     if not context.options.now:
-        found = hindsight.newest(path) if seq is None else hindsight.numbered(path, seq)
+        found = decision_log.newest(path) if seq is None else decision_log.numbered(path, seq)
     if found is not None:
-        with hindsight.sensible(path):
+        with decision_log.sensible(path):
             answer = explain.explained(*found)
     else:
         present = report.facts(context.home, context.config, context.now())
@@ -155,14 +155,14 @@ def _ledger(context: Context) -> int:
 
 
 def _replay(context: Context) -> int:
-    from supervisor import hindsight  # noqa: PLC0415 - as above
+    from supervisor import decision_log  # noqa: PLC0415 - as above
     from supervisor.core.replay import replay  # noqa: PLC0415 - as above
 
     options = context.options
     path = Path(options.log) if options.log else context.home.decisions
     if options.policy or options.set:
         return _live_again(context, path)
-    replayed = replay(hindsight.lines(path))
+    replayed = replay(decision_log.lines(path))
     print_json(replayed) if context.options.json else print(screen.replayed(replayed))
     return 0 if replayed.first is None else 1
 
@@ -273,14 +273,14 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _live_again(context: Context, path: Path) -> int:
     """What another policy, or other settings, would have made of a log."""
-    from supervisor import hindsight, otherwise, report  # noqa: PLC0415 - as above
+    from supervisor import counterfactual, decision_log, report  # noqa: PLC0415 - as above
     from supervisor.core.replay import decided_otherwise  # noqa: PLC0415 - as above
 
     options = context.options
     changes = [f"name={options.policy}"] if options.policy else []
     changes += options.set
-    known = list(hindsight.lines(path))
-    logged = hindsight.limits(path)
+    known = list(decision_log.lines(path))
+    logged = decision_log.limits(path)
     if not options.log and context.home.holder():  # what has passed since its newest line
         known.append({"now_s": report.facts(context.home, context.config, context.now()).now_s})
     others, first, instead = decided_otherwise(known, lambda limits: amended(limits, changes))
@@ -290,17 +290,17 @@ def _live_again(context: Context, path: Path) -> int:
             f"{others} of those logged would have been others, the first is {first.seq}: "
             f"{first.goal.mode} ({first.rule}); now {instead.goal.mode} ({instead.reason})"
         )
-    with hindsight.sensible(path), _progress("lives") as progress:
-        past = otherwise.past(known)
+    with decision_log.sensible(path), _progress("lives") as progress:
+        past = counterfactual.past(known)
         wanted = amended(logged, changes)
-        lived = otherwise.relived(past, logged, wanted, options.lives, progress)
+        lived = counterfactual.relived(past, logged, wanted, options.lives, progress)
     asked = ", ".join(changes).replace("name=", "policy ")
     if options.json:
         first_seq = first.seq if first is not None else None
         decided = {"decided_otherwise": others, "first": first_seq}
         print_json({"asked": asked, **decided, "estimate": lived})
     else:
-        print(screen.otherwise(lived, what, asked))
+        print(screen.counterfactual(lived, what, asked))
     return 0
 
 

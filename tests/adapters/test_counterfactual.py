@@ -5,7 +5,7 @@ import pytest
 from written_life import WrittenLife
 
 from supervisor.core.facts import StabilityLimits
-from supervisor.otherwise import TooLittle, past, relived
+from supervisor.counterfactual import TooLittle, past, relived
 
 LEDGER, FIXED = StabilityLimits(), StabilityLimits(name="fixed")
 NEVER = StabilityLimits(name="fixed", stable_min=500_000.0)

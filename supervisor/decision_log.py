@@ -1,4 +1,4 @@
-"""What the decision log says afterwards: why, whether again, and what otherwise."""
+"""The decision log, read afterwards: one decision, the settings it was made with, every line."""
 
 from __future__ import annotations
 

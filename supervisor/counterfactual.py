@@ -112,7 +112,7 @@ class Lived(msgspec.Struct, frozen=True, kw_only=True):
     """kept, in hours of the lowest mode's"""
 
 
-class Otherwise(msgspec.Struct, frozen=True, kw_only=True):
+class Counterfactual(msgspec.Struct, frozen=True, kw_only=True):
     """What another policy would have made of a log, as far as that can be estimated."""
 
     hours: float
@@ -149,7 +149,7 @@ def relived(
     other: StabilityLimits,
     lives: int,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> Otherwise:
+) -> Counterfactual:
     """Live the past again under two policies, with the same luck.
 
     Args:
@@ -175,7 +175,7 @@ def relived(
     error = 1.96 * statistics.stdev(gains) / math.sqrt(lives) if lives > 1 else 0.0
     ratio = two.work / one.work if one.work else 1.0
     spread = error / one.work if one.work else 0.0
-    return Otherwise(
+    return Counterfactual(
         hours=past.hours,
         ladder=past.ladder,
         recorded_hours=past.trained_h,
