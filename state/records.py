@@ -60,7 +60,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     hung: bool = False
     """it is being stopped because it stood still"""
     stale: bool = False
-    """its target has changed since its start: it is stopped and started again"""
+    """its target or its mode has changed since its start: it is stopped and started again"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
     memory_held_s: float | None = None

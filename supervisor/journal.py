@@ -25,6 +25,7 @@ Line = dict[str, Any]
 
 TAIL_BYTES = 64 * 1024
 """read at first from the end of a log; more only if that is not enough"""
+NUMBER_WIDTH = 5
 EVENT_WIDTH = 18
 SUBJECT_WIDTH = 16
 
@@ -161,15 +162,23 @@ def parse(raw: Iterable[bytes]) -> list[Line]:
 
 
 def human(line: Mapping[str, Any]) -> dict[str, str]:
-    """What of a line is for a person: when, what, of whom, and the sentence."""
+    """What of a line is for a person: its number, when, what, of whom, and the sentence."""
     moved = line.get("old") and line.get("old") != line.get("new")
     subject = f"{line['old']} -> {line['new']}" if moved else line.get("run", "")
     return {
-        "time": str(line.get("time", ""))[11:19],
-        "event": str(line.get("event", "?")),
-        "subject": str(subject),
-        "reason": str(line.get("reason", "")),
+        "seq": f"{printable(line.get('seq', '')):>{NUMBER_WIDTH}}",
+        "time": printable(line.get("time", ""))[5:19].replace("T", " "),
+        "event": printable(line.get("event", "?")),
+        "subject": printable(subject),
+        "reason": printable(line.get("reason", "")),
     }
+
+
+def printable(value: object) -> str:
+    """`value` as text that commands no terminal: a log may have been written by anybody."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value)
+    )
 
 
 def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
@@ -190,6 +199,7 @@ def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
 
     render = ConsoleRenderer(
         columns=[
+            Column("seq", column("\x1b[36m")),
             Column("time", column("\x1b[2m")),
             Column("event", column("\x1b[1m", EVENT_WIDTH)),
             Column("subject", column("\x1b[34m", SUBJECT_WIDTH)),
@@ -202,8 +212,8 @@ def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
 
 def plain(line: Mapping[str, Any]) -> str:
     """A line for a person, without colour."""
-    time, event, subject, reason = human(line).values()
-    return f"{time} {event:<{EVENT_WIDTH}} {subject:<{SUBJECT_WIDTH}} {reason}"
+    seq, time, event, subject, reason = human(line).values()
+    return f"{seq} {time} {event:<{EVENT_WIDTH}} {subject:<{SUBJECT_WIDTH}} {reason}"
 
 
 def _descriptor(screen: TextIO) -> int | None:

@@ -130,6 +130,7 @@ def _runs(report: Report) -> Table:
 
 def _decisions(home: Home) -> Table:
     table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(style="blue", no_wrap=True)

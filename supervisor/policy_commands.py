@@ -70,7 +70,7 @@ def add(command: Adding) -> None:
         metavar="N",
         nargs="?",
         type=whole_number,
-        help="the number of a decision in the log: `seq` in `decisions --json`",
+        help="the number that its line in `decisions` begins with",
     )
     which.add_argument(
         "--now", action="store_true", help="what would be decided now, and why nothing else"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.clock import span
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
+from supervisor.journal import printable
 from supervisor.report import LedgerReport, Report, RunReport
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
@@ -155,7 +156,7 @@ def explanation(one: Explanation) -> str:
     ]
     if one.before is not None:
         parts += ["", paint(f"the decision before: supervisor why {one.before}", "dim")]
-    return "\n".join(parts)
+    return _harmless("\n".join(parts))
 
 
 def ledger(known: LedgerReport) -> str:
@@ -207,7 +208,7 @@ def replayed(result: Replayed) -> str:
             f"{first.field}\n  logged {_brief_value(first.logged)}"
             f"\n  now    {_brief_value(first.now)}"
         )
-    return f"{_head(rows)}\n\n{verdict}"
+    return _harmless(f"{_head(rows)}\n\n{verdict}")
 
 
 def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
@@ -277,6 +278,15 @@ def paint(text: str, colour: str) -> str:
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
+
+
+def _harmless(text: str) -> str:
+    """`text`, part of which a log says, with no codes of a terminal but our colours."""
+    parts = re.split(rf"({COLOURED.pattern}|\n)", text)
+    ours = (part == "\n" or COLOURED.fullmatch(part) for part in parts)
+    return "".join(
+        part if kept else printable(part) for part, kept in zip(parts, ours, strict=True)
+    )
 
 
 def _row(run: RunReport) -> tuple[str, ...]:

@@ -194,6 +194,8 @@ def recognise(
 ) -> tuple[Memory, dict[str, str]]:
     """The memory once it is known what the machine is, and what of it has changed, in words.
 
+    Runs that carry the load of a mode that is another now shall start again, with the new one.
+
     Args:
         memory: what is known.
         parts: what the machine is; a part that is None is unknown at this moment, and stays
@@ -206,6 +208,13 @@ def recognise(
     if seen == known:
         return memory, {}
     changed = {part: f"{known[part]} -> {seen[part]}" for part in learnt.changed(known, seen)}
+    runs = tuple(
+        msgspec.structs.replace(run, stale=True)
+        if run.status == "running" and f"{learnt.MODE_PART}{run.mode}" in changed
+        else run
+        for run in memory.runs
+    )
+    memory = msgspec.structs.replace(memory, runs=runs)
     return history.book(memory, ladder, limits, fingerprint=seen), changed
 
 

@@ -147,7 +147,9 @@ def _end(
     """What has to be asked of a run that lives, or has left something behind."""
     alive = life.process is not None
     if run.status == "running" and alive and not (wanted and run.mode == mode and not run.stale):
-        why = f"making room for {mode}" if run.mode != mode else "its target has changed"
+        why = (
+            f"making room for {mode}" if run.mode != mode else "its target or its mode has changed"
+        )
         why = why if wanted else "it has no slot now"
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:

@@ -38,3 +38,15 @@ def test_who_wants_no_colour_gets_none(monkeypatch):
     """NO_COLOR holds on a terminal, too."""
     monkeypatch.setenv("NO_COLOR", "1")
     assert renderer(Terminal())(DIED) == plain(DIED)
+
+
+def test_a_line_is_found_again_by_its_number_and_its_day():
+    """`why 7` asks about the line that begins with 7; a log of many days says of which it is."""
+    assert plain(DIED).split()[:4] == ["7", "01-05", "20:33:39", "run.died"]
+
+
+@pytest.mark.parametrize("field", ["seq", "time", "event", "run", "reason"])
+def test_a_log_that_somebody_has_written_into_commands_no_terminal(field):
+    """Escape codes and line ends in a line are shown as something that cannot be shown."""
+    said = plain({**DIED, field: "\x1b[2J\x07\r\nrun.done\u202e"})
+    assert said.isprintable()

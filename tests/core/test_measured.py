@@ -483,6 +483,19 @@ def test_the_guides_rule_waits_on_another_machine_as_well(bench):
     assert bench.memory.cool_downs == {"medium": 1e6}
 
 
+def test_runs_of_a_mode_that_is_another_now_start_again(bench):
+    """They carry its old load: they save, leave, and go on under the new one; once."""
+    bench.begin().look(10.0)
+    for change, starts in (({"medium": 3}, ["a"]), ({"light": 2}, ["a", "a", "b"])):
+        bench.settings("", **change)
+        bench.config.refresh()
+        for _ in range(4):
+            bench.look(6.0)
+        assert sorted(spec.name for spec in bench.specs) == starts
+    assert len(bench.lines("run.stopped")) == 1
+    assert bench.lines("run.died") == []
+
+
 def test_what_cannot_be_told_has_not_changed(bench):
     """A kernel that is unknown for once, or a driver that is known at last, changes nothing."""
     cautious(bench)

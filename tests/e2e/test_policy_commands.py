@@ -35,6 +35,18 @@ def stormy(machine: Machine, lived: Path) -> Machine:
     return machine
 
 
+def test_a_log_that_somebody_has_written_into_commands_no_terminal(stormy: Machine) -> None:
+    """What `why`, `replay` and `decisions` show of it is text."""
+    log = stormy.home / "decisions.jsonl"
+    line = [line for line in stormy.events() if "facts" in line][-1]
+    line |= {"reason": "all is \x1b[2Jwell\x07\u202e", "rule": "\x1b]0;title\x07"}
+    log.write_text(f"{json.dumps(line)}\n")
+    for command in ("why", "replay", "decisions"):
+        said = stormy(command).stdout
+        assert said
+        assert said.replace("\n", "").isprintable()
+
+
 def first_decision(machine: Machine) -> int:
     return int(next(line["seq"] for line in machine.events() if "facts" in line))
 

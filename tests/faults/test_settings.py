@@ -1,5 +1,6 @@
 """Settings that are edited to nonsense, in every way an editor has, harm nobody."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -124,21 +125,24 @@ def test_nonsense_is_refused_and_the_last_good_settings_stay(
 
 
 def test_a_broken_mode_file_is_refused_and_a_mended_one_taken_over(machine: Machine) -> None:
-    """A folder of modes that makes no sense changes nothing, until one of its files is mended."""
+    """A folder of modes that makes no sense changes nothing; what is mended, all train under."""
     machine.start()
     machine.until_steps("A")
     before = mains(machine.home / "runs")
     modes = machine.home / "modes"
     modes.mkdir()
-    mode = "rung = 0\nslots = {}\nn_envs = 1\nbatch_size = 1\n"
+    mode = "rung = 0\nslots = {}\nn_envs = 7\nbatch_size = 1\n"
     (modes / "light.toml").write_text(mode.format(0))
     machine.configure(f'modes_dir = "modes"\n{SETTINGS}')
     machine.until(lambda: machine.events("settings.refused"), "the refusal")
     assert mains(machine.home / "runs") == before
     (modes / "light.toml").write_text(mode.format(3))
     machine.until(lambda: machine.events("settings.changed"), "the mended mode")
-    machine.until(lambda: len(machine.trainers()) == 3, "three train")
-    assert before <= mains(machine.home / "runs")
+    machine.until(lambda: len(mains(machine.home / "runs") - before) == 3, "three begin anew")
+    assert not before & mains(machine.home / "runs")
+    specs = [json.loads(path.read_bytes()) for path in machine.home.glob("runs/*/spec.json")]
+    assert [spec["n_envs"] for spec in specs] == [7, 7, 7]
+    assert machine.events("run.died") == []
 
 
 def test_a_monstrous_key_in_the_settings_stays_one_line(machine: Machine) -> None:
