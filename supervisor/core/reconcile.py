@@ -12,7 +12,14 @@ import msgspec
 from state.records import Run, Timeline
 from supervisor.core.machine import RUN_LIFE
 from supervisor.core.readings import GpuReadings
-from supervisor.core.recovery import Life, Note, RecoveryLimits, ask_to_stop, silence_max_s
+from supervisor.core.recovery import (
+    Life,
+    Note,
+    RecoveryLimits,
+    ask_to_stop,
+    known_gap_s,
+    silence_max_s,
+)
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +144,11 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
         since_s = run.started_s if run.started_s is not None else now_s
         if life.heartbeat is not None:
             since_s = max(since_s, now_s - (now.monotonic_s - life.heartbeat.progress_at_s))
-        return since_s + silence_max_s(life.heartbeat, run, limits)
+        due_s = since_s + silence_max_s(life.heartbeat, run, limits)
+        if known_gap_s(life.heartbeat, run) is None:
+            # Once it steps, a much shorter silence is too long; nobody tells that it does.
+            due_s = min(due_s, now_s + limits.silent_min_s)
+        return due_s
     return None
 
 

@@ -154,10 +154,17 @@ def backoff_s(failures: int, limits: RecoveryLimits, *, moved: bool) -> float:
 
 def silence_max_s(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> float:
     """How long the step of this run may stand still, learnt from the run itself."""
-    # Before the second move of the step no gap is known, only how long the start took.
-    if heartbeat is None or heartbeat.step <= run.started_step or not heartbeat.longest_gap_s:
+    gap_s = known_gap_s(heartbeat, run)
+    if gap_s is None:
         return max(limits.start_s, limits.silent_min_s)
-    return max(limits.silent_min_s, limits.silent_factor * heartbeat.longest_gap_s)
+    return max(limits.silent_min_s, limits.silent_factor * gap_s)
+
+
+def known_gap_s(heartbeat: Heartbeat | None, run: Run) -> float | None:
+    """The longest time between two moves of the step of this life; None before the second one."""
+    if heartbeat is None or heartbeat.step <= run.started_step:
+        return None
+    return heartbeat.longest_gap_s or None  # until then it is only known how long the start took
 
 
 def _living(

@@ -281,7 +281,8 @@ def test_memory_is_waited_for_only_when_something_is_to_start():
         (stopping(A, NOW_S - 20), a_life(), 100),
         (stopping(A, LONG_AGO_S, kill_asked_s=NOW_S), a_life(), 0.1),
         (msgspec.structs.replace(A, status="blocked", kill_asked_s=1.0), a_life(), 10),
-        (training(A), a_life(), 540),
+        (training(A), a_life(), 300),
+        (msgspec.structs.replace(training(A), started_s=NOW_S - 590), a_life(), 10),
         (training(A), a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - 40)), 260),
     ],
     ids=[
@@ -293,7 +294,8 @@ def test_memory_is_waited_for_only_when_something_is_to_start():
         "stopping",
         "killed",
         "blocked",
-        "starting",
+        "starting: it may step soon, and be silent then",
+        "starting for long",
         "moving",
     ],
 )

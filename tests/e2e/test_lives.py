@@ -17,7 +17,7 @@ def test_a_hung_trainer_is_dumped_stopped_and_restarted(machine: Machine) -> Non
     hang = 'runs = ["A"]'
     settings = SETTINGS.replace('runs = ["A", "B", "C", "D", "E"]', hang)
     machine.configure(
-        settings.replace("[checkpoints]", f"hang_at_step = 100\n{recovery}[checkpoints]")
+        settings.replace("[checkpoints]", f"hang_at_step = 600\n{recovery}[checkpoints]")
     )
     machine.start()
     machine.until(lambda: machine.events("run.hung"), "the hang is noticed")
