@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LIVES = 10
 """of a log, when it is lived again"""
+WORLDS = 10
+"""of each kind, when policies are tried on made-up machines"""
 PROCESSES_MAX = 256
 
 
@@ -112,15 +114,15 @@ def add(command: Adding) -> None:
         more="Nothing here touches the training.",
     )
     sub.add_argument(
-        "--worlds", metavar="N", type=whole_number, default=10, help="machines of each family (10)"
+        "--worlds", metavar="N", type=whole_number, help=f"machines of each kind ({WORLDS})"
     )
-    sub.add_argument("--families", metavar="NAME", nargs="+", help="kinds of machines (all)")
     sub.add_argument("--policies", metavar="NAME", nargs="+", help="which to compare (all)")
     sub.add_argument("--days", metavar="N", type=whole_number, help="length of a life (30)")
     sub.add_argument("--seed", metavar="N", type=whole_number, default=1, help="of all chance (1)")
     sub.add_argument("--jobs", metavar="N", type=whole_number, help="processes (one for each core)")
     sub.add_argument("--picture", metavar="FILE", help="draw the first life as SVG")
     kinds = sub.add_mutually_exclusive_group()
+    kinds.add_argument("--families", metavar="NAME", nargs="+", help="kinds of machines (all)")
     kinds.add_argument(
         "--trace", metavar="FILE", nargs="+", help="machines of real failures, from CSV or JSON"
     )
@@ -206,7 +208,10 @@ def _worlds(context: Context) -> tuple[World, ...]:
     from supervisor.simulation import table, traces, worlds  # noqa: PLC0415 - as above
 
     options = context.options
+    count = options.worlds or WORLDS
     if options.trace:
+        if options.worlds:
+            raise Refused("a trace says how many machines there were: leave --worlds out")
         known = [trace for path in options.trace for trace in traces.read(Path(path))]
         return traces.worlds(known, options.seed)
     if options.my_machine:
@@ -221,10 +226,10 @@ def _worlds(context: Context) -> tuple[World, ...]:
             ],
             crash_cost_h=ledger.crash_price_min / 60,
             seed=options.seed,
-            count=options.worlds,
+            count=count,
         )
     names = _chosen(options.families, worlds.FAMILIES, "family")
-    return table.families(options.seed, options.worlds, names)
+    return table.families(options.seed, count, names)
 
 
 def _chosen(asked: Sequence[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:

@@ -317,6 +317,19 @@ def test_simulate_of_a_trace_of_this_machine_and_a_picture(stormy: Machine) -> N
     assert picture.read_text().startswith("<svg")
 
 
+@pytest.mark.parametrize(
+    "other", [("--families", "calm"), ("--my-machine",), ("--worlds", "2")], ids=" ".join
+)
+def test_what_a_trace_leaves_no_choice_of_is_refused(machine: Machine, other: tuple[str]) -> None:
+    """A trace says which machines and how many: nothing that is asked is left out in silence."""
+    trace = machine.home / "trace.csv"
+    trace.write_text(SAMPLE)
+    answer = machine("simulate", "--trace", str(trace), *other)
+    assert answer.returncode == 2
+    assert other[0] in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
 # forbid and allow
 
 
