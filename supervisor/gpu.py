@@ -448,6 +448,9 @@ class _Gpu:
                 nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
                 nvml.NVML_ERROR_INVALID_ARGUMENT,
                 nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+                nvml.NVML_ERROR_NO_DATA,
+                nvml.NVML_ERROR_VGPU_ECC_NOT_SUPPORTED,
+                nvml.NVML_ERROR_DEPRECATED,  # as NVIDIA foretells for some on newer GPUs
                 nvml.NVML_ERROR_INSUFFICIENT_SIZE,  # more processes than a moment before
             }:
                 self.trouble = f"GPU {self._index}: {_reason(nvml, error)}"

@@ -445,7 +445,14 @@ class _Snapshot(NamedTuple):
     """with exact environments: the state of each game"""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """What a checkpoint holds."""
+        """What a checkpoint holds.
+
+        Raises:
+            FloatingPointError: it is worth nothing.
+        """
+        if not all(np.isfinite(part.numpy().sum()) for part in self.state["policy"].values()):
+            # No life could go on from it. The newest one that can is what the next life needs.
+            raise FloatingPointError("the weights are not finite numbers: they are not saved")
         # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
         buffer = io.BytesIO()
         torch.save(self.state, buffer)

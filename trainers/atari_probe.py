@@ -29,6 +29,8 @@ TRIAL_S = 16.0
 MARGIN = 0.97
 """share of the default's time that another form must stay below to be chosen"""
 N_GAMES = 32
+PROCESSOR_DEVICE = "processor"
+"""what the device is called where it is no GPU"""
 PROCESSOR = ("model name", "cpu family", "model", "CPU implementer", "CPU part")
 """fields of /proc/cpuinfo that name a processor"""
 FORMS = tuple(
@@ -52,8 +54,9 @@ def form_of(tuning: Tuning | None, device: torch.device) -> tuple[Form, str | No
         for what, now in here.items()
         if tuning.machine.get(what) != now
     ]
-    if differs and tuning.machine.get("device") not in (None, here["device"]):
-        # A run that is to use another device than trials do: nobody could mend that.
+    device_then = tuning.machine.get("device", here["device"])
+    if device_then != here["device"] and PROCESSOR_DEVICE in (device_then, here["device"]):
+        # A run that is to use another kind of device than trials do: nobody could mend that.
         return Form(), None
     if differs:
         return Form(), f"what `supervisor tune` chose is not for this machine: {'; '.join(differs)}"
@@ -71,12 +74,23 @@ def machine(device: torch.device) -> dict[str, str]:
     names = [told[key] for key in PROCESSOR if key in told]
     # Kernels are chosen by what a processor can do, and a virtual one may hide its true name.
     abilities = " ".join(sorted(told.get("flags", told.get("Features", "")).split()))
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     return {
         "processor": f"{' '.join(names) or 'unknown'} ({zlib.crc32(abilities.encode()):08x})",
         "torch": str(torch.__version__),
-        "device": name,
+        "device": _name(device),
     }
+
+
+def _name(device: torch.device) -> str:
+    """What calculates: cards of one name may differ in size, and libraries choose by both."""
+    if device.type != "cuda":
+        return PROCESSOR_DEVICE
+    card = torch.cuda.get_device_properties(device)
+    tf32 = "with" if torch.backends.cudnn.allow_tf32 else "without"
+    return (
+        f"{card.name}, {card.multi_processor_count} multiprocessors, "
+        f"cuDNN {torch.backends.cudnn.version()} {tf32} TF32"  # type: ignore[no-untyped-call]
+    )
 
 
 def _probe(load: Load, trial_s: float) -> Tuning:

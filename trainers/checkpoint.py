@@ -13,6 +13,7 @@ Only the holder of the run's lock may call what changes the folder: `save`,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -32,6 +33,8 @@ KEEP_NEWEST = 3
 KEEP_DAMAGED = 3
 """damaged folders kept for a person to look at"""
 DAY_S = 86_400
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""errors that tell of the machine as it is now, and nothing of what lies on the disk"""
 
 MANIFEST = "manifest.json"
 MANIFEST_MAX_BYTES = 1024 * 1024
@@ -120,13 +123,20 @@ class Checkpoints:
             raise durable.UnreadableFile(folder, "not a folder of this run")
 
     def newest(self) -> Found:
-        """The newest checkpoint whose every file matches its checksum."""
+        """The newest checkpoint whose every file matches its checksum.
+
+        Raises:
+            OSError: nothing can be read now; that says nothing of the checkpoints.
+        """
         return self._first_good(sorted(self._steps(), reverse=True))
 
     def best(self) -> Found:
         """The good checkpoint with the highest mean return; the newest of equals.
 
         Checkpoints that know no return come last, newest first.
+
+        Raises:
+            OSError: as for `newest`.
         """
         ranked = sorted(self._manifests(), key=_merit, reverse=True)
         return self._first_good([manifest.step for manifest in ranked])
@@ -149,7 +159,7 @@ class Checkpoints:
         if os.path.lexists(path):
             try:
                 return verify(path)
-            except (DamagedCheckpoint, OSError) as error:
+            except DamagedCheckpoint as error:
                 self.set_aside(Damaged(path, str(error)))
         fresh = self.folder / f".{manifest.step}.{os.getpid()}.new"
         started_s = time.monotonic()
@@ -213,7 +223,7 @@ class Checkpoints:
             path = self.folder / str(step)
             try:
                 return Found(verify(path), tuple(passed_over))
-            except (DamagedCheckpoint, OSError) as error:
+            except DamagedCheckpoint as error:
                 passed_over.append(Damaged(path, str(error)))
         return Found(None, tuple(passed_over))
 
@@ -257,13 +267,18 @@ def verify(path: Path) -> Checkpoint:
     """The checkpoint at `path`, every byte of which was read and found as written.
 
     Raises:
-        DamagedCheckpoint: it is not what its manifest says, or has no readable manifest.
-        OSError: it cannot be read.
+        DamagedCheckpoint: it is not what its manifest says, or cannot be read.
+        OSError: nothing can be read now, for want of memory or of handles.
     """
-    manifest = _read_manifest(path)
-    for name, expected in manifest.files.items():
-        if _digest(path / name, expected.size_bytes) != expected.sha256:
-            raise DamagedCheckpoint(f"{name} does not match its checksum")
+    try:
+        manifest = _read_manifest(path)
+        for name, expected in manifest.files.items():
+            if _digest(path / name, expected.size_bytes) != expected.sha256:
+                raise DamagedCheckpoint(f"{name} does not match its checksum")
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
+        raise DamagedCheckpoint(str(error)) from error
     return Checkpoint(path, manifest)
 
 

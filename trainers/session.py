@@ -54,6 +54,10 @@ SLOW_WRITE_S = 10.0
 NOTICES_MAX = 20
 ERROR_MAX_CHARS = 500
 
+NO_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "allocation_failed")
+"""words of torch's CPU allocator, of the CUDA driver, and of cuBLAS and cuDNN, which take memory
+of the GPU themselves"""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 T = TypeVar("T")
@@ -602,11 +606,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # Torch says these with a plain RuntimeError: from its CPU allocator, and from the CUDA driver.
+    # Torch says these with a plain RuntimeError.
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def _fail_without_session(folder: RunFolder, reason: str) -> None:

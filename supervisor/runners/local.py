@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,8 @@ from trainers.contract import MARKER, NAME, Heartbeat, RunFolder, Spec
 PROC = Path("/proc")
 SWEEPS = 5
 """how often a run's processes are looked for again while they are being killed"""
+OOM_S = 60.0
+"""a strike of the kernel for want of memory is remembered for so long, and until the look after"""
 GONE_S = 2.0
 """how long a trainer is waited for that was killed before it began"""
 
@@ -56,6 +59,7 @@ class _Held:
         self.steps = False
         """whether it is known to have made a new step"""
         self.oom_kills = _oom_kills()
+        """how often the kernel had struck for want of memory when this was held"""
 
 
 class LocalRunner:
@@ -80,6 +84,9 @@ class LocalRunner:
         self._boot_id = boot_id
         self._output_max_bytes = output_max_bytes
         self._held: dict[str, _Held] = {}
+        self._oom_before = self._oom_lately = _oom_kills()
+        """how often the kernel had struck: some looks ago, and at a look since"""
+        self._oom_lately_s = time.monotonic()
         self._failed: dict[str, str] = {}
         self._warm = WarmParents(runs, _spawn)
         self._left: dict[tuple[int, int], int] = {}
@@ -113,6 +120,7 @@ class LocalRunner:
                 heartbeat=read_heartbeat(RunFolder(self._runs / run_id)),
             )
         self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
+        self._count_oom_kills()
         self.tend()
         return lives
 
@@ -274,12 +282,18 @@ class LocalRunner:
         self._judge(held, run_id, ended=True)
         if code is None:
             return Exit()
-        kills = _oom_kills()
         return Exit(
             code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
-            oom_kill=None not in (kills, held.oom_kills) and kills != held.oom_kills,
+            oom_kill=_oom_kills() > max(held.oom_kills, self._oom_before),
         )
+
+    def _count_oom_kills(self) -> None:
+        """Forget what the kernel killed long ago: it was nobody who dies from now on."""
+        now_s = time.monotonic()
+        if now_s - self._oom_lately_s >= OOM_S:
+            self._oom_before, self._oom_lately = self._oom_lately, _oom_kills()
+            self._oom_lately_s = now_s
 
     def _marked(self, known: dict[str, Run]) -> dict[str, dict[int, int]]:
         """Processes of runs that may have some beside a held main process."""
@@ -456,10 +470,10 @@ def _give_back_protection(pid: int) -> None:
         pass  # it is gone already, or the system does not let us: it trains all the same
 
 
-def _oom_kills() -> int | None:
-    """How often the kernel's out-of-memory killer has struck since the boot."""
+def _oom_kills() -> int:
+    """How often the kernel's out-of-memory killer has struck since the boot; 0: it tells not."""
     try:
         lines = (PROC / "vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -232,6 +232,7 @@ def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
         nvmlDeviceGetComputeRunningProcesses_v3="FUNCTION_NOT_FOUND",
         nvmlDeviceGetTotalEccErrors="NOT_SUPPORTED",
         nvmlDeviceRegisterEvents="NOT_SUPPORTED",
+        nvmlDeviceGetTemperatureThreshold="DEPRECATED",
     )
     (first, _), trouble = make_gpus().read()
 
@@ -242,6 +243,7 @@ def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
     assert first.pids is None
     assert first.ecc_uncorrected is None
     assert first.xids is None
+    assert first.temperature_limit_c is None
     assert first.temperature_c == 61
 
 

@@ -6,10 +6,11 @@ import time
 
 import msgspec
 import pytest
-from builders import a_spec
+from builders import a_run, a_spec
 
 from supervisor.clock import boot_id
-from supervisor.runners.local import LocalRunner
+from supervisor.runners import local
+from supervisor.runners.local import OOM_S, LocalRunner
 from trainers.contract import Spec
 
 SPEC = a_spec()
@@ -45,3 +46,32 @@ def test_a_restart_does_not_wait_for_a_disk_that_holds_the_spec(runner, tmp_path
     path.write_bytes(b"{")
     lived(runner, SPEC)
     assert msgspec.json.decode(path.read_bytes(), type=Spec) == SPEC
+
+
+def exit_of(runner, process):
+    """A living trainer is killed; how its end looks."""
+    os.kill(process.pid, signal.SIGKILL)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (seen := runner.look((a_run(SPEC.run),))[SPEC.run].exit):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("looks_s", "is_blamed"), [((0.0,), True), ((OOM_S,), True), ((OOM_S, OOM_S), False)]
+)
+def test_who_dies_long_after_the_kernel_struck_was_not_struck(
+    runner, monkeypatch, looks_s, is_blamed
+):
+    """What the kernel killed for want of memory, in hours of training, explains no later death."""
+    strikes, ahead_s = 0, 0.0
+    clock, before = time.monotonic, local._oom_kills()
+    monkeypatch.setattr(local, "_oom_kills", lambda: before + strikes)
+    monkeypatch.setattr(local.time, "monotonic", lambda: clock() + ahead_s)
+    process = runner.start(SPEC, nice=0)
+    strikes = 1
+    for look_s in looks_s:
+        ahead_s += look_s
+        runner.look(())
+    assert exit_of(runner, process).oom_kill == is_blamed

@@ -280,6 +280,23 @@ def test_a_checkpoint_that_is_written_slowly_holds_one_moment(copy, monkeypatch)
     assert (code, unchanged) == (EXIT_DONE, [True, True])
 
 
+def test_weights_that_are_not_numbers_are_never_saved(copy, monkeypatch):
+    """Such a life ends, and leaves the checkpoint before to the next one."""
+    take = atari_learner._Pilot._snapshot
+
+    def spoilt(pilot):
+        snapshot = take(pilot)
+        if snapshot.state["num_timesteps"] > 256:
+            snapshot.state["policy"]["action_net.bias"][0] = float("nan")
+        return snapshot
+
+    monkeypatch.setattr(atari_learner._Pilot, "_snapshot", spoilt)
+    run = copy(target_steps=512)
+    with pytest.raises(FloatingPointError, match="not finite numbers"):
+        live(run)
+    assert state_of(run)["num_timesteps"] == 256
+
+
 def test_a_stop_before_anything_was_learnt_leaves_no_checkpoint(tmp_path):
     """A run that is stopped in its first rollout begins anew."""
     run = tmp_path / "run"

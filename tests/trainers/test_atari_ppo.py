@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import msgspec
 import numpy as np
@@ -354,3 +355,36 @@ def test_a_choice_of_another_machine_does_not_hold():
         form, said = atari_probe.form_of(tuning, torch.device("cpu"))
         assert form == Form()
         assert why in said
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "is_told"),
+    [("NVIDIA A", "NVIDIA B", True), ("NVIDIA A", "processor", False)],
+)
+def test_a_choice_of_another_gpu_is_told_and_of_no_gpu_is_not(monkeypatch, then, now, is_told):
+    """Another GPU can be tried anew; a run beside the GPU can not, and trials would not help."""
+    monkeypatch.setattr(atari_probe, "machine", lambda _: {"torch": "2", "device": now})
+    tuning = Tuning(
+        load=Load(threads=1, batch_size=64),
+        machine={"torch": "2", "device": then},
+        choice={"convolutions": "contiguous"},
+        took_s={},
+    )
+    form, said = atari_probe.form_of(tuning, torch.device("cpu"))
+    assert form == Form()
+    assert (said is not None) == is_told
+
+
+def test_two_gpus_of_one_name_are_told_apart(monkeypatch):
+    """A card may be cut down, and another cuDNN or TF32 calculates otherwise."""
+
+    def named(sizes=132, tf32=True, cudnn=90100):
+        card = types.SimpleNamespace(name="NVIDIA H100", multi_processor_count=sizes)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+        monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+        return atari_probe.machine(torch.device("cuda"))["device"]
+
+    names = {named(), named(sizes=114), named(tf32=False), named(cudnn=91000)}
+    assert len(names) == 4
+    assert all(name.startswith("NVIDIA H100, ") for name in names)

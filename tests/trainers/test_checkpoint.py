@@ -1,8 +1,12 @@
 """Checkpoints are complete or absent, whatever ends the writer."""
 
+import errno
+import os
+
 import pytest
 from trainer_lives import names_in
 
+from trainers import durable
 from trainers.checkpoint import KEEP_DAMAGED, Checkpoints, DamagedCheckpoint, Manifest, verify
 from trainers.durable import UnreadableFile
 
@@ -101,6 +105,34 @@ def test_a_good_checkpoint_is_never_overwritten(checkpoints):
     save(checkpoints, 7, content=b"first")
     again = save(checkpoints, 7, content=b"second")
     assert (again.path / "a.bin").read_bytes() == b"first"
+
+
+def fail_to_open(monkeypatch, number):
+    def fail(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(durable, "open_regular", fail)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_machine_at_its_limits_says_nothing_of_checkpoints(checkpoints, monkeypatch, number):
+    """Where no file can be opened now, none is taken for damaged: the run waits, and loses none."""
+    save(checkpoints, 1)
+    with monkeypatch.context() as limits:
+        fail_to_open(limits, number)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            checkpoints.newest()
+        with pytest.raises(OSError, match=os.strerror(number)):
+            save(checkpoints, 1)
+    assert checkpoints.newest().checkpoint.manifest.step == 1
+    assert names_in(checkpoints.folder) == ["1"]
+
+
+def test_a_file_that_the_disk_cannot_read_is_damage(checkpoints, monkeypatch):
+    """A bad sector makes a checkpoint useless, for good."""
+    save(checkpoints, 1)
+    fail_to_open(monkeypatch, errno.EIO)
+    assert [damaged.path.name for damaged in checkpoints.newest().passed_over] == ["1"]
 
 
 def test_damaged_ones_do_not_pile_up(checkpoints):

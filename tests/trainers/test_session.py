@@ -21,7 +21,7 @@ from trainers.contract import (
     RunFolder,
     Spec,
 )
-from trainers.session import Session, Stop, open_folder, read_spec
+from trainers.session import Session, Stop, _is_out_of_memory, open_folder, read_spec
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -433,6 +433,26 @@ def test_last_words_keep_what_was_known(open_session, start):
     assert start(session.folder.path).end()[0] == EXIT_BAD_SPEC
     assert beat_of(session).step == 500
     assert beat_of(session).checkpoint_step == 500
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("as torch calls it"), True),
+        (RuntimeError("CUDA error: unspecified launch failure"), False),
+        (ValueError("out of memory"), False),
+        (NO_SPACE, False),
+    ],
+)
+def test_want_of_memory_is_known_by_its_many_names(error, is_memory):
+    """Torch, its libraries and the system each say it in their own words."""
+    assert _is_out_of_memory(error) == is_memory
 
 
 @pytest.mark.parametrize("name", ["pong", "../drill", "session", "__main__", "atari_env"])
