@@ -18,13 +18,13 @@ from modes import UnknownMode
 from modes.toml_file import InvalidFile
 from state.records import Run, WishKind
 from state.store import NewerState, Store
-from supervisor import follow, policy_commands, screen
+from supervisor import follow, init, policy_commands, screen
 from supervisor.clock import SystemClock
 from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole_number
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
 from supervisor.report import Report, goodput
-from trainers.contract import EXIT_AGAIN
+from trainers.contract import EXIT_AGAIN, NAME
 
 QUIET_LOOK_S = 0.2
 """how soon to look again whether runs that are paused have saved"""
@@ -98,6 +98,10 @@ def main(arguments: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"supervisor: {line}", file=sys.stderr)
         return int(getattr(error, "exit_code", 1))
+    except UnicodeEncodeError as error:  # a word that was given to us, in whatever bytes
+        wrong = error.object[error.start : error.end]
+        print(f"supervisor: {wrong!a} cannot be written as {error.encoding}", file=sys.stderr)
+        return EXIT_REFUSED
     except BrokenPipeError:
         # Whoever read our output has had enough, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,6 +118,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(context: Context) -> int:
+    if os.getpid() == 1:
+        ended = init.stay_behind()
+        if ended is not None:
+            return ended
     if not context.options.plain and sys.stdout.isatty():
         _ = context.config  # whoever looks on can mend the settings at once
         try:
@@ -150,6 +158,11 @@ def _install(context: Context) -> int:
     from supervisor import install  # noqa: PLC0415 - reading commands stay quick
 
     options = context.options
+    if context.config_named:
+        raise Refused(
+            "an installed supervisor reads its own supervisor.toml: put your settings there, and "
+            "leave --config and $SUPERVISOR_CONFIG out"
+        )
     kind, why = (options.kind, "as asked") if options.kind else install.best_kind()
     plan = install.plan(kind, context.named_home)
     others = [one.kind for one in install.installed(context.named_home) if one.kind != kind]
@@ -184,8 +197,14 @@ def _uninstall(context: Context) -> int:
 
 
 def _live(context: Context) -> int:
-    from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
-
+    if not sys.stdout.isatty():
+        raise Refused("live needs a terminal; in a pipe: `show-state`, or `decisions -f`")
+    try:
+        from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
+    except ImportError as error:
+        raise SupervisorError(
+            "live needs the extra: pip install 'training-supervisor[live]'"
+        ) from error
     return live.view(context.home, context.report)
 
 
@@ -217,7 +236,9 @@ def _wish(kind: WishKind) -> Callable[[Context], int]:
         from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
 
         mode = getattr(context.options, "mode", None)
-        answer = wishes.ask(context.home, context.config, context.now(), kind, mode, _who())
+        # A mistake in the settings must keep nobody from a pause.
+        config = context.kept_config
+        answer = wishes.ask(context.home, config, context.now(), kind, mode, _who())
         if answer.refused:
             raise Refused(answer.reason)
         if not answer.decided and answer.waited_s:
@@ -245,7 +266,7 @@ def _reset(context: Context) -> int:
     from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
 
     if context.home.holder() is None:
-        print(wishes.reset_now(context.home, context.config, context.now()))
+        print(wishes.reset_now(context.home, context.kept_config, context.now()))
         return 0
     return _wish("reset")(context)
 
@@ -423,7 +444,7 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("run", metavar="RUN", help="a run's name or id; `runs` lists them")
         if "lines" in flags:
             sub.add_argument(
-                "-n", "--lines", metavar="N", type=whole_number, default=20, help="how many"
+                "-n", "--lines", metavar="N", type=whole_number, default=20, help="how many (20)"
             )
             sub.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
         return sub
@@ -473,7 +494,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, kind, text in wishes:
         sub = command(name, _wish(kind), text)
         if kind in ("pin", "forbid", "allow"):
-            sub.add_argument("mode", metavar="MODE")
+            sub.add_argument("mode", metavar="MODE", type=_mode)
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
     policy_commands.add(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
@@ -492,12 +513,19 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="N",
             type=whole_number,
             default=episodes,
-            help="games to play",
+            help=f"games to play ({episodes})",
         )
-        sub.add_argument("--checkpoint", choices=("best", "newest"), default="best")
+        sub.add_argument(
+            "--checkpoint", choices=("best", "newest"), default="best", help="which (best)"
+        )
     sub.add_argument("-o", "--output", metavar="FILE", help="default: NAME.gif, here")
     sub.add_argument(
-        "-s", "--seconds", metavar="S", type=_seconds, default=60, help="of play, at most"
+        "-s",
+        "--seconds",
+        metavar="S",
+        type=lambda text: whole_number(text, most=RECORDING_MAX_S),
+        default=60,
+        help="of play, at most (60)",
     )
     sub = command(
         "reset",
@@ -526,12 +554,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= RECORDING_MAX_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from 1 to {RECORDING_MAX_S}"
-        )
-    return int(text)
+def _mode(text: str) -> str:
+    if not NAME.fullmatch(text):  # no wish may ask for it: it could not be a file of modes
+        raise argparse.ArgumentTypeError(f"{text!a} is no name of a mode")
+    return text
 
 
 def _who() -> str:

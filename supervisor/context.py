@@ -13,12 +13,14 @@ from modes.toml_file import InvalidFile
 from state.records import Run
 from supervisor.clock import Moment, SystemClock
 from supervisor.errors import SupervisorError
-from supervisor.home import Home, default_home
+from supervisor.home import Home, default_home, expanded
 from supervisor.report import Report, present, report
 from supervisor.settings import Config
 
 EXIT_REFUSED = 2
 """a wish was refused, or the command line makes no sense"""
+DIGITS_MAX = 20
+"""of a number of the command line"""
 
 
 class NoSuchRun(SupervisorError):
@@ -50,8 +52,9 @@ class Context:
         self.named_home = _named_home(options.home)
         self.home = Home(self.named_home or default_home())
         named = options.config or os.environ.get("SUPERVISOR_CONFIG")
-        self._config_path = Path(named).expanduser() if named else self.home.settings
-        self._config_named = bool(named)
+        self._config_path = expanded(named) if named else self.home.settings
+        self.config_named = bool(named)
+        """whether a person has said where the settings are"""
 
     @property
     def config(self) -> Config:
@@ -61,7 +64,7 @@ class Context:
             InvalidFile: they cannot be used.
             NoSettings: the file that was named is missing.
         """
-        return Config(self._config_path, required=self._config_named)
+        return Config(self._config_path, required=self.config_named)
 
     @property
     def kept_config(self) -> Config:
@@ -72,7 +75,7 @@ class Context:
             NoSettings: the file that was named is missing.
         """
         kept = self.home.last_settings
-        return Config(self._config_path, required=self._config_named, last_good=kept)
+        return Config(self._config_path, required=self.config_named, last_good=kept)
 
     @property
     def config_or_why(self) -> Config | str:
@@ -108,13 +111,14 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
-def whole_number(text: str) -> int:
+def whole_number(text: str, most: int = 1_000_000) -> int:
     """A word of the command line that counts something."""
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000000")
+    digits = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
+    if not digits or not 0 < int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return int(text)
 
 
 def _named_home(named: str | None) -> Path | None:
     chosen = named or os.environ.get("SUPERVISOR_HOME")
-    return Path(chosen).expanduser() if chosen else None
+    return expanded(chosen) if chosen else None

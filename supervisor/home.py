@@ -37,8 +37,19 @@ def default_home() -> Path:
 
 def own_home() -> Path:
     """The home of a supervisor that is this user's own."""
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "training-supervisor"
+    return expanded(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "training-supervisor"
+
+
+def expanded(named: str) -> Path:
+    """A path that a person named, which may begin with `~` or `~somebody`.
+
+    Raises:
+        NobodysHome: there is no such user, or this one has no folder.
+    """
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        raise NobodysHome(named) from error
 
 
 class AlreadyRunning(SupervisorError):
@@ -58,6 +69,17 @@ class BadPath(SupervisorError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"the path {str(path)!a} is not UTF-8; choose another with --home")
+
+
+class NobodysHome(SupervisorError):
+    """A path below the folder of a user whom the machine does not know."""
+
+    exit_code = 2
+
+    def __init__(self, named: str) -> None:
+        super().__init__(
+            f"{named!a}: nobody knows whose folder that is; say it in full, or set HOME"
+        )
 
 
 class HomeLost(SupervisorError):
@@ -110,6 +132,10 @@ class Home:
 
     Args:
         path: the home's folder.
+
+    Raises:
+        BadPath: it is not UTF-8.
+        HomeUnusable: something is there that cannot be entered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,6 +145,12 @@ class Home:
             str(self.path).encode()
         except UnicodeEncodeError as error:
             raise BadPath(self.path) from error
+        try:
+            os.stat(f"{self.path}/.")  # noqa: PTH116 - Path drops the dot that only a folder has
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise HomeUnusable(self.path, error) from error
         self.state = self.path / "state.json"
         self.inbox = self.path / "inbox"
         self.boot_notes = self.path / "boots.jsonl"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from supervisor.errors import SupervisorError
-from supervisor.home import SERVICE, SYSTEM_HOME, UNITS, Home, own_home
+from supervisor.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
 from trainers import durable
 
 Kind = Literal["system", "user", "cron", "profile"]
@@ -111,7 +111,8 @@ def carry_out(steps: tuple[Step, ...], *, dry_run: bool) -> Iterator[str]:
             yield f"already: {step.text}"
         elif dry_run:
             yield f"would {step.text}"
-            yield from (f"    {line}" for line in step.details.splitlines())
+            shown = _encoded(step.details).decode(errors="replace")
+            yield from (f"    {line}" for line in shown.splitlines())
         else:
             step.do()
             yield f"done: {step.text}"
@@ -189,9 +190,8 @@ def _system(home: Path) -> Plan:
 
 def _user(home: Path) -> Plan:
     manager = ("systemctl", "--user")
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "systemd/user"
+    folder = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "systemd/user"
     note_boot = home / "note-boot"
-    name = pwd.getpwuid(os.getuid()).pw_name
 
     def steps() -> tuple[Step, ...]:
         if not _succeeds(*manager, "show", "--property=Version"):
@@ -203,6 +203,7 @@ def _user(home: Path) -> Plan:
             _write(folder / unit, _unit(f"user/{unit}", home, note_boot))
             for unit in (SERVICE, BOOT_SERVICE)
         ]
+        name = pwd.getpwuid(os.getuid()).pw_name
         lingering = Path("/var/lib/systemd/linger") / name
         return (
             _write(note_boot, _shipped("note-boot"), executable=True),
@@ -258,10 +259,10 @@ def _profile(home: Path) -> Plan:
     # A login shell reads its own file where there is one, and .profile otherwise.
     names = (".bash_profile", ".bash_login", ".zprofile")
     paths = (
-        Path.home() / ".profile",
-        *(path for name in names if (path := Path.home() / name).exists()),
+        expanded("~/.profile"),
+        *(path for name in names if (path := expanded(f"~/{name}")).exists()),
     )
-    edits = {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in paths}
+    edits = {path: _text(path) if path.exists() else "" for path in paths}
     block = f"{BEGIN}\n{_start_apart(home)}\n{END}\n"
     return Plan(
         kind="profile",
@@ -298,7 +299,7 @@ def _cron_runs() -> bool:
     names = []
     for entry in Path("/proc").glob("[0-9]*/comm"):
         try:
-            names.append(entry.read_text(encoding="utf-8").strip())
+            names.append(_text(entry).strip())
         except OSError:
             continue
     return any(name in ("cron", "crond", "fcron", "busybox-crond") for name in names)
@@ -438,8 +439,8 @@ def _without_block(text: str) -> str:
 def _crontab() -> str:
     if shutil.which("crontab") is None:
         return ""
-    listed = subprocess.run(["crontab", "-l"], capture_output=True, text=True, check=False)
-    return listed.stdout if listed.returncode == 0 else ""
+    listed = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
+    return _decoded(listed.stdout) if listed.returncode == 0 else ""
 
 
 # Steps
@@ -452,13 +453,13 @@ def _write(path: Path, content: str, *, executable: bool = False, keep: bool = F
         if keep and path.exists():
             return True
         try:
-            return path.read_text(encoding="utf-8") == content
+            return _text(path) == content
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def do() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        durable.write(path.resolve(), content.encode())
+        durable.write(path.resolve(), _encoded(content))
         if executable:
             path.chmod(0o755)
 
@@ -469,7 +470,7 @@ def _remove(path: Path, only: str | None = None) -> Step:
     """No such file; with `only`, one with another content is left alone."""
 
     def is_done() -> bool:
-        return not path.exists() or only not in (None, path.read_text(encoding="utf-8"))
+        return not path.exists() or only not in (None, _text(path))
 
     def do() -> None:
         path.unlink()
@@ -482,11 +483,11 @@ def _remove(path: Path, only: str | None = None) -> Step:
 def _run(*command: str, unless: Callable[[], bool] = lambda: False, given: str = "") -> Step:
     def do() -> None:
         try:
-            done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, input=_encoded(given), capture_output=True, check=False)
         except OSError as error:
             raise CannotInstall(f"{command[0]}: {error.strerror}") from error
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+            said = _decoded(done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
             raise CannotInstall(f"`{shlex.join(command)}` failed: {said}")
 
     return Step(f"run {shlex.join(command)}", unless, do, given)
@@ -503,7 +504,7 @@ def _tuned(home: Path) -> Step:
     def is_done() -> bool:
         return Home(home).tuning.exists() or _holds(home)
 
-    return Step("find out which way of calculating is quickest", is_done, do, shlex.join(command))
+    return Step("try which way of calculating is quickest", is_done, do, shlex.join(command))
 
 
 def _start_now(home: Path) -> Step:
@@ -526,6 +527,19 @@ def _holds(home: Path) -> bool:
     except OSError:
         pass
     return False
+
+
+def _text(path: Path) -> str:
+    return _decoded(path.read_bytes())
+
+
+def _decoded(raw: bytes) -> str:
+    # A person's own lines, in whatever encoding, come back as they were.
+    return raw.decode(errors="surrogateescape")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _succeeds(*command: str) -> bool:

@@ -181,9 +181,15 @@ def printable(value: object) -> str:
     )
 
 
+def coloured(screen: TextIO) -> bool:
+    """Whether a person looks at a terminal that knows colours, and has not set NO_COLOR."""
+    plain_wanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return screen.isatty() and not plain_wanted
+
+
 def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
-    """What makes of a line the text for a person, in colour where one looks at a terminal."""
-    if not screen.isatty() or "NO_COLOR" in os.environ:
+    """What makes of a line the text for a person, in colour where that is wanted."""
+    if not coloured(screen):
         return plain
     # structlog brings asyncio, and rich where it is installed: a service never pays for them.
     from structlog.dev import (  # noqa: PLC0415 - see above

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from types import FrameType
@@ -77,7 +78,7 @@ def run_with_view(home: Home, command: list[str], look: Callable[[], Report]) ->
                 pause(REDRAW_S / 5 if asked else REDRAW_S)
         Console().print(picture(home, look(), "stopped"))
         errors.seek(0)
-        Console(stderr=True).print(errors.read().decode(errors="replace"), end="", markup=False)
+        sys.stderr.write(errors.read().decode(errors="replace"))
     return daemon.returncode
 
 
@@ -98,7 +99,7 @@ def _head(report: Report) -> Table:
     table.add_column()
     running, stable = span(report.mode_running_s), span(report.stable_s)
     table.add_row("since", f"{when(report.mode_since)}, {running} of running, {stable} stable")
-    table.add_row("next", report.next.why)
+    table.add_row("next", Text(report.next.why))  # it may quote the settings, brackets and all
     if report.holds:
         table.add_row("holds", Text(", ".join(report.holds), style="yellow"))
     crashes = f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"

@@ -32,6 +32,8 @@ LIVES = 10
 WORLDS = 10
 """of each kind, when policies are tried on made-up machines"""
 PROCESSES_MAX = 256
+SEQ_MAX = 10**15
+"""no log has as many lines"""
 
 
 class Adding(Protocol):
@@ -71,7 +73,7 @@ def add(command: Adding) -> None:
         "number",
         metavar="N",
         nargs="?",
-        type=whole_number,
+        type=lambda text: whole_number(text, most=SEQ_MAX),
         help="the number that its line in `decisions` begins with",
     )
     which.add_argument(
@@ -142,7 +144,7 @@ def _why(context: Context) -> int:
         with decision_log.sensible(path):
             answer = explain.explained(*found)
     else:
-        present = report.facts(context.home, context.config, context.now())
+        present = report.facts(context.home, context.kept_config, context.now())
         answer = explain.explained_now(present)
     print_json(answer) if context.options.json else print(screen.explanation(answer))
     return 0
@@ -151,7 +153,7 @@ def _why(context: Context) -> int:
 def _ledger(context: Context) -> int:
     from supervisor import report  # noqa: PLC0415 - as above
 
-    known = report.ledger(context.home, context.config, context.now())
+    known = report.ledger(context.home, context.kept_config, context.now())
     print_json(known) if context.options.json else print(screen.ledger(known))
     return 0
 
@@ -189,7 +191,10 @@ def _simulate(context: Context) -> int:
     if options.picture:
         shown = rivals.LEDGER if rivals.LEDGER in policies else policies[0]
         drawn = picture.svg(worlds[0], shown, limits)
-        durable.write(Path(options.picture), drawn.encode(), sync=False)
+        try:
+            durable.write(Path(options.picture), drawn.encode(), sync=False)
+        except OSError as error:
+            raise Refused(f"cannot write {options.picture}: {error.strerror}") from error
     with _progress("machines") as progress:
         compared = table.compare(
             worlds,
@@ -287,7 +292,8 @@ def _live_again(context: Context, path: Path) -> int:
     known = list(decision_log.lines(path))
     logged = decision_log.limits(path)
     if not options.log and context.home.holder():  # what has passed since its newest line
-        known.append({"now_s": report.facts(context.home, context.config, context.now()).now_s})
+        present = report.facts(context.home, context.kept_config, context.now())
+        known.append({"now_s": present.now_s})
     others, first, instead = decided_otherwise(known, lambda limits: amended(limits, changes))
     what = "every logged decision would have been the same"
     if first is not None and instead is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.clock import span
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
-from supervisor.journal import printable
+from supervisor.journal import coloured, printable
 from supervisor.report import LedgerReport, Report, RunReport
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
@@ -226,11 +225,12 @@ def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
             f"they part after {span(3600 * lived.parts_h)} at the soonest: "
             f"{one} as it was set, {two} as asked"
         )
+    lives = "1 life" if lived.lives == 1 else f"{lived.lives} lives"
     chance = f"{lived.work_ratio_low:.3f} to {lived.work_ratio_high:.3f}"
     rows = [
         ("asked", asked),
         ("decisions", logged),
-        ("lived", f"{lived.lives} lives of the {span(3600 * lived.hours)} of this log; {parting}"),
+        ("lived", f"{lives} of the {span(3600 * lived.hours)} of this log; {parting}"),
         ("work", f"{lived.work_ratio:.3f} times as much ({chance} by chance)"),
     ]
     columns = (
@@ -274,10 +274,8 @@ def when(stamp: str) -> str:
 
 
 def paint(text: str, colour: str) -> str:
-    """`text` in that colour, if a person looks at a terminal and has not set NO_COLOR."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        return text
-    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
+    """`text` in that colour, where colours are wanted."""
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if coloured(sys.stdout) else text
 
 
 def _harmless(text: str) -> str:

@@ -257,8 +257,18 @@ class Config:
         settings = read_toml(self._path, Settings) if _identity(self._path) else Settings()
         self._tried = SHIPPED
         if settings.modes_dir is not None:
-            self._tried = self._path.parent / Path(settings.modes_dir).expanduser()
+            self._tried = self._folder(settings.modes_dir)
         return settings, load_ladder(self._tried)
+
+    def _folder(self, named: str) -> Path:
+        """The folder of modes that the settings name."""
+        try:
+            folder = self._path.parent / Path(named).expanduser()
+            folder.is_dir()
+        except (OSError, RuntimeError) as error:  # the latter: ~somebody, who does not exist
+            why = error.strerror if isinstance(error, OSError) else "there is no such user"
+            raise InvalidFile([f"{self._path}: modes_dir = {named!r}: {why}"]) from error
+        return folder
 
     def _fingerprint(self) -> tuple[object, ...]:
         """Changes whenever a file does: identity, size and time of each."""

@@ -67,7 +67,10 @@ def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
     left = _end_left(home, clock, limits, patience_s)
     if holder is not None:
         return "every run is saved and stopped, and so is the supervisor"
-    return f"no supervisor was running; {left or 'no'} runs that it had left were stopped"
+    if not left:
+        return "no supervisor was running, and it had left no run"
+    runs = "1 run that it had left was" if left == 1 else f"{left} runs that it had left were"
+    return f"no supervisor was running; {runs} stopped"
 
 
 def _ask(holder: Holder, wait_s: float) -> None:

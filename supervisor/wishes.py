@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from state.inbox import Inbox
@@ -9,7 +11,7 @@ from state.records import Wish, WishKind
 from state.store import Store
 from supervisor.clock import Moment, pause
 from supervisor.core import history, policy
-from supervisor.home import Home
+from supervisor.home import Home, NotYours
 from supervisor.journal import Journal, tail
 from supervisor.report import present
 from supervisor.settings import Config
@@ -30,14 +32,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def ask(
     home: Home, config: Config, moment: Moment, kind: WishKind, mode: str | None, by: str
 ) -> Answer:
-    """Leave a wish for the supervisor of `home`, and wait for its decision if it is up."""
+    """Leave a wish for the supervisor of `home`, and wait for its decision if it is up.
+
+    Raises:
+        NotYours: the home is another user's.
+    """
     up = home.holder() is not None
     if not up:
         refusal = _foreseen_refusal(home, config, moment, kind, mode, by)
         if refusal is not None:
             return Answer(reason=refusal, refused=True)
         home.make()
-    wish = Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
+    wish = _put(home, kind, mode, by, moment)
     if not up:
         return Answer(
             reason="the supervisor is not running; the wish waits for its next start",
@@ -55,6 +61,16 @@ def ask(
     if waited_s < WAIT_S:
         return Answer(reason="the supervisor went down; the wish waits for it", decided=False)
     return Answer(reason="no answer", decided=False, waited_s=waited_s)
+
+
+def _put(home: Home, kind: WishKind, mode: str | None, by: str, moment: Moment) -> Wish:
+    try:
+        return Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
+    except PermissionError as error:
+        owner = home.path.stat().st_uid
+        if owner == os.geteuid():
+            raise
+        raise NotYours(home.path, owner) from error
 
 
 def reset_now(home: Home, config: Config, moment: Moment) -> str:
@@ -86,6 +102,9 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
         )
         store.save(memory)
         journal.deliver(memory.outbox)
+        inbox = Inbox(home.inbox)
+        for wish in inbox.pending()[0]:  # asked for before the reset: forgotten with the rest
+            inbox.remove(wish)
     return f"back to the first day in {memory.goal.mode}{kept}"
 
 

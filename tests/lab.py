@@ -85,11 +85,15 @@ class Machine:
         found = [json.loads(line) for line in lines]
         return [line for line in found if event in (None, line["event"])]
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start a daemon, as a person does in a pipe; returns once it has decided something."""
+    def start(self, *within: str) -> subprocess.Popen[str]:
+        """Start a daemon, as a person does in a pipe; returns once it has decided something.
+
+        Args:
+            within: a command that runs it; none by default.
+        """
         seen = len(self.events("supervisor.started"))
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "run"],
+            [*within, sys.executable, "-m", "supervisor", "run"],
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=self.screen.open("a"),

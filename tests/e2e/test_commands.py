@@ -142,6 +142,15 @@ def test_reset_forgets_history_and_keeps_checkpoints(machine: Machine, up: bool)
     assert machine.heartbeat("A")["step"] >= 50
 
 
+def test_a_reset_forgets_what_still_waited_before_it(machine: Machine) -> None:
+    """A pause that was asked for before a reset does not come back after it."""
+    assert machine("pause").returncode == 0
+    assert machine("reset", "--yes").returncode == 0
+    machine.start()
+    machine.until_steps("A")
+    assert not machine.state()["goal"]["paused"]
+
+
 def test_the_decision_log_can_be_read_and_followed(machine: Machine) -> None:
     """`decisions` shows sentences, `--json` whole lines, `-f` goes on as it grows."""
     machine.start()
@@ -196,6 +205,8 @@ def test_logs_and_runs_speak_of_one_run(machine: Machine) -> None:
         ("[run.X]\nseed = 1\n", "[run.X] is not in campaign.runs"),
         ("[campaign]\ntarget_steps = 1\ntarget_episodes = 1\n", "not both"),
         ("modes_dir = 'nowhere'\n", "no mode files"),
+        ("modes_dir = '~nobody-there/modes'\n", "there is no such user"),
+        (f"modes_dir = '{'x' * 300}'\n", "File name too long"),
         ("[policy\n", "is not valid TOML"),
         ("[campaign]\ntrainer = 'drill'\n[campaign.options]\nnonsense = 1\n", "nonsense"),
         ("[campaign]\nruns = ['MsPackman']\n", "MsPacman"),
@@ -222,6 +233,22 @@ def test_bad_settings_stop_the_start_and_not_the_reading(machine: Machine) -> No
     assert machine.state()["mode"] == "light"
 
 
+@pytest.mark.parametrize("mistake", ["[policy\n", "modes_dir = '~nobody-there/modes'\n"])
+def test_a_mistake_in_the_settings_keeps_nobody_from_a_pause(
+    machine: Machine, mistake: str
+) -> None:
+    """While the last good settings are in force, wishes are granted and questions answered."""
+    machine.start()
+    machine.until_steps("A")
+    machine.configure(mistake)
+    machine.until(lambda: machine.events("settings.refused"), "the mistake is told")
+    assert machine("pause").returncode == 0
+    assert machine.state()["goal"]["paused"]
+    for question in (("why", "--now"), ("ledger",)):
+        assert machine(*question).returncode == 0
+    assert machine("check-config").returncode == 78
+
+
 def test_well_settings_and_machine_are_told(machine: Machine) -> None:
     """`check-config` and `doctor` find nothing bad where nothing is."""
     assert machine("check-config").returncode == 0
@@ -244,11 +271,20 @@ def test_shell_completion_is_there(machine: Machine) -> None:
     [
         ("nonsense",),
         ("pin",),
+        ("pin", ""),
+        ("forbid", "a b"),
+        ("allow", "\udcff"),
+        ("logs", "\udcff"),
+        ("live",),
         ("decisions", "-n", "0"),
         ("decisions", "-n", "many"),
         ("logs",),
         ("--home", "/dev/null/nowhere", "run"),
         ("--home", "/proc/nowhere", "force-scale-up"),
+        ("--home", "/proc/version", "show-state"),
+        ("--home", "/proc/version/within", "doctor"),
+        ("--home", "~nobody-there/home", "get-mode"),
+        ("--config", "~nobody-there/x.toml", "check-config"),
         ("--config", "/nowhere.toml", "check-config"),
         ("evaluate", "A", "-e", "-3"),
         ("record",),

@@ -19,7 +19,8 @@ case "$1" in
 -) cat >"$TABLE" ;;
 esac
 """
-MINE = "alias mine='theirs'"
+MINE = b"alias mine='theirs'  # f\xfcr mich"
+"""somebody's own line, in whatever encoding"""
 
 
 class Account:
@@ -77,9 +78,17 @@ def test_a_dry_run_shows_everything_and_does_nothing(account: Account) -> None:
     said = lines(account.machine, "install", "--profile", "--dry-run")
     assert f"would write {account.home}/.profile" in said
     assert any("supervisor --home" in line for line in said)
-    assert "would find out which way of calculating is quickest" in said
+    assert "would try which way of calculating is quickest" in said
     assert list(account.home.iterdir()) == []
     assert holder(account.machine) is None
+
+
+def test_settings_that_the_next_boot_would_not_read_are_refused(account: Account) -> None:
+    """What is installed reads the settings of its home: others are not left out in silence."""
+    answer = account.machine("--config", "/elsewhere.toml", "install", "--profile")
+    assert answer.returncode == 2
+    assert "leave --config" in answer.stderr
+    assert list(account.home.iterdir()) == []
 
 
 @pytest.mark.parametrize("shell_file", [".profile", ".bash_profile"])
@@ -88,23 +97,24 @@ def test_a_profile_starts_one_supervisor_however_often_one_logs_in(
 ) -> None:
     """Installed, installed again, three logins, a kill: one supervisor; uninstalled: none."""
     machine, profile = account.machine, account.home / shell_file
-    profile.write_text(MINE)
+    profile.write_bytes(MINE)
+    lines(machine, "install", "--profile", "--dry-run")
     lines(machine, "install", "--profile")
     assert (machine.home / "tuning.json").exists(), "tried before the first start"
     machine.until(lambda: holder(machine), "it runs")
     machine.until_steps("A")
-    once, first = profile.read_text(), holder(machine)
+    once, first = profile.read_bytes(), holder(machine)
     assert once.startswith(MINE)
     again = lines(machine, "install", "--profile")
     assert [line for line in again if line.startswith("done")] == []
     for _ in range(3):
         account.login()
-    assert (profile.read_text(), holder(machine)) == (once, first)
+    assert (profile.read_bytes(), holder(machine)) == (once, first)
     assert len(machine.trainers()) == 2
     os.kill(first or 0, 9)
     machine.until(lambda: holder(machine) not in (None, first), "it comes back by itself")
     lines(machine, "uninstall")
-    assert profile.read_text() == f"{MINE}\n"
+    assert profile.read_bytes() == MINE + b"\n"
     assert machine.trainers() == {}
     account.login()
     assert holder(machine) is None

@@ -315,3 +315,30 @@ def test_a_run_that_dies_at_the_same_step_is_held_and_others_go_on(machine: Mach
     assert "died 3 times at step " in held["reason"]
     assert other in machine.trainers()
     assert machine.run("A")["status"] == "held"
+
+
+def test_a_container_without_an_init_keeps_no_zombies(machine: Machine) -> None:
+    """As its first process the supervisor waits for all orphans; and it stops as asked."""
+    within = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
+    if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED: the supervisor as process 1; this user may not `unshare --pid`")
+    workers = (f"workers = {WORKERS}", 'worker_kind = "double_fork"')
+    machine.configure(f"{with_options(ONE_RUN, *workers)}\n{QUICK}")
+    container = machine.start(*within)
+    (first,) = children(container.pid)
+    for lives in (1, 2, 3):
+        machine.until(lambda: len(machine.trainers()) == 1 + WORKERS, "a trainer with its workers")
+        machine.until(lambda n=lives: len(machine.events("run.started")) == n, "its start is told")
+        for trainer in machine.trainers():
+            os.kill(trainer, signal.SIGKILL)
+    machine.until(lambda: len(machine.events("run.started")) == 4, "it lives again")
+    machine.until(lambda: len(children(first)) == 1 + WORKERS, "only who lives is left")
+    os.kill(first, signal.SIGTERM)
+    assert container.wait(PATIENCE_S) == 0
+    assert machine.events("supervisor.stopped")
+
+
+def children(pid: int) -> list[int]:
+    """Everybody whose parent that is, the dead among them that nobody has waited for."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
