@@ -23,7 +23,9 @@ from supervisor.clock import SystemClock
 from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole_number
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
+from supervisor.home import Home
 from supervisor.report import Report, goodput
+from supervisor.settings import Config
 from trainers.contract import EXIT_AGAIN, NAME
 
 QUIET_LOOK_S = 0.2
@@ -171,6 +173,7 @@ def _install(context: Context) -> int:
             f"it is installed already, as {others[0]}: supervisor uninstall --{others[0]}"
         )
     steps = plan.steps()
+    Config(Home(plan.home).settings)  # a person looks on: what is wrong is better said now
     print(f"kind: {kind} ({why})")
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)

@@ -66,6 +66,7 @@ class Plan(NamedTuple):
     """One kind of installation on this machine."""
 
     kind: Kind
+    home: Path
     is_installed: Callable[[], bool]
     steps: Callable[[], tuple[Step, ...]]
     """Raises CannotInstall where the machine lacks what the kind needs."""
@@ -168,6 +169,7 @@ def _system(home: Path) -> Plan:
 
     return Plan(
         kind="system",
+        home=home,
         is_installed=units[0].exists,
         steps=steps,
         undo=lambda: (
@@ -215,6 +217,7 @@ def _user(home: Path) -> Plan:
 
     return Plan(
         kind="user",
+        home=home,
         is_installed=(folder / SERVICE).exists,
         steps=steps,
         undo=lambda: (
@@ -247,6 +250,7 @@ def _cron(home: Path) -> Plan:
 
     return Plan(
         kind="cron",
+        home=home,
         is_installed=lambda: BEGIN in now,
         steps=steps,
         undo=lambda: (edit(_without_block(now)), _stop_now(home)),
@@ -266,6 +270,7 @@ def _profile(home: Path) -> Plan:
     block = f"{BEGIN}\n{_start_apart(home)}\n{END}\n"
     return Plan(
         kind="profile",
+        home=home,
         is_installed=lambda: any(BEGIN in text for text in edits.values()),
         steps=lambda: (
             *(_write(path, _without_block(text) + block) for path, text in edits.items()),

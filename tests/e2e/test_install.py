@@ -145,6 +145,15 @@ def test_cron_starts_one_supervisor_however_often_it_is_triggered(account: Accou
     assert machine.trainers() == {}
 
 
+def test_settings_that_nobody_could_start_with_are_refused_first(account: Account) -> None:
+    """What would end each start is said while somebody looks on, and nothing is installed."""
+    account.machine.configure("[campaign]\nrunz = []\n")
+    answer = account.machine("install", "--profile")
+    assert answer.returncode == 78
+    assert "runz" in answer.stderr
+    assert list(account.home.iterdir()) == []
+
+
 def test_a_trial_that_fails_holds_no_installation_up(account: Account) -> None:
     """What went wrong is said; training starts with every trainer's default."""
     machine = account.machine
