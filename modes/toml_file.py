@@ -44,7 +44,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidFile([f"{path}: is not valid TOML: {error}"]) from error
     if not raw:  # nobody writes that: a power cut leaves it of a file that was just saved
-        raise InvalidFile([f"{path}: is empty; delete it to have the defaults"])
+        raise InvalidFile([f"{path}: is empty: write it anew, or delete it"])
     problems = [f"{path}: {problem}" for problem in _problems(content, kind, "")]
     if problems:
         raise InvalidFile(problems)

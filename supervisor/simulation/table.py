@@ -222,8 +222,8 @@ def text(table: Table) -> str:
             )
         )
     head = (
-        f"{table.worlds} machines, {table.days:g} days each. Work kept, 1 = the oracle; "
-        "vs fixed in points, with 95 %."
+        f"{_count(table.worlds, 'machine')}, {_count(table.days, 'day')} each. "
+        "Work kept, 1 = the oracle; vs fixed in points, with 95 %."
     )
     by_family = [("work", *table.scores)]
     by_crashes = [("crashes/d", *table.scores)]
@@ -246,3 +246,7 @@ def _aligned(rows: Sequence[Sequence[str]], words: Collection[int] = (0,)) -> st
         ).rstrip()
         for row in rows
     )
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
