@@ -239,6 +239,8 @@ def _wish(kind: WishKind) -> Callable[[Context], int]:
         from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
 
         mode = getattr(context.options, "mode", None)
+        if mode is not None and not NAME.fullmatch(mode):  # no file of modes could be named so
+            raise Refused(f"{mode!a} is no name of a mode")
         # A mistake in the settings must keep nobody from a pause.
         config = context.kept_config
         answer = wishes.ask(context.home, config, context.now(), kind, mode, _who())
@@ -497,7 +499,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, kind, text in wishes:
         sub = command(name, _wish(kind), text)
         if kind in ("pin", "forbid", "allow"):
-            sub.add_argument("mode", metavar="MODE", type=_mode)
+            sub.add_argument("mode", metavar="MODE")
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
     policy_commands.add(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
@@ -555,12 +557,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
-
-
-def _mode(text: str) -> str:
-    if not NAME.fullmatch(text):  # no wish may ask for it: it could not be a file of modes
-        raise argparse.ArgumentTypeError(f"{text!a} is no name of a mode")
-    return text
 
 
 def _who() -> str:
