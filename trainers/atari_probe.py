@@ -118,10 +118,7 @@ def _probe(load: Load, trial_s: float) -> Tuning:
 
 
 class _Noise:
-    """Stands for games: an update takes the same time whatever it learns from.
-
-    Nobody plays it; only its first pictures are asked for.
-    """
+    """Games of noise without points or ends: an update takes the same time on any pictures."""
 
     n_games = N_GAMES
     n_actions = 18
@@ -130,17 +127,19 @@ class _Noise:
         shape = (N_GAMES, *OBSERVATION)
         return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
 
-    def screen(self) -> NDArray[np.uint8]:
-        raise NotImplementedError
-
     def send(self, actions: NDArray[np.int64]) -> None:
-        raise NotImplementedError
+        """No action changes what comes."""
 
     def receive(self) -> Step:
-        raise NotImplementedError
+        never = np.zeros(N_GAMES, np.bool_)
+        return Step(self.reset(), np.zeros(N_GAMES, np.float32), never, never, {}, {})
+
+    def screen(self) -> NDArray[np.uint8]:
+        newest: NDArray[np.uint8] = self.reset()[0, -1]
+        return newest
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Nothing is held."""
 
 
 def _model(form: Form, batch_size: int) -> Ppo:

@@ -388,3 +388,16 @@ def test_two_gpus_of_one_name_are_told_apart(monkeypatch):
     names = {named(), named(sizes=114), named(tf32=False), named(cudnn=91000)}
     assert len(names) == 4
     assert all(name.startswith("NVIDIA H100, ") for name in names)
+
+
+def test_the_games_of_a_trial_can_be_played():
+    """They are games like any others, of noise: nothing is won, and none ends."""
+    env = AtariGames(atari_probe._Noise())
+    first = env.reset()
+    observations, rewards, dones, infos = env.step(np.zeros(env.num_envs, np.int64))
+    assert observations.shape == first.shape == (env.num_envs, *OBSERVATION)
+    assert not rewards.any()
+    assert not dones.any()
+    assert not any("episode" in info for info in infos)
+    assert atari_probe._Noise().screen().shape == OBSERVATION[1:]
+    env.close()
