@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from trainers import durable
+from trainers.contract import NAME
+
+NAME_IN_WORDS = "letters, digits, '-' and '_', at most 64, the first a letter or a digit"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -73,7 +77,7 @@ def _problems(table: dict[str, Any], kind: type[msgspec.Struct], prefix: str) ->
         try:
             msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
-            yield f"{prefix}{key} = {_short(value)}: {_plain(error)}"
+            yield f"{prefix}{key} = {_short(value)}: {_not_a_name(value, error) or _plain(error)}"
     for name, field in fields.items():
         if field.required and name not in table:
             yield f"missing key '{prefix}{name}'"
@@ -90,6 +94,28 @@ def _is_table_of_structs(kind: Any) -> bool:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _not_a_name(value: object, error: msgspec.ValidationError) -> str | None:
+    """What to tell of a value that was to be a name and is none; None: that is not its fault."""
+    if NAME.pattern not in str(error):
+        return None
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and not NAME.fullmatch(text):
+            meant = _likely_name(text)
+            hint = f"; did you mean {meant!r}?" if meant else ""
+            return f"{_short(text)} is no name: {NAME_IN_WORDS}{hint}"
+    return None
+
+
+def _likely_name(text: str) -> str | None:
+    """The name that was meant: `Pong` by `ALE/Pong-v5`, `SpaceInvaders` by `Space Invaders`."""
+    if not text.isascii():
+        return None
+    plain = re.sub(r"\.[a-z0-9]{1,4}$|-v[0-9]+$", "", text.strip().rpartition("/")[2])
+    first, *others = re.findall("[A-Za-z0-9_-]+", plain) or [""]
+    name = first.lstrip("_-") + "".join(word[:1].upper() + word[1:] for word in others)
+    return name if NAME.fullmatch(name) else None
 
 
 def _plain(error: msgspec.ValidationError) -> str:

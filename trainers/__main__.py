@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,30 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.check and options.evaluate is None and options.record is None:
         return session.run(options.run, options.trainer)
     try:
-        if options.check:
-            spec = session.check(options.run, options.trainer)
-            remark = getattr(registry.load(options.trainer), "remark", None)
-            if remark and (text := remark(spec)):
-                sys.stderr.write(f"trainers: {text}\n")
-            return 0
-        if options.evaluate is not None:
-            play.evaluate(
-                options.run,
-                options.trainer,
-                options.checkpoint,
-                episodes=options.evaluate,
-                as_json=options.json,
-            )
-        else:
-            play.record(
-                options.run,
-                options.trainer,
-                options.checkpoint,
-                options.record,
-                episodes=options.episodes,
-                seconds=options.seconds,
-                as_json=options.json,
-            )
+        return _apart(options)
     except (BadSpec, play.NoCheckpoint, play.CannotWrite) as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
@@ -91,6 +69,37 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_AGAIN
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person hears where it is
+        traceback.print_exception(error)
+        sys.stderr.write(f"trainers: {registry.broken(options.trainer, error)}\n")
+        return EXIT_AGAIN
+
+
+def _apart(options: argparse.Namespace) -> int:
+    """Do what is no training."""
+    if options.check:
+        spec = session.check(options.run, options.trainer)
+        remark = getattr(registry.load(options.trainer), "remark", None)
+        if remark and (text := remark(spec)):
+            sys.stderr.write(f"trainers: {text}\n")
+    elif options.evaluate is not None:
+        play.evaluate(
+            options.run,
+            options.trainer,
+            options.checkpoint,
+            episodes=options.evaluate,
+            as_json=options.json,
+        )
+    else:
+        play.record(
+            options.run,
+            options.trainer,
+            options.checkpoint,
+            options.record,
+            episodes=options.episodes,
+            seconds=options.seconds,
+            as_json=options.json,
+        )
     return 0
 
 

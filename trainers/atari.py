@@ -8,8 +8,8 @@ What is learnt how, and what a checkpoint holds, is told in `atari_learner`.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from trainers import packages
 from trainers.contract import BadSpec, Load, Positive, Spec, Tuning
 from trainers.session import Session, options_of
 
@@ -25,13 +26,20 @@ if TYPE_CHECKING:
     from trainers.atari_native import NativeGames
     from trainers.registry import Recording
 
-PACKAGES = ("PIL", "ale_py", "gymnasium", "stable_baselines3", "tensorboard", "torch")
+EXTRA = "atari"
+"""of the packages that are imported here"""
 LIKELY = 4
 """runs, the first in line, whose emulators a warm parent loads all"""
 EVALUATION_GAMES = 4
 """games that an evaluation plays side by side, at most"""
 NO_STEP = 2**32 - 1
 """at which no training begins: games that are only played open otherwise than any trained on"""
+
+_ELSEWHERE = re.compile(
+    r"\A\s*(?:ale|atari(?:_py|2600)?|gym|gymnasium)[/:_-]+|(?:-?ram)?(?:noframeskip|deterministic)?"
+    r"(?:-?ram)?(?:[-_ ]?v[0-9]+)?(?:\.(?:bin|a26))?\s*\Z"
+)
+"""what others write around the name of a game: `ALE/Pong-v5`, `PongNoFrameskip-v4`"""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,9 +70,7 @@ def check(spec: Spec) -> None:
         BadSpec: one of them is not as it must be.
     """
     options = options_of(spec, Options)
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise BadSpec(f"{package} is not installed: pip install 'training-supervisor[atari]'")
+    packages.require(EXTRA)
     rom_of(spec, options)
     n_steps = max(1, options.rollout_steps // spec.n_envs)
     if options.algorithm == "ppo" and min(spec.batch_size, n_steps * spec.n_envs) < 2:
@@ -177,7 +183,10 @@ def rom_of(spec: Spec, options: Options) -> str:
         if not ALEInterface.isSupportedROM(str(roms.get_rom_path(rom))):
             raise BadSpec(f"ale-py cannot play {game!r} with one player")
         return rom
-    close = difflib.get_close_matches(letters, rom_by_letters, n=3, cutoff=0.5)
+    meant = re.sub("[^a-z0-9]", "", _ELSEWHERE.sub("", game.lower()))
+    close = difflib.get_close_matches(meant, rom_by_letters, n=3, cutoff=0.5)
+    if meant in close:
+        close = [meant]
     names = [rom_by_letters[match].title().replace("_", "") for match in close]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise BadSpec(f"there is no Atari game {game!r}{hint}")

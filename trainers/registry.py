@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from trainers import durable
+from trainers.checkpoint import EXHAUSTED
 from trainers.contract import NAME, BadSpec, Load, Spec, Tuning
 
 if TYPE_CHECKING:
     from trainers.session import Session
+
+FOLDER = Path(__file__).parent
+"""where trainers are looked for"""
 
 
 class Recording(NamedTuple):
@@ -68,25 +76,89 @@ class Trainer(Protocol):
         """A film of greedy play: of so many episodes, or so long, whichever is over first."""
 
 
+class NoTrainer(BadSpec):
+    """Nothing here trains under that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no trainer {name!r}; there are: {', '.join(names())}")
+
+
+class BrokenTrainer(BadSpec):
+    """A file that was meant to be a trainer, and cannot be used; other trainers can."""
+
+    def __init__(self, path: Path, why: str, line: int | None = None) -> None:
+        where = f"{path}, line {line}" if line else f"{path}"
+        super().__init__(f"the trainer {path.stem!r} cannot be used: {where}: {why}")
+
+
 def names() -> list[str]:
-    """The trainers' names, found without importing any of them."""
-    folder = Path(__file__).parent
-    return sorted(path.stem for path in folder.glob("*.py") if _defines_train(path))
+    """The trainers' names, found without importing any of them; not those of broken files."""
+    found = []
+    for path in FOLDER.glob("*.py"):
+        with suppress(BrokenTrainer):
+            if "train" in _functions(path):
+                found.append(path.stem)
+    return sorted(found)
 
 
 def load(name: str) -> Trainer:
     """The trainer called `name`.
 
     Raises:
-        BadSpec: there is none.
+        NoTrainer: there is none.
+        BrokenTrainer: its file cannot be read or imported, or lacks what a trainer must have.
     """
-    path = Path(__file__).with_name(f"{name}.py") if NAME.fullmatch(name) else None
+    path = FOLDER / f"{name}.py"
     # Not looked for in `names()`, which reads all of them.
-    if path is None or not path.is_file() or not _defines_train(path):
-        raise BadSpec(f"there is no trainer {name!r}; there are: {', '.join(names())}")
-    return cast("Trainer", importlib.import_module(f"trainers.{name}"))
+    if not NAME.fullmatch(name) or not os.path.lexists(path):
+        raise NoTrainer(name)
+    functions = _functions(path)
+    if "train" not in functions:
+        raise NoTrainer(name)
+    if "check" not in functions:
+        raise BrokenTrainer(path, "it defines no check(spec)")
+    try:
+        return cast("Trainer", importlib.import_module(f"trainers.{name}"))
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in EXHAUSTED:
+            raise  # the machine's trouble, which may be over at the next start
+        raise broken(name, error) from error
 
 
-def _defines_train(path: Path) -> bool:
-    tree = ast.parse(path.read_bytes())
-    return any(isinstance(node, ast.FunctionDef) and node.name == "train" for node in tree.body)
+def broken(name: str, error: BaseException) -> BrokenTrainer:
+    """What to tell of an error in the code of the trainer called `name`."""
+    path = FOLDER / f"{name}.py"
+    return BrokenTrainer(path, _in_words(error), _line_of(error, path))
+
+
+def _functions(path: Path) -> set[str]:
+    """The names of the functions that a file defines.
+
+    Raises:
+        BrokenTrainer: it cannot be read as Python.
+    """
+    try:
+        # With links: a person may keep trainers elsewhere.
+        tree = ast.parse(durable.read(path, follow=True))
+    except durable.UnreadableFile as error:
+        raise BrokenTrainer(path, str(error).removeprefix(f"{path}: ")) from error
+    except OSError as error:
+        raise BrokenTrainer(path, error.strerror or str(error)) from error
+    except (SyntaxError, ValueError) as error:  # the latter: a NUL, in older Pythons
+        raise BrokenTrainer(path, _in_words(error), _line_of(error, path)) from error
+    except (RecursionError, MemoryError) as error:
+        raise BrokenTrainer(path, "it is nested too deeply") from error
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _in_words(error: BaseException) -> str:
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(f"{type(error).__name__}: {said}".split())
+
+
+def _line_of(error: BaseException, path: Path) -> int | None:
+    """The line of the file at which an error came up."""
+    if isinstance(error, SyntaxError) and error.filename in (None, "<unknown>", str(path)):
+        return error.lineno
+    steps = traceback.extract_tb(error.__traceback__)
+    return next((step.lineno for step in reversed(steps) if step.filename == str(path)), None)

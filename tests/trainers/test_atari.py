@@ -12,7 +12,7 @@ import pytest
 import torch
 from trainer_lives import names_in, write_spec
 
-from trainers import atari, atari_learner, atari_ppo, atari_probe, durable
+from trainers import atari, atari_learner, atari_ppo, atari_probe, durable, packages
 from trainers.__main__ import main
 from trainers.atari_env import AtariGames
 from trainers.atari_native import NativeGames
@@ -444,10 +444,24 @@ def test_games_are_called_as_in_publications(game, rom):
     assert atari.rom_of(_spec(game), atari.Options()) == rom
 
 
-def test_a_misspelt_game_gets_a_suggestion():
-    """The message names what could have been meant."""
-    with pytest.raises(BadSpec, match="did you mean MsPacman"):
-        atari.check(_spec("MsPackman"))
+@pytest.mark.parametrize(
+    ("game", "meant"),
+    [
+        ("MsPackman", "MsPacman"),
+        ("ALE/Pong-v5", "Pong"),
+        ("PongNoFrameskip-v4", "Pong"),
+        ("Pong-ram-v0", "Pong"),
+        ("Space Invaders", "SpaceInvaders"),
+        ("BreakoutDeterministic-v4", "Breakout"),
+        ("MontezumasRevenge-v0", "MontezumaRevenge"),
+        ("Ms. Pac-Man", "MsPacman"),
+        ("Q*bert", "Qbert"),
+    ],
+)
+def test_a_misspelt_game_gets_a_suggestion(game, meant):
+    """The message names what could have been meant, also by a name of another library."""
+    with pytest.raises(BadSpec, match=rf"did you mean {meant}\b"):
+        atari.rom_of(_spec("Anything"), atari.Options(game=game))
 
 
 @pytest.mark.parametrize("game", ["Combat", "MazeCraze", "Warlords"])
@@ -493,11 +507,11 @@ def test_a_game_that_cannot_be_cloned_is_named(tmp_path, start):
     assert "miniature_golf cannot be cloned exactly" in errors
 
 
-def test_a_missing_package_names_the_extra(monkeypatch):
-    """Where torch is not installed the message says what to install."""
-    monkeypatch.setattr(atari, "PACKAGES", ("no_such_package",))
-    with pytest.raises(BadSpec, match=r"pip install 'training-supervisor\[atari\]'"):
-        atari.check(_spec("Pong"))
+def test_a_game_is_not_looked_for_without_its_packages(monkeypatch):
+    """What is too old is told before it is imported, and fails."""
+    monkeypatch.setattr(packages, "_minimums", lambda extra: (("ale-py", "99"),))
+    with pytest.raises(BadSpec, match=r"^ale-py [0-9.]+ is too old, 99 at least: pip install"):
+        atari.check(_spec("NoGame"))
 
 
 @pytest.mark.parametrize("n_envs", [8, 32, 64])
