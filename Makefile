@@ -3,51 +3,103 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXTRAS := atari,live,completion
+TEST_EXTRAS := $(EXTRAS),dev
 SOURCES := modes state supervisor trainers tests docs benchmarks
-# What tests of real boots, disks and shims need; without them, these are skipped, and say so.
-DEBIAN := systemd-container dbus libpam-systemd e2fsprogs xfsprogs gcc libc6-dev vim-tiny
+# What tests of real boots, disks, cron and shims need; without them, these are skipped, and say so.
+DEBIAN := systemd-container dbus libpam-systemd cron e2fsprogs xfsprogs gcc libc6-dev vim-tiny
 
-.PHONY: run test lint format clean
+.PHONY: run test lint format clean set-up set-up-for-tests debian FORCE
 
-run: $(VENV)/run
+run: set-up
 	-@$(BIN)/supervisor tune --once
 	@exec $(BIN)/supervisor run
 
-test: $(VENV)/test $(VENV)/debian lint
-	$(BIN)/python -m pytest
+# Two processes: in one, tests of real processes, disks and boots take turns (tests/conftest.py).
+test: lint
+	$(BIN)/python -m pytest -n 2 --durations=20
 
-lint: $(VENV)/test
+lint: set-up-for-tests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/test
+format: set-up-for-tests
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
 clean:
 	rm -rf $(VENV) *.egg-info build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(VENV)/python: Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 run' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
-		|| { echo 'Python cannot make a venv yet; as root: apt-get install python3-venv' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+# Two at once would spoil each other's work: the second waits, and finds everything done.
+set-up:
+	@flock -o Makefile $(MAKE) --no-print-directory $(VENV)/run
+
+set-up-for-tests:
+	@flock -o Makefile $(MAKE) --no-print-directory $(VENV)/test debian
+
+# A file in $(VENV) says that a part of the set-up has ended once. Whether all of it still holds,
+# only a look can tell: the Python below may be gone, or another one than before, the checkout may
+# have been moved or copied, packages may be missing.
+define LOOK
+import sys
+from importlib.metadata import distribution
+from importlib.util import find_spec
+from pathlib import Path
+
+from pip._vendor.packaging.requirements import Requirement
+
+venv, python = Path.cwd() / sys.argv[1], sys.argv[2]
+extras = [*sys.argv[3].split(","), *["dev"] * (venv / "test").exists()]
+if Path(sys.prefix) != venv or f"{venv}/bin/python" not in (venv / "bin/supervisor").read_text():
+    sys.exit("it was made in another place")
+if Path(find_spec("supervisor").origin).parents[1] != venv.parent:  # found, and not run
+    sys.exit("it runs another checkout")
+if python not in ("", f"{sys.base_prefix} {sys.version}"):
+    sys.exit(f"it is of another Python, {sys.base_prefix}")
+for line in distribution("training-supervisor").requires:
+    wanted = Requirement(line)
+    if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+        if (has := distribution(wanted.name).version) not in wanted.specifier:
+            sys.exit(f"it has {wanted.name} {has}, and needs {wanted.specifier}")
+endef
+export LOOK
+# A Python that was named is the one that is wanted; else the one that is there will do.
+NAMED = $(if $(filter file,$(origin PYTHON)),,$$($(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version)'))
+IT_HOLDS = $(BIN)/python -I -c "$$LOOK" $(VENV) "$(NAMED)" $(EXTRAS)
+
+$(VENV)/python: FORCE
+	@trouble=; \
+	if [ -e $(VENV)/cut-off ]; then trouble='an installation was cut off'; \
+	elif [ -e $@ ]; then trouble=$$($(IT_HOLDS) 2>&1) && exit; fi; \
+	[ -z "$$trouble" ] || echo "$(VENV) is made anew: $$(echo "$$trouble" | tail -n 1)" >&2; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 run' >&2; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+		|| { echo 'Python cannot make a venv yet; as root: apt-get install python3-venv' >&2; exit 1; }; \
+	$(PYTHON) -m venv --clear $(VENV) && touch $@
+
+# What is cut off in here begins from nothing the next time. So does what fails, unless all that was
+# there before still holds, as it does where the network is away.
+define install
+	@touch $(VENV)/cut-off
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]' \
+		|| { $(IT_HOLDS) 2>/dev/null && rm $(VENV)/cut-off; exit 1; }
+	@sync
 	@touch $@
+	@rm $(VENV)/cut-off
+endef
 
 $(VENV)/run: $(VENV)/python pyproject.toml constraints.txt
 	@echo 'Setting up: a few minutes, once.'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[atari,live,completion]'
-	@touch $@
+	$(call install,$(EXTRAS))
 
 $(VENV)/test: $(VENV)/run
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[atari,live,completion,dev]'
-	@touch $@
+	$(call install,$(TEST_EXTRAS))
 
 # Only root on Debian can install packages, and only the tests want these.
-$(VENV)/debian: $(VENV)/python
+debian:
 	@if dpkg -s $(DEBIAN) >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo 'Installing Debian packages for the tests: $(DEBIAN)'; \
@@ -55,4 +107,3 @@ $(VENV)/debian: $(VENV)/python
 			apt-get -qq install -y --no-install-recommends $(DEBIAN) >/dev/null; } \
 			|| echo 'They could not be installed: some tests will be skipped.' >&2; \
 	else echo 'Some tests will be skipped; as root: apt-get install $(DEBIAN)' >&2; fi
-	@touch $@

@@ -11,12 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-PATIENCE_S = 60.0
-"""far longer than anything here takes on a busy machine; nothing asserts a duration"""
+Answer = TypeVar("Answer")
+
+PATIENCE_S = 300.0
+"""how long anything is waited for: only what hangs takes so long, on however busy a machine"""
+LOOK_S = 0.02
 
 SETTINGS = """\
 [campaign]
@@ -30,6 +33,24 @@ steps_per_s = 200
 [checkpoints]
 interval_s = 0.5
 """
+
+
+def until(
+    condition: Callable[[], Answer], what: str = "it happens", story: Callable[[], str] = str
+) -> Answer:
+    """Look until `condition` holds; what it answered. Only real processes make this necessary.
+
+    Args:
+        condition: what is waited for.
+        what: the same in words, for a failure.
+        story: what helps to understand a failure.
+    """
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (answer := condition()):
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"still not true: {what}\n{story()}")
+        time.sleep(LOOK_S)
+    return answer
 
 
 class Machine:
@@ -153,12 +174,7 @@ class Machine:
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Look until `condition` holds. Only real processes make this wait necessary."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > deadline:
-                log = self.screen.read_text()[-3000:]
-                pytest.fail(f"still not true: {what}\n{log}")
-            time.sleep(0.05)
+        until(condition, what, lambda: self.screen.read_text()[-3000:])
 
     def until_steps(self, name: str, step: int = 1) -> None:
         self.until(
