@@ -11,6 +11,7 @@ from typing import TextIO
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
+from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import SystemClock
 from supervisor.daemon import Daemon, Machine
 from supervisor.gpu import Gpus
@@ -74,7 +75,9 @@ def _machine() -> Machine:
         "supervisor": installed("training_supervisor"),
         "torch": installed("torch"),
     }
-    return Machine(cores=len(os.sched_getaffinity(0)), parts=parts)
+    ours = ControlGroup.of().memory()
+    memory_mib = None if ours is None else ours.limit // 2**20
+    return Machine(cores=cores(), parts=parts, memory_mib=memory_mib)
 
 
 def installed(distribution: str) -> str | None:

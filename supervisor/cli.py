@@ -345,6 +345,7 @@ def _play(context: Context, run: Run, *arguments: str) -> int:
 
 def _tune(context: Context) -> int:
     from supervisor import tuning  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.cgroup import cores  # noqa: PLC0415 - as above
     from supervisor.core import queue  # noqa: PLC0415 - as above
 
     home, config = context.home, context.config
@@ -354,7 +355,7 @@ def _tune(context: Context) -> int:
     home.make()
     if context.options.once:
         tuning.keep(home.tuning, {})  # whatever becomes of it, nobody waits for it again
-    loads = queue.loads(config.ladder, len(os.sched_getaffinity(0)))
+    loads = queue.loads(config.ladder, cores())
     trainers = dict.fromkeys(run.trainer for run in config.settings.queue())
     print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
     kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}

@@ -37,6 +37,8 @@ UNSAVED_LOOK_S = 10.0
 """how soon to look again whether the disk takes the state"""
 OUTAGE_LOOK_S = 15.0
 """how soon to look again whether trainers step once more after a crash"""
+WARM_SHARE_MAX = 0.25
+"""of the memory that a control group may use, for each process that only waits"""
 
 
 class Sensing(Protocol):
@@ -63,6 +65,8 @@ class Machine(NamedTuple):
     parts: Mapping[str, str | None]
     """what may be exchanged, such as the kernel, with its version; None: unknown. What has been
     learnt with one may not hold with another"""
+    memory_mib: int | None = None
+    """that our control group may use; None: all that there is"""
 
 
 class Daemon:
@@ -619,7 +623,10 @@ class Daemon:
             and run.status not in queue.ENDED
         )
         specs = self._specs(runs)
-        for trouble in self._runner.keep_warm(specs, memory_max_mib=warm.memory_max_mib):
+        most_mib = warm.memory_max_mib
+        if self._machine.memory_mib is not None:
+            most_mib = min(most_mib, WARM_SHARE_MAX * self._machine.memory_mib)
+        for trouble in self._runner.keep_warm(specs, memory_max_mib=most_mib):
             self._write("warm.lost", rule="warm", reason=trouble)
 
     def _specs(self, runs: Iterable[Run]) -> list[Spec]:

@@ -18,6 +18,7 @@ import msgspec
 from state.records import Run
 from state.store import Store
 from supervisor import tuning
+from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import Moment
 from supervisor.core import queue
 from supervisor.gpu import Gpus
@@ -49,6 +50,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         lambda: _settings(config),
         lambda: _home(home),
         lambda: _disk(home),
+        _share,
         lambda: _state(home),
         lambda: _leftovers(home, moment),
         _gpus,
@@ -71,7 +73,7 @@ def check_options(config: Config) -> tuple[str, ...]:
 
 def _ask_trainers(config: Config) -> list[tuple[str, str]]:
     """What the trainers say of each run: what they refuse, or else what they remark."""
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
         return list(
             pool.map(lambda run: _check_run(run, config, Path(place)), config.settings.queue())
         )
@@ -120,6 +122,14 @@ def _disk(home: Home) -> Finding:
     verdict: Literal["well", "bad"] = "well" if free_mib >= DISK_LEAST_MIB else "bad"
     advice = "" if verdict == "well" else f"; make it {DISK_LEAST_MIB} MiB at least"
     return Finding(verdict=verdict, what="disk", result=f"{free_mib} MiB free{advice}")
+
+
+def _share() -> Finding:
+    there, ours = os.cpu_count() or 1, ControlGroup.of().memory()
+    result = f"{cores()} of {there} processors may be used"
+    if ours is not None:
+        result += f", and {ours.limit // 1024**2} MiB of memory, as the control group has it"
+    return Finding(verdict="well", what="machine", result=result)
 
 
 def _state(home: Home) -> Finding:

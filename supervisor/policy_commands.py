@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import itertools
 import operator
-import os
 import re
 import sys
 import tomllib
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from supervisor import screen
+from supervisor.cgroup import cores
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.policy import RULES
@@ -200,7 +200,7 @@ def _simulate(context: Context) -> int:
             worlds,
             policies=policies,
             limits=limits,
-            processes=min(options.jobs or len(os.sched_getaffinity(0)), PROCESSES_MAX),
+            processes=min(options.jobs or cores(), PROCESSES_MAX),
             progress=progress,
         )
     print_json(compared) if options.json else print(table.text(compared))

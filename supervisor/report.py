@@ -186,7 +186,7 @@ def _so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line
     for run in memory.runs:
         if run.status in ("running", "stopping") and run.process is not None:
             rule = "gone" if run.process.boot_id == now.boot_id else "down"
-            rule = "alive" if is_alive(run.process, now.boot_id) else rule
+            rule = "alive" if is_alive(run.process, now.boot_id, home.run(run.id).path) else rule
             evidence = lived(run, read_heartbeat(home.run(run.id)), now)
             yield {**line, "run": run.id, "rule": rule, "evidence": evidence}
 
@@ -215,7 +215,7 @@ def _ledger(memory: Memory, config: Config, home: Home, moment: Moment) -> Ledge
     intervals_s = [
         spec.checkpoint_interval_s
         for run in memory.runs
-        if run.process is not None and is_alive(run.process, moment.boot_id)
+        if run.process is not None and is_alive(run.process, moment.boot_id, home.run(run.id).path)
         if (spec := _read_spec(home, run)) is not None
     ]
     return LedgerReport(
@@ -249,7 +249,8 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
 
 def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
     heartbeat = read_heartbeat(home.run(run.id))
-    alive = run.process is not None and is_alive(run.process, moment.boot_id)
+    folder = home.run(run.id).path
+    alive = run.process is not None and is_alive(run.process, moment.boot_id, folder)
     status: str = run.status
     if run.status in ("running", "stopping") and not alive:
         status = "starting" if up else "down"

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import psutil
 
+from supervisor.cgroup import ControlGroup
 from supervisor.core.readings import GpuReadings, Readings
 
 MIB = 2**20
@@ -34,11 +35,14 @@ class Sensors:
     Args:
         home: a path on the file system whose free space counts.
         gpus: reads the GPUs; it must not raise either.
+        group: what we may use of the machine; None: what the group of this process may.
     """
 
-    def __init__(self, home: Path, gpus: GpuSensor) -> None:
+    def __init__(self, home: Path, gpus: GpuSensor, group: ControlGroup | None = None) -> None:
         self._home = home
         self._gpus = gpus
+        self._group = group or ControlGroup.of()
+        self._group_used_s: float | None = None
         self._cpu_percent: float | None = None
         self._cpu_read_s: float | None = None
 
@@ -47,12 +51,18 @@ class Sensors:
         load = _known(os.getloadavg)
         memory = _known(psutil.virtual_memory)
         disk = _known(lambda: psutil.disk_usage(str(self._home)))
+        percent = memory.percent if memory else None
+        available = memory.available if memory else None
+        ours = self._group.memory()
+        if ours is not None:  # it dies, or is slowed down, at its own limit long before
+            percent = max(percent or 0.0, round(100 * ours.used_share, 1))
+            available = min(available or ours.available, ours.available)
         gpus, gpu_trouble = self._gpus.read()
         return Readings(
             cpu_percent=self._read_cpu_percent(),
             load_1m=load[0] if load else None,
-            memory_percent=memory.percent if memory else None,
-            memory_available_mib=memory.available // MIB if memory else None,
+            memory_percent=percent,
+            memory_available_mib=None if available is None else available // MIB,
             disk_free_mib=disk.free // MIB if disk else None,
             cpu_temperature_c=_known(_read_cpu_temperature_c),
             gpus=gpus,
@@ -60,16 +70,30 @@ class Sensors:
         )
 
     def _read_cpu_percent(self) -> float | None:
-        """Return the CPU share since the last call, or None at the first, which has no window."""
+        """Return the CPU share since the last call, or None at the first, which has no window.
+
+        That of the machine, or of the quota we have of it, whichever is nearer to its end.
+        """
         now_s = time.monotonic()
-        if self._cpu_read_s is None:
-            _known(psutil.cpu_percent)  # opens the window
-        elif now_s - self._cpu_read_s < CPU_WINDOW_MIN_S:
+        before_s = self._cpu_read_s
+        if before_s is not None and now_s - before_s < CPU_WINDOW_MIN_S:
             return self._cpu_percent
-        else:
-            self._cpu_percent = _known(psutil.cpu_percent)
+        machine = _known(psutil.cpu_percent)
+        ours = self._read_group_percent(now_s - (before_s or now_s))
+        if before_s is not None:  # the first call has but opened the window
+            known = [share for share in (machine, ours) if share is not None]
+            self._cpu_percent = max(known, default=None)
         self._cpu_read_s = now_s
         return self._cpu_percent
+
+    def _read_group_percent(self, window_s: float) -> float | None:
+        """Return how much of a quota was used up since the last call, None where there is none."""
+        before_s, self._group_used_s = self._group_used_s, self._group.cpu_used_s()
+        quota = self._group.cpu_quota
+        if before_s is None or self._group_used_s is None or quota is None or window_s <= 0:
+            return None
+        share = (self._group_used_s - before_s) / (window_s * quota)
+        return round(100 * min(1.0, max(0.0, share)), 1)
 
 
 def _read_cpu_temperature_c() -> float | None:

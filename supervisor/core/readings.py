@@ -44,13 +44,15 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """The machine at one moment."""
 
     cpu_percent: float | None = None
-    """share of all cores that was busy since the last reading, 0 to 100"""
+    """share that was busy since the last reading, 0 to 100: of all cores, or of the quota of our
+    control group where that is more"""
     load_1m: float | None = None
     """runnable and uninterruptible tasks, averaged over a minute; not divided by the cores"""
     memory_percent: float | None = None
-    """share of the memory that is not available, 0 to 100"""
+    """share of the memory that is not available, 0 to 100: of the machine, or of what our control
+    group may use where that is more"""
     memory_available_mib: int | None = None
-    """memory that can be had without swapping"""
+    """memory that can be had without swapping, within the limit of our control group"""
     disk_free_mib: int | None = None
     """space that an ordinary user can still write where the home is"""
     cpu_temperature_c: float | None = None

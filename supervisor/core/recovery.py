@@ -60,7 +60,9 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     signal: int | None = None
     oom_kill: bool = False
-    """the kernel's out-of-memory killer struck while it lived"""
+    """the kernel's out-of-memory killer struck in its own control group while it lived"""
+    oom_near: bool = False
+    """it struck somewhere on the machine, which proves nothing"""
     start_error: str | None = None
     """it never came to life: why not"""
 
@@ -74,6 +76,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     """how that process ended, told once"""
     leftovers: int = 0
     """living processes of the run beside a main process that is gone"""
+    elsewhere: bool = False
+    """the recorded process lives, and works for another home, of which this one is a copy"""
     heartbeat: Heartbeat | None = None
     """what its trainer last said, whether it lives or not"""
 
@@ -95,6 +99,10 @@ def judge(
     if run.status in ("running", "stopping"):
         if life.process is not None:
             return _living(run, life, now, limits)
+        if life.elsewhere and life.exit is None:
+            reason = "this home is a copy: that trainer is another home's, and trains on there"
+            lost = _note(run, "run.lost", "copy", reason, lived(run, life.heartbeat, now))
+            return _move(run, "lose", reason=None, process=None), (lost,)
         if life.exit is None and (run.process is None or run.process.boot_id != now.boot_id):
             # The machine went down with it, or the power failed before the start.
             reason, evidence = "the machine went down with it", lived(run, life.heartbeat, now)
@@ -234,6 +242,9 @@ def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str
         exit_.signal == 9 and exit_.oom_kill
     ):
         return "out_of_memory", error or "killed by the kernel: the machine was out of memory"
+    if exit_.signal == 9 and exit_.oom_near:
+        perhaps = "perhaps for want of memory, which the kernel has killed for on this machine"
+        return "killed", f"killed by signal 9 from outside, {perhaps}"
     if exit_.signal is not None:
         return "killed", f"killed by signal {exit_.signal}, not by the supervisor"
     if error is not None:

@@ -5,6 +5,10 @@ so a pid that was given to a stranger meanwhile is never touched. Whatever
 belongs to a run carries its folder in the environment, under whatever parent,
 group or session it hides; nothing is ever ended by its name. Trainers outlive
 the daemon: a new one finds them and takes them over.
+
+A folder is what lies at its path, and not the path: a copy of a home records the
+same pids, and a home in another container may lie at the same path. So a mark
+counts where it leads, as its process sees it, to the very folder that is ours.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 import msgspec
 
 from state.records import Process, Run
+from supervisor.cgroup import ControlGroup
 from supervisor.core.recovery import Exit, Life
 from supervisor.runners import StartFailed
 from supervisor.runners.warm import WarmLost, WarmParents
@@ -58,8 +63,50 @@ class _Held:
         """the name of its trainer, where a warm parent has forked it"""
         self.steps = False
         """whether it is known to have made a new step"""
-        self.oom_kills = _oom_kills()
-        """how often the kernel had struck for want of memory when this was held"""
+        self._group = ControlGroup.of(process.pid)
+        self._own = _Strikes(self._group.oom_kills)
+        self._anywhere = _Strikes(_oom_kills)
+
+    def heed_memory(self) -> None:
+        """See which control group it is in, and forget what the kernel killed long ago."""
+        group = ControlGroup.of(self.process.pid)
+        if group.memory_group not in (None, self._group.memory_group):
+            self._group, self._own = group, _Strikes(group.oom_kills)
+        self._own.forget()
+        self._anywhere.forget()
+
+    def ended(self, code: int | None) -> Exit:
+        """How it has ended, by its exit code or, negative, a signal."""
+        if code is None:
+            return Exit()
+        return Exit(
+            code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            oom_kill=self._own.struck,
+            oom_near=self._anywhere.struck,
+        )
+
+
+class _Strikes:
+    """How often the kernel has killed for want of memory: now, and some looks ago."""
+
+    def __init__(self, count: Callable[[], int | None]) -> None:
+        self._count = count
+        self._before = self._lately = count()
+        self._lately_s = time.monotonic()
+
+    @property
+    def struck(self) -> bool:
+        """Whether it has done so lately; not where nobody counts."""
+        count = self._count()
+        return count is not None and self._before is not None and count > self._before
+
+    def forget(self) -> None:
+        """Let what was long ago be over: it was nobody who dies from now on."""
+        now_s = time.monotonic()
+        if now_s - self._lately_s >= OOM_S:
+            self._before, self._lately = self._lately, self._count()
+            self._lately_s = now_s
 
 
 class LocalRunner:
@@ -84,9 +131,6 @@ class LocalRunner:
         self._boot_id = boot_id
         self._output_max_bytes = output_max_bytes
         self._held: dict[str, _Held] = {}
-        self._oom_before = self._oom_lately = _oom_kills()
-        """how often the kernel had struck: some looks ago, and at a look since"""
-        self._oom_lately_s = time.monotonic()
         self._failed: dict[str, str] = {}
         self._warm = WarmParents(runs, _spawn)
         self._left: dict[tuple[int, int], int] = {}
@@ -113,14 +157,19 @@ class LocalRunner:
         for run_id in known.keys() | marked.keys() | self._held.keys():
             held = self._held.get(run_id)
             beside = marked.get(run_id, {}).items() if held is None else ()
+            believed = known.get(run_id)
             lives[run_id] = Life(
                 process=held.process if held else None,
+                elsewhere=held is None
+                and believed is not None
+                and believed.process is not None
+                and believed.process.pid not in marked.get(run_id, {})
+                and _is_there(believed.process, self._boot_id),
                 exit=exits.get(run_id),
                 leftovers=sum(self._watch(process) for process in beside),
                 heartbeat=read_heartbeat(RunFolder(self._runs / run_id)),
             )
         self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
-        self._count_oom_kills()
         self.tend()
         return lives
 
@@ -151,6 +200,7 @@ class LocalRunner:
         for run_id, held in self._held.items():
             self._rotate(RunFolder(self._runs / run_id))
             self._judge(held, run_id)
+            held.heed_memory()
         # A warm parent is loaded while nobody starts, who would need the processor.
         steps = [held.steps for held in self._held.values()]
         self._warm.tend(calm=bool(steps) and all(steps))
@@ -280,20 +330,7 @@ class LocalRunner:
         self._suspects = (self._suspects or set()) | {run_id}
         code = held.code()
         self._judge(held, run_id, ended=True)
-        if code is None:
-            return Exit()
-        return Exit(
-            code=code if code >= 0 else None,
-            signal=-code if code < 0 else None,
-            oom_kill=_oom_kills() > max(held.oom_kills, self._oom_before),
-        )
-
-    def _count_oom_kills(self) -> None:
-        """Forget what the kernel killed long ago: it was nobody who dies from now on."""
-        now_s = time.monotonic()
-        if now_s - self._oom_lately_s >= OOM_S:
-            self._oom_before, self._oom_lately = self._oom_lately, _oom_kills()
-            self._oom_lately_s = now_s
+        return held.ended(code)
 
     def _marked(self, known: dict[str, Run]) -> dict[str, dict[int, int]]:
         """Processes of runs that may have some beside a held main process."""
@@ -312,11 +349,12 @@ class LocalRunner:
         """Hold the run's main process if it lives: the one on record, or that of the heartbeat."""
         recorded = run.process
         pid: int | None = None
-        if recorded is not None and recorded.boot_id == self._boot_id:
-            pid = recorded.pid if _start_ticks(recorded.pid) == recorded.start_ticks else None
+        if recorded is not None and is_alive(recorded, self._boot_id, self._runs / run.id):
+            pid = recorded.pid
         if pid is None and marked:
             heartbeat = read_heartbeat(RunFolder(self._runs / run.id))
-            pid = heartbeat.pid if heartbeat is not None and heartbeat.pid in marked else None
+            said = heartbeat.pid if heartbeat is not None and heartbeat.pid in marked else None
+            pid = said if said is not None and _serves(said, self._runs / run.id) else None
         start_ticks = _start_ticks(pid) if pid is not None else None
         if pid is None or start_ticks is None:
             return
@@ -351,8 +389,12 @@ def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
         return None
 
 
-def is_alive(process: Process, boot_id: str) -> bool:
-    """Whether exactly this process lives in this boot."""
+def is_alive(process: Process, boot_id: str, folder: Path) -> bool:
+    """Whether exactly this process lives in this boot, as the trainer of the run in `folder`."""
+    return _is_there(process, boot_id) and _serves(process.pid, folder) is not False
+
+
+def _is_there(process: Process, boot_id: str) -> bool:
     return process.boot_id == boot_id and _start_ticks(process.pid) == process.start_ticks
 
 
@@ -365,29 +407,70 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _marked_processes(runs: Path) -> dict[str, dict[int, int]]:
-    """Living processes that carry a run folder below `runs`: run id -> {pid: start ticks}."""
-    prefix = f"{MARKER}={runs}/".encode()
+    """Living processes of the runs in the folder `runs`: run id -> {pid: start ticks}."""
     found: dict[str, dict[int, int]] = {}
     # Every restart waits for this, and a machine may have thousands of processes: plain strings
     # and unbuffered files take half the time of paths.
     for name in os.listdir(PROC):  # noqa: PTH208 - see above
         if not name.isdigit() or int(name) == os.getpid():
             continue
-        try:
-            with open(f"{PROC}/{name}/environ", "rb", buffering=0) as file:  # noqa: PTH123
-                environment = file.read()
-        except OSError:
+        mark = _mark(int(name))
+        run_id = mark.rpartition("/")[2] if mark else ""
+        # A name that no run can have is not of our making, nor is it fit for a path.
+        if not mark or not NAME.fullmatch(run_id):
             continue
-        if prefix not in environment:
-            continue
-        for variable in environment.split(b"\0"):
-            if variable.startswith(prefix):
-                run_id = variable[len(prefix) :].decode(errors="replace")
-                start_ticks = _start_ticks(int(name))
-                # A name that no run can have is not of our making, nor is it fit for a path.
-                if start_ticks is not None and NAME.fullmatch(run_id):
-                    found.setdefault(run_id, {})[int(name)] = start_ticks
+        pid, folder = int(name), runs / run_id
+        leads = _leads_to(pid, mark, folder)
+        # After a move of the home a mark leads nowhere; its process has the folder with it.
+        if leads or (leads is None and _stands_in(pid, folder)):
+            start_ticks = _start_ticks(pid)
+            if start_ticks is not None:
+                found.setdefault(run_id, {})[pid] = start_ticks
     return found
+
+
+def _serves(pid: int, folder: Path) -> bool | None:
+    """Whether the process is of the run in `folder`, and works there; None: nobody lets us see."""
+    mark = _mark(pid)
+    if mark is None:
+        return None
+    if not mark:  # a program may write over its environment, for a title
+        return _stands_in(pid, folder)
+    return mark.rpartition("/")[2] == folder.name and bool(_leads_to(pid, mark, folder))
+
+
+def _mark(pid: int) -> str | None:
+    """The run folder that the process carries in its environment, or ""; None: unreadable."""
+    try:
+        with open(f"{PROC}/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123 - as above
+            environment = file.read()
+    except OSError:
+        return None
+    _, found, rest = (b"\0" + environment).partition(b"\0" + MARKER.encode() + b"=")
+    return os.fsdecode(rest.partition(b"\0")[0]) if found else ""
+
+
+def _leads_to(pid: int, mark: str, folder: Path) -> bool | None:
+    """Whether `mark`, as this process sees it, is in the folder of runs that `folder` is in.
+
+    None: it leads nowhere any more.
+    """
+    try:
+        # A container may have another folder at that path.
+        there = os.stat(f"{PROC}/{pid}/root{mark.rpartition('/')[0]}")  # noqa: PTH116 - as above
+        return os.path.samestat(there, folder.parent.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return False
+
+
+def _stands_in(pid: int, folder: Path) -> bool:
+    """Whether `folder` is the working directory of the process."""
+    try:
+        return os.path.samestat((PROC / str(pid) / "cwd").stat(), folder.stat())
+    except OSError:
+        return False
 
 
 def _start_ticks(pid: int) -> int | None:
@@ -470,10 +553,10 @@ def _give_back_protection(pid: int) -> None:
         pass  # it is gone already, or the system does not let us: it trains all the same
 
 
-def _oom_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck since the boot; 0: it tells not."""
+def _oom_kills() -> int | None:
+    """How often the kernel's out-of-memory killer has struck since the boot; None: it tells not."""
     try:
         lines = (PROC / "vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from builders import a_run, a_spec
 
+from supervisor.cgroup import ControlGroup
 from supervisor.clock import boot_id
 from supervisor.runners import local
 from supervisor.runners.local import OOM_S, LocalRunner
@@ -66,8 +67,8 @@ def test_who_dies_long_after_the_kernel_struck_was_not_struck(
 ):
     """What the kernel killed for want of memory, in hours of training, explains no later death."""
     strikes, ahead_s = 0, 0.0
-    clock, before = time.monotonic, local._oom_kills()
-    monkeypatch.setattr(local, "_oom_kills", lambda: before + strikes)
+    clock = time.monotonic
+    monkeypatch.setattr(ControlGroup, "oom_kills", lambda _group: strikes)
     monkeypatch.setattr(local.time, "monotonic", lambda: clock() + ahead_s)
     process = runner.start(SPEC, nice=0)
     strikes = 1
@@ -75,3 +76,15 @@ def test_who_dies_long_after_the_kernel_struck_was_not_struck(
         ahead_s += look_s
         runner.look(())
     assert exit_of(runner, process).oom_kill == is_blamed
+
+
+@pytest.mark.parametrize("own", [0, None])
+def test_an_oom_kill_somewhere_on_the_machine_is_not_ours(runner, monkeypatch, own):
+    """Another program that the kernel killed explains nothing, also where no group counts."""
+    strikes, before = 0, local._oom_kills() or 0
+    monkeypatch.setattr(ControlGroup, "oom_kills", lambda _group: own)
+    monkeypatch.setattr(local, "_oom_kills", lambda: before + strikes)
+    process = runner.start(SPEC, nice=0)
+    strikes = 1
+    seen = exit_of(runner, process)
+    assert (seen.signal, seen.oom_kill, seen.oom_near) == (9, False, True)

@@ -59,6 +59,7 @@ OUT_OF_MEMORY = a_heartbeat(status="failed", error="no memory", out_of_memory=Tr
         ({"code": 75}, a_heartbeat(status="stopped"), "stopped", "somebody other"),
         ({"code": 75}, OUT_OF_MEMORY, "out_of_memory", "no memory"),
         ({"signal": 9, "oom_kill": True}, None, "out_of_memory", "out of memory"),
+        ({"signal": 9, "oom_near": True}, None, "killed", "perhaps for want of memory"),
         ({"signal": 9}, None, "killed", "signal 9"),
         ({"signal": 11}, a_heartbeat(), "killed", "signal 11"),
         ({"signal": 11, "oom_kill": True}, None, "killed", "signal 11"),

@@ -166,14 +166,14 @@ def test_an_oom_kill_is_told_from_other_kills(
     machine: Machine, memory_group: Path, tmp_path: Path
 ) -> None:
     """A trainer that the kernel kills for want of memory is told so; with memory, it trains."""
-    move = "if '--run' in sys.orig_argv: Path({!r}).write_text(str(os.getpid()))"
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\nfrom pathlib import Path\n"
-        + move.format(f"{memory_group / 'cgroup.procs'}")
+        f"Path({f'{memory_group}/cgroup.procs'!r}).write_text(str(os.getpid()))\n"
+        f"if '--run' in sys.orig_argv: b'x' * {400 * MIB}\n"
     )
     machine.extra = {"PYTHONPATH": str(tmp_path)}
     limit = memory_group / "memory.limit_in_bytes"
-    limit.write_text(f"{2 * MIB}")
+    limit.write_text(f"{250 * MIB}")
     quick = "[recovery]\nbackoff_first_s = 0.2\nbackoff_max_s = 0.2\n"
     machine.configure(f"{ONE_RUN}\n{quick}")
     daemon = machine.start()
