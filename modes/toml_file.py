@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import tomllib
@@ -37,17 +38,17 @@ def read_toml(path: Path, kind: type[T]) -> T:
         InvalidFile: it cannot be read, is no TOML, or does not fit `kind`.
     """
     try:
-        raw = durable.read(path, follow=True)
-        content = tomllib.loads(raw.decode())
+        text = _text(durable.read(path, follow=True))
+        content = tomllib.loads(text)
     except durable.UnreadableFile as error:
         raise InvalidFile([str(error)]) from error
     except OSError as error:
         raise InvalidFile([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise InvalidFile([f"{path}: is not UTF-8 text"]) from error
+    except _NotText as error:
+        raise InvalidFile([f"{path}: {error}"]) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidFile([f"{path}: is not valid TOML: {error}"]) from error
-    if not raw:  # nobody writes that: a power cut leaves it of a file that was just saved
+    if not text:  # nobody writes that: a power cut leaves it of a file that was just saved
         raise InvalidFile([f"{path}: is empty: write it anew, or delete it"])
     problems = [f"{path}: {problem}" for problem in _problems(content, kind, "")]
     if problems:
@@ -56,6 +57,31 @@ def read_toml(path: Path, kind: type[T]) -> T:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:  # what only the whole value shows
         raise InvalidFile([f"{path}: {_plain(error)}"]) from error
+
+
+class _NotText(ValueError):
+    """Bytes that are not UTF-8; the message says which, and what to do."""
+
+
+def _text(raw: bytes) -> str:
+    """What stands in a file, without the mark that some editors put first.
+
+    Raises:
+        _NotText: it is not UTF-8, or holds a NUL, which no text does.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _NotText("is UTF-16 text; save it as UTF-8")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
+        raise _NotText(
+            f"is not UTF-8 text: byte 0x{byte:02x} in line {line}; save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise _NotText(f"is not valid TOML: a NUL byte in line {line}; write it anew, as UTF-8")
+    return text
 
 
 def _problems(table: dict[str, Any], kind: type[msgspec.Struct], prefix: str) -> Iterator[str]:

@@ -10,9 +10,9 @@ import argparse
 import faulthandler
 import getpass
 import os
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 
 from modes import UnknownMode
 from modes.toml_file import InvalidFile
@@ -24,8 +24,11 @@ from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
 from supervisor.home import Home
+from supervisor.programs import program
 from supervisor.report import Report, goodput
 from supervisor.settings import Config
+from supervisor.terminal import drawn, escaped
+from supervisor.terminal import screen as screen_of
 from trainers.contract import EXIT_AGAIN, NAME
 
 QUIET_LOOK_S = 0.2
@@ -87,6 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     for stream in (0, 1, 2):  # closed by whoever started us; a file of ours must not get its number
         _ensure_open(stream)
+    with redirect_stdout(screen_of(sys.stdout)), redirect_stderr(screen_of(sys.stderr)):
+        return _answer(arguments)
+
+
+def _answer(arguments: list[str] | None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -97,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code)
     except (SupervisorError, InvalidFile, NewerState, UnknownMode) as error:
-        for line in str(error).splitlines():
+        for line in str(error).split("\n"):
             print(f"supervisor: {line}", file=sys.stderr)
         return int(getattr(error, "exit_code", 1))
     except UnicodeEncodeError as error:  # a word that was given to us, in whatever bytes
@@ -139,7 +147,7 @@ def _run(context: Context) -> int:
 
 
 def _daemon_command(context: Context) -> list[str]:
-    command = [sys.executable, "-P", "-m", "supervisor", "--home", str(context.home.path)]
+    command = [*program("supervisor.cli"), "--home", str(context.home.path)]
     if context.options.config:
         command += ["--config", str(context.options.config)]
     return [*command, "run", "--plain"]
@@ -222,7 +230,12 @@ def _get_mode(context: Context) -> int:
 
 
 def _get_uptime(context: Context) -> int:
-    return _print_bare(context, context.report(), lambda state: int(state.uptime_s))
+    machine = context.options.machine
+    return _print_bare(
+        context,
+        context.report(),
+        lambda state: int(state.uptime_s if machine else state.mode_running_s),
+    )
 
 
 def _get_reboots(context: Context) -> int:
@@ -283,7 +296,7 @@ def _decisions(context: Context) -> int:
     render = journal.renderer(sys.stdout)
 
     def show(line: journal.Line) -> None:
-        print(journal.encode(line).decode() if options.json else render(line))
+        print(escaped(journal.encode(line).decode()) if options.json else render(line))
 
     for line in journal.tail(path, options.lines):
         show(line)
@@ -297,12 +310,20 @@ def _decisions(context: Context) -> int:
 
 def _logs(context: Context) -> int:
     output = context.home.run(context.run(context.options.run).id).output
+    terminal = sys.stdout.isatty()
+
+    def show(raw: bytes) -> None:
+        if terminal:
+            print(drawn(raw))
+        else:  # whoever reads on wants what was written
+            sys.stdout.buffer.write(raw + b"\n")
+
     for raw in follow.last_lines(output, context.options.lines):
-        sys.stdout.buffer.write(raw + b"\n")
+        show(raw)
     sys.stdout.flush()
     if context.options.follow:
         for raw in follow.follow(output):
-            sys.stdout.buffer.write(raw + b"\n")
+            show(raw)
             sys.stdout.flush()
     return 0
 
@@ -329,6 +350,8 @@ def _record(context: Context) -> int:
     run = context.run(options.run)
     output = options.output or f"{run.name}.gif"
     limits = ["--episodes", str(options.episodes), "--seconds", str(options.seconds)]
+    if sys.stderr.isatty():  # it may take a minute on a busy machine
+        print(f"recording {run.name} ...", file=sys.stderr)
     return _play(context, run, f"--record={output}", *limits)
 
 
@@ -337,10 +360,11 @@ def _play(context: Context, run: Run, *arguments: str) -> int:
     folder = context.home.run(run.id).path
     if not context.home.run(run.id).spec.exists():
         raise NotStarted(run)
-    command = [sys.executable, "-P", "-m", "trainers", run.trainer, "--run", str(folder)]
+    command = [*program("trainers.__main__"), run.trainer, "--run", str(folder)]
     command += [*arguments, "--checkpoint", context.options.checkpoint]
     command += ["--json"] if context.options.json else []
-    return subprocess.run(command, check=False).returncode
+    # What it prints goes through our screen, which it knows nothing of.
+    return follow.passed_on(command, sys.stdout, sys.stderr)
 
 
 def _tune(context: Context) -> int:
@@ -481,12 +505,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--dry-run", action="store_true", help="only show what would be done")
     command("live", _live, "watch a running supervisor; leaving the view changes nothing")
     command("show-state", _show_state, "what it does, and what comes next, when and why", "json")
-    command("get-mode", _get_mode, "the mode, as one bare word", "json")
-    command("get-uptime", _get_uptime, "the machine's uptime, in whole seconds", "json")
-    sub = command(
-        "get-reboots", _get_reboots, "crashes of the machine within the last hour", "json"
-    )
-    sub.add_argument("--total", action="store_true", help="since history began instead")
+    _add_values(command)
     wishes: tuple[tuple[str, WishKind, str], ...] = (
         ("force-scale-up", "scale_up", "go one mode up, now"),
         ("force-scale-down", "scale_down", "go one mode down, now"),
@@ -558,6 +577,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
+
+
+def _add_values(command: policy_commands.Adding) -> None:
+    """Add the commands that print one bare value."""
+    command("get-mode", _get_mode, "the mode, as one bare word", "json")
+    sub = command(
+        "get-uptime", _get_uptime, "whole seconds for which the mode has been training", "json"
+    )
+    sub.add_argument("--machine", action="store_true", help="since the machine came up instead")
+    sub = command(
+        "get-reboots", _get_reboots, "crashes of the machine within the last hour", "json"
+    )
+    sub.add_argument("--total", action="store_true", help="since history began instead")
 
 
 def _who() -> str:

@@ -73,6 +73,11 @@ def stamp(wall: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def when(stamp: str) -> str:
+    """A wall time, as `stamp` has it, for a person: to the second, and of which zone it is."""
+    return f"{stamp[:10]} {stamp[11:19]} UTC" if len(stamp) > 19 else stamp
+
+
 def span(seconds: float) -> str:
     """A duration in the unit that a person would say it in."""
     for limit_s, unit_s, unit in ((100, 1, "s"), (6000, 60, "min")):

@@ -16,6 +16,7 @@ from supervisor.errors import SupervisorError
 from supervisor.home import Home, default_home, expanded
 from supervisor.report import Report, present, report
 from supervisor.settings import Config
+from supervisor.terminal import escaped
 
 EXIT_REFUSED = 2
 """a wish was refused, or the command line makes no sense"""
@@ -108,7 +109,7 @@ class Context:
 
 def print_json(value: object) -> None:
     """Print a value for machines."""
-    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+    print(escaped(msgspec.json.format(msgspec.json.encode(value)).decode()))
 
 
 def whole_number(text: str, most: int = 1_000_000) -> int:

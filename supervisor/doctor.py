@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from supervisor.clock import Moment
 from supervisor.core import queue
 from supervisor.gpu import Gpus
 from supervisor.home import Home
+from supervisor.programs import program
 from supervisor.runners.local import LocalRunner
 from supervisor.settings import Config
 from trainers import durable
@@ -85,8 +85,7 @@ def _check_run(run: Run, config: Config, place: Path) -> tuple[str, str]:
     folder = RunFolder(place / run.id)
     folder.path.mkdir()
     durable.write(folder.spec, msgspec.json.encode(spec), sync=False)
-    command = [sys.executable, "-P", "-m", "trainers", run.trainer]
-    command += ["--run", str(folder.path), "--check"]
+    command = [*program("trainers.__main__"), run.trainer, "--run", str(folder.path), "--check"]
     try:
         checked = subprocess.run(
             command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False

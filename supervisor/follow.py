@@ -1,11 +1,14 @@
-"""The end of a file that somebody else writes, and what is appended to it."""
+"""What somebody else writes, as it comes: the end of a file, the output of a program."""
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Iterator
+import selectors
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from supervisor.clock import pause
 from trainers import durable
@@ -13,6 +16,7 @@ from trainers import durable
 TAIL_BYTES = 1024 * 1024
 """of a file are searched for its last lines"""
 LOOK_S = 0.2
+PIECE_BYTES = 65536
 
 
 def last_lines(path: Path, count: int) -> list[bytes]:
@@ -20,7 +24,7 @@ def last_lines(path: Path, count: int) -> list[bytes]:
     try:
         with durable.open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return file.read().splitlines()[-count:]
+            return _lines(file.read())[-count:]
     except FileNotFoundError:
         return []
 
@@ -35,7 +39,7 @@ def follow(path: Path) -> Iterator[bytes]:
             yield from lines
             if _was_replaced(path, file):
                 # What came between the last look and the rotation is still in there.
-                yield from (rest + file.read()).splitlines()
+                yield from _lines(rest + file.read())
                 file.close()
                 file, rest = None, b""
         if file is None:
@@ -43,6 +47,33 @@ def follow(path: Path) -> Iterator[bytes]:
             if file is not None:
                 continue
         pause(LOOK_S)
+
+
+def passed_on(command: Sequence[str], out: TextIO, errors: TextIO) -> int:
+    """Run a program whose output goes through streams of ours, as it comes; its exit code."""
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(command, stdout=pipe, stderr=pipe) as child,
+        selectors.DefaultSelector() as ready,
+    ):
+        for stream, to in ((child.stdout, out), (child.stderr, errors)):
+            if stream is not None:
+                decoder = codecs.getincrementaldecoder("utf-8")("replace")
+                ready.register(stream, selectors.EVENT_READ, (to, decoder))
+        while ready.get_map():
+            for key, _ in ready.select():
+                raw = os.read(key.fd, PIECE_BYTES)
+                to, decoder = key.data
+                to.write(decoder.decode(raw, final=not raw))
+                to.flush()
+                if not raw:
+                    ready.unregister(key.fileobj)
+    return child.returncode
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines of a file, which only line feeds part: a carriage return is part of a line."""
+    return content.removesuffix(b"\n").split(b"\n") if content else []
 
 
 def _reopened(path: Path, *, at_end: bool = False) -> BinaryIO | None:

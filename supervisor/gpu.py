@@ -1,9 +1,9 @@
 """The GPUs, seen through a process that may hang or crash in the daemon's place.
 
 NVML is a C library. When a GPU fails, its calls may never return, or may end the process that
-made them. So the daemon never loads it: ``Gpus`` asks a child process, ``python -m
-supervisor.gpu``, and gives each answer a deadline. Both sides of that conversation are here:
-``Gpus`` and ``_Process`` in the daemon, ``main`` and ``_Gpu`` in the child.
+made them. So the daemon never loads it: ``Gpus`` asks a child process, and gives each answer a
+deadline. Both sides of that conversation are here: ``Gpus`` and ``_Process`` in the daemon,
+``main`` and ``_Gpu`` in the child.
 
 The conversation is one JSON line each way. The child speaks first: one reply that tells whether
 NVML works at all. After that it answers each request with one reply.
@@ -27,9 +27,9 @@ from typing import Literal, TypeVar
 import msgspec
 
 from supervisor.core.readings import GpuReadings
+from supervisor.programs import program
 
-# Like the daemon's own command, and unlike a bare -m, -P trusts no module in the working folder.
-COMMAND = (sys.executable, "-P", "-m", "supervisor.gpu")
+COMMAND = tuple(program("supervisor.gpu"))
 
 # NVML may wake every GPU when it starts, which takes seconds for each; a late start is no hang.
 START_TIMEOUT_S = 60.0
@@ -538,7 +538,3 @@ def _die_with_parent() -> None:
     The end of the requests says the same to a process that still listens.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,9 @@ from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
+from supervisor.clock import when
 from supervisor.home import Home
+from supervisor.terminal import RESET, coloured, mark, printable
 from trainers import durable
 
 Line = dict[str, Any]
@@ -167,24 +169,11 @@ def human(line: Mapping[str, Any]) -> dict[str, str]:
     subject = f"{line['old']} -> {line['new']}" if moved else line.get("run", "")
     return {
         "seq": f"{printable(line.get('seq', '')):>{NUMBER_WIDTH}}",
-        "time": printable(line.get("time", ""))[5:19].replace("T", " "),
+        "time": when(printable(line.get("time", ""))),
         "event": printable(line.get("event", "?")),
         "subject": printable(subject),
         "reason": printable(line.get("reason", "")),
     }
-
-
-def printable(value: object) -> str:
-    """`value` as text that commands no terminal: a log may have been written by anybody."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value)
-    )
-
-
-def coloured(screen: TextIO) -> bool:
-    """Whether a person looks at a terminal that knows colours, and has not set NO_COLOR."""
-    plain_wanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return screen.isatty() and not plain_wanted
 
 
 def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
@@ -200,15 +189,15 @@ def renderer(screen: TextIO) -> Callable[[Mapping[str, Any]], str]:
 
     def column(style: str, width: int = 0) -> KeyValueColumnFormatter:
         return KeyValueColumnFormatter(
-            key_style=None, value_style=style, reset_style="\x1b[0m", value_repr=str, width=width
+            key_style=None, value_style=style, reset_style=RESET, value_repr=str, width=width
         )
 
     render = ConsoleRenderer(
         columns=[
-            Column("seq", column("\x1b[36m")),
-            Column("time", column("\x1b[2m")),
-            Column("event", column("\x1b[1m", EVENT_WIDTH)),
-            Column("subject", column("\x1b[34m", SUBJECT_WIDTH)),
+            Column("seq", column(mark("cyan"))),
+            Column("time", column(mark("dim"))),
+            Column("event", column(mark("bold"), EVENT_WIDTH)),
+            Column("subject", column(mark("blue"), SUBJECT_WIDTH)),
             Column("reason", column("")),
             Column("", column("")),
         ]

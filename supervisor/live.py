@@ -21,11 +21,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.clock import pause, span
+from supervisor.clock import pause, span, when
 from supervisor.home import Home
 from supervisor.journal import human, tail
 from supervisor.report import Report
-from supervisor.screen import STATUS_COLOURS, count, when
+from supervisor.screen import STATUS_COLOURS, count
+from supervisor.terminal import printable
 
 REDRAW_S = 1.0
 DECISIONS_SHOWN = 8
@@ -48,7 +49,7 @@ class _Stopped:
 def view(home: Home, look: Callable[[], Report]) -> int:
     """Show what happens in `home` until Ctrl-C."""
     stopped = _Stopped()
-    with Live(console=Console(), auto_refresh=False, screen=True) as live:
+    with Live(console=_console(), auto_refresh=False, screen=True) as live:
         while not stopped.asked:
             live.update(picture(home, look(), "Ctrl-C leaves the view"), refresh=True)
             pause(REDRAW_S)
@@ -68,7 +69,7 @@ def run_with_view(home: Home, command: list[str], look: Callable[[], Report]) ->
             start_new_session=True,  # Ctrl-C is for the view, which asks the daemon
         )
         asked = False
-        with Live(console=Console(), auto_refresh=False, screen=True) as live:
+        with Live(console=_console(), auto_refresh=False, screen=True) as live:
             while daemon.poll() is None:
                 if stopped.asked and not asked:
                     asked = True
@@ -76,17 +77,22 @@ def run_with_view(home: Home, command: list[str], look: Callable[[], Report]) ->
                 foot = "saving every run..." if asked else "Ctrl-C saves every run and stops"
                 live.update(picture(home, look(), foot), refresh=True)
                 pause(REDRAW_S / 5 if asked else REDRAW_S)
-        Console().print(picture(home, look(), "stopped"))
+        _console().print(picture(home, look(), "stopped"))
         errors.seek(0)
         sys.stderr.write(errors.read().decode(errors="replace"))
     return daemon.returncode
+
+
+def _console() -> Console:
+    """The terminal itself, whose cursor is moved; what others have written goes through `_text`."""
+    return Console(file=sys.__stdout__)
 
 
 def picture(home: Home, report: Report, foot: str) -> Panel:
     """All of the view."""
     return Panel(
         Group(_head(report), Text(), _runs(report), Text(), _decisions(home)),
-        title=f"[bold]{report.mode}[/bold]",
+        title=_text(report.mode, "bold"),
         subtitle=foot,
         border_style="green" if report.daemon.state == "running" else "red",
     )
@@ -99,9 +105,9 @@ def _head(report: Report) -> Table:
     table.add_column()
     running, stable = span(report.mode_running_s), span(report.stable_s)
     table.add_row("since", f"{when(report.mode_since)}, {running} of running, {stable} stable")
-    table.add_row("next", Text(report.next.why))  # it may quote the settings, brackets and all
+    table.add_row("next", _text(report.next.why))
     if report.holds:
-        table.add_row("holds", Text(", ".join(report.holds), style="yellow"))
+        table.add_row("holds", _text(", ".join(report.holds), "yellow"))
     crashes = f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"
     table.add_row("crashes", crashes)
     rate = f"{count(campaign.steps_per_s)} steps/s" if campaign.steps_per_s else "no rate yet"
@@ -117,7 +123,7 @@ def _runs(report: Report) -> Table:
     for run in report.runs:
         age_s = run.checkpoint_age_s
         table.add_row(
-            run.name,
+            _text(run.name),
             Text(run.status, style=STATUS_COLOURS.get(run.status, "dim")),
             ProgressBar(total=1.0, completed=run.progress),
             f"{100 * run.progress:.1f} %",
@@ -137,5 +143,10 @@ def _decisions(home: Home) -> Table:
     table.add_column(style="blue", no_wrap=True)
     table.add_column()
     for line in tail(home.decisions, DECISIONS_SHOWN):
-        table.add_row(*(Text(text) for text in human(line).values()))
+        table.add_row(*(_text(text) for text in human(line).values()))
     return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    """What somebody else may have written: without markup, and without codes of a terminal."""
+    return Text(printable(text), style)

@@ -263,19 +263,20 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total: None  # noqa: ARG005 - said to nobody
         return
+    terminal = sys.__stderr__  # which draws over what stands there: it says nothing of anybody's
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra, for the view alone
         from rich.progress import Progress  # noqa: PLC0415 - as above
     except ImportError:  # the extra `live` is not installed: a plain count does
 
         def count(done: int, total: int) -> None:
-            print(f"\r{done} of {total} {what}", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} of {total} {what}", end="", file=terminal, flush=True)
 
         yield count
-        print(file=sys.stderr)
+        print(file=terminal)
         return
     # Without a thread of its own: the processes that share the work are forks of this one.
-    bar = Progress(console=Console(stderr=True), auto_refresh=False, transient=True)
+    bar = Progress(console=Console(file=terminal), auto_refresh=False, transient=True)
     with bar:
         task = bar.add_task(what)
         yield lambda done, total: bar.update(task, completed=done, total=total, refresh=True)

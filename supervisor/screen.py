@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.clock import span
+from supervisor.clock import span, when
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
-from supervisor.journal import coloured, printable
 from supervisor.report import LedgerReport, Report, RunReport
+from supervisor.terminal import columns, paint, printable
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
     from supervisor.core.replay import Replayed
     from supervisor.counterfactual import Counterfactual
 
-COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
-COLOURED = re.compile(r"\x1b\[\d*m")
 VALUE_MAX = 200
 """letters of a value of a log that are shown"""
 STATUS_COLOURS = {
@@ -86,7 +82,7 @@ def runs(report: Report) -> str:
             line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
         if run.reason and run.status not in ("running", "starting", "done"):
-            lines.append(paint(f"  {run.reason}", "dim"))
+            lines.append(paint(f"  {printable(run.reason)}", "dim"))
     return "\n".join(lines)
 
 
@@ -155,7 +151,7 @@ def explanation(one: Explanation) -> str:
     ]
     if one.before is not None:
         parts += ["", paint(f"the decision before: supervisor why {one.before}", "dim")]
-    return _harmless("\n".join(parts))
+    return "\n".join(parts)
 
 
 def ledger(known: LedgerReport) -> str:
@@ -207,7 +203,7 @@ def replayed(result: Replayed) -> str:
             f"{first.field}\n  logged {_brief_value(first.logged)}"
             f"\n  now    {_brief_value(first.now)}"
         )
-    return _harmless(f"{_head(rows)}\n\n{verdict}")
+    return f"{_head(rows)}\n\n{verdict}"
 
 
 def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
@@ -268,25 +264,6 @@ def count(value: float | None) -> str:
     return f"{value:g}" if abs(value) >= 1000 or value == int(value) else f"{value:.1f}"
 
 
-def when(stamp: str) -> str:
-    """A wall time for a person."""
-    return f"{stamp[:10]} {stamp[11:19]} UTC" if len(stamp) > 19 else stamp
-
-
-def paint(text: str, colour: str) -> str:
-    """`text` in that colour, where colours are wanted."""
-    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if coloured(sys.stdout) else text
-
-
-def _harmless(text: str) -> str:
-    """`text`, part of which a log says, with no codes of a terminal but our colours."""
-    parts = re.split(rf"({COLOURED.pattern}|\n)", text)
-    ours = (part == "\n" or COLOURED.fullmatch(part) for part in parts)
-    return "".join(
-        part if kept else printable(part) for part, kept in zip(parts, ours, strict=True)
-    )
-
-
 def _row(run: RunReport) -> tuple[str, ...]:
     reached = run.step if run.target_unit == "steps" else run.episodes
     return (
@@ -309,19 +286,15 @@ def _head(rows: Sequence[tuple[str, str]], width: int = 9) -> str:
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 2) -> list[str]:
     """A table, line by line; so many of its columns begin flush, the others end so."""
     table = [titles, *rows]
-    widths = [max(_width(row[column]) for row in table) for column in range(len(titles))]
+    widths = [max(columns(row[column]) for row in table) for column in range(len(titles))]
     lines = []
     for row in table:
         cells = []
         for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            room = " " * (width - _width(cell))
+            room = " " * (width - columns(cell))
             cells.append(cell + room if column < left else room + cell)
         lines.append("  ".join(cells).rstrip())
     return [paint(lines[0], "dim"), *lines[1:]]
-
-
-def _width(cell: str) -> int:
-    return len(COLOURED.sub("", cell))
 
 
 def _learnt(report: Report) -> list[tuple[str, str]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from supervisor.errors import SupervisorError
+from supervisor.programs import program
 from trainers import durable
 from trainers.contract import Load, Spec, Tuning
 
@@ -49,7 +49,7 @@ def probe(trainer: str, loads: Sequence[Load]) -> tuple[Tuning, ...]:
         ProbeFailed: it did not answer.
     """
     words = [f"{load.threads}x{load.batch_size}" for load in loads]
-    command = [sys.executable, "-P", "-m", "trainers", trainer, "--probe", *words]
+    command = [*program("trainers.__main__"), trainer, "--probe", *words]
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False, text=True

@@ -104,9 +104,6 @@ def record(
     os.nice(RECORDING_NICE)
 
     def play(found: Checkpoint) -> Recording:
-        if sys.stderr.isatty():
-            # It may take a minute on a busy machine.
-            sys.stderr.write(f"recording {spec.name} at step {found.manifest.step:,} ...\n")
         recording: Recording = film(spec, found.path, episodes=episodes, seconds=seconds)
         return recording
 

@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ import msgspec
 from state.records import Process, Run
 from supervisor.cgroup import ControlGroup
 from supervisor.core.recovery import Exit, Life
+from supervisor.programs import program
 from supervisor.runners import StartFailed
 from supervisor.runners.warm import WarmLost, WarmParents
 from supervisor.tuning import read as read_tuning
@@ -524,14 +524,13 @@ def _catches(pid: int, number: signal.Signals) -> bool:
 
 
 def _spawn(words: Sequence[str], folder: Path, stdin: int, output: int) -> subprocess.Popen[bytes]:
-    """Start `python -m trainers` with these words, as a process of the run in `folder`."""
+    """Start the program of all trainers with these words, as a process of the run in `folder`."""
     ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     environment[MARKER] = str(folder)
     environment["PYTHONUNBUFFERED"] = "1"
     child = subprocess.Popen(
-        # -P: the working directory is no place to import from.
-        [sys.executable, "-P", "-m", "trainers", *words],
+        [*program("trainers.__main__"), *words],
         cwd=folder if folder.is_dir() else folder.parent,  # a warm parent is of no run yet
         env=environment,
         stdin=stdin,

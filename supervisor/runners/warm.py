@@ -36,7 +36,8 @@ SPECS_MAX = 16
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 Spawn = Callable[[Sequence[str], Path, int, int], "subprocess.Popen[bytes]"]
-"""starts `python -m trainers` with these words, for this run folder, with this stdin and output"""
+"""starts the program of all trainers: with these words, for this run folder, with this stdin and
+output"""
 
 
 class WarmLost(Exception):

@@ -95,7 +95,7 @@ def read(path: Path) -> tuple[Trace, ...]:
         UnknownTrace: the file is missing, or nothing that is understood.
     """
     try:
-        raw = path.read_text(encoding="utf-8")
+        raw = path.read_text(encoding="utf-8-sig")  # some programs put a mark first
     except OSError as error:
         raise UnknownTrace(path, (error.strerror or str(error)).lower()) from None
     except UnicodeDecodeError:

@@ -1,11 +1,11 @@
 """What a person reads along."""
 
 import io
-import re
 
 import pytest
 
 from supervisor.journal import plain, renderer
+from supervisor.terminal import MARKED, screen
 
 MOVED = {
     "time": "2026-01-05T20:33:38.000Z",
@@ -29,20 +29,20 @@ def test_a_line_in_a_pipe_is_that_of_a_terminal_without_colour(monkeypatch, line
     """Both say the same in the same columns, though only the terminal's is made by structlog."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     line = {**line, "reason": "a sentence about it"}
-    coloured = renderer(Terminal())(line)
-    assert re.sub(r"\x1b\[\d*m", "", coloured) == plain(line) == renderer(io.StringIO())(line)
+    coloured = renderer(screen(Terminal()))(line)
+    assert MARKED.sub("", coloured) == plain(line) == renderer(io.StringIO())(line)
     assert coloured != plain(line)
 
 
 def test_who_wants_no_colour_gets_none(monkeypatch):
     """NO_COLOR holds on a terminal, too."""
     monkeypatch.setenv("NO_COLOR", "1")
-    assert renderer(Terminal())(DIED) == plain(DIED)
+    assert renderer(screen(Terminal()))(DIED) == plain(DIED)
 
 
 def test_a_line_is_found_again_by_its_number_and_its_day():
     """`why 7` asks about the line that begins with 7; a log of many days says of which it is."""
-    assert plain(DIED).split()[:4] == ["7", "01-05", "20:33:39", "run.died"]
+    assert plain(DIED).split()[:5] == ["7", "2026-01-05", "20:33:39", "UTC", "run.died"]
 
 
 @pytest.mark.parametrize("field", ["seq", "time", "event", "run", "reason"])

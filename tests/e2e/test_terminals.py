@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import msgspec
 import pytest
 from lab import PATIENCE_S, SETTINGS, Machine
+from rich.console import Console
+
+from modes import load_ladder
+from state.records import Run
+from state.store import Store
+from supervisor import live
+from supervisor.cli import build_parser
+from supervisor.clock import SystemClock
+from supervisor.context import Context
+from supervisor.core import history
+from supervisor.home import Home
 
 
 def command(*arguments: str) -> list[str]:
@@ -68,3 +85,100 @@ def test_closed_streams_cost_nothing_but_the_output(machine: Machine, closed: st
     assert answer.returncode == 0
     assert len(list((machine.home / "inbox").glob("*.json"))) == 1
     assert (machine.home / "inbox").exists()
+
+
+EVIL = "\x1b[66;6H\x1b]8;;http://evil\x07\x9b66;6H\x1b[35m\x1bc\x08\x7f\u202e\u2066"
+"""moves the cursor, sets a link and a colour, clears the screen, turns the text around"""
+OURS = re.compile(r"\x1b\[(0|1|2|3[12346])m")
+HOSTILE_COMMANDS = (
+    ("show-state",), ("get-mode",), ("get-mode", "--json"), ("runs",), ("goodput",), ("ledger",),
+    ("decisions",), ("decisions", "--json"), ("why",), ("why", "--now"), ("replay",), ("doctor",),
+    ("logs", "A"), ("logs", "B"), ("evaluate", "A"), ("record", "A", "-o", f"{EVIL}.gif"),
+    ("check-config",), ("pin", EVIL), ("pin", "light"), ("logs", EVIL), ("why", EVIL), (EVIL,),
+    ("show-state", "--home", EVIL), ("replay", EVIL), ("replay", "--set", f"{EVIL}=1"),
+    ("simulate", "--trace", EVIL), ("simulate", "--families", EVIL), ("tune",), ("stop",),
+)  # fmt: skip
+
+
+def on_a_terminal(machine: Machine, *words: str) -> str:
+    """What a terminal is sent by a command."""
+    ear, mouth = pty.openpty()
+    with contextlib.ExitStack() as ended:
+        ended.callback(os.close, ear)
+        with os.fdopen(mouth, "wb", buffering=0) as terminal:
+            child = subprocess.Popen(
+                command(*words),
+                env=machine.environment() | {"TERM": "xterm-256color"},
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
+                start_new_session=True,
+            )
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(ear, 65536):
+                said += piece
+        assert child.wait(PATIENCE_S) in (0, 1, 2, 73, 75, 78), said
+    return said.decode()
+
+
+@pytest.fixture
+def hostile(machine: Machine) -> Machine:
+    """A home in which everything that anybody writes commands a terminal."""
+    run = {"trainer": "drill", "seed": 1, "target_steps": 10, "status": "failed", "reason": EVIL}
+    runs = tuple(
+        msgspec.convert({**run, "id": f"drill-{name}", "name": name}, Run) for name in "AB"
+    )
+    memory = history.first_day(SystemClock().read(), load_ladder(), runs)
+    goal = msgspec.structs.replace(memory.goal, pinned=True)
+    Store(machine.home / "state.json").save(msgspec.structs.replace(memory, goal=goal))
+    line = {
+        "seq": 1, "time": f"2026-01-05T20:33:38.000Z{EVIL}", "event": f"run.died{EVIL}",
+        "run": f"[bold]{EVIL}", "reason": f"[bold]{EVIL}", "rule": EVIL, "boot": EVIL, "now_s": 1.0,
+    }  # fmt: skip
+    (machine.home / "decisions.jsonl").write_bytes(msgspec.json.encode(line) + b"\n")
+    for name in "AB":
+        folder = machine.home / f"runs/drill-{name}"
+        folder.mkdir(parents=True)
+        (folder / "output.log").write_bytes(f"begin {EVIL}\n 10%\r 20%\r\n".encode())
+        (folder / "spec.json").write_bytes(msgspec.json.encode({"run": EVIL}))
+        (folder / "heartbeat.json").write_bytes(msgspec.json.encode({"error": EVIL}))
+    (machine.home / "tuning.json").write_bytes(
+        msgspec.json.encode(
+            {EVIL: [{"load": {"threads": 1, "batch_size": 1}, "choice": {"a": EVIL}}]}
+        )
+    )
+    return machine
+
+
+@pytest.mark.parametrize("words", HOSTILE_COMMANDS, ids=lambda words: ascii(words[0])[:14])
+def test_nobody_commands_the_terminal_of_another(
+    hostile: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Names, reasons, outputs, arguments: what a command prints is text and our own colours."""
+    monkeypatch.chdir(tmp_path)
+    if words in (("check-config",), ("doctor",)):
+        hostile.configure(
+            f'"{EVIL.encode("unicode_escape").decode()}" = 1\n'.replace("\\x", "\\u00")
+        )
+    said = OURS.sub("", on_a_terminal(hostile, *words)).replace("\r\n", "\n")
+    assert said
+    assert said.replace("\n", "").replace("\t", "").isprintable(), ascii(said)
+
+
+def test_the_live_view_draws_what_others_have_written(hostile: Machine) -> None:
+    """Codes in the log reach no terminal, and what looks like markup stands there as it is."""
+    home = Home(hostile.home)
+    report = Context(build_parser().parse_args(["--home", str(hostile.home), "live"])).report()
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(live.picture(home, msgspec.structs.replace(report, mode=f"[red]{EVIL}"), "foot"))
+    said = console.export_text()
+    assert said.replace("\n", "").isprintable(), ascii(said)
+    assert "[bold]" in said
+    assert "[red]" in said
+
+
+def test_a_pipe_gets_the_bytes_of_a_trainer(hostile: Machine) -> None:
+    """Whoever reads on from `logs` gets what was written."""
+    said = subprocess.check_output(command("logs", "A"), env=hostile.environment())
+    assert said == (hostile.home / "runs/drill-A/output.log").read_bytes()
