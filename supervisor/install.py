@@ -13,6 +13,7 @@ import pwd
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,11 @@ COMMAND = "/opt/training-supervisor/bin/supervisor"
 HIDDEN = tuple(Path(path) for path in ("/home", "/root", "/run/user"))
 """what the unit's ProtectHome=tmpfs empties"""
 BEGIN, END = "# >>> training-supervisor >>>", "# <<< training-supervisor <<<"
+WITH_FILE, WITH_LINE_END = " and the file", " and the line end before it"
+IN_EMPTY = " and no more"
+"""behind the first mark: what else is ours"""
+OURS = " run --plain"
+"""what every line has that starts the supervisor"""
 LOCATION = """\
 # What the service runs from lies in a home, which it does not see otherwise.
 [Service]
@@ -236,7 +242,6 @@ def _cron(home: Path) -> Plan:
     run = f"{_command(home)} run --plain >/dev/null 2>{_start_log(home)}"
     start = f"{place}; {_unless_running(home)} {run}"
     start = start.replace("%", r"\%")  # a bare one ends a line of a crontab
-    block = f"{BEGIN}\n@reboot {start}\n*/5 * * * * {start}\n{END}\n"
 
     def edit(wanted: str) -> Step:
         # An empty table would be one all the same.
@@ -246,50 +251,105 @@ def _cron(home: Path) -> Plan:
     def steps() -> tuple[Step, ...]:
         if shutil.which("crontab") is None:
             raise CannotInstall("there is no cron here (no `crontab`): take --profile")
-        return (edit(_without_block(now) + block), _tuned(home), _start_now(home))
+        if now is None:
+            raise CannotInstall(
+                "your crontab cannot be read (look with `crontab -l`): take --profile"
+            )
+        table = _with_lines(_without_ours(now)[0], f"@reboot {start}", f"*/5 * * * * {start}")
+        return (edit(table), _tuned(home), _start_now(home))
 
     return Plan(
         kind="cron",
         home=home,
-        is_installed=lambda: BEGIN in now,
+        is_installed=lambda: now is not None and BEGIN in now,
         steps=steps,
-        undo=lambda: (edit(_without_block(now)), _stop_now(home)),
+        undo=lambda: (edit(_without_ours(now or "")[0]), _stop_now(home)),
         after=f"home: {home}; cron starts it at boot, and within five minutes if it was killed",
         kept=_kept(home),
     )
 
 
 def _profile(home: Path) -> Plan:
-    # A login shell reads its own file where there is one, and .profile otherwise.
-    names = (".bash_profile", ".bash_login", ".zprofile")
-    paths = (
-        expanded("~/.profile"),
-        *(path for name in names if (path := expanded(f"~/{name}")).exists()),
-    )
-    edits = {path: _text(path) if path.exists() else "" for path in paths}
-    block = f"{BEGIN}\n{_start_apart(home)}\n{END}\n"
+    def is_ours(path: Path) -> bool:
+        return path.is_file() and BEGIN in _text(path)
+
+    def steps() -> tuple[Step, ...]:
+        chosen, line = _login_line(_login_shell(), _start_apart(home))
+        if chosen.is_symlink() and not chosen.exists():
+            raise CannotInstall(f"{chosen} is a link that leads nowhere")
+        rest, whole = _without_ours(_text(chosen)) if chosen.exists() else ("", True)
+        content = _with_lines(rest, line, note=WITH_FILE if whole else IN_EMPTY)
+        others = (path for path in _profiles() if path != chosen and is_ours(path))
+        return (_write(chosen, content), *map(_taken_out, others), _tuned(home), _start_now(home))
+
     return Plan(
         kind="profile",
         home=home,
-        is_installed=lambda: any(BEGIN in text for text in edits.values()),
-        steps=lambda: (
-            *(_write(path, _without_block(text) + block) for path, text in edits.items()),
-            _tuned(home),
-            _start_now(home),
-        ),
-        undo=lambda: (
-            *(
-                _write(path, rest) if (rest := _without_block(text)) else _remove(path)
-                for path, text in edits.items()
-            ),
-            _stop_now(home),
-        ),
+        is_installed=lambda: any(map(is_ours, _profiles())),
+        steps=steps,
+        undo=lambda: (*map(_taken_out, filter(is_ours, _profiles())), _stop_now(home)),
         after=(
             f"home: {home}; it starts at the first login after a boot, and within seconds if it "
             "was killed; a machine that nobody logs in to needs systemd or cron"
         ),
         kept=_kept(home),
     )
+
+
+def _login_shell() -> str:
+    """The program that a login of this account starts."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
+    except KeyError:  # an account that the machine does not know: what started us may have said it
+        return os.environ.get("SHELL", "/bin/sh")
+
+
+def _login_line(shell: str, start: str) -> tuple[Path, str]:
+    """The file that this shell reads at a login, and the line for it that starts the supervisor.
+
+    Raises:
+        CannotInstall: nobody here knows what that shell reads.
+    """
+    name = Path(shell).name
+    if name == "bash":  # the first that is there, and no other
+        names = map(_in_home, (".bash_profile", ".bash_login"))
+        return next(filter(Path.is_file, names), _in_home(".profile")), start
+    if name in ("sh", "dash", "ash", "ksh", "ksh93", "mksh"):
+        return _in_home(".profile"), start
+    if name == "zsh":
+        return _zsh_folder() / ".zprofile", start
+    if name == "fish":
+        quoted = start.replace("\\", "\\\\").replace("'", "\\'")
+        return _fish_file(), f"status is-login; and sh -c '{quoted}'"
+    raise CannotInstall(
+        f"the login shell of this account is {shell}, and what that reads is not known here: "
+        "take --cron, or call `supervisor run` where it starts your programs"
+    )
+
+
+def _profiles() -> tuple[Path, ...]:
+    """Every file in which this version or an earlier one may have put a line."""
+    names = (".profile", ".bash_profile", ".bash_login", ".zprofile")
+    return tuple(dict.fromkeys((*map(_in_home, names), _zsh_folder() / ".zprofile", _fish_file())))
+
+
+def _in_home(name: str) -> Path:
+    return expanded(f"~/{name}")
+
+
+def _zsh_folder() -> Path:
+    return expanded(os.environ.get("ZDOTDIR") or "~")
+
+
+def _fish_file() -> Path:
+    folder = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "fish/conf.d"
+    return folder / "training-supervisor.fish"
+
+
+def _taken_out(path: Path) -> Step:
+    """The file without our lines; not at all, where it was ours."""
+    rest, ours = _without_ours(_text(path))
+    return _remove(path) if not rest and ours and not path.is_symlink() else _write(path, rest)
 
 
 # What the machine has
@@ -423,29 +483,54 @@ def _start_apart(home: Path) -> str:
     run = f"{_command(home)} run --plain 2>{_start_log(home)}"
     again = f"until {run}; do [ $? = 75 ] && exit; sleep 5; done"
     return (
-        # The whole group in the background lets go of the login's streams.
-        f"mkdir -p {shlex.quote(str(home))}; ({{ {_unless_running(home)} "
+        # The whole group in the background lets go of the login's streams, and waits for no disk.
+        f"({{ mkdir -p {shlex.quote(str(home))}; {_unless_running(home)} "
         f"exec setsid sh -c {shlex.quote(again)}; }} </dev/null >/dev/null 2>&1 &)"
     )
 
 
-def _without_block(text: str) -> str:
-    """`text` without what we have put there."""
-    lines, ours = [], False
-    for line in text.splitlines(keepends=True):
-        ours = ours or line.rstrip() == BEGIN
-        if not ours:
-            lines.append(line)
-        ours = ours and line.rstrip() != END
-    kept = "".join(lines)
-    return kept if not kept or kept.endswith("\n") else f"{kept}\n"
+def _with_lines(text: str, *lines: str, note: str = "") -> str:
+    """A person's file with lines of ours at its end; the note says of an empty one whose it is."""
+    if text and not text.endswith("\n"):
+        text, note = f"{text}\n", WITH_LINE_END
+    elif text:
+        note = ""
+    return "\n".join([f"{text}{BEGIN}{note}", *lines, END, ""])
 
 
-def _crontab() -> str:
+def _without_ours(text: str) -> tuple[str, bool]:
+    """A person's file without our lines, and whether the whole file was of our making.
+
+    Ours are the marks and, between them, the lines that start the supervisor: whatever else stands
+    there is the person's.
+    """
+    kept: list[str] = []
+    within, whole_file, line_end = False, False, False
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        bare = line.rstrip()
+        if bare.startswith(BEGIN):
+            within, note = True, bare.removeprefix(BEGIN)
+            # Earlier versions made no note of a file that they had made.
+            whole_file, line_end = note in ("", WITH_FILE), note == WITH_LINE_END
+        elif within and bare == END:
+            within = False
+        elif not (within and OURS in line):
+            kept.append(line)
+            line_end = line_end and within  # behind other lines, it is needed
+    rest = "".join(kept)
+    return rest.removesuffix("\n") if line_end else rest, whole_file
+
+
+def _crontab() -> str | None:
+    """The table of this user, which may be empty; None: it cannot be read."""
     if shutil.which("crontab") is None:
         return ""
-    listed = subprocess.run(["crontab", "-l"], capture_output=True, check=False)
-    return _decoded(listed.stdout) if listed.returncode == 0 else ""
+    environment = {**os.environ, "LC_ALL": "C"}
+    listed = subprocess.run(["crontab", "-l"], capture_output=True, check=False, env=environment)
+    if listed.returncode == 0:
+        return _decoded(listed.stdout)
+    said = _decoded(listed.stderr).lower()
+    return "" if "no crontab" in said or "no such file" in said else None
 
 
 # Steps
@@ -463,12 +548,44 @@ def _write(path: Path, content: str, *, executable: bool = False, keep: bool = F
             return False
 
     def do() -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.write(path.resolve(), _encoded(content))
-        if executable:
-            path.chmod(0o755)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path.resolve(), _encoded(content), executable=executable)
+        except OSError as error:
+            leads = f" leads to {path.resolve()}, which" if path.is_symlink() else ""
+            raise CannotInstall(f"{path}{leads} cannot be written: {error.strerror}") from error
 
     return Step(f"write {path}", is_done, do, content)
+
+
+def _replace(path: Path, content: bytes, *, executable: bool) -> None:
+    """Give a file other content at once; whose it is, and who may read it, stays.
+
+    Raises:
+        OSError: it cannot be written, or cannot be given back to its owner; it is as it was.
+    """
+    fresh = path.with_name(f".{path.name}.training-supervisor-{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    before = path.stat() if path.exists() else None
+    # Nobody reads it before it has the rights of the other.
+    handle = os.open(fresh, flags, 0o600 if before else 0o644)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            if before is not None:
+                new = os.fstat(handle)
+                if (new.st_uid, new.st_gid) != (before.st_uid, before.st_gid):
+                    os.fchown(handle, before.st_uid, before.st_gid)
+                os.fchmod(handle, stat.S_IMODE(before.st_mode))
+            if executable:
+                os.fchmod(handle, 0o755)
+            os.fsync(handle)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    durable.sync_folder(path.parent)
 
 
 def _remove(path: Path, only: str | None = None) -> Step:

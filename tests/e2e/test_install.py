@@ -91,7 +91,7 @@ def test_settings_that_the_next_boot_would_not_read_are_refused(account: Account
     assert list(account.home.iterdir()) == []
 
 
-@pytest.mark.parametrize("shell_file", [".profile", ".bash_profile"])
+@pytest.mark.parametrize("shell_file", [".profile", ".bash_profile", ".bash_login"])
 def test_a_profile_starts_one_supervisor_however_often_one_logs_in(
     account: Account, shell_file: str
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_profile_starts_one_supervisor_however_often_one_logs_in(
     os.kill(first or 0, 9)
     machine.until(lambda: holder(machine) not in (None, first), "it comes back by itself")
     lines(machine, "uninstall")
-    assert profile.read_bytes() == MINE + b"\n"
+    assert profile.read_bytes() == MINE
     assert machine.trainers() == {}
     account.login()
     assert holder(machine) is None
