@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 from pathlib import Path
 
 import msgspec
@@ -58,12 +59,8 @@ class Inbox:
             by=by,
             asked_at=at,
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        mask = os.umask(0o022)  # the daemon may have another account than who asks
-        try:
-            durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
-        finally:
-            os.umask(mask)
+        durable.make_folder(self._folder)
+        durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
         return wish
 
     def pending(self) -> tuple[tuple[Wish, ...], tuple[str, ...]]:
@@ -74,7 +71,7 @@ class Inbox:
         wishes: list[Wish] = []
         trouble: list[str] = []
         try:
-            names = sorted(os.listdir(self._folder))  # noqa: PTH208 - names are what we sort
+            names = sorted(self._names())
         except FileNotFoundError:
             return (), ()
         except OSError as error:
@@ -100,6 +97,13 @@ class Inbox:
             # Where that is forbidden, the memory still knows that it was answered.
             (self._folder / f"{wish.id}.json").unlink(missing_ok=True)
 
+    def _names(self) -> list[str]:
+        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            return os.listdir(handle)  # noqa: PTH208 - of a handle, which no link misleads
+        finally:
+            os.close(handle)
+
     def _set_aside(self, path: Path) -> None:
         """Keep one refused thing for a person to look at; a newer one replaces it."""
         try:
@@ -122,7 +126,12 @@ def _read(path: Path) -> Wish:
         FileNotFoundError: it is gone.
     """
     try:
-        wish = msgspec.json.decode(durable.read(path, WISH_MAX_BYTES), type=Wish)
+        with durable.open_regular(path) as file:
+            owner = os.fstat(file.fileno()).st_uid
+            content = file.read(WISH_MAX_BYTES + 1)
+        if len(content) > WISH_MAX_BYTES:
+            raise NoWish(path, f"it is larger than {WISH_MAX_BYTES} bytes")
+        wish = msgspec.json.decode(content, type=Wish)
     except FileNotFoundError:
         raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -131,4 +140,11 @@ def _read(path: Path) -> Wish:
         raise NoWish(path, "its id is not its name")
     if not wish.by.isprintable() or (wish.mode is not None and not NAME.fullmatch(wish.mode)):
         raise NoWish(path, "it holds characters that no name has")
-    return wish
+    return msgspec.structs.replace(wish, account=_account(owner))
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"

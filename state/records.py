@@ -331,7 +331,9 @@ WishKind = Literal[
 ]
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Wish(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What a person asks of the supervisor, through the inbox."""
 
     id: str
@@ -339,5 +341,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mode: str | None = None
     """the mode to pin, forbid or allow"""
     by: str
-    """who asked: the login name"""
+    """who asked: the login name, as whoever asked has said it"""
     asked_at: float
+    account: str | None = None
+    """who asked: the account whose file it is, which nobody can say otherwise"""
+
+    @property
+    def asker(self) -> str:
+        """Who asked: what was said, and what is proven where that is another."""
+        if self.account in (None, self.by):
+            return self.by
+        return f"{self.by} (account {self.account})"

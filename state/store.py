@@ -94,11 +94,11 @@ class AtomicStorage(Storage):
         content = msgspec.json.encode({**tables, "seal": _seal(tables)})
         fresh = self._path.with_name(f".{self._path.name}.new")
         durable.fill(fresh, content)
-        if self._path.exists():
+        if os.path.lexists(self._path):
             # A second name, not a move: at no moment is there no state file.
             link = self._path.with_suffix(".link")
             link.unlink(missing_ok=True)
-            os.link(self._path, link)
+            os.link(self._path, link, follow_symlinks=False)
             link.replace(last_good(self._path))
         fresh.replace(self._path)
         durable.sync_folder(self._path.parent)
@@ -183,7 +183,7 @@ class Store:
     def _set_aside(self, path: Path) -> None:
         for age in range(DAMAGED_KEPT - 1, 0, -1):
             newer = self._path.with_suffix(f".damaged-{age}")
-            if newer.exists():
+            if os.path.lexists(newer):
                 newer.replace(self._path.with_suffix(f".damaged-{age + 1}"))
         path.replace(self._path.with_suffix(".damaged-1"))
 

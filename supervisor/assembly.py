@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -22,6 +23,7 @@ from supervisor.runners.local import LocalRunner
 from supervisor.sensors import Sensors
 from supervisor.settings import Config
 from supervisor.watch import SETTINGS, WISHES, Watch
+from trainers import durable
 
 TEND_S = 30.0
 """how often the size of the trainers' output is looked at"""
@@ -39,6 +41,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
     clock = SystemClock()
     home.make()
     with home.taken(clock.read()) as lock:
+        lax = home.close_to_others()
         watch, gpus = Watch(), Gpus()
         runner = LocalRunner(home.runs, clock.read().boot_id, tuning=home.tuning)
         daemon = Daemon(
@@ -55,6 +58,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
         )
         watch.begin()
         try:
+            daemon.start(lax)
             _live(daemon, watch, runner, config, home, lock)
         finally:
             watch.end()
@@ -92,7 +96,12 @@ def installed(distribution: str) -> str | None:
 
 
 def _live(
-    daemon: Daemon, watch: Watch, runner: LocalRunner, config: Config, home: Home, lock: int
+    daemon: Daemon,
+    watch: Watch,
+    runner: LocalRunner,
+    config: Config,
+    home: Home,
+    lock: durable.Lock,
 ) -> None:
     """Tick whenever something happens, until asked to stop; then stop cleanly.
 
@@ -101,14 +110,14 @@ def _live(
             was written into what lies at its path now, which may be another's.
     """
     notify = Notify()
-    daemon.start()
     cause, ready = "start", "READY=1"
     # A hand-over that was asked for first holds, whatever is asked for after it.
     while not (watch.hand_over_asked or watch.stop_asked):
-        if not home.is_held_by(lock):
+        if not lock.lasts():
             runner.end_all()
             raise HomeLost(home.path)
-        home.make()  # the inbox, if somebody has removed it
+        with contextlib.suppress(OSError):  # somebody has removed it; the inbox tells what else
+            durable.make_folder(home.inbox)
         due_s = daemon.tick(cause)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import getpass
 import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from modes import UnknownMode
 from modes.toml_file import InvalidFile
@@ -23,7 +23,7 @@ from supervisor.clock import SystemClock
 from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole_number
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
-from supervisor.home import Home
+from supervisor.home import Home, HomeUnusable
 from supervisor.programs import program
 from supervisor.report import Report, goodput
 from supervisor.settings import Config
@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     for stream in (0, 1, 2):  # closed by whoever started us; a file of ours must not get its number
         _ensure_open(stream)
+    os.umask(os.umask(0) | 0o022)  # whatever is made, by us or by a trainer, nobody else writes to
     with redirect_stdout(screen_of(sys.stdout)), redirect_stderr(screen_of(sys.stderr)):
         return _answer(arguments)
 
@@ -100,8 +101,10 @@ def _answer(arguments: list[str] | None) -> int:
     if options.command is None:
         parser.print_help()
         return EXIT_REFUSED
+    context: Context | None = None
     try:
-        code = options.act(Context(options))
+        context = Context(options)
+        code = options.act(context)
         sys.stdout.flush()
         return int(code)
     except (SupervisorError, InvalidFile, NewerState, UnknownMode) as error:
@@ -119,9 +122,11 @@ def _answer(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"supervisor: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        where = os.fsdecode(error.filename or "")
+        told = f"{where}: {error.strerror}" if where else f"{error.strerror or error}"
+        print(f"supervisor: {told}", file=sys.stderr)
+        in_home = context is not None and Path(where).is_relative_to(context.home.path)
+        return HomeUnusable.exit_code if in_home else 1
 
 
 # Commands
@@ -181,7 +186,8 @@ def _install(context: Context) -> int:
             f"it is installed already, as {others[0]}: supervisor uninstall --{others[0]}"
         )
     steps = plan.steps()
-    Config(Home(plan.home).settings)  # a person looks on: what is wrong is better said now
+    # A person looks on: what is wrong is better said now. Those of the service are root's file.
+    Config(install.SETTINGS if kind == "system" else Home(plan.home).settings)
     print(f"kind: {kind} ({why})")
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
@@ -256,7 +262,7 @@ def _wish(kind: WishKind) -> Callable[[Context], int]:
             raise Refused(f"{mode!a} is no name of a mode")
         # A mistake in the settings must keep nobody from a pause.
         config = context.kept_config
-        answer = wishes.ask(context.home, config, context.now(), kind, mode, _who())
+        answer = wishes.ask(context.home, config, context.now(), kind, mode, context.login)
         if answer.refused:
             raise Refused(answer.reason)
         if not answer.decided and answer.waited_s:
@@ -590,13 +596,6 @@ def _add_values(command: policy_commands.Adding) -> None:
         "get-reboots", _get_reboots, "crashes of the machine within the last hour", "json"
     )
     sub.add_argument("--total", action="store_true", help="since history began instead")
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _print_bare(context: Context, state: Report, value: Callable[[Report], str | int]) -> int:

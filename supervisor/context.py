@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import getpass
 import os
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from modes.toml_file import InvalidFile
 from state.records import Run
 from supervisor.clock import Moment, SystemClock
 from supervisor.errors import SupervisorError
-from supervisor.home import Home, default_home, expanded
+from supervisor.home import Home, HomeUnusable, default_home, expanded
+from supervisor.owner import NotYours, become, owned
 from supervisor.report import Report, present, report
 from supervisor.settings import Config
 from supervisor.terminal import escaped
 
 EXIT_REFUSED = 2
 """a wish was refused, or the command line makes no sense"""
+OF_THE_MACHINE = ("install", "uninstall", "completion")
+"""commands that touch no home but with a step for it"""
 DIGITS_MAX = 20
 """of a number of the command line"""
 
@@ -46,14 +50,26 @@ class Refused(SupervisorError):
 
 
 class Context:
-    """What a command knows: its options, the home, and the settings once asked for."""
+    """What a command knows: its options, the home, and the settings once asked for.
+
+    Root is the owner of the home from here on, but for commands that are about the machine.
+
+    Raises:
+        NotYours: root may not be the supervisor of another account's home.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
+        self.login = _login()
+        """who asks, as far as the login tells"""
         self.named_home = _named_home(options.home)
-        self.home = Home(self.named_home or default_home())
         named = options.config or os.environ.get("SUPERVISOR_CONFIG")
-        self._config_path = expanded(named) if named else self.home.settings
+        config = expanded(named).absolute() if named else None
+        path = self.named_home or default_home()
+        if os.geteuid() == 0 and options.command not in OF_THE_MACHINE:
+            path = _as_owner(path, options.command)
+        self.home = Home(path)
+        self._config_path = config or self.home.settings
         self.config_named = bool(named)
         """whether a person has said where the settings are"""
 
@@ -118,6 +134,31 @@ def whole_number(text: str, most: int = 1_000_000) -> int:
     if not digits or not 0 < int(text) <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return int(text)
+
+
+def _as_owner(path: Path, command: str) -> Path:
+    """Become the owner of that home; where it lies."""
+    try:
+        # What others may write to is closed by a start, and no place for root before that.
+        owner, place = owned(path, itself=command != "run")
+    except OSError as error:
+        raise HomeUnusable(path, error) from error
+    if owner == 0:
+        return path
+    if command == "run":
+        raise NotYours(path, owner)
+    try:
+        become(owner)
+    except OSError as error:
+        raise NotYours(path, owner) from error
+    return place
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _named_home(named: str | None) -> Path | None:

@@ -123,8 +123,11 @@ class Daemon:
         """kinds of pressure that keep the next mode from being tried, as the log has them"""
         self.memory: Memory
 
-    def start(self) -> None:
+    def start(self, lax: str | None = None) -> None:
         """Remember, and write down this boot once, before anything else happens.
+
+        Args:
+            lax: what others could do in the home, until it was closed to them just now.
 
         Raises:
             NewerState: a newer version wrote the state.
@@ -144,6 +147,8 @@ class Daemon:
         if ahead:
             reason = f"the state is {ahead} lines older than the log: what these tell is forgotten"
             self._write("state.lagged", rule="log", reason=reason)
+        if lax:
+            self._write("home.closed", rule="rights", reason=lax)
         self._check_ledger()
         self._hear_the_past()
         if unreadable:

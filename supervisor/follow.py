@@ -24,22 +24,26 @@ def last_lines(path: Path, count: int) -> list[bytes]:
     try:
         with durable.open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return _lines(file.read())[-count:]
+            return _lines(file.read(TAIL_BYTES))[-count:]
     except FileNotFoundError:
         return []
 
 
 def follow(path: Path) -> Iterator[bytes]:
-    """Whole lines that are appended from now on, through rotations."""
+    """Whole lines that are appended from now on, through rotations; those too long in pieces."""
     file = _reopened(path, at_end=True)
     rest = b""
     while True:
         if file is not None:
-            *lines, rest = (rest + file.read()).split(b"\n")
-            yield from lines
-            if _was_replaced(path, file):
-                # What came between the last look and the rotation is still in there.
-                yield from _lines(rest + file.read())
+            replaced = _was_replaced(path, file)  # what came before that is still in there
+            while fresh := file.read(TAIL_BYTES):
+                *lines, rest = (rest + fresh).split(b"\n")
+                yield from lines
+                if len(rest) > durable.LINE_MAX_BYTES:
+                    yield rest
+                    rest = b""
+            if replaced:
+                yield from [rest] if rest else []
                 file.close()
                 file, rest = None, b""
         if file is None:

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple, get_args
 
 from supervisor.errors import SupervisorError
 from supervisor.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
+from supervisor.owner import NotYours, owned
 from trainers import durable
 
 Kind = Literal["system", "user", "cron", "profile"]
@@ -100,10 +101,16 @@ def plan(kind: Kind, home: Path | None) -> Plan:
     Args:
         kind: where it starts.
         home: where state, runs and logs shall lie; None: where that kind has them.
+
+    Raises:
+        NotYours: root would write into the home of another account.
     """
     if kind == "system":
         return _system(home or SYSTEM_HOME)
-    own = (home or own_home()).resolve()
+    own = home or own_home()
+    if os.geteuid() == 0 and (owner := owned(own).owner) != 0:
+        raise NotYours(own, owner)
+    own = own.resolve()
     return {"user": _user, "cron": _cron, "profile": _profile}[kind](own)
 
 
@@ -165,7 +172,8 @@ def _system(home: Path) -> Plan:
                 unless=SYSTEM_HOME.is_dir,
             ),
             _write(SETTINGS, FIRST_SETTINGS, keep=True),
-            _run("ln", "-s", str(SETTINGS), str(link), unless=lambda: os.path.lexists(link)),
+            # -T: whatever the account has put there meanwhile, nothing is made inside it.
+            _run("ln", "-sT", str(SETTINGS), str(link), unless=lambda: os.path.lexists(link)),
             _write(NOTE_BOOT, _shipped("note-boot"), executable=True),
             _write(limits, _shipped("limits.conf"), keep=True),
             *files,
@@ -471,11 +479,12 @@ def _start_log(home: Path) -> str:
 
 
 def _unless_running(home: Path) -> str:
-    """A prefix that costs next to nothing while the supervisor runs: its lock is on its home.
+    """A prefix that costs next to nothing while the supervisor runs and holds its lock.
 
     Without `flock` the supervisor itself finds out, in a tenth of a second.
     """
-    return f"flock -nsE 99 {shlex.quote(str(home))} true; [ $? = 99 ] ||"
+    lock = shlex.quote(str(home / durable.LOCK))
+    return f"[ -f {lock} ] && flock -nsE 99 {lock} true; [ $? = 99 ] ||"
 
 
 def _start_apart(home: Path) -> str:
@@ -643,12 +652,9 @@ def _stop_now(home: Path) -> Step:
 
 def _holds(home: Path) -> bool:
     try:
-        os.close(durable.hold(home, shared=True))
-    except BlockingIOError:
-        return True
+        return durable.is_held(home)
     except OSError:
-        pass
-    return False
+        return False
 
 
 def _text(path: Path) -> str:

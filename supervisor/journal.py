@@ -47,7 +47,7 @@ class Journal:
         self._screen = screen or sys.stdout
         self._eyes = _descriptor(self._screen)
         self._render = renderer(self._screen)
-        self.last = max((line.get("seq", 0) for line in tail(home.decisions, 1)), default=0)
+        self.last = _newest_seq(home.decisions)
         """the number of the newest line of the decision log"""
         self._failing: set[Path] = set()
 
@@ -105,49 +105,68 @@ def encode(line: Mapping[str, Any]) -> bytes:
 
 
 def tail(path: Path, count: int) -> list[Line]:
-    """The last `count` lines of a log and its older files, oldest first; torn ones are left out."""
+    """The last `count` lines of a log and its older files, oldest first; torn ones are left out.
+
+    No more of each file is read than a bounded end of it.
+
+    Raises:
+        UnreadableFile: the log is no regular file.
+    """
     lines: list[Line] = []
-    for age in itertools.count():
-        try:
-            file = durable.open_regular(path.with_name(f"{path.name}.{age}") if age else path)
-        except FileNotFoundError:
-            if age:
-                return lines
-            continue  # rotated a moment ago
+    for file in _files(path):
         with file:
             lines = [*_last_lines(file, count - len(lines)), *lines]
         if len(lines) >= count:
-            return lines
+            break
     return lines
 
 
 def read(path: Path) -> Iterator[Line]:
-    """Every whole line of a log and its older files, oldest first."""
+    """Every whole line of a log and its older files, oldest first.
+
+    Raises:
+        UnreadableFile: the log is no regular file.
+    """
     files: dict[tuple[int, int], BinaryIO] = {}
-    for age in itertools.count():  # newest first: a rotation meanwhile shows one twice, hides none
-        name = f"{path.name}.{age}" if age else path.name
-        try:
-            file = durable.open_regular(path.with_name(name))
-        except FileNotFoundError:
-            if age:
-                break
-            continue  # rotated a moment ago
+    for file in _files(path):  # newest first: a rotation meanwhile shows one twice, hides none
         status = os.fstat(file.fileno())
         files.setdefault((status.st_dev, status.st_ino), file)
     for log in reversed(files.values()):
         with log:
-            for raw in log:
+            for raw in durable.lines(log):
                 yield from parse([raw])
+
+
+def _files(path: Path) -> Iterator[BinaryIO]:
+    """A log and its older files, newest first, up to the first that is missing or no file."""
+    for age in itertools.count():
+        try:
+            yield durable.open_regular(path.with_name(f"{path.name}.{age}") if age else path)
+        except FileNotFoundError:
+            if age:  # otherwise it was rotated a moment ago
+                return
+        except durable.UnreadableFile:
+            if not age:
+                raise
+            return
+
+
+def _newest_seq(path: Path) -> int:
+    try:
+        numbers = [line.get("seq") for line in tail(path, 1)]
+    except durable.UnreadableFile:
+        return 0  # to write there will fail, and tell
+    return max((number for number in numbers if isinstance(number, int)), default=0)
 
 
 def _last_lines(file: BinaryIO, count: int) -> list[Line]:
     size, window = file.seek(0, os.SEEK_END), TAIL_BYTES
     while True:
         file.seek(max(0, size - window))
-        lines = parse(file.read().splitlines())
-        if len(lines) >= count or window >= size:
+        lines = parse(file.read(window).splitlines())
+        if len(lines) >= count or window >= min(size, durable.READ_MAX_BYTES):
             return lines[-count:]
-        window *= 8
+        window = min(8 * window, durable.READ_MAX_BYTES)
 
 
 def parse(raw: Iterable[bytes]) -> list[Line]:

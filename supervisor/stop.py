@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -34,11 +35,14 @@ class KeptBySystemd(SupervisorError):
         super().__init__(f"systemd keeps it running; stop it with: {stop_command}")
 
 
-class NotOurs(SupervisorError):
-    """A supervisor of another user."""
+class Unproven(SupervisorError):
+    """The home names a process that is not proven to be its supervisor; it is not touched."""
 
-    def __init__(self, pid: int) -> None:
-        super().__init__(f"the supervisor (pid {pid}) is another user's; stop it as that user")
+    def __init__(self, home: Home, pid: int, doubt: str) -> None:
+        super().__init__(
+            f"a supervisor holds {home.path}, and the process that is named there (pid {pid}) is "
+            f"none: it {doubt}; it was not touched. Find the supervisor, and send it SIGTERM"
+        )
 
 
 class StillStopping(SupervisorError):
@@ -55,7 +59,7 @@ def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
 
     Raises:
         KeptBySystemd: it would be started again.
-        NotOurs: we may not ask it.
+        Unproven: it cannot be found.
         StillStopping: something still lives; it goes on stopping.
     """
     holder = home.holder()
@@ -63,7 +67,7 @@ def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
     if holder is not None and holder.pid:
         if holder.stop_command:
             raise KeptBySystemd(holder.stop_command)
-        _ask(holder, patience_s + limits.kill_s + PATIENCE_S)
+        _ask(home, holder, patience_s + limits.kill_s + PATIENCE_S)
     left = _end_left(home, clock, limits, patience_s)
     if holder is not None:
         return "every run is saved and stopped, and so is the supervisor"
@@ -73,22 +77,27 @@ def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
     return f"no supervisor was running; {runs} stopped"
 
 
-def _ask(holder: Holder, wait_s: float) -> None:
-    """Ask the supervisor to stop, and wait until it is gone."""
+def _ask(home: Home, holder: Holder, wait_s: float) -> None:
+    """Ask the supervisor to stop, and wait until it is gone.
+
+    A home is its owner's, who can write any pid into it: nothing is signalled without proof.
+    """
     try:
         handle = os.pidfd_open(holder.pid)
     except ProcessLookupError:
         return
     try:
-        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        doubt = home.doubt(holder, handle)
+        if doubt is not None and home.holder() is not None:
+            raise Unproven(home, holder.pid, doubt)
+        if doubt is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         if not poll.poll(wait_s * 1000):
             raise StillStopping(f"the supervisor (pid {holder.pid})")
-    except PermissionError as error:
-        raise NotOurs(holder.pid) from error
-    except ProcessLookupError:
-        pass
     finally:
         os.close(handle)
 

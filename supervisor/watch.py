@@ -166,6 +166,6 @@ class _Handler(FileSystemEventHandler):
 
 def _inode(folder: Path) -> int:
     try:
-        return folder.stat().st_ino
+        return folder.stat().st_ino if folder.is_dir() else 0
     except OSError:
         return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from state.inbox import Inbox
@@ -11,7 +9,7 @@ from state.records import Wish, WishKind
 from state.store import Store
 from supervisor.clock import Moment, pause
 from supervisor.core import history, policy
-from supervisor.home import Home, NotYours
+from supervisor.home import Home
 from supervisor.journal import Journal, tail
 from supervisor.report import present
 from supervisor.settings import Config
@@ -36,14 +34,15 @@ def ask(
 
     Raises:
         NotYours: the home is another user's.
+        HomeUnusable: nothing can be written there.
     """
     up = home.holder() is not None
     if not up:
         refusal = _foreseen_refusal(home, config, moment, kind, mode, by)
         if refusal is not None:
             return Answer(reason=refusal, refused=True)
-        home.make()
-    wish = _put(home, kind, mode, by, moment)
+    home.make()
+    wish = Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
     if not up:
         return Answer(
             reason="the supervisor is not running; the wish waits for its next start",
@@ -61,16 +60,6 @@ def ask(
     if waited_s < WAIT_S:
         return Answer(reason="the supervisor went down; the wish waits for it", decided=False)
     return Answer(reason="no answer", decided=False, waited_s=waited_s)
-
-
-def _put(home: Home, kind: WishKind, mode: str | None, by: str, moment: Moment) -> Wish:
-    try:
-        return Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
-    except PermissionError as error:
-        owner = home.path.stat().st_uid
-        if owner == os.geteuid():
-            raise
-        raise NotYours(home.path, owner) from error
 
 
 def reset_now(home: Home, config: Config, moment: Moment) -> str:

@@ -6,6 +6,7 @@ With `--warm` in place of `--run` it is a parent of such trainers, for the super
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print what came of playing as JSON")
     options = parser.parse_args(arguments)
+    os.umask(os.umask(0) | 0o022)  # whatever a trainer makes, nobody else writes to
     if options.probe is not None:
         return _probe(options.trainer, options.probe)
     if options.warm is not None:

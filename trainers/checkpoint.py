@@ -164,7 +164,7 @@ class Checkpoints:
         fresh = self.folder / f".{manifest.step}.{os.getpid()}.new"
         started_s = time.monotonic()
         try:
-            fresh.mkdir()
+            fresh.mkdir(mode=durable.FOLDER_MODE)
             written = {name: _write(fresh / name, content) for name, content in files}
             manifest = msgspec.structs.replace(
                 manifest, files=written, write_s=round(time.monotonic() - started_s, 3)
@@ -247,7 +247,7 @@ class Checkpoints:
 
     def _make_folder(self) -> None:
         if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+            durable.make_folder(self.folder)
             durable.sync_folder(self.folder.parent)
 
     def _remove(self, path: Path) -> None:
@@ -311,14 +311,7 @@ def _digest(path: Path, size_bytes: int) -> str:
 
 
 def _write(path: Path, content: bytes) -> File:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    durable.fill(path, content)
     return File(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 

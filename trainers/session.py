@@ -52,6 +52,8 @@ METRICS_MAX_BYTES = 16 * 1024 * 1024
 SLOW_WRITE_S = 10.0
 """a checkpoint that is written for longer, and for longer than the interval, is worth a notice"""
 NOTICES_MAX = 20
+HEARTBEAT_MAX_BYTES = 65536
+"""no reader takes more of one"""
 ERROR_MAX_CHARS = 500
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "allocation_failed")
@@ -586,13 +588,13 @@ def _locked(folder: RunFolder) -> Iterator[None]:
         CannotLock: another process holds it, or the disk refuses.
     """
     try:
-        handle = durable.hold(folder.path)
+        lock = durable.hold(folder.path)
     except OSError as error:
         raise CannotLock(folder, error) from error
     try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def _reached(spec: Spec, step: int, episodes: int) -> bool:
@@ -654,16 +656,9 @@ def _write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
     except OSError:
         # A full disk must not look like a hang. Overwriting the old file in place needs no
         # new block; a reader that meets it half written sees an unreadable one, and the next.
-        try:
-            handle = os.open(folder.heartbeat, os.O_WRONLY | os.O_NOFOLLOW)
-        except OSError:
-            return
-        try:
-            os.pwrite(handle, content.ljust(os.fstat(handle).st_size), 0)
-        except OSError:
-            pass
-        finally:
-            os.close(handle)
+        with suppress(OSError), durable.open_regular(folder.heartbeat, writable=True) as file:
+            size = min(os.fstat(file.fileno()).st_size, HEARTBEAT_MAX_BYTES)
+            os.pwrite(file.fileno(), content.ljust(size), 0)
 
 
 def _brief(value: float | None) -> str:

@@ -112,7 +112,7 @@ def _grant(facts: Facts, asked: Wish, **goal: Any) -> Decision:
     return Decision(
         goal=msgspec.structs.replace(facts.goal, **goal),
         rule="wish",
-        reason=f"{asked.by} asked: {wanted}",
+        reason=f"{asked.asker} asked: {wanted}",
         evidence={"wish": asked.id, "kind": asked.kind},
     )
 

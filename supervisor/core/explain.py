@@ -172,7 +172,7 @@ def inputs(facts: Facts) -> tuple[Input, ...]:
     ]
     if facts.wish is not None:
         asked = f"{facts.wish.kind.replace('_', ' ')} {facts.wish.mode or ''}".strip()
-        found.append(Input(name="wish", value=asked, note=f"of {facts.wish.by}"))
+        found.append(Input(name="wish", value=asked, note=f"of {facts.wish.asker}"))
     found += [
         Input(name="running", value=facts.running_s, unit="s", note=f"in {goal.mode}"),
         Input(

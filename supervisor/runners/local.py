@@ -28,6 +28,7 @@ import msgspec
 from state.records import Process, Run
 from supervisor.cgroup import ControlGroup
 from supervisor.core.recovery import Exit, Life
+from supervisor.process import open_exactly, start_ticks
 from supervisor.programs import program
 from supervisor.runners import StartFailed
 from supervisor.runners.warm import WarmLost, WarmParents
@@ -216,7 +217,8 @@ class LocalRunner:
         try:
             process = self._start(folder, spec, nice)
         except OSError as error:
-            reason = f"{error.strerror or error}"
+            what = f"{Path(os.fsdecode(error.filename)).name}: " if error.filename else ""
+            reason = f"{what}{error.strerror or error}"
             self._failed[spec.run] = reason
             self._suspects = (self._suspects or set()) | {spec.run}
             raise StartFailed(f"{spec.run}: {reason}") from error
@@ -247,9 +249,7 @@ class LocalRunner:
                     _send(self._left[process], signal.SIGKILL)
 
     def _start(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if folder.path.is_symlink():
-            raise OSError(f"{folder.path} is a symlink")
+        durable.make_folder(folder.path)
         # What an earlier life said must not be taken for this one's words.
         folder.heartbeat.unlink(missing_ok=True)
         if self._tuning is not None:
@@ -258,15 +258,14 @@ class LocalRunner:
         if not _holds(folder.spec, content):  # to write it again would wait for the disk
             durable.write(folder.spec, content)
         self._rotate(folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        output = os.open(folder.output, flags, 0o644)
+        output = durable.open_log(folder.output)
         try:
             warm = self._fork(spec, nice, output)
             pid, code = warm or self._spawn(folder, spec, nice, output)
         finally:
             os.close(output)
         handle = os.pidfd_open(pid)
-        process = Process(boot_id=self._boot_id, pid=pid, start_ticks=_start_ticks(pid) or 0)
+        process = Process(boot_id=self._boot_id, pid=pid, start_ticks=start_ticks(pid) or 0)
         self._held[spec.run] = _Held(process, handle, code, forked=spec.trainer if warm else None)
         return process
 
@@ -300,7 +299,7 @@ class LocalRunner:
 
         Most die with their trainer, a few milliseconds after it.
         """
-        if process not in self._left and (handle := _open(*process)) is not None:
+        if process not in self._left and (handle := open_exactly(*process)) is not None:
             self._left[process] = handle
         return process in self._left and not _ended(self._left[process])
 
@@ -355,12 +354,12 @@ class LocalRunner:
             heartbeat = read_heartbeat(RunFolder(self._runs / run.id))
             said = heartbeat.pid if heartbeat is not None and heartbeat.pid in marked else None
             pid = said if said is not None and _serves(said, self._runs / run.id) else None
-        start_ticks = _start_ticks(pid) if pid is not None else None
-        if pid is None or start_ticks is None:
+        ticks = start_ticks(pid) if pid is not None else None
+        if pid is None or ticks is None:
             return
-        handle = _open(pid, start_ticks)
+        handle = open_exactly(pid, ticks)
         if handle is not None:
-            process = Process(boot_id=self._boot_id, pid=pid, start_ticks=start_ticks)
+            process = Process(boot_id=self._boot_id, pid=pid, start_ticks=ticks)
             self._held[run.id] = _Held(process, handle, lambda: None)
 
     def _rotate(self, folder: RunFolder) -> None:
@@ -395,7 +394,7 @@ def is_alive(process: Process, boot_id: str, folder: Path) -> bool:
 
 
 def _is_there(process: Process, boot_id: str) -> bool:
-    return process.boot_id == boot_id and _start_ticks(process.pid) == process.start_ticks
+    return process.boot_id == boot_id and start_ticks(process.pid) == process.start_ticks
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -423,9 +422,9 @@ def _marked_processes(runs: Path) -> dict[str, dict[int, int]]:
         leads = _leads_to(pid, mark, folder)
         # After a move of the home a mark leads nowhere; its process has the folder with it.
         if leads or (leads is None and _stands_in(pid, folder)):
-            start_ticks = _start_ticks(pid)
-            if start_ticks is not None:
-                found.setdefault(run_id, {})[pid] = start_ticks
+            ticks = start_ticks(pid)
+            if ticks is not None:
+                found.setdefault(run_id, {})[pid] = ticks
     return found
 
 
@@ -471,33 +470,6 @@ def _stands_in(pid: int, folder: Path) -> bool:
         return os.path.samestat((PROC / str(pid) / "cwd").stat(), folder.stat())
     except OSError:
         return False
-
-
-def _start_ticks(pid: int) -> int | None:
-    """When the process started, in clock ticks since the boot; None where none lives."""
-    try:
-        status = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The name, in brackets, may hold anything: what counts comes after the last bracket.
-    fields = status[status.rindex(")") + 2 :].split()
-    state, threads, start_ticks = fields[0], int(fields[17]), int(fields[19])
-    # A main thread that has ended is a zombie, too, while a driver holds another thread: such a
-    # process still has all its memory.
-    return None if state in ("Z", "X") and threads <= 1 else start_ticks
-
-
-def _open(pid: int, start_ticks: int) -> int | None:
-    """A pidfd of exactly this process; None where it is gone."""
-    try:
-        handle = os.pidfd_open(pid)
-    except OSError:
-        return None
-    # Looked at after opening: from here on the handle cannot change its meaning.
-    if _start_ticks(pid) != start_ticks:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _send(handle: int, number: signal.Signals) -> None:

@@ -34,7 +34,7 @@ TABLES = {
 OPTIONS = {"atari": atari.Options, "drill": drill.Options}
 
 EVENT = re.compile(
-    r'"((?:boot|campaign|climb|crash|disk|gpu|hold|ledger|machine|mode|power|run|settings|slots'
+    r'"((?:boot|campaign|climb|crash|disk|gpu|hold|home|ledger|machine|mode|power|run|settings|slots'
     r'|state|supervisor|warm|wish)\.[a-z]+)"'
 )
 NO_EVENTS = {"state.json", "supervisor.toml", "supervisor.cli", "supervisor.gpu"}

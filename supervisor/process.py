@@ -1,0 +1,35 @@
+"""One process of this machine, told from every other that had its pid before or will have it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since the boot; None where none lives."""
+    try:
+        status = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, in brackets, may hold anything: what counts comes after the last bracket.
+    fields = status[status.rindex(")") + 2 :].split()
+    state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
+    # A main thread that has ended is a zombie, too, while a driver holds another thread: such a
+    # process still has all its memory.
+    return None if state in ("Z", "X") and threads <= 1 else ticks
+
+
+def open_exactly(pid: int, ticks: int) -> int | None:
+    """A pidfd of the process that started then; None where it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    # Looked at after opening: from here on the handle cannot change its meaning.
+    if start_ticks(pid) != ticks:
+        os.close(handle)
+        return None
+    return handle
