@@ -140,7 +140,7 @@ def _as_owner(path: Path, command: str) -> Path:
     """Become the owner of that home; where it lies."""
     try:
         # What others may write to is closed by a start, and no place for root before that.
-        owner, place = owned(path, itself=command != "run")
+        owner, place, first = owned(path, itself=command != "run")
     except OSError as error:
         raise HomeUnusable(path, error) from error
     if owner == 0:
@@ -148,7 +148,7 @@ def _as_owner(path: Path, command: str) -> Path:
     if command == "run":
         raise NotYours(path, owner)
     try:
-        become(owner)
+        become(owner, first)
     except OSError as error:
         raise NotYours(path, owner) from error
     return place

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from supervisor.errors import SupervisorError
 
+PROGRAM = Path(__file__).parents[1]
 LINKS_MAX = 40
 """on one way, as the kernel has it"""
 KEPT = (
@@ -75,6 +76,8 @@ class Owned(NamedTuple):
     """its uid; 0: nobody beside root could"""
     path: Path
     """the same place, without the links of root's on the way"""
+    first: Path
+    """what on the way is the first that is that account's"""
 
 
 def account(uid: int) -> str:
@@ -103,22 +106,22 @@ def owned(path: Path, *, itself: bool = True) -> Owned:
     try:
         for here, status, rest in steps:
             if status.st_uid != 0:
-                return Owned(status.st_uid, Path(here, *rest))
+                return Owned(status.st_uid, Path(here, *rest), Path(here))
             writers = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
             loose = stat.S_ISDIR(status.st_mode) and not status.st_mode & stat.S_ISVTX
             if loose and status.st_mode & writers and (rest or itself):
                 raise Exchangeable(path, Path(here))
     except FileNotFoundError:
         pass  # root would make it, where only root can
-    return Owned(0, path)
+    return Owned(0, path, path)
 
 
-def become(owner: int) -> None:
+def become(owner: int, place: Path) -> None:
     """Give up root's rights for those of another account, for good.
 
-    The environment becomes that account's, too. Where it may not read what this program runs
-    from, mostly because that lies in root's home, the process gets a view of the files in which
-    that is to be seen, and nothing else there: as the unit of the service does.
+    The environment becomes that account's, too. Where it may not get to `place`, or to what this
+    program runs from, mostly because that lies in root's home, the process gets a view of the
+    files in which these are to be seen, and nothing else there: as the unit of the service does.
 
     Raises:
         ProgramHidden: it could not go on as that account.
@@ -129,7 +132,7 @@ def become(owner: int) -> None:
         name, group, home = entry.pw_name, entry.pw_gid, entry.pw_dir
     except KeyError:
         name, group, home = "", owner, "/"
-    _show_program(owner)
+    _show(owner, {str(place), sys.prefix, sys.base_prefix, *sys.path, str(PROGRAM)})
     if name:
         os.initgroups(name, group)
     else:
@@ -170,11 +173,11 @@ def _steps(path: Path) -> Iterator[tuple[str, os.stat_result, list[str]]]:
         left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
-# What we run from, seen by another account
+# What is needed, seen by another account
 
 
 class _Place(NamedTuple):
-    """A folder that we run from, below one that an account may not enter."""
+    """A folder that is needed, below one that an account may not enter."""
 
     hidden: str
     """the folder that it may not enter"""
@@ -183,13 +186,12 @@ class _Place(NamedTuple):
     folder: str
 
 
-def _show_program(owner: int) -> None:
-    """Have this process and its children see what we run from, also in homes of others.
+def _show(owner: int, folders: set[str]) -> None:
+    """Have this process and its children see these folders, also where the owner may not enter.
 
     Raises:
         ProgramHidden: the machine does not let us.
     """
-    folders = {sys.prefix, sys.base_prefix, *sys.path, str(Path(__file__).parents[1])}
     places = [place for folder in folders if folder and (place := _hidden(Path(folder), owner))]
     places.sort(key=lambda place: place.folder.count("/"))
     handles: list[int] = []
@@ -198,7 +200,9 @@ def _show_program(owner: int) -> None:
             raise OSError(ctypes.get_errno(), "unshare")
         if places:
             _mount(None, "/", None, MS_REC | MS_PRIVATE)
-        handles = [os.open(place.folder, os.O_PATH | os.O_DIRECTORY) for place in places]
+        handles = [
+            os.open(place.folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW) for place in places
+        ]
         for hidden in dict.fromkeys(place.hidden for place in places):
             _mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711,size=1m")
         for place, handle in zip(places, handles, strict=True):
@@ -216,11 +220,13 @@ def _show_program(owner: int) -> None:
 
 
 def _hidden(folder: Path, owner: int) -> _Place | None:
-    """How a folder that we run from is hidden from an account; None where it is not."""
+    """How a folder is hidden from an account; None where it is not."""
     hidden, links, last = None, {}, ""
     try:
         for here, status, _ in _steps(folder):
             if stat.S_ISLNK(status.st_mode):
+                if status.st_uid != 0:
+                    return None  # whoever owns it decides where it leads
                 links[here] = os.readlink(here)  # noqa: PTH115 - a string
                 continue
             last = here
