@@ -7,11 +7,12 @@ read from the home, what is asked is left in the inbox.
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import os
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from modes import UnknownMode
@@ -20,7 +21,14 @@ from state.records import Run, WishKind
 from state.store import NewerState, Store
 from supervisor import follow, init, policy_commands, screen
 from supervisor.clock import SystemClock
-from supervisor.context import EXIT_REFUSED, Context, Refused, print_json, whole_number
+from supervisor.context import (
+    EXIT_REFUSED,
+    OF_THE_MACHINE,
+    Context,
+    Refused,
+    print_json,
+    whole_number,
+)
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
 from supervisor.home import Home, HomeUnusable
@@ -35,6 +43,11 @@ QUIET_LOOK_S = 0.2
 """how soon to look again whether runs that are paused have saved"""
 RECORDING_MAX_S = 600
 """of play in one recording"""
+
+AT_ANY_HOME = frozenset((*OF_THE_MACHINE, "simulate"))
+"""commands that ask nothing of the home that is meant where none is named"""
+BEGINNINGS = frozenset(("run", "tune", "check-config", "doctor"))
+"""commands that a home may begin with"""
 
 DESCRIPTION = """\
 Trains what is in the queue on a machine that falls over: climbs to heavier
@@ -86,6 +99,18 @@ class NoAnswer(SupervisorError):
         )
 
 
+class TooManyProcesses(SupervisorError):
+    """The system starts no process, or no thread, for us."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no process or thread can be started: a limit on them is reached (look at `ulimit -u` "
+            "and at pids.max of the control group); `show-state` and `stop` need none"
+        )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     for stream in (0, 1, 2):  # closed by whoever started us; a file of ours must not get its number
@@ -103,10 +128,13 @@ def _answer(arguments: list[str] | None) -> int:
         return EXIT_REFUSED
     context: Context | None = None
     try:
-        context = Context(options)
-        code = options.act(context)
-        sys.stdout.flush()
-        return int(code)
+        with _limits_told():
+            context = Context(options)
+            if options.command not in AT_ANY_HOME:
+                context.greet_stranger(begins=options.command in BEGINNINGS)
+            code = options.act(context)
+            sys.stdout.flush()
+            return int(code)
     except (SupervisorError, InvalidFile, NewerState, UnknownMode) as error:
         for line in str(error).split("\n"):
             print(f"supervisor: {line}", file=sys.stderr)
@@ -127,6 +155,25 @@ def _answer(arguments: list[str] | None) -> int:
         print(f"supervisor: {told}", file=sys.stderr)
         in_home = context is not None and Path(where).is_relative_to(context.home.path)
         return HomeUnusable.exit_code if in_home else 1
+
+
+@contextmanager
+def _limits_told() -> Iterator[None]:
+    """Say what Python and the system say in their own words.
+
+    Raises:
+        TooManyProcesses: there was no room for one more.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # as the module threading has it
+        if "can't start new thread" not in str(error):
+            raise
+        raise TooManyProcesses from error
+    except BlockingIOError as error:  # of a fork; that of a stream has words of its own
+        if error.strerror != os.strerror(errno.EAGAIN):
+            raise
+        raise TooManyProcesses from error
 
 
 # Commands

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import getpass
 import os
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,14 @@ from modes.toml_file import InvalidFile
 from state.records import Run
 from supervisor.clock import Moment, SystemClock
 from supervisor.errors import SupervisorError
-from supervisor.home import Home, HomeUnusable, default_home, expanded
+from supervisor.home import (
+    SYSTEM_HOME,
+    Home,
+    HomeUnusable,
+    default_home,
+    expanded,
+    service_is_hidden,
+)
 from supervisor.owner import NotYours, become, owned
 from supervisor.report import Report, present, report
 from supervisor.settings import Config
@@ -26,6 +34,10 @@ OF_THE_MACHINE = ("install", "uninstall", "completion")
 """commands that touch no home but with a step for it"""
 DIGITS_MAX = 20
 """of a number of the command line"""
+HOW_TO_ENTER = (
+    "only root and its group may enter: say `sudo`, or have root add you to the group "
+    "training-supervisor and log in again"
+)
 
 
 class NoSuchRun(SupervisorError):
@@ -47,6 +59,18 @@ class Refused(SupervisorError):
     """A wish that was not granted."""
 
     exit_code = EXIT_REFUSED
+
+
+class NotInTheGroup(SupervisorError):
+    """Somebody asks about a machine whose service keeps its home to itself."""
+
+    exit_code = 73  # EX_CANTCREAT
+
+    def __init__(self, own: Path) -> None:
+        super().__init__(
+            f"a supervisor is installed here as a service, in {SYSTEM_HOME}, which {HOW_TO_ENTER}; "
+            f"you have none of your own in {own}"
+        )
 
 
 class Context:
@@ -72,6 +96,25 @@ class Context:
         self._config_path = config or self.home.settings
         self.config_named = bool(named)
         """whether a person has said where the settings are"""
+
+    def greet_stranger(self, *, begins: bool) -> None:
+        """Tell somebody who may not enter the home of the machine's service that there is one.
+
+        Args:
+            begins: whether the command makes sense with a home that holds nothing yet.
+
+        Raises:
+            NotInTheGroup: it makes none, and there is no home of their own.
+        """
+        if self.named_home is not None or not service_is_hidden():
+            return
+        if not begins and not self.home.state.exists() and self.home.holder() is None:
+            raise NotInTheGroup(self.home.path)
+        print(
+            f"supervisor: this is your own home, {self.home.path}; the machine has a service, too, "
+            f"in {SYSTEM_HOME}, which {HOW_TO_ENTER}",
+            file=sys.stderr,
+        )
 
     @property
     def config(self) -> Config:

@@ -46,9 +46,13 @@ def default_home() -> Path:
 
     That of the machine's service where it is installed and may be looked at, else the user's.
     """
-    if (UNITS / SERVICE).exists() and os.access(SYSTEM_HOME, os.R_OK | os.X_OK):
-        return SYSTEM_HOME
-    return own_home()
+    installed = (UNITS / SERVICE).exists()
+    return SYSTEM_HOME if installed and not service_is_hidden() else own_home()
+
+
+def service_is_hidden() -> bool:
+    """Whether the machine has a service whose home this user may not look at."""
+    return (UNITS / SERVICE).exists() and not os.access(SYSTEM_HOME, os.R_OK | os.X_OK)
 
 
 def own_home() -> Path:

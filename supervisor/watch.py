@@ -21,6 +21,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 # It warns on stderr of events that arrive while it stops; they no longer matter then.
 logging.getLogger("watchdog").addHandler(logging.NullHandler())
@@ -50,7 +51,8 @@ class Watch:
         self._ear, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._causes: set[str] = set()
         self._lock = threading.Lock()
-        self._observer = Observer()
+        self._observer: BaseObserver | None = None
+        """None: it cannot be had, and the regular look must do"""
         # A folder that was removed and made again has another identity, and is watched anew.
         self._watched: dict[tuple[Path, int], Any] = {}
         self.stop_asked = False
@@ -65,7 +67,12 @@ class Watch:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, self._signalled)
         signal.signal(signal.SIGUSR1, self._signalled)
-        self._observer.start()
+        try:
+            observer = Observer()
+            observer.start()
+        except (OSError, RuntimeError):  # the latter: no room for one more thread
+            return
+        self._observer = observer
 
     def files(self, wanted: Mapping[Path, Interest]) -> bool:
         """Watch exactly these folders; what is of interest in one wakes with its cause.
@@ -75,6 +82,8 @@ class Watch:
         A folder that cannot be watched is left out: the regular look still sees
         what changed there.
         """
+        if self._observer is None:
+            return False
         found = {(folder, _inode(folder)): interest for folder, interest in wanted.items()}
         for place in [known for known in self._watched if known not in found]:
             self._observer.unschedule(self._watched.pop(place))
@@ -86,7 +95,7 @@ class Watch:
                     self._watched[place] = self._observer.schedule(
                         handler, str(place[0]), event_filter=list(interest.events)
                     )
-                except OSError:
+                except (OSError, RuntimeError):  # as in `begin`
                     continue
                 fresh = True
         return fresh
@@ -123,8 +132,9 @@ class Watch:
     def end(self) -> None:
         """Stop watching."""
         signal.set_wakeup_fd(-1)
-        self._observer.stop()
-        self._observer.join(timeout=5)
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(timeout=5)
 
     def _settle(self) -> None:
         """Wait until the bell has been silent for a moment, at most ten of them."""

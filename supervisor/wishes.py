@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import msgspec
 
 from state.inbox import Inbox
@@ -9,6 +11,7 @@ from state.records import Wish, WishKind
 from state.store import Store
 from supervisor.clock import Moment, pause
 from supervisor.core import history, policy
+from supervisor.errors import SupervisorError
 from supervisor.home import Home
 from supervisor.journal import Journal, tail
 from supervisor.report import present
@@ -16,6 +19,21 @@ from supervisor.settings import Config
 
 WAIT_S = 30.0
 LOOK_S = 0.05
+
+
+class NoRoom(SupervisorError):
+    """A wish that the disk does not take."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, home: Home) -> None:
+        holder = home.holder()
+        stop = (holder.stop_command if holder else None) or "supervisor stop"
+        now = f"to stop all training without it: {stop}" if holder else "nothing trains meanwhile"
+        super().__init__(
+            f"the disk of {home.path} is full, so the wish cannot be written: make room, and ask "
+            f"again (old runs in {home.runs} are yours to delete); {now}"
+        )
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +60,7 @@ def ask(
         if refusal is not None:
             return Answer(reason=refusal, refused=True)
     home.make()
-    wish = Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
+    wish = _put(home, kind, mode, by, moment)
     if not up:
         return Answer(
             reason="the supervisor is not running; the wish waits for its next start",
@@ -60,6 +78,15 @@ def ask(
     if waited_s < WAIT_S:
         return Answer(reason="the supervisor went down; the wish waits for it", decided=False)
     return Answer(reason="no answer", decided=False, waited_s=waited_s)
+
+
+def _put(home: Home, kind: WishKind, mode: str | None, by: str, moment: Moment) -> Wish:
+    try:
+        return Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoRoom(home) from error
 
 
 def reset_now(home: Home, config: Config, moment: Moment) -> str:

@@ -79,6 +79,33 @@ def test_a_full_disk_is_told_once_and_survived(tmp_path: Path) -> None:
     assert machine.events("run.held") == []
 
 
+def test_a_request_on_a_full_disk_hears_what_can_still_be_done(tmp_path: Path) -> None:
+    """It cannot be written, and says so at once; what it names then works without any room."""
+    disk = a_tiny_disk(tmp_path / "disk")
+    machine = Machine(disk / "home", tmp_path / "screen.log")
+    machine.configure(ONE_RUN)
+    daemon = machine.start()
+    machine.until_steps("A")
+    with (disk / "filler").open("wb", buffering=0) as file:
+
+        def refused() -> bool:
+            try:
+                while file.write(b"x" * 512):
+                    pass
+            except OSError:
+                return machine("pause").returncode == 75
+            return False
+
+        machine.until(refused, "there is no room for the request")
+        said = machine("pause").stderr
+        assert said.count("\n") == 1
+        assert "is full" in said
+        assert said.endswith("to stop all training without it: supervisor stop\n")
+        assert machine("stop").returncode == 0
+    assert daemon.wait(PATIENCE_S) == 0
+    assert machine.trainers() == {}
+
+
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
 def test_after_a_power_cut_all_goes_on(tmp_path: Path, filesystem: str) -> None:
     """With the power of the whole machine gone, the next boot is a crash, and A resumes."""
