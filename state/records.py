@@ -44,6 +44,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     target_steps: int | None = None
     target_episodes: int | None = None
     options: dict[str, Any] = {}
+    silent_max_s: float | None = None
+    """how long its step may stand still; None: as is learnt from the run itself"""
     status: RunStatus = "queued"
     reason: str | None = None
     """why the run is not simply running: what ended the last life, what is waited for"""
@@ -75,6 +77,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """the furthest step at a death"""
     died_there: int = 0
     """deaths in a row by its own fault that came no further than `died_step`"""
+    failed_loads: int = 0
+    """deaths in a row by its own fault before the first step from its newest checkpoint"""
+    withheld: tuple[int, ...] = ()
+    """steps of checkpoints that it died of so often that those before them are gone on from"""
     notices_seen: int = 0
     """notices of this life already logged"""
     booked: Mark | None = None

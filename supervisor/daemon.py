@@ -483,7 +483,10 @@ class Daemon:
         resting = queue.all_ended(runs)
         if resting and not self.memory.resting:
             failed = sum(run.status == "failed" for run in runs)
-            outcome = f"{len(runs) - failed} of {len(runs)} runs have reached their target"
+            short = sum(run.status == "done" and run.reason is not None for run in runs)
+            reached = len(runs) - failed - short
+            outcome = f"{reached} of {len(runs)} runs have reached their target"
+            outcome += f", {short} are done before it, as their programs say" if short else ""
             outcome += f", {failed} can never work as they are set" if failed else ""
             self._write("campaign.done", rule="queue", reason=f"{outcome}; resting")
         self.memory = msgspec.structs.replace(self.memory, resting=resting)
@@ -607,10 +610,11 @@ class Daemon:
         )
         runs = tuple(started if other.id == run_id else other for other in self.memory.runs)
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        before = "the checkpoint before " if run.started_step in run.withheld else ""
         self._write(
             "run.started",
             rule="slot",
-            reason=f"in {mode.name}, from step {run.started_step}",
+            reason=f"in {mode.name}, from {before}step {run.started_step}",
             run=run_id,
             evidence={"pid": process.pid, "step": run.started_step, "mode": mode.name},
         )

@@ -281,7 +281,7 @@ def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
         episodes=episodes,
         target=target,
         target_unit="episodes" if run.target_steps is None else "steps",
-        progress=1.0 if run.status == "done" else min(1.0, reached / target),
+        progress=min(1.0, reached / target),
         steps_per_s=steps_per_s,
         return_mean=heartbeat.return_mean if heartbeat is not None else None,
         loss=heartbeat.loss if heartbeat is not None else None,

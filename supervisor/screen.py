@@ -81,7 +81,7 @@ def runs(report: Report) -> str:
         if colour:
             line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
-        if run.reason and run.status not in ("running", "starting", "done"):
+        if run.reason and run.status not in ("running", "starting"):
             lines.append(paint(f"  {printable(run.reason)}", "dim"))
     return "\n".join(lines)
 

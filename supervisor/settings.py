@@ -66,6 +66,8 @@ class OneRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     target_episodes: Positive | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
     options: dict[str, Any] = {}
+    silent_max_s: Seconds | None = None
+    """how long its step may stand still, whatever [recovery] says and the run itself shows"""
 
 
 class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,6 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             target_episodes=target.target_episodes,
             # As they will stand in the spec: a date or a nan of TOML becomes what JSON has for it.
             options=msgspec.json.decode(msgspec.json.encode({**common.options, **own.options})),
+            silent_max_s=own.silent_max_s,
         )
 
 

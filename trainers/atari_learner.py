@@ -28,6 +28,7 @@ import io
 import random
 import sys
 import time
+import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -44,8 +45,9 @@ from gymnasium import spaces
 from msgspec import msgpack
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
+from torch.utils.tensorboard import SummaryWriter
 
 from trainers.atari import Options
 from trainers.atari_env import AtariGames, Games
@@ -482,7 +484,10 @@ class _Lines(KVWriter):
 
 
 class _TensorBoard(KVWriter):
-    """TensorBoard's files, on a step axis that goes on over all lives.
+    """TensorBoard's files: one curve over all lives.
+
+    What earlier lives have written beyond the checkpoint that this one goes on from
+    is not shown any more, for these steps are made again.
 
     A full disk ends them for this life and not the training: their writer
     thread dies of it.
@@ -490,7 +495,8 @@ class _TensorBoard(KVWriter):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._writer: TensorBoardOutputFormat | None = None
+        self._began = session.step
+        self._writer: SummaryWriter | None = None
         self._failed = False
 
     def write(
@@ -503,10 +509,13 @@ class _TensorBoard(KVWriter):
         if self._failed:
             return
         try:
-            self._writer = self._writer or TensorBoardOutputFormat(
-                str(self._session.folder.tensorboard)
+            self._writer = self._writer or SummaryWriter(
+                str(self._session.folder.tensorboard), purge_step=self._began + 1
             )
-            self._writer.write(key_values, key_excluded, step)
+            for key, value in key_values.items():
+                if "tensorboard" not in (key_excluded[key] or ()):
+                    self._writer.add_scalar(key, value, step)
+            self._writer.flush()
         except OSError as error:
             self._failed = True
             self._session.disk_failed("TensorBoard's files", error)
@@ -561,7 +570,9 @@ def _conditions(spec: Spec, options: Options, form: Form, device: torch.device) 
 
 
 def _load(checkpoint: Path, options: Options, rom: str) -> State:
-    state: State = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)
+    path = checkpoint / STATE_FILE
+    _refuse_packed(path)
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
     for what, asked in (("algorithm", options.algorithm), ("rom", rom)):
         if state[what] != asked:
             raise BadSpec(
@@ -569,6 +580,22 @@ def _load(checkpoint: Path, options: Options, rom: str) -> State:
                 f"{asked!r}: use a new run"
             )
     return state
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse to load what would unpack to more than it is: torch itself never packs.
+
+    Raises:
+        ValueError: it is packed, or nothing that `torch.save` writes today.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"{path.name} is not what torch saves: {error}") from error
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError(f"{path.name} is packed, as torch packs nothing")
 
 
 def _restore(model: BaseAlgorithm, state: State, options: Options) -> None:

@@ -1,14 +1,20 @@
 """Checkpoints that are complete or absent.
 
 A checkpoint is the folder `checkpoints/STEP/`: the trainer's files and, written
-last, a `manifest.json` with their sizes and checksums. All of it is written and
-fsynced under a hidden name and then renamed, so whatever ends the process or
-the power leaves either the whole checkpoint or a hidden leftover. A folder that
-does not match its manifest (a failing disk does that) is passed over in favour
-of the one before, renamed to `damaged-STEP`, and named to the caller.
+last, a `manifest.json` with their sizes and checksums and a `manifest.sha256` with
+its own. All of it is written and fsynced under a hidden name and then renamed, so
+whatever ends the process or the power leaves either the whole checkpoint or a
+hidden leftover. A folder that does not match its manifest (a failing disk does
+that) is passed over in favour of the one before, renamed to `damaged-STEP`, and
+named to the caller.
+
+One that a newer version has written is not damaged, and nothing older is taken in
+its place: whoever looks for the newest is told of it, and it is left as it is. One
+that is whole, and that attempts have died of, is called `withheld-STEP` for as long
+as the supervisor wants it to be.
 
 Only the holder of the run's lock may call what changes the folder: `save`,
-`set_aside`, `prune` and `remove_leftovers`. `newest` and `best` only read.
+`set_aside`, `withhold`, `prune` and `remove_leftovers`. `newest` and `best` only read.
 """
 
 from __future__ import annotations
@@ -19,14 +25,15 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from trainers import durable
+from trainers import durable, said
+from trainers.contract import NewerFile, decode
 
 KEEP_NEWEST = 3
 """checkpoints kept for their age alone, so that two damaged ones in a row cost little"""
@@ -38,12 +45,19 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 MANIFEST = "manifest.json"
 MANIFEST_MAX_BYTES = 1024 * 1024
+MANIFEST_SUM = "manifest.sha256"
+"""the checksum of the manifest as `sha256sum --check` reads it: beside it, so that older versions
+can still go on from a checkpoint of this one"""
+FILES_MAX = 1000
+"""of one checkpoint"""
+FILES_MAX_BYTES = 2**37
+"""of one checkpoint, together: no machine reads more in the time that a start may take"""
 
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 _DAMAGED = re.compile(r"damaged-(0|[1-9][0-9]{0,17})")
+_WITHHELD = re.compile(r"withheld-(0|[1-9][0-9]{0,17})(-[1-9][0-9]{0,3})?")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """how long its files took to write"""
     trained_s: float = 0.0
     """time spent on its steps over all lives of the run, without starts and checkpoints"""
-    files: dict[FileName, File] = {}
+    files: dict[str, File] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,8 @@ class Found:
 
     checkpoint: Checkpoint | None
     passed_over: tuple[Damaged, ...]
+    newer: tuple[NewerFile, ...] = ()
+    """those of a newer version, which only `best` passes over"""
 
 
 class DamagedCheckpoint(Exception):
@@ -126,6 +142,7 @@ class Checkpoints:
         """The newest checkpoint whose every file matches its checksum.
 
         Raises:
+            NewerFile: a newer version has written one that is newer than all good ones.
             OSError: nothing can be read now; that says nothing of the checkpoints.
         """
         return self._first_good(sorted(self._steps(), reverse=True))
@@ -136,12 +153,19 @@ class Checkpoints:
         Checkpoints that know no return come last, newest first.
 
         Raises:
+            NewerFile: there are but those of a newer version.
             OSError: as for `newest`.
         """
-        ranked = sorted(self._manifests(), key=_merit, reverse=True)
-        return self._first_good([manifest.step for manifest in ranked])
+        manifests, newer = self._manifests()
+        ranked = sorted(manifests, key=_merit, reverse=True)
+        found = self._first_good([manifest.step for manifest in ranked])
+        if found.checkpoint is None and newer:
+            raise newer[0]
+        return Found(found.checkpoint, found.passed_over, tuple(newer))
 
-    def save(self, manifest: Manifest, files: Iterable[tuple[str, bytes]]) -> Checkpoint:
+    def save(
+        self, manifest: Manifest, files: Iterable[tuple[str, bytes | memoryview]]
+    ) -> Checkpoint:
         """Write a checkpoint, wholly or not at all.
 
         A good checkpoint of the same step is kept as it is: a trainer that was
@@ -152,6 +176,8 @@ class Checkpoints:
             files: name and content of each file, written as they are produced.
 
         Raises:
+            Misused: a name is ours or there twice, or it is all too much.
+            NewerFile: a newer version has written one of the same step.
             OSError: the disk is full or failing; no checkpoint was added or lost.
         """
         self._make_folder()
@@ -165,11 +191,12 @@ class Checkpoints:
         started_s = time.monotonic()
         try:
             fresh.mkdir(mode=durable.FOLDER_MODE)
-            written = {name: _write(fresh / name, content) for name, content in files}
+            written = _write_all(fresh, files)
             manifest = msgspec.structs.replace(
                 manifest, files=written, write_s=round(time.monotonic() - started_s, 3)
             )
-            _write(fresh / MANIFEST, msgspec.json.encode(manifest))
+            described = _write(fresh / MANIFEST, msgspec.json.encode(manifest))
+            _write(fresh / MANIFEST_SUM, _sum_line(described.sha256))
             durable.sync_folder(fresh)
             fresh.rename(path)
         except BaseException:
@@ -190,15 +217,46 @@ class Checkpoints:
         damaged.path.rename(aside)
         durable.sync_folder(self.folder)
 
-    def prune(self) -> None:
+    def withhold(self, steps: Collection[int]) -> list[int]:
+        """Have the checkpoints of `steps` out of the way, whole as they are, and no others.
+
+        One that was withheld before comes back where it is newer than all others: a younger one
+        tells that the run has gone on without it.
+
+        Returns:
+            Those that were put out of the way now.
+
+        Raises:
+            OSError: one cannot be renamed; it stays where it is.
+        """
+        withheld = [step for step in sorted(self._steps()) if step in steps]
+        renamed = [(str(step), self._free_name(f"withheld-{step}")) for step in withheld]
+        newest = max((step for step in self._steps() if step not in steps), default=-1)
+        before = [match for name in self._names() if (match := _WITHHELD.fullmatch(name))]
+        # In reverse: of two of the same step the later one comes back.
+        for match in sorted(before, key=lambda match: len(match[0]), reverse=True):
+            if int(match[1]) > newest and int(match[1]) not in steps:
+                newest = int(match[1])
+                renamed.append((match[0], match[1]))
+        for name, other in renamed:
+            (self.folder / name).rename(self.folder / other)
+        if renamed:
+            durable.sync_folder(self.folder)
+        return withheld
+
+    def prune(self, *, proven: int | None = None) -> None:
         """Remove the checkpoints that nobody needs.
 
         Kept are the newest few, the best by mean return, and the newest of each
         UTC day. A folder whose manifest cannot be read is left for `newest` to
         find.
+
+        Args:
+            proven: the step of one that is kept, too: an attempt has gone on from it, which of
+                the younger ones nobody knows yet.
         """
-        manifests = sorted(self._manifests(), key=lambda manifest: manifest.step)
-        keep = {manifest.step for manifest in manifests[-KEEP_NEWEST:]}
+        manifests = sorted(self._manifests()[0], key=lambda manifest: manifest.step)
+        keep = {manifest.step for manifest in manifests[-KEEP_NEWEST:]} | {proven}
         if manifests:
             keep.add(max(manifests, key=_merit).step)
         # Ascending by step, so that a later checkpoint of the same day replaces an earlier one.
@@ -236,14 +294,26 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         return [int(name) for name in self._names() if _STEP.fullmatch(name)]
 
-    def _manifests(self) -> list[Manifest]:
-        manifests = []
+    def _manifests(self) -> tuple[list[Manifest], list[NewerFile]]:
+        """What all checkpoints say of themselves, and those of a newer version."""
+        manifests, newer = [], []
         for step in self._steps():
             try:
                 manifests.append(_read_manifest(self.folder / str(step)))
+            except NewerFile as error:
+                newer.append(error)
             except (DamagedCheckpoint, OSError):
                 continue
-        return manifests
+        return manifests, newer
+
+    def _free_name(self, name: str) -> str:
+        """`name`, or one that is like it: nothing that is withheld is lost."""
+        there = set(self._names())
+        return next(
+            free
+            for more in range(1, 10_000)
+            if (free := name if more == 1 else f"{name}-{more}") not in there
+        )
 
     def _make_folder(self) -> None:
         if not self.folder.exists():
@@ -267,6 +337,7 @@ def verify(path: Path) -> Checkpoint:
     """The checkpoint at `path`, every byte of which was read and found as written.
 
     Raises:
+        NewerFile: a newer version has written it, and knows alone what it must look like.
         DamagedCheckpoint: it is not what its manifest says, or cannot be read.
         OSError: nothing can be read now, for want of memory or of handles.
     """
@@ -289,13 +360,57 @@ def _read_manifest(path: Path) -> Manifest:
         content = durable.read(path / MANIFEST, MANIFEST_MAX_BYTES)
     except FileNotFoundError as error:
         raise DamagedCheckpoint(f"{MANIFEST} is missing") from error
+    as_written = _is_as_written(path, content)
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = decode(path, content, Manifest)
+    except NewerFile:
+        if _lost_a_field(content, as_written):
+            raise DamagedCheckpoint(f"{MANIFEST} does not match its checksum") from None
+        raise
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedCheckpoint(f"{MANIFEST}: {error}") from error
+    if as_written is False:
+        raise DamagedCheckpoint(f"{MANIFEST} does not match its checksum")
     if str(manifest.step) != path.name:
         raise DamagedCheckpoint(f"{MANIFEST} speaks of step {manifest.step}")
+    if not all(said.is_file_name(name) for name in manifest.files):
+        raise DamagedCheckpoint(f"{MANIFEST} names a file that no checkpoint can have")
+    size_bytes = sum(file.size_bytes for file in manifest.files.values())
+    if len(manifest.files) > FILES_MAX or size_bytes > FILES_MAX_BYTES:
+        raise DamagedCheckpoint(f"{MANIFEST} tells of more than any checkpoint holds")
     return manifest
+
+
+def _lost_a_field(manifest: bytes, as_written: bool | None) -> bool:
+    """Whether a field is unknown for a flipped bit in its name, which has taken a known one away.
+
+    A newer version may take fields away, too, but then it counts its own up.
+    """
+    if as_written or (there := msgspec.json.decode(manifest)).get("version", 1) != 1:
+        return False
+    fields = msgspec.structs.fields(Manifest)
+    wanted = {field.name for field in fields if field.required or as_written is False}
+    files = there["files"].values() if isinstance(there.get("files"), dict) else ()
+    return not wanted <= there.keys() or not all(
+        isinstance(file, dict) and file.keys() >= set(File.__struct_fields__) for file in files
+    )
+
+
+def _is_as_written(path: Path, manifest: bytes) -> bool | None:
+    """Whether the manifest has its checksum; None: an older version has kept none.
+
+    Raises:
+        OSError: the checksum is there, and cannot be read.
+    """
+    try:
+        line = durable.read(path / MANIFEST_SUM, 1024)
+    except FileNotFoundError:
+        return None
+    return line == _sum_line(hashlib.sha256(manifest).hexdigest())
+
+
+def _sum_line(sha256: str) -> bytes:
+    return f"{sha256}  {MANIFEST}\n".encode()
 
 
 def _digest(path: Path, size_bytes: int) -> str:
@@ -310,9 +425,26 @@ def _digest(path: Path, size_bytes: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(path: Path, content: bytes) -> File:
+def _write_all(folder: Path, files: Iterable[tuple[str, bytes | memoryview]]) -> dict[str, File]:
+    """Write the files of a checkpoint, one after the other as they are produced."""
+    written: dict[str, File] = {}
+    size_bytes = 0
+    for name, content in files:
+        if name in (MANIFEST, MANIFEST_SUM):
+            raise said.Misused("a name in save: files", "another: the session writes that", name)
+        if name in written:
+            raise said.Misused("a name in save: files", "there once", name)
+        size_bytes += memoryview(content).nbytes
+        if len(written) == FILES_MAX or size_bytes > FILES_MAX_BYTES:
+            most = f"at most {FILES_MAX} files of {FILES_MAX_BYTES} bytes together"
+            raise said.Misused("save: files", most, f"more than that, at {name}")
+        written[name] = _write(folder / name, content)
+    return written
+
+
+def _write(path: Path, content: bytes | memoryview) -> File:
     durable.fill(path, content)
-    return File(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return File(size_bytes=memoryview(content).nbytes, sha256=hashlib.sha256(content).hexdigest())
 
 
 def _merit(manifest: Manifest) -> tuple[float, int]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -39,6 +39,11 @@ ANY_RUN = "." * 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """names that become part of a path: letters, digits, '-' and '_'"""
 
+NOTICES_MAX = 20
+"""of one attempt that a heartbeat holds, the newest"""
+HEARTBEAT_MAX_BYTES = 65_536
+"""none is larger, whatever a trainer says; a larger file is none"""
+
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Name = Annotated[str, msgspec.Meta(pattern=rf"\A{NAME.pattern}\Z")]
 
@@ -47,6 +52,47 @@ class BadSpec(Exception):
     """What was asked for can never work; the message says what to change."""
 
     exit_code = EXIT_BAD_SPEC
+
+
+class NewerFile(BadSpec):
+    """A file or folder that a newer version of this program has written; it is left as it is."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} was written by a newer version ({why}): install that version again, or move "
+            "it away; it is left as it is"
+        )
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    """What can be read of a file of any version."""
+
+    version: int = 1
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode(path: Path, content: bytes, kind: type[T]) -> T:
+    """The JSON `content` of `path` as a `kind`, whose field `version` has the newest as default.
+
+    A field that is unknown here is taken for a newer version's where `kind` forbids such fields.
+
+    Raises:
+        NewerFile: this program must neither read nor replace that file.
+        MsgspecError: it is no such value; UnicodeDecodeError and RecursionError say the same.
+    """
+    (known,) = (field for field in msgspec.structs.fields(kind) if field.name == "version")
+    version = msgspec.json.decode(content, type=_Versioned).version
+    if version > known.default:
+        raise NewerFile(path, f"version {version}, this one knows {known.default}")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        # The library tells it in no other way; a test holds it to that.
+        if "unknown field" in str(error):
+            raise NewerFile(path, str(error)) from error
+        raise
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +117,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a trainer is asked to do: the content of `spec.json`."""
 
+    version: Literal[1] = 1
     run: Name
     """the run's id, equal to the name of its folder"""
     trainer: Name
@@ -96,6 +143,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """the trainer's own settings, validated by the trainer"""
     tuning: Tuning | None = None
     """how to calculate on this machine; None: in the trainer's default way"""
+    withheld: tuple[int, ...] = ()
+    """steps of checkpoints that attempts have died of before their first step: they are kept, and
+    not gone on from where there is another"""
 
     def __post_init__(self) -> None:
         if (self.target_steps is None) == (self.target_episodes is None):
@@ -119,9 +169,11 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a trainer last said of itself: the content of `heartbeat.json`.
 
     Rates, returns and losses are None while unknown, and when they are not
-    finite: NaN is no JSON.
+    finite: NaN is no JSON. A new field alone is no new version: older readers
+    read over it.
     """
 
+    version: Literal[1] = 1
     run: str
     pid: int
     mode: str
@@ -160,13 +212,21 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """written in this life"""
     checkpoint_stall_s: float | None = None
     """for how long training has stood still for them in this life"""
+    alive_at_s: float | None = None
+    """CLOCK_MONOTONIC when the trainer last said that it works on without a step"""
     notices: tuple[str, ...] = ()
     """what a person should hear, oldest first: a damaged checkpoint passed over, a loss that
     is not a number; the supervisor logs each once"""
+    notices_before: int = 0
+    """older ones of this life that there was no room for"""
+    returned_at: int | None = None
+    """with status `stopped`: nobody had asked it to, it has returned at this step"""
     error: str | None = None
     """with status `failed`: the reason in one line"""
     out_of_memory: bool = False
     """with status `failed`: the reason was memory, of the machine or of the GPU"""
+    of_the_machine: bool = False
+    """with status `failed`: the reason was the machine as it is now, such as a full disk"""
 
 
 class WarmRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +271,16 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.output = path / "output.log"
         self.preview = path / "preview.png"
+        self.ours = (
+            self.spec,
+            self.heartbeat,
+            self.metrics,
+            self.checkpoints,
+            self.tensorboard,
+            self.output,
+            self.preview,
+        )
+        """what may be no link; everything else in the folder is the trainer's own"""
 
 
 def finite(value: float | None) -> float | None:

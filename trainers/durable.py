@@ -75,7 +75,7 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
         sync_folder(path.parent)
 
 
-def fill(path: Path, content: bytes, *, sync: bool = True) -> None:
+def fill(path: Path, content: bytes | memoryview, *, sync: bool = True) -> None:
     """Write the first half of the recipe: a file that nobody reads before it is renamed.
 
     It is a new one: what a killed writer has left there, or somebody else has put there, is

@@ -4,8 +4,9 @@
 finds the newest good checkpoint, hands a `Session` to the trainer, and turns
 the way the trainer ended into a final heartbeat and an exit code. The trainer
 says how far it is (`progress`), what it measured (`log`), and what it would
-need to go on (`save`); it asks whether a checkpoint is due and whether it
-should stop.
+need to go on (`save`); that it lives while no step is made (`alive`), and that its
+work is over before any target (`done`). It asks whether a checkpoint is due and
+whether it should stop.
 """
 
 from __future__ import annotations
@@ -23,25 +24,31 @@ from concurrent import futures
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
 import msgspec
 
-from trainers import durable, registry
+from trainers import durable, registry, said
 from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
 from trainers.contract import (
     EXIT_AGAIN,
     EXIT_BAD_SPEC,
     EXIT_DONE,
+    HEARTBEAT_MAX_BYTES,
     MARKER,
+    NOTICES_MAX,
     BadSpec,
     Heartbeat,
     Mark,
+    NewerFile,
     RunFolder,
     Spec,
     Status,
-    finite,
+    decode,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 HEARTBEAT_INTERVAL_S = 1.0
 """the least time between two heartbeats that only tell of progress"""
@@ -51,14 +58,22 @@ METRICS_MAX_BYTES = 16 * 1024 * 1024
 """`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
 SLOW_WRITE_S = 10.0
 """a checkpoint that is written for longer, and for longer than the interval, is worth a notice"""
-NOTICES_MAX = 20
-HEARTBEAT_MAX_BYTES = 65536
-"""no reader takes more of one"""
-ERROR_MAX_CHARS = 500
+TAKEN = ("step", "episodes", "mode", "at", "steps_per_s")
+"""names that every line of metrics has already"""
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "allocation_failed")
 """words of torch's CPU allocator, of the CUDA driver, and of cuBLAS and cuDNN, which take memory
 of the GPU themselves"""
+
+OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.EMFILE,
+        errno.ENFILE, errno.EAGAIN, errno.EACCES, errno.EPERM, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
+"""errors that tell of the machine as it is now, and nothing of a checkpoint"""
+
+NO_CHECKPOINT = ", and no checkpoint holds it: a trainer must save before it returns"
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -131,6 +146,8 @@ class Session:
         self._wall_time_s = wall_time_s
         self._status: Status = "starting"
         self._notices: list[str] = []
+        self._notices_total = 0
+        self._over = False
         self._return_mean: float | None = None
         self._loss: float | None = None
         self._checkpoint_write_s: float | None = None
@@ -138,10 +155,13 @@ class Session:
         self._trained_s = 0.0
         self._stepping_at_s: float | None = None
         self._checkpoints_written = 0
+        self._unsaved = False
+        """whether the newest checkpoint that was asked for is not known to be written"""
         self._stall_s = 0.0
         self._longest_gap_s = 0.0
         now_s = monotonic_s()
         self._progress_at_s = now_s
+        self._alive_at_s: float | None = None
         self._beat_at_s = now_s
         self._saved_at_s = now_s
         self._booked_at_s = now_s
@@ -166,72 +186,94 @@ class Session:
 
     def progress(
         self,
-        step: int,
+        step: SupportsIndex | SupportsFloat,
         *,
-        episodes: int | None = None,
-        return_mean: float | None = None,
-        loss: float | None = None,
+        episodes: SupportsIndex | SupportsFloat | None = None,
+        return_mean: SupportsIndex | SupportsFloat | None = None,
+        loss: SupportsIndex | SupportsFloat | None = None,
     ) -> None:
         """Say how far the training is; cheap enough for every environment step.
 
         Args:
-            step: environment steps so far, over all lives of the run.
-            episodes: episodes finished so far, over all lives; None: as before.
+            step: environment steps so far, over all lives of the run; never fewer than before.
+            episodes: episodes finished so far, over all lives, likewise; None: as before.
             return_mean: mean undiscounted return of the last 100 episodes; None: as before.
             loss: of the last update; None: as before.
+
+        Raises:
+            Misused: an argument cannot be used; the attempt ends of it.
         """
+        step = said.count("progress: step", step, least=self.step)
+        if episodes is not None:
+            self.episodes = said.count("progress: episodes", episodes, least=self.episodes)
         if self._writing and self._writing.done():
             self._settle()
         now_s = self._monotonic_s()
         if step != self.step:
             self._book(now_s)
             if self._marks:
-                self._longest_gap_s = max(self._longest_gap_s, now_s - self._progress_at_s)
+                gap_s = now_s - max(self._progress_at_s, self._alive_at_s or 0.0)
+                self._longest_gap_s = max(self._longest_gap_s, gap_s)
             else:
                 # Start-up and first step are neither a gap nor part of the rate.
                 self._marks.append((now_s, step))
                 self._stepping_at_s = now_s
             self._progress_at_s = now_s
         self.step = step
-        self.episodes = self.episodes if episodes is None else episodes
         if return_mean is not None:
-            self._return_mean = self._judged("mean return", return_mean)
+            self._return_mean = self._judged("progress: return_mean", return_mean)
         if loss is not None:
-            self._loss = self._judged("loss", loss)
-        status: Status = "stopping" if self.stop_requested else "running"
-        changed = status != self._status
-        self._status = status
-        if changed or now_s - self._beat_at_s >= HEARTBEAT_INTERVAL_S:
-            self._mark(now_s)
-            self._beat()
+            self._loss = self._judged("progress: loss", loss)
+        self._live_on("running", now_s)
 
-    def log(self, values: Mapping[str, float | int | None]) -> None:
+    def alive(self) -> None:
+        """Say that the trainer works on while no step is made: a long validation, for instance.
+
+        It is not taken for hung then. Cheap enough to be called all the while, and to be called by
+        what really works: whoever calls it from a thread beside that hides every hang.
+        """
+        if self._writing and self._writing.done():
+            self._settle()
+        self._alive_at_s = now_s = self._monotonic_s()
+        self._live_on("starting" if self._status == "starting" else "running", now_s)
+
+    def done(self) -> None:
+        """Say that the work is over, though no target may be reached; then save and return.
+
+        For what ends by itself, after so many epochs for instance. A trainer that returns before
+        its target without having said so is started again.
+        """
+        self._over = True
+
+    def log(self, values: Mapping[str, SupportsIndex | SupportsFloat | None]) -> None:
         """Append one line to `metrics.jsonl`: the step, the episodes and `values`.
 
         After a crash the steps since the last checkpoint appear twice; the
         later line counts. What is not finite becomes null.
+
+        Raises:
+            Misused: a name or a number cannot be used; the attempt ends of it.
         """
-        line = {
-            "step": self.step,
-            "episodes": self.episodes,
-            "mode": self.spec.mode,
-            "at": round(self._wall_time_s(), 3),
-            "steps_per_s": self._steps_per_s(),
-            **{
-                key: value if value is None or isinstance(value, int) else finite(float(value))
-                for key, value in values.items()
-            },
-        }
+        measured = said.metrics("log: values", values, TAKEN)
+        own = (
+            self.step,
+            self.episodes,
+            self.spec.mode,
+            round(self._wall_time_s(), 3),
+            self._steps_per_s(),
+        )
         try:
-            content = msgspec.json.encode(line)
+            content = msgspec.json.encode({**dict(zip(TAKEN, own, strict=True)), **measured})
             durable.append(self.folder.metrics, content, max_bytes=METRICS_MAX_BYTES)
         except OSError as error:
             self.disk_failed("metrics", error)
 
     def notice(self, text: str) -> None:
-        """Tell a person something, once per life."""
+        """Tell a person something, once per life; in one line, of which the beginning is kept."""
+        text = said.text(text)
         if text not in self._notices:
             self._notices = [*self._notices, text][-NOTICES_MAX:]
+            self._notices_total += 1
             _say(text)
             self._beat()
 
@@ -260,17 +302,18 @@ class Session:
 
     def save(
         self,
-        files: Iterable[tuple[str, bytes]],
+        files: Iterable[tuple[str, Buffer]] | Mapping[str, Buffer],
         *,
-        step: int | None = None,
-        episodes: int | None = None,
-        return_mean: float | None = None,
+        step: SupportsIndex | SupportsFloat | None = None,
+        episodes: SupportsIndex | SupportsFloat | None = None,
+        return_mean: SupportsIndex | SupportsFloat | None = None,
         wait: bool = True,
     ) -> bool:
         """Write a checkpoint; a disk that fails costs a notice, not the training.
 
         Args:
-            files: name and content of each file; written as they are produced.
+            files: name and content of each file; written as they are produced. All lie in one
+                folder, so a name is that of a file, and no path.
             step: the step that the files hold, where it is not the current one.
             episodes: the episodes that they hold, likewise.
             return_mean: the mean return that they hold, likewise.
@@ -279,11 +322,19 @@ class Session:
 
         Returns:
             Whether it is known to be on the disk.
+
+        Raises:
+            Misused: an argument cannot be used; the attempt ends of it. Without `wait`, what is
+                wrong with the files is told by the next call of the session.
         """
+        held_step = self.step if step is None else said.count("save: step", step)
+        if episodes is not None:
+            episodes = said.count("save: episodes", episodes)
+        if return_mean is not None:
+            return_mean = said.measure("save: return_mean", return_mean)
         started_s = self._monotonic_s()
         self._settle()
         self._book(started_s)
-        held_step = self.step if step is None else step
         manifest = Manifest(
             run=self.spec.run,
             trainer=self.spec.trainer,
@@ -291,10 +342,11 @@ class Session:
             step=held_step,
             trained_s=round(self._trained_until(held_step), 3),
             episodes=self.episodes if episodes is None else episodes,
-            return_mean=finite(self._return_mean if return_mean is None else return_mean),
+            return_mean=self._return_mean if return_mean is None else return_mean,
             saved_at=round(self._wall_time_s(), 3),
         )
-        self._writing = self._writer.submit(self._write, manifest, files)
+        self._unsaved = True
+        self._writing = self._writer.submit(self._write, manifest, said.files("save: files", files))
         try:
             return wait and self._settle()
         finally:
@@ -302,13 +354,13 @@ class Session:
             self._saved_at_s = self._booked_at_s = self._monotonic_s()
             self._stall_s += self._saved_at_s - started_s
 
-    def _write(self, manifest: Manifest, files: Iterable[tuple[str, bytes]]) -> None:
+    def _write(self, manifest: Manifest, files: Iterable[tuple[str, memoryview]]) -> None:
         """Write a checkpoint, in the thread that does nothing else."""
         started_s = self._monotonic_s()
         self.checkpoint = self._checkpoints.save(manifest, files)
         self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
         self._checkpoints_written += 1
-        self._checkpoints.prune()
+        self._checkpoints.prune(proven=self._began.step)
 
     def _settle(self) -> bool:
         """Wait for the checkpoint that is being written, and say what came of it."""
@@ -320,6 +372,7 @@ class Session:
         except OSError as error:
             self.disk_failed("a checkpoint", error)
             return False
+        self._unsaved = False
         assert self.checkpoint is not None  # noqa: S101 - it was written
         manifest = self.checkpoint.manifest
         if self._disk_failing:
@@ -335,31 +388,55 @@ class Session:
     def finish(self) -> int:
         """Write the final heartbeat of a trainer that returned; its exit code is returned.
 
-        The run is done when a checkpoint holds the target. Otherwise it stopped,
+        The run is done when a checkpoint holds the target, or when the trainer has said so
+        and nothing that it wanted to keep is missing. Otherwise it stopped, asked or by itself,
         and its step falls back to the one that the next life resumes from.
         """
         self._settle()
         held = self.checkpoint.manifest if self.checkpoint else None
-        if held and _reached(self.spec, held.step, held.episodes):
+        if (held and _reached(self.spec, held.step, held.episodes)) or (
+            self._over and not self._unsaved
+        ):
             self._end("done")
-            _tell(f"done at step {held.step:,}")
+            _tell(f"done at step {self.step:,}")
             return EXIT_DONE
-        if self.target_reached:
-            self.fail("the target is reached and its checkpoint cannot be written")
+        if self.target_reached or self._over:
+            why = "its work is over" if self._over else "the target is reached"
+            why += " and its checkpoint cannot be written" if self._unsaved else NO_CHECKPOINT
+            self.fail(why, of_the_machine=self._unsaved)
             return EXIT_AGAIN
+        early_at = None if self.stop_requested else self.step
         self.step, self.episodes = (held.step, held.episodes) if held else (0, 0)
-        self._end("stopped")
+        self._end("stopped", returned_at=early_at)
+        if early_at is not None:
+            _say(
+                f"it has returned before its target, at step {early_at:,}; what ends by itself "
+                "says session.done() before"
+            )
         _tell(f"stopped; the next life begins at step {self.step:,}")
         return EXIT_AGAIN
 
-    def fail(self, error: str, *, out_of_memory: bool = False) -> None:
+    def fail(
+        self, error: str, *, out_of_memory: bool = False, of_the_machine: bool = False
+    ) -> None:
         """Write the final heartbeat of a trainer that failed."""
         if self._writing:
             futures.wait([self._writing])
-        self._end("failed", error=error, out_of_memory=out_of_memory)
+        self._end("failed", error=error, out_of_memory=out_of_memory, of_the_machine=of_the_machine)
 
     def _resume(self) -> None:
+        trouble: OSError | None = None
+        withheld: list[int] = []
+        try:
+            withheld = self._checkpoints.withhold(self.spec.withheld)
+        except OSError as error:
+            trouble = error
         found = self._checkpoints.newest()
+        if found.checkpoint is None and self.spec.withheld:
+            # To begin anew would cost more than to try again.
+            with suppress(OSError):
+                self._checkpoints.withhold(())
+            withheld, found = [], self._checkpoints.newest()
         self.checkpoint = found.checkpoint
         if found.checkpoint:
             held = found.checkpoint.manifest
@@ -368,6 +445,12 @@ class Session:
             self._checkpoint_write_s = held.write_s
             self._trained_s = held.trained_s
         self._began = self._reached = self._here()
+        for step in withheld:
+            where = self._checkpoints.folder / f"withheld-{step}"
+            self.notice(
+                f"checkpoint {step} is set aside, since attempts have died of going on from it: "
+                f"it is kept as {where}"
+            )
         for damaged in found.passed_over:
             self.notice(str(damaged))
         if found.passed_over and not found.checkpoint:
@@ -377,12 +460,14 @@ class Session:
                 self._checkpoints.set_aside(damaged)
             self._checkpoints.remove_leftovers()
         except OSError as error:
-            self.disk_failed("the checkpoints", error)
+            trouble = error
+        if trouble is not None:
+            self.disk_failed("the checkpoints", trouble)
 
-    def _judged(self, what: str, value: float) -> float | None:
-        judged = finite(float(value))  # a NumPy number is no JSON
+    def _judged(self, argument: str, value: object) -> float | None:
+        judged = said.measure(argument, value)
         if judged is None:
-            self.notice(f"the {what} is not a finite number")
+            self.notice(f"the {argument.rpartition(': ')[2]} is not a finite number")
         return judged
 
     def disk_failed(self, what: str, error: OSError) -> None:
@@ -411,6 +496,14 @@ class Session:
         share = (step - held.step) / (self.step - held.step)
         return held.trained_s + share * (self._trained_s - held.trained_s)
 
+    def _live_on(self, status: Status, now_s: float) -> None:
+        """Beat if it is time, or if there is a change."""
+        status = "stopping" if self.stop_requested else status
+        changed, self._status = status != self._status, status
+        if changed or now_s - self._beat_at_s >= HEARTBEAT_INTERVAL_S:
+            self._mark(now_s)
+            self._beat()
+
     def _mark(self, now_s: float) -> None:
         """Remember where the step is now, for the rate: time in which it stood counts too."""
         marks = self._marks
@@ -425,13 +518,12 @@ class Session:
         (start_s, start_step), (end_s, end_step) = self._marks[0], self._marks[-1]
         return round((end_step - start_step) / (end_s - start_s), 2)
 
-    def _end(
-        self, status: Status, *, error: str | None = None, out_of_memory: bool = False
-    ) -> None:
+    def _end(self, status: Status, **last_words: Any) -> None:
         self._status = status
-        self._beat(error=error, out_of_memory=out_of_memory)
+        self._beat(**last_words)
 
-    def _beat(self, *, error: str | None = None, out_of_memory: bool = False) -> None:
+    def _beat(self, **last_words: Any) -> None:
+        """Write the heartbeat; with its fields that only the last one has."""
         self._beat_at_s = self._monotonic_s()
         # A trainer that leaves falls back to its checkpoint; how far it came is told all the same.
         if self.step >= self._reached.step:
@@ -459,9 +551,10 @@ class Session:
             stepping_at_s=self._stepping_at_s,
             checkpoints=self._checkpoints_written,
             checkpoint_stall_s=round(self._stall_s, 3),
+            alive_at_s=None if self._alive_at_s is None else round(self._alive_at_s, 3),
             notices=tuple(self._notices),
-            error=error,
-            out_of_memory=out_of_memory,
+            notices_before=self._notices_total - len(self._notices),
+            **last_words,
         )
         _write_heartbeat(self.folder, heartbeat)
 
@@ -480,13 +573,27 @@ def run(path: Path, trainer: str) -> int:
         # An orderly shutdown sends it to everybody in a login's session.
         signal.signal(signal.SIGHUP, stop)
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    os.register_at_fork(after_in_child=_be_nobody)
     try:
-        folder = open_folder(path)
+        folder = _folder(path)
         with _locked(folder):
             return _live(folder, trainer, stop)
     except (BadSpec, CannotLock) as error:
         _say(str(error))
         return error.exit_code
+
+
+def _be_nobody() -> None:
+    """Let a process that the trainer forks end of what other processes end of.
+
+    The signals to this trainer mean this trainer. A pool of processes, for instance, ends its
+    own with SIGTERM, and waits for ever for one that only remembers it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    faulthandler.unregister(signal.SIGUSR1)
 
 
 def check(path: Path, trainer: str) -> Spec:
@@ -508,16 +615,21 @@ def open_folder(path: Path) -> RunFolder:
     """The run folder at `path`.
 
     Raises:
-        BadSpec: it is no folder, or something in it is a symlink, through which
-            a trainer would read or write elsewhere.
+        BadSpec: it is no folder, or one of our files in it is a symlink, through which a trainer
+            would read or write elsewhere. What the program of a trainer keeps there is its own.
     """
+    folder = _folder(path)
+    for ours in folder.ours:
+        if ours.is_symlink():
+            raise BadSpec(f"{ours} is a symlink; the files of a run must be its own")
+    return folder
+
+
+def _folder(path: Path) -> RunFolder:
     # Not resolved before it is looked at: a link to a folder is no run folder.
     path = path.absolute()
     if path.is_symlink() or not path.is_dir():
         raise BadSpec(f"there is no run folder {path}")
-    for entry in sorted(path.iterdir()):
-        if entry.is_symlink():
-            raise BadSpec(f"{entry} is a symlink; a run folder must hold none")
     return RunFolder(path)
 
 
@@ -526,8 +638,9 @@ def read_spec(folder: RunFolder) -> Spec:
 
     Raises:
         BadSpec: it is absent, unreadable, or not a spec of this run.
+        NewerFile: a newer version has written it.
     """
-    spec = options_of(folder.spec, Spec)
+    spec = _read(folder.spec, lambda content: decode(folder.spec, content, Spec))
     if spec.run != folder.path.name:
         raise BadSpec(f"{folder.spec} belongs to the run {spec.run!r}")
     return spec
@@ -539,17 +652,23 @@ def options_of(source: Path | Spec, kind: type[T]) -> T:
     Raises:
         BadSpec: the file is absent or unreadable, or the content is not of that kind.
     """
+    if isinstance(source, Path):
+        return _read(source, lambda content: msgspec.json.decode(content, type=kind))
     try:
-        if isinstance(source, Spec):
-            return msgspec.convert(source.options, kind)
-        return msgspec.json.decode(durable.read(source), type=kind)
+        return msgspec.convert(source.options, kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadSpec(f"options: {error}") from error
+
+
+def _read(path: Path, decoded: Callable[[bytes], T]) -> T:
+    try:
+        return decoded(durable.read(path))
     except FileNotFoundError as error:
-        raise BadSpec(f"{source} is missing") from error
+        raise BadSpec(f"{path} is missing") from error
     except durable.UnreadableFile as error:
         raise BadSpec(str(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        where = "options" if isinstance(source, Spec) else source
-        raise BadSpec(f"{where}: {error}") from error
+        raise BadSpec(f"{path}: {error}") from error
 
 
 def limit_threads(threads: int) -> None:
@@ -559,25 +678,42 @@ def limit_threads(threads: int) -> None:
 
 def _live(folder: RunFolder, trainer: str, stop: Stop) -> int:
     session: Session | None = None
+    pid = os.getpid()
     try:
         spec = check(folder.path, trainer)
         os.environ.setdefault(MARKER, str(folder.path))
         session = Session(folder, spec, stop=stop)
         if not session.target_reached:
-            registry.load(trainer).train(session)
-        return session.finish()
+            _train(trainer, session)
+        if os.getpid() == pid:
+            return session.finish()
     except BaseException as error:  # noqa: BLE001 - whatever ended it, the last words are written
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_MAX_CHARS]
-        if isinstance(error, BadSpec):
-            reason = str(error)
-        else:
-            traceback.print_exception(error)
-        if session:
-            session.fail(reason, out_of_memory=_is_out_of_memory(error))
-        else:
-            _fail_without_session(folder, reason)
-        _say(reason)
-        return EXIT_BAD_SPEC if isinstance(error, BadSpec) else EXIT_AGAIN
+        reason = said.reason(error)
+        if not isinstance(error, BadSpec) or isinstance(error, said.Misused):
+            with suppress(Exception):  # an error may be one in everything that it says
+                traceback.print_exception(error)
+        if os.getpid() == pid:
+            last_words = {
+                "out_of_memory": _is_out_of_memory(error),
+                "of_the_machine": isinstance(error, OSError) and error.errno in OF_THE_MACHINE,
+            }
+            if session:
+                session.fail(reason, **last_words)
+            else:
+                _fail_without_session(folder, reason)
+            _say(reason)
+            return EXIT_BAD_SPEC if isinstance(error, BadSpec) else EXIT_AGAIN
+    # What the trainer has forked has come back from where only the trainer may.
+    os._exit(EXIT_AGAIN)
+
+
+def _train(trainer: str, session: Session) -> None:
+    """Train; to leave with `sys.exit()` is to return."""
+    try:
+        registry.load(trainer).train(session)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
 
 
 @contextmanager
@@ -609,14 +745,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     # Torch says these with a plain RuntimeError.
-    text = str(error).lower()
+    text = said.text(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def _fail_without_session(folder: RunFolder, reason: str) -> None:
     """Write the last words of a trainer that could not even begin, keeping what is known."""
     try:
-        known = msgspec.json.decode(durable.read(folder.heartbeat), type=Heartbeat)
+        known = decode(folder.heartbeat, durable.read(folder.heartbeat), Heartbeat)
+    except NewerFile:
+        return
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         known = Heartbeat(
             run=folder.path.name,
@@ -642,9 +780,13 @@ def _fail_without_session(folder: RunFolder, reason: str) -> None:
         stepping_at_s=None,
         checkpoints=None,
         checkpoint_stall_s=None,
+        alive_at_s=None,
+        returned_at=None,
         notices=(),
+        notices_before=0,
         error=reason,
         out_of_memory=False,
+        of_the_machine=False,
     )
     _write_heartbeat(folder, last_words)
 
@@ -667,13 +809,13 @@ def _brief(value: float | None) -> str:
 
 def _tell(text: str) -> None:
     """Report to the run's output; a reader that went away must not end the training."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError, AttributeError):  # closed, without the letters, or none
         sys.stdout.write(f"trainers: {text}\n")
         sys.stdout.flush()
 
 
 def _say(text: str) -> None:
     """Tell a person what went wrong."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"trainers: {text}\n")
         sys.stderr.flush()

@@ -81,6 +81,7 @@ def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> S
         seed=run.seed,
         checkpoint_interval_s=checkpoint_interval_s,
         options=run.options,
+        withheld=run.withheld,
     )
 
 
@@ -94,6 +95,7 @@ def _renewed(known: Run | None, wanted: Run) -> Run:
         return wanted
     if known.withdrawn:
         known = msgspec.structs.replace(known, withdrawn=False)
+    known = msgspec.structs.replace(known, silent_max_s=wanted.silent_max_s)
     asked = ("trainer", "name", "seed", "target_steps", "target_episodes", "options")
     changes = {key: getattr(wanted, key) for key in asked}
     if all(getattr(known, key) == value for key, value in changes.items()):

@@ -17,6 +17,7 @@ from supervisor.core.recovery import (
     Note,
     RecoveryLimits,
     ask_to_stop,
+    heard_at_s,
     known_gap_s,
     silence_max_s,
 )
@@ -143,9 +144,9 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
     if run.status == "running":
         since_s = run.started_s if run.started_s is not None else now_s
         if life.heartbeat is not None:
-            since_s = max(since_s, now_s - (now.monotonic_s - life.heartbeat.progress_at_s))
+            since_s = max(since_s, now_s - (now.monotonic_s - heard_at_s(life.heartbeat)))
         due_s = since_s + silence_max_s(life.heartbeat, run, limits)
-        if known_gap_s(life.heartbeat, run) is None:
+        if known_gap_s(life.heartbeat, run) is None and run.silent_max_s is None:
             # Once it steps, a much shorter silence is too long; nobody tells that it does.
             due_s = min(due_s, now_s + limits.silent_min_s)
         return due_s

@@ -22,6 +22,9 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 """a duration of at most a year"""
 
 
+WITHHELD_MAX = 8
+"""checkpoints of a run that are kept from it at once, the newest"""
+
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 """signals that somebody sent, as against those that a crash raises"""
 
@@ -52,6 +55,8 @@ class RecoveryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """deaths at the same step after which others get the slot for a while"""
     held_s: Seconds = 3600.0
     """how long"""
+    withheld_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 3
+    """deaths before the first step from the same checkpoint after which the one before is tried"""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,16 +166,32 @@ def backoff_s(failures: int, limits: RecoveryLimits, *, moved: bool) -> float:
 
 
 def silence_max_s(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> float:
-    """How long the step of this run may stand still, learnt from the run itself."""
+    """How long this run may be silent, as it is set for it alone, or learnt from the run itself."""
+    return _patience(heartbeat, run, limits)[0]
+
+
+def _patience(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> tuple[float, str]:
+    """How long this run may be silent, and the setting that says so."""
+    if run.silent_max_s is not None:
+        return run.silent_max_s, f"silent_max_s in [run.{run.name}]"
     gap_s = known_gap_s(heartbeat, run)
+    rivals = [(limits.silent_min_s, "silent_min_s in [recovery]")]
     if gap_s is None:
-        return max(limits.start_s, limits.silent_min_s)
-    return max(limits.silent_min_s, limits.silent_factor * gap_s)
+        rivals.append((limits.start_s, "start_s in [recovery]"))
+    else:
+        factor = f"silent_factor in [recovery], times its longest gap of {gap_s:.1f} s"
+        rivals.append((limits.silent_factor * gap_s, factor))
+    return max(rivals)
+
+
+def heard_at_s(heartbeat: Heartbeat) -> float:
+    """CLOCK_MONOTONIC at the trainer's last sign of life: a step, or its word that it works on."""
+    return max(heartbeat.progress_at_s, heartbeat.alive_at_s or 0.0)
 
 
 def known_gap_s(heartbeat: Heartbeat | None, run: Run) -> float | None:
     """The longest time between two moves of the step of this life; None before the second one."""
-    if heartbeat is None or heartbeat.step <= run.started_step:
+    if heartbeat is None or heartbeat.step <= _began_at(heartbeat, run):
         return None
     return heartbeat.longest_gap_s or None  # until then it is only known how long the start took
 
@@ -187,17 +208,24 @@ def _living(
         return run, notes
     silent_s = lived_s
     if heartbeat is not None:
-        silent_s = min(lived_s, max(0.0, now.monotonic_s - heartbeat.progress_at_s))
-    most_s = silence_max_s(heartbeat, run, limits)
+        silent_s = min(lived_s, max(0.0, now.monotonic_s - heard_at_s(heartbeat)))
+    most_s, setting = _patience(heartbeat, run, limits)
     if silent_s <= most_s:
         return run, notes
-    reason = f"no progress for {silent_s:.0f} s, at most {most_s:.0f} s are normal for it"
+    reason = (
+        f"no progress for {silent_s:.0f} s, at most {most_s:.0f} s are normal for it ({setting})"
+    )
     hung = _note(
         run,
         "run.hung",
         "silence",
         f"{reason}: its stacks are dumped, then it is stopped",
-        {"step": run.step, "silent_s": round(silent_s, 1), "silence_max_s": round(most_s, 1)},
+        {
+            "step": run.step,
+            "silent_s": round(silent_s, 1),
+            "silence_max_s": round(most_s, 1),
+            "setting": setting,
+        },
     )
     return ask_to_stop(run, now_s, reason, hung=True), (*notes, hung)
 
@@ -212,11 +240,13 @@ def _ended(
 ) -> tuple[Run, tuple[Note, ...]]:
     exit_, heartbeat = life.exit or Exit(), life.heartbeat
     said = heartbeat.status if heartbeat is not None else None
-    if exit_.code == EXIT_DONE or (exit_ == Exit() and said == "done"):
-        done = _note(
-            run, "run.done", "target", f"reached its target at step {run.step}", {"step": run.step}
-        )
-        return _move(run, "finish", reason=None), (*notes, done)
+    in_peace = exit_.code == EXIT_DONE or exit_ == Exit()
+    if in_peace and (said == "done" or (exit_.code == EXIT_DONE and not _short_of_target(run))):
+        rule, reason = "target", f"reached its target at step {run.step}"
+        if _short_of_target(run):
+            rule, reason = "program", f"its program is done at step {run.step}, before its target"
+        done = _note(run, "run.done", rule, reason, {"step": run.step})
+        return _move(run, "finish", reason=None if rule == "target" else reason), (*notes, done)
     error = heartbeat.error if heartbeat is not None and said == "failed" else None
     if exit_.code == EXIT_BAD_SPEC:
         reason = f"{error or 'it cannot work as it is set'}; mend it, then it starts again"
@@ -225,9 +255,16 @@ def _ended(
     if run.status == "stopping" and not run.hung:
         stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
         return _move(run, "leave", reason=None), (*notes, stopped)
-    cause, moved = _cause(run, exit_, heartbeat), _moved(run, heartbeat)
-    run, note = _death(run, cause, exit_, moved=moved, now_s=now_s, limits=limits)
+    cause = _cause(run, exit_, heartbeat)
+    run, note = _death(run, cause, exit_, heartbeat, now_s=now_s, limits=limits)
     return run, (*notes, note)
+
+
+def _short_of_target(run: Run) -> bool:
+    """Whether the run is not as far as was asked for, as far as is known."""
+    if run.target_steps is not None:
+        return run.step < run.target_steps
+    return run.target_episodes is not None and run.episodes < run.target_episodes
 
 
 def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]:
@@ -249,12 +286,21 @@ def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str
         return "killed", f"killed by signal {exit_.signal}, not by the supervisor"
     if error is not None:
         return "crash", error
+    return _left(run, exit_, heartbeat)
+
+
+def _left(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]:
+    """The kind of an end without a signal and without an error told, and the sentence about it."""
+    if heartbeat is not None and heartbeat.returned_at is not None:
+        return "returned", f"returned before its target, at step {heartbeat.returned_at}"
     if heartbeat is not None and heartbeat.status == "stopped":
         return "stopped", "asked to stop by somebody other than the supervisor"
     if exit_.code is None:
         return "vanished", "gone while nobody watched"
     if exit_.code == EXIT_AGAIN:
-        return "again", "left, asking to be started again"
+        return "again", "left, asking to be started again; its output may tell why"
+    if exit_.code == EXIT_DONE:
+        return "returned", f"left at step {run.step} with exit code 0, not having said it is done"
     return "crash", f"ended with exit code {exit_.code}"
 
 
@@ -262,12 +308,13 @@ def _death(
     run: Run,
     cause: tuple[str, str],
     exit_: Exit,
+    heartbeat: Heartbeat | None,
     *,
-    moved: bool,
     now_s: float,
     limits: RecoveryLimits,
 ) -> tuple[Run, Note]:
     kind, sentence = cause
+    moved = _moved(run, heartbeat)
     further = run.died_step is None or run.step > run.died_step
     # Somebody's kill or a full disk says nothing about the trainer, however often it comes.
     killed = kind == "killed" and exit_.signal in FROM_OUTSIDE
@@ -287,16 +334,19 @@ def _death(
         restarts=run.restarts + 1,
         died_step=max(run.step, run.died_step or 0),
         died_there=died_there,
+        failed_loads=0 if moved else run.failed_loads,
         dies_everywhere=run.dies_everywhere and not lasting,
         stop_asked_s=None,
         kill_asked_s=None,
     )
-    if died_there >= limits.held_after:
+    unwilling = False
+    if not killed and kind in ("crash", "killed", "hung") and not moved:
+        run, unwilling, withheld = _failed_load(run, heartbeat, limits)
+        sentence += withheld
+    if unwilling or run.died_there >= limits.held_after:
         wait_s = limits.held_s
-        reason = (
-            f"{sentence}; died {died_there} times at step {run.step}: "
-            f"others get its slot, tried again in {wait_s:.0f} s"
-        )
+        often = "" if unwilling else f"; died {run.died_there} times at step {run.step}"
+        reason = f"{sentence}{often}: others get its slot, tried again in {wait_s:.0f} s"
         run = _move(run, "hold", reason=reason, retry_s=now_s + wait_s)
         return run, _note(run, "run.held", kind, reason, evidence)
     wait_s = backoff_s(failures, limits, moved=moved)
@@ -305,11 +355,49 @@ def _death(
     return run, _note(run, "run.died", kind, reason, evidence)
 
 
+def _failed_load(
+    run: Run, heartbeat: Heartbeat | None, limits: RecoveryLimits
+) -> tuple[Run, bool, str]:
+    """The run after one more death, by its own fault, before its first step.
+
+    Where it dies of one checkpoint again and again, the one before is tried. Where it dies of
+    that, too, the reason is no checkpoint: it comes back to the newest, and others get its slot.
+
+    Returns:
+        The run, whether it is to be held, and what that comes of.
+    """
+    if heartbeat is None or not _is_of(heartbeat, run) or heartbeat.began is None:
+        return run, False, ""  # it did not come to its checkpoint
+    at_step = heartbeat.checkpoint_step
+    if heartbeat.of_the_machine or at_step is None:
+        return run, False, ""
+    failed_loads = run.failed_loads + 1
+    if failed_loads < limits.withheld_after:
+        return msgspec.structs.replace(run, failed_loads=failed_loads), False, ""
+    how = f"; {failed_loads} attempts have died before their first step from checkpoint {at_step}"
+    if run.withheld and at_step <= run.withheld[-1]:
+        run = msgspec.structs.replace(run, failed_loads=0, died_there=0, withheld=run.withheld[:-1])
+        return run, True, f"{how}, as from the one after it, to which it comes back"
+    withheld = (*run.withheld, at_step)[-WITHHELD_MAX:]
+    run = msgspec.structs.replace(run, failed_loads=0, died_there=0, withheld=withheld)
+    return run, False, f"{how}: the one before is tried"
+
+
 def _moved(run: Run, heartbeat: Heartbeat | None) -> bool:
     """Whether this life has moved the step; the words of an earlier one say nothing of it."""
-    if heartbeat is None or run.process is None or heartbeat.pid != run.process.pid:
+    if heartbeat is None or not _is_of(heartbeat, run):
         return False
-    return heartbeat.step > run.started_step
+    return heartbeat.step > _began_at(heartbeat, run)
+
+
+def _began_at(heartbeat: Heartbeat, run: Run) -> int:
+    """The step that this life has gone on from: before what was expected, perhaps."""
+    return heartbeat.began.step if heartbeat.began is not None else run.started_step
+
+
+def _is_of(heartbeat: Heartbeat, run: Run) -> bool:
+    """Whether these are words of this life."""
+    return run.process is not None and heartbeat.pid == run.process.pid
 
 
 def _lived_s(run: Run, now_s: float) -> float:
@@ -321,14 +409,15 @@ def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
     heartbeat = life.heartbeat
     if heartbeat is None:
         return run, ()
-    fresh = heartbeat.notices[run.notices_seen :]
+    before = heartbeat.notices_before
+    fresh = heartbeat.notices[max(0, run.notices_seen - before) :]
     notes = tuple(_note(run, "run.noticed", "notice", text) for text in fresh)
     run = msgspec.structs.replace(
         run,
         mode=heartbeat.mode,  # a memory older than the machine may believe another
         step=heartbeat.step,
         episodes=heartbeat.episodes,
-        notices_seen=max(run.notices_seen, len(heartbeat.notices)),
+        notices_seen=max(run.notices_seen, before + len(heartbeat.notices)),
     )
     return run, notes
 

@@ -13,6 +13,7 @@ from supervisor.core.recovery import (
     judge,
     silence_max_s,
 )
+from trainers.contract import Mark
 
 LIMITS = RecoveryLimits()
 NOW_S = 1000.0
@@ -119,6 +120,34 @@ def test_exit_0_is_done(status):
     """The target is reached, even if a stop was asked at the same moment."""
     run, note = died(running(status=status), a_heartbeat(step=1000), code=0)
     assert (run.status, run.step, note[0]) == ("done", 1000, "run.done")
+
+
+def test_a_program_that_is_done_before_its_target_is_told_as_that():
+    """No step is claimed that nobody has made."""
+    said = a_heartbeat(step=700, status="done")
+    for ended in ({"code": 0}, {}):
+        run, (event, rule, reason) = died(running(target_steps=1000), said, **ended)
+        assert (run.status, event, rule) == ("done", "run.done", "program")
+        assert "done at step 700, before its target" in reason
+        assert run.reason == reason
+    run, (_, rule, _) = died(running(target_steps=700), said, code=0)
+    assert (rule, run.reason) == ("target", None)
+
+
+def test_to_leave_in_peace_is_not_to_be_done():
+    """Exit code 0 alone says nothing: the target is not reached, and nobody said it is over."""
+    run, (event, rule, reason) = died(running(), a_heartbeat(step=700), code=0)
+    assert (run.status, event, rule) == ("waiting", "run.died", "returned")
+    assert "at step 700 with exit code 0" in reason
+
+
+def test_an_early_return_is_nobody_elses_doing():
+    """It is told with its step, holds the run in the end, and blames no mode."""
+    said = a_heartbeat(step=4, status="stopped", returned_at=10)
+    run, notes = judge(running(), a_life(alive=False, heartbeat=said, code=75), NOW, LIMITS)
+    assert [note.rule for note in notes] == ["returned"]
+    assert "returned before its target, at step 10" in notes[0].reason
+    assert (run.died_there, blames_the_load(notes[0])) == (1, False)
 
 
 def test_a_trainer_that_finished_unwatched_is_done():
@@ -440,3 +469,159 @@ def test_no_look_surprises_the_judge(status, life, here, recorded):
         assert after.retry_s is not None
     if life.process is None:
         assert after.status not in ("running", "stopping")
+
+
+OLDER, NEWER = 3000, 4000
+"""steps of two checkpoints"""
+
+
+def died_loading(run, at_step, kind="crash", **words):
+    """`run` after a death before its first step from that checkpoint."""
+    last = {"began": Mark(step=at_step, trained_s=1.0), "step": at_step, "checkpoint_step": at_step}
+    ended, heartbeat = {
+        "crash": ({"code": 75}, a_heartbeat(status="failed", error="no such key", **last, **words)),
+        "segfault": ({"signal": 11}, a_heartbeat(status="starting", **last)),
+        "hung": ({"signal": 9}, a_heartbeat(status="starting", **last)),
+        "kill": ({"signal": 9}, a_heartbeat(status="starting", **last)),
+        "memory": ({"signal": 9, "oom_kill": True}, a_heartbeat(status="starting", **last)),
+        "disk": (
+            {"code": 75},
+            a_heartbeat(status="failed", error="full", of_the_machine=True, **last),
+        ),
+        "unseen": ({}, a_heartbeat(status="starting", **last)),
+        "start": ({"start_error": "no such file"}, None),
+    }[kind]
+    status = "stopping" if kind == "hung" else "running"
+    run = msgspec.structs.replace(
+        run,
+        status=status,
+        hung=kind == "hung",
+        mode="light",
+        process=a_process(),
+        started_s=NOW_S - 5,
+        started_step=at_step,
+    )
+    run, notes = judge(run, a_life(alive=False, heartbeat=heartbeat, **ended), NOW, LIMITS)
+    return run, notes[-1]
+
+
+def loads(run, at_step, kinds):
+    for kind in kinds:
+        run, note = died_loading(run, at_step, kind)
+    return run, note
+
+
+@pytest.mark.parametrize("kinds", [["crash"] * 3, ["segfault", "hung", "crash"]])
+def test_a_checkpoint_that_attempts_die_of_is_withheld(kinds):
+    """After three deaths of its own before the first step; then the one before is tried at once."""
+    run, _ = loads(a_run(), NEWER, kinds[:2])
+    assert run.withheld == ()
+    run, note = loads(run, NEWER, kinds[2:])
+    assert (run.status, run.withheld) == ("waiting", (NEWER,))
+    assert f"from checkpoint {NEWER}: the one before is tried" in note.reason
+
+
+@pytest.mark.parametrize("kind", ["kill", "memory", "disk", "unseen", "start"])
+def test_what_is_no_fault_of_a_trainer_is_none_of_its_checkpoint(kind):
+    """Kills, hunger for memory and full disks do not count, and forgive nothing."""
+    run, _ = loads(a_run(), NEWER, [kind] * 10)
+    assert run.withheld == ()
+    run, _ = loads(a_run(), NEWER, ["crash", kind, "crash", kind])
+    assert run.withheld == ()
+    run, _ = loads(run, NEWER, ["crash"])
+    assert run.withheld == (NEWER,)
+
+
+def test_a_reboot_is_no_fault_of_a_checkpoint():
+    """However often the machine goes down while it is loaded."""
+    run = running(failed_loads=2)
+    after, _ = judge(run, a_life(alive=False), a_time(NOW_S, boot_id="boot-2"), LIMITS)
+    assert (after.failed_loads, after.withheld) == (2, ())
+
+
+def test_where_the_one_before_fails_too_the_newest_comes_back():
+    """The checkpoint was not the reason: it never walks down through all of them."""
+    run, _ = loads(a_run(), NEWER, ["crash"] * 3)
+    run, _ = loads(run, OLDER, ["crash"] * 2)
+    assert (run.status, run.withheld) == ("waiting", (NEWER,))
+    run, note = loads(run, OLDER, ["crash"])
+    assert (run.status, run.withheld) == ("held", ())
+    assert "comes back" in note.reason
+    # So does one that could not be withheld, for want of another.
+    run, _ = loads(a_run(), NEWER, ["crash"] * 6)
+    assert (run.status, run.withheld) == ("held", ())
+
+
+def test_a_life_that_steps_forgives_what_was_counted():
+    """It was no fault of the checkpoint. What is withheld stays so: the run goes on without it."""
+    run, _ = loads(a_run(), NEWER, ["crash"] * 3)
+    run, _ = loads(run, OLDER, ["crash"] * 2)
+    stepped = a_heartbeat(
+        status="failed",
+        error="later",
+        step=OLDER + 1,
+        began=Mark(step=OLDER, trained_s=1.0),
+        checkpoint_step=OLDER,
+    )
+    # It was expected to go on from the newest.
+    run = msgspec.structs.replace(
+        run, status="running", process=a_process(), started_s=NOW_S - 9, started_step=NEWER
+    )
+    run, _ = judge(run, a_life(alive=False, heartbeat=stepped, code=75), NOW, LIMITS)
+    assert (run.failed_loads, run.withheld, run.failures) == (0, (NEWER,), 6)
+
+
+def test_a_death_before_the_checkpoint_was_found_is_none_of_it():
+    """A spec that cannot be read, or an import that fails: no session has begun."""
+    said = a_heartbeat(status="failed", error="no module", checkpoint_step=NEWER)
+    run = a_run()
+    for _ in range(4):
+        run, _ = died(running(failed_loads=run.failed_loads), said, code=75)
+    assert run.failed_loads == 0
+
+
+def test_whoever_says_that_it_works_on_is_not_hung():
+    """A validation takes as long as it takes."""
+    run = running(started_s=0.0)
+    silent = a_heartbeat(progress_at_s=NOW_S - 900, longest_gap_s=1.0)
+    assert [note[0] for note in judged(run, a_life(heartbeat=silent))[1]] == ["run.hung"]
+    busy = msgspec.structs.replace(silent, alive_at_s=NOW_S - 1)
+    assert judged(run, a_life(heartbeat=busy))[1] == []
+    gone = msgspec.structs.replace(silent, alive_at_s=NOW_S - 301)
+    assert [note[0] for note in judged(run, a_life(heartbeat=gone))[1]] == ["run.hung"]
+
+
+@pytest.mark.parametrize(
+    ("own", "gap_s", "setting"),
+    [
+        (None, 1.0, "(silent_min_s in [recovery])"),
+        (None, 50.0, "(silent_factor in [recovery], times its longest gap of 50.0 s)"),
+        (None, 0.0, "(start_s in [recovery])"),
+        (20.0, 50.0, "(silent_max_s in [run.a])"),
+        (20.0, 0.0, "(silent_max_s in [run.a])"),
+    ],
+)
+def test_the_line_about_a_hang_names_the_setting(own, gap_s, setting):
+    """Whoever finds it too strict knows what to change."""
+    run = running(started_s=0.0, silent_max_s=own)
+    said = a_heartbeat(progress_at_s=NOW_S - 700, longest_gap_s=gap_s)
+    _, ((event, _, reason),) = judged(run, a_life(heartbeat=said))
+    assert event == "run.hung"
+    assert setting in reason
+
+
+def test_a_run_may_have_a_patience_of_its_own():
+    """Shorter or longer than what all others have."""
+    said = a_heartbeat(progress_at_s=NOW_S - 700, longest_gap_s=1.0)
+    patient = running(started_s=0.0, silent_max_s=7200.0)
+    assert judged(patient, a_life(heartbeat=said))[1] == []
+
+
+def test_notices_that_had_no_room_any_more_are_not_told_again():
+    """The window moves on; what came after the last look is told, each once."""
+    texts = tuple(str(number) for number in range(5, 25))
+    said = a_heartbeat(notices=texts, notices_before=5)
+    run, told = judged(running(notices_seen=20), a_life(heartbeat=said))
+    assert [note[2] for note in told] == ["20", "21", "22", "23", "24"]
+    assert run.notices_seen == 25
+    assert judged(run, a_life(heartbeat=said))[1] == []

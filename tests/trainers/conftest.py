@@ -9,7 +9,11 @@ import pytest
 # This folder cannot be a package: it would be called like the one that it tests.
 sys.path.append(str(Path(__file__).parent))
 
-from trainer_lives import Life, write_spec
+from trainer_lives import Clock, Life, write_spec
+
+from trainers.checkpoint import Manifest
+from trainers.contract import RunFolder
+from trainers.session import Session, Stop, read_spec
 
 
 @pytest.fixture
@@ -21,6 +25,42 @@ def make_run(tmp_path):
         folder.mkdir()
         write_spec(folder, run=run, **fields)
         return folder
+
+    return make
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def open_session(make_run, clock):
+    """Opens sessions, several in a row on one run if asked."""
+
+    def open_(run=None, **fields):
+        folder = RunFolder(run or make_run(**fields))
+        return Session(
+            folder, read_spec(folder), stop=Stop(), monotonic_s=clock, wall_time_s=lambda: 86_400.0
+        )
+
+    return open_
+
+
+@pytest.fixture
+def make_manifest():
+    """Makes manifests of checkpoints: `make_manifest(step, return_mean=1.0)`."""
+
+    def make(step, **fields):
+        given = {
+            "run": "run",
+            "trainer": "drill",
+            "mode": "light",
+            "episodes": step // 10,
+            "return_mean": None,
+            "saved_at": 0.0,
+        }
+        return Manifest(step=step, **{**given, **fields})
 
     return make
 

@@ -1,13 +1,17 @@
 """Checkpoints are complete or absent, whatever ends the writer."""
 
 import errno
+import hashlib
+import json
 import os
+import subprocess
 
 import pytest
 from trainer_lives import names_in
 
-from trainers import durable
+from trainers import checkpoint, durable, said
 from trainers.checkpoint import KEEP_DAMAGED, Checkpoints, DamagedCheckpoint, Manifest, verify
+from trainers.contract import NewerFile
 from trainers.durable import UnreadableFile
 
 DAY_S = 86_400
@@ -211,3 +215,153 @@ def test_a_name_cannot_lead_out_of_the_folder(checkpoints):
     (path / "manifest.json").write_text(manifest.replace("a.bin", "../../a.bin"))
     with pytest.raises(DamagedCheckpoint):
         verify(path)
+
+
+def rewrite(path, **fields):
+    """Have the manifest of a checkpoint say something else, as another program may have it."""
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    (path / "manifest.json").write_text(json.dumps({**manifest, **fields}))
+
+
+def flipped(content):
+    """`content` with each of its bits flipped, one after the other."""
+    for place in range(8 * len(content)):
+        other = bytearray(content)
+        other[place // 8] ^= 1 << place % 8
+        yield bytes(other)
+
+
+def test_no_flipped_bit_of_a_manifest_is_believed(checkpoints):
+    """Not one changes what is gone on from, or which is best; damage or a newer version it is."""
+    path = save(checkpoints, 7, return_mean=2.5).path
+    whole = (path / "manifest.json").read_bytes()
+    newer = 0
+    for damaged in flipped(whole):
+        (path / "manifest.json").write_bytes(damaged)
+        try:
+            verify(path)
+        except DamagedCheckpoint:
+            continue
+        except NewerFile:
+            newer += 1
+            continue
+        pytest.fail(f"{damaged} was believed")
+    assert newer <= 3  # what 1 becomes in the version
+
+
+def test_the_checksum_of_a_manifest_is_one_that_a_person_can_check(checkpoints):
+    """Its file is what `sha256sum` writes; a flipped bit in it is damage, too."""
+    path = save(checkpoints, 7).path
+    subprocess.run(["sha256sum", "--check", "--strict", "manifest.sha256"], cwd=path, check=True)
+    for damaged in flipped((path / "manifest.sha256").read_bytes()):
+        (path / "manifest.sha256").write_bytes(damaged)
+        with pytest.raises(DamagedCheckpoint, match="checksum"):
+            verify(path)
+
+
+def test_checkpoints_from_before_there_were_checksums_are_gone_on_from(checkpoints):
+    """A home may hold them for years."""
+    path = save(checkpoints, 7).path
+    (path / "manifest.sha256").unlink()
+    assert checkpoints.newest().checkpoint.manifest.step == 7
+
+
+@pytest.mark.parametrize(
+    "fields", [{"version": 2}, {"version": 99, "files": []}, {"colour": "red"}]
+)
+@pytest.mark.parametrize("checksum", ["old", "none", "its own"])
+def test_a_checkpoint_of_a_newer_version_is_left_alone(checkpoints, fields, checksum):
+    """Neither damaged nor passed over in silence: whoever would go on is told its name."""
+    save(checkpoints, 1)
+    path = save(checkpoints, 2).path
+    rewrite(path, **fields)
+    if checksum == "none":
+        (path / "manifest.sha256").unlink()
+    elif checksum == "its own":
+        digest = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+        (path / "manifest.sha256").write_text(f"{digest}  manifest.json\n")
+    before = {name: (path / name).read_bytes() for name in names_in(path)}
+    with pytest.raises(NewerFile, match=f"{path} was written by a newer version"):
+        checkpoints.newest()
+    with pytest.raises(NewerFile):
+        save(checkpoints, 2)
+    for step in range(3, 9):
+        save(checkpoints, step, saved_at=DAY_S)
+        checkpoints.prune()
+    assert checkpoints.newest().checkpoint.manifest.step == 8
+    assert [str(path) in str(newer) for newer in checkpoints.best().newer] == [True]
+    assert {name: (path / name).read_bytes() for name in names_in(path)} == before
+
+
+def test_a_manifest_that_tells_of_too_much_is_damage(checkpoints, monkeypatch):
+    """Nothing is read for hours because a few bytes say so."""
+    for fields in (
+        {"files": {"a": {"size_bytes": 2**60, "sha256": ""}}},
+        {"files": {str(n): {"size_bytes": 0, "sha256": ""} for n in range(1001)}},
+        {"files": {"../a": {"size_bytes": 0, "sha256": ""}}},
+    ):
+        path = save(checkpoints, 7).path
+        (path / "manifest.sha256").unlink()
+        rewrite(path, **fields)
+        with pytest.raises(DamagedCheckpoint, match=r"manifest\.json"):
+            verify(path)
+        checkpoints.set_aside(checkpoints.newest().passed_over[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "a"], "there once"),
+        (["manifest.json"], "the session writes that"),
+        (["manifest.sha256"], "the session writes that"),
+        (map(str, range(1001)), "at most 1000 files"),
+        (["a" * 30, "b" * 30], "bytes together"),
+    ],
+)
+def test_what_could_not_be_found_again_is_refused_when_it_is_saved(
+    checkpoints, monkeypatch, names, expected
+):
+    """And nothing of it is left."""
+    monkeypatch.setattr(checkpoint, "FILES_MAX_BYTES", 50)
+    manifest = Manifest(
+        run="run", trainer="drill", mode="light", step=1, episodes=0, return_mean=None, saved_at=0.0
+    )
+    with pytest.raises(said.Misused, match=expected):
+        checkpoints.save(manifest, [(name, name.encode()) for name in names])
+    assert names_in(checkpoints.folder) == []
+
+
+def test_what_is_withheld_is_out_of_the_way_and_comes_back(checkpoints):
+    """As the list says, each time; twice the same is once."""
+    for step in (1, 2, 3):
+        save(checkpoints, step)
+    assert checkpoints.withhold([3]) == [3]
+    assert checkpoints.withhold([3]) == []
+    assert checkpoints.newest().checkpoint.manifest.step == 2
+    checkpoints.withhold([])
+    assert checkpoints.newest().checkpoint.manifest.step == 3
+    assert names_in(checkpoints.folder) == ["1", "2", "3"]
+
+
+def test_what_is_withheld_is_never_deleted_and_never_older_than_the_newest(checkpoints):
+    """The run has gone on without it; a person may want it."""
+    save(checkpoints, 1)
+    save(checkpoints, 5, content=b"first")
+    checkpoints.withhold([5])
+    save(checkpoints, 5, content=b"second")
+    checkpoints.withhold([5])
+    assert names_in(checkpoints.folder) == ["1", "withheld-5", "withheld-5-2"]
+    for step in range(6, 12):
+        save(checkpoints, step)
+        checkpoints.prune()
+    checkpoints.withhold([])
+    assert {"withheld-5", "withheld-5-2"} < {*names_in(checkpoints.folder)}
+    assert (checkpoints.folder / "withheld-5/a.bin").read_bytes() == b"first"
+
+
+def test_the_checkpoint_that_was_gone_on_from_outlives_younger_ones(checkpoints):
+    """Nobody knows yet whether these load."""
+    for step in range(1, 9):
+        save(checkpoints, step)
+        checkpoints.prune(proven=2)
+    assert steps(checkpoints) == [2, 6, 7, 8]

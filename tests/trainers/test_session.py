@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from trainer_lives import names_in, strict_json, write_spec
+from trainer_lives import Clock, names_in, strict_json, write_spec
 
 from trainers import durable
 from trainers.contract import (
@@ -21,40 +21,9 @@ from trainers.contract import (
     RunFolder,
     Spec,
 )
-from trainers.session import Session, Stop, _is_out_of_memory, open_folder, read_spec
+from trainers.session import Session, _is_out_of_memory, open_folder
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class Clock:
-    """Time that moves when it is told to."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def __call__(self):
-        return self.now_s
-
-    def advance(self, seconds):
-        self.now_s += seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def open_session(make_run, clock):
-    """Opens sessions, several in a row on one run if asked."""
-
-    def open_(run=None, **fields):
-        folder = RunFolder(run or make_run(**fields))
-        return Session(
-            folder, read_spec(folder), stop=Stop(), monotonic_s=clock, wall_time_s=lambda: 86_400.0
-        )
-
-    return open_
 
 
 def beat_of(session):
@@ -463,9 +432,9 @@ def test_an_unknown_trainer_is_told_those_that_exist(make_run, start, name):
     assert "there are: atari, drill" in errors
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "spec.json", "stranger"])
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "spec.json", "tensorboard"])
 def test_a_symlink_in_a_run_folder_is_refused(make_run, tmp_path, start, name):
-    """Nothing outside the run folder is read or written through a link."""
+    """Nothing outside the run folder is read or written through a link; the last words say so."""
     run = make_run()
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -475,6 +444,16 @@ def test_a_symlink_in_a_run_folder_is_refused(make_run, tmp_path, start, name):
     assert code == EXIT_BAD_SPEC
     assert "symlink" in errors
     assert not names_in(outside)
+    beat = msgspec.json.decode((run / "heartbeat.json").read_bytes(), type=Heartbeat)
+    assert (beat.status, f"{name} is a symlink" in beat.error) == ("failed", True)
+
+
+def test_a_link_that_a_program_keeps_is_its_own_business(make_run, start):
+    """Many keep one to their newest file; where it leads is not for us to look."""
+    run = make_run(target_steps=1, options={"steps_per_s": 1000})
+    (run / "latest").symlink_to("/nowhere")
+    assert start(run).end()[0] == EXIT_DONE
+    assert (run / "latest").is_symlink()
 
 
 def test_a_run_folder_is_no_link(make_run, tmp_path):
@@ -484,6 +463,105 @@ def test_a_run_folder_is_no_link(make_run, tmp_path):
     for name in ("link", "file", "nothing"):
         with pytest.raises(BadSpec):
             open_folder(tmp_path / name)
+
+
+def test_whoever_says_that_it_works_on_is_heard(open_session, clock):
+    """A validation of an hour is no silence, and no gap that would teach patience with a hang."""
+    session = open_session()
+    for step in (1, 2):
+        session.progress(step)
+        clock.advance(2.0)
+    assert beat_of(session).alive_at_s is None
+    for _ in range(3600):
+        session.alive()
+        clock.advance(1.0)
+    beat = beat_of(session)
+    assert (beat.status, beat.alive_at_s) == ("running", clock.now_s - 1.0)
+    assert beat.progress_at_s == 1002.0
+    session.progress(3)
+    clock.advance(1.0)
+    session.progress(4)
+    assert beat_of(session).longest_gap_s == 2.0
+
+
+def test_a_trainer_that_loads_for_long_can_say_so(open_session, clock):
+    """It is starting still, and no step was made."""
+    session = open_session()
+    clock.advance(60.0)
+    session.alive()
+    beat = beat_of(session)
+    assert (beat.status, beat.alive_at_s, beat.stepping_at_s) == ("starting", clock.now_s, None)
+
+
+def test_what_is_done_is_what_is_on_the_disk(open_session, monkeypatch):
+    """A trainer may say that it is over; with its last checkpoint missing it is started again."""
+    session = open_session()
+    session.progress(10)
+    monkeypatch.setattr(session._checkpoints, "save", _no_space)
+    session.save(files())
+    session.done()
+    assert session.finish() == EXIT_AGAIN
+    assert beat_of(session).of_the_machine
+    monkeypatch.undo()
+    session.save(files())
+    assert session.finish() == EXIT_DONE
+    assert (beat_of(session).status, beat_of(session).step) == ("done", 10)
+
+
+def _no_space(*_arguments):
+    raise NO_SPACE
+
+
+def test_a_checkpoint_that_attempts_die_of_is_set_aside(open_session, make_run):
+    """The one before is gone on from, with a notice; later starts say nothing more."""
+    session = open_session()
+    for step in (1, 2, 3):
+        session.progress(step)
+        session.save(files())
+    run = session.folder.path
+    write_spec(run, withheld=[3])
+    life = open_session(run)
+    assert life.step == 2
+    assert "checkpoint 3 is set aside" in beat_of(life).notices[0]
+    life = open_session(run)
+    assert (life.step, beat_of(life).notices) == (2, ())
+    write_spec(run)
+    assert open_session(run).step == 3
+
+
+def test_the_only_checkpoint_is_not_set_aside(open_session):
+    """To begin from nothing would lose all; with a second one that is damaged, too."""
+    session = open_session()
+    for step in (1, 2):
+        session.progress(step)
+        session.save(files())
+    run = session.folder.path
+    (session.folder.checkpoints / "1/manifest.json").write_bytes(b"")
+    write_spec(run, withheld=[2])
+    assert open_session(run).step == 2
+    assert "2" in names_in(session.folder.checkpoints)
+
+
+def test_a_run_of_a_newer_version_is_not_begun_anew(make_run, start):
+    """The attempt ends with the reason, and everything is as it was."""
+    run = make_run(target_steps=20, options={"steps_per_s": 1000})
+    assert start(run).end()[0] == EXIT_DONE
+    manifest = run / "checkpoints/20/manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"version":1', b'"version":2'))
+    write_spec(run, target_steps=50)
+    before = names_in(run / "checkpoints")
+    code, _, errors = start(run).end()
+    assert code == EXIT_BAD_SPEC
+    assert f"{run}/checkpoints/20 was written by a newer version (version 2" in errors
+    assert names_in(run / "checkpoints") == before
+
+
+@pytest.mark.parametrize("fields", [{"version": 2}, {"colour": "red"}])
+def test_a_spec_of_a_newer_version_is_told_as_one(make_run, start, fields):
+    """It is no mistake that somebody could mend in it."""
+    code, _, errors = start(make_run(**fields)).end()
+    assert code == EXIT_BAD_SPEC
+    assert "spec.json was written by a newer version" in errors
 
 
 if __name__ == "__main__":
