@@ -18,6 +18,7 @@ from supervisor.daemon import Daemon, Machine
 from supervisor.gpu import Gpus
 from supervisor.home import Home, HomeLost
 from supervisor.journal import Journal
+from supervisor.messenger import Messenger
 from supervisor.notify import Notify
 from supervisor.runners.local import LocalRunner
 from supervisor.sensors import Sensors
@@ -29,8 +30,19 @@ TEND_S = 30.0
 """how often the size of the trainers' output is looked at"""
 
 
-def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
-    """Be the supervisor of `home` until asked to stop; the exit code.
+def supervise(
+    home: Home, config: Config, screen: TextIO = sys.stdout, *, until_done: bool = False
+) -> int:
+    """Be the supervisor of `home` until asked to stop.
+
+    Args:
+        home: where everything lies.
+        config: the settings.
+        screen: where a person reads along.
+        until_done: stop also when every run has ended.
+
+    Returns:
+        The exit code: 0; with `until_done` 1 if not every run has reached its target.
 
     Raises:
         AlreadyRunning: another supervisor holds this home.
@@ -42,7 +54,8 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
     home.make()
     with home.taken(clock.read()) as lock:
         lax = home.close_to_others()
-        watch, gpus = Watch(), Gpus()
+        watch, gpus, journal = Watch(), Gpus(), Journal(home, screen)
+        messenger = Messenger(home, journal, clock)
         runner = LocalRunner(home.runs, clock.read().boot_id, tuning=home.tuning)
         daemon = Daemon(
             config=config,
@@ -51,7 +64,7 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
             inbox=Inbox(home.inbox),
             boot_notes=BootNotes(home.boot_notes),
             runner=runner,
-            journal=Journal(home, screen),
+            journal=journal,
             sensors=Sensors(home.path, gpus),
             power=gpus,
             machine=_machine(),
@@ -59,12 +72,12 @@ def supervise(home: Home, config: Config, screen: TextIO = sys.stdout) -> int:
         watch.begin()
         try:
             daemon.start(lax)
-            _live(daemon, watch, runner, config, home, lock)
+            _live(daemon, watch, runner, messenger, config, home, lock, until_done=until_done)
         finally:
             watch.end()
             runner.close()
             gpus.close()
-    return 0
+    return 1 if until_done and any(run.status != "done" for run in daemon.memory.runs) else 0
 
 
 def _machine() -> Machine:
@@ -99,11 +112,14 @@ def _live(
     daemon: Daemon,
     watch: Watch,
     runner: LocalRunner,
+    messenger: Messenger,
     config: Config,
     home: Home,
     lock: durable.Lock,
+    *,
+    until_done: bool,
 ) -> None:
-    """Tick whenever something happens, until asked to stop; then stop cleanly.
+    """Tick whenever something happens, until asked to stop, or all is done; then stop cleanly.
 
     Raises:
         HomeLost: the home was moved or removed; its trainers have been ended, and nothing
@@ -112,17 +128,26 @@ def _live(
     notify = Notify()
     cause, ready = "start", "READY=1"
     # A hand-over that was asked for first holds, whatever is asked for after it.
-    while not (watch.hand_over_asked or watch.stop_asked):
+    over = False
+    while not (watch.hand_over_asked or watch.stop_asked or over):
         if not lock.lasts():
             runner.end_all()
             raise HomeLost(home.path)
         with contextlib.suppress(OSError):  # somebody has removed it; the inbox tells what else
             durable.make_folder(home.inbox)
         due_s = daemon.tick(cause)
+        for said in messenger.tend(config.settings.notify, daemon.memory):
+            daemon.write_down(**said._asdict())
+        messenger.go()
+        due_s = min(due_s, messenger.due_s)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):
             due_s = 0.0  # look once more: something may have changed before it was watched
-        cause = _sleep(watch, runner, notify, due_s)
+        over = until_done and daemon.memory.resting and not messenger.busy
+        if not over:
+            cause = _sleep(watch, runner, messenger, notify, due_s)
+    for said in messenger.leave():
+        daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
     if watch.hand_over_asked:
         daemon.hand_over()
@@ -133,14 +158,16 @@ def _live(
         watch.sleep(0.5, runner.exits)
 
 
-def _sleep(watch: Watch, runner: LocalRunner, notify: Notify, due_s: float) -> str:
+def _sleep(
+    watch: Watch, runner: LocalRunner, messenger: Messenger, notify: Notify, due_s: float
+) -> str:
     """Sleep until something happens or a look is due, with an eye on the trainers' output."""
     nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
     while due_s > nap_s:
-        cause = watch.sleep(nap_s, runner.exits)
+        cause = watch.sleep(nap_s, (*runner.exits, *messenger.handles))
         if cause != "time":
             return cause
         runner.tend()
         notify("WATCHDOG=1")
         due_s -= nap_s
-    return watch.sleep(due_s, runner.exits)
+    return watch.sleep(due_s, (*runner.exits, *messenger.handles))

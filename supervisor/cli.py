@@ -195,14 +195,16 @@ def _run(context: Context) -> int:
     from supervisor.assembly import supervise  # noqa: PLC0415 - other commands stay quick
 
     faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
-    return supervise(context.home, context.kept_config)
+    until_done = context.options.until_done
+    return supervise(context.home, context.kept_config, until_done=until_done)
 
 
 def _daemon_command(context: Context) -> list[str]:
     command = [*program("supervisor.cli"), "--home", str(context.home.path)]
     if context.options.config:
         command += ["--config", str(context.options.config)]
-    return [*command, "run", "--plain"]
+    command += ["run", "--plain"]
+    return [*command, "--until-done"] if context.options.until_done else command
 
 
 def _stop(context: Context) -> int:
@@ -534,6 +536,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run, "be the supervisor, in the foreground, until Ctrl-C")
     sub.add_argument("--plain", action="store_true", help="lines instead of the live view")
+    sub.add_argument(
+        "--until-done", action="store_true", help="end with the campaign; 1 if a run has failed"
+    )
     command(
         "stop",
         _stop,

@@ -232,6 +232,12 @@ class Daemon:
         self._save()
         self._tell()
 
+    def write_down(self, event: str, *, rule: str, reason: str, evidence: dict[str, Any]) -> None:
+        """Log what somebody beside the loop has to say, and save it."""
+        self._write(event, rule=rule, reason=reason, evidence=evidence or None)
+        self._save()
+        self._tell()
+
     @property
     def status(self) -> str:
         """One line for whoever asks how it is going."""

@@ -168,10 +168,11 @@ class Home:
         self.settings = self.path / "supervisor.toml"
         self.last_settings = self.path / "settings.last.json"
         self.tuning = self.path / "tuning.json"
+        self.told = self.path / "told.json"
         self._holder = self.path / "daemon.json"
         self._files = (
             *(self.state, self.decisions, self.monitor, self.boot_notes, self.settings),
-            *(self.last_settings, self.tuning, self._holder, self.path / durable.LOCK),
+            *(self.last_settings, self.tuning, self.told, self._holder, self.path / durable.LOCK),
         )
 
     def run(self, run_id: str) -> RunFolder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +35,20 @@ CAMPAIGN = (
 
 TARGET_STEPS = 10_000_000
 """the published budget of PPO on Atari: 40 million frames"""
+
+
+EVENTS = (
+    "boot.recorded", "boot.unreadable", "campaign.done", "climb.vetoed", "crash.priced",
+    "gpu.awaited", "gpu.leaked", "hold.changed", "home.closed", "ledger.begun",
+    "machine.changed", "mode.changed", "mode.proved", "power.limited", "power.refused",
+    "run.adopted", "run.blocked", "run.cleared", "run.died", "run.done", "run.failed",
+    "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",
+    "run.started", "run.stopped", "settings.changed", "settings.refused", "slots.assigned",
+    "state.damaged", "state.lagged", "state.saved", "state.unsaved", "supervisor.started",
+    "supervisor.stopped", "supervisor.stopping", "warm.lost", "wish.granted", "wish.refused",
+    "wish.unreadable",
+)  # fmt: skip
+"""what the decision log tells, but for errands themselves"""
 
 
 class Policy(StabilityLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +116,42 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return int(self.max_mib * 1024 * 1024)
 
 
+class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[notify]: who is told elsewhere, and what is run when the campaign is done."""
+
+    urls: Annotated[tuple[str, ...], msgspec.Meta(max_length=10)] = ()
+    """where chosen lines of the decision log are posted to, as JSON"""
+    events: tuple[str, ...] = (
+        "campaign.done",
+        "mode.changed",
+        "run.done",
+        "run.failed",
+        "run.held",
+        "run.blocked",
+        "state.damaged",
+    )
+    """which lines those are"""
+    when_done: tuple[str, ...] = ()
+    """a command and its arguments, run once every run has ended"""
+    when_done_max_s: Seconds = 3600.0
+    """how long it may take before it is ended"""
+
+    def __post_init__(self) -> None:
+        for number, url in enumerate(self.urls, 1):
+            if not re.fullmatch(r"https?://[^/?#\s]+\S*", url) or not url.isprintable():
+                # An address may hold a password: it is not repeated.
+                raise ValueError(
+                    f"notify.urls: number {number} is no address that begins with https://"
+                )
+        for event in self.events:
+            if event not in EVENTS:
+                close = difflib.get_close_matches(event, EVENTS, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"notify.events: there is no event {event!r}{hint}")
+        if self.when_done and not self.when_done[0]:
+            raise ValueError("notify.when_done: the name of the command is empty")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `supervisor.toml`."""
 
@@ -110,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoints: Checkpoints = Checkpoints()
     warm: Warm = Warm()
     logs: Logs = Logs()
+    notify: Notify = Notify()
     modes_dir: str | None = None
     """a folder of mode files that replaces the shipped one; relative to the settings file"""
     cost_per_hour: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None

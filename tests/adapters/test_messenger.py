@@ -1,0 +1,325 @@
+"""Errands of a supervisor: a command when all is done, and lines that are posted elsewhere."""
+
+from __future__ import annotations
+
+import json
+import select
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from modes import load_ladder
+from supervisor.clock import SystemClock
+from supervisor.core import history
+from supervisor.home import Home
+from supervisor.journal import Journal
+from supervisor.messenger import Messenger, Said
+from supervisor.settings import Notify, Settings
+
+PATIENCE_S = 60.0
+REST_S = 4000.0
+"""longer than any place rests"""
+
+
+class World:
+    """A home, its log, and supervisors of it that live one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = Home(folder)
+        self.home.make()
+        self.wanted = Notify()
+        self.now_s = 0.0
+        self.boot_id = SystemClock().read().boot_id
+        self.said: list[Said] = []
+        self.seq = 0
+        self.start()
+
+    def read(self):
+        """All clocks, as the messenger reads them."""
+        real = SystemClock().read()
+        return msgspec.structs.replace(
+            real, monotonic_s=real.monotonic_s + self.now_s, boot_id=self.boot_id
+        )
+
+    def start(self) -> None:
+        """A supervisor comes to life."""
+        self.journal = Journal(self.home, screen=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+        self.messenger = Messenger(self.home, self.journal, self)
+        memory = history.first_day(SystemClock().read(), load_ladder(), Settings().queue())
+        self.memory = msgspec.structs.replace(memory, resting=True)
+
+    def log(self, event: str, reason: str = "so it was", **fields: str) -> None:
+        self.seq += 1
+        self.journal.deliver([{"seq": self.seq, "event": event, "reason": reason, **fields}])
+
+    def tend(self) -> list[Said]:
+        """One turn of the loop; what was said."""
+        said = self.messenger.tend(self.wanted, self.memory)
+        for one in said:
+            self.log(one.event, one.reason)
+        self.messenger.go()
+        self.said += said
+        return said
+
+    def settle(self) -> list[str]:
+        """Turn until no errand is left; the events that were told."""
+        told = [one.event for one in self.tend()]
+        while self.messenger.busy:
+            poll = select.poll()
+            for handle in self.messenger.handles:
+                poll.register(handle, select.POLLIN)
+            assert poll.poll(PATIENCE_S * 1000)
+            told += [one.event for one in self.tend()]
+        return told
+
+    @property
+    def ran(self) -> int:
+        """How often the command was run."""
+        path = self.folder / "ran"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+RUN = ("sh", "-c", "echo $SUPERVISOR_OUTCOME $SUPERVISOR_RUNS >>ran")
+STAY = ("sh", "-c", "echo begun >>ran; exec sleep 60")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "home")
+
+
+def until_begun(world: World) -> None:
+    """The command has made its mark."""
+    while not world.ran:
+        select.select([], [], [], 0.02)
+
+
+def test_the_end_of_a_campaign_runs_the_command_once(world: World) -> None:
+    """Also over restarts; a later end is another one."""
+    world.wanted = Notify(when_done=RUN)
+    assert world.settle() == []
+    world.log("campaign.done")
+    assert world.settle() == ["notify.started", "notify.ended"]
+    assert (world.folder / "ran").read_text() == "done 10\n"
+    for _ in range(2):
+        assert world.settle() == []
+        world.start()
+    assert world.ran == 1
+    world.log("campaign.done")
+    world.settle()
+    assert world.ran == 2
+
+
+@pytest.mark.parametrize("change", ["no longer the end", "asked for later"])
+def test_it_is_run_for_an_end_alone(world: World, change: str) -> None:
+    """Not when new work has come meanwhile, nor for an end from before somebody asked for it."""
+    if change == "no longer the end":
+        world.wanted = Notify(when_done=RUN)
+        world.memory = msgspec.structs.replace(world.memory, resting=False)
+    world.log("campaign.done")
+    world.settle()
+    world.wanted = Notify(when_done=RUN)
+    world.settle()
+    assert world.ran == 0
+
+
+def test_a_log_from_before_this_was_known_runs_nothing(world: World) -> None:
+    """An older version's campaign ended long ago."""
+    world.log("campaign.done")
+    world.start()
+    world.wanted = Notify(when_done=RUN)
+    assert world.settle() == []
+
+
+def test_a_command_that_a_crash_cut_off_is_begun_once_more(world: World) -> None:
+    """Results may have to be copied before the machine may go; but it is no endless loop."""
+    world.wanted = Notify(when_done=STAY)
+    world.log("campaign.done")
+    for boot in range(1, 4):
+        told = [one.event for one in world.tend()]
+        if boot == 3:
+            assert told == ["notify.failed"]
+            break
+        assert told == ["notify.started"]
+        while world.ran < boot:
+            select.select([], [], [], 0.02)
+        world.messenger._errand.end()
+        world.boot_id = f"{boot:032x}"
+        world.start()
+    assert world.settle() == []
+    assert world.ran == 2
+
+
+def test_an_orderly_stop_meanwhile_is_its_end(world: World) -> None:
+    """The command may be what stops the machine; switched on again, that stays on."""
+    world.wanted = Notify(when_done=STAY)
+    world.log("campaign.done")
+    world.tend()
+    until_begun(world)
+    errand = world.messenger._errand
+    assert [one.event for one in world.messenger.leave()] == ["notify.ended"]
+    world.boot_id = "f" * 32
+    world.start()
+    assert world.settle() == []
+    assert world.ran == 1
+    errand.end()
+
+
+def test_a_command_that_outlived_its_supervisor_gets_no_second_beside_it(world: World) -> None:
+    """Two copies of an upload would spoil each other."""
+    world.wanted = Notify(when_done=STAY)
+    world.log("campaign.done")
+    world.tend()
+    until_begun(world)
+    errand = world.messenger._errand
+    world.start()  # the first was killed
+    assert world.tend() == []
+    assert not world.messenger.busy
+    errand.end()
+    world.now_s += REST_S
+    assert [one.event for one in world.tend()] == ["notify.started"]
+    world.messenger._errand.end()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("/no/such/program", "secret"), "/no/such/program could not be started: No such file"),
+        (("sh", "-c", "echo oh dear; exit 3"), "sh ended with code 3: oh dear"),
+        (("sh", "-c", "kill -9 $$"), "sh was ended by signal 9"),
+        (("sh", "-c", "trap '' TERM; sleep 1000 & wait"), "sh had not ended after 0.5 s"),
+        (("sh", "-c", "sleep 1000 & exit 4"), "sh ended with code 4"),
+    ],
+)
+def test_a_command_that_fails_is_told(world: World, command: tuple[str, ...], said: str) -> None:
+    """With its code and its last line, without its arguments; and it is not repeated."""
+    world.wanted = Notify(when_done=command, when_done_max_s=0.5 if "trap" in command[-1] else 60)
+    world.log("campaign.done")
+    assert world.settle() == ["notify.started", "notify.failed"]
+    assert world.said[-1].reason.startswith(said)
+    assert "secret" not in str(world.said)
+    assert world.settle() == []
+
+
+def test_what_a_command_prints_is_kept_within_bounds(world: World) -> None:
+    """The end of a gigabyte is enough to know what happened."""
+    world.wanted = Notify(
+        when_done=("sh", "-c", "head -c 30000000 /dev/zero | tr '\\0' '\\1'; echo fin")
+    )
+    world.log("campaign.done")
+    assert world.settle() == ["notify.started", "notify.ended"]
+    output = world.said[-1].evidence["output"]
+    assert output.endswith("fin\n")
+    assert len(output) <= 2000
+
+
+# Posting
+
+
+class Place:
+    """A server that lines are posted to."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.heard: list[tuple[dict[str, str], dict[str, object]]] = []
+        place = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(place.status)
+                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                place.heard.append((dict(self.headers), json.loads(body)))
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://ada:s%C3%A9cret@127.0.0.1:{self.server.server_port}/hook?token=hidden"
+
+    @property
+    def events(self) -> list[object]:
+        return [line["event"] for _, body in self.heard for line in body["lines"]]  # type: ignore[attr-defined,index]
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    place = Place()
+    yield place
+    place.server.shutdown()
+
+
+def test_chosen_lines_are_posted_in_their_order(world: World, place: Place) -> None:
+    """As JSON that chat services show, each line once, also over restarts."""
+    world.log("run.failed", "before anybody asked")
+    world.start()
+    world.wanted = Notify(urls=(place.url,), events=("run.failed", "campaign.done"))
+    world.log("run.failed", "an unknown game", run="atari-Pong")
+    world.log("run.started")
+    world.log("campaign.done")
+    assert world.settle() == []
+    world.start()
+    assert world.settle() == []
+    assert place.events == ["run.failed", "campaign.done"]
+    headers, body = place.heard[0]
+    assert headers["Authorization"] == "Basic YWRhOnPDqWNyZXQ="
+    assert "run.failed atari-Pong: an unknown game" in str(body["text"])
+    assert body["lines"][0]["seq"] == 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize("status", [302, 404, 500, None])
+def test_a_place_that_takes_nothing_is_told_once_and_tried_again(
+    world: World, place: Place, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with it: nothing is lost, and nobody hears the address."""
+    url = place.url if status else place.url.replace("127.0.0.1", "nobody.invalid")
+    place.status = status or 200
+    world.wanted = Notify(urls=(url,))
+    world.log("run.failed")
+    assert world.settle() == ["notify.failed"]
+    world.now_s += REST_S
+    assert world.settle() == []
+    told = str(world.said) + (world.home.path / "decisions.jsonl").read_text()
+    assert not any(secret in told for secret in ("cret", "hidden", "hook"))
+    place.status, place.heard = 200, []
+    if status:
+        world.now_s += REST_S
+        world.settle()
+        assert place.events == ["run.failed"]
+
+
+def test_the_end_is_posted_before_the_command_takes_the_machine_away(
+    world: World, place: Place
+) -> None:
+    """A poweroff would keep everybody from hearing why."""
+    world.wanted = Notify(urls=(place.url,), when_done=RUN)
+    world.log("campaign.done")
+    world.tend()
+    assert (world.messenger.busy, world.ran) == (True, 0)
+    world.settle()
+    assert (place.events, world.ran) == (["campaign.done"], 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Notify(urls=("ftp://x/y",)),
+        lambda: Notify(urls=("file:///etc/passwd",)),
+        lambda: Notify(urls=("https://",)),
+        lambda: Notify(events=("campain.done",)),
+        lambda: Notify(events=("notify.failed",)),
+        lambda: Notify(when_done=("",)),
+    ],
+)
+def test_what_nobody_could_do_is_refused(make: Callable[[], Notify]) -> None:
+    """A wrong address or event is said at the start, and not at the end of a campaign."""
+    with pytest.raises(ValueError, match=r"notify\.(urls|events|when_done): "):
+        make()
