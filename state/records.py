@@ -17,6 +17,8 @@ from trainers.contract import Mark
 
 SCHEMA_VERSION = 1
 """raised whenever an older program could misread a newer memory; see `state.store.MIGRATIONS`"""
+LOG_VERSION = 1
+"""raised whenever an older program could misread a line of the decision log"""
 LEDGER_VERSION = 1
 """raised whenever equal entries come to another ledger; one of another version is begun anew"""
 

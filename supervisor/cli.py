@@ -37,7 +37,7 @@ from supervisor.report import Report, goodput
 from supervisor.settings import Config
 from supervisor.terminal import drawn, escaped
 from supervisor.terminal import screen as screen_of
-from trainers.contract import EXIT_AGAIN, NAME
+from trainers.contract import EXIT_AGAIN, NAME, NewerFile
 
 QUIET_LOOK_S = 0.2
 """how soon to look again whether runs that are paused have saved"""
@@ -135,7 +135,7 @@ def _answer(arguments: list[str] | None) -> int:
             code = options.act(context)
             sys.stdout.flush()
             return int(code)
-    except (SupervisorError, InvalidFile, NewerState, UnknownMode) as error:
+    except (SupervisorError, InvalidFile, NewerState, NewerFile, UnknownMode) as error:
         for line in str(error).split("\n"):
             print(f"supervisor: {line}", file=sys.stderr)
         return int(getattr(error, "exit_code", 1))

@@ -151,6 +151,8 @@ class Daemon:
             self._write("home.closed", rule="rights", reason=lax)
         self._check_ledger()
         self._hear_the_past()
+        if self._config.newer is not None:
+            self._write("settings.unkept", rule="version", reason=self._config.newer)
         if unreadable:
             self._write("boot.unreadable", rule="notes", reason=unreadable)
         if first:

@@ -53,7 +53,7 @@ def sensible(path: Path) -> Iterator[None]:
 
 def newest(path: Path) -> tuple[LoggedDecision, int | None] | None:
     """The newest decision of a log, and the number of the one before; None where there is none."""
-    for lines in (journal.tail(path, NEWEST_LINES), journal.read(path)):
+    for lines in (journal.known(path, journal.tail(path, NEWEST_LINES)), journal.read(path)):
         found = [logged for line in lines if (logged := logged_decision(line)) is not None]
         if found:
             return found[-1], found[-2].seq if len(found) > 1 else None

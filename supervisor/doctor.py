@@ -26,7 +26,7 @@ from supervisor.programs import program
 from supervisor.runners.local import LocalRunner
 from supervisor.settings import Config
 from trainers import durable
-from trainers.contract import RunFolder
+from trainers.contract import NewerFile, RunFolder
 
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
@@ -183,7 +183,10 @@ def _trainers(config: Config | str) -> Finding:
 
 
 def _tuning(home: Home) -> Finding:
-    found = "; ".join(tuning.described(tuning.read(home.tuning)))
+    try:
+        found = "; ".join(tuning.described(tuning.known(home.tuning)))
+    except NewerFile as error:
+        return Finding(verdict="note", what="tuning", result=str(error))
     result = found or "every trainer's default; `supervisor tune` looks for what is quicker here"
     return Finding(verdict="well", what="tuning", result=result)
 

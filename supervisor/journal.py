@@ -18,15 +18,18 @@ from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
+from state.records import LOG_VERSION
 from supervisor.clock import when
 from supervisor.home import Home
 from supervisor.terminal import RESET, coloured, mark, printable
 from trainers import durable
+from trainers.contract import NewerFile
 
 Line = dict[str, Any]
 
 TAIL_BYTES = 64 * 1024
 """read at first from the end of a log; more only if that is not enough"""
+NEWER_LINE = "a newer version has written this line, and knows alone what it says"
 NUMBER_WIDTH = 5
 EVENT_WIDTH = 18
 SUBJECT_WIDTH = 16
@@ -126,6 +129,7 @@ def read(path: Path) -> Iterator[Line]:
 
     Raises:
         UnreadableFile: the log is no regular file.
+        NewerFile: a newer version has written a line of it.
     """
     files: dict[tuple[int, int], BinaryIO] = {}
     for file in _files(path):  # newest first: a rotation meanwhile shows one twice, hides none
@@ -134,7 +138,26 @@ def read(path: Path) -> Iterator[Line]:
     for log in reversed(files.values()):
         with log:
             for raw in durable.lines(log):
-                yield from parse([raw])
+                yield from known(path, parse([raw]))
+
+
+def known(path: Path, lines: Iterable[Line]) -> Iterator[Line]:
+    """`lines` of the log `path`, to be judged by what stands in them.
+
+    Raises:
+        NewerFile: a newer version has written one.
+    """
+    for line in lines:
+        if is_newer(line):
+            why = f"line {line.get('seq')} has version {line['version']}, this one knows"
+            raise NewerFile(path, f"{why} {LOG_VERSION}")
+        yield line
+
+
+def is_newer(line: Mapping[str, Any]) -> bool:
+    """Whether a newer version has written a line, which may mean something else then."""
+    version = line.get("version", LOG_VERSION)
+    return not isinstance(version, int) or version > LOG_VERSION
 
 
 def _files(path: Path) -> Iterator[BinaryIO]:
@@ -191,7 +214,7 @@ def human(line: Mapping[str, Any]) -> dict[str, str]:
         "time": when(printable(line.get("time", ""))),
         "event": printable(line.get("event", "?")),
         "subject": printable(subject),
-        "reason": printable(line.get("reason", "")),
+        "reason": NEWER_LINE if is_newer(line) else printable(line.get("reason", "")),
     }
 
 

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.errors import SupervisorError
 from trainers import durable
-from trainers.contract import NAME, Name, Positive
+from trainers.contract import NAME, Name, NewerFile, Positive, decode
 
 CAMPAIGN = (
     "MsPacman",
@@ -43,7 +43,8 @@ EVENTS = (
     "machine.changed", "mode.changed", "mode.proved", "power.limited", "power.refused",
     "run.adopted", "run.blocked", "run.cleared", "run.died", "run.done", "run.failed",
     "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",
-    "run.started", "run.stopped", "settings.changed", "settings.refused", "slots.assigned",
+    "run.started", "run.stopped", "settings.changed", "settings.refused", "settings.unkept",
+    "slots.assigned",
     "state.damaged", "state.lagged", "state.saved", "state.unsaved", "supervisor.started",
     "supervisor.stopped", "supervisor.stopping", "warm.lost", "wish.granted", "wish.refused",
     "wish.unreadable",
@@ -220,9 +221,10 @@ class NoSettings(SupervisorError):
         super().__init__(f"{path}: there is no such settings file")
 
 
-class InForce(msgspec.Struct, frozen=True, kw_only=True):
+class InForce(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept of good settings."""
 
+    version: Literal[1] = 1
     settings: Settings
     modes: tuple[Mode, ...]
 
@@ -246,6 +248,12 @@ class Config:
         self._path = path
         self._last_good = last_good
         self._kept: InForce | None = None
+        self.newer: str | None = None
+        """why the settings in force are not kept: a newer version has kept its own there"""
+        try:
+            self._kept = _kept(last_good)
+        except NewerFile as error:
+            self.newer, self._last_good = str(error), None
         if required and not path.exists():
             raise NoSettings(path)
         self._in_use = _identity(path) != ()
@@ -256,8 +264,9 @@ class Config:
         try:
             self.settings, self.ladder = self._read()
             self._seen = self._fingerprint()
-        except InvalidFile:
-            self._kept = _kept(last_good)
+        except InvalidFile as error:
+            if self.newer is not None:
+                raise InvalidFile([*error.problems, self.newer]) from error
             if self._kept is None:
                 raise
             self.settings, self.ladder = self._kept.settings, Ladder(self._kept.modes)
@@ -333,11 +342,15 @@ class Config:
 
 
 def _kept(last_good: Path | None) -> InForce | None:
-    """The last good settings, where there are any."""
+    """The last good settings, where there are any.
+
+    Raises:
+        NewerFile: they are a newer version's.
+    """
     if last_good is None:
         return None
     try:
-        kept = msgspec.json.decode(durable.read(last_good), type=InForce)
+        kept = decode(last_good, durable.read(last_good), InForce)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return kept if kept.modes else None

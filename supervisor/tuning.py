@@ -5,19 +5,27 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 from supervisor.errors import SupervisorError
 from supervisor.programs import program
 from trainers import durable
-from trainers.contract import Load, Spec, Tuning
+from trainers.contract import Load, NewerFile, Spec, Tuning, decode
 
 PROBE_TIMEOUT_S = 60.0
 """a probe takes 16 s of this, and the time to start"""
 
 Kept = dict[str, tuple[Tuning, ...]]
-"""what was found for each trainer: the content of `tuning.json`"""
+"""what was found for each trainer"""
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of `tuning.json`."""
+
+    version: Literal[1] = 1
+    found: Kept
 
 
 class ProbeFailed(SupervisorError):
@@ -28,9 +36,24 @@ class ProbeFailed(SupervisorError):
 
 
 def read(path: Path) -> Kept:
-    """What is kept; nothing where the file is missing or damaged, which costs speed and no more."""
+    """What is kept; nothing where that is not readable, which costs speed and no more."""
     try:
-        return msgspec.json.decode(durable.read(path), type=Kept)
+        return known(path)
+    except NewerFile:
+        return {}
+
+
+def known(path: Path) -> Kept:
+    """What is kept; nothing where the file is missing or damaged.
+
+    Raises:
+        NewerFile: a newer version has kept it.
+    """
+    try:
+        content = durable.read(path)
+        if "version" not in msgspec.json.decode(content, type=dict[str, Any]):
+            content = b'{"found":' + content + b"}"  # as the first versions wrote it
+        return decode(path, content, _File).found
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
 
@@ -78,5 +101,10 @@ def described(kept: Kept) -> list[str]:
 
 
 def keep(path: Path, kept: Kept) -> None:
-    """Keep what was found, for all starts of trainers from now on."""
-    durable.write(path, msgspec.json.format(msgspec.json.encode(kept)))
+    """Keep what was found, for all starts of trainers from now on.
+
+    Raises:
+        NewerFile: a newer version has kept its own there.
+    """
+    known(path)
+    durable.write(path, msgspec.json.format(msgspec.json.encode(_File(found=kept))))

@@ -18,6 +18,7 @@ import msgspec
 
 from modes import Ladder
 from state.records import (
+    LOG_VERSION,
     Boot,
     BootNote,
     Goal,
@@ -97,6 +98,7 @@ def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) 
         fields: more of the line; None is left out.
     """
     line = {
+        "version": LOG_VERSION,
         "seq": memory.decisions + 1,
         "time": stamp(memory.timeline.seen_at),
         "boot": memory.timeline.boot_id,

@@ -85,6 +85,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     """the recorded process lives, and works for another home, of which this one is a copy"""
     heartbeat: Heartbeat | None = None
     """what its trainer last said, whether it lives or not"""
+    newer: str | None = None
+    """why that is nothing: a newer version has started it, whose words this one does not know"""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +208,9 @@ def _living(
         run = msgspec.structs.replace(run, failures=0, died_there=0, dies_everywhere=False)
     if run.status != "running":
         return run, notes
+    if life.newer is not None:
+        deaf = _note(run, "run.noticed", "version", f"{life.newer}; the trainer is stopped")
+        return ask_to_stop(run, now_s, life.newer), (*notes, deaf)
     silent_s = lived_s
     if heartbeat is not None:
         silent_s = min(lived_s, max(0.0, now.monotonic_s - heard_at_s(heartbeat)))

@@ -35,7 +35,16 @@ from supervisor.runners.warm import WarmLost, WarmParents
 from supervisor.tuning import read as read_tuning
 from supervisor.tuning import tuned
 from trainers import durable
-from trainers.contract import MARKER, NAME, Heartbeat, RunFolder, Spec
+from trainers.contract import (
+    HEARTBEAT_MAX_BYTES,
+    MARKER,
+    NAME,
+    Heartbeat,
+    NewerFile,
+    RunFolder,
+    Spec,
+    decode,
+)
 
 PROC = Path("/proc")
 SWEEPS = 5
@@ -159,6 +168,7 @@ class LocalRunner:
             held = self._held.get(run_id)
             beside = marked.get(run_id, {}).items() if held is None else ()
             believed = known.get(run_id)
+            heartbeat = read_heartbeat(RunFolder(self._runs / run_id))
             lives[run_id] = Life(
                 process=held.process if held else None,
                 elsewhere=held is None
@@ -168,11 +178,20 @@ class LocalRunner:
                 and _is_there(believed.process, self._boot_id),
                 exit=exits.get(run_id),
                 leftovers=sum(self._watch(process) for process in beside),
-                heartbeat=read_heartbeat(RunFolder(self._runs / run_id)),
+                heartbeat=heartbeat,
+                newer=self._newer(run_id) if held and heartbeat is None else None,
             )
         self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
         self.tend()
         return lives
+
+    def _newer(self, run_id: str) -> str | None:
+        """Why a trainer cannot be heard that a newer version has started."""
+        try:
+            _refuse_newer(RunFolder(self._runs / run_id).heartbeat, Heartbeat)
+        except NewerFile as error:
+            return str(error)
+        return None
 
     def holds(self, run_id: str) -> bool:
         """Whether the run's main process lived at the last look."""
@@ -210,15 +229,18 @@ class LocalRunner:
         """Bring the trainer of `spec` to life.
 
         Raises:
-            StartFailed: the folder cannot be written, or no process can be made.
+            StartFailed: the folder cannot be written, or is of a newer version, or no process
+                can be made.
                 The next look reports it as the run's exit.
         """
         folder = RunFolder(self._runs / spec.run)
         try:
             process = self._start(folder, spec, nice)
-        except OSError as error:
-            what = f"{Path(os.fsdecode(error.filename)).name}: " if error.filename else ""
-            reason = f"{what}{error.strerror or error}"
+        except (OSError, NewerFile) as error:
+            reason = str(error)
+            if isinstance(error, OSError):
+                what = f"{Path(os.fsdecode(error.filename)).name}: " if error.filename else ""
+                reason = f"{what}{error.strerror or error}"
             self._failed[spec.run] = reason
             self._suspects = (self._suspects or set()) | {spec.run}
             raise StartFailed(f"{spec.run}: {reason}") from error
@@ -250,6 +272,8 @@ class LocalRunner:
 
     def _start(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
         durable.make_folder(folder.path)
+        _refuse_newer(folder.spec, Spec)
+        _refuse_newer(folder.heartbeat, Heartbeat)
         # What an earlier life said must not be taken for this one's words.
         folder.heartbeat.unlink(missing_ok=True)
         if self._tuning is not None:
@@ -383,9 +407,20 @@ class LocalRunner:
 def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
     """What the run's trainer last said; None where that is nothing readable."""
     try:
-        return msgspec.json.decode(durable.read(folder.heartbeat, 65536), type=Heartbeat)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        content = durable.read(folder.heartbeat, HEARTBEAT_MAX_BYTES)
+        return decode(folder.heartbeat, content, Heartbeat)
+    except (NewerFile, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _refuse_newer(path: Path, kind: type[msgspec.Struct]) -> None:
+    """Leave alone what a newer version has written; what is damaged or missing may be replaced.
+
+    Raises:
+        NewerFile: it is such a file.
+    """
+    with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        decode(path, durable.read(path), kind)
 
 
 def is_alive(process: Process, boot_id: str, folder: Path) -> bool:

@@ -350,7 +350,7 @@ def test_tuning_is_kept_and_shown(machine: Machine) -> None:
     answer = machine("tune")
     assert (answer.returncode, answer.stdout.count("\n")) == (0, 1)
     kept = machine.home / "tuning.json"
-    assert json.loads(kept.read_bytes()) == {"drill": []}
+    assert json.loads(kept.read_bytes()) == {"version": 1, "found": {"drill": []}}
     kept.write_text("{}")
     assert machine("tune", "--once").returncode == 0
     assert kept.read_text() == "{}"
