@@ -36,7 +36,7 @@ RunStatus = Literal["queued", "running", "stopping", "waiting", "held", "blocked
 """the states of `supervisor.core.machine.LIFE`, which says what each means"""
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing to train, over all the lives of its trainer."""
 
     id: str

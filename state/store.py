@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import is_
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from tinydb import TinyDB
@@ -27,6 +28,8 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 LEARNT = ("ledger", "stretch", "outage", "bookings")
 """parts of the memory whose form another `LEDGER_VERSION` may have changed"""
 
+BLOCK = 128
+"""rows of a table that are encoded together"""
 DAMAGED_KEPT = 3
 """how many damaged files are kept for a person to look at"""
 
@@ -50,6 +53,18 @@ class NewerState(Exception):
             f"{path} has schema {schema}, this version knows up to {SCHEMA_VERSION}: "
             "install the newer version again, or move the file away to start anew"
         )
+
+
+class Block(NamedTuple):
+    """Some rows of a table, one after the other."""
+
+    rows: tuple[msgspec.Struct, ...]
+    content: bytes
+    """what they are in the file"""
+
+    def holds(self, rows: tuple[msgspec.Struct, ...]) -> bool:
+        """Whether these very rows are in it."""
+        return len(self.rows) == len(rows) and all(map(is_, self.rows, rows))
 
 
 class AtomicStorage(Storage):
@@ -79,19 +94,22 @@ class AtomicStorage(Storage):
         if not isinstance(tables, dict) or "seal" not in tables:
             raise DamagedState(self._path, "it has no seal")
         seal = tables.pop("seal")
-        if seal != _seal(tables) and seal != _first_seal(tables):
+        written = msgspec.json.encode(tables, order="deterministic")
+        if seal != _seal(written) and seal != _first_seal(written):
             raise DamagedState(self._path, "the seal does not fit the content")
         return tables
 
-    def write(self, data: Tables) -> None:
+    def write(self, data: Mapping[str, Any]) -> None:
         """Replace the file, keeping the one before as the last good generation.
+
+        Args:
+            data: the tables. What is encoded in them already has sorted keys, as the seal wants.
 
         Raises:
             OSError: the disk is full or read-only; the file is as it was.
         """
-        # Through JSON and back, so that the seal is over what a reader will see.
-        tables = msgspec.json.decode(msgspec.json.encode(data))
-        content = msgspec.json.encode({**tables, "seal": _seal(tables)})
+        seal = _seal(msgspec.json.encode(data, order="deterministic"))
+        content = msgspec.json.encode({**data, "seal": seal})
         fresh = self._path.with_name(f".{self._path.name}.new")
         durable.fill(fresh, content)
         if os.path.lexists(self._path):
@@ -113,6 +131,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._blocks: dict[str, list[Block]] = {}
+        """each table as it was saved last"""
 
     def load(self) -> tuple[Memory | None, tuple[str, ...]]:
         """The newest good memory, and what was wrong with newer ones.
@@ -139,17 +159,29 @@ class Store:
         Raises:
             OSError: the disk is full or read-only; the saved memory is as it was.
         """
-        row = msgspec.to_builtins(memory)
-        runs, boots = row.pop("runs"), row.pop("boots")
+        rest = msgspec.structs.replace(memory, runs=(), boots=())
         # All tables in one write: a reader never sees the runs of one save beside the
-        # goal of another.
-        # No `with`: it would write what there is of them after an exception, too.
-        tables = TinyDB(self._path, storage=_at_once)
-        tables.drop_tables()
-        tables.table("memory").insert(row)
-        tables.table("boots").insert_multiple(boots)
-        tables.table("runs").insert_multiple(runs)
-        tables.close()
+        # goal of another. They are encoded here, since nearly all runs are as they were at
+        # the save before, and a queue may be very long.
+        tables = {"boots": memory.boots, "memory": (rest,), "runs": memory.runs}
+        AtomicStorage(self._path).write(
+            {name: self._encoded(name, rows) for name, rows in tables.items()}
+        )
+
+    def _encoded(self, name: str, rows: tuple[msgspec.Struct, ...]) -> msgspec.Raw:
+        """A table as it stands in the file; rows that were saved before are not encoded again."""
+        known, self._blocks[name] = self._blocks.get(name, []), []
+        for first in range(0, len(rows), BLOCK):
+            block = Block(rows[first : first + BLOCK], b"")
+            before = known.pop(0) if known else block
+            if before is block or not block.holds(before.rows):
+                lines = (
+                    b'"%07d":%b' % (number, msgspec.json.encode(row, order="sorted"))
+                    for number, row in enumerate(block.rows, first + 1)
+                )
+                before = Block(block.rows, b",".join(lines))
+            self._blocks[name].append(before)
+        return msgspec.Raw(b"{%b}" % b",".join(block.content for block in self._blocks[name]))
 
     def back_up(self, name: str) -> Path | None:
         """Copy the state file beside itself as `name`; None where there is none."""
@@ -232,19 +264,17 @@ def _converted(row: dict[str, Any]) -> Memory:
         return msgspec.convert({**rest, "ledger": {"version": 0}}, Memory)
 
 
-def _seal(tables: Tables) -> dict[str, dict[str, str]]:
-    """A table of one row, so that stock TinyDB can still open the file.
+def _seal(content: bytes) -> dict[str, dict[str, str]]:
+    """The seal over sorted tables: a table of one row, so that stock TinyDB can open the file.
 
     It tells damage, not forgery: whoever can write the file can seal it. So a CRC is enough, and
     no hash of OpenSSL, whose library would be the largest thing in the daemon's memory.
     """
-    content = msgspec.json.encode(tables, order="deterministic")
     return {"1": {"crc32": f"{zlib.crc32(content):08x}"}}
 
 
-def _first_seal(tables: Tables) -> dict[str, dict[str, str]]:
+def _first_seal(content: bytes) -> dict[str, dict[str, str]]:
     """The seal of the first state files, which a home may still hold."""
     import hashlib  # noqa: PLC0415 - only for a file with such a seal, or a damaged one
 
-    content = msgspec.json.encode(tables, order="deterministic")
     return {"1": {"sha256": hashlib.sha256(content).hexdigest()}}

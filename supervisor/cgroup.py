@@ -55,14 +55,14 @@ class ControlGroup:
     """
 
     def __init__(self, memberships: str, mounts: str, root: Path = Path("/")) -> None:
+        self.memberships = memberships
         self._cpu = tuple(_folders("cpu", memberships, mounts, root))
         self._memory = tuple(_folders("memory", memberships, mounts, root))
 
     @classmethod
     def of(cls, pid: int | None = None) -> ControlGroup:
         """That of a process, or of this one. One that cannot be looked at limits nothing."""
-        memberships = _read(PROC / str(pid or "self") / "cgroup")
-        return cls(memberships or "", _read(PROC / "self" / "mountinfo") or "")
+        return cls(memberships(pid) or "", _read(PROC / "self" / "mountinfo") or "")
 
     @property
     def memory_group(self) -> Path | None:
@@ -77,9 +77,9 @@ class ControlGroup:
     def cpu_used_s(self) -> float | None:
         """Processor time that the group with the tightest quota has used; None where unknown."""
         held = [(quota, path) for path in self._cpu if (quota := _quota(path))]
-        if not held:
+        _, path = min(held, default=(0.0, None))
+        if path is None:
             return None
-        _, path = min(held)
         microseconds = _value(_read(path / "cpu.stat"), "usage_usec")
         if microseconds is not None:
             return microseconds / 1e6
@@ -109,6 +109,11 @@ class ControlGroup:
             if (count := _value(_read(path / name), "oom_kill")) is not None
         ]
         return counts[0] if counts else None
+
+
+def memberships(pid: int | None = None) -> str | None:
+    """The groups that a process is in, as the kernel tells it; None: it is gone."""
+    return _read(PROC / str(pid or "self") / "cgroup")
 
 
 def cores() -> int:

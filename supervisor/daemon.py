@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -35,6 +35,8 @@ from trainers.contract import Heartbeat, Spec
 
 UNSAVED_LOOK_S = 10.0
 """how soon to look again whether the disk takes the state"""
+MONITORED_MAX = 64
+"""runs of which the log of looks has more than nothing, in one line"""
 OUTAGE_LOOK_S = 15.0
 """how soon to look again whether trainers step once more after a crash"""
 WARM_SHARE_MAX = 0.25
@@ -110,6 +112,16 @@ class Daemon:
         self._power = power
         self._machine = machine
         self._lives: dict[str, Life] = {}
+        self._queue: list[Run] | None = None
+        """every run, while the memory holds those alone that this look may be about"""
+        self._places: tuple[int, ...] = ()
+        """the places of these in the queue"""
+        self._chosen_by: tuple[object, ...] = ()
+        """what they were chosen by; as long as that stays, so do they"""
+        self._running: tuple[str, ...] = ()
+        """the names of the runs that are trained"""
+        self._enrolled: tuple[Run, ...] | None = None
+        """the campaign that the queue follows"""
         self._power_told: tuple[float | None, str | None] | None = None
         """the limit last asked for and why it was refused, as it stands in the log"""
         self._unsaved: str | None = None
@@ -201,7 +213,10 @@ class Daemon:
         self._keep_warm()
         self._tell()
         self._monitor(cause, readings)
-        return self._next_tick_s(steps)
+        due_s = self._next_tick_s(steps)
+        self._running = tuple(run.name for run in self.memory.runs if run.status == "running")
+        self._widen()
+        return due_s
 
     def leave(self) -> bool:
         """Begin or go on to stop cleanly; whether nothing lives any more.
@@ -243,10 +258,9 @@ class Daemon:
     @property
     def status(self) -> str:
         """One line for whoever asks how it is going."""
-        running = [run.name for run in self.memory.runs if run.status == "running"]
         if not self.memory.goal.trains:
             return f"{self.memory.goal.mode}: {'paused' if self.memory.goal.paused else 'idle'}"
-        return f"{self.memory.goal.mode}: {', '.join(running) or 'nothing runs'}"
+        return f"{self.memory.goal.mode}: {', '.join(self._running) or 'nothing runs'}"
 
     @property
     def _ladder(self) -> Ladder:
@@ -288,13 +302,56 @@ class Daemon:
     def _hear_the_past(self) -> None:
         """Book what the trainers have done since the last daemon's last look."""
         # The runner has only just begun: it holds nothing whose end it could tell but once.
+        self._narrow()
         self._lives = self._runner.look(self.memory.runs)
         self.memory = measure.last_words(self.memory, self._heartbeats)
         self._hear()
         # From there on nobody has seen anything run.
         self.memory = msgspec.structs.replace(self.memory, running=False)
+        self._widen()
 
     # Look
+
+    def _narrow(self, also: Collection[str] = ()) -> None:
+        """Go on with the runs alone that this look may be about: a queue may be very long.
+
+        Args:
+            also: ids of runs at rest that it is about, too.
+        """
+        self._widen()
+        runs = self.memory.runs
+
+        def choice() -> tuple[object, ...]:
+            return (self._ladder, *also, *(runs[place].status for place in self._places))
+
+        if choice() != self._chosen_by:
+            self._places = queue.near(runs, self._ladder, also)
+            self._chosen_by = choice()
+        self._queue = list(runs)
+        runs_near = tuple(runs[place] for place in self._places)
+        self.memory = msgspec.structs.replace(self.memory, runs=runs_near)
+
+    def _widen(self) -> None:
+        """Hold every run in the memory again."""
+        self.memory, self._queue = self._whole(), None
+
+    def _whole(self) -> Memory:
+        """The memory with every run."""
+        if self._queue is None:
+            return self.memory
+        for place, run in zip(self._places, self.memory.runs, strict=True):
+            self._queue[place] = run
+        return msgspec.structs.replace(self.memory, runs=tuple(self._queue))
+
+    def _enrol(self) -> None:
+        """Have the queue follow the campaign."""
+        campaign, runs = self._config.campaign, self.memory.runs
+        leaves = bool(runs) and runs[-1].withdrawn
+        if campaign is self._enrolled and not leaves:
+            return
+        runs = queue.enrol(runs, campaign)
+        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._enrolled, self._places, self._chosen_by = campaign, (), ()
 
     @property
     def _heartbeats(self) -> dict[str, Heartbeat]:
@@ -335,9 +392,12 @@ class Daemon:
 
     def _look(self) -> None:
         """Compare what is believed of each run with what lives."""
-        runs = queue.enrol(self.memory.runs, self._config.settings.queue())
-        self._lives = self._runner.look(runs)
-        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._enrol()
+        self._narrow()
+        self._lives = self._runner.look(self.memory.runs)
+        others = self._lives.keys() - {run.id for run in self.memory.runs}
+        if others:  # something lives of a run at rest, or of one that is in no queue
+            self._narrow(others)
         self._hear()
         limits = self._config.settings.recovery
         judged: list[Run] = []
@@ -462,8 +522,10 @@ class Daemon:
             self._store.back_up(f"state.before-reset-{int(moment.wall)}.json")
         except OSError as error:
             self._write("state.unsaved", rule="disk", reason=f"no backup: {error.strerror}")
-        queued = self._config.settings.queue()
-        self.memory = history.forgotten(self.memory, moment, self._ladder, queued)
+        self._widen()
+        campaign = self._config.campaign
+        self.memory = history.forgotten(self.memory, moment, self._ladder, campaign)
+        self._enrolled = None
         self._look()  # what lives is adopted, as after any other loss of memory
 
     def _plan(self, readings: Readings) -> tuple[Step, ...]:
@@ -490,6 +552,7 @@ class Daemon:
         self._told_strays = strays
         resting = queue.all_ended(runs)
         if resting and not self.memory.resting:
+            runs = self._whole().runs
             failed = sum(run.status == "failed" for run in runs)
             short = sum(run.status == "done" and run.reason is not None for run in runs)
             reached = len(runs) - failed - short
@@ -539,7 +602,7 @@ class Daemon:
         memory, and the first save that succeeds holds everything.
         """
         try:
-            self._store.save(self.memory)
+            self._store.save(self._whole())
         except OSError as error:
             if self._unsaved is None:
                 self._unsaved = error.strerror or str(error)
@@ -568,8 +631,7 @@ class Daemon:
                 "step": run.step,
                 "steps_per_s": getattr(heartbeats.get(run.id), "steps_per_s", None),
             }
-            for run in memory.runs
-            if run.status not in ("queued", "done")
+            for run in [run for run in memory.runs if run.status != "queued"][:MONITORED_MAX]
         }
         self._journal.monitor(
             {
@@ -654,8 +716,9 @@ class Daemon:
         mode = self._ladder[self.memory.goal.mode]
         longest_s = self._config.settings.checkpoints.interval_s
         write_s: dict[str, float] = {}
+        heartbeats = self._heartbeats
         for run in self.memory.runs:
-            said = self._heartbeats.get(run.id)
+            said = heartbeats.get(run.id)
             took_s = (said.checkpoint_write_s if said else None) or 0.0
             write_s[run.trainer] = max(write_s.get(run.trainer, 0.0), took_s)
         ledger = history.facts(self.memory, self._ladder, self._limits).ledger

@@ -248,9 +248,9 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
 
 
 def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
-    heartbeat = read_heartbeat(home.run(run.id))
-    folder = home.run(run.id).path
-    alive = run.process is not None and is_alive(run.process, moment.boot_id, folder)
+    folder = home.run(run.id)
+    heartbeat = read_heartbeat(folder)
+    alive = run.process is not None and is_alive(run.process, moment.boot_id, folder.path)
     status: str = run.status
     if run.status in ("running", "stopping") and not alive:
         status = "starting" if up else "down"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -171,7 +172,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         names = self.campaign.runs
-        twice = {name for name in names if names.count(name) > 1}
+        twice = {name for name, count in Counter(names).items() if count > 1}
         if twice:
             raise ValueError(f"campaign.runs names {', '.join(sorted(twice))} more than once")
         strangers = sorted(set(self.run) - set(names))
@@ -258,6 +259,7 @@ class Config:
             raise NoSettings(path)
         self._in_use = _identity(path) != ()
         self._refused = False
+        self._campaign: tuple[Settings, tuple[Run, ...]] | None = None
         self._tried = SHIPPED
         """the folder of modes that the newest readable settings ask for"""
         self._seen: tuple[object, ...] | None
@@ -271,6 +273,13 @@ class Config:
                 raise
             self.settings, self.ladder = self._kept.settings, Ladder(self._kept.modes)
             self._seen = None  # the first refresh tells what is wrong
+
+    @property
+    def campaign(self) -> tuple[Run, ...]:
+        """The runs of the campaign in force; the same value until other settings are."""
+        if self._campaign is None or self._campaign[0] is not self.settings:
+            self._campaign = self.settings, self.settings.queue()
+        return self._campaign[1]
 
     @property
     def watched(self) -> tuple[Path, ...]:
@@ -312,11 +321,15 @@ class Config:
 
     def _keep(self) -> None:
         """Keep what is in force: an editor's save that a power cut took must cost no night."""
+        if self._last_good is None or self._refused:
+            return
+        if self._kept is not None and self._kept.settings is self.settings:
+            return  # every look asks; to compare them takes as long as the campaign is
         now = InForce(settings=self.settings, modes=self.ladder.modes)
-        if self._last_good is not None and not self._refused and now != self._kept:
-            with contextlib.suppress(OSError):  # the next refresh tries again
+        with contextlib.suppress(OSError):  # the next refresh tries again
+            if now != self._kept:
                 durable.write(self._last_good, msgspec.json.encode(now))
-                self._kept = now
+            self._kept = now
 
     def _read(self) -> tuple[Settings, Ladder]:
         settings = read_toml(self._path, Settings) if _identity(self._path) else Settings()

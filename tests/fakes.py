@@ -323,8 +323,8 @@ class FakeRunner:
         lives = {}
         for run_id in known.keys() | alive.keys():
             processes = alive.get(run_id, [])
-            if run_id in known and run_id not in self._held:
-                self._adopt(known[run_id], processes)
+            if run_id not in self._held:
+                self._adopt(run_id, known.get(run_id), processes)
             held, _ = self._held.get(run_id, (None, False))
             lives[run_id] = Life(
                 process=held.identity if held else None,
@@ -368,9 +368,9 @@ class FakeRunner:
         del self._held[run_id]
         return held.exit if child else Exit()
 
-    def _adopt(self, run, processes):
-        heartbeat = self._heartbeat(run.id)
+    def _adopt(self, run_id, run, processes):
+        heartbeat = self._heartbeat(run_id)
         for process in processes:
             named = heartbeat is not None and heartbeat.pid == process.identity.pid
-            if process.identity == run.process or named:
-                self._held[run.id] = (process, False)
+            if named or (run is not None and process.identity == run.process):
+                self._held[run_id] = (process, False)

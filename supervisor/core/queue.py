@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from heapq import nsmallest
+
 import msgspec
 
 from modes import Ladder, Mode
@@ -11,6 +14,8 @@ from trainers.contract import Load, Spec
 
 ENDED = ("done", "failed")
 """states that need no slot any more"""
+AT_REST = ("queued", *ENDED)
+"""states in which nothing of a run lives, as far as is known"""
 
 
 def enrol(runs: tuple[Run, ...], campaign: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -38,10 +43,34 @@ def assign(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
     has ended, is held, blocked or withdrawn has no claim.
     """
     without_claim = (*ENDED, "held", "blocked")
-    open_runs = [run for run in runs if run.status not in without_claim and not run.withdrawn]
+    claims = [run for run in runs if run.status not in without_claim and not run.withdrawn]
+    return tuple(run.id for run in _first(claims, mode))
+
+
+def near(runs: tuple[Run, ...], ladder: Ladder, also: Collection[str] = ()) -> tuple[int, ...]:
+    """The places of the runs that one look may be about; all others are as they were.
+
+    Those of which something may live or is waited for, and of those at rest as many as could
+    start now in any mode, whatever becomes of the others.
+
+    Args:
+        runs: the queue.
+        ladder: the modes that may become the goal.
+        also: ids of further runs.
+    """
+    queued = [run for run in runs if run.status == "queued"]
+    next_ones = {run.id for mode in ladder for run in _first(queued, mode)}.union(also)
+    return tuple(
+        place for place, run in enumerate(runs) if run.status not in AT_REST or run.id in next_ones
+    )
+
+
+def _first(runs: list[Run], mode: Mode) -> list[Run]:
+    """As many of `runs` as `mode` has slots: those that it prefers, then in their order."""
+    if not mode.prefer:
+        return runs[: mode.slots]
     order = {name: place for place, name in enumerate(mode.prefer)}
-    by_claim = sorted(open_runs, key=lambda run: order.get(run.name, len(order)))
-    return tuple(run.id for run in by_claim[: mode.slots])
+    return nsmallest(mode.slots, runs, key=lambda run: order.get(run.name, len(order)))
 
 
 def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ class Runner(Protocol):
         ...
 
     def look(self, runs: Iterable[Run]) -> dict[str, Life]:
-        """What lives of each run, and of runs that nobody asked about."""
+        """What lives of each of `runs`, and of any other of which something lives."""
         ...
 
     def start(self, spec: Spec, *, nice: int) -> Process:

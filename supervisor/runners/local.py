@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from state.records import Process, Run
-from supervisor.cgroup import ControlGroup
+from supervisor.cgroup import ControlGroup, memberships
 from supervisor.core.recovery import Exit, Life
 from supervisor.process import open_exactly, start_ticks
 from supervisor.programs import program
@@ -79,9 +79,11 @@ class _Held:
 
     def heed_memory(self) -> None:
         """See which control group it is in, and forget what the kernel killed long ago."""
-        group = ControlGroup.of(self.process.pid)
-        if group.memory_group not in (None, self._group.memory_group):
-            self._group, self._own = group, _Strikes(group.oom_kills)
+        if memberships(self.process.pid) not in (None, self._group.memberships):
+            group = ControlGroup.of(self.process.pid)
+            if group.memory_group != self._group.memory_group:
+                self._own = _Strikes(group.oom_kills)
+            self._group = group
         self._own.forget()
         self._anywhere.forget()
 
@@ -154,15 +156,15 @@ class LocalRunner:
         return (*(held.handle for held in self._held.values()), *self._left.values())
 
     def look(self, runs: Iterable[Run]) -> dict[str, Life]:
-        """What lives of each run, and of runs that nobody asked about."""
+        """What lives of each of `runs`, and of any other of which something lives."""
         for process in [it for it, handle in self._left.items() if _ended(handle)]:
             os.close(self._left.pop(process))
         known = {run.id: run for run in runs}
         exits = {run_id: self._exit(run_id) for run_id in known.keys() | self._held.keys()}
         marked = self._marked(known)
-        for run_id, run in known.items():
+        for run_id in known.keys() | marked.keys():
             if run_id not in self._held:
-                self._adopt(run, marked.get(run_id, {}))
+                self._adopt(run_id, known.get(run_id), marked.get(run_id, {}))
         lives: dict[str, Life] = {}
         for run_id in known.keys() | marked.keys() | self._held.keys():
             held = self._held.get(run_id)
@@ -368,23 +370,23 @@ class LocalRunner:
             if run_id in wanted or run_id not in known
         }
 
-    def _adopt(self, run: Run, marked: dict[int, int]) -> None:
+    def _adopt(self, run_id: str, run: Run | None, marked: dict[int, int]) -> None:
         """Hold the run's main process if it lives: the one on record, or that of the heartbeat."""
-        recorded = run.process
+        recorded = run.process if run is not None else None
         pid: int | None = None
-        if recorded is not None and is_alive(recorded, self._boot_id, self._runs / run.id):
+        if recorded is not None and is_alive(recorded, self._boot_id, self._runs / run_id):
             pid = recorded.pid
         if pid is None and marked:
-            heartbeat = read_heartbeat(RunFolder(self._runs / run.id))
+            heartbeat = read_heartbeat(RunFolder(self._runs / run_id))
             said = heartbeat.pid if heartbeat is not None and heartbeat.pid in marked else None
-            pid = said if said is not None and _serves(said, self._runs / run.id) else None
+            pid = said if said is not None and _serves(said, self._runs / run_id) else None
         ticks = start_ticks(pid) if pid is not None else None
         if pid is None or ticks is None:
             return
         handle = open_exactly(pid, ticks)
         if handle is not None:
             process = Process(boot_id=self._boot_id, pid=pid, start_ticks=ticks)
-            self._held[run.id] = _Held(process, handle, lambda: None)
+            self._held[run_id] = _Held(process, handle, lambda: None)
 
     def _rotate(self, folder: RunFolder) -> None:
         """Keep a trainer's output within its size while the trainer holds it open.

@@ -11,7 +11,7 @@ from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.records import LEDGER_VERSION, Kept, Ledger, ModeLedger
-from state.store import Store
+from state.store import AtomicStorage, Store
 from supervisor.assembly import installed
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
@@ -576,15 +576,21 @@ def test_a_ledger_of_another_version_is_begun_anew(bench):
     assert bench.memory.runs[0].status == "running"
 
 
-def test_a_ledger_that_cannot_be_read_is_begun_anew(bench, monkeypatch):
+def written(bench, row):
+    """Another program saves its memory, given as plain values."""
+    tables = {"boots": row.pop("boots"), "runs": row.pop("runs"), "memory": [row]}
+    AtomicStorage(bench.home.state).write(
+        {name: {f"{at}": one for at, one in enumerate(rows, 1)} for name, rows in tables.items()}
+    )
+
+
+def test_a_ledger_that_cannot_be_read_is_begun_anew(bench):
     """Another version may have kept it in another form."""
     bench.begin().look(10.0)
     row = msgspec.to_builtins(bench.memory)
     row["ledger"] = {"version": 99, "modes": ["medium"], "costs_s": "many"}
     row["outage"] = 17
-    with monkeypatch.context() as patch:
-        patch.setattr("state.store.msgspec.to_builtins", lambda _: row)
-        bench.change()
+    written(bench, row)
     bench.begin()
     assert bench.lines("ledger.begun")
     assert bench.lines("state.damaged") == []
@@ -592,15 +598,13 @@ def test_a_ledger_that_cannot_be_read_is_begun_anew(bench, monkeypatch):
     assert bench.memory.runs[0].status == "running"
 
 
-def test_a_program_without_a_ledger_in_between_is_told_by_the_log(bench, monkeypatch):
+def test_a_program_without_a_ledger_in_between_is_told_by_the_log(bench):
     """An older version was installed for a while: it has dropped the books without a word."""
     bench.begin().look(10.0).crash(60.0).begin().look(60.0).ask("pause").look(6.0)
     row = msgspec.to_builtins(bench.memory)
     for part in ("ledger", "stretch", "outage", "bookings"):
         del row[part]
-    with monkeypatch.context() as patch:
-        patch.setattr("state.store.msgspec.to_builtins", lambda _: row)
-        bench.change()
+    written(bench, row)
     bench.begin().ask("resume")
     assert len(bench.lines("ledger.begun")) == 1
     replayed = replay(parse(bench.home.decisions.read_bytes().splitlines()))

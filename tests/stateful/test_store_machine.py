@@ -12,9 +12,9 @@ from fakes import FakeClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tinydb.table import Table
+from tinydb import TinyDB
 
-from state.records import Boot
+from state.records import Boot, Run
 from state.store import DAMAGED_KEPT, AtomicStorage, NewerState, Store, last_good
 from supervisor.core import history
 from trainers import durable
@@ -203,10 +203,26 @@ def test_a_save_that_is_interrupted_changes_nothing(path, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(Table, "insert_multiple", fail)
+        patched.setattr("state.store.durable.fill", fail)
         with pytest.raises(MemoryError):
             store.save(a_memory(2))
     assert store.load() == (a_memory(1), ())
+
+
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 300])
+def test_a_long_queue_is_saved_as_it_is_and_opens_in_stock_tinydb(path, count):
+    """Whatever has changed since the save before, a reader finds every run in its order."""
+    store = Store(path)
+    options = {"z": 1.0, "a": {"y": [2**53, -0.0, 1e300], "b": "\u00e9"}}
+    runs = tuple(
+        Run(id=f"r-{i}", trainer="r", name=f"{i}", seed=i, options=options) for i in range(count)
+    )
+    for changed in (runs, runs, runs[1:], (*runs[:-1], *runs[:1]), runs[::-1]):
+        memory = msgspec.structs.replace(a_memory(1), runs=changed)
+        store.save(memory)
+        assert Store(path).load() == (memory, ())
+        with TinyDB(path) as tables:
+            assert [row["id"] for row in tables.table("runs").all()] == [run.id for run in changed]
 
 
 def test_a_whole_file_without_a_memory_is_damaged(path):

@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""What a long queue costs: processor time of a look, a start and a report, by the number of runs.
+
+    python benchmarks/long_queue.py                     50, 5,000 and 20,000 runs, a minute
+    python benchmarks/long_queue.py 100000 --json       as many as you like, for machines
+
+The real daemon, in this process, on a made-up home in the folder for temporary files: nine of ten
+runs have reached their target, each with its last heartbeat, the others wait, and as many drills
+train as `light` has slots. Medians of the looks that follow the first two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from state.boot_notes import BootNotes  # noqa: E402 - after the path is set
+from state.inbox import Inbox  # noqa: E402
+from state.store import Store  # noqa: E402
+from supervisor.clock import SystemClock, pause  # noqa: E402
+from supervisor.core import history  # noqa: E402
+from supervisor.daemon import Daemon, Machine  # noqa: E402
+from supervisor.gpu import Gpus  # noqa: E402
+from supervisor.home import Home  # noqa: E402
+from supervisor.journal import Journal  # noqa: E402
+from supervisor.report import report  # noqa: E402
+from supervisor.runners.local import LocalRunner  # noqa: E402
+from supervisor.sensors import Sensors  # noqa: E402
+from supervisor.settings import Config  # noqa: E402
+from trainers.contract import Heartbeat, Mark  # noqa: E402
+
+STEPS = 1_000_000
+SETTINGS = """\
+[campaign]
+trainer = "drill"
+target_steps = {steps}
+options = {{steps_per_s = 50}}
+runs = [{runs}]
+"""
+COUNTS = (50, 5_000, 20_000)
+LOOKS = 9
+PAUSE_S = 0.15
+"""between two looks: a real one has more, and what is measured is the processor's time"""
+
+
+def make_home(home: Home, runs: int) -> None:
+    """A home in which nine of ten runs are done."""
+    home.make()
+    names = ", ".join(f'"R{number}"' for number in range(runs))
+    home.settings.write_text(SETTINGS.format(steps=STEPS, runs=names), encoding="utf-8")
+    config, moment = Config(home.settings), SystemClock().read()
+    queued = list(config.campaign)
+    there = Mark(step=STEPS, trained_s=1.0)
+    for place, run in enumerate(queued[: runs * 9 // 10]):
+        queued[place] = msgspec.structs.replace(run, status="done", step=STEPS, booked=there)
+        said = Heartbeat(
+            run=run.id,
+            pid=1,
+            mode="light",
+            status="done",
+            step=STEPS,
+            episodes=1,
+            written_at=moment.wall,
+            progress_at_s=0.0,
+            longest_gap_s=0.0,
+            saved=there,
+        )
+        folder = home.run(run.id)
+        folder.path.mkdir()
+        folder.heartbeat.write_bytes(msgspec.json.encode(said))
+    Store(home.state).save(history.first_day(moment, config.ladder, tuple(queued)))
+
+
+def took_s(act: Callable[[], object]) -> float:
+    """Processor time of this process while it does that, in seconds."""
+    began_s = time.process_time()
+    act()
+    return time.process_time() - began_s
+
+
+def measure(runs: int, place: Path) -> dict[str, float]:
+    """What a queue of `runs` runs costs, in ms of the processor."""
+    home, clock, gpus = Home(place), SystemClock(), Gpus()
+    make_home(home, runs)
+    runner = LocalRunner(home.runs, clock.read().boot_id)
+    daemons: list[Daemon] = []
+
+    def start() -> None:
+        daemon = Daemon(
+            config=Config(home.settings),
+            clock=clock,
+            store=Store(home.state),
+            inbox=Inbox(home.inbox),
+            boot_notes=BootNotes(home.boot_notes),
+            runner=runner,
+            journal=Journal(home, io.StringIO()),
+            sensors=Sensors(home.path, gpus),
+            power=gpus,
+            machine=Machine(cores=1, parts={}),
+        )
+        daemon.start()
+        daemon.tick("start")
+        daemons.append(daemon)
+
+    try:
+        start_s = took_s(start)
+        (daemon,) = daemons
+        looks_s: list[float] = []
+        for _ in range(LOOKS):
+            pause(PAUSE_S)
+            looks_s.append(took_s(lambda: daemon.tick("time")))
+        while not daemon.leave():
+            pause(PAUSE_S)
+    finally:
+        runner.end_all()
+        runner.close()
+        gpus.close()
+    told_s = took_s(lambda: report(home, Config(home.settings), clock.read()))
+    return {
+        "runs": runs,
+        "look_ms": round(1000 * statistics.median(looks_s[2:]), 1),
+        "start_ms": round(1000 * start_s, 1),
+        "report_ms": round(1000 * told_s, 1),
+        "state_kib": round(home.state.stat().st_size / 1024, 1),
+    }
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", type=int, nargs="*", default=COUNTS, metavar="RUNS")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    options = parser.parse_args()
+    rows = []
+    for runs in options.runs:
+        with tempfile.TemporaryDirectory() as place:
+            rows.append(measure(runs, Path(place) / "home"))
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    for row in rows[:1]:
+        print(" ".join(f"{name:>10}" for name in row))
+    for row in rows:
+        print(" ".join(f"{value:>10,}" for value in row.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""A queue of thousands: what a look does is about what lives, and not about what has ended."""
+
+import dataclasses
+import io
+
+import msgspec
+import pytest
+from builders import a_ladder, a_mode, a_run
+from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modes import Ladder
+from state.boot_notes import BootNotes
+from state.inbox import Inbox
+from state.store import Store
+from supervisor.core import history, queue
+from supervisor.core.recovery import Exit
+from supervisor.daemon import Daemon, Machine
+from supervisor.home import Home
+from supervisor.journal import Journal, tail
+from supervisor.settings import Config
+from trainers.contract import RunFolder
+
+RUNS = 400
+SETTINGS = """\
+[campaign]
+trainer = "drill"
+target_steps = 1000000
+runs = [{}]
+"""
+
+
+class CountingRunner(FakeRunner):
+    """Counts the runs whose folders it was asked to look into."""
+
+    asked = 0
+
+    def look(self, runs):
+        runs = tuple(runs)
+        self.asked += len(runs)
+        return super().look(runs)
+
+
+class Place:
+    """A home whose queue is long, on a machine that does nothing by itself."""
+
+    def __init__(self, folder, runs=RUNS, done=RUNS // 2):
+        self.home = Home(folder)
+        self.home.make()
+        names = ", ".join(f'"R{at}"' for at in range(runs))
+        self.home.settings.write_text(SETTINGS.format(names))
+        self.clock, self.config = FakeClock(), Config(self.home.settings)
+        statuses = ("done" if at < done else "queued" for at in range(runs))
+        memory = history.first_day(self.clock.read(), self.config.ladder)
+        runs = tuple(
+            msgspec.structs.replace(run, status=status)
+            for run, status in zip(self.config.campaign, statuses, strict=True)
+        )
+        Store(self.home.state).save(msgspec.structs.replace(memory, runs=runs))
+        self.host = FakeHost(self.clock, lambda _spec: Plan())
+        self.begin()
+
+    def begin(self):
+        self.runner = CountingRunner(self.host)
+        self.daemon = Daemon(
+            config=self.config,
+            clock=self.clock,
+            store=Store(self.home.state),
+            inbox=Inbox(self.home.inbox),
+            boot_notes=BootNotes(self.home.boot_notes),
+            runner=self.runner,
+            journal=Journal(self.home, io.StringIO()),
+            sensors=FakeSensors(),
+            power=FakePower(),
+            machine=Machine(cores=4, parts={}),
+        )
+        self.daemon.start()
+        self.look(0.0)
+
+    def look(self, after_s=10.0):
+        self.clock.advance(after_s)
+        self.daemon.tick("time")
+
+    def statuses(self):
+        return [run.status for run in self.daemon.memory.runs]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def test_a_look_asks_of_few_runs_however_many_there_are(tmp_path):
+    """Twenty times as many runs that wait or have ended cost not one more look into a folder."""
+    asked = []
+    for runs in (40, 800):
+        place = Place(tmp_path / f"{runs}", runs, runs // 2)
+        place.look()
+        asked.append(place.runner.asked)
+    assert asked[0] == asked[1]
+    assert asked[0] < 40
+
+
+def test_a_start_reads_few_heartbeats(tmp_path, monkeypatch):
+    """Nor does a restart look at every run that there ever was."""
+    opened = []
+    heartbeat = property(lambda folder: opened.append(folder.path) or folder.path / "heartbeat")
+    monkeypatch.setattr(RunFolder, "heartbeat", heartbeat, raising=False)
+    monkeypatch.setattr(RunFolder, "__init__", lambda folder, path: setattr(folder, "path", path))
+    place = Place(tmp_path)
+    place.begin()
+    assert len(opened) < RUNS / 10
+
+
+def test_a_save_encodes_what_has_changed(place, monkeypatch):
+    """What stands in the file already is not made anew for each look."""
+    encoded, encode = [], msgspec.json.encode
+    monkeypatch.setattr(
+        "state.store.msgspec.json.encode",
+        lambda value, **kinds: encoded.append(value) or encode(value, **kinds),
+    )
+    place.look()
+    runs = [value for value in encoded if isinstance(value, type(place.daemon.memory.runs[0]))]
+    assert 0 < len(runs) < RUNS
+
+
+def test_the_memory_has_every_run_after_each_look(place):
+    """Runs at rest are out of sight during a look and never lost, nor is their order."""
+    ids = [run.id for run in place.config.campaign]
+    for _ in range(3):
+        place.look()
+        assert [run.id for run in place.daemon.memory.runs] == ids
+        assert [run.id for run in Store(place.home.state).load()[0].runs] == ids
+    assert place.statuses().count("done") == RUNS // 2
+    assert place.statuses().count("running") == place.config.ladder.safest.slots
+
+
+def test_the_next_run_has_the_slot_in_the_look_in_which_another_is_done(place):
+    """Nobody waits for a second look because the first was only about few runs."""
+    slots = place.config.ladder.safest.slots
+    for process in place.host.mains():
+        now_s = place.host.now_s - process.born_s
+        process.plan = dataclasses.replace(process.plan, ends_s=now_s + 1.0, end=Exit(code=0))
+    place.look()
+    assert place.statuses().count("done") == RUNS // 2 + slots
+    assert place.statuses().count("running") == slots
+
+
+def test_what_lives_of_a_run_at_rest_is_found(place):
+    """A memory that was restored from long ago believes that a living run waits far behind."""
+    last = place.config.campaign[-1]
+    spec = queue.spec(last, place.config.ladder.safest, cores=1, checkpoint_interval_s=9.0)
+    place.host.spawn(spec, Plan())
+    place.clock.advance(5.0)
+    place.begin()
+    place.look()
+    adopted = [line["run"] for line in tail(place.home.decisions, 50) if "adopted" in line["event"]]
+    assert last.id in adopted
+
+
+STATUSES = ("queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed")
+
+
+@given(
+    st.lists(st.sampled_from(STATUSES), max_size=40),
+    st.lists(st.sampled_from(STATUSES), max_size=40),
+    st.integers(1, 5),
+    st.integers(0, 40),
+)
+def test_who_is_near_may_claim_every_slot(before, after, slots, preferred):
+    """Whatever becomes of the runs that live, the same ones have the slots as if all were seen."""
+    runs = tuple(a_run(f"r-{at}", name=f"{at}", status=status) for at, status in enumerate(before))
+    ladder = Ladder((a_mode(slots=slots), a_mode("medium", 1, slots=2, prefer=(f"{preferred}",))))
+    places = set(queue.near(runs, ladder))
+    fates = iter(after)
+    later = tuple(
+        msgspec.structs.replace(run, status=next(fates, run.status))
+        if run.status not in queue.AT_REST
+        else run
+        for run in runs
+    )
+    seen = tuple(run for at, run in enumerate(later) if at in places)
+    for mode in ladder:
+        assert queue.assign(seen, mode) == queue.assign(later, mode)
+        assert queue.wanted(seen, mode) == queue.wanted(later, mode)
+    assert queue.all_ended(seen) == queue.all_ended(later)
+
+
+def test_near_are_few():
+    """Of many that wait only as many as there are slots."""
+    ladder = a_ladder()
+    runs = tuple(a_run(f"r-{at}") for at in range(1000))
+    assert len(queue.near(runs, ladder)) == max(mode.slots for mode in ladder)
