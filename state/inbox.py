@@ -10,9 +10,11 @@ import contextlib
 import os
 import pwd
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from state.answers import Answers
 from state.records import Wish, WishKind
 from trainers import durable
 from trainers.contract import NAME
@@ -29,22 +31,40 @@ class NoWish(Exception):
         super().__init__(f"{path.name!a} in the inbox is no wish: {why}")
 
 
+class Trouble(NamedTuple):
+    """Something that was found in the inbox and is no wish."""
+
+    text: str
+    wish: str | None = None
+    """the id that whoever put it there waits for an answer to; None where it names none"""
+
+
 class Inbox:
     """The folder of wishes.
 
     Args:
-        folder: where they lie; made on the first wish.
+        folder: where they lie; made on the first wish. Answers lie beside it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.answers = Answers(folder.with_name("answers"))
 
-    def put(self, kind: WishKind, *, mode: str | None = None, by: str, at: float) -> Wish:
+    def put(
+        self,
+        kind: WishKind,
+        *,
+        mode: str | None = None,
+        run: str | None = None,
+        by: str,
+        at: float,
+    ) -> Wish:
         """Leave a wish for the daemon; it is durable on return.
 
         Args:
             kind: what is asked.
             mode: the mode to pin.
+            run: the id of the run to try again.
             by: who asks.
             at: wall time, seconds since 1970.
 
@@ -56,6 +76,7 @@ class Inbox:
             id=f"{int(at * 1e6):020d}-{_chance()}",
             kind=kind,
             mode=mode,
+            run=run,
             by=by,
             asked_at=at,
         )
@@ -63,19 +84,19 @@ class Inbox:
         durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
         return wish
 
-    def pending(self) -> tuple[tuple[Wish, ...], tuple[str, ...]]:
+    def pending(self) -> tuple[tuple[Wish, ...], tuple[Trouble, ...]]:
         """The oldest wishes that wait, in their order, and what was found that is none.
 
         An inbox that cannot be read holds no wishes; that, too, is told.
         """
         wishes: list[Wish] = []
-        trouble: list[str] = []
+        trouble: list[Trouble] = []
         try:
             names = sorted(self._names())
         except FileNotFoundError:
             return (), ()
         except OSError as error:
-            return (), (f"the inbox cannot be read: {error.strerror}",)
+            return (), (Trouble(f"the inbox cannot be read: {error.strerror}"),)
         for name in names:
             if name.startswith("."):
                 continue  # being written, or moved out of the way
@@ -85,11 +106,16 @@ class Inbox:
             except FileNotFoundError:
                 continue  # taken back in this moment
             except NoWish as error:
-                trouble.append(str(error))
+                known = path.suffix == ".json" and NAME.fullmatch(path.stem)
+                trouble.append(Trouble(str(error), path.stem if known else None))
                 self._set_aside(path)
             if len(wishes) == AT_ONCE:
                 break
         return tuple(wishes), tuple(trouble)
+
+    def holds(self, wish: Wish) -> bool:
+        """Whether the wish still waits here."""
+        return (self._folder / f"{wish.id}.json").exists()
 
     def remove(self, wish: Wish) -> None:
         """Forget a wish that has been answered."""
@@ -136,9 +162,10 @@ def _read(path: Path) -> Wish:
         raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NoWish(path, " ".join(str(error).split())) from error
-    if path.name != f"{wish.id}.json" or os.sep in wish.id:
+    if path.name != f"{wish.id}.json" or not NAME.fullmatch(wish.id):
         raise NoWish(path, "its id is not its name")
-    if not wish.by.isprintable() or (wish.mode is not None and not NAME.fullmatch(wish.mode)):
+    names = [name for name in (wish.mode, wish.run) if name is not None]
+    if not wish.by.isprintable() or not all(map(NAME.fullmatch, names)):
         raise NoWish(path, "it holds characters that no name has")
     return msgspec.structs.replace(wish, account=_account(owner))
 

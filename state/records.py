@@ -335,7 +335,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 WishKind = Literal[
-    "scale_up", "scale_down", "pin", "unpin", "forbid", "allow", "pause", "resume", "reset"
+    "scale_up", "scale_down", "pin", "unpin", "forbid", "allow", "pause", "resume", "reset", "retry"
 ]
 
 
@@ -348,6 +348,8 @@ class Wish(
     kind: WishKind
     mode: str | None = None
     """the mode to pin, forbid or allow"""
+    run: str | None = None
+    """the id of the run to try again"""
     by: str
     """who asked: the login name, as whoever asked has said it"""
     asked_at: float

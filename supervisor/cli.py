@@ -311,7 +311,16 @@ def _wish(kind: WishKind) -> Callable[[Context], int]:
             raise Refused(f"{mode!a} is no name of a mode")
         # A mistake in the settings must keep nobody from a pause.
         config = context.kept_config
-        answer = wishes.ask(context.home, config, context.now(), kind, mode, context.login)
+        named = getattr(context.options, "run", None)
+        answer = wishes.ask(
+            context.home,
+            config,
+            context.now(),
+            kind,
+            mode=mode,
+            run=None if named is None else context.run(named).id,
+            by=context.login,
+        )
         if answer.refused:
             raise Refused(answer.reason)
         if not answer.decided and answer.waited_s:
@@ -578,6 +587,13 @@ def build_parser() -> argparse.ArgumentParser:
         sub = command(name, _wish(kind), text)
         if kind in ("pin", "forbid", "allow"):
             sub.add_argument("mode", metavar="MODE")
+    command(
+        "retry",
+        _wish("retry"),
+        "try a run again that has failed, is held, or waits after a death",
+        "run",
+        more="Its deaths are forgotten; it goes on from its newest checkpoint.",
+    )
     command("decisions", _decisions, "the decision log, newest last", "json", "lines")
     policy_commands.add(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")

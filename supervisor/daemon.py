@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from modes import Ladder, Mode
+from state.answers import Answer
 from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
 from state.records import LEDGER_VERSION, Boot, BootNote, Memory, Run, Wish
@@ -39,6 +40,8 @@ MONITORED_MAX = 64
 """runs of which the log of looks has more than nothing, in one line"""
 OUTAGE_LOOK_S = 15.0
 """how soon to look again whether trainers step once more after a crash"""
+REFUSALS = ("wish.refused", "wish.unreadable")
+"""events that tell of a wish that was not granted"""
 WARM_SHARE_MAX = 0.25
 """of the memory that a control group may use, for each process that only waits"""
 
@@ -78,7 +81,7 @@ class Daemon:
         config: the settings and the ladder in force.
         clock: tells the time.
         store: keeps the memory.
-        inbox: where wishes come in.
+        inbox: where wishes come in, and answers go.
         boot_notes: what earlier boots said of themselves.
         runner: where the trainers live.
         journal: writes the logs.
@@ -206,7 +209,9 @@ class Daemon:
             if answered:  # a mode that was held may have to be left before a trainer starts
                 self._decide(readings)
         steps = self._plan(readings)
-        if self._save():
+        saved = self._save()
+        self._tell()
+        if saved:
             for wish in answered:
                 self._inbox.remove(wish)
         self._make_it_so(steps)
@@ -448,12 +453,18 @@ class Daemon:
     def _answer_wishes(self, readings: Readings) -> tuple[Wish, ...]:
         """Grant or refuse what people asked; the wishes that need not wait any longer."""
         wishes, trouble = self._inbox.pending()
-        for text in set(trouble) - self._told:
-            self._write("wish.unreadable", rule="inbox", reason=text)
-        self._told = set(trouble)
+        for text, wish_id in dict.fromkeys(trouble):
+            if text not in self._told:
+                self._write("wish.unreadable", rule="inbox", reason=text, wish=wish_id)
+        self._told = {text for text, _ in trouble}
         self._more_wishes = len(wishes) == AT_ONCE
         for wish in wishes:
             if wish.id in self.memory.wishes_done:
+                self._answer_again(wish)
+                continue
+            if wish.kind == "retry":
+                self._retry(wish)
+                self.memory = history.answered(self.memory, wish)
                 continue
             facts = history.facts(
                 self.memory, self._ladder, self._limits, wish=wish, readings=readings
@@ -464,6 +475,30 @@ class Daemon:
                 self._forget()
             self.memory = history.answered(self.memory, wish)
         return wishes
+
+    def _retry(self, wish: Wish) -> None:
+        """Have a run that has ended badly tried again, or say why not."""
+        whole = self._whole()
+        known = next((run for run in whole.runs if run.id == wish.run), None)
+        again = f"there is no run {wish.run!r}" if known is None else queue.retry(known)
+        asked = {"wish": wish.id, "run": wish.run, "evidence": {"wish": wish.id, "kind": "retry"}}
+        if isinstance(again, str) or known is None:
+            self._write("wish.refused", rule="wish", reason=str(again), **asked)
+            return
+        runs = tuple(again if run is known else run for run in whole.runs)
+        self._widen()
+        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._chosen_by = ()
+        was = f"{known.status}: {known.reason}" if known.reason else known.status
+        reason = f"{wish.asker} asked: retry {known.name} ({was})"
+        self._write("wish.granted", rule="wish", reason=reason, **asked)
+        self._look()  # from which checkpoint it goes on
+
+    def _answer_again(self, wish: Wish) -> None:
+        """Give an answer to a wish that has been answered, in case that answer was lost."""
+        told = "it was answered before; `supervisor decisions` tells how"
+        with contextlib.suppress(OSError):
+            self._inbox.answers.put(Answer(wish=wish.id, refused=False, reason=told))
 
     def _decide(self, readings: Readings) -> None:
         """Decide until nothing more follows: a fall-back may be followed by idling."""
@@ -618,7 +653,24 @@ class Daemon:
         return self._unsaved is None
 
     def _tell(self) -> None:
-        """Write the lines of the outbox into the log; what is saved with them can wait for it."""
+        """Write the lines of the outbox into the log, and answers to where they are waited for.
+
+        What is saved with them can wait for it.
+        """
+        told = [line for line in self.memory.outbox if "wish" in line]
+        with contextlib.suppress(OSError):  # the log tells it, too
+            for line in told:
+                self._inbox.answers.put(
+                    Answer(
+                        wish=line["wish"],
+                        refused=line["event"] in REFUSALS,
+                        reason=line["reason"],
+                        mode=line.get("new"),
+                        line=line["seq"],
+                    )
+                )
+        if told:
+            self._inbox.answers.prune(self.memory.timeline.seen_at)
         if self._journal.deliver(self.memory.outbox):
             self.memory = msgspec.structs.replace(self.memory, outbox=())
 

@@ -161,6 +161,7 @@ class Home:
             raise HomeUnusable(self.path, error) from error
         self.state = self.path / "state.json"
         self.inbox = self.path / "inbox"
+        self.answers = self.path / "answers"
         self.boot_notes = self.path / "boots.jsonl"
         self.runs = self.path / "runs"
         self.decisions = self.path / "decisions.jsonl"
@@ -193,7 +194,7 @@ class Home:
                 with contextlib.suppress(FileExistsError):  # somebody else was as quick
                     self.path.mkdir(mode=CLOSED)
             self._check_owner()
-            for folder in (self.inbox, self.runs):
+            for folder in (self.inbox, self.answers, self.runs):
                 # What else lies there is told by whoever misses the folder: all the rest goes on.
                 with contextlib.suppress(durable.UnreadableFile):
                     durable.make_folder(folder)
@@ -218,7 +219,8 @@ class Home:
         """
         try:
             mode = stat.S_IMODE(self.path.stat().st_mode)
-            places = [place for place in (self.inbox, self.runs) if place.is_dir()]
+            known = (self.inbox, self.answers, self.runs)
+            places = [place for place in known if place.is_dir()]
             lax = [place for place in places if place.stat().st_mode & WRITABLE]
             if not lax and not mode & (OTHERS | WRITABLE):
                 return None

@@ -10,15 +10,17 @@ from state.inbox import Inbox
 from state.records import Wish, WishKind
 from state.store import Store
 from supervisor.clock import Moment, pause
-from supervisor.core import history, policy
+from supervisor.core import history, policy, queue
 from supervisor.errors import SupervisorError
 from supervisor.home import Home
-from supervisor.journal import Journal, tail
+from supervisor.journal import Journal
 from supervisor.report import present
 from supervisor.settings import Config
 
 WAIT_S = 30.0
 LOOK_S = 0.05
+LOST_S = 5.0
+"""an answer comes before its wish is taken away; after this long without one there is none"""
 
 
 class NoRoom(SupervisorError):
@@ -36,8 +38,20 @@ class NoRoom(SupervisorError):
         )
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a wish."""
+class AnswerLost(SupervisorError):
+    """A wish that was taken up, and nobody could write down what became of it."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the supervisor has taken the wish up, and its answer is lost; what became of it "
+            "stands in `supervisor decisions`"
+        )
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a wish, as far as is known here."""
 
     reason: str
     decided: bool = True
@@ -46,43 +60,61 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask(
-    home: Home, config: Config, moment: Moment, kind: WishKind, mode: str | None, by: str
-) -> Answer:
+    home: Home,
+    config: Config,
+    moment: Moment,
+    kind: WishKind,
+    *,
+    mode: str | None = None,
+    run: str | None = None,
+    by: str,
+) -> Outcome:
     """Leave a wish for the supervisor of `home`, and wait for its decision if it is up.
 
     Raises:
         NotYours: the home is another user's.
         HomeUnusable: nothing can be written there.
+        AnswerLost: it was taken up, and nobody knows more.
     """
+    asked = Wish(id="foreseen", kind=kind, mode=mode, run=run, by=by, asked_at=moment.wall)
     up = home.holder() is not None
     if not up:
-        refusal = _foreseen_refusal(home, config, moment, kind, mode, by)
+        refusal = _foreseen_refusal(home, config, moment, asked)
         if refusal is not None:
-            return Answer(reason=refusal, refused=True)
+            return Outcome(reason=refusal, refused=True)
     home.make()
-    wish = _put(home, kind, mode, by, moment)
+    wish = _put(home, asked)
     if not up:
-        return Answer(
+        return Outcome(
             reason="the supervisor is not running; the wish waits for its next start",
             decided=False,
         )
-    waited_s = 0.0
-    while waited_s < WAIT_S and home.holder() is not None:
-        for line in tail(home.decisions, 50):
-            if line.get("wish") == wish.id:
-                if line["event"] == "wish.refused":
-                    return Answer(reason=line["reason"], refused=True)
-                return Answer(reason=f"{line['new']}: {line['reason']}")
+    inbox = Inbox(home.inbox)
+    waited_s = lost_s = 0.0
+    while waited_s < WAIT_S:
+        # In this order: who has gone since may have answered before.
+        lives, waits = home.holder() is not None, inbox.holds(wish)
+        answer = inbox.answers.read(wish.id)
+        if answer is not None:
+            reason = f"{answer.mode}: {answer.reason}" if answer.mode else answer.reason
+            return Outcome(
+                reason=answer.reason if answer.refused else reason, refused=answer.refused
+            )
+        if not lives and waits:
+            return Outcome(reason="the supervisor went down; the wish waits for it", decided=False)
+        lost_s = 0.0 if waits else lost_s + LOOK_S
+        if lost_s > LOST_S:
+            raise AnswerLost
         pause(LOOK_S)
         waited_s += LOOK_S
-    if waited_s < WAIT_S:
-        return Answer(reason="the supervisor went down; the wish waits for it", decided=False)
-    return Answer(reason="no answer", decided=False, waited_s=waited_s)
+    return Outcome(reason="no answer", decided=False, waited_s=waited_s)
 
 
-def _put(home: Home, kind: WishKind, mode: str | None, by: str, moment: Moment) -> Wish:
+def _put(home: Home, asked: Wish) -> Wish:
     try:
-        return Inbox(home.inbox).put(kind, mode=mode, by=by, at=moment.wall)
+        return Inbox(home.inbox).put(
+            asked.kind, mode=asked.mode, run=asked.run, by=asked.by, at=asked.asked_at
+        )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -124,15 +156,18 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
     return f"back to the first day in {memory.goal.mode}{kept}"
 
 
-def _foreseen_refusal(
-    home: Home, config: Config, moment: Moment, kind: WishKind, mode: str | None, by: str
-) -> str | None:
+def _foreseen_refusal(home: Home, config: Config, moment: Moment, asked: Wish) -> str | None:
     """Why the wish would be refused as things stand; None if it may be granted."""
     memory = present(home, config, moment)
+    if asked.kind == "retry":
+        unknown = f"there is no run {asked.run!r}"
+        again = next((queue.retry(run) for run in memory.runs if run.id == asked.run), unknown)
+        return again if isinstance(again, str) else None
     waiting, _ = Inbox(home.inbox).pending()
-    asked = Wish(id="foreseen", kind=kind, mode=mode, by=by, asked_at=moment.wall)
     decision = None
     for wish in (*waiting, asked):
+        if wish.kind == "retry":
+            continue
         facts = history.facts(memory, config.ladder, config.settings.policy, wish=wish)
         decision = policy.decide(facts)
         memory = history.enact(memory, decision)

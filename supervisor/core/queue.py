@@ -85,6 +85,32 @@ def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
     return tuple(run.id for run in runs if run.id in chosen)
 
 
+def retry(run: Run) -> Run | str:
+    """The run as it is once a person wants it tried again, its deaths forgotten; or why not."""
+    if run.status in _NO_RETRY:
+        return f"{run.name} {_NO_RETRY[run.status]}"
+    event = {"failed": "mend", "held": "retry"}.get(run.status)
+    return msgspec.structs.replace(
+        run,
+        status=RUN_LIFE.after(run.status, event) if event else run.status,
+        reason=None,
+        retry_s=None,
+        failures=0,
+        died_step=None,
+        died_there=0,
+        dies_everywhere=False,
+    )
+
+
+_NO_RETRY = {
+    "done": "has reached its target; with a higher one it goes on",
+    "running": "has not ended: there is nothing to try again",
+    "stopping": "is being stopped, and starts again by itself",
+    "queued": "waits for a slot already",
+    "blocked": "has processes that cannot be ended; it goes on by itself once they are gone",
+}
+
+
 def load(mode: Mode, cores: int) -> Load:
     """What `mode` lays upon each trainer: slots times threads are the cores."""
     return Load(threads=max(1, cores // mode.slots), batch_size=mode.batch_size)

@@ -1,0 +1,95 @@
+"""What became of wishes: one small file each, found by the id of the wish.
+
+Whoever asks reads the one file that is named like the wish, however many others ask at the same
+moment. The daemon alone writes here, from the lines that are saved with its memory, so that a power
+cut neither loses an answer nor gives two that differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from trainers import durable
+from trainers.contract import NAME
+
+ANSWER_MAX_BYTES = 65536
+KEPT = 1000
+"""answers that stay, the newest; far more than are asked for together"""
+KEPT_S = 86_400.0
+"""for how long, in seconds"""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one wish."""
+
+    wish: str
+    """its id"""
+    refused: bool
+    reason: str
+    """one sentence for a person"""
+    mode: str | None = None
+    """the mode of the goal from then on, where the wish was about it"""
+    line: int | None = None
+    """the line of the decision log that tells it; None: an earlier one does"""
+
+
+class Answers:
+    """The folder of answers.
+
+    Args:
+        folder: where they lie; made with the first one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, answer: Answer) -> None:
+        """Answer a wish, durably; one that is answered already stays so.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        path = self._path(answer.wish)
+        if path is None or path.exists():
+            return
+        durable.make_folder(self._folder)
+        durable.write(path, msgspec.json.encode(answer))
+
+    def read(self, wish: str) -> Answer | None:
+        """What became of that wish; None where nobody has answered it, or too long ago."""
+        path = self._path(wish)
+        try:
+            if path is None:
+                return None
+            answer = msgspec.json.decode(durable.read(path, ANSWER_MAX_BYTES), type=Answer)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return answer if answer.wish == wish else None
+
+    def prune(self, now: float) -> None:
+        """Forget what nobody waits for any more.
+
+        Args:
+            now: wall time, seconds since 1970.
+        """
+        ages: list[tuple[float, Path]] = []
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                name, _, kind = entry.name.rpartition(".")
+                if kind == "json" and NAME.fullmatch(name):
+                    with contextlib.suppress(OSError):
+                        status = entry.stat(follow_symlinks=False)
+                        ages.append((now - status.st_mtime, self._folder / entry.name))
+        ages.sort()
+        for place, (age_s, path) in enumerate(ages):
+            if place >= KEPT or age_s > KEPT_S:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _path(self, wish: str) -> Path | None:
+        """The file of the answer to that wish; None where no file could be named so."""
+        return self._folder / f"{wish}.json" if NAME.fullmatch(wish) else None

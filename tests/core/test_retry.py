@@ -1,0 +1,173 @@
+"""One run tried again, and answers that whoever asked finds by the id of the wish."""
+
+import io
+
+import msgspec
+import pytest
+from builders import a_run
+from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+
+from state.answers import Answers
+from state.boot_notes import BootNotes
+from state.inbox import AT_ONCE, Inbox
+from state.store import Store
+from supervisor.core import queue
+from supervisor.core.recovery import Exit
+from supervisor.daemon import Daemon, Machine
+from supervisor.home import Home
+from supervisor.journal import Journal, tail
+from supervisor.settings import Config
+from trainers.contract import EXIT_BAD_SPEC
+
+SETTINGS = '[campaign]\ntrainer = "drill"\ntarget_steps = 1000000\nruns = ["A", "B"]\n'
+FAILS = Plan(ends_s=1.0, end=Exit(code=EXIT_BAD_SPEC))
+
+
+class Place:
+    """A home of two runs; how their lives go is said before each starts."""
+
+    def __init__(self, folder, plan):
+        self.home = Home(folder)
+        self.home.make()
+        self.home.settings.write_text(SETTINGS)
+        self.clock, self.plans = FakeClock(), {"A": plan}
+        self.host = FakeHost(self.clock, lambda spec: self.plans.get(spec.name, Plan()))
+        self.inbox = Inbox(self.home.inbox)
+        self.begin()
+
+    def begin(self):
+        self.daemon = Daemon(
+            config=Config(self.home.settings),
+            clock=self.clock,
+            store=Store(self.home.state),
+            inbox=self.inbox,
+            boot_notes=BootNotes(self.home.boot_notes),
+            runner=FakeRunner(self.host),
+            journal=Journal(self.home, io.StringIO()),
+            sensors=FakeSensors(),
+            power=FakePower(),
+            machine=Machine(cores=4, parts={}),
+        )
+        self.daemon.start()
+        self.look(0.0)
+
+    def look(self, after_s=5.0):
+        self.clock.advance(after_s)
+        self.daemon.tick("time")
+
+    def put(self, kind, **fields):
+        return self.inbox.put(kind, by="ada", at=self.clock.read().wall, **fields).id
+
+    def answer(self, wish):
+        return Answers(self.home.answers).read(wish)
+
+    def run(self):
+        return self.daemon.memory.runs[0]
+
+
+@pytest.fixture
+def failed(tmp_path):
+    """A home whose first run has failed for a cause that is gone now."""
+    place = Place(tmp_path, FAILS)
+    place.look()
+    assert place.run().status == "failed"
+    place.plans.clear()
+    return place
+
+
+def test_a_failed_run_is_tried_again(failed):
+    """It has a slot in the very look that grants it, and the answer says what it was."""
+    wish = failed.put("retry", run="drill-A")
+    failed.look()
+    assert failed.run().status == "running"
+    answer = failed.answer(wish)
+    assert (answer.refused, answer.mode) == (False, None)
+    assert "asked: retry A (failed: it cannot work" in answer.reason
+    failed.look(30.0)
+    assert failed.run().step > 0
+
+
+def test_a_retry_that_was_asked_before_a_start_is_honoured_at_it(failed):
+    """With the supervisor down the wish waits."""
+    while not failed.daemon.leave():
+        failed.clock.advance(1.0)
+    failed.put("retry", run="drill-A")
+    failed.begin()
+    assert failed.run().status == "running"
+
+
+@pytest.mark.parametrize(
+    ("run", "why"), [("drill-B", "nothing to try again"), ("drill-C", "no run 'drill-C'")]
+)
+def test_a_retry_that_makes_no_sense_is_refused(failed, run, why):
+    """The reason is the answer, and nothing changes."""
+    wish = failed.put("retry", run=run)
+    failed.look()
+    answer = failed.answer(wish)
+    assert answer.refused
+    assert why in answer.reason
+
+
+@pytest.mark.parametrize("status", ["failed", "held", "waiting"])
+def test_deaths_are_forgotten(status):
+    """The next life begins as the first one did, without a backoff."""
+    run = a_run(
+        status=status, reason="died", retry_s=9e9, failures=7, died_step=5, died_there=4, restarts=7
+    )
+    again = queue.retry(run)
+    assert again == a_run(status="waiting" if status == "waiting" else "queued", restarts=7)
+
+
+@pytest.mark.parametrize("status", ["done", "running", "stopping", "queued", "blocked"])
+def test_a_run_that_has_not_ended_badly_is_left_alone(status):
+    """Every refusal names the run."""
+    assert queue.retry(a_run(status=status)).startswith("a ")
+
+
+def test_every_one_of_many_is_answered(failed):
+    """More than one look takes up: the first asker hears as well as the last."""
+    wishes = []
+    for at in range(AT_ONCE + 20):
+        failed.clock.advance(0.001)  # wishes of one moment are in no order
+        wishes.append(failed.put("pause" if at % 2 else "resume"))
+    failed.look()
+    failed.look()
+    answers = [failed.answer(wish) for wish in wishes]
+    assert [answer.wish for answer in answers] == wishes
+    assert answers[0].refused
+    assert not answers[1].refused
+
+
+def test_what_is_no_wish_is_answered_too(failed):
+    """Whoever put it there under a name of a wish hears that it is none."""
+    (failed.home.inbox / "wish-9.json").write_text('{"kind": "fly"}')
+    failed.look()
+    answer = failed.answer("wish-9")
+    assert answer.refused
+    assert "no wish" in answer.reason
+
+
+def test_an_answer_that_a_power_cut_took_comes_at_the_next_start(failed):
+    """It is delivered from the saved memory, as the line of the log is, and that only once."""
+    wish = failed.put("pause")
+    failed.look()
+    saved = failed.daemon.memory
+    (line,) = [line for line in tail(failed.home.decisions, 20) if line.get("wish") == wish]
+    # The power failed after the save: neither was the outbox emptied nor the answer there.
+    Store(failed.home.state).save(msgspec.structs.replace(saved, outbox=(line,)))
+    (failed.home.answers / f"{wish}.json").unlink()
+    failed.begin()
+    assert failed.answer(wish).line == line["seq"]
+    told = [line for line in tail(failed.home.decisions, 50) if line.get("wish") == wish]
+    assert told == [line]
+
+
+def test_a_wish_whose_answer_is_lost_is_answered_all_the_same(failed, monkeypatch):
+    """The inbox could not be emptied, and nobody knows the answer any more: it is in the log."""
+    monkeypatch.setattr(Inbox, "remove", lambda *_: None)
+    wish = failed.put("pause")
+    failed.look()
+    (failed.home.answers / f"{wish}.json").unlink()
+    failed.look()
+    assert "answered before" in failed.answer(wish).reason
+    assert failed.daemon.memory.goal.paused
