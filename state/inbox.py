@@ -71,9 +71,9 @@ class Inbox:
         Raises:
             OSError: the inbox cannot be written to.
         """
-        # The name sorts by time, and within the same moment by chance.
+        # The name sorts by time, and within the same moment by chance. A clock may say 1969.
         wish = Wish(
-            id=f"{int(at * 1e6):020d}-{_chance()}",
+            id=f"{int(max(0.0, at) * 1e6):020d}-{_chance()}",
             kind=kind,
             mode=mode,
             run=run,

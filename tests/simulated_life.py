@@ -99,11 +99,11 @@ class FaultyDisk:
         if self.sync_fails:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def link(self, source, target):
+    def link(self, source, target, **how):
         self._fuse()
         if self.links_fail:  # the state cannot be saved, and the log can
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        os.link(source, target)
+        os.link(source, target, **how)
         self._fuse()
 
 
