@@ -37,6 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """raises an exception there, or leaves with `exit_code`"""
     exit_code: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     """with `crash_at_step`: leave at once with this code and no last words"""
+    unloadable_from_step: Step | None = None
+    """raises an exception before its first step wherever it goes on from there or beyond"""
     memory_at_step: Step | None = None
     """fails there for want of memory"""
     hang_at_step: Step | None = None
@@ -69,6 +71,9 @@ def train(session: Session) -> None:
     options = options_of(session.spec, Options)
     for _ in range(options.print_mib):
         sys.stderr.write(LINE * (2**20 // len(LINE)))
+    unloadable = options.unloadable_from_step
+    if unloadable is not None and session.step >= unloadable:
+        raise RuntimeError(f"rehearsed: nothing from step {unloadable} on can be loaded")
     workers = [_start_worker(options) for _ in range(options.workers)]
     try:
         _count(session, options)

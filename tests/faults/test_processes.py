@@ -317,6 +317,42 @@ def test_a_run_that_dies_at_the_same_step_is_held_and_others_go_on(machine: Mach
     assert machine.run("A")["status"] == "held"
 
 
+def test_a_checkpoint_that_cannot_be_loaded_does_not_hold_its_run(machine: Machine) -> None:
+    """After three deaths it is set aside, and the run goes on from the one before and past it."""
+    machine.configure(f"{ONE_RUN}\n{QUICK}")
+    daemon = machine.start()
+    checkpoints = machine.home / "runs/drill-A/checkpoints"
+    machine.until(lambda: len([*checkpoints.glob("[0-9]*")]) >= 2, "two checkpoints")
+    assert machine.stop(daemon) == 0
+    *_, before, newest = sorted(int(path.name) for path in checkpoints.glob("[0-9]*"))
+    machine.configure(f"{with_options(ONE_RUN, f'unloadable_from_step = {newest}')}\n{QUICK}")
+    machine.start()
+    machine.until_steps("A", newest + 10)
+    assert machine.heartbeat("A")["began"]["step"] == before
+    reasons = [line["reason"] for line in machine.events("run.died")]
+    assert len(reasons) == 3
+    assert f"from checkpoint {newest}: the one before is tried" in reasons[-1]
+    (notice,) = machine.heartbeat("A")["notices"]
+    assert f"withheld-{newest}" in notice
+    assert (checkpoints / f"withheld-{newest}/manifest.json").exists()
+
+
+def test_where_no_checkpoint_can_be_loaded_the_newest_comes_back(machine: Machine) -> None:
+    """A reason that spoils all of them costs none: the run is held, and nothing has moved."""
+    machine.configure(f"{ONE_RUN}\n{QUICK}")
+    daemon = machine.start()
+    checkpoints = machine.home / "runs/drill-A/checkpoints"
+    machine.until(lambda: len([*checkpoints.glob("[0-9]*")]) >= 3, "three checkpoints")
+    assert machine.stop(daemon) == 0
+    names = sorted(path.name for path in checkpoints.iterdir())
+    machine.configure(f"{with_options(ONE_RUN, 'unloadable_from_step = 1')}\n{QUICK}\nheld_s = 1")
+    machine.start()
+    machine.until(lambda: len(machine.events("run.held")) == 1, "it is held")
+    assert "comes back" in machine.events("run.held")[0]["reason"]
+    machine.until(lambda: len(machine.events("run.died")) == 6, "the newest is tried once more")
+    assert sorted(path.name for path in checkpoints.iterdir()) == names
+
+
 def test_a_container_without_an_init_keeps_no_zombies(machine: Machine) -> None:
     """As its first process the supervisor waits for all orphans; and it stops as asked."""
     within = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
