@@ -592,7 +592,7 @@ class Daemon:
             short = sum(run.status == "done" and run.reason is not None for run in runs)
             reached = len(runs) - failed - short
             outcome = f"{reached} of {len(runs)} runs have reached their target"
-            outcome += f", {short} are done before it, as their programs say" if short else ""
+            outcome += f", {short} done before it by the trainer's word" if short else ""
             outcome += f", {failed} can never work as they are set" if failed else ""
             self._write("campaign.done", rule="queue", reason=f"{outcome}; resting")
         self.memory = msgspec.structs.replace(self.memory, resting=resting)

@@ -248,8 +248,8 @@ class Session:
     def log(self, values: Mapping[str, SupportsIndex | SupportsFloat | None]) -> None:
         """Append one line to `metrics.jsonl`: the step, the episodes and `values`.
 
-        After a crash the steps since the last checkpoint appear twice; the
-        later line counts. What is not finite becomes null.
+        After a crash the steps since the last checkpoint are made again: a line counts unless a
+        later one has the same step or an earlier one. What is not finite becomes null.
 
         Raises:
             Misused: a name or a number cannot be used; the attempt ends of it.
