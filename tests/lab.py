@@ -19,7 +19,6 @@ Answer = TypeVar("Answer")
 
 PATIENCE_S = 300.0
 """how long anything is waited for: only what hangs takes so long, on however busy a machine"""
-LOOK_S = 0.02
 
 SETTINGS = """\
 [campaign]
@@ -36,7 +35,10 @@ interval_s = 0.5
 
 
 def until(
-    condition: Callable[[], Answer], what: str = "it happens", story: Callable[[], str] = str
+    condition: Callable[[], Answer],
+    what: str = "it happens",
+    story: Callable[[], str] = str,
+    look_s: float = 0.005,
 ) -> Answer:
     """Look until `condition` holds; what it answered. Only real processes make this necessary.
 
@@ -44,12 +46,13 @@ def until(
         condition: what is waited for.
         what: the same in words, for a failure.
         story: what helps to understand a failure.
+        look_s: the pause between two looks.
     """
     deadline_s = time.monotonic() + PATIENCE_S
     while not (answer := condition()):
         if time.monotonic() > deadline_s:
             pytest.fail(f"still not true: {what}\n{story()}")
-        time.sleep(LOOK_S)
+        time.sleep(look_s)
     return answer
 
 
@@ -160,21 +163,22 @@ class Machine:
 
     def sweep(self) -> None:
         calm = 0
-        for _ in range(100):
+
+        def swept() -> bool:
+            nonlocal calm
             living = self.trainers()
             # A daemon killed in mid-spawn has a child that carries the mark only a moment later.
             calm = 0 if living else calm + 1
-            if calm == 3:
-                return
             for pid in living:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
-        pytest.fail(f"cannot end {living}")
+            return calm == 3
+
+        until(swept, "all trainers are ended")
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Look until `condition` holds. Only real processes make this wait necessary."""
-        until(condition, what, lambda: self.screen.read_text()[-3000:])
+        until(condition, what, lambda: self.screen.read_text()[-3000:], look_s=0.05)
 
     def until_steps(self, name: str, step: int = 1) -> None:
         self.until(

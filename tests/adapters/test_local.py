@@ -7,6 +7,7 @@ import time
 import msgspec
 import pytest
 from builders import a_run, a_spec
+from lab import until
 
 from supervisor.cgroup import ControlGroup
 from supervisor.clock import boot_id
@@ -15,7 +16,6 @@ from supervisor.runners.local import OOM_S, LocalRunner
 from trainers.contract import Spec
 
 SPEC = a_spec()
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -29,10 +29,7 @@ def runner(tmp_path):
 def lived(runner, spec):
     """A trainer is started and killed, and its end is seen."""
     os.kill(runner.start(spec, nice=0).pid, signal.SIGKILL)
-    deadline_s = time.monotonic() + PATIENCE_S
-    while runner.look(()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    until(lambda: not runner.look(()))
 
 
 def test_a_restart_does_not_wait_for_a_disk_that_holds_the_spec(runner, tmp_path):
@@ -52,11 +49,7 @@ def test_a_restart_does_not_wait_for_a_disk_that_holds_the_spec(runner, tmp_path
 def exit_of(runner, process):
     """A living trainer is killed; how its end looks."""
     os.kill(process.pid, signal.SIGKILL)
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (seen := runner.look((a_run(SPEC.run),))[SPEC.run].exit):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return seen
+    return until(lambda: runner.look((a_run(SPEC.run),))[SPEC.run].exit)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from lab import PATIENCE_S
 
 from supervisor.watch import SETTINGS, WISHES, Watch
 
@@ -62,4 +63,4 @@ def test_settings_that_change_in_any_way_wake(watch, tmp_path, how):
         other.replace(path)
     else:
         path.unlink()
-    assert watch.sleep(30.0, ()) == "settings"
+    assert watch.sleep(PATIENCE_S, ()) == "settings"

@@ -1,10 +1,9 @@
 """What every runner does, the one of real processes and the fake that the simulation trusts."""
 
-import time
-
 import pytest
 from builders import a_run
 from fakes import FakeClock, FakeHost, FakeRunner, Plan
+from lab import until
 
 from supervisor.clock import boot_id
 from supervisor.core.recovery import Exit
@@ -13,7 +12,6 @@ from supervisor.runners.local import LocalRunner
 from trainers.contract import Spec
 
 RUN = a_run()
-PATIENCE_S = 30.0
 FOR_EVER = 1_000_000
 
 
@@ -44,11 +42,7 @@ class RealPlace:
 
     def until(self, condition):
         """Wait until `condition` holds, and give what it returned."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not (answer := condition()):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
-        return answer
+        return until(condition)
 
     def tidy(self):
         for runner in self._runners:

@@ -1,14 +1,14 @@
 """An interrupted run is what it would have been without the interruptions, to the bit."""
 
 import signal
-import time
 import zlib
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from trainer_lives import PATIENCE_S, write_spec
+from lab import until
+from trainer_lives import write_spec
 from warm_lives import WarmLives
 
 from trainers.atari_game import GameState
@@ -72,13 +72,6 @@ def make(tmp_path):
 
 def newest_step(run):
     return max((int(path.name) for path in (run / "checkpoints").glob("[0-9]*")), default=0)
-
-
-def until(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.002)
 
 
 def everything(run):

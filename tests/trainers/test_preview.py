@@ -4,13 +4,13 @@ import errno
 import io
 import os
 import threading
-import time
 from contextlib import closing
 
 import numpy as np
 import pytest
+from lab import PATIENCE_S, until
 from PIL import Image
-from trainer_lives import PATIENCE_S, write_spec
+from trainer_lives import write_spec
 
 from trainers import atari, durable
 from trainers.atari_exact import ExactGames
@@ -75,13 +75,6 @@ def world(tmp_path):
 def pixels_of(content):
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         return np.asarray(image)
-
-
-def until(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it took far too long"
-        time.sleep(0.001)
 
 
 def test_a_picture_is_taken_at_once_and_then_once_a_second(world):

@@ -4,15 +4,15 @@ import itertools
 import os
 import re
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 from builders import a_run, a_spec
+from lab import until
 from test_atari_resume import everything, newest_step
-from trainer_lives import PATIENCE_S, kill_all
+from trainer_lives import kill_all
 
 from supervisor.clock import boot_id
 from supervisor.runners import warm
@@ -55,14 +55,6 @@ def warmed(runner):
 def begin(runner):
     until(lambda: not runner.keep_warm([SPEC], memory_max_mib=MEMORY_MAX_MIB))
     until(lambda: runner._warm.tend(calm=True) or runner._warm.is_ready("drill"))
-
-
-def until(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
-    return answer
 
 
 def read(pid, name):

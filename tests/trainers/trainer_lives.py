@@ -5,13 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import msgspec
 import pytest
-
-PATIENCE_S = 60.0
-"""far longer than anything here takes; a test that waits so long has failed"""
+from lab import PATIENCE_S, until
 
 
 class Life:
@@ -36,16 +33,17 @@ class Life:
 
     def wait_for(self, condition):
         """Wait until `condition()` holds while the process lives; what it returned."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline_s:
-            if answer := condition():
-                return answer
-            if self.process.poll() is not None:
+
+        def look():
+            ended = self.process.poll() is not None
+            answer = condition()
+            if ended and not answer:
                 pytest.fail(
                     f"it ended with {self.process.returncode}: {self.process.communicate()}"
                 )
-            time.sleep(0.002)
-        pytest.fail("it took far too long")
+            return answer
+
+        return until(look)
 
     def wait_for_step(self, step):
         """Wait until a heartbeat tells of `step` or more."""

@@ -12,14 +12,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from trainer_lives import PATIENCE_S
+from lab import PATIENCE_S
 
 
 class WarmLives:
     """The parent of trainers, used as a context manager; none outlives it."""
 
     def __enter__(self):
-        paths = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
+        here = Path(__file__).parent
+        paths = os.pathsep.join(map(str, (here, here.parent, Path.cwd())))
         self._parent = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
