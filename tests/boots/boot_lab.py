@@ -4,7 +4,8 @@ A lab is a mount and pid namespace whose first process ends when this one does,
 however it ends; the kernel then ends every machine in it and forgets every mount.
 A machine is a layer over the root of this machine, which is only read, and
 `systemd-nspawn --boot` on top of it. Its disk outlives its boots; its processes
-do not.
+do not. The checkout is copied to where a person would install it: a machine sees
+nothing of a folder for temporary files, in which the tests may well run.
 """
 
 from __future__ import annotations
@@ -24,16 +25,19 @@ from typing import Any
 
 import psutil
 import pytest
-
-PATIENCE_S = 120.0
-"""far longer than anything here takes on a busy machine; nothing asserts a duration"""
-LOOK_S = 0.02
+from lab import PATIENCE_S, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PLACES = (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))
-"""what the machines run from"""
 PACKAGES = ("modes", "state", "supervisor", "systemd", "trainers")
-COMMAND = str(Path(sys.prefix) / "bin/supervisor")
+MODULE = "training_supervisor.py"
+"""what the checkout consists of, as far as a machine runs it"""
+PYTHON = Path(sys.base_prefix)
+"""below which installation of Python everything runs, here and in the machines"""
+LIBRARIES = tuple(Path(path) for path in sys.path if Path(path).name.endswith("-packages"))
+"""where the tests have their libraries from; the machines have the same ones"""
+PLACE = Path("/opt/training-supervisor")
+"""what the machines run from: the packages, and a venv"""
+COMMAND = f"{PLACE}/.venv/bin/supervisor"
 SERVICE = "training-supervisor.service"
 HOME = "/var/lib/training-supervisor"
 SETTINGS_FILE = "/etc/training-supervisor/supervisor.toml"
@@ -90,6 +94,12 @@ export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec unshare -T "--boottime=-$BOOTTIME_S" "--monotonic=-$MONOTONIC_S" \
     systemd-nspawn -q --boot --register=no --keep-unit --private-network --link-journal=no \
     --console=pipe --kill-signal=SIGRTMIN+3 --tmpfs=/tmp "$@" systemd.show_status=0
+"""
+
+_MAIN = """\
+import sys
+from training_supervisor import main
+sys.exit(main())
 """
 
 
@@ -202,7 +212,10 @@ class Machine:
             "MONOTONIC_S": str(int(time.monotonic()) - 1),
         }
         options = [f"--directory={self._folder / 'root'}", f"--machine={self.name}"]
-        options += [f"--bind-ro={place}" for place in PLACES[1:] if _is_elsewhere(place)]
+        for number, libraries in enumerate(LIBRARIES):
+            options.append(f"--bind-ro={_escaped(libraries)}:{_library(number)}")
+        if _is_elsewhere(PYTHON):
+            options.append(f"--bind-ro={_escaped(PYTHON)}")
         with self._console.open("ab") as console:
             self._power = subprocess.Popen(
                 self._lab.inside("sh", "-c", _POWER_ON, "power", *options),
@@ -413,7 +426,7 @@ class Machine:
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Look until `condition` holds, or this machine is down."""
-        until(lambda: condition() or not self.is_on, what, self.story)
+        until(lambda: condition() or not self.is_on, what, self.story, look_s=0.02)
         assert self.is_on, f"went down before: {what}\n{self.story()}"
 
     def until_steps(self, run: str, step: int = 1) -> None:
@@ -449,15 +462,6 @@ class Machine:
         return status
 
 
-def until(condition: Callable[[], object], what: str, story: Callable[[], str] = str) -> None:
-    """Look until `condition` holds. Only real processes make this wait necessary."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"still not true: {what}\n{story()}")
-        time.sleep(LOOK_S)
-
-
 def leftovers(name: str) -> list[str]:
     """What is left of a lab on this machine: folders, cgroups, and who still sees its mounts."""
     found = [folder / name for folder in (Path(tempfile.gettempdir()), *_cgroup_roots())]
@@ -475,9 +479,8 @@ def _check_that_it_can_be() -> None:
             raise NoLab(f"{program} is not installed")
     if not Path("/lib/systemd/systemd").exists():
         raise NoLab("this root holds no systemd that could be booted")
-    for place in PLACES:
-        if place.parts[1] == "tmp" or place.parts[1:3] == ("var", "tmp"):
-            raise NoLab(f"{place} lies in a folder that services have another of")
+    if PYTHON.parts[1] == "tmp" or PYTHON.parts[1:3] == ("var", "tmp"):
+        raise NoLab(f"{PYTHON} lies in a folder that services have another of")
 
 
 def _make_bootable(disk: Path) -> None:
@@ -492,11 +495,41 @@ def _make_bootable(disk: Path) -> None:
     limits = disk / "etc/systemd/journald.conf.d/lab.conf"
     limits.parent.mkdir(exist_ok=True)
     limits.write_text(JOURNAL)
+    _install(disk / str(PLACE)[1:])
+
+
+def _install(place: Path) -> None:
+    """Make the folder that the machines run from, as `make run` makes a checkout and its venv."""
+    shutil.rmtree(place, ignore_errors=True)
     # The packages are copied: whoever edits them here does not edit them there.
     for package in PACKAGES:
-        place = disk / str(CHECKOUT)[1:] / package
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(CHECKOUT / package, place)
+        shutil.copytree(CHECKOUT / package, place / package)
+    shutil.copy(CHECKOUT / MODULE, place)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    venv = place / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").symlink_to(PYTHON / "bin" / version)
+    (venv / "pyvenv.cfg").write_text(f"home = {PYTHON}/bin\n")
+    packages = venv / "lib" / version / "site-packages"
+    packages.mkdir(parents=True)
+    paths = [PLACE, *map(_library, range(len(LIBRARIES)))]
+    (packages / "lab.pth").write_text("".join(f"{path}\n" for path in paths))
+    command = venv / "bin/supervisor"
+    command.write_text(f"#!{PLACE}/.venv/bin/python\n{_MAIN}")
+    # The service has an account of its own, and whoever made the checkout any umask.
+    for path in (place, *place.rglob("*")):
+        if not path.is_symlink():
+            runs = path.is_dir() or path == command or path.stat().st_mode & 0o100
+            path.chmod(0o755 if runs else 0o644)
+
+
+def _library(number: int) -> Path:
+    """Where a machine sees one of the folders of libraries."""
+    return PLACE / "libraries" / str(number)
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace(":", "\\:")
 
 
 def _is_elsewhere(place: Path) -> bool:

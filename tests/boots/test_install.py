@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from boot_lab import COMMAND, PLACES, SERVICE, SETTINGS, Machine
+from boot_lab import COMMAND, PYTHON, SERVICE, SETTINGS, Machine
 
 OWN_HOME = "/home/ada/.local/share/training-supervisor"
 ACCOUNT_FILES = {
@@ -55,9 +55,8 @@ def ada(bare: Machine) -> Typing:
     """The login shell of a new, ordinary user."""
     bare.run("useradd", "--create-home", "--shell=/bin/bash", "ada")
     # The interpreter may lie in somebody's closed home.
-    for place in PLACES:
-        for folder in (bare.disk / str(folder)[1:] for folder in place.parents):
-            folder.chmod(folder.stat().st_mode | 0o005)
+    for folder in (bare.disk / str(folder)[1:] for folder in PYTHON.parents):
+        folder.chmod(folder.stat().st_mode | 0o005)
     bare.write(f"{OWN_HOME}/supervisor.toml", SETTINGS)
     bare.run("chown", "-R", "ada:", "/home/ada")
     bare.home_path = OWN_HOME

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from boot_lab import Lab, leftovers, until
+from boot_lab import Lab, leftovers
+from lab import until
 
 ALIVE = """
 import sys, time
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from boot_lab import Lab
 lab = Lab()
 machine = lab.machine()
@@ -23,7 +24,8 @@ time.sleep(1000)
 
 def test_a_lab_whose_tests_were_killed_leaves_nothing(lab: Lab) -> None:
     """After `kill -9` of the test process no process, mount, cgroup or folder of it is left."""
-    command = [sys.executable, "-c", ALIVE, str(Path(__file__).parent)]
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", ALIVE, str(here), str(here.parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         name = tests.stdout.readline().strip()

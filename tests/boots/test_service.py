@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from boot_lab import CHECKOUT, PACKAGES, SERVICE, Machine
+from boot_lab import CHECKOUT, PACKAGES, PLACE, SERVICE, Machine
 
 from supervisor.core.recovery import RecoveryLimits
 
@@ -123,7 +123,7 @@ def test_a_restart_costs_no_training(training: Machine) -> None:
 
 def test_an_upgrade_costs_no_training(training: Machine) -> None:
     """A package replaced under the running service is taken over by a restart."""
-    before, place = training.mains(), training.disk / str(CHECKOUT)[1:]
+    before, place = training.mains(), training.disk / str(PLACE)[1:]
     for package in PACKAGES:  # as pip does it: the old goes, the new comes
         shutil.rmtree(place / package)
         shutil.copytree(CHECKOUT / package, place / package)
