@@ -53,7 +53,7 @@ LOOK_S = 0.03
 """between two looks of the witness: how exact its times are"""
 ASK_S = 5.0
 """between two questions to `show-state`"""
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """longest time for anything to come back; far more than it takes on a busy machine"""
 STRAY_S = 60.0
 """longest time to stop a trainer that is not wanted: the grace, twice"""
@@ -669,15 +669,15 @@ class Chaos:
             clock = machine.clock
             self._faults["clock step"] = (1, lambda: self._set_clock(clock))
 
-    def live(self, seconds: float) -> None:
-        """Faults at random times, for so long.
+    def live(self, seconds: float, faults: float) -> None:
+        """Faults at random times, for so long or until there were so many.
 
         Raises:
             Broken: something that must hold did not.
         """
         end_s, due_s = self._began_s + seconds, self._next_s()
         with contextlib.suppress(KeyboardInterrupt):  # enough: the rest comes all the same
-            while (now_s := time.monotonic()) < end_s:
+            while (now_s := time.monotonic()) < end_s and self._count < faults:
                 self.witness.look()
                 self._do_what_is_due()
                 if now_s >= due_s:
@@ -926,7 +926,10 @@ def _campaign(place: Path, options: argparse.Namespace, *, rooted: bool) -> int:
     witness = Witness(machine)
     chaos = Chaos(machine, witness, options.seed, options.mean_between_s)
     try:
-        chaos.live(options.minutes * 60)
+        if options.faults is None:
+            chaos.live(options.minutes * 60, math.inf)
+        else:
+            chaos.live(math.inf, options.faults)
         chaos.calm_down()
         measured = msgspec.json.decode(
             machine.ask("goodput", "--json").communicate()[0], type=Goodput
@@ -952,8 +955,9 @@ def _campaign(place: Path, options: argparse.Namespace, *, rooted: bool) -> int:
 
 def _again(options: argparse.Namespace) -> str:
     command = ".venv/bin/python benchmarks/chaos.py"
+    faults = "" if options.faults is None else f"--faults {options.faults} "
     return (
-        f"{command} --trainer {options.trainer} --minutes {options.minutes:g} "
+        f"{command} --trainer {options.trainer} --minutes {options.minutes:g} {faults}"
         f"--seed {options.seed} --mean-between-s {options.mean_between_s:g}"
     )
 
@@ -962,6 +966,7 @@ def main() -> int:
     """Live one campaign; the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--faults", type=int, help="so many, however long they take")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mean-between-s", type=float, default=20.0, help="between two faults")
     parser.add_argument("--trainer", choices=sorted(RUNS), default="atari")

@@ -34,6 +34,15 @@ interval_s = 0.5
 """
 
 
+def sample_of_a_series(count: int) -> tuple[int, int]:
+    """How many of a long series to go through, and from which seed.
+
+    Args:
+        count: the sample that the suite takes; benchmarks/series.py asks for more.
+    """
+    return int(os.environ.get("SERIES_COUNT", count)), int(os.environ.get("SERIES_SEED", "1"))
+
+
 def until(
     condition: Callable[[], Answer],
     what: str = "it happens",

@@ -1,19 +1,19 @@
-"""Fifty boots in a row: nothing is miscounted, and nothing grows."""
+"""Many boots in a row: nothing is miscounted, and nothing grows."""
 
 from __future__ import annotations
 
 import random
 
 from boot_lab import SETTINGS, Machine
+from lab import sample_of_a_series
 
-BOOTS = 50
-SEED = 3
+BOOTS, SEED = sample_of_a_series(12)
 KINDS = ("reboot", "power off", "power cut", "daemon killed before the cut", "cut before it trains")
 # Boots that die young are what this is about: nothing shall idle because of them.
 POLICY = "\n[policy]\nidle_after = 99\n"
 
 
-def test_fifty_boots_of_all_kinds(machine: Machine) -> None:
+def test_boots_of_all_kinds(machine: Machine) -> None:
     """Planned ends and crashes of every kind, in a random order, are counted exactly."""
     machine.configure(SETTINGS + POLICY)
     draw = random.Random(SEED)  # noqa: S311 - the order of a test, always the same

@@ -9,7 +9,7 @@ from builders import a_ladder, a_run
 from bursts import a_burst
 from disks import a_disk, in_memory
 from fakes import FakeClock
-from lab import Machine
+from lab import Machine, sample_of_a_series
 
 from state.records import Boot, Memory
 from state.store import DAMAGED_KEPT, Store, last_good
@@ -17,10 +17,10 @@ from supervisor.core import history
 from trainers import durable
 from trainers.checkpoint import DAY_S, Checkpoints, Manifest
 
-STATE_KILLS = 1000
-CHECKPOINT_KILLS = 200
+STATE_KILLS, SEED = sample_of_a_series(100)
+CHECKPOINT_KILLS, _ = sample_of_a_series(40)
 KILL_WITHIN_S = 0.004
-POWER_CUTS = 12
+POWER_CUTS, _ = sample_of_a_series(6)
 CUT_WITHIN_S = 0.1
 
 FILES = 4
@@ -100,10 +100,16 @@ class NaiveWrites:
         return int(self._path.read_text())
 
 
-@pytest.mark.parametrize(("kind", "kills"), [(States, STATE_KILLS), (Saves, CHECKPOINT_KILLS)])
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [
+        pytest.param(States, STATE_KILLS, id="state"),
+        pytest.param(Saves, CHECKPOINT_KILLS, id="checkpoints"),
+    ],
+)
 def test_kills_in_a_burst_lose_nothing_that_was_acknowledged(tmp_path, kind, kills):
     """After each `kill -9` the newest good one loads, and is none before the last acknowledged."""
-    chance = random.Random(kills)  # noqa: S311 - moments, not secrets
+    chance = random.Random(SEED)  # noqa: S311 - moments, not secrets
     place = kind(in_memory(tmp_path))
     newest = 0
     for _ in range(kills):
@@ -120,7 +126,7 @@ def test_kills_in_a_burst_lose_nothing_that_was_acknowledged(tmp_path, kind, kil
 def test_power_cuts_lose_nothing_that_was_acknowledged(tmp_path, kind, filesystem):
     """When the disk loses its power in a burst of writes, the newest good one loads after it."""
     disk = a_disk(tmp_path / "disk", filesystem)
-    chance = random.Random(POWER_CUTS)  # noqa: S311 - moments, not secrets
+    chance = random.Random(SEED)  # noqa: S311 - moments, not secrets
     newest = 0
     for _ in range(POWER_CUTS):
         write = kind(disk.path).write

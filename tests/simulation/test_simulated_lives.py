@@ -1,4 +1,4 @@
-"""Hundreds of seeded lives of the real daemon; a seed that fails can be lived again."""
+"""Seeded lives of the real daemon, of a series of hundreds; one that fails can be lived again."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from lab import sample_of_a_series
 from simulated_life import SimulatedLife
 
-SEED = int(os.environ.get("SIMULATION_SEED", "1"))
-LIVES = int(os.environ.get("SIMULATION_LIVES", "120"))
-EVENTS = int(os.environ.get("SIMULATION_EVENTS", "120"))
+LIVES, SEED = sample_of_a_series(40)
+EVENTS = 120
 DIARY_LINES = 60
 
 
@@ -36,8 +36,7 @@ def test_life(seed, home, monkeypatch):
     except BaseException:
         sys.stderr.write("\n".join(life.diary[-DIARY_LINES:]))
         sys.stderr.write(
-            f"\nLive it again with: SIMULATION_SEED={seed} SIMULATION_LIVES=1 "
-            f"SIMULATION_EVENTS={EVENTS} "
-            ".venv/bin/python -m pytest tests/simulation -k life\n"
+            "\nLive it again with: "
+            f".venv/bin/python benchmarks/series.py lives --seed {seed} --count 1\n"
         )
         raise

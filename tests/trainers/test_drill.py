@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import until
+from lab import sample_of_a_series, until
 from trainer_lives import kill_all, names_in, strict_json
 
 from trainers.checkpoint import Checkpoints
@@ -67,11 +67,12 @@ def test_more_signals_do_not_break_a_checkpoint(make_run, start, number):
 @pytest.mark.slow
 def test_kill_in_mid_write_costs_only_that_checkpoint(make_run, start):
     """After kill -9 in the middle of a checkpoint the one before is complete, and resumed from."""
-    chance = random.Random(2)  # noqa: S311 - moments, not secrets
+    kills, seed = sample_of_a_series(8)
+    chance = random.Random(seed)  # noqa: S311 - moments, not secrets
     run = make_run(options={**QUICK, "save_s": 0.02}, checkpoint_interval_s=0.01)
     folder = run / "checkpoints"
     reached = 0
-    for _ in range(8):
+    for _ in range(kills):
         life = start(run)
         beat = life.wait_for_step(reached + 1)
         assert beat["step"] >= reached

@@ -1,0 +1,87 @@
+"""The long series behind tests: hundreds of kills, power cuts, boots and lives, from one seed.
+
+    .venv/bin/python benchmarks/series.py          # which there are, and how many of each
+    .venv/bin/python benchmarks/series.py boots    # all of that one
+    .venv/bin/python benchmarks/series.py lives --seed 77 --count 1
+
+`make test` runs a sample of each, always the same one, through the same code. A whole series is run
+before a release, and by whoever has changed what it is about: it must pass, from any seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Series(NamedTuple):
+    """One thing that is done again and again."""
+
+    count: int
+    """how many the whole series has"""
+    what: str
+    test: str
+
+
+SERIES = {
+    "lives": Series(
+        1000,
+        "lives of the real daemon in which everything happens at random",
+        "tests/simulation/test_simulated_lives.py::test_life",
+    ),
+    "state-kills": Series(
+        1000,
+        "kills of a writer of the state, in mid-write",
+        "tests/faults/test_writes.py::test_kills_in_a_burst_lose_nothing_that_was_acknowledged[state]",
+    ),
+    "checkpoint-kills": Series(
+        200,
+        "the same of checkpoints",
+        "tests/faults/test_writes.py::test_kills_in_a_burst_lose_nothing_that_was_acknowledged"
+        "[checkpoints]",
+    ),
+    "power-cuts": Series(
+        50,
+        "power cuts in mid-write, of the state and of checkpoints, on ext4 and on xfs",
+        "tests/faults/test_writes.py::test_power_cuts_lose_nothing_that_was_acknowledged",
+    ),
+    "boots": Series(
+        50,
+        "real boots of a machine that is rebooted, shut down and cut off at random",
+        "tests/boots/test_many_boots.py::test_boots_of_all_kinds",
+    ),
+    "trainer-kills": Series(
+        40,
+        "kills of a trainer in the middle of a checkpoint",
+        "tests/trainers/test_drill.py::test_kill_in_mid_write_costs_only_that_checkpoint",
+    ),
+}
+
+
+def main() -> int:
+    """Run one series, or tell which there are; the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("series", nargs="?", choices=sorted(SERIES))
+    parser.add_argument("--count", type=int, help="instead of the whole series")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if options.series is None:
+        for name, (count, what, _) in SERIES.items():
+            print(f"{name:17} {count:5} {what}")
+        return 0
+    series = SERIES[options.series]
+    count = options.count or series.count
+    print(f"{count} {series.what}; seed {options.seed}", flush=True)
+    asked = {"SERIES_COUNT": str(count), "SERIES_SEED": str(options.seed)}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", series.test]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | asked, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
