@@ -18,7 +18,7 @@ lab = Lab()
 machine = lab.machine()
 machine.boot()
 print(lab.folder.name, flush=True)
-time.sleep(1000)
+time.sleep(1e6)  # until it is killed
 """
 
 

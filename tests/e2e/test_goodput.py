@@ -49,7 +49,7 @@ def test_lost_steps_are_those_between_heartbeat_and_checkpoint(machine: Machine)
     assert measured["steps_kept"] == newest_checkpoint(machine, "drill-A")
     assert sum(measured["spent_s"].values()) == pytest.approx(measured["wanted_s"])
     assert 0 < measured["goodput"] < 1
-    assert measured["spent_s"]["unknown"] < 0.1
+    assert measured["spent_s"]["unknown"] < 0.1 * measured["wanted_s"]
 
 
 def test_the_figures_go_on_through_crashes_pauses_and_stops(machine: Machine) -> None:

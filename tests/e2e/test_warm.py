@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from lab import SETTINGS, Machine
+from lab import PATIENCE_S, SETTINGS, Machine
 
 from trainers.contract import ANY_RUN
 
@@ -87,7 +87,7 @@ def test_a_warm_parent_ends_with_its_daemon_and_its_trainers_do_not(machine: Mac
     machine.until(lambda: parent(machine), "another parent")
     assert parent(machine) != first
     daemon.send_signal(signal.SIGUSR1)
-    assert daemon.wait() == 0
+    assert daemon.wait(PATIENCE_S) == 0
     assert parent(machine) is None
     assert machine.trainers()[forked] == "drill-A"
 

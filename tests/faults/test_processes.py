@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from disks import a_disk
-from lab import PATIENCE_S, SETTINGS, Machine
+from lab import PATIENCE_S, SETTINGS, Machine, until
 from runs import resumed_step, saved_step, story
 from witness import Witness, is_held, mains
 
@@ -260,8 +260,12 @@ def test_of_ten_supervisors_one_lives(machine: Machine) -> None:
     ]
     machine.daemons += crowd
     with Witness(machine.home / "runs").watching() as witness:
-        while sum(one.poll() is None for one in crowd) > 1:
+
+        def one_is_left() -> bool:
             (machine.home / "daemon.json").unlink(missing_ok=True)
+            return sum(one.poll() is None for one in crowd) == 1
+
+        until(one_is_left, "one is left", look_s=0)
         machine.until_steps("A")
         (machine.home / "daemon.json").unlink(missing_ok=True)
         late = machine("run")

@@ -27,7 +27,9 @@ class WarmLives:
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+            # Threads that spin while they wait take the processor from those that they wait for.
+            env=os.environ
+            | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
         )
         self._lives = []
         return self
