@@ -116,6 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (0, 1, 2):  # closed by whoever started us; a file of ours must not get its number
         _ensure_open(stream)
     os.umask(os.umask(0) | 0o022)  # whatever is made, by us or by a trainer, nobody else writes to
+    os.environ["PYTHON_COLORS"] = "0"  # newer versions of Python colour help and tracebacks
     with redirect_stdout(screen_of(sys.stdout)), redirect_stderr(screen_of(sys.stderr)):
         return _answer(arguments)
 

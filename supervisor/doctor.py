@@ -56,6 +56,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         _gpus,
         lambda: _trainers(config),
         lambda: _tuning(home),
+        lambda: _notify(config),
         _clock_of(moment),
     )
     return tuple(check() for check in checks)
@@ -189,6 +190,18 @@ def _tuning(home: Home) -> Finding:
         return Finding(verdict="note", what="tuning", result=str(error))
     result = found or "every trainer's default; `supervisor tune` looks for what is quicker here"
     return Finding(verdict="well", what="tuning", result=result)
+
+
+def _notify(config: Config | str) -> Finding:
+    command = () if isinstance(config, str) else config.settings.notify.when_done
+    if not command:
+        result = "no command is run when the campaign is done"
+        return Finding(verdict="well", what="notify", result=result)
+    if shutil.which(command[0]) is None:
+        result = f"when the campaign is done, {command[0]} is to be run, which is not found here"
+        return Finding(verdict="bad", what="notify", result=result)
+    result = f"when the campaign is done, {command[0]} is run"
+    return Finding(verdict="well", what="notify", result=result)
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:

@@ -88,11 +88,16 @@ class Messenger:
         self._home, self._journal, self._clock = home, journal, clock
         # What was before anybody asked for it, nobody is told of.
         self._began = journal.last
-        self._told = _read(home) or Told(done=journal.last)
+        known = _read(home)
+        self._told = known or Told(done=journal.last)
+        if known is None:  # from here on, an end is never taken for one from before
+            self._remember()
         self._read_to = min((self._told.done, *self._told.posted.values()))
         self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
         self._ended = 0
         """the newest end of a campaign in the log"""
+        self._announced = (0, 0)
+        """the end and the try that the log was last told of"""
         self._next: tuple[str, Job] | None = None
         self._errand: _Errand | None = None
         self._rests: dict[str, tuple[float, float]] = {}
@@ -112,7 +117,7 @@ class Messenger:
     def due_s(self) -> float:
         """When to tend again if nothing ends before."""
         now_s = self._clock.read().monotonic_s
-        dues = [until_s - now_s for until_s, _ in self._rests.values()]
+        dues = [until_s - now_s for until_s, _ in self._rests.values() if until_s > now_s]
         if self._errand is not None:
             dues.append(self._errand.until_s - now_s)
         return max(0.1, min(dues, default=math.inf))
@@ -133,7 +138,7 @@ class Messenger:
         """Begin what `tend` has chosen, now that the log has it."""
         if self._next is None:
             return
-        (place, job), self._next = self._next, None
+        (place, job), self._next, before = self._next, None, self._told
         try:
             errand = _Errand(place, job, self._clock.read().monotonic_s)
         except OSError:
@@ -143,6 +148,7 @@ class Messenger:
             tries=self._told.tries + 1, process=errand.process(self._clock.read().boot_id)
         ):
             errand.end()  # it has been given no job yet
+            self._told = before
             self._rest(place)
             return
         errand.give()
@@ -199,6 +205,10 @@ class Messenger:
             reason = f"{name} was cut off {TRIES_MAX} times, and is not begun again"
             return [Said("notify.failed", "when_done", reason, {})]
         self._next = ("", _command(wanted, memory, self._home, self._ended))
+        attempt = (self._ended, self._told.tries)
+        if attempt == self._announced:  # it could not be started, and rested
+            return []
+        self._announced = attempt
         again = " again: it was cut off" if self._told.tries else ""
         reason = f"every run has ended: running {name}{again}"
         return [Said("notify.started", "when_done", reason, {"tries": self._told.tries + 1})]

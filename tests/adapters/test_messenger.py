@@ -131,6 +131,7 @@ def test_it_is_run_for_an_end_alone(world: World, change: str) -> None:
 def test_a_log_from_before_this_was_known_runs_nothing(world: World) -> None:
     """An older version's campaign ended long ago."""
     world.log("campaign.done")
+    (world.folder / "told.json").unlink()
     world.start()
     world.wanted = Notify(when_done=RUN)
     assert world.settle() == []
@@ -323,3 +324,44 @@ def test_what_nobody_could_do_is_refused(make: Callable[[], Notify]) -> None:
     """A wrong address or event is said at the start, and not at the end of a campaign."""
     with pytest.raises(ValueError, match=r"notify\.(urls|events|when_done): "):
         make()
+
+
+def test_the_first_end_of_all_is_not_lost(world: World) -> None:
+    """A crash between the end and its command, in the very first life of a supervisor."""
+    world.log("campaign.done")
+    world.start()
+    world.wanted = Notify(when_done=RUN)
+    assert world.settle() == ["notify.started", "notify.ended"]
+
+
+def test_a_command_that_cannot_be_written_down_waits(world: World) -> None:
+    """Without room on the disk nobody could know that it was begun: told once, and later it is."""
+    world.wanted = Notify(when_done=RUN)
+    world.log("campaign.done")
+    blocker = world.folder / "told.json"
+    blocker.unlink()
+    blocker.mkdir()
+    (blocker / "full").touch()
+    assert world.settle() == ["notify.started"]
+    assert world.messenger.due_s > 1
+    world.now_s += REST_S
+    assert world.settle() == []
+    (blocker / "full").unlink()
+    blocker.rmdir()
+    world.now_s += REST_S
+    assert world.settle() == ["notify.ended"]
+    assert world.ran == 1
+    assert world.messenger.due_s > REST_S
+
+
+def test_a_place_that_nobody_names_any_more_wakes_nobody(world: World, place: Place) -> None:
+    """Its rest ends without an errand."""
+    place.status = 500
+    world.wanted = Notify(urls=(place.url,))
+    world.log("run.failed")
+    world.settle()
+    assert 1 < world.messenger.due_s <= REST_S
+    world.wanted = Notify()
+    world.now_s += REST_S
+    assert world.settle() == []
+    assert world.messenger.due_s > REST_S
