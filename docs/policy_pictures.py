@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from state.records import Ledger, ModeLedger
+from state.records import Kept, Ledger, ModeLedger
 from supervisor.core import history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits, Terms
@@ -59,11 +59,11 @@ class Watched(Supervised):
         self._watch(at_h)
         return Choice(choice.mode, min(choice.until_h, at_h + STEP_H))
 
-    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:
         """Watch the budget before the crash, too."""
-        self._pass(seen_h, work)
+        self._pass(seen_h, kept)
         self._watch(seen_h)
-        return super().boot(seen_h, at_h, 0.0)
+        return super().boot(seen_h, at_h, Kept())
 
     def _watch(self, at_h: float) -> None:
         facts = history.facts(self.memory, self._ladder, self._limits)

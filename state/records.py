@@ -19,8 +19,9 @@ SCHEMA_VERSION = 1
 """raised whenever an older program could misread a newer memory; see `state.store.MIGRATIONS`"""
 LOG_VERSION = 1
 """raised whenever an older program could misread a line of the decision log"""
-LEDGER_VERSION = 1
-"""raised whenever equal entries come to another ledger; one of another version is begun anew"""
+LEDGER_VERSION = 2
+"""raised whenever equal entries come to another ledger, or the rules make other decisions from it;
+one of another version is begun anew"""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +120,18 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     entered_s: float
     """where on the timeline it began; no visit has run for longer than since then"""
     running_s: float = 0.0
-    """time in which a trainer lived"""
+    """time in which trainers of the mode made steps; neither the move nor a start-up counts"""
     stable_s: float = 0.0
     """the part of it since the last crash"""
+    starting_s: float | None = None
+    """since the move, or the boot: time in which a trainer lived, while nobody has heard of a
+    step in this mode; None: steps are made"""
     crashes_s: tuple[float, ...] = ()
-    """the newest crashes of this visit, oldest first"""
+    """the first and the newest crashes of this visit, oldest first"""
+    crashes_total: int = 0
+    """all crashes of this visit; 0 beside some in `crashes_s`: an older version counted none"""
+    forced: bool = False
+    """a person has asked for the move: what comes of it is not held against the mode"""
     out_of_memory: bool = False
     """a trainer ran out of memory soon after the mode was entered"""
     proved: bool = False
@@ -131,13 +139,19 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     away: bool = False
     """the machine has been down for a day or more, and nothing has trained since"""
 
+    @property
+    def crashes(self) -> int:
+        """How many there were, listed or not."""
+        return max(self.crashes_total, len(self.crashes_s))
+
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Work that durable checkpoints hold, and the time it took."""
 
     steps: float = 0.0
     hours: float = 0.0
-    """of training, summed over the slots"""
+    """of training on these steps, with every slot of the mode at it: hours of one slot count for
+    as many times less as there are slots"""
 
 
 class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,15 +162,15 @@ class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hours: float = 0.0
     """of running, fading likewise"""
     work: dict[str, Kept] = {}
-    """run name: what was kept of it in this mode, in the newest hours of running"""
-    work_hours: float = 0.0
-    """of running with full slots, in which that work was made"""
+    """kind: what was kept of it in this mode while every slot was wanted, in the newest hours"""
     aftershocks: float = 0.0
     """crashes soon after another one, fading by half in a day"""
     aftershock_hours: float = 0.0
     """of running soon after a crash, fading likewise"""
     level: int = 0
     """failed visits that no success has walked back"""
+    in_row: int = 0
+    """failed visits since one has lasted"""
     bad_since_s: float | None = None
     """when the bad spell that lasts began, on the timeline: at the first crash of a failed visit"""
     bad_hours: float = 0.0
@@ -177,13 +191,11 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """What has happened since the ledger was last booked."""
 
     running_s: float = 0.0
-    """in which a trainer lived"""
-    full_s: float = 0.0
-    """the part of it in which every slot of the mode was wanted"""
+    """in which trainers made steps"""
     shaken_s: float = 0.0
     """the part of it soon after a crash"""
     work: dict[str, dict[str, Kept]] = {}
-    """mode: run name: what was kept while every slot was wanted"""
+    """mode: kind of run: what was kept while every slot was wanted"""
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,10 +219,8 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """the part of them soon after a crash"""
     aftershocks: int = 0
     """of the crashes, those soon after another one"""
-    work_hours: float = 0.0
-    """the part of them in which every slot was wanted"""
     work: dict[str, dict[str, Kept]] = {}
-    """mode: run name: what was kept in these"""
+    """mode: kind of run: what was kept in these while every slot was wanted"""
     crash_keep: float = 1.0
     """the share of crashes and hours that has not faded since the last entry"""
     work_hours_max: float = 0.0

@@ -38,8 +38,8 @@ UNSAVED_LOOK_S = 10.0
 """how soon to look again whether the disk takes the state"""
 MONITORED_MAX = 64
 """runs of which the log of looks has more than nothing, in one line"""
-OUTAGE_LOOK_S = 15.0
-"""how soon to look again whether trainers step once more after a crash"""
+FIRST_STEP_LOOK_S = 15.0
+"""how soon to look again whether trainers step, after a crash or a move"""
 REFUSALS = ("wish.refused", "wish.unreadable")
 """events that tell of a wish that was not granted"""
 WARM_SHARE_MAX = 0.25
@@ -180,6 +180,7 @@ class Daemon:
         )
         if this_boot is not None:
             self._write_boot(this_boot, _ended(this_boot))
+            self.memory = history.starting(self.memory)
         mode, left = self.memory.goal.mode, not queue.all_ended(self.memory.runs)
         self._write(
             "supervisor.started",
@@ -365,7 +366,7 @@ class Daemon:
 
     def _hear(self) -> None:
         """Take over what the trainers say of their work, and what the newest crash has cost."""
-        self.memory = measure.hear(self.memory, self._heartbeats)
+        self.memory = measure.hear(self.memory, self._heartbeats, self._ladder)
         self.memory, paid = measure.price(self.memory, self._heartbeats, self._ladder, self._limits)
         if paid is not None:
             cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
@@ -529,6 +530,8 @@ class Daemon:
         event = "mode.proved" if decision.outcome == "proved" else event
         if new != old:
             event = "mode.changed" if new.mode != old.mode else "hold.changed"
+        if new.mode != old.mode:
+            self.memory = history.starting(self.memory)
         self._write_decision(
             event,
             facts,
@@ -821,10 +824,12 @@ class Daemon:
             due.append(run_due_s)
         decidable_in_s = policy.wake_in_s(history.facts(memory, self._ladder, self._limits))
         # But for the end of idling, rules wait for running time.
-        if decidable_in_s is not None and (memory.running or memory.goal.idle_until_s is not None):
+        starting = memory.visit.starting_s is not None
+        runs = memory.running and not starting
+        if decidable_in_s is not None and (runs or memory.goal.idle_until_s is not None):
             due.append(decidable_in_s)
-        if memory.running and memory.outage is not None:
-            due.append(OUTAGE_LOOK_S)
+        if memory.running and (starting or memory.outage is not None):
+            due.append(FIRST_STEP_LOOK_S)
         if memory.running:  # a boot that dies after the next look was no short one
             proven_in_s = settings.policy.short_boot_min * 60 - memory.boots[-1].trained_s
             due += [proven_in_s] if proven_in_s > 0 else []

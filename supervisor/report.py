@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from modes import load_ladder
-from state.records import Memory, Run
+from state.records import LEDGER_VERSION, Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.clock import Moment, stamp
@@ -198,6 +198,8 @@ def _remembered(home: Home, config: Config | str, moment: Moment) -> tuple[Memor
         ladder = load_ladder() if isinstance(config, str) else config.ladder
         settings = Settings() if isinstance(config, str) else config.settings
         memory = history.first_day(moment, ladder, settings.queue())
+    if memory.ledger.version != LEDGER_VERSION:  # as the next daemon will begin
+        memory = history.relearn(memory)
     return memory, trouble
 
 

@@ -166,13 +166,14 @@ def ledger(known: LedgerReport) -> str:
         ("saving", _interval(known)),
     ]
     titles = (
-        "mode", "hours", "crashes", "per hour", "between", "worth", "steps/h", "speed", "level",
-        "next try", "bad spells",
+        "mode", "hours", "crashes", "per hour", "between", "pays for", "speed", "measured",
+        "failures", "next try", "bad spells",
     )  # fmt: skip
     table = _table(titles, [_mode_row(known, one) for one in known.modes], left=1)
     notes = (
-        "hours and crashes fade with time; worth: crashes an hour at which it brings no more than",
-        "the mode below; speed: times the work of that; level: failures not made good",
+        "hours and crashes fade with time; pays for: so many crashes an hour, and it still brings",
+        "more than the mode below; speed: times as fast as that, measured in so many hours of",
+        "training; failures: tries that failed and are not made good",
     )
     return "\n".join([_head(rows), "", *table, "", *(paint(note, "dim") for note in notes)])
 
@@ -188,12 +189,16 @@ def replayed(result: Replayed) -> str:
         rows.append(
             ("older", f"{result.older} of an older version, compared on mode, holds and rule alone")
         )
+    if result.others:
+        rows.append(("others", f"{result.others} by the rules of another version, left alone"))
     if result.gaps:
         rows.append(("gaps", f"{result.gaps}: lines or a state were lost, the ledger taken over"))
     if result.unreadable:
         rows.append(("damaged", f"{result.unreadable} lines cannot be read"))
     if result.first is None:
         verdict = "nothing was decided in this log yet"
+        if result.others:
+            verdict = "nothing in this log was decided by the rules of this version"
         if result.decisions:
             verdict = paint("the log and this program agree in everything", "green")
     else:
@@ -312,13 +317,20 @@ def _learnt(report: Report) -> list[tuple[str, str]]:
 
 
 def _worth(one: KnownMode, below: str) -> str:
-    expected = "" if one.steps_per_h else ", it is expected"
-    level = f", level {one.level}" if one.level else ""
+    source = "measured" if one.compared_h else "promised"
+    failures = f"; {one.level} {'failure' if one.level == 1 else 'failures'} to be made good"
     return (
-        f"{one.mode} brings {one.speed_ratio or 1:.2f} times {below}{expected}; "
+        f"{one.mode} is {one.speed_ratio or 1:.2f} times as fast as {below} ({source}); "
         f"{one.crashes_per_h:.2f} crashes/h ({one.crashes_per_h_low:.2f} to "
-        f"{one.crashes_per_h_high:.2f}), worth {one.break_even_per_h or 0:.2f}{level}"
+        f"{one.crashes_per_h_high:.2f}), pays for {_pays(one)}" + (failures if one.level else "")
     )
+
+
+def _pays(one: KnownMode) -> str:
+    """How many crashes an hour the mode is worth."""
+    if one.break_even_per_h is None:
+        return "-"
+    return f"{one.break_even_per_h:.2f}" if one.break_even_per_h > 0 else "none"
 
 
 def _price(known: LedgerReport) -> str:
@@ -330,7 +342,8 @@ def _budget(known: LedgerReport) -> str:
     if known.budget is None or known.budget_max is None:
         return ""
     trial = ", on probation" if known.probation else ""
-    return f"{known.budget:.2f} of {known.budget_max:g} crashes{trial}"
+    left = f"{known.budget:.2f}" if known.budget >= 0 else "none"
+    return f"{left} of {known.budget_max:g} crashes{trial}"
 
 
 def _interval(known: LedgerReport) -> str:
@@ -349,13 +362,17 @@ def _mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
         _faded(one.crashes),
         f"{one.crashes_per_h:.2f}",
         f"{one.crashes_per_h_low:.2f} to {one.crashes_per_h_high:.2f}",
-        "-" if one.break_even_per_h is None else f"{one.break_even_per_h:.2f}",
-        count(one.steps_per_h and round(one.steps_per_h)),
+        _pays(one),
         "-" if one.speed_ratio is None else f"{one.speed_ratio:.2f}",
+        "-" if one.speed_ratio is None else _compared(one.compared_h),
         str(one.level),
         "here" if here else f"in {_brief(cools)}" if cools else "any time",
         f"{spells} and one that lasts" if one.bad else spells,
     )
+
+
+def _compared(hours: float) -> str:
+    return _brief(3600 * hours) if hours else "promised"
 
 
 def _faded(amount: float) -> str:

@@ -83,8 +83,8 @@ def a_wish(kind, mode=None, wish_id="wish-1"):
 
 
 def a_mode_ledger(**fields):
-    """A mode of which everything that fades is known, at ten hours with full slots."""
-    return ModeLedger(**{"work_hours": 10.0, "level": 1, "last_hours": 2.0, **fields})
+    """A mode that has failed once and of which everything that fades is known."""
+    return ModeLedger(**{"level": 1, "last_hours": 2.0, **fields})
 
 
 def some_facts(mode="light", *, rungs=2, pinned=False, paused=False, **fields):

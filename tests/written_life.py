@@ -6,6 +6,7 @@ import msgspec
 from builders import HOUR_S, a_ladder, a_run, a_wish
 from fakes import FakeClock
 
+from state.records import Kept
 from state.store import Store
 from supervisor.core import history, policy
 from supervisor.core.facts import StabilityLimits
@@ -92,8 +93,8 @@ class WrittenLife:
         mode = self.memory.goal.mode
         self.memory = history.pass_time(self.memory, self.clock.read())
         hours = seconds / HOUR_S
-        work = self.steps_per_h[mode] * hours
-        self.memory = record_work(self.memory, mode, work, hours)
+        kept = Kept(steps=self.steps_per_h[mode] * hours, hours=hours)
+        self.memory = record_work(self.memory, mode, kept)
 
     def _decide(self):
         while True:

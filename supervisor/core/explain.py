@@ -17,6 +17,8 @@ from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.replay import LoggedDecision
 
+OTHER_RULES = "it was decided by the rules of another version of this program"
+
 
 class KnownMode(msgspec.Struct, frozen=True, kw_only=True):
     """What has been learnt about one mode."""
@@ -35,12 +37,14 @@ class KnownMode(msgspec.Struct, frozen=True, kw_only=True):
     """the same rate in the first hour of running after a crash"""
     break_even_per_h: float | None
     """crashes an hour at which it brings no more than the mode below; None for the lowest"""
-    steps_per_h: float | None
-    """kept work; runs that are slow by nature count for more; None: nothing measured"""
+    steps_per_h: dict[str, float]
+    """kind of run: its steps in an hour of training with every slot at it; each in its own unit"""
     speed_ratio: float | None
-    """how many times the work of the mode below; None for the lowest"""
+    """how many times as fast as the mode below it trains; None for the lowest"""
+    compared_h: float
+    """hours of training that this was measured in; 0: it is what the mode promises"""
     level: int
-    """failed visits that no success has walked back"""
+    """failed visits that no success has walked back; from some on, more are not counted"""
     cool_down_left_s: float
     """how long it is not tried again"""
     bad: bool
@@ -113,17 +117,19 @@ def explained(logged: LoggedDecision, before: int | None) -> Explanation:
         logged: the decision.
         before: the number of the one before it, if there is one.
     """
+    facts = logged.facts
+    ours = not logged.other_rules
     return Explanation(
         seq=logged.seq,
         time=logged.time,
         boot=logged.boot,
-        old=logged.facts.goal.mode,
+        old=facts.goal.mode,
         new=logged.goal.mode,
         rule=logged.rule,
         reason=logged.reason,
-        next=_next(logged.facts, policy.decide(logged.facts)),
-        inputs=inputs(logged.facts),
-        rules=verdicts(logged.facts),
+        next=_next(facts, policy.decide(facts)) if ours else "unknown: " + OTHER_RULES,
+        inputs=inputs(facts) if ours else _plain_inputs(facts),
+        rules=verdicts(facts) if ours else (),
         before=before,
     )
 
@@ -164,6 +170,17 @@ def known(facts: Facts) -> Known:
 
 def inputs(facts: Facts) -> tuple[Input, ...]:
     """Everything that can have mattered, in the order in which a person would ask."""
+    found = list(_plain_inputs(facts))
+    if facts.limits.name == "ledger":
+        found += _learnt_inputs(facts)
+    found += _pressure_inputs(facts)
+    if not facts.work_left:
+        found.append(Input(name="work", value="none left", note="every run has ended"))
+    return tuple(found)
+
+
+def _plain_inputs(facts: Facts) -> tuple[Input, ...]:
+    """What nobody had to learn."""
     goal, limits = facts.goal, facts.limits
     found = [
         Input(name="policy", value=limits.name, note="strict" if limits.strict else ""),
@@ -181,7 +198,7 @@ def inputs(facts: Facts) -> tuple[Input, ...]:
             unit="s",
             note=f"{span(limits.stable_min * 60)} are needed to climb",
         ),
-        Input(name="crashes", value=len(facts.crashes_s), note="of this visit"),
+        Input(name="crashes", value=facts.crashes, note="of this visit"),
         Input(
             name="crashes",
             value=len(facts.recent_crashes_s),
@@ -197,13 +214,11 @@ def inputs(facts: Facts) -> tuple[Input, ...]:
     found += [
         Input(name=f"{mode} cools down", value=facts.cool_down_left_s(mode), unit="s", note="more")
         for mode in facts.cool_downs
-        if facts.cool_down_left_s(mode)
+        if mode != goal.mode and facts.cool_down_left_s(mode)
     ]
-    if limits.name == "ledger":
-        found += _learnt_inputs(facts)
-    found += _pressure_inputs(facts)
-    if not facts.work_left:
-        found.append(Input(name="work", value="none left", note="every run has ended"))
+    if facts.forced:
+        note = "what comes of it is not held against the mode"
+        found.append(Input(name="asked for", value="by a person", note=note))
     return tuple(found)
 
 
@@ -246,7 +261,7 @@ def _next(facts: Facts, decision: Decision) -> str:
         if decision.cool_down_s is not None:
             cool_downs[facts.goal.mode] = facts.now_s + decision.cool_down_s
         after = msgspec.structs.replace(
-            after, stable_s=0.0, running_s=0.0, crashes_s=(), cool_downs=cool_downs
+            after, stable_s=0.0, running_s=0.0, crashes_s=(), crashes_total=0, cool_downs=cool_downs
         )
     coming = policy.forecast(after).why
     if not after.rung or goal.pinned or not goal.trains:
@@ -258,14 +273,14 @@ def _next(facts: Facts, decision: Decision) -> str:
     budget, worth = known(after).budget or 0.0, known(after).modes[after.rung].break_even_per_h
     count = max(0, math.floor(budget))
     bears = f"{count} {'crash' if count == 1 else 'crashes'} in quick succession"
-    return f"{coming}; its budget bears {bears}, {worth or 0:.2f} an hour for long"
+    for_long = f"{worth:.2f} an hour" if worth is not None and worth > 0 else "none"
+    return f"{coming}; its budget bears {bears}, {for_long} for long"
 
 
 def _known_mode(facts: Facts, rung: int) -> KnownMode:
     ledger, terms, mode = facts.ledger, facts.terms, facts.ladder[rung]
     one = ledger.modes.get(mode, learnt.NOTHING)
     rate = learnt.rate(one)
-    measured = any(kept.steps for kept in one.work.values())
     return KnownMode(
         mode=mode,
         hours=one.hours,
@@ -275,8 +290,11 @@ def _known_mode(facts: Facts, rung: int) -> KnownMode:
         crashes_per_h_high=rate.high_per_h,
         aftershocks_per_h=learnt.aftershock_rate(one).mean_per_h,
         break_even_per_h=learnt.break_even_per_h(ledger, terms, rung) if rung else None,
-        steps_per_h=learnt.speeds(ledger, terms)[rung] if measured else None,
+        steps_per_h={
+            kind: kept.steps / kept.hours for kind, kept in one.work.items() if kept.hours
+        },
         speed_ratio=learnt.ratio(ledger, terms, rung) if rung else None,
+        compared_h=learnt.compared_h(ledger, terms, rung) if rung else 0.0,
         level=one.level,
         cool_down_left_s=facts.cool_down_left_s(mode),
         bad=one.bad_since_s is not None,
@@ -292,7 +310,8 @@ def _learnt_inputs(facts: Facts) -> list[Input]:
     if whole.budget is not None:
         trial = ", on probation" if whole.probation else ""
         note = f"at most {whole.budget_max:g}{trial}"
-        found.append(Input(name="budget", value=whole.budget, unit="crashes", note=note))
+        left = whole.budget if whole.budget >= 0 else "used up"
+        found.append(Input(name="budget", value=left, unit="crashes", note=note))
     rung = facts.ladder.index(facts.goal.mode) if facts.goal.mode in facts.ladder else 0
     for each in whole.modes[rung : rung + 2]:
         bounds = f"{each.crashes_per_h_low:.2f} to {each.crashes_per_h_high:.2f}"
@@ -313,19 +332,21 @@ def _learnt_inputs(facts: Facts) -> list[Input]:
                 value=each.break_even_per_h,
                 unit="crashes/h",
                 note=f"at more crashes it brings less than {below}",
+            )
+            if each.break_even_per_h > 0
+            else Input(
+                name=f"{each.mode} breaks even",
+                value="never",
+                note=f"it brings less than {below} even without a crash",
             ),
             Input(
                 name=f"{each.mode} speed",
                 value=each.speed_ratio,
                 unit="times",
-                note=f"the work of {below}; "
-                + ("expected" if each.steps_per_h is None else "measured"),
+                note=f"as fast as {below}; "
+                + ("measured" if each.compared_h else "promised, nothing is measured in both yet"),
             ),
-            Input(
-                name=f"{each.mode} level",
-                value=each.level,
-                note="failed visits that no success has walked back",
-            ),
+            Input(name=f"{each.mode} failures", value=each.level, note="to be made good"),
         ]
     one = facts.known
     if rung and (one.level or one.bad_since_s is not None):

@@ -52,8 +52,11 @@ class StabilityLimits(msgspec.Struct, frozen=True, kw_only=True):
     """running hours of a mode from which its speed is known; older ones make room for newer"""
     budget_max: Annotated[float, msgspec.Meta(gt=0, le=99)] = 3.0
     """crashes that a mode may cost on credit: its budget, full at first"""
-    probation_budget: Annotated[float, msgspec.Meta(ge=0, le=99)] = 1.0
-    """the same in the first `stable_min` of a mode that has failed before"""
+    probation_h: Annotated[float, msgspec.Meta(ge=0, le=99)] = 0.25
+    """hours of work, but one crash at least, that a mode that has failed may cost in its first
+    `stable_min`"""
+    long_trial_h: Annotated[float, msgspec.Meta(ge=0, le=99)] = 1.0
+    """the same after 3, 9, 27 ... failures in a row: whether it grows calm after some crashes"""
     refill_min_per_h: Annotated[float, msgspec.Meta(ge=0, le=99)] = 0.1
     """crashes that an hour of running earns at least"""
     refill_max_per_h: Annotated[float, msgspec.Meta(gt=0, le=999)] = 12.0
@@ -108,7 +111,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     stable_s: float
     """running time since the later of entering the mode and its last crash"""
     crashes_s: tuple[float, ...]
-    """crashes since the mode was entered, on the timeline, oldest first"""
+    """crashes since the mode was entered, on the timeline: the first and the newest"""
     cool_downs: dict[str, float]
     """mode: until when, on the timeline, it is not tried again"""
     limits: StabilityLimits
@@ -124,6 +127,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """when the mode was entered, on the timeline"""
     running_s: float = 0.0
     """running time since then"""
+    crashes_total: int = 0
+    """crashes since then, listed or not; 0 beside some in `crashes_s`: not counted"""
+    forced: bool = False
+    """a person has asked for this visit: what comes of it is not held against the mode"""
     out_of_memory: bool = False
     """a trainer ran out of memory soon after that"""
     proved: bool = False
@@ -163,6 +170,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         if forbidden not in self.ladder:
             return len(self.ladder) - 1
         return max(0, self.ladder.index(forbidden) - 1)
+
+    @property
+    def crashes(self) -> int:
+        """How many crashes this visit has seen."""
+        return max(self.crashes_total, len(self.crashes_s))
 
     @property
     def recent_crashes_s(self) -> tuple[float, ...]:

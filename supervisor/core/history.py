@@ -125,7 +125,10 @@ def _one_line(text: str) -> str:
 
 
 def pass_time(memory: Memory, moment: Moment) -> Memory:
-    """Advance the timeline to `moment`, and book the time in which a trainer lived."""
+    """Advance the timeline to `moment`, and book the time in which a trainer lived.
+
+    After a move, or a boot, that is no running time until trainers step: see `starting`.
+    """
     line = memory.timeline
     if moment.boot_id == line.boot_id:
         gone_s = max(0.0, moment.boottime_s - line.boottime_s)
@@ -135,26 +138,12 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
         slept_s = 0.0
         gone_s = max(moment.boottime_s, min(max(0.0, moment.wall - line.seen_at), GAP_MAX_S))
         ran_s = 0.0
-    visit = msgspec.structs.replace(
-        memory.visit,
-        running_s=memory.visit.running_s + ran_s,
-        stable_s=memory.visit.stable_s + ran_s,
-        away=memory.visit.away and not ran_s,
-    )
-    stretch = memory.stretch
-    if ran_s:
-        stretch = Stretch(
-            running_s=stretch.running_s + ran_s,
-            full_s=stretch.full_s + (ran_s if memory.full else 0.0),
-            shaken_s=stretch.shaken_s + _shaken_s(memory.visit, ran_s),
-            work=stretch.work,
-        )
     boots = memory.boots
     if boots and boots[-1].boot_id == moment.boot_id:
         trained_s = boots[-1].trained_s + ran_s
         seen = {"lived_s": moment.boottime_s, "trained_s": trained_s}
         boots = (*boots[:-1], msgspec.structs.replace(boots[-1], **seen))
-    return msgspec.structs.replace(
+    memory = msgspec.structs.replace(
         memory,
         boots=boots,
         timeline=Timeline(
@@ -164,9 +153,50 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
             monotonic_s=moment.monotonic_s,
             boottime_s=moment.boottime_s,
         ),
-        visit=visit,
-        stretch=stretch,
         runs=tuple(_shifted(run, slept_s) for run in memory.runs) if slept_s > 1 else memory.runs,
+    )
+    starting_s = memory.visit.starting_s
+    if starting_s is None:
+        return _ran(memory, ran_s)
+    visit = msgspec.structs.replace(memory.visit, starting_s=starting_s + ran_s)
+    return msgspec.structs.replace(memory, visit=visit)
+
+
+def starting(memory: Memory) -> Memory:
+    """The memory after a move, or a boot: it is no running time until trainers step again."""
+    visit = msgspec.structs.replace(memory.visit, starting_s=0.0)
+    return msgspec.structs.replace(memory, visit=visit)
+
+
+def stepping(memory: Memory, since_s: float) -> Memory:
+    """The memory once it is heard that trainers make steps in the goal's mode, for so long.
+
+    What a move or a start-up took before is no running time: nothing was trained, and what a
+    start after a crash takes is a part of the price of that crash.
+    """
+    starting_s = memory.visit.starting_s
+    if starting_s is None:
+        return memory
+    visit = msgspec.structs.replace(memory.visit, starting_s=None)
+    memory = msgspec.structs.replace(memory, visit=visit)
+    return _ran(memory, min(max(0.0, since_s), starting_s))
+
+
+def _ran(memory: Memory, ran_s: float) -> Memory:
+    """The memory with so much more running time."""
+    if not ran_s:
+        return memory
+    visit, stretch = memory.visit, memory.stretch
+    return msgspec.structs.replace(
+        memory,
+        visit=msgspec.structs.replace(
+            visit, running_s=visit.running_s + ran_s, stable_s=visit.stable_s + ran_s, away=False
+        ),
+        stretch=Stretch(
+            running_s=stretch.running_s + ran_s,
+            shaken_s=stretch.shaken_s + _shaken_s(visit, ran_s),
+            work=stretch.work,
+        ),
     )
 
 
@@ -214,8 +244,12 @@ def record_boot(
     if away:
         visit = msgspec.structs.replace(visit, away=True)
     if crash and memory.goal.trains and not memory.resting:
-        crashes_s = (*visit.crashes_s, boot.recorded_s)[-CRASHES_KEPT:]
-        visit = msgspec.structs.replace(visit, stable_s=0.0, crashes_s=crashes_s)
+        visit = msgspec.structs.replace(
+            visit,
+            stable_s=0.0,
+            crashes_s=_listed(visit.crashes_s, boot.recorded_s),
+            crashes_total=visit.crashes + 1,
+        )
         outage = memory.outage
         cost_s = None if outage is None else seen_s - outage.began_s + outage.lost_s
         memory = book(memory, ladder, limits, crashes=1, cost_s=cost_s)
@@ -232,6 +266,13 @@ def record_boot(
         visit=visit,
     )
     return memory, boot
+
+
+def _listed(crashes_s: tuple[float, ...], newest_s: float) -> tuple[float, ...]:
+    """With one more crash; where there are too many, the first and the newest are left."""
+    if len(crashes_s) < CRASHES_KEPT:
+        return (*crashes_s, newest_s)
+    return (crashes_s[0], *crashes_s[2:], newest_s)
 
 
 def record_missed(
@@ -318,7 +359,7 @@ def book(
     booking = learnt.entry(
         memory.ledger,
         Terms(ladder.names, ladder.speeds, limits),
-        mode=memory.goal.mode,
+        goal=memory.goal,
         at_s=memory.timeline.now_s,
         stretch=memory.stretch,
         visit=memory.visit,
@@ -340,15 +381,18 @@ def enact(memory: Memory, decision: Decision) -> Memory:
     """The memory once `decision` is the goal. Entering a mode begins a new visit."""
     now_s, old = memory.timeline.now_s, memory.goal
     cool_downs = {mode: until for mode, until in memory.cool_downs.items() if until > now_s}
+    granted = decision.rule == "wish" and not decision.refused
     visit = memory.visit
     if decision.outcome == "proved":
         visit = msgspec.structs.replace(visit, proved=True)
     if decision.goal.mode != old.mode:
         if decision.cool_down_s is not None:
             cool_downs[old.mode] = now_s + decision.cool_down_s
-        cool_downs.pop(decision.goal.mode, None)
-        visit = Visit(entered_at=memory.timeline.seen_at, entered_s=now_s)
-    granted = decision.rule == "wish" and not decision.refused
+        if not granted:  # a person's try neither ends a cool-down nor begins one
+            cool_downs.pop(decision.goal.mode, None)
+        visit = Visit(entered_at=memory.timeline.seen_at, entered_s=now_s, forced=granted)
+    elif old.pinned and not decision.goal.pinned:  # what came while a person held it is forgiven
+        visit = msgspec.structs.replace(visit, crashes_s=(), crashes_total=0, out_of_memory=False)
     learned = decision.ledger is not None
     return msgspec.structs.replace(
         memory,
@@ -403,7 +447,7 @@ def facts(
     booking = learnt.entry(
         memory.ledger,
         Terms(ladder.names, ladder.speeds, limits),
-        mode=memory.goal.mode,
+        goal=memory.goal,
         at_s=now_s,
         stretch=memory.stretch,
         visit=visit,
@@ -424,6 +468,8 @@ def facts(
         ledger=learnt.booked(memory.ledger, booking),
         entered_s=visit.entered_s,
         running_s=visit.running_s,
+        crashes_total=visit.crashes_total,
+        forced=visit.forced,
         out_of_memory=visit.out_of_memory,
         proved=visit.proved,
         away=visit.away,

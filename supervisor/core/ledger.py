@@ -5,8 +5,10 @@ entry (`booked`), which carries every number that it needs, and a decision (`aft
 depends on the facts alone. The log has both, so `supervisor replay` comes to the same
 ledger bit for bit, whatever the settings are by then.
 
-Units: hours of running time and crashes per such hour; work in any unit, since only ratios
-of work are ever compared.
+Units: hours of running time and crashes per such hour. Work has the unit of its kind of run
+(steps of one trainer are no steps of another), so it is compared within one kind and never
+added; how fast a mode is, is steps per hour of *training*. What a start-up takes and what a
+crash destroys stand in the price of a crash, once.
 
 Sources: Gamma-Poisson conjugacy with Jeffreys' shape 1/2 for the rate of crashes (Gelman et
 al., Bayesian Data Analysis, 2.6); Wilson & Hilferty 1931 for its quantiles; Page 1954 for the
@@ -17,19 +19,25 @@ breaker; Young 1974 and Daly 2006 for the interval of checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 
-from state.records import Booking, Kept, Ledger, ModeLedger, Stretch, Visit
+from state.records import Booking, Goal, Kept, Ledger, ModeLedger, Stretch, Visit
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
 
 RATE_SHAPE = 0.5
 RATE_HOURS = 0.25
 """the prior of every crash rate: Gamma(shape, hours)"""
 SPEED_HOURS = 0.25
-"""hours of running that the expected speed of a mode weighs as much as"""
+"""hours of training that the promised speed of a mode weighs as much as"""
+HOURS_FOR_ONE = 10.0
+"""as many hours of a mode are comparable with one of the mode below"""
+KINDS_MAX = 32
+"""kinds of runs whose speed is known; more teach none"""
 FAIR_CRASHES = 0.05
 FAIR_HOURS = 1.0
 """the prior of the rate of the mode below, of which the mode above may have its share"""
@@ -38,7 +46,7 @@ VISIT_HOURS_MIN = 0.03
 SHORT_VISIT_HOURS = 4.0
 """what a failed visit is taken to cost, counted as one; its least; longer ones say nothing"""
 BAD_HOURS = 6.0
-BAD_RECOVERIES = 0.5
+BAD_RECOVERIES = 0.2
 """the prior of how long a bad spell lasts"""
 COSTS_KEPT = 30
 COST_MAX_H = 2.0
@@ -47,6 +55,10 @@ SHAKEN_S = 3600.0
 """soon after a crash: running time in which another one is an aftershock"""
 LONE_KNOWN = 1.5
 """crashes and running hours that were not soon after a crash, from which their rate is known"""
+LONG_TRIAL_EACH = 3
+"""after so many failures in a row one trial may cost more, and after as many times as many again"""
+SHAKEN_KNOWN_H = 2.0
+"""running hours soon after a crash from which their rate is the rate, where there are no others"""
 BURST_FACTOR = 2.0
 """crashes come in bursts if they are surely this many times as frequent soon after another one"""
 RATIO_MIN, RATIO_MAX = 0.01, 100.0
@@ -57,7 +69,7 @@ NORMAL_80, NORMAL_10 = 0.8416212335729143, -1.2815515655446004
 MODE_PART = "mode "
 """how the part of a fingerprint begins that says what a mode is; its name follows"""
 FORGOTTEN_HOURS = 1e-6
-"""work of a run that has faded to less is dropped"""
+"""work of a kind that has faded to less is dropped"""
 NOTHING = ModeLedger()
 
 
@@ -90,7 +102,7 @@ def entry(
     ledger: Ledger,
     terms: Terms,
     *,
-    mode: str,
+    goal: Goal,
     at_s: float,
     stretch: Stretch,
     visit: Visit,
@@ -104,7 +116,7 @@ def entry(
     Args:
         ledger: as it stands.
         terms: the ladder and the limits.
-        mode: that of the stretch.
+        goal: that of the stretch; while a person pins the mode, crashes cost no budget.
         at_s: its end on the timeline.
         stretch: what happened since the last entry.
         visit: the stay in that mode, up to its end.
@@ -113,14 +125,14 @@ def entry(
         cost_s: what an earlier crash has cost, if that became known.
         fingerprint: what the machine is from now on, if that has changed.
     """
-    limits = terms.limits
+    limits, mode = terms.limits, goal.mode
     gone_h = max(0.0, at_s - ledger.booked_s) / 3600
     crash_keep, crash_mean = _fading(gone_h, limits.crash_half_life_h)
     rung = terms.ladder.index(mode) if mode in terms.ladder else 0
     running_h = stretch.running_s / 3600
     refill, spent = 0.0, 0.0
     if rung:  # nothing is staked in the lowest mode: there is nowhere to fall
-        spent = crashes + charge
+        spent = 0.0 if goal.pinned else crashes + charge
         if running_h:
             worth_per_h = break_even_per_h(ledger, terms, rung)
             refill = running_h * min(
@@ -132,7 +144,6 @@ def entry(
         hours=running_h * crash_mean,
         aftershock_hours=stretch.shaken_s / 3600 * crash_mean,
         aftershocks=crashes if visit.crashes_s and visit.stable_s < SHAKEN_S else 0,
-        work_hours=stretch.full_s / 3600,
         work=stretch.work,
         crash_keep=crash_keep,
         work_hours_max=limits.work_hours_max,
@@ -153,7 +164,7 @@ def entry(
 def booked(ledger: Ledger, booking: Booking) -> Ledger:
     """The ledger with one more entry. Nothing but sums and products: the same everywhere."""
     modes = {name: _faded(known, booking.crash_keep) for name, known in ledger.modes.items()}
-    if booking.hours or booking.work_hours or booking.crashes:
+    if booking.hours or booking.crashes:
         known = modes.get(booking.mode, NOTHING)
         modes[booking.mode] = msgspec.structs.replace(
             known,
@@ -161,14 +172,13 @@ def booked(ledger: Ledger, booking: Booking) -> Ledger:
             hours=known.hours + booking.hours,
             aftershocks=known.aftershocks + booking.aftershocks,
             aftershock_hours=known.aftershock_hours + booking.aftershock_hours,
-            work_hours=known.work_hours + booking.work_hours,
         )
     for name, runs in booking.work.items():
         known = modes.get(name, NOTHING)
         work = dict(known.work)
-        for run, kept in runs.items():
-            before = work.get(run, Kept())
-            work[run] = Kept(steps=before.steps + kept.steps, hours=before.hours + kept.hours)
+        for kind, kept in runs.items():
+            before = work.get(kind, Kept())
+            work[kind] = Kept(steps=before.steps + kept.steps, hours=before.hours + kept.hours)
         modes[name] = _renewed(msgspec.structs.replace(known, work=work), booking.work_hours_max)
     budget = booking.budget_max if ledger.budget is None else ledger.budget
     costs_s, fingerprint = ledger.costs_s, ledger.fingerprint
@@ -178,12 +188,12 @@ def booked(ledger: Ledger, booking: Booking) -> Ledger:
         fingerprint = booking.fingerprint
     if changed(ledger.fingerprint, fingerprint):
         modes = {
-            name: msgspec.structs.replace(known, level=0, bad_since_s=None)
+            name: msgspec.structs.replace(known, level=0, in_row=0, bad_since_s=None)
             for name, known in modes.items()
         }
     for name in booking.redefined:
         if name in modes:
-            modes[name] = msgspec.structs.replace(modes[name], work={}, work_hours=0.0)
+            modes[name] = msgspec.structs.replace(modes[name], work={})
     return Ledger(
         version=ledger.version,
         booked_s=booking.at_s,
@@ -205,21 +215,23 @@ def after(facts: Facts, decision: Decision) -> Ledger:
     modes = dict(ledger.modes)
     if decision.outcome == "proved":
         modes[old] = _proved(modes.get(old, NOTHING), facts.entered_s)
-    if new == old:
+    if new == old and not (facts.goal.pinned and not decision.goal.pinned):
         return msgspec.structs.replace(ledger, modes=modes)
-    left = msgspec.structs.replace(
-        modes.get(old, NOTHING),
-        last_crashes=len(facts.crashes_s),
-        last_hours=facts.running_s / 3600,
-    )
-    modes[old] = _failed(left, facts) if decision.outcome == "failed" else left
-    entered = modes.get(new, NOTHING)
-    if decision.outcome == "exonerated":
-        entered = msgspec.structs.replace(entered, level=max(0, entered.level - 1))
-    modes[new] = entered
-    limits = facts.limits
-    full = limits.probation_budget if entered.level else limits.budget_max
-    return msgspec.structs.replace(ledger, modes=modes, budget=full)
+    if new != old:
+        left = msgspec.structs.replace(
+            modes.get(old, NOTHING),
+            last_crashes=facts.crashes,
+            last_hours=facts.running_s / 3600,
+        )
+        modes[old] = _failed(left, facts) if decision.outcome == "failed" else left
+        entered = modes.get(new, NOTHING)
+        if decision.outcome == "exonerated":
+            entered = msgspec.structs.replace(entered, level=max(0, entered.level - 1))
+        modes[new] = entered
+    after_that = msgspec.structs.replace(ledger, modes=modes)
+    # A mode that is entered, or set free, begins on full credit.
+    full = budget_cap(after_that, facts.terms, new, 0.0)
+    return msgspec.structs.replace(after_that, budget=full)
 
 
 # What follows
@@ -232,40 +244,49 @@ def price_h(ledger: Ledger, limits: StabilityLimits) -> float:
     return max(mean_h, limits.crash_price_floor_min / 60)
 
 
-def speeds(ledger: Ledger, terms: Terms) -> tuple[float, ...]:
-    """Kept work per running hour of each mode, in units that only compare.
+def compared(ledger: Ledger, terms: Terms, rung: int) -> tuple[tuple[float, float], ...]:
+    """How fast the mode of `rung` was beside the one below, kind by kind: (hours, ratio).
 
-    What a mode promises over the one below weighs as much as `SPEED_HOURS` of measuring; the
-    lightest promises nothing. Runs that are slow by nature count for as much as quick ones: each
-    is divided by its pace relative to the others in the same mode.
+    A kind says something where it was trained in both. It weighs as much as its hours in the
+    mode of `rung`, but no more than a few times those below: a pace of seconds is no measure.
     """
-    known = [ledger.modes.get(mode, NOTHING) for mode in terms.ladder]
-    paces = _paces(known)
-    work, made, expected = [], 0.0, 0.0
-    for one, speed in zip(known, terms.speeds, strict=True):
-        steps = 0.0
-        for run, kept in one.work.items():
-            steps += kept.steps / paces.get(run, 1.0)
-        work.append(steps)
-        made += steps
-        expected += one.work_hours * speed
-    if made <= 0 or expected <= 0:
-        return terms.speeds
-    below = made / expected * terms.speeds[0]
-    if work[0] > 0 and known[0].work_hours > 0:
-        below = work[0] / known[0].work_hours
-    each = [below]
-    for rung in range(1, len(known)):
-        promised = below * terms.speeds[rung] / terms.speeds[rung - 1]
-        below = (SPEED_HOURS * promised + work[rung]) / (SPEED_HOURS + known[rung].work_hours)
-        each.append(below)
-    return tuple(each)
+    below, here = (ledger.modes.get(terms.ladder[one], NOTHING).work for one in (rung - 1, rung))
+    found = []
+    for kind, kept in here.items():
+        other = below.get(kind, Kept())
+        hours = min(kept.hours, HOURS_FOR_ONE * other.hours)
+        if hours > 0 and kept.steps > 0 and other.steps > 0:
+            faster = (kept.steps / kept.hours) / (other.steps / other.hours)
+            found.append((hours, _bounded(faster)))
+    return tuple(found)
+
+
+def compared_h(ledger: Ledger, terms: Terms, rung: int) -> float:
+    """Hours of training in which the mode of `rung` was compared with the one below; 0: never."""
+    return math.fsum(hours for hours, _ in compared(ledger, terms, rung))
 
 
 def ratio(ledger: Ledger, terms: Terms, rung: int) -> float:
-    """How many times the kept work of the mode below the mode of `rung` makes per hour."""
-    each = speeds(ledger, terms)
-    return min(max(each[rung] / each[rung - 1], RATIO_MIN), RATIO_MAX)
+    """How many times as fast the mode of `rung` trains as the one below.
+
+    The mean of the kinds of runs that were trained in both, and of what the mode promises,
+    which weighs as much as `SPEED_HOURS` and stands alone where no kind is common.
+    """
+    promised = terms.speeds[rung] / terms.speeds[rung - 1]
+    known = ((SPEED_HOURS, promised), *compared(ledger, terms, rung))
+    hours = math.fsum(each_h for each_h, _ in known)
+    return _bounded(math.fsum(each_h * faster for each_h, faster in known) / hours)
+
+
+def speeds(ledger: Ledger, terms: Terms) -> tuple[float, ...]:
+    """How fast each mode trains; the lightest is 1."""
+    ratios = (ratio(ledger, terms, rung) for rung in range(1, len(terms.ladder)))
+    return tuple(accumulate(ratios, operator.mul, initial=1.0))
+
+
+def kinds(works: Iterable[Mapping[str, Kept]]) -> set[str]:
+    """All kinds of runs of which these hold work."""
+    return {kind for work in works for kind in work}
 
 
 def break_even_per_h(ledger: Ledger, terms: Terms, rung: int) -> float:
@@ -294,27 +315,66 @@ def crashes_evenly(known: ModeLedger) -> bool:
     """Whether crashes are known to come by themselves, and not one upon the other.
 
     Where each draws others after it, a storm ends by leaving the mode, so that the mode may be
-    worth more crashes than it has and its storms are not worth sitting out.
+    worth more crashes than it has and its storms are not worth sitting out. Where nearly all
+    running lies soon after a crash there is nothing to compare with, nor any need: after a
+    while that rate is the rate.
     """
+    if _lone(known) is None:
+        return known.aftershock_hours >= SHAKEN_KNOWN_H
+    return not bursts(known)
+
+
+def bursts(known: ModeLedger) -> bool:
+    """Whether crashes are known to draw others after them."""
+    lone = _lone(known)
+    return lone is not None and aftershock_rate(known).low_per_h > BURST_FACTOR * lone.mean_per_h
+
+
+def _lone(known: ModeLedger) -> Rate | None:
+    """The rate of crashes that are no aftershocks; None while it is unknown."""
     crashes = max(0.0, known.crashes - known.aftershocks)
     hours = max(0.0, known.hours - known.aftershock_hours)
     if crashes + hours < LONE_KNOWN:
-        return False
-    alone = Rate(RATE_SHAPE + crashes, RATE_HOURS + hours)
-    return aftershock_rate(known).low_per_h <= BURST_FACTOR * alone.mean_per_h
+        return None
+    return Rate(RATE_SHAPE + crashes, RATE_HOURS + hours)
 
 
 def budget_cap(ledger: Ledger, terms: Terms, mode: str, running_s: float) -> float:
-    """What the budget can hold: little while a mode that has failed is on probation."""
+    """What the budget can hold: little while a mode that has failed is on probation.
+
+    It may then cost some hours of work, which are the fewer crashes, the dearer these are, but
+    one at least. A run of failures confirms itself where each trial ends at its first crash:
+    nobody sees the calm after it. So now and then a trial may cost more.
+    """
     limits = terms.limits
-    probation = on_probation(ledger, terms, mode, running_s)
-    return limits.probation_budget if probation else limits.budget_max
+    if not on_probation(ledger, terms, mode, running_s):
+        return limits.budget_max
+    long = long_trial(ledger.modes.get(mode, NOTHING))
+    hours = limits.long_trial_h if long else limits.probation_h
+    return min(limits.budget_max, max(1.0, hours / price_h(ledger, limits)))
+
+
+def long_trial(known: ModeLedger) -> bool:
+    """Whether the next trial of a mode is one that may cost more: the 4th, 10th, 28th in a row.
+
+    The more trials have failed, the more seldom: all of them together cost little.
+    """
+    failed = known.in_row
+    while failed > 1 and failed % LONG_TRIAL_EACH == 0:
+        failed //= LONG_TRIAL_EACH
+    return failed == 1 and known.in_row > 1
 
 
 def on_probation(ledger: Ledger, terms: Terms, mode: str, running_s: float) -> bool:
     """Whether the mode has failed before and has only just been entered."""
     level = ledger.modes.get(mode, NOTHING).level
     return level > 0 and running_s < terms.limits.stable_min * 60
+
+
+def level_max(limits: StabilityLimits) -> int:
+    """Failures from which doubling has reached the longest cool-down; more say nothing more."""
+    times = limits.cool_down_max_h * 60 / limits.cool_down_min
+    return max(1, math.ceil(math.log2(max(1.0, times))))
 
 
 def cool_down_h(facts: Facts, *, worthless: bool) -> float:
@@ -385,25 +445,26 @@ def _faded(known: ModeLedger, keep: float) -> ModeLedger:
 
 def _renewed(known: ModeLedger, hours_max: float) -> ModeLedger:
     """Old work makes room for new, never for nothing: a speed is not forgotten by waiting."""
-    if known.work_hours <= hours_max:
+    hours = math.fsum(kept.hours for kept in known.work.values())
+    if hours <= hours_max:
         return known
-    keep = hours_max / known.work_hours
+    keep = hours_max / hours
     work = {
-        run: Kept(steps=kept.steps * keep, hours=kept.hours * keep)
-        for run, kept in known.work.items()
+        kind: Kept(steps=kept.steps * keep, hours=kept.hours * keep)
+        for kind, kept in known.work.items()
         if kept.hours * keep > FORGOTTEN_HOURS
     }
-    return msgspec.structs.replace(known, work=work, work_hours=hours_max)
+    return msgspec.structs.replace(known, work=work)
 
 
 def _proved(known: ModeLedger, entered_s: float) -> ModeLedger:
     """The bad spell was over by the time that the visit began which has now lasted."""
-    level = max(0, known.level - 1)
+    known = msgspec.structs.replace(known, level=max(0, known.level - 1), in_row=0)
     if known.bad_since_s is None:
-        return msgspec.structs.replace(known, level=level)
+        return known
     bad_hours = known.bad_hours + max(0.0, entered_s - known.bad_since_s) / 3600
     return msgspec.structs.replace(
-        known, level=level, bad_since_s=None, bad_hours=bad_hours, recoveries=known.recoveries + 1
+        known, bad_since_s=None, bad_hours=bad_hours, recoveries=known.recoveries + 1
     )
 
 
@@ -415,8 +476,7 @@ def _failed_so_far(known: ModeLedger, facts: Facts) -> ModeLedger:
     visit_h = facts.running_s / 3600
     if visit_h >= SHORT_VISIT_HOURS:
         return msgspec.structs.replace(known, bad_since_s=since_s)
-    crashes = len(facts.crashes_s)
-    lost_h = crashes * price_h(facts.ledger, facts.limits)
+    lost_h = facts.crashes * price_h(facts.ledger, facts.limits)
     gained_h = (ratio(facts.ledger, facts.terms, facts.rung) - 1) * visit_h
     return msgspec.structs.replace(
         known,
@@ -427,26 +487,13 @@ def _failed_so_far(known: ModeLedger, facts: Facts) -> ModeLedger:
 
 
 def _failed(known: ModeLedger, facts: Facts) -> ModeLedger:
-    return msgspec.structs.replace(_failed_so_far(known, facts), level=known.level + 1)
+    level = max(known.level, min(known.level + 1, level_max(facts.limits)))
+    failed = _failed_so_far(known, facts)
+    return msgspec.structs.replace(failed, level=level, in_row=known.in_row + 1)
 
 
-def _paces(known: Sequence[ModeLedger]) -> dict[str, float]:
-    """How quick each run is beside the others in the same modes, on average over its hours."""
-    names: set[str] = set()
-    for one in known:
-        names.update(one.work)
-    if len(names) < 2:
-        return {}
-    hours, quick = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for one in known:
-        seen = {run: kept for run, kept in one.work.items() if kept.hours > 0 and kept.steps > 0}
-        if not seen:
-            continue
-        mean = sum(kept.steps / kept.hours for kept in seen.values()) / len(seen)
-        for run, kept in seen.items():
-            hours[run] += kept.hours
-            quick[run] += kept.steps / mean
-    return {run: quick[run] / hours[run] for run in names if hours[run]}
+def _bounded(faster: float) -> float:
+    return min(max(faster, RATIO_MIN), RATIO_MAX)
 
 
 def _gamma_quantile(shape: float, normal: float) -> float:

@@ -6,6 +6,7 @@ machine is, and what its GPUs report.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
 import msgspec
@@ -62,18 +63,32 @@ def last_words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
     return history.pass_time(memory, moment)
 
 
-def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
+def kind(run: Run) -> str:
+    """What the work of `run` may be compared with: the same trainer at the same with the same
+    options. Steps of another kind are other steps.
+    """
+    options = msgspec.json.encode(run.options, order="sorted")
+    told = f" {zlib.crc32(options):08x}" if run.options else ""
+    return f"{run.trainer}/{run.name}{told}"
+
+
+def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) -> Memory:
     """The memory after what the trainers have said of their work.
 
     What a durable checkpoint newly holds is work kept, in the mode that the trainer says it
-    was made in. It tells how fast the mode is only while every slot of it is wanted. Steps
-    that are made again, since a checkpoint was lost, are not kept twice.
+    was made in. It tells how fast the mode is only while every slot of it is wanted, and for
+    so many kinds of runs as the ledger can hold. Steps that are made again, since a checkpoint
+    was lost, are not kept twice.
 
     Args:
         memory: what is known.
         heartbeats: of the runs that have one, whether their trainers live or not.
+        ladder: the modes in force.
     """
+    memory = _stepping(memory, heartbeats)
     work = {mode: dict(runs) for mode, runs in memory.stretch.work.items()}
+    slots = {mode.name: mode.slots for mode in ladder}
+    kinds = learnt.kinds((*(one.work for one in memory.ledger.modes.values()), *work.values()))
     runs, lost_s = [], []
     for run in memory.runs:
         said = heartbeats.get(run.id)
@@ -83,13 +98,17 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
         durable = said.saved or said.began
         known = _booked(run, said, durable)
         if durable.step > known.step:
-            if memory.full:
-                there = work.setdefault(said.mode, {})
-                before = there.get(run.name, Kept())
-                there[run.name] = Kept(
-                    steps=before.steps + durable.step - known.step,
-                    hours=before.hours + max(0.0, durable.trained_s - known.trained_s) / 3600,
-                )
+            trained_h = (durable.trained_s - known.trained_s) / 3600
+            if memory.full and trained_h > 0 and said.mode in slots:
+                made = kind(run)
+                if made in kinds or len(kinds) < learnt.KINDS_MAX:
+                    kinds.add(made)
+                    there = work.setdefault(said.mode, {})
+                    before = there.get(made, Kept())
+                    there[made] = Kept(
+                        steps=before.steps + durable.step - known.step,
+                        hours=before.hours + trained_h / slots[said.mode],
+                    )
             known = durable
         runs.append(msgspec.structs.replace(run, booked=known))
         if run.status == "running" and said.reached is not None:
@@ -103,6 +122,20 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
         stretch=msgspec.structs.replace(memory.stretch, work=work),
         unsaved_s=unsaved_s,
     )
+
+
+def _stepping(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
+    """The memory once it is heard since when trainers make steps in the goal's mode."""
+    if memory.visit.starting_s is None:
+        return memory
+    first_s = [
+        said.stepping_at_s
+        for said in _words(memory, heartbeats)
+        if said.mode == memory.goal.mode and said.stepping_at_s is not None
+    ]
+    if not first_s:
+        return memory
+    return history.stepping(memory, memory.timeline.monotonic_s - min(first_s))
 
 
 def plan_work(memory: Memory, *, some: bool, full: bool) -> Memory:

@@ -10,6 +10,7 @@ misfires because a clock was set.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -105,27 +106,27 @@ def reboot_storm(facts: Facts) -> Decision | WhyNot:
     unless `strict`.
     """
     crashes, limits = len(facts.recent_crashes_s), facts.limits
+    window = span(limits.window_min * 60)
     if crashes <= limits.crashes_max or facts.rung == 0:
         return lambda: (
             _lowest(facts)
-            or (
-                f"{crashes} crashes within {span(limits.window_min * 60)}, "
-                f"{limits.crashes_max} are forgiven"
-            )
+            or f"{_crashes(crashes)} within {window}, {limits.crashes_max} are forgiven"
         )
-    if limits.name == "ledger" and not limits.strict:
+    ground = ""
+    if limits.name == "ledger":
         high = learnt.rate(facts.known).high_per_h
-        if _bears(facts, high):
+        if not limits.strict and _bears(facts, high):
             return lambda: (
-                f"{crashes} crashes within {span(limits.window_min * 60)}, but even "
-                f"{high:.2f} an hour would be fewer than the {_worth_per_h(facts):.2f} that it is "
-                "worth"
+                f"{_crashes(crashes)} within {window}, but by its record it has at most "
+                f"{high:.2f} an hour, and it pays for {_worth_per_h(facts):.2f}"
             )
+        ground = "`strict` bears no more" if limits.strict else _no_bearing(facts, high)
     return _fall_back(
         facts,
         "reboot_storm",
-        f"{crashes} crashes in {facts.goal.mode} within {span(limits.window_min * 60)}, "
+        f"{_crashes(crashes)} in {facts.goal.mode} within {window}, "
         f"{limits.crashes_max} are forgiven",
+        ground,
         crashes=crashes,
         crashes_max=limits.crashes_max,
         window_min=limits.window_min,
@@ -220,17 +221,23 @@ def worse_than_worth(facts: Facts) -> Decision | WhyNot:
     shaken = facts.stable_s < learnt.SHAKEN_S and known.aftershocks >= AFTERSHOCKS_KNOWN
     if not known.level and not shaken:
         return lambda: f"{facts.goal.mode} has not failed before, nor does it crash in bursts"
+    trial = learnt.on_probation(facts.ledger, facts.terms, facts.goal.mode, facts.running_s)
+    if trial and learnt.long_trial(known):
+        return lambda: (
+            f"after {known.in_row} failures in a row this trial may cost more, "
+            f"to see whether {facts.goal.mode} grows calm"
+        )
     bound = facts.limits.worse_factor * _worth_per_h(facts)
     usual, soon = learnt.rate(known).mean_per_h, learnt.aftershock_rate(known).mean_per_h
     if known.level and usual > bound:
         why = f"{facts.goal.mode} crashes again, as it does {usual:.1f} times an hour"
-        return _fall_back(facts, "worse_than_worth", why)
+        return _fall_back(facts, "worse_than_worth", why, _pays(facts))
     if shaken and soon > bound:
-        why = f"after a crash {facts.goal.mode} crashes {soon:.1f} times an hour"
-        return _fall_back(facts, "worse_than_worth", why)
+        why = f"soon after a crash {facts.goal.mode} crashes {soon:.1f} times an hour"
+        return _fall_back(facts, "worse_than_worth", why, _pays(facts))
     return lambda: (
-        f"{usual:.2f} crashes an hour, soon after another one {soon:.2f}, are no more than "
-        f"{bound:.2f}"
+        f"it crashes {usual:.2f} times an hour, soon after a crash {soon:.2f} times; "
+        f"clearly more than it pays for would be {bound:.2f}"
     )
 
 
@@ -242,21 +249,19 @@ def budget_spent(facts: Facts) -> Decision | WhyNot:
     """
     budget, limits = facts.ledger.budget, facts.limits
     if facts.rung == 0 or budget is None or budget >= 0:
-        return lambda: _lowest(facts) or f"a budget of {budget or 0:.2f} crashes is left"
-    if budget > -limits.budget_max:
-        high = learnt.aftershock_rate(facts.known).high_per_h
-        if _bears(facts, high):
-            return lambda: (
-                f"the budget is overdrawn ({budget:.2f}), but even {high:.2f} crashes an hour soon "
-                f"after another one would be fewer than the {_worth_per_h(facts):.2f} that it is "
-                "worth"
-            )
-    times = len(facts.crashes_s)
+        left = limits.budget_max if budget is None else budget
+        return lambda: _lowest(facts) or f"its budget bears {left:.2f} crashes more"
+    high = learnt.aftershock_rate(facts.known).high_per_h
+    if budget > -limits.budget_max and _bears(facts, high):
+        return lambda: (
+            f"its budget is used up, but by its record it has at most {high:.2f} crashes an hour "
+            f"soon after another one, and it pays for {_worth_per_h(facts):.2f}"
+        )
     return _fall_back(
         facts,
         "budget_spent",
-        f"{times} {_crashes(times)} in {span(facts.running_s)} of {facts.goal.mode} "
-        "are more than it pays for",
+        f"{_lately(facts)} are more than {facts.goal.mode} pays for",
+        _pays(facts),
     )
 
 
@@ -270,13 +275,13 @@ def not_faster(facts: Facts) -> Decision | WhyNot:
         )
     worth = _worth_per_h(facts)
     if worth >= limits.worthless_per_h:
-        return lambda: f"worth {worth:.2f} crashes an hour"
+        return lambda: f"it pays for {worth:.2f} crashes an hour"
     faster = learnt.ratio(facts.ledger, facts.terms, facts.rung)
     below = facts.ladder[facts.rung - 1]
     return _fall_back(
         facts,
         "not_faster",
-        f"{facts.goal.mode} keeps only {faster:.2f} times the work of {below}",
+        f"{facts.goal.mode} trains only {faster:.2f} times as fast as {below}",
         worthless=True,
     )
 
@@ -294,7 +299,7 @@ def proved(facts: Facts) -> Decision | WhyNot:
         rule="proved",
         reason=(
             f"{facts.goal.mode} has lasted for {span(facts.running_s)}: its bad spell is over, "
-            f"level {level} of caution is left"
+            + (f"{_failures(level)} to be made good" if level else "nothing is held against it")
         ),
         evidence=numbers(facts),
         outcome="proved",
@@ -312,11 +317,10 @@ def exonerated(facts: Facts) -> Decision | WhyNot:
         return lambda: blocked
     limits, upper = facts.limits, facts.ladder[facts.rung + 1]
     known = facts.ledger.modes.get(upper, learnt.NOTHING)
-    crashes, running_h = len(facts.crashes_s), facts.running_s / 3600
+    crashes, running_h = facts.crashes, facts.running_s / 3600
     if crashes < limits.exonerated_after:
         return lambda: (
-            f"{crashes} {_crashes(crashes)} in {facts.goal.mode}, "
-            f"{limits.exonerated_after} are needed"
+            f"{_crashes(crashes)} in {facts.goal.mode}, {limits.exonerated_after} are needed"
         )
     untried = not known.last_hours
     if untried and (running_h < UNTRIED_HOURS or facts.cool_down_left_s(upper) > 0):
@@ -331,12 +335,15 @@ def exonerated(facts: Facts) -> Decision | WhyNot:
     else:
         above = learnt.net(faster, known.last_crashes, known.last_hours, price_h)
     if above <= limits.exonerated_factor * here:
-        return lambda: f"{upper} would keep {above:.2f}, {facts.goal.mode} keeps {here:.2f}"
+        return lambda: (
+            f"{upper} should keep {above / here:.2f} times the work of {facts.goal.mode}, "
+            f"more than {limits.exonerated_factor:g} times is needed"
+        )
     return _climb(
         facts,
         "exonerated",
-        f"{facts.goal.mode} crashes as well ({crashes} {_crashes(crashes)} in "
-        f"{span(facts.running_s)}), and {upper} should keep {above / here:.1f} times as much",
+        f"{facts.goal.mode} crashes as well ({_crashes(crashes)} in {span(facts.running_s)}), "
+        f"and {upper} should keep {above / here:.1f} times as much work",
         outcome="exonerated",
     )
 
@@ -430,7 +437,7 @@ def numbers(facts: Facts) -> Evidence:
     if facts.rung:
         probation = learnt.on_probation(ledger, terms, facts.goal.mode, facts.running_s)
         known |= {
-            "crashes_of_visit": len(facts.crashes_s),
+            "crashes_of_visit": facts.crashes,
             "budget": None if ledger.budget is None else round(ledger.budget, 3),
             "probation": probation,
         }
@@ -466,7 +473,7 @@ def _has_to_prove(facts: Facts) -> bool:
 def _trial_s(facts: Facts) -> float:
     """For how long the mode has to run before its speed is judged; less where that is known."""
     limits = facts.limits
-    known_h = facts.known.work_hours - facts.running_s / 3600
+    known_h = learnt.compared_h(facts.ledger, facts.terms, facts.rung) - facts.running_s / 3600
     return 3600 * max(limits.trial_h - max(0.0, known_h), min(limits.retrial_h, limits.trial_h))
 
 
@@ -521,12 +528,17 @@ def _climb(
         worth = learnt.break_even_per_h(ledger, facts.terms, facts.rung + 1)
         faster = learnt.ratio(ledger, facts.terms, facts.rung + 1)
         level = ledger.modes.get(upper, learnt.NOTHING).level - (outcome == "exonerated")
-        budget = limits.probation_budget if level > 0 else limits.budget_max
+        known_then = ledger.modes.get(upper, learnt.NOTHING)
+        after = msgspec.structs.replace(known_then, level=level)
+        entered = msgspec.structs.replace(ledger, modes={**ledger.modes, upper: after})
+        budget = learnt.budget_cap(entered, facts.terms, upper, 0.0)
         trial = f", on probation for {span(limits.stable_min * 60)}" if level > 0 else ""
-        brings = f"which brings {faster:.2f} times as much and is worth {worth:.2f} crashes an hour"
+        known = "is" if learnt.compared(ledger, facts.terms, facts.rung + 1) else "should be"
+        brings = f"which {known} {faster:.2f} times as fast"
+        brings += f" and pays for {worth:.2f} crashes an hour"
         if worth <= 0:
-            brings = f"to see whether it still brings only {faster:.2f} times as much"
-        reason += f", {brings}; budget {budget:g}{trial}"
+            brings = f"to see whether it is still only {faster:.2f} times as fast"
+        reason += f", {brings}; its budget bears {budget:.2g}{trial}"
     return Decision(
         goal=msgspec.structs.replace(facts.goal, mode=upper),
         rule=rule,
@@ -540,24 +552,25 @@ def _fall_back(
     facts: Facts,
     rule: str,
     why: str,
+    ground: str = "",
     *,
     worthless: bool = False,
     **more: float | int | str | None,
 ) -> Decision:
-    """One rung down, and the mode that is left cools down."""
+    """One rung down, and the mode that is left cools down, unless a person had asked for it."""
     limits = facts.limits
     mode = mode_after(facts.ladder, facts.goal.mode, "fall_back")
+    goal = msgspec.structs.replace(facts.goal, mode=mode, idle_until_s=None)
+    reason = f"{why}: back to {mode}" + (f"; {ground}" if ground else "")
+    if facts.forced:
+        told = "a person had asked for it, so this is not held against it"
+        evidence = {**numbers(facts), **more, "forced": True}
+        return Decision(goal=goal, rule=rule, reason=f"{reason}; {told}", evidence=evidence)
     wait_s = limits.cool_down_min * 60
-    reason = f"{why}: back to {mode}"
     if limits.name == "ledger":
         wait_s = learnt.cool_down_h(facts, worthless=worthless) * 3600
-        high = learnt.rate(facts.known).high_per_h
-        reason += (
-            f"; it is worth {_worth_per_h(facts):.2f} crashes an hour, its whole record says at "
-            f"most {high:.2f}, budget {facts.ledger.budget or 0:.2f}"
-        )
     return Decision(
-        goal=msgspec.structs.replace(facts.goal, mode=mode, idle_until_s=None),
+        goal=goal,
         rule=rule,
         reason=f"{reason}; {facts.goal.mode} again in {span(wait_s)} at the earliest",
         evidence={**numbers(facts), **more, "cool_down_min": round(wait_s / 60, 1)},
@@ -566,12 +579,51 @@ def _fall_back(
     )
 
 
+def _pays(facts: Facts) -> str:
+    """How many crashes the goal's mode is worth, in words."""
+    mode, below, worth = facts.goal.mode, facts.ladder[facts.rung - 1], _worth_per_h(facts)
+    if worth <= 0:
+        return f"{mode} brings less than {below} even without a crash"
+    return f"{mode} pays for {worth:.2f} crashes an hour of running"
+
+
+def _no_bearing(facts: Facts, high_per_h: float) -> str:
+    """Why the goal's mode does not sit a storm of crashes out."""
+    known, worth = facts.known, _worth_per_h(facts)
+    if high_per_h >= worth:
+        most = f"; it may have {high_per_h:.2f}" if worth > 0 else ""
+        return _pays(facts) + most
+    if learnt.bursts(known):
+        soon = learnt.aftershock_rate(known).mean_per_h
+        return (
+            f"a crash draws others after it there ({soon:.1f} an hour soon after one), "
+            "and leaving ends that"
+        )
+    return "how often it crashes is not known for long enough to sit this out"
+
+
+def _lately(facts: Facts) -> str:
+    """The crashes that have used the budget up: as many as it bears at most, and one."""
+    count, listed_s = facts.crashes, facts.crashes_s
+    cap = learnt.budget_cap(facts.ledger, facts.terms, facts.goal.mode, facts.running_s)
+    newest = math.floor(cap) + 1
+    whole = f"{_crashes(count)} in {span(facts.running_s)} of running"
+    if count <= newest or newest >= len(listed_s):
+        return whole
+    return f"{whole}, the newest {newest} within {span(facts.now_s - listed_s[-newest])},"
+
+
 def _lowest(facts: Facts) -> str | None:
     return f"{facts.goal.mode} is the lowest mode" if facts.rung == 0 else None
 
 
 def _crashes(count: int) -> str:
-    return "crash" if count == 1 else "crashes"
+    return "1 crash" if count == 1 else f"{count} crashes"
+
+
+def _failures(level: int) -> str:
+    """How many failures are held against a mode, in words."""
+    return "1 failure has still" if level == 1 else f"{level} failures have still"
 
 
 def _stay(facts: Facts, rule: str, why: str) -> Decision:

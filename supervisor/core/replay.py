@@ -40,6 +40,12 @@ class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     """the line holds all that this version writes; one of an older version holds less"""
 
+    @property
+    def other_rules(self) -> bool:
+        """It was made by `ledger` with a ledger that this program can neither keep nor judge."""
+        facts = self.facts
+        return facts.limits.name == "ledger" and facts.ledger.version != LEDGER_VERSION
+
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A place at which the log and this program disagree."""
@@ -58,6 +64,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     decisions: int = 0
     older: int = 0
     """decisions of an older version, compared on goal and rule alone"""
+    others: int = 0
+    """decisions by the rules of another version of the ledger, older or newer: left alone"""
     entries: int = 0
     """of the ledger, booked again"""
     ledgers: int = 0
@@ -123,6 +131,8 @@ def decided_otherwise(
     """
     others, first, instead = 0, None, None
     for logged in decisions(lines):
+        if logged.other_rules:
+            continue
         facts = msgspec.structs.replace(logged.facts, limits=amended(logged.facts.limits))
         decision = _decide(facts)
         if isinstance(decision, str) or decision.goal == logged.goal:
@@ -138,7 +148,7 @@ class _Replay:
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(
-            ("lines", "decisions", "older", "entries", "ledgers", "gaps", "unreadable"), 0
+            ("lines", "decisions", "older", "others", "entries", "ledgers", "gaps", "unreadable"), 0
         )
         self._ledger: Ledger | None = None
         """None: unknown until the next decision tells it"""
@@ -199,6 +209,10 @@ class _Replay:
         if logged is None:
             self._counts["unreadable"] += 1
             self._lose()
+            return
+        if logged.other_rules:
+            self._counts["others"] += 1
+            self._ledger = None
             return
         self._counts["decisions"] += 1
         facts = logged.facts

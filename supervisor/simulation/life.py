@@ -46,12 +46,16 @@ class Pilot(Protocol):
         """The machine has just been set up."""
         ...
 
-    def look(self, at_h: float, work: float) -> Choice:
-        """The time of the last choice has come; `work` has been kept since the last call."""
+    def look(self, at_h: float, kept: Kept) -> Choice:
+        """The time of the last choice has come; so much has been kept since the last call."""
         ...
 
-    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:
         """The machine went down, alive last at `seen_h`, and is up at `at_h`."""
+        ...
+
+    def step(self, at_h: float) -> None:
+        """Trainers make their first step after a boot or a move."""
         ...
 
     def pay(self, cost_h: float) -> None:
@@ -101,9 +105,10 @@ def live(world: World, pilot: Pilot) -> Life:
             begin_h = fate.now_h
             fate.rest(min(max(choice.until_h, begin_h), end_h))
             stretches.append(Stretch(begin_h, fate.now_h, None, 0.0))
-            choice, pause_h = pilot.look(fate.now_h, 0.0), world.start_h
+            choice, pause_h = pilot.look(fate.now_h, Kept()), world.start_h
             continue
         fate.rest(min(fate.now_h + pause_h, end_h))
+        pilot.step(fate.now_h)
         if debt_h:
             pilot.pay(debt_h + pause_h)
             debt_h = 0.0
@@ -113,7 +118,7 @@ def live(world: World, pilot: Pilot) -> Life:
         while not crashed and fate.now_h < end_h:
             ran_h = fate.now_h - stepped_h
             safe_h = ran_h - ran_h % world.checkpoint_h
-            choice = pilot.look(fate.now_h, rate * (safe_h - told_h))
+            choice = pilot.look(fate.now_h, _kept(rate, safe_h - told_h))
             told_h, looked_h = safe_h, fate.now_h
             if choice.mode != mode:
                 break
@@ -130,7 +135,7 @@ def live(world: World, pilot: Pilot) -> Life:
             fate.rest(up_h)
             debt_h, pause_h = off_h + lost_h, world.start_h
             if up_h < end_h:
-                choice = pilot.boot(seen_h, up_h, rate * (ran_h - lost_h - told_h))
+                choice = pilot.boot(seen_h, up_h, _kept(rate, ran_h - lost_h - told_h))
     return Life(
         days=world.days,
         work=sum(stretch.work for stretch in stretches),
@@ -143,6 +148,10 @@ def live(world: World, pilot: Pilot) -> Life:
         crashes_h=tuple(crashes_h),
         stretches=tuple(stretches),
     )
+
+
+def _kept(rate: float, hours: float) -> Kept:
+    return Kept(steps=rate * hours, hours=hours)
 
 
 def _work_before(stretch: Stretch, hour: float) -> float:
@@ -164,36 +173,40 @@ class Supervised:
         self._booted_h = 0.0
         run = Run(id="simulated-a", trainer="simulated", name="a", seed=1)
         memory = history.first_day(self._moment(0.0), self._ladder, (run,))
-        self.memory: Memory = msgspec.structs.replace(memory, full=True)
+        self.memory: Memory = history.starting(msgspec.structs.replace(memory, full=True))
 
     def begin(self) -> Choice:
         """The machine has just been set up."""
         return self._decide(0.0)
 
-    def look(self, at_h: float, work: float) -> Choice:
+    def look(self, at_h: float, kept: Kept) -> Choice:
         """Let time pass, and decide."""
-        self._pass(at_h, work)
+        self._pass(at_h, kept)
         return self._decide(at_h)
 
-    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:
         """Write down the crash, and decide before any trainer starts."""
-        self._pass(seen_h, work)
+        self._pass(seen_h, kept)
         self._boots += 1
         self._booted_h = at_h
         self.memory, _ = history.record_boot(
             self.memory, self._moment(at_h), self._ladder, self._limits
         )
+        self.memory = history.starting(self.memory)
         return self._decide(at_h)
+
+    def step(self, at_h: float) -> None:
+        """From now on it is running time."""
+        memory = history.pass_time(self.memory, self._moment(at_h))
+        self.memory = history.stepping(memory, 0.0)
 
     def pay(self, cost_h: float) -> None:
         """Tell what the last crash has cost."""
         self.memory = history.record_cost(self.memory, self._ladder, self._limits, cost_h * 3600)
 
-    def _pass(self, at_h: float, work: float) -> None:
-        before_h = self.memory.stretch.running_s / 3600
+    def _pass(self, at_h: float, kept: Kept) -> None:
         memory = history.pass_time(self.memory, self._moment(at_h))
-        ran_h = memory.stretch.running_s / 3600 - before_h
-        self.memory = record_work(memory, memory.goal.mode, work, ran_h)
+        self.memory = record_work(memory, memory.goal.mode, kept)
 
     def _decide(self, at_h: float) -> Choice:
         """Decide until nothing more follows, then let the trainers live that are wanted."""
@@ -203,7 +216,9 @@ class Supervised:
             decision = self._amended(policy.decide(facts))
             if not policy.acts(facts, decision):
                 break
+            moves = decision.goal.mode != memory.goal.mode
             memory = history.enact(memory, decision)
+            memory = history.starting(memory) if moves else memory
         goal = memory.goal
         # Nobody reads the log of a simulation: its entries end here.
         self.memory = msgspec.structs.replace(memory, running=goal.trains, bookings=())
@@ -225,11 +240,15 @@ class Supervised:
         )
 
 
-def record_work(memory: Memory, mode: str, work: float, hours: float) -> Memory:
-    """The memory with `work` more kept in `mode`, of no run in particular."""
-    before = memory.stretch.work.get(mode, {}).get("", Kept())
-    kept = {"": Kept(steps=before.steps + work, hours=before.hours + hours)}
-    stretch = msgspec.structs.replace(memory.stretch, work={**memory.stretch.work, mode: kept})
+def record_work(memory: Memory, mode: str, kept: Kept, kind: str = "") -> Memory:
+    """The memory with so much more kept in `mode`, of a kind of run."""
+    if not kept.steps:
+        return memory
+    there = memory.stretch.work.get(mode, {})
+    before = there.get(kind, Kept())
+    both = Kept(steps=before.steps + kept.steps, hours=before.hours + kept.hours)
+    work = {**memory.stretch.work, mode: {**there, kind: both}}
+    stretch = msgspec.structs.replace(memory.stretch, work=work)
     return msgspec.structs.replace(memory, stretch=stretch)
 
 

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
+from state.records import Kept
 from supervisor.simulation.life import HEARTBEAT_S, Choice
 from supervisor.simulation.worlds import GRID_H, STIR_MAX, WEAR_CELLS, World
 
@@ -48,13 +49,16 @@ class Oracle(ABC):
         """The best mode to begin with."""
         return self._up(0.0, None)
 
-    def look(self, at_h: float, _work: float) -> Choice:
+    def look(self, at_h: float, _kept: Kept) -> Choice:
         """The best mode from the present one."""
         return self._next(at_h)
 
-    def boot(self, seen_h: float, at_h: float, _work: float) -> Choice:
+    def boot(self, seen_h: float, at_h: float, _kept: Kept) -> Choice:
         """The best mode after a crash."""
         return self._up(at_h, seen_h)
+
+    def step(self, _at_h: float) -> None:  # noqa: B027 - whoever foresees it need not hear it
+        """It has foreseen it."""
 
     def pay(self, _cost_h: float) -> None:
         """It knows."""

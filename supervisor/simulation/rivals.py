@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from state.records import Kept
 from supervisor.core.facts import Decision, StabilityLimits
 from supervisor.simulation.life import Choice, Pilot, Supervised, live
 from supervisor.simulation.oracle import oracle
@@ -29,13 +30,16 @@ class Only:
         """The mode."""
         return self._choice
 
-    def look(self, at_h: float, work: float) -> Choice:  # noqa: ARG002 - it does not learn
+    def look(self, at_h: float, kept: Kept) -> Choice:  # noqa: ARG002 - it does not learn
         """The mode."""
         return self._choice
 
-    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:  # noqa: ARG002 - as above
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:  # noqa: ARG002 - as above
         """The mode."""
         return self._choice
+
+    def step(self, at_h: float) -> None:
+        """Whenever it is."""
 
     def pay(self, cost_h: float) -> None:
         """Whatever it costs."""
@@ -85,16 +89,19 @@ class Thompson:
         """The lightest mode, for lack of knowledge."""
         return Choice(0, LOOK_H)
 
-    def look(self, at_h: float, work: float) -> Choice:
+    def look(self, at_h: float, kept: Kept) -> Choice:
         """Draw again."""
-        self._learn(at_h, at_h, work)
+        self._learn(at_h, at_h, kept.steps)
         return self._draw()
 
-    def boot(self, seen_h: float, at_h: float, work: float) -> Choice:
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:
         """Count the crash and draw again."""
-        self._learn(seen_h, at_h, work)
+        self._learn(seen_h, at_h, kept.steps)
         self._crashes[self._mode] += 1
         return self._draw()
+
+    def step(self, at_h: float) -> None:
+        """Its hours begin with the decision."""
 
     def pay(self, cost_h: float) -> None:
         """Learn what a crash costs."""

@@ -87,7 +87,7 @@ def test_the_numbers_of_the_ledger_are_inputs_with_units():
     assert told["budget"] == 0.4
     assert told["medium rate"] == pytest.approx(2.5 / 4.25)
     assert told["medium speed"] == pytest.approx(2.0)
-    assert told["medium level"] == 1
+    assert told["medium failures"] == 1
     assert told["proof"] == 3600.0
     known = explain.known(facts)
     assert (known.budget, known.budget_max, known.probation) == (0.4, 1.0, True)

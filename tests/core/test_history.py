@@ -333,7 +333,7 @@ def heard(memory, saved=None, *, began=0, reached=None, **fields):
         reached=a_mark(reached if reached is not None else saved or began),
         **fields,
     )
-    return measure.hear(memory, {"drill-a": said})
+    return measure.hear(memory, {"drill-a": said}, LADDER)
 
 
 def a_mark(step):
@@ -341,7 +341,7 @@ def a_mark(step):
 
 
 def kept(memory, mode="light"):
-    return memory.stretch.work.get(mode, {}).get("a", Kept())
+    return memory.stretch.work.get(mode, {}).get("drill/a", Kept())
 
 
 @given(st.lists(st.integers(0, 36_000), min_size=1) | st.lists(st.integers(0, 2**60)).map(sorted))
@@ -385,13 +385,13 @@ def test_a_crash_would_lose_what_no_checkpoint_holds(clock):
     """On average over the trainers that live; nothing once none is left, the same in silence."""
     memory = heard(training(clock), 700, reached=1000)
     assert memory.unsaved_s == 30.0
-    assert measure.hear(memory, {}).unsaved_s == 30.0
+    assert measure.hear(memory, {}, LADDER).unsaved_s == 30.0
     assert heard(memory, reached=200).unsaved_s == 20.0, "no checkpoint at all yet"
     (run,) = memory.runs
     other = msgspec.structs.replace(run, id="drill-b")
     both = msgspec.structs.replace(memory, runs=(run, other))
     said = a_heartbeat(run="drill-b", began=a_mark(0), reached=a_mark(100))
-    assert measure.hear(both, {"drill-b": said}).unsaved_s == 10.0
+    assert measure.hear(both, {"drill-b": said}, LADDER).unsaved_s == 10.0
     resting = msgspec.structs.replace(memory, runs=(a_run(status="queued"),))
     assert heard(resting, 700, reached=1000).unsaved_s == 0.0
 

@@ -29,7 +29,7 @@ def a_visit(**fields):
 
 def an_entry(ledger=Ledger(), mode="medium", terms=TWICE, **fields):  # noqa: B008 - a frozen value
     given = {"at_s": ledger.booked_s, "stretch": Stretch(), "visit": a_visit(), **fields}
-    return learnt.entry(ledger, terms, mode=mode, **given)
+    return learnt.entry(ledger, terms, **{"goal": Goal(mode=mode), **given})
 
 
 def ran(hours, **fields):
@@ -38,8 +38,8 @@ def ran(hours, **fields):
 
 
 def works(steps, hours):
-    """A mode that has kept so many steps of one run in so many hours with full slots."""
-    return ModeLedger(work={"a": Kept(steps=steps, hours=hours)}, work_hours=hours)
+    """A mode that has kept so many steps of one kind in so many hours of training."""
+    return ModeLedger(work={"a": Kept(steps=steps, hours=hours)})
 
 
 def costing(*minutes):
@@ -52,14 +52,11 @@ def costing(*minutes):
 def test_an_entry_fades_the_past_and_a_part_of_the_present():
     """After a day half of the past is left, and of what came evenly meanwhile 72 %."""
     ledger = Ledger(booked_s=500.0)
-    entry = an_entry(
-        ledger, at_s=500.0 + DAY_S, stretch=ran(24.0, full_s=HOUR_S, shaken_s=2 * HOUR_S)
-    )
+    entry = an_entry(ledger, at_s=500.0 + DAY_S, stretch=ran(24.0, shaken_s=2 * HOUR_S))
     assert entry.crash_keep == pytest.approx(0.5)
     mean = sum(0.5 ** ((hour + 0.5) / 2400) for hour in range(2400)) / 2400
     assert entry.hours == pytest.approx(24 * mean, rel=1e-6)
     assert entry.aftershock_hours == pytest.approx(2 * mean, rel=1e-6)
-    assert entry.work_hours == 1.0, "a speed is not forgotten by waiting"
     assert entry.work_hours_max == 48.0
     assert (entry.at_s, entry.mode) == (500.0 + DAY_S, "medium")
 
@@ -178,7 +175,6 @@ def test_booking_fades_what_fades_and_adds_what_is_new():
         hours=0.5,
         aftershock_hours=0.25,
         aftershocks=1,
-        work_hours=0.75,
         crash_keep=0.5,
         work_hours_max=48.0,
         crashes=1,
@@ -189,7 +185,7 @@ def test_booking_fades_what_fades_and_adds_what_is_new():
         crashes=2.0, hours=10.0, aftershocks=1.0, aftershock_hours=1.5
     )
     assert booked.modes["medium"] == a_mode_ledger(
-        crashes=3.0, hours=10.5, aftershocks=2.0, aftershock_hours=1.75, work_hours=10.75
+        crashes=3.0, hours=10.5, aftershocks=2.0, aftershock_hours=1.75
     )
 
 
@@ -199,7 +195,6 @@ def test_an_entry_of_nothing_teaches_of_no_mode():
         (False, Booking(at_s=1.0, mode="medium")),
         (True, Booking(at_s=1.0, mode="medium", crashes=1)),
         (True, Booking(at_s=1.0, mode="medium", hours=0.1)),
-        (True, Booking(at_s=1.0, mode="medium", work_hours=0.1)),
     ):
         assert ("medium" in learnt.booked(Ledger(), entry).modes) is known
 
@@ -212,33 +207,30 @@ def test_work_is_added_run_by_run_in_the_mode_that_it_was_made_in():
     assert learnt.booked(before, entry).modes == {
         "medium": ModeLedger(
             work={"a": Kept(steps=15.0, hours=3.0), "b": Kept(steps=7.0, hours=3.0)},
-            work_hours=2.0,
         )
     }
     assert before.modes["medium"] == works(10.0, 2.0), "what is known does not change under us"
 
 
 def test_old_work_makes_room_for_new():
-    """Of 96 hours 48 are remembered, at the same speed; a run that was long away is dropped."""
+    """Of 96 hours 48 are remembered, at the same speed; a kind that was long away is dropped."""
     entry = Booking(
         at_s=1.0,
         mode="medium",
-        work_hours=46.0,
-        work={"medium": {"b": Kept(steps=9.0, hours=2e-6), "c": Kept(steps=9.0, hours=2.1e-6)}},
+        work={"medium": {"b": Kept(steps=9.0, hours=1.9e-6), "c": Kept(steps=9.0, hours=46.0)}},
         work_hours_max=48.0,
     )
     booked = learnt.booked(Ledger(modes={"medium": works(100.0, 50.0)}), entry)
-    assert booked.modes["medium"].work_hours == 48.0
-    assert booked.modes["medium"].work == {
-        "a": Kept(steps=50.0, hours=25.0),
-        "c": Kept(steps=4.5, hours=1.05e-6),
-    }
+    kept = booked.modes["medium"].work
+    assert kept["a"].steps == pytest.approx(50.0)
+    assert sum(each.hours for each in kept.values()) == pytest.approx(48.0)
+    assert kept.keys() == {"a", "c"}
 
 
 def test_work_within_the_memory_stays_as_it_is():
     """At the bound itself nothing is dropped, however little it is."""
     little = {"medium": {"b": Kept(steps=1.0, hours=1e-9)}}
-    entry = Booking(at_s=1.0, mode="medium", work_hours=1.0, work=little, work_hours_max=48.0)
+    entry = Booking(at_s=1.0, mode="medium", work=little, work_hours_max=48.0)
     booked = learnt.booked(Ledger(modes={"medium": works(100.0, 47.0)}), entry)
     assert booked.modes["medium"].work == works(100.0, 47.0).work | little["medium"]
 
@@ -330,6 +322,7 @@ def test_a_failed_visit_is_one_level_more_of_caution():
     after = learnt.after(LEAVING, decided("light", "failed", cool_down_s=7200.0))
     assert after.modes["medium"] == ModeLedger(
         level=1,
+        in_row=1,
         bad_since_s=49_000.0,
         failures=1,
         failure_hours=pytest.approx(2 / 3 - 0.5),
@@ -409,118 +402,102 @@ def test_a_price_is_a_mean_with_one_guess():
     assert learnt.price_h(costing(150), dear) == pytest.approx(85 / 60)
 
 
+def by_kind(**kept):
+    """A mode that has kept these steps and hours of each kind."""
+    return ModeLedger(
+        work={kind: Kept(steps=steps, hours=hours) for kind, (steps, hours) in kept.items()}
+    )
+
+
+def faster(light, medium, terms=TWICE):
+    """How many times as fast medium is believed to be."""
+    return learnt.ratio(Ledger(modes={"light": light, "medium": medium}), terms, 1)
+
+
 def test_unmeasured_speeds_are_what_is_promised():
-    """Whatever the unit."""
-    assert learnt.speeds(Ledger(), some_terms(1.0, 2.0, 5.0)) == (1.0, 2.0, 5.0)
-    only_hours = Ledger(modes={"light": ModeLedger(work_hours=3.0)})
-    assert learnt.speeds(only_hours, TWICE) == (1.0, 2.0)
-    only_work = Ledger(modes={"light": ModeLedger(work={"a": Kept(steps=3.0, hours=1.0)})})
-    assert learnt.speeds(only_work, TWICE) == (1.0, 2.0)
+    """Whatever one mode has shown alone: a ratio needs both."""
+    for modes in ({}, {"light": works(300.0, 3.0)}, {"medium": works(9.0, 3.0)}):
+        assert learnt.speeds(Ledger(modes=modes), some_terms(1.0, 2.0, 5.0)) == (1.0, 2.0, 5.0)
+        assert learnt.compared(Ledger(modes=modes), TWICE, 1) == ()
 
 
 def test_a_measured_speed_and_its_promise_are_weighed():
-    """Light keeps 100 an hour; medium, in half an hour, 80; the promise counts a quarter."""
-    ledger = Ledger(modes={"light": works(300.0, 3.0), "medium": works(80.0, 0.5)})
-    assert learnt.speeds(ledger, TWICE) == pytest.approx((100.0, (0.25 * 200 + 80) / 0.75))
-    assert learnt.ratio(ledger, TWICE, 1) == pytest.approx(130 / 75)
+    """Light makes 100 an hour; medium, in half an hour, 80; the promise counts a quarter."""
+    assert faster(works(300.0, 3.0), works(80.0, 0.5)) == pytest.approx(
+        (0.25 * 2 + 0.5 * 1.6) / 0.75
+    )
 
 
 def test_six_minutes_of_each_mode_are_already_a_measure():
     """However little: they move the promise a little."""
-    ledger = Ledger(modes={"light": works(10.0, 0.1), "medium": works(10.0, 0.1)})
-    assert learnt.ratio(ledger, TWICE, 1) == pytest.approx((0.25 * 200 + 10) / 0.35 / 100)
-
-
-def test_what_is_known_of_one_mode_gives_the_others_their_unit():
-    """Before light is measured its speed follows from what medium kept of its promise."""
-    ledger = Ledger(modes={"medium": works(240.0, 2.0)})
-    below = 240 / (2 * 2.0)
-    assert learnt.speeds(ledger, TWICE) == pytest.approx((below, (0.25 * 120 + 240) / 2.25))
-    assert learnt.speeds(ledger, some_terms(3.0, 6.0)) == pytest.approx(
-        learnt.speeds(ledger, TWICE)
-    )
+    assert faster(works(10.0, 0.1), works(10.0, 0.1)) == pytest.approx((0.25 * 2 + 0.1) / 0.35)
 
 
 def test_a_mode_promises_times_the_measured_one_below():
     """Heavy has never run: it should be three times as fast as medium has shown to be."""
     ledger = Ledger(modes={"light": works(100.0, 1.0), "medium": works(100.0, 1.0)})
-    each = learnt.speeds(ledger, some_terms(1.0, 2.0, 6.0))
-    assert each == pytest.approx((100.0, 120.0, 360.0))
+    assert learnt.speeds(ledger, some_terms(1.0, 2.0, 6.0)) == pytest.approx((1.0, 1.2, 3.6))
 
 
-def test_a_light_mode_that_kept_nothing_yet_has_no_speed_of_its_own():
-    """An hour of light without a checkpoint is an hour that the estimate of its unit minds."""
-    modes = {"light": ModeLedger(work_hours=1.0), "medium": works(400.0, 2.0)}
-    assert learnt.speeds(Ledger(modes=modes), TWICE)[0] == pytest.approx(400 / (1 + 2 * 2))
-    lost = {"light": ModeLedger(work={"a": Kept(steps=9.0, hours=1.0)}), "medium": works(400, 2)}
-    assert learnt.speeds(Ledger(modes=lost), TWICE)[0] == pytest.approx(409 / 4)
+def test_only_what_was_trained_in_both_modes_is_compared():
+    """A slow game in light and a quick one in medium say nothing of the two."""
+    assert faster(by_kind(slow=(100.0, 5.0)), by_kind(quick=(90_000.0, 5.0))) == 2.0
+    both = by_kind(slow=(150.0, 5.0), quick=(90_000.0, 5.0))
+    assert faster(by_kind(slow=(100.0, 5.0)), both) == pytest.approx((0.5 + 5 * 1.5) / 5.25)
 
 
-@given(st.floats(1e-6, 1e9))
-def test_the_unit_of_work_is_no_matter(unit):
-    """Steps, frames, or epochs of which a day brings a few: the ratios are the same."""
-    kept = {"a": Kept(steps=0.4, hours=0.5), "b": Kept(steps=0.9, hours=0.3)}
-    modes = {
-        "light": ModeLedger(work=kept, work_hours=0.6),
-        "medium": ModeLedger(work={"a": Kept(steps=0.9, hours=0.7)}, work_hours=0.4),
-    }
-    told = {
-        name: msgspec.structs.replace(
-            known,
-            work={
-                run: Kept(steps=each.steps * unit, hours=each.hours)
-                for run, each in known.work.items()
-            },
-        )
-        for name, known in modes.items()
-    }
-    ratio = learnt.ratio(Ledger(modes=modes), TWICE, 1)
-    assert learnt.ratio(Ledger(modes=told), TWICE, 1) == pytest.approx(ratio, rel=1e-12)
-    light = told.pop("light")
-    ratio = learnt.ratio(Ledger(modes={"light": modes["light"]}), TWICE, 1)
-    assert learnt.ratio(Ledger(modes={"light": light}), TWICE, 1) == pytest.approx(ratio)
-    ratio = learnt.ratio(Ledger(modes={"medium": modes["medium"]}), TWICE, 1)
-    assert learnt.ratio(Ledger(modes=told), TWICE, 1) == pytest.approx(ratio, rel=1e-12)
+def test_the_ratio_is_the_mean_of_the_kinds_weighed_by_their_hours():
+    """Three hours at twice the speed, one hour at the same."""
+    light = by_kind(a=(100.0, 1.0), b=(7000.0, 7.0))
+    medium = by_kind(a=(600.0, 3.0), b=(1000.0, 1.0))
+    assert faster(light, medium) == pytest.approx((0.25 * 2 + 3 * 2 + 1 * 1) / 4.25)
 
 
-def test_slow_runs_count_as_much_as_quick_ones():
-    """Light trained the slow game, medium the quick one as well: nothing got faster by that."""
-    both = {"slow": Kept(steps=100.0, hours=1.0), "quick": Kept(steps=900.0, hours=1.0)}
-    modes = {
-        "light": ModeLedger(work={"slow": Kept(steps=100.0, hours=1.0)}, work_hours=1.0),
-        "medium": ModeLedger(work=both, work_hours=1.0),
-    }
-    # In medium their mean pace is 500: 0.2 and 1.8. Light had but one, which is as quick as itself.
-    slow, quick = (0.2 * 1 + 1.0 * 1) / 2, 1.8
-    light = 100 / slow
-    expected = (light, (0.25 * 2 * light + 100 / slow + 900 / quick) / 1.25)
-    assert learnt.speeds(Ledger(modes=modes), TWICE) == pytest.approx(expected)
+def test_a_moment_in_the_lower_mode_is_no_measure_of_hours_above():
+    """One minute of light stands for ten of medium, however long medium was."""
+    minute_h = 1 / 60
+    ratio = faster(works(100 * minute_h, minute_h), works(1000.0, 10.0))
+    assert ratio == pytest.approx((0.25 * 2 + 10 * minute_h * 1) / (0.25 + 10 * minute_h))
 
 
-def test_a_run_that_kept_nothing_sets_no_pace():
-    """Neither one that has no steps yet nor one whose hours are unknown is a measure of others."""
-    for odd in (Kept(steps=0.0, hours=3.0), Kept(steps=3.0, hours=0.0)):
-        work = {"odd": odd, "a": Kept(steps=100.0, hours=1.0), "b": Kept(steps=300.0, hours=1.0)}
-        known = ModeLedger(work=work, work_hours=1.0)
-        assert learnt._paces([known]) == {"a": 0.5, "b": 1.5}
+@given(
+    st.dictionaries(
+        st.sampled_from("abcd"),
+        st.tuples(*[st.floats(0.01, 1e6)] * 2, *[st.floats(1e-3, 48.0)] * 2),
+        min_size=1,
+    ),
+    st.dictionaries(st.sampled_from("abcd"), st.floats(1e-3, 1e3)),
+)
+def test_the_unit_of_a_kind_is_no_matter(kinds, units):
+    """Steps, frames, rounds, epochs of which a day brings a few: each kind has its own."""
+    light = {kind: (low, low_h) for kind, (low, _, low_h, _) in kinds.items()}
+    medium = {kind: (high, high_h) for kind, (_, high, _, high_h) in kinds.items()}
+
+    def told(kept):
+        return by_kind(**{k: (steps * units.get(k, 1.0), h) for k, (steps, h) in kept.items()})
+
+    ratio = faster(by_kind(**light), by_kind(**medium))
+    assert faster(told(light), told(medium)) == pytest.approx(ratio, rel=1e-9)
 
 
-def test_a_pace_is_averaged_over_the_hours_of_a_run():
-    """Three hours beside a quick run, and one beside an equal one."""
-    first = {"a": Kept(steps=300.0, hours=3.0), "b": Kept(steps=300.0, hours=1.0)}
-    second = {"a": Kept(steps=100.0, hours=1.0), "b": Kept(steps=100.0, hours=1.0)}
-    paces = learnt._paces([ModeLedger(work=first), ModeLedger(), ModeLedger(work=second)])
-    assert paces == pytest.approx({"a": (3 * 0.5 + 1) / 4, "b": (1.5 + 1) / 2})
+@given(st.permutations("abcd"))
+def test_the_order_of_kinds_is_no_matter(order):
+    """A ledger may be read back in any order, and comes to the same bits."""
+    kept = {kind: (10.0**place / 7, 0.3 + place) for place, kind in enumerate("abcd")}
+    turned = by_kind(**{kind: kept[kind] for kind in order})
+    assert faster(turned, by_kind(**kept)) == faster(by_kind(**kept), by_kind(**kept))
 
 
-@pytest.mark.parametrize(("kept", "bounded"), [(0.0, 0.01), (1e9, 100.0)])
+@pytest.mark.parametrize(("kept", "bounded"), [(1e-9, 0.01), (1e9, 100.0)])
 def test_no_ratio_is_beyond_belief(kept, bounded):
-    """A mode that kept nothing, or a clock that jumped, leaves a ratio that can be worked with."""
-    ledger = Ledger(modes={"light": works(100.0, 1.0), "medium": ModeLedger(work_hours=1e4)})
-    ledger.modes["medium"] = msgspec.structs.replace(
-        ledger.modes["medium"], work={"a": Kept(steps=kept * 1e4, hours=1e4)}
-    )
-    assert learnt.ratio(ledger, TWICE, 1) == bounded
+    """A mode that kept next to nothing, or a clock that jumped, leaves what can be worked with."""
+    assert faster(works(1e6, 1e4), works(kept * 1e4, 1e4)) == pytest.approx(bounded, rel=0.02)
+
+
+def test_a_start_and_lost_work_make_no_mode_look_slow():
+    """Medium died so early that it kept a tenth of its time: what it kept it made quickly."""
+    known = ModeLedger(work={"a": Kept(steps=529.2, hours=0.1)}, hours=1.0, crashes=9.0)
+    assert faster(works(3600.0, 1.0), known) == pytest.approx((0.25 * 2 + 0.1 * 1.47) / 0.35)
 
 
 def test_the_guides_three_crashes_an_hour_are_the_beginning():
@@ -602,7 +579,9 @@ def test_no_rate_is_negative():
         (0.0, 0.0, 0.0, 0.0, False),  # nothing is known
         (1.0, 0.49, 0.0, 0.0, False),  # too little
         (1.0, 0.5, 0.0, 0.0, True),
-        (4.0, 20.0, 4.0, 18.51, False),  # all of it but 1.49 hours soon after a crash
+        (9.0, 3.0, 9.0, 1.99, False),  # all of it but an hour soon after a crash: too little yet
+        (9.0, 3.0, 9.0, 2.0, True),  # and then that rate is the rate
+        (90.0, 9.0, 89.0, 8.9, True),
         (4.0, 20.0, 3.9, 18.4, True),
         (10.0, 40.0, 5.0, 20.0, True),  # as often soon after one as else
         (10.0, 40.0, 9.0, 5.0, False),  # one draws the next
@@ -648,8 +627,8 @@ def test_cool_downs_double_up_to_the_interval_that_costs_least():
     """One hour, two, then what a failure of that price and a spell of that length are worth."""
     waits_h = [learnt.cool_down_h(a_failure(level), worthless=False) for level in range(4)]
     visit_h = (0.25 + 4 / 3 - 0.5) / 2
-    best_h = math.sqrt(2 * visit_h * (0.5 + 6) / 0.5)
-    assert waits_h == pytest.approx([1, 2, best_h, best_h])
+    best_h = math.sqrt(2 * visit_h * (0.5 + 6) / learnt.BAD_RECOVERIES)
+    assert waits_h == pytest.approx([1, 2, 4, best_h])
 
 
 def test_the_best_interval_minimises_its_cost():
@@ -663,7 +642,9 @@ def test_the_best_interval_minimises_its_cost():
             2 + known.failures
         )
         since_h = 100.0 - 1 / 6 if known.bad_since_s is None else 1.0
-        spell_h = (known.bad_hours + 100.0 - since_h + 6) / (known.recoveries + 0.5)
+        spell_h = (known.bad_hours + 100.0 - since_h + 6) / (
+            known.recoveries + learnt.BAD_RECOVERIES
+        )
 
         def cost(interval_h, rho=rho, visit_h=visit_h, spell_h=spell_h):
             return visit_h * spell_h / interval_h + (rho - 1) * interval_h / 2
@@ -675,12 +656,12 @@ def test_the_best_interval_minimises_its_cost():
 
 def test_a_try_that_costs_next_to_nothing_is_not_made_all_the_time():
     """A failed visit is taken to cost 0.03 h at least."""
-    known = ModeLedger(level=9, failures=99)
+    known = ModeLedger(level=9, failures=99, recoveries=1)
     wait_h = learnt.cool_down_h(a_failure(known=known, crashes=0), worthless=False)
     assert wait_h == 1.0
     long = ModeLedger(level=9, failures=99, bad_since_s=0.0)
     wait_h = learnt.cool_down_h(a_failure(known=long, crashes=0), worthless=False)
-    assert wait_h == pytest.approx(math.sqrt(2 * 0.03 * 106 / 0.5))
+    assert wait_h == pytest.approx(math.sqrt(2 * 0.03 * 106 / learnt.BAD_RECOVERIES))
 
 
 def test_no_cool_down_is_longer_than_a_day():

@@ -126,8 +126,9 @@ class Bench:
         booked = self.mode(mode).work
         fresh = self.memory.stretch.work.get(mode, {})
         return {
-            run: booked.get(run, Kept()).steps + fresh.get(run, Kept()).steps
-            for run in booked.keys() | fresh.keys()
+            kind.removeprefix("drill/"): booked.get(kind, Kept()).steps
+            + fresh.get(kind, Kept()).steps
+            for kind in booked.keys() | fresh.keys()
         }
 
 
@@ -222,12 +223,11 @@ def test_what_is_saved_on_leaving_a_mode_is_kept_in_that_mode(bench):
 
 
 def test_a_mode_that_is_not_full_tells_nothing_of_its_speed(bench):
-    """With one run for two slots medium is booked with time, and neither with work nor hours."""
+    """With one run for two slots medium is booked with time, and not with work."""
     bench.settings("", medium=5)
     bench.config.refresh()
     bench.begin().look(300.0).ask("scale_up").look(6.0).look(1000.0).ask("scale_down").look(6.0)
     assert bench.mode().hours > 0
-    assert bench.mode().work_hours == 0
     assert bench.kept("medium") == {}
     bench.look(300.0)
     assert bench.kept("medium") == {}
@@ -537,15 +537,15 @@ def test_a_mode_that_is_defined_anew_is_another_machine(bench):
 def test_how_fast_a_mode_was_says_nothing_of_another_of_its_name(bench):
     """A medium that was no faster, and is made larger, is measured as if it were new."""
     work = {"a": Kept(steps=10.0, hours=10.0)}
-    known = ModeLedger(level=2, hours=5.0, work=work, work_hours=10.0)
+    known = ModeLedger(level=2, hours=5.0, work=work)
     bench.begin().look(10.0)
     ledger = msgspec.structs.replace(bench.memory.ledger, modes={"light": known, "medium": known})
     bench.change(ledger=ledger).begin()
     bench.settings("", medium=3)
     bench.look(1.0)
-    assert (bench.mode().work, bench.mode().work_hours, bench.mode().level) == ({}, 0.0, 0)
+    assert (bench.mode().work, bench.mode().level) == ({}, 0)
     assert bench.mode().hours == pytest.approx(5.0, rel=1e-2)
-    assert bench.mode("light").work_hours == pytest.approx(10.0, rel=1e-2)
+    assert bench.mode("light").work["a"] == work["a"]
 
 
 @pytest.mark.parametrize("program", ["msgspec", "transitions", "training_supervisor"])

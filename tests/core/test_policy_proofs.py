@@ -54,12 +54,12 @@ class Observed(Supervised):
         self.rule = None
         super().__init__(world, limits)
 
-    def look(self, at_h, work):
-        self._looks += 1
-        return super().look(at_h, work * self._unit)
+    def _pass(self, at_h, kept):
+        super()._pass(at_h, Kept(steps=kept.steps * self._unit, hours=kept.hours))
 
-    def boot(self, seen_h, at_h, work):
-        return super().boot(seen_h, at_h, work * self._unit)
+    def look(self, at_h, kept):
+        self._looks += 1
+        return super().look(at_h, kept)
 
     def _amended(self, decision):
         if decision.ledger is not None and decision.outcome != "proved":
@@ -193,7 +193,8 @@ def test_a_hopeless_machine_is_tried_ever_more_seldom(rho, rate_per_h, downtime_
 
     So in t hours there are at most log2(t) failures while they double, and after that one for
     each interval sqrt(4 K t / (rho - 1)), if a try costs K: in sum sqrt(t (rho - 1) / K). Once
-    a cool-down lasts for a day, it is one a day. Nearly every failure is a single crash.
+    a cool-down lasts for a day, it is one a day. A failure is two crashes at most, but for the first
+    ones and the few long trials.
     """
     world = constant(
         (1.0, rho), (0.0, rate_per_h), seed="hopeless", downtime_h=downtime_min / 60, days=60.0
@@ -207,7 +208,7 @@ def test_a_hopeless_machine_is_tried_ever_more_seldom(rho, rate_per_h, downtime_
         failures = sum(fall_h < at_h for fall_h in pilot.falls)
         seldom = math.sqrt(at_h * (rho - 1) / try_h)
         assert failures <= 1 + math.log2(at_h) + seldom + at_h / DAY_H
-        assert sum(crash_h < at_h for crash_h in life.crashes_h) <= 1.1 * failures + 5
+        assert sum(crash_h < at_h for crash_h in life.crashes_h) <= 2 * failures + 5
     waits_h = [climb[0] - fall[0] for fall, climb in pairwise(pilot.moves) if fall[1] == "light"]
     assert all(later > 0.95 * earlier for earlier, later in pairwise(waits_h)), "they only grow"
     assert waits_h[:2] == pytest.approx([1.0, 2.0], abs=0.05)
@@ -226,11 +227,13 @@ def test_no_mode_is_given_up(world):
     live(world, pilot)
     at_h = begin_h = world.days * DAY_H
     pilot.moves.clear()
+    pilot.step(at_h)
     mode, since_h = pilot.memory.goal.mode, begin_h
     if pilot.memory.goal.idle_until_s is not None:
         since_h += 1.0
     while at_h < begin_h + 60.0:
-        at_h = min(at_h + 0.25, pilot.look(at_h, 0.0).until_h)
+        at_h = min(at_h + 0.25, pilot.look(at_h, Kept()).until_h)
+        pilot.step(at_h)
         if pilot.memory.goal.mode != mode:
             mode, since_h = pilot.memory.goal.mode, at_h
         highest = mode == pilot.memory.goal.mode == world.names[-1]
@@ -364,8 +367,8 @@ def test_the_order_of_runs_is_no_matter(order):
 
     def told(names):
         work = dict(names)
-        light = ModeLedger(work=work, work_hours=3.0)
-        return Ledger(modes={"medium": ModeLedger(work=dict(kept), work_hours=5.0), "light": light})
+        light = ModeLedger(work=work)
+        return Ledger(modes={"medium": ModeLedger(work=dict(kept)), "light": light})
 
     terms = some_terms()
     assert learnt.ratio(told(kept[n] for n in order), terms, 1) == pytest.approx(
