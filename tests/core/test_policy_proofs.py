@@ -193,8 +193,7 @@ def test_a_hopeless_machine_is_tried_ever_more_seldom(rho, rate_per_h, downtime_
 
     So in t hours there are at most log2(t) failures while they double, and after that one for
     each interval sqrt(4 K t / (rho - 1)), if a try costs K: in sum sqrt(t (rho - 1) / K). Once
-    a cool-down lasts for a day, it is one a day. A failure is two crashes at most, but for the first
-    ones and the few long trials.
+    a cool-down lasts for a day, it is one a day. Nearly every failure is two crashes at most.
     """
     world = constant(
         (1.0, rho), (0.0, rate_per_h), seed="hopeless", downtime_h=downtime_min / 60, days=60.0
@@ -253,7 +252,7 @@ def test_nor_where_it_is_never_calm(seed, rate_per_h):
     for part in life.stretches:
         if part.mode is not None:
             ran_h = ran_h + part.to_h - part.from_h if part.mode == 0 else 0.0
-        assert ran_h <= DAY_H + 1.0
+        assert ran_h <= DAY_H + 3.0, "up to a minute before each crash is not known of"
 
 
 # Clocks, units, and how often it looks
