@@ -141,8 +141,16 @@ def _live(
         messenger.go()
         due_s = min(due_s, messenger.due_s)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
+        blind = watch.trouble
         if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):
             due_s = 0.0  # look once more: something may have changed before it was watched
+        if watch.trouble and watch.trouble != blind:
+            look_s = config.settings.policy.tick_s
+            reason = (
+                f"files cannot be watched ({watch.trouble}): wishes and changed settings are seen "
+                f"every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
+            )
+            daemon.write_down("watch.lost", rule="watch", reason=reason, evidence={})
         over = until_done and daemon.memory.resting and not messenger.busy
         if not over:
             cause = _sleep(watch, runner, messenger, notify, due_s)

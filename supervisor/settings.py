@@ -47,8 +47,8 @@ EVENTS = (
     "run.started", "run.stopped", "settings.changed", "settings.refused", "settings.unkept",
     "slots.assigned",
     "state.damaged", "state.lagged", "state.saved", "state.unsaved", "supervisor.started",
-    "supervisor.stopped", "supervisor.stopping", "warm.lost", "wish.granted", "wish.refused",
-    "wish.unreadable",
+    "supervisor.stopped", "supervisor.stopping", "warm.lost", "watch.lost", "wish.granted",
+    "wish.refused", "wish.unreadable",
 )  # fmt: skip
 """what the decision log tells, but for errands themselves"""
 

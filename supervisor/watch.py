@@ -52,7 +52,8 @@ class Watch:
         self._causes: set[str] = set()
         self._lock = threading.Lock()
         self._observer: BaseObserver | None = None
-        """None: it cannot be had, and the regular look must do"""
+        self.trouble: str | None = None
+        """why changed files wake nobody, or not all of them: the regular look must do"""
         # A folder that was removed and made again has another identity, and is watched anew.
         self._watched: dict[tuple[Path, int], Any] = {}
         self.stop_asked = False
@@ -61,18 +62,12 @@ class Watch:
         """somebody sent SIGUSR1: a new supervisor will come, and the trainers train on"""
 
     def begin(self) -> None:
-        """Take over the signals and begin to watch files."""
+        """Take over the signals."""
         signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, self._signalled)
         signal.signal(signal.SIGUSR1, self._signalled)
-        try:
-            observer = Observer()
-            observer.start()
-        except (OSError, RuntimeError):  # the latter: no room for one more thread
-            return
-        self._observer = observer
 
     def files(self, wanted: Mapping[Path, Interest]) -> bool:
         """Watch exactly these folders; what is of interest in one wakes with its cause.
@@ -82,22 +77,28 @@ class Watch:
         A folder that cannot be watched is left out: the regular look still sees
         what changed there.
         """
-        if self._observer is None:
+        try:
+            observer = self._observer or self._observing()
+        except (OSError, RuntimeError) as error:  # the latter: no room for one more thread
+            self.trouble = _why(error)
             return False
+        self._observer, trouble = observer, None
         found = {(folder, _inode(folder)): interest for folder, interest in wanted.items()}
         for place in [known for known in self._watched if known not in found]:
-            self._observer.unschedule(self._watched.pop(place))
+            observer.unschedule(self._watched.pop(place))
         fresh = False
         for place, interest in found.items():
             if place not in self._watched and place[1]:
                 handler = _Handler(self, interest)
                 try:
-                    self._watched[place] = self._observer.schedule(
+                    self._watched[place] = observer.schedule(
                         handler, str(place[0]), event_filter=list(interest.events)
                     )
-                except (OSError, RuntimeError):  # as in `begin`
+                except (OSError, RuntimeError) as error:  # as above
+                    trouble = _why(error)
                     continue
                 fresh = True
+        self.trouble = trouble
         return fresh
 
     def wake(self, cause: str) -> None:
@@ -136,6 +137,12 @@ class Watch:
             self._observer.stop()
             self._observer.join(timeout=5)
 
+    @staticmethod
+    def _observing() -> BaseObserver:
+        observer = Observer()
+        observer.start()
+        return observer
+
     def _settle(self) -> None:
         """Wait until the bell has been silent for a moment, at most ten of them."""
         ear = select.poll()
@@ -172,6 +179,11 @@ class _Handler(FileSystemEventHandler):
         name = Path(os.fsdecode(event.dest_path or event.src_path)).name
         if name.endswith(self._interest.suffix) and not name.startswith("."):
             self._watch.wake(self._interest.cause)
+
+
+def _why(error: Exception) -> str:
+    """What the system says, which may have run out of inotify instances, watches or threads."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _inode(folder: Path) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from lab import PATIENCE_S
 
 from modes import load_ladder
 from supervisor.clock import SystemClock
@@ -20,7 +21,6 @@ from supervisor.journal import Journal
 from supervisor.messenger import Messenger, Said
 from supervisor.settings import Notify, Settings
 
-PATIENCE_S = 60.0
 REST_S = 4000.0
 """longer than any place rests"""
 

@@ -1,6 +1,7 @@
 """What the kernel is asked to tell of a folder."""
 
 import contextlib
+import errno
 import re
 import signal
 from pathlib import Path
@@ -64,3 +65,23 @@ def test_settings_that_change_in_any_way_wake(watch, tmp_path, how):
     else:
         path.unlink()
     assert watch.sleep(PATIENCE_S, ()) == "settings"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "no more instances"), RuntimeError("can't start new thread")]
+)
+def test_files_that_cannot_be_watched_cost_a_sentence(watch, tmp_path, monkeypatch, error):
+    """The daemon looks regularly all the same; with room again they wake it as ever."""
+
+    def none_left():
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("supervisor.watch.Observer", none_left)
+        assert not watch.files({tmp_path: WISHES})
+        assert watch.trouble in str(error)
+        assert watch.sleep(0.0, ()) == "time"
+    assert watch.files({tmp_path: WISHES})
+    assert watch.trouble is None
+    (tmp_path / "a.json").touch()
+    assert watch.sleep(PATIENCE_S, ()) == "wish"

@@ -46,7 +46,7 @@ OPTIONS = {"atari": atari.Options, "drill": drill.Options}
 
 EVENT = re.compile(
     r'"((?:boot|campaign|climb|crash|disk|gpu|hold|home|ledger|machine|mode|notify|power|run|settings|slots'
-    r'|state|supervisor|warm|wish)\.[a-z]+)"'
+    r'|state|supervisor|warm|watch|wish)\.[a-z]+)"'
 )
 NO_EVENTS = {
     "state.json",

@@ -25,6 +25,12 @@ needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None,
     reason="NOT TESTED: limits of a real account, which takes root and setpriv",
 )
+NO_INOTIFY = """\
+import ctypes, os, sys
+while ctypes.CDLL(None).inotify_init1(0) >= 0:
+    pass
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 STRANGER = """\
 import os, sys
 from pathlib import Path
@@ -113,6 +119,18 @@ def test_a_command_that_gets_no_process_says_so(crowded: Machine, words: tuple[s
     *_, said = answer.stderr.splitlines()
     assert "ulimit -u" in said
     assert "Traceback" not in answer.stderr
+
+
+@needs_root
+def test_a_supervisor_that_can_watch_no_file_goes_on(crowded: Machine) -> None:
+    """With all inotify instances of its account in use, it trains, and says what is missing."""
+    daemon = crowded.start(*AS_NOBODY, sys.executable, "-c", NO_INOTIFY)
+    crowded.until_steps("A")
+    crowded.until(lambda: crowded.events("watch.lost"), "it says so")
+    assert "inotify" in crowded.events("watch.lost")[0]["reason"]
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(PATIENCE_S) == 0
+    assert len(crowded.events("watch.lost")) == 1
 
 
 @needs_root
