@@ -238,6 +238,8 @@ def _install(context: Context) -> int:
     steps = plan.steps()
     # A person looks on: what is wrong is better said now. Those of the service are root's file.
     Config(install.SETTINGS if kind == "system" else Home(plan.home).settings)
+    if kind == "system":
+        os.umask(0o022)  # the account of the service reads what root writes here
     print(f"kind: {kind} ({why})")
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
