@@ -158,8 +158,8 @@ def _played(path: Path, which: Which, play: Callable[[Checkpoint], T]) -> tuple[
     checkpoints = Checkpoints(session.open_folder(path).checkpoints)
     for attempt in range(1, ATTEMPTS + 1):
         found = checkpoints.best() if which == "best" else checkpoints.newest()
-        for damaged in found.passed_over:
-            sys.stderr.write(f"trainers: {damaged}\n")
+        for told in (*found.passed_over, *found.newer):
+            sys.stderr.write(f"trainers: {told}\n")
         if found.checkpoint is None:
             break
         try:

@@ -254,7 +254,7 @@ def _ended(
         return _move(run, "finish", reason=None if rule == "target" else reason), (*notes, done)
     error = heartbeat.error if heartbeat is not None and said == "failed" else None
     if exit_.code == EXIT_BAD_SPEC:
-        reason = f"{error or 'it cannot work as it is set'}; mend it, then it starts again"
+        reason = f"{error or 'it cannot work as it is set'}; mend it, then `supervisor retry`"
         failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
     if run.status == "stopping" and not run.hung:
@@ -339,7 +339,6 @@ def _death(
         restarts=run.restarts + 1,
         died_step=max(run.step, run.died_step or 0),
         died_there=died_there,
-        failed_loads=0 if moved else run.failed_loads,
         dies_everywhere=run.dies_everywhere and not lasting,
         stop_asked_s=None,
         kill_asked_s=None,
@@ -422,6 +421,7 @@ def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
         mode=heartbeat.mode,  # a memory older than the machine may believe another
         step=heartbeat.step,
         episodes=heartbeat.episodes,
+        failed_loads=0 if _moved(run, heartbeat) else run.failed_loads,
         notices_seen=max(run.notices_seen, before + len(heartbeat.notices)),
     )
     return run, notes

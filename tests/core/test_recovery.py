@@ -571,6 +571,13 @@ def test_a_life_that_steps_forgives_what_was_counted():
     assert (run.failed_loads, run.withheld, run.failures) == (0, (NEWER,), 6)
 
 
+def test_a_life_that_steps_and_is_stopped_forgives_too():
+    """Deaths of last week and of today are not in a row."""
+    said = a_heartbeat(step=NEWER + 1, began=Mark(step=NEWER, trained_s=1.0))
+    run, _ = judged(running(failed_loads=2, started_step=NEWER), a_life(heartbeat=said))
+    assert run.failed_loads == 0
+
+
 def test_a_death_before_the_checkpoint_was_found_is_none_of_it():
     """A spec that cannot be read, or an import that fails: no session has begun."""
     said = a_heartbeat(status="failed", error="no module", checkpoint_step=NEWER)
