@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
@@ -573,7 +574,7 @@ def run(path: Path, trainer: str) -> int:
         # An orderly shutdown sends it to everybody in a login's session.
         signal.signal(signal.SIGHUP, stop)
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
-    os.register_at_fork(after_in_child=_be_nobody)
+    os.register_at_fork(after_in_child=partial(_be_nobody, stop))
     try:
         folder = _folder(path)
         with _locked(folder):
@@ -583,16 +584,17 @@ def run(path: Path, trainer: str) -> int:
         return error.exit_code
 
 
-def _be_nobody() -> None:
+def _be_nobody(stop: Stop) -> None:
     """Let a process that the trainer forks end of what other processes end of.
 
     The signals to this trainer mean this trainer. A pool of processes, for instance, ends its
-    own with SIGTERM, and waits for ever for one that only remembers it.
+    own with SIGTERM, and waits for ever for one that only remembers it. Handlers that the program
+    has set itself are its own.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is stop:
+            plain = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, plain)
     faulthandler.unregister(signal.SIGUSR1)
 
 
