@@ -87,9 +87,10 @@ def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
 
 def retry(run: Run) -> Run | str:
     """The run as it is once a person wants it tried again, its deaths forgotten; or why not."""
-    if run.status in _NO_RETRY:
+    by_its_word = run.status == "done" and run.reason is not None  # and short of its target
+    if run.status in _NO_RETRY and not by_its_word:
         return f"{run.name} {_NO_RETRY[run.status]}"
-    event = {"failed": "mend", "held": "retry"}.get(run.status)
+    event = {"failed": "mend", "held": "retry", "done": "extend"}.get(run.status)
     return msgspec.structs.replace(
         run,
         status=RUN_LIFE.after(run.status, event) if event else run.status,
@@ -98,6 +99,8 @@ def retry(run: Run) -> Run | str:
         failures=0,
         died_step=None,
         died_there=0,
+        failed_loads=0,
+        withheld=(),
         dies_everywhere=False,
     )
 

@@ -170,3 +170,33 @@ def test_processes_do_not_matter_to_the_queue():
     """Who is served is decided by status and order alone."""
     lively = with_status(A, "queued", process=a_process())
     assert queue.assign((lively, B), a_mode(slots=1)) == queue.assign((A, B), a_mode(slots=1))
+
+
+def test_whoever_tries_a_run_again_begins_with_its_newest_checkpoint():
+    """What was counted against checkpoints is forgotten: a person may have mended the reason."""
+    held = with_status(A, "held", failed_loads=2, withheld=(3000, 4000))
+    run = queue.retry(held)
+    assert (run.status, run.failed_loads, run.withheld) == ("queued", 0, ())
+
+
+def test_a_program_that_was_done_before_its_target_can_be_tried_again():
+    """Its trainer may want more by now. What has reached its target may not."""
+    by_its_word = with_status(A, "done", reason="its program is done at step 10")
+    assert queue.retry(by_its_word).status == "queued"
+    assert "has reached its target" in queue.retry(with_status(A, "done"))
+
+
+def test_a_patience_of_its_own_is_asked_for_at_once():
+    """It needs no new start, and gives no run that has ended another chance."""
+    patient = msgspec.structs.replace(A, silent_max_s=60.0)
+    (run,) = queue.enrol((with_status(A, "running"),), (patient,))
+    assert (run.silent_max_s, run.stale) == (60.0, False)
+    (run,) = queue.enrol((with_status(A, "failed"),), (patient,))
+    assert (run.silent_max_s, run.status) == (60.0, "failed")
+
+
+def test_a_trainer_is_told_what_is_withheld_from_it():
+    """The next start carries it."""
+    run = msgspec.structs.replace(A, withheld=(4000,))
+    spec = queue.spec(run, a_mode(), cores=1, checkpoint_interval_s=9.0)
+    assert spec.withheld == (4000,)
