@@ -154,8 +154,11 @@ def _answer(arguments: list[str] | None) -> int:
         where = os.fsdecode(error.filename or "")
         told = f"{where}: {error.strerror}" if where else f"{error.strerror or error}"
         print(f"supervisor: {told}", file=sys.stderr)
-        in_home = context is not None and Path(where).is_relative_to(context.home.path)
-        return HomeUnusable.exit_code if in_home else 1
+        home = context.home if context is not None else None
+        # What lies in a run's folder is that run's alone.
+        unusable = home and Path(where).is_relative_to(home.path)
+        unusable = unusable and home and not Path(where).is_relative_to(home.runs)
+        return HomeUnusable.exit_code if unusable else 1
 
 
 @contextmanager

@@ -83,9 +83,10 @@ def fill(path: Path, content: bytes | memoryview, *, sync: bool = True) -> None:
     name may not have.
 
     Raises:
-        OSError: the disk is full or read-only, or a folder lies there; there is no such file then.
+        OSError: the disk is full or read-only, or a folder with something in it lies there; there
+            is no such file then.
     """
-    path.unlink(missing_ok=True)
+    _clear(path)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
     try:
         try:
@@ -99,6 +100,13 @@ def fill(path: Path, content: bytes | memoryview, *, sync: bool = True) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _clear(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        path.rmdir()  # an empty one is nobody's loss
 
 
 def read(path: Path, max_bytes: int = READ_MAX_BYTES, *, follow: bool = False) -> bytes:

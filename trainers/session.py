@@ -266,6 +266,8 @@ class Session:
         try:
             content = msgspec.json.encode({**dict(zip(TAKEN, own, strict=True)), **measured})
             durable.append(self.folder.metrics, content, max_bytes=METRICS_MAX_BYTES)
+        except durable.UnreadableFile as error:  # no matter of the disk, and not over with time
+            self.notice(f"the metrics are not kept: {self.folder.metrics.name} is {error.strerror}")
         except OSError as error:
             self.disk_failed("metrics", error)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,6 +121,101 @@ def test_a_heartbeat_that_is_none_is_unknown(
     """Whatever lies where a heartbeat belongs is read within bounds, and tells nothing."""
     make(tmp_path / "heartbeat.json")
     assert read_heartbeat(RunFolder(tmp_path)) is None
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a socket": lambda path: os.mknod(path, 0o600 | stat.S_IFSOCK),
+    "a folder": Path.mkdir,
+}
+OF_A_RUN = (
+    *("output.log", "output.log.1", "heartbeat.json", ".heartbeat.json.new", "spec.json"),
+    *(".spec.json.new", "metrics.jsonl", "checkpoints", "checkpoints/7", "checkpoints/.7.new"),
+    "lock",
+)
+OF_A_HOME = (
+    *("state.json", "state.last.json", ".state.json.new", "state.link", "decisions.jsonl.1"),
+    *("monitor.jsonl", "daemon.json", "boots.jsonl", "tuning.json", "settings.last.json", "lock"),
+    "inbox/00000000000000000001-abcdef01.json",
+)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_in_a_run_costs_that_run_at_most(machine: Machine, kind: str) -> None:
+    """Nobody waits for it: the other runs train, and it trains, too, or its trouble is told."""
+    modes = machine.home / "modes"
+    modes.mkdir()
+    load = f"rung = 0\nslots = {len(OF_A_RUN) + 1}\nn_envs = 1\nbatch_size = 1\n"
+    (modes / "all.toml").write_text(load)
+    names = [f"r{number}" for number in range(len(OF_A_RUN))]
+    queue = json.dumps(["well", *names])
+    wide = SETTINGS.replace('["A", "B", "C", "D", "E"]', queue)
+    machine.configure(f'modes_dir = "modes"\n{wide}\n[warm]\ntrainers = []\n')
+    for name, odd in zip(names, OF_A_RUN, strict=True):
+        place = machine.home / f"runs/drill-{name}" / odd
+        place.parent.mkdir(parents=True)
+        ODD[kind](place)
+    daemon = machine.start()
+    machine.until_steps("well", 50)
+
+    def trains_or_is_told(name: str) -> bool:
+        told = {line["event"] for line in machine.events() if line.get("run") == f"drill-{name}"}
+        trains = (machine.home / f"runs/drill-{name}/heartbeat.json").is_file()
+        return bool(trains or told & {"run.died", "run.failed"})
+
+    for name in names:
+        machine.until(lambda name=name: trains_or_is_told(name), f"{name} trains or is told")
+    for line in machine.events("run.died"):
+        assert one_line(line["reason"])
+    assert machine("logs", names[0]).returncode in (0, 1)
+    assert machine.stop(daemon) == 0
+    assert machine.trainers() == {}
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a socket"])
+def test_what_is_no_file_in_a_home_costs_that_file_at_most(machine: Machine, kind: str) -> None:
+    """With one in the place of every file the supervisor starts, trains, answers and leaves."""
+    machine.configure(ONE_RUN)
+    for odd in OF_A_HOME:
+        place = machine.home / odd
+        place.parent.mkdir(exist_ok=True)
+        ODD[kind](place)
+    daemon = machine.start()
+    machine.until_steps("A", 50)
+    assert machine("pause").returncode == 0
+    assert machine.events("state.damaged")
+    assert len(machine.events("wish.unreadable")) == 1
+    assert machine.stop(daemon) == 0
+
+
+@pytest.mark.parametrize("name", ["inbox", "runs", "decisions.jsonl"])
+def test_a_pipe_in_place_of_what_the_supervisor_lives_from_is_told(
+    machine: Machine, name: str
+) -> None:
+    """It starts, says it in one line, and leaves when it is asked to."""
+    machine.configure(ONE_RUN)
+    os.mkfifo(machine.home / name)
+    with machine.screen.open("w") as screen:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "run"],
+            env=machine.environment(),
+            stdout=screen,
+            stderr=screen,
+            text=True,
+        )
+    machine.daemons.append(daemon)
+    word = {
+        "inbox": "the inbox cannot be read",
+        "runs": "Not a directory",
+        "decisions.jsonl": "cannot write",
+    }
+    machine.until(lambda: word[name] in machine.screen.read_text(), "it is told")
+    assert machine("show-state").returncode == 0
+    if name != "runs":
+        machine.until_steps("A", 20)
+    if name == "inbox":
+        assert machine("pause").returncode == 73
+    assert machine.stop(daemon) == 0
 
 
 def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
