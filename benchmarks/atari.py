@@ -131,6 +131,7 @@ from collections import defaultdict
 from pathlib import Path
 from trainers import session
 from trainers.atari_env import AtariGames
+from trainers.atari_ppo import Ppo
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
@@ -148,7 +149,7 @@ def timed(what, kind, name):
 
 timed("games", AtariGames, "step_wait")
 timed("choice of actions", ActorCriticPolicy, "forward")
-timed("rollouts", PPO, "collect_rollouts")
+timed("rollouts", Ppo, "collect_rollouts")
 timed("learning", PPO, "learn")
 session.run(Path(sys.argv[1]), "atari")
 rollouts_s, whole_s = spent_s.pop("rollouts"), spent_s.pop("learning")

@@ -15,9 +15,13 @@ mode on the same kind of machine; where something differs, the run says so. DQN'
 replay buffer (gigabytes) is not saved: a resumed life begins with new games, and
 its policy refills the buffer before learning goes on.
 
-PPO is copied at the start of every rollout, when its buffer is empty. That copy
-is what a checkpoint holds, whenever a stop comes: up to a rollout and an update
-are done again, and nothing is lost of what they learn.
+From time to time PPO is saved at the start of a rollout, when its buffer is empty. A stop
+saves it where it stands: in the middle of a rollout with what was played so far, in the
+middle of an update with how far that is. The next life goes on from there. Where it
+cannot go on with the same games, in another mode for instance, it learns from what was
+played all the same, together with the steps of new games that the rollout lacks.
+
+A target counts as reached when all that was played for it is learnt.
 
 Importing this module imports torch.
 """
@@ -49,10 +53,11 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
 from torch.utils.tensorboard import SummaryWriter
 
+from trainers import durable
 from trainers.atari import Options
 from trainers.atari_env import AtariGames, Games
-from trainers.atari_exact import ExactGames
-from trainers.atari_game import ALE_VERSION, OBSERVATION
+from trainers.atari_exact import STATE_MAX_BYTES, ExactGames
+from trainers.atari_game import ALE_VERSION, OBSERVATION, SIDE
 from trainers.atari_ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
 from trainers.atari_probe import form_of, machine
 from trainers.contract import BadSpec, Spec
@@ -60,6 +65,7 @@ from trainers.preview import Preview
 from trainers.session import Session
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
@@ -73,10 +79,14 @@ LOG_INTERVAL_S = 10.0
 STATE_FILE = "state.pt"
 GAMES_FILE = "games.msgpack.zlib"
 """of PPO with exact environments: the state of each game"""
+PICTURES_FILE = "pictures.zlib"
+"""of PPO that was stopped before all was learnt from: what the rollout is made of"""
 
 ARITHMETIC = 1
 """counted up with each change of ours that moves a bit of what is calculated"""
 
+GAME_MAX_BYTES = STATE_MAX_BYTES + 16
+"""of the state of a game in a checkpoint"""
 GAMES_FIT = {"n_envs", "environments", "sticky_actions", "ale-py"}
 """conditions under which the games of a checkpoint can go on"""
 
@@ -294,9 +304,8 @@ class _Pilot(BaseCallback):
         """those that go into the checkpoints"""
         self._identity = {"algorithm": options.algorithm, "rom": rom}
         self._conditions = conditions
-        self._boundary: _Snapshot | None = None
-        """PPO: the copy that was taken when the current rollout began"""
         self._boundary_s: float | None = None
+        """PPO: when the current rollout began, or was gone on with"""
         self._memories = [_Memory(), _Memory()]
         self._logged_s = time.monotonic()
         self._preview = Preview(session.folder.preview)
@@ -305,31 +314,43 @@ class _Pilot(BaseCallback):
     def restore(self, model: BaseAlgorithm, state: State) -> None:
         """Go on where `state` was taken, with its very games where they fit."""
         self.tally.restore(state)
-        if self._games is None:
-            return
         assert self._session.checkpoint is not None  # noqa: S101 - the state is from there
-        path = self._session.checkpoint.path / GAMES_FILE
+        path = self._session.checkpoint.path
         before = state.get("conditions", {})
         changed = [what for what, now in self._conditions.items() if before.get(what) != now]
-        if path.exists() and not GAMES_FIT & set(changed):
-            states = msgpack.decode(zlib.decompress(path.read_bytes()), type=list[bytes])
-            model._last_obs = self._games.restore(states)
+        same_games = self._restore_games(model, path / GAMES_FILE, state, changed)
+        if left := state.get("unfinished"):
+            assert isinstance(model, Ppo)  # noqa: S101 - no other leaves anything
+            same_games = same_games and "rollout_steps" not in changed
+            pictures = _pictures(path / PICTURES_FILE, left)
+            model.go_on(left, pictures, same_games=same_games)
+
+    def _restore_games(
+        self, model: BaseAlgorithm, path: Path, state: State, changed: list[str]
+    ) -> bool:
+        """Whether the games of a checkpoint go on here; a person hears where that is not exact."""
+        if self._games is None:
+            return False
+        before = state.get("conditions", {})
+        fit = path.exists() and not GAMES_FIT & set(changed)
+        if fit:
+            content = _unpacked(path, self._games.n_games * GAME_MAX_BYTES)
+            model._last_obs = self._games.restore(msgpack.decode(content, type=list[bytes]))
             model._last_episode_starts = np.array(state["episode_starts"])
-            if not changed:
-                return
-            how = "not to the bit as without the interruption"
-        else:
-            how = "with new games"
-        why = "; ".join(
-            f"{what} {self._conditions[what]}, "
-            + (f"not {before[what]}" if what in before else "unknown before")
-            for what in changed
-        )
-        why = why or "its checkpoint holds none"
-        self._session.notice(f"it goes on from step {self._session.step} {how}: {why}")
+        if not fit or changed:
+            how = "not to the bit as without the interruption" if fit else "with new games"
+            why = "; ".join(
+                f"{what} {self._conditions[what]}, "
+                + (f"not {before[what]}" if what in before else "unknown before")
+                for what in changed
+            )
+            why = why or "its checkpoint holds none"
+            self._session.notice(f"it goes on from step {self._session.step} {how}: {why}")
+        return fit
 
     def _on_training_start(self) -> None:
-        self._give_way()
+        if self._session.stop_requested:
+            raise _Stopped  # all that there is lies in the checkpoint already
         if isinstance(self.model, Ppo):
             self.model.give_way = self._give_way
 
@@ -338,29 +359,27 @@ class _Pilot(BaseCallback):
             return
         now_s = time.monotonic()
         begun_s, self._boundary_s = self._boundary_s, now_s
-        if begun_s is not None:
-            self._log()
-        self._boundary = self._snapshot()
         if begun_s is None:
             # Nothing was learnt in this life yet.
             return
+        self._log()
         if self._session.target_reached or self._session.stop_requested:
             self._leave()
         # The next occasion is a cycle away.
         if self._session.checkpoint_due(within_s=now_s - begun_s):
-            self._save(self._boundary, wait=False)
+            self._save(self._snapshot(), wait=False)
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             if "episode" in info:
                 self.tally.add(info["episode"]["r"], info["episode"]["l"])
-        self._session.progress(
-            self.num_timesteps, episodes=self.tally.games, return_mean=self.tally.return_mean
-        )
+        step, episodes = self._told(learnt=not self._on_policy)
+        self._session.progress(step, episodes=episodes, return_mean=self.tally.return_mean)
         self._preview.update(self._screen)
-        self._give_way()
         if self._on_policy:
+            # It gives way once it has kept what this step has brought.
             return True
+        self._give_way()
         if self._session.target_reached:
             self._leave()
         if self._session.checkpoint_due():
@@ -370,7 +389,7 @@ class _Pilot(BaseCallback):
         return True
 
     def _give_way(self) -> None:
-        """In mid-rollout or between two gradient steps: stop here if that was requested."""
+        """Stop here if that was requested."""
         if self._session.stop_requested:
             self._leave()
 
@@ -380,15 +399,25 @@ class _Pilot(BaseCallback):
         Raises:
             _Stopped: always.
         """
-        # What was collected and learnt since the boundary is not counted: it is done again.
-        self._save(self._boundary or self._snapshot(), wait=True)
+        self._save(self._snapshot(), wait=True)
         raise _Stopped
+
+    def _told(self, *, learnt: bool) -> tuple[int, int]:
+        """How many steps and episodes are told: no target is reached before all is learnt."""
+        step, episodes = self.model.num_timesteps, self.tally.games
+        spec = self._session.spec
+        if not learnt and spec.target_steps is not None:
+            step = min(step, spec.target_steps - 1)
+        if not learnt and spec.target_episodes is not None:
+            episodes = min(episodes, spec.target_episodes - 1)
+        return step, episodes
 
     def _log(self) -> None:
         self._logged_s = time.monotonic()
         self.tally.update_best()
         values = self.logger.name_to_value
-        self._session.progress(self.model.num_timesteps, loss=values.get("train/loss"))
+        step, episodes = self._told(learnt=True)
+        self._session.progress(step, episodes=episodes, loss=values.get("train/loss"))
         for key, value in {
             "rollout/return_mean": self.tally.return_mean,
             "rollout/return_mean_best": self.tally.best,
@@ -403,6 +432,7 @@ class _Pilot(BaseCallback):
         model = self.model
         policy = model.policy
         memory = self._memories[0]
+        left = model.unfinished() if isinstance(model, Ppo) else None
         state = {
             **self._identity,
             **self.tally.snapshot(),
@@ -413,6 +443,7 @@ class _Pilot(BaseCallback):
             "n_calls": getattr(model, "_n_calls", 0),
             "exploration_rate": getattr(model, "exploration_rate", 0.0),
             "random": _random_states(model),
+            "unfinished": left,
             "policy": memory.copy(policy.state_dict()),
             "optimizer": memory.copy(policy.optimizer.state_dict()),
         }
@@ -420,20 +451,25 @@ class _Pilot(BaseCallback):
             torch.cuda.synchronize()
         if self._games:
             state["episode_starts"] = np.asarray(model._last_episode_starts).tolist()
-        return _Snapshot(state, self._games.clone() if self._games else None)
+        return _Snapshot(
+            state,
+            *self._told(learnt=left is None),
+            games=self._games.clone() if self._games else None,
+            pictures=model.rollout_buffer.pictures() if isinstance(model, Ppo) and left else None,
+        )
 
     def _save(self, snapshot: _Snapshot, *, wait: bool) -> None:
-        state = snapshot.state
-        step = state["num_timesteps"]
+        state, step = snapshot.state, snapshot.step
         if step == 0:
             return
         recent = state["recent"]
         self._session.save(
             snapshot.files(),
             step=step,
-            episodes=state["games"],
+            episodes=snapshot.episodes,
             return_mean=fmean(game[0] for game in recent) if recent else None,
             wait=wait,
+            replace=True,
         )
         # What a thread may still be writing is not copied over before the next one is due.
         self._memories.reverse()
@@ -443,8 +479,12 @@ class _Snapshot(NamedTuple):
     """A copy of a run that learning goes on beside."""
 
     state: State
+    step: int
+    episodes: int
     games: list[bytes] | None
     """with exact environments: the state of each game"""
+    pictures: NDArray[np.uint8] | None
+    """of what is not learnt from yet, where there is anything; not copied"""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """What a checkpoint holds.
@@ -462,6 +502,8 @@ class _Snapshot(NamedTuple):
         if self.games is not None:
             # A tenth of its size, at a speed that the disk would hardly beat.
             yield GAMES_FILE, zlib.compress(msgpack.encode(self.games), 1)
+        if self.pictures is not None:
+            yield PICTURES_FILE, zlib.compress(self.pictures.data, 1)
 
 
 class _Lines(KVWriter):
@@ -596,6 +638,28 @@ def _refuse_packed(path: Path) -> None:
     packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
     if packed or sum(part.file_size for part in parts) > path.stat().st_size:
         raise ValueError(f"{path.name} is packed, as torch packs nothing")
+
+
+def _pictures(path: Path, left: State) -> NDArray[np.uint8]:
+    """The pictures of a rollout that was left."""
+    stacks = left["transitions"][0]
+    n_pictures = min(left["n_pictures"], 1 + stacks.numel())  # and none that nothing refers to
+    content = bytearray(_unpacked(path, n_pictures * SIDE**2))  # torch wants to own it
+    return np.frombuffer(content, np.uint8).reshape(n_pictures, SIDE, SIDE)
+
+
+def _unpacked(path: Path, max_bytes: int) -> bytes:
+    """The content of a compressed file of a checkpoint.
+
+    Raises:
+        ValueError: it is larger than anything that is saved, or torn.
+    """
+    packed = durable.read(path, max_bytes + max_bytes // 1000 + 1024)  # noise grows a little
+    engine = zlib.decompressobj()
+    content = engine.decompress(packed, max_bytes)
+    if not engine.eof:
+        raise ValueError(f"{path.name} unpacks to more than {max_bytes} bytes, or is torn")
+    return content
 
 
 def _restore(model: BaseAlgorithm, state: State, options: Options) -> None:

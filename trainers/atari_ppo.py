@@ -12,6 +12,9 @@ the memory went:
 * Adam is torch's fused kernel without `torch.optim`, whose first use imports torch's
   compiler: 2 s and 60 MB.
 
+And it can be left between any two steps of a rollout, and between any two gradient steps,
+with nothing lost: `Ppo.unfinished` is what another process needs to go on from there.
+
 Importing this module imports torch.
 """
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -28,7 +32,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.torch_layers import NatureCNN
-from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from trainers.atari_game import OBSERVATION, SIDE
@@ -36,10 +40,14 @@ from trainers.atari_game import OBSERVATION, SIDE
 if TYPE_CHECKING:
     from gymnasium import spaces
     from numpy.typing import NDArray
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.vec_env import VecEnv
 
 N_EPOCHS = 4
 """how often each transition is learnt from, once it has been played"""
 PICTURES = OBSERVATION[0]
+PLAYED = ("actions", "rewards", "episode_starts", "values", "log_probs")
+"""what a buffer keeps of each step, beside the observations"""
 BLOCK = 4
 """side of the square of pixels that space-to-depth makes one pixel of many channels: the
 stride of the first convolution"""
@@ -113,6 +121,12 @@ class Network(NatureCNN):
             pictures = pictures.reshape(*shape, BLOCKS, BLOCK, BLOCKS, BLOCK).transpose(-3, -2)
         return pictures.reshape(*shape, SIDE**2)
 
+    def unpack(self, rows: torch.Tensor) -> torch.Tensor:
+        """The pictures `(n, 84, 84)` that were packed."""
+        if self.form.convolutions == "space_to_depth":
+            rows = rows.reshape(-1, BLOCKS, BLOCKS, BLOCK, BLOCK).transpose(-3, -2)
+        return rows.reshape(-1, SIDE, SIDE)
+
     def arrange(self, rows: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Stacks of packed pictures `(n, 4, 7056)` as what the first convolution takes.
 
@@ -146,11 +160,28 @@ class Minibatch(NamedTuple):
     returns: torch.Tensor
 
 
+@dataclass(slots=True)
+class Place:
+    """How far an update is."""
+
+    epoch: int = 0
+    """how many epochs are over"""
+    order: torch.Tensor | None = None
+    """of the transitions in the epoch that has begun"""
+    done: int = 0
+    """how many of them were learnt from"""
+    told: list[torch.Tensor] = field(default_factory=list)
+    """what `Ppo.update` has returned so far"""
+
+
 class PictureBuffer(RolloutBuffer):
     """A rollout in which each picture is kept once.
 
     An observation is the one before, shifted by one picture; only where an episode
     begins can its older pictures be others, and those that are not blank are kept too.
+
+    A rollout may begin with transitions of games that cannot go on here. It takes
+    fewer steps then: `buffer_size` is how many.
     """
 
     network: Network
@@ -160,6 +191,7 @@ class PictureBuffer(RolloutBuffer):
         self.pos = 0
         self.full = False
         if not hasattr(self, "_pictures"):
+            self._steps_max = self.buffer_size
             shape = (self.buffer_size, self.n_envs)
             self.actions = np.zeros((*shape, self.action_dim), self.action_space.dtype)
             self.rewards = np.zeros(shape, np.float32)
@@ -168,7 +200,7 @@ class PictureBuffer(RolloutBuffer):
             self.values = np.zeros(shape, np.float32)
             self.log_probs = np.zeros(shape, np.float32)
             self.advantages = np.zeros(shape, np.float32)
-            self._stacks = np.zeros((*shape, PICTURES), np.int64)
+            self.stacks = np.zeros((*shape, PICTURES), np.int64)
             # Room for an episode that begins at each step. What is not needed is not touched,
             # and takes no memory.
             self._pictures = torch.empty(
@@ -176,7 +208,15 @@ class PictureBuffer(RolloutBuffer):
             )
             self._pictures[0] = 0  # the blank one
             self._input = torch.empty(0)
-        self._n_pictures = 1
+        self.buffer_size = self._steps_max
+        self.n_pictures = 1
+        self._closed: Minibatch | None = None
+        """transitions whose advantages are known: of other games, or all while they are learnt"""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be learnt from."""
+        return self.pos == 0 and self._closed is None
 
     def add(
         self,
@@ -189,13 +229,13 @@ class PictureBuffer(RolloutBuffer):
     ) -> None:
         """Keep a transition of each environment."""
         here = self.pos
-        stacks = self._stacks[here]
+        stacks = self.stacks[here]
         pictures = torch.from_numpy(obs)
         stacks[:, -1] = self._keep(pictures[:, -1])
         if here == 0:
             stacks[:, :-1] = self._keep(pictures[:, :-1].flatten(0, 1)).reshape(self.n_envs, -1)
         else:
-            stacks[:, :-1] = self._stacks[here - 1, :, 1:]
+            stacks[:, :-1] = self.stacks[here - 1, :, 1:]
             for i in np.flatnonzero(episode_start):
                 older = obs[i, :-1]
                 stacks[i, :-1] = self._keep(pictures[i, :-1]) if older.any() else 0
@@ -207,18 +247,41 @@ class PictureBuffer(RolloutBuffer):
         self.pos += 1
         self.full = self.pos == self.buffer_size
 
-    def minibatches(self, batch_size: int, n_epochs: int) -> Iterator[Iterator[Minibatch]]:
-        """The transitions in random order, once for each epoch.
+    def compute_returns_and_advantage(
+        self, last_values: torch.Tensor, dones: NDArray[np.bool_]
+    ) -> None:
+        """See what each transition was worth, as far as the rollout has come.
 
-        The order is that of Stable-Baselines3, drawn from NumPy's global generator, and
-        transitions are numbered environment by environment as there.
+        Generalized Advantage Estimation (https://arxiv.org/abs/1506.02438), as in
+        Stable-Baselines3.
+
+        Args:
+            last_values: of the observations after the last step.
+            dones: where they begin an episode.
         """
-        assert self.full  # noqa: S101 - a rollout is collected before it is learnt from
-        whole = Minibatch(
+        worth: Any = 0.0
+        values_next = last_values.cpu().numpy().flatten()
+        goes_on = 1.0 - dones.astype(np.float32)
+        for step in reversed(range(self.pos)):
+            better = self.rewards[step] + self.gamma * values_next * goes_on - self.values[step]
+            worth = better + self.gamma * self.gae_lambda * goes_on * worth
+            self.advantages[step] = worth
+            values_next = self.values[step]
+            goes_on = 1.0 - self.episode_starts[step]
+        self.returns = self.advantages + self.values
+
+    def transitions(self) -> Minibatch:
+        """All that there is to learn from, once it is known what each was worth.
+
+        They are numbered environment by environment, as in Stable-Baselines3.
+        """
+        played = Minibatch(
             *(
-                self._on_device(np.ascontiguousarray(part.swapaxes(0, 1)).reshape(-1, *last))
+                torch.from_numpy(
+                    np.ascontiguousarray(part[: self.pos].swapaxes(0, 1)).reshape(-1, *last)
+                )
                 for part, last in (
-                    (self._stacks, (PICTURES,)),
+                    (self.stacks, (PICTURES,)),
                     (self.actions, ()),
                     (self.log_probs, ()),
                     (self.advantages, ()),
@@ -226,13 +289,30 @@ class PictureBuffer(RolloutBuffer):
                 )
             )
         )
-        self._rows = self._pictures[: self._n_pictures].to(self.device, non_blocking=True)
-        for _ in range(n_epochs):
-            order = self._on_device(np.random.permutation(self.buffer_size * self.n_envs))
+        if self._closed is None:
+            return played
+        return Minibatch(*map(torch.cat, zip(self._closed, played, strict=True)))
+
+    def minibatches(
+        self, batch_size: int, n_epochs: int, place: Place | None = None
+    ) -> Iterator[Iterator[Minibatch]]:
+        """The transitions in random order, once for each epoch, from `place` on.
+
+        The order is that of Stable-Baselines3, drawn from NumPy's global generator.
+        """
+        assert self.full  # noqa: S101 - a rollout is collected before it is learnt from
+        place = place or Place()
+        whole = Minibatch(*map(self._on_device, self.transitions()))
+        self._rows = self._pictures[: self.n_pictures].to(self.device, non_blocking=True)
+        while place.epoch < n_epochs:
+            if place.order is None:
+                place.order = torch.from_numpy(np.random.permutation(len(whole.actions)))
+            order = self._on_device(place.order[place.done :])
             yield (
                 Minibatch(*(part[some] for part in whole))
-                for some in torch.split(order, batch_size)
+                for some in (torch.split(order, batch_size) if len(order) else ())
             )
+            place.epoch, place.order, place.done = place.epoch + 1, None, 0
 
     def inputs(self, stacks: torch.Tensor) -> torch.Tensor:
         """Observations as the network takes them; the next call overwrites them."""
@@ -243,13 +323,51 @@ class PictureBuffer(RolloutBuffer):
 
     def _keep(self, pictures: torch.Tensor) -> NDArray[np.int64]:
         """Keep these pictures; their numbers."""
-        first = self._n_pictures
-        self._n_pictures += len(pictures)
-        self._pictures[first : self._n_pictures] = self.network.pack(pictures)
-        return np.arange(first, self._n_pictures)
+        first = self.n_pictures
+        self.n_pictures += len(pictures)
+        self._pictures[first : self.n_pictures] = self.network.pack(pictures)
+        return np.arange(first, self.n_pictures)
 
-    def _on_device(self, values: NDArray[Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(values)
+    def pictures(self) -> NDArray[np.uint8]:
+        """The pictures that the rollout is made of, `(n, 84, 84)`; it is not copied if possible."""
+        rows = self._pictures[: self.n_pictures]
+        return np.ascontiguousarray(self.network.unpack(rows).numpy())
+
+    def steps(self) -> dict[str, torch.Tensor]:
+        """What was played in these games, step by step; not copied."""
+        return {
+            name: torch.from_numpy(getattr(self, name)[: self.pos]) for name in ("stacks", *PLAYED)
+        }
+
+    def go_on(
+        self,
+        pictures: NDArray[np.uint8],
+        closed: Minibatch,
+        steps: dict[str, torch.Tensor],
+        buffer_size: int,
+    ) -> None:
+        """Be a rollout that was left.
+
+        Args:
+            pictures: that it is made of.
+            closed: transitions that are not of these games.
+            steps: what was played in these games.
+            buffer_size: how many steps they are to become.
+        """
+        n_pictures = len(pictures)
+        room = n_pictures + buffer_size * self.n_envs * PICTURES
+        if room > len(self._pictures):
+            self._pictures = torch.empty((room, SIDE**2), dtype=torch.uint8)
+        self._pictures[:n_pictures] = self.network.pack(torch.from_numpy(pictures))
+        self.n_pictures = n_pictures
+        self._closed = closed if len(closed.actions) else None
+        for name, played in steps.items():
+            getattr(self, name)[: len(played)] = played.numpy()
+            self.pos = len(played)
+        self.buffer_size = buffer_size
+        self.full = self.pos == buffer_size
+
+    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
@@ -352,7 +470,7 @@ class Ppo(PPO):
 
     rollout_buffer: PictureBuffer
     give_way: Callable[[], None]
-    """called between two gradient steps"""
+    """called between two steps, of a rollout or along a gradient: here it can be left"""
 
     def __init__(self, env: Any, *, form: Form, initialise: bool, **settings: Any) -> None:
         # Each check of arguments would wait for a GPU.
@@ -373,26 +491,67 @@ class Ppo(PPO):
             **settings,
         )
         self.give_way = lambda: None
+        self._place = Place()
         network = self.policy.features_extractor
         assert isinstance(network, Network)  # noqa: S101 - as asked for above
         self.rollout_buffer.network = network
         if form.convolutions != "contiguous":
             self.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
 
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,  # noqa: ARG002 - the parent's signature, as below
+        n_rollout_steps: int,  # noqa: ARG002
+    ) -> bool:
+        """Play until the rollout is full: `PPO.collect_rollouts`, from where it stands."""
+        buffer = self.rollout_buffer
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        while not buffer.full:
+            before, starts = self._last_obs, self._last_episode_starts
+            assert isinstance(before, np.ndarray)  # noqa: S101 - pictures, as the games give them
+            assert starts is not None  # noqa: S101 - they come with them
+            with torch.no_grad():
+                chosen, values, log_probs = self.policy(obs_as_tensor(before, self.device))
+            actions = chosen.cpu().numpy()
+            observations, rewards, dones, infos = env.step(actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals({"infos": infos})
+            if not callback.on_step():
+                return False
+            for i in np.flatnonzero(dones):
+                if infos[i].get("TimeLimit.truncated"):
+                    # It was cut off, and would have gone on.
+                    last, _ = self.policy.obs_to_tensor(infos[i]["terminal_observation"])
+                    with torch.no_grad():
+                        rewards[i] += self.gamma * self.policy.predict_values(last)[0]
+            buffer.add(before, actions.reshape(-1, 1), rewards, starts, values, log_probs)
+            assert isinstance(observations, np.ndarray)  # noqa: S101 - as above
+            self._last_obs = observations
+            self._last_episode_starts = dones
+            self.give_way()
+        self._close()
+        callback.on_rollout_end()
+        return True
+
     def train(self) -> None:
-        """Learn from the rollout: `PPO.train`, in parts of a minibatch."""
-        policy, buffer = self.policy, self.rollout_buffer
+        """Learn from the rollout: `PPO.train`, in parts of a minibatch, from where it stands."""
+        policy, buffer, place = self.policy, self.rollout_buffer, self._place
         policy.set_training_mode(True)
         self._update_learning_rate(policy.optimizer)
         clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator] # a schedule by now
-        told: list[torch.Tensor] = []
-        for epoch in buffer.minibatches(self.batch_size, self.n_epochs):
+        for epoch in buffer.minibatches(self.batch_size, self.n_epochs, place):
             for minibatch in epoch:
-                told.append(self.update(minibatch, clip_range))
+                place.told.append(self.update(minibatch, clip_range))
+                place.done += len(minibatch.actions)
                 self.give_way()
             self._n_updates += 1
         # Only here does the processor wait for a GPU.
-        losses = torch.stack(told).cpu().numpy()
+        losses = torch.stack(place.told).cpu().numpy()
+        learnt = buffer.transitions()
+        returns = learnt.returns.numpy()
         means = losses.mean(axis=0)
         last_epoch = losses[-(len(losses) // self.n_epochs) :].mean(axis=0)
         for name, value in {
@@ -402,13 +561,68 @@ class Ppo(PPO):
             "approx_kl": last_epoch[5],
             "clip_fraction": means[4],
             "loss": losses[-1, 3],
-            "explained_variance": explained_variance(
-                buffer.values.flatten(), buffer.returns.flatten()
-            ),
+            "explained_variance": explained_variance(returns - learnt.advantages.numpy(), returns),
             "clip_range": clip_range,
         }.items():
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self._place = Place()
+        buffer.reset()
+
+    def unfinished(self) -> dict[str, Any] | None:
+        """What was played and not learnt from, but for its pictures; None: nothing.
+
+        To be asked where it gives way, and to be used before it goes on: not all is copied.
+        """
+        buffer, place = self.rollout_buffer, self._place
+        if buffer.is_empty:
+            return None
+        learns = place.order is not None
+        if not learns:
+            # For the case that these games cannot go on: as if the rollout ended here.
+            self._close()
+        steps = {} if learns else buffer.steps()
+        transitions = buffer.transitions()
+        n_played = 0 if learns else buffer.pos * buffer.n_envs
+        return {
+            "transitions": tuple(transitions),
+            "steps": steps,
+            "n_closed": len(transitions.actions) - n_played,
+            "n_steps": 0 if learns else buffer.buffer_size,
+            "n_pictures": buffer.n_pictures,
+            "epoch": place.epoch,
+            "order": place.order,
+            "done": place.done,
+            "told": place.told,
+        }
+
+    def go_on(self, left: dict[str, Any], pictures: NDArray[np.uint8], *, same_games: bool) -> None:
+        """Go on where another process has left.
+
+        Args:
+            left: what its `unfinished` was.
+            pictures: those of its rollout.
+            same_games: whether its games go on here. If not, the transitions from them are learnt
+                from all the same, together with those of new games that are missing.
+        """
+        buffer = self.rollout_buffer
+        transitions = Minibatch(*left["transitions"])
+        learns = left["order"] is not None
+        if same_games or learns:
+            closed = Minibatch(*(part[: left["n_closed"]] for part in transitions))
+            buffer.go_on(pictures, closed, left["steps"], left["n_steps"])
+        else:
+            n_missing = buffer.buffer_size * buffer.n_envs - len(transitions.actions)
+            buffer.go_on(pictures, transitions, {}, max(0, n_missing // buffer.n_envs))
+        told = [one.to(self.device) for one in left["told"]]
+        self._place = Place(left["epoch"], left["order"], left["done"], told)
+
+    def _close(self) -> None:
+        assert self._last_obs is not None  # noqa: S101 - it has played
+        assert self._last_episode_starts is not None  # noqa: S101 - as above
+        with torch.no_grad():
+            values = self.policy.predict_values(obs_as_tensor(self._last_obs, self.device))
+        self.rollout_buffer.compute_returns_and_advantage(values, self._last_episode_starts)
 
     def update(self, minibatch: Minibatch, clip_range: float) -> torch.Tensor:
         """Make one gradient step.

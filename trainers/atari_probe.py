@@ -165,7 +165,7 @@ def _model(form: Form, batch_size: int) -> Ppo:
             zeros,
             zeros,
         )
-    model.rollout_buffer.compute_returns_and_advantage(zeros, np.ones(N_GAMES))
+    model.rollout_buffer.compute_returns_and_advantage(zeros, np.ones(N_GAMES, np.bool_))
     return model
 
 

@@ -76,7 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mode: str
     """the mode whose load the run was under"""
     step: Count
-    """environment steps learnt from, over all lives of the run"""
+    """environment steps that it holds, over all lives of the run: learnt from, or kept to be"""
     episodes: Count
     """episodes finished, over all lives of the run"""
     return_mean: float | None
@@ -164,7 +164,11 @@ class Checkpoints:
         return Found(found.checkpoint, found.passed_over, tuple(newer))
 
     def save(
-        self, manifest: Manifest, files: Iterable[tuple[str, bytes | memoryview]]
+        self,
+        manifest: Manifest,
+        files: Iterable[tuple[str, bytes | memoryview]],
+        *,
+        replace: bool = False,
     ) -> Checkpoint:
         """Write a checkpoint, wholly or not at all.
 
@@ -174,6 +178,8 @@ class Checkpoints:
         Args:
             manifest: its description; `files` and `write_s` are filled in here.
             files: name and content of each file, written as they are produced.
+            replace: take the place of one of the same step, for more came to it than steps; at
+                once, or not at all where the file system cannot do that.
 
         Raises:
             Misused: a name is ours or there twice, or it is all too much.
@@ -182,9 +188,12 @@ class Checkpoints:
         """
         self._make_folder()
         path = self.folder / str(manifest.step)
+        held: Checkpoint | None = None
         if os.path.lexists(path):
             try:
-                return verify(path)
+                held = verify(path)
+                if not replace:
+                    return held
             except DamagedCheckpoint as error:
                 self.set_aside(Damaged(path, str(error)))
         fresh = self.folder / f".{manifest.step}.{os.getpid()}.new"
@@ -198,11 +207,17 @@ class Checkpoints:
             described = _write(fresh / MANIFEST, msgspec.json.encode(manifest))
             _write(fresh / MANIFEST_SUM, _sum_line(described.sha256))
             durable.sync_folder(fresh)
-            fresh.rename(path)
+            if held is None:
+                fresh.rename(path)
+            elif not durable.exchange(fresh, path):
+                shutil.rmtree(fresh)
+                return held
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         durable.sync_folder(self.folder)
+        if held is not None:
+            shutil.rmtree(fresh)
         return Checkpoint(path, manifest)
 
     def set_aside(self, damaged: Damaged) -> None:

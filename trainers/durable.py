@@ -14,6 +14,7 @@ line neither. So a hostile file in a folder costs an error and not the machine.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -22,6 +23,8 @@ from collections.abc import Iterator
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import BinaryIO
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 
 READ_MAX_BYTES = 16 * 1024 * 1024
 """no file of ours that is read whole is larger; a larger one is damaged or hostile"""
@@ -419,6 +422,24 @@ def _is_locked_by_us(handle: int) -> bool:
     status, me = os.fstat(handle), os.geteuid()
     pids = (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - numbers
     return any(account_of(pid) == me and has_locked(pid, status) for pid in pids)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Have two folders, or files, change their names at once; False: this system cannot.
+
+    Raises:
+        OSError: the disk is failing; both are where they were.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    if libc.renameat2(*names, RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EXDEV):
+        return False
+    raise OSError(number, os.strerror(number), str(one))
 
 
 def sync_folder(folder: Path) -> None:

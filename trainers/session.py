@@ -311,6 +311,7 @@ class Session:
         episodes: SupportsIndex | SupportsFloat | None = None,
         return_mean: SupportsIndex | SupportsFloat | None = None,
         wait: bool = True,
+        replace: bool = False,
     ) -> bool:
         """Write a checkpoint; a disk that fails costs a notice, not the training.
 
@@ -322,6 +323,8 @@ class Session:
             return_mean: the mean return that they hold, likewise.
             wait: until it is written; otherwise a thread produces and writes the files
                 beside the training, so they must not depend on anything that still changes.
+            replace: the checkpoint of the same step, where there is one: for a trainer that gets
+                on between two steps, too.
 
         Returns:
             Whether it is known to be on the disk.
@@ -349,7 +352,8 @@ class Session:
             saved_at=round(self._wall_time_s(), 3),
         )
         self._unsaved = True
-        self._writing = self._writer.submit(self._write, manifest, said.files("save: files", files))
+        named = said.files("save: files", files)
+        self._writing = self._writer.submit(self._write, manifest, named, replace)
         try:
             return wait and self._settle()
         finally:
@@ -357,10 +361,12 @@ class Session:
             self._saved_at_s = self._booked_at_s = self._monotonic_s()
             self._stall_s += self._saved_at_s - started_s
 
-    def _write(self, manifest: Manifest, files: Iterable[tuple[str, memoryview]]) -> None:
+    def _write(
+        self, manifest: Manifest, files: Iterable[tuple[str, memoryview]], replace: bool
+    ) -> None:
         """Write a checkpoint, in the thread that does nothing else."""
         started_s = self._monotonic_s()
-        self.checkpoint = self._checkpoints.save(manifest, files)
+        self.checkpoint = self._checkpoints.save(manifest, files, replace=replace)
         self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
         self._checkpoints_written += 1
         self._checkpoints.prune(proven=self._began.step)

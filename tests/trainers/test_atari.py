@@ -1,6 +1,5 @@
 """Real games, trained for a little, interrupted in every way, and resumed."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -178,8 +177,7 @@ def test_random_numbers_go_on_after_a_resume(copy):
     """The random states of the checkpoint are those that the next life draws from."""
     run = copy(target_steps=512)
     session, _ = live(run, StopAtStep(256 + 4))
-    # Stopped in its first rollout, so its state is that of the rollout's start.
-    assert session.step == 256
+    assert session.step == 256 + 4
     before = state_of(run)["random"]
     atari_learner._set_random_states(model := _model(run), before)
     after = atari_learner._random_states(model)
@@ -235,26 +233,29 @@ def test_what_a_probe_chose_is_used_and_kept(copy):
     assert "is not for this machine: torch" in said
 
 
-def test_a_stop_in_mid_rollout_counts_only_what_was_learnt(copy):
-    """The state of the rollout's start is saved: its steps, its games and its weights."""
+def test_a_stop_in_mid_rollout_keeps_what_was_played(copy):
+    """Its steps are counted, and wait to be learnt from; the weights are those that played them."""
     run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
-    _, code = live(run, StopAtStep(256 + ROLLOUT_STEPS + 40))
-    assert code == EXIT_AGAIN
+    session, code = live(run, StopAtStep(256 + ROLLOUT_STEPS + 40))
+    assert (code, session.step) == (EXIT_AGAIN, 256 + ROLLOUT_STEPS + 40)
     state = state_of(run)
-    assert state["num_timesteps"] == 256 + ROLLOUT_STEPS
+    assert state["num_timesteps"] == 256 + ROLLOUT_STEPS + 40
     assert state["n_updates"] == 12
+    assert len(state["unfinished"]["steps"]["rewards"]) == 10
     assert not same_weights(state, state_of(run, 256))
 
 
-def test_a_stop_in_mid_update_counts_only_what_was_learnt(copy, monkeypatch):
-    """The copy of the rollout's start is saved, not weights that have half an update in them."""
+def test_a_stop_in_mid_update_keeps_what_was_learnt(copy, monkeypatch):
+    """The weights have half an update in them, and how far it is lies beside them."""
     run = copy(target_steps=10_000, checkpoint_interval_s=1000.0)
     _, code = live(run, StopAtOptimizerStep(8 + 3, monkeypatch))
     assert code == EXIT_AGAIN
     state = state_of(run)
-    assert state["num_timesteps"] == 256 + ROLLOUT_STEPS
+    assert state["num_timesteps"] == 256 + 2 * ROLLOUT_STEPS
     steps = {int(slot["step"]) for slot in state["optimizer"]["state"].values()}
-    assert steps == {16 + 8}
+    assert steps == {16 + 8 + 3}
+    left = state["unfinished"]
+    assert (left["epoch"], left["done"], len(left["told"])) == (1, 64, 3)
     assert not same_weights(state, state_of(run, 256))
 
 
@@ -297,14 +298,14 @@ def test_weights_that_are_not_numbers_are_never_saved(copy, monkeypatch):
     assert state_of(run)["num_timesteps"] == 256
 
 
-def test_a_stop_before_anything_was_learnt_leaves_no_checkpoint(tmp_path):
-    """A run that is stopped in its first rollout begins anew."""
+def test_a_stop_in_the_first_rollout_loses_nothing(tmp_path):
+    """Nothing was learnt yet, and the first steps are kept all the same."""
     run = tmp_path / "run"
     run.mkdir()
     write_spec(run, **SMALL, options=options())
     session, code = live(run, StopAtStep(8))
-    assert (code, session.step) == (EXIT_AGAIN, 0)
-    assert not (run / "checkpoints").exists()
+    assert (code, session.step) == (EXIT_AGAIN, 8)
+    assert state_of(run)["num_timesteps"] == 8
 
 
 def test_a_finished_run_is_left_without_loading_torch(trained):
@@ -347,7 +348,7 @@ def test_kill_in_mid_write_and_resume_with_twice_the_environments(copy, start):
 
 
 def test_sigterm_stops_a_real_trainer(copy, start):
-    """A real SIGTERM in a real rollout: exit 75 and the step that was learnt."""
+    """A real SIGTERM in a real rollout: exit 75, and every step that was played is kept."""
     run = copy(target_steps=10_000_000, options=options(rollout_steps=20_480))
     life = start(run, "atari")
     life.wait_for_step(257)
@@ -357,7 +358,8 @@ def test_sigterm_stops_a_real_trainer(copy, start):
     assert "not to the bit as without the interruption: rollout_steps 20480, not 128" in errors
     assert errors.count("\n") == 1
     beat = life.heartbeat()
-    assert (beat["status"], beat["step"], beat["checkpoint_step"]) == ("stopped", 256, 256)
+    assert beat["status"] == "stopped"
+    assert 256 < beat["step"] == beat["checkpoint_step"] == beat["reached"]["step"]
 
 
 def test_a_damaged_newest_checkpoint_costs_one_rollout(copy):
@@ -384,7 +386,7 @@ def test_greedy_games_are_whole_and_disturb_nothing(trained, capsys, monkeypatch
     files = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     lock = durable.hold(trained)
     code = main(["atari", "--run", str(trained), "--evaluate", "3", "--json"])
-    os.close(lock)
+    lock.release()
     assert code == 0
     result = msgspec.json.decode(capsys.readouterr().out)
     assert len(result["returns"]) == result["episodes"] == 3

@@ -223,7 +223,7 @@ def test_a_rollout_keeps_each_picture_once():
         starts = np.array([step > 0, False, False])
         stack[0, :-1] = 0 if step else 9
         buffer.add(stack, np.zeros((N_GAMES, 1), int), np.zeros(N_GAMES), starts, zeros, zeros)
-    assert buffer._n_pictures == 1 + N_GAMES * (N_STEPS + 3)
+    assert buffer.n_pictures == 1 + N_GAMES * (N_STEPS + 3)
 
 
 def test_the_optimizer_is_torchs_adam():

@@ -22,7 +22,7 @@ def checkpoints(tmp_path):
     return Checkpoints(tmp_path / "checkpoints")
 
 
-def save(checkpoints, step, *, return_mean=None, saved_at=0.0, content=b"weights"):
+def save(checkpoints, step, *, return_mean=None, saved_at=0.0, content=b"weights", replace=False):
     manifest = Manifest(
         run="run",
         trainer="drill",
@@ -32,7 +32,7 @@ def save(checkpoints, step, *, return_mean=None, saved_at=0.0, content=b"weights
         return_mean=return_mean,
         saved_at=saved_at,
     )
-    return checkpoints.save(manifest, [("a.bin", content), ("b.bin", b"")])
+    return checkpoints.save(manifest, [("a.bin", content), ("b.bin", b"")], replace=replace)
 
 
 def steps(checkpoints):
@@ -49,6 +49,28 @@ def test_what_was_saved_is_found(checkpoints):
     assert found.checkpoint.manifest.episodes == 100
     assert (found.checkpoint.path / "a.bin").read_bytes() == b"weights"
     assert not found.passed_over
+
+
+def test_another_of_the_same_step_takes_its_place_if_asked_to(checkpoints, monkeypatch):
+    """At once, so that there is always one; where the system cannot do that, the first stays."""
+    save(checkpoints, 1, content=b"first")
+    save(checkpoints, 1, content=b"again")
+    assert (checkpoints.folder / "1" / "a.bin").read_bytes() == b"first"
+    save(checkpoints, 1, content=b"more", replace=True)
+    assert (checkpoints.newest().checkpoint.path / "a.bin").read_bytes() == b"more"
+    monkeypatch.setattr(durable, "exchange", lambda one, other: False)
+    held = save(checkpoints, 1, content=b"most", replace=True)
+    assert verify(held.path) == held
+    assert (checkpoints.folder / "1" / "a.bin").read_bytes() == b"more"
+    monkeypatch.setattr(durable, "exchange", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save(checkpoints, 1, content=b"most", replace=True)
+    assert names_in(checkpoints.folder) == ["1"]
+    assert (checkpoints.newest().checkpoint.path / "a.bin").read_bytes() == b"more"
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_empty_run_has_none(checkpoints):
