@@ -76,6 +76,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """starts after a death that was the trainer's own"""
     failures: int = 0
     """deaths in a row without lasting progress; they double the backoff"""
+    deaths_per_h: float = 0.0
+    """how often its trainers died of late on a machine that stayed up, of whatever cause"""
+    deaths_s: float = 0.0
+    """when that was so, on the timeline: it fades from then on"""
     died_step: int | None = None
     """the furthest step at a death"""
     died_there: int = 0

@@ -766,25 +766,24 @@ class Daemon:
     def _specs(self, runs: Iterable[Run]) -> list[Spec]:
         """What the trainers of `runs` are asked to do if they start now.
 
-        They save the more often, the sooner a crash is to be expected.
+        They save the more often, the sooner a crash is to be expected, or a death of their own.
         """
         mode = self._ladder[self.memory.goal.mode]
-        longest_s = self._config.settings.checkpoints.interval_s
-        write_s: dict[str, float] = {}
-        heartbeats = self._heartbeats
-        for run in self.memory.runs:
-            said = heartbeats.get(run.id)
-            took_s = (said.checkpoint_write_s if said else None) or 0.0
-            write_s[run.trainer] = max(write_s.get(run.trainer, 0.0), took_s)
+        saving = self._config.settings.checkpoints
+        costs = measure.savings(self.memory.runs, self._heartbeats)
         ledger = history.facts(self.memory, self._ladder, self._limits).ledger
         crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
+        now_s = self.memory.timeline.now_s
         return [
             queue.spec(
                 run,
                 mode,
                 cores=self._machine.cores,
                 checkpoint_interval_s=learnt.checkpoint_interval_s(
-                    crashes.mean_per_h, write_s[run.trainer], longest_s
+                    crashes.mean_per_h + recovery.deaths_per_h(run, now_s),
+                    costs[run.trainer],
+                    saving.interval_s,
+                    bytes_per_day=1e9 * saving.writes_gb_per_day / mode.slots,
                 ),
             )
             for run in runs

@@ -93,6 +93,8 @@ class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     interval_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 90.0
     """longest time between two checkpoints of a run; shorter while crashes are near"""
+    writes_gb_per_day: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 350.0
+    """what all runs together may write for that; a disk made for 600 TB bears it for five years"""
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -200,6 +200,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """its wall time"""
     checkpoint_write_s: float | None = None
     """how long writing it took"""
+    checkpoint_bytes: int | None = None
+    """how large it is"""
     began: Mark | None = None
     """where this life went on from"""
     reached: Mark | None = None

@@ -554,6 +554,7 @@ class Session:
             checkpoint_step=held.step if held else None,
             checkpoint_at=held.saved_at if held else None,
             checkpoint_write_s=self._checkpoint_write_s,
+            checkpoint_bytes=_size_bytes(held) if held else None,
             began=self._began,
             reached=self._reached,
             saved=Mark(step=held.step, trained_s=held.trained_s) if held else None,
@@ -799,6 +800,11 @@ def _fail_without_session(folder: RunFolder, reason: str) -> None:
         of_the_machine=False,
     )
     _write_heartbeat(folder, last_words)
+
+
+def _size_bytes(held: Manifest) -> int:
+    """How large a checkpoint is."""
+    return sum(file.size_bytes for file in held.files.values())
 
 
 def _write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:

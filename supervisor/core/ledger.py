@@ -62,8 +62,6 @@ SHAKEN_KNOWN_H = 2.0
 BURST_FACTOR = 2.0
 """crashes come in bursts if they are surely this many times as frequent soon after another one"""
 RATIO_MIN, RATIO_MAX = 0.01, 100.0
-INTERVAL_MIN_S = 20.0
-"""checkpoints of 20 MB for four runs every 20 s are 350 GB a day"""
 NORMAL_80, NORMAL_10 = 0.8416212335729143, -1.2815515655446004
 """quantiles of the normal distribution"""
 MODE_PART = "mode "
@@ -93,6 +91,16 @@ class Rate(NamedTuple):
     def high_per_h(self) -> float:
         """One in five that it is higher."""
         return _gamma_quantile(self.shape, NORMAL_80) / self.hours
+
+
+class Saving(NamedTuple):
+    """What one checkpoint costs."""
+
+    stall_s: float
+    """for how long training stands still for it"""
+    write_s: float
+    """for how long the disk is at it, beside the training"""
+    size_bytes: float
 
 
 # Entries
@@ -406,17 +414,26 @@ def net(faster: float, crashes: float, hours: float, cost_h: float) -> float:
     return faster / (1 + cost_h * (RATE_SHAPE + crashes) / (RATE_HOURS + hours))
 
 
-def checkpoint_interval_s(rate_per_h: float, write_s: float, longest_s: float) -> float:
-    """The interval of checkpoints that loses least: sqrt(2 * write time * time between crashes).
+def checkpoint_interval_s(
+    rate_per_h: float, saving: Saving, longest_s: float, *, bytes_per_day: float
+) -> float:
+    """The interval of checkpoints that loses least: sqrt(2 * standstill * time between ends).
 
-    Young 1974; Daly 2006 corrects it where a write is not short beside that time, which
-    here it always is. Never above `longest_s`, and otherwise never so short that writing takes
-    more than a tenth of the time, nor that it wears the disk out: see `INTERVAL_MIN_S`.
+    Young 1974; Daly 2006 corrects it where a checkpoint is not short beside that time, which
+    here it always is. Never above `longest_s`, and otherwise never so short that the disk
+    writes for more than a tenth of the time, or more in a day than it may.
+
+    Args:
+        rate_per_h: of crashes of the machine, and of deaths of the trainer beside them.
+        saving: what a checkpoint costs.
+        longest_s: what is promised.
+        bytes_per_day: what this run may write for being safer than that.
     """
-    if rate_per_h <= 0 or write_s <= 0:
+    if rate_per_h <= 0 or saving.stall_s <= 0:
         return longest_s
-    best_s = math.sqrt(2 * write_s * 3600 / rate_per_h)
-    return min(longest_s, max(best_s, 10 * write_s, INTERVAL_MIN_S))
+    best_s = math.sqrt(2 * saving.stall_s * 3600 / rate_per_h)
+    worn_s = 24 * 3600 * saving.size_bytes / bytes_per_day
+    return min(longest_s, max(best_s, 10 * saving.write_s, worn_s))
 
 
 # Arithmetic

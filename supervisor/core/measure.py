@@ -7,7 +7,7 @@ machine is, and what its GPUs report.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -21,6 +21,8 @@ from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
 from trainers.contract import Heartbeat, Mark
 
+CHECKPOINT_BYTES = 20e6
+"""what a checkpoint is taken for at least: the size of one of a game"""
 SET_BACK_S = 3600.0
 """a run that is further back than it was, was set back by a person: no checkpoint was lost"""
 
@@ -220,6 +222,30 @@ def record_death(
         visit = msgspec.structs.replace(memory.visit, out_of_memory=True)
         memory = msgspec.structs.replace(memory, visit=visit)
     return history.book(memory, ladder, limits, charge=min(1.0, crashes)), run
+
+
+def savings(runs: Iterable[Run], heartbeats: Mapping[str, Heartbeat]) -> dict[str, learnt.Saving]:
+    """What a checkpoint of each trainer costs: the most that any of its runs has told.
+
+    Args:
+        runs: all of them; a trainer of which nothing is known yet costs nothing that is known.
+        heartbeats: of the runs that have one.
+    """
+    found: dict[str, learnt.Saving] = {}
+    for run in runs:
+        known = found.get(run.trainer, learnt.Saving(0.0, 0.0, CHECKPOINT_BYTES))
+        said = heartbeats.get(run.id)
+        write_s = (said.checkpoint_write_s if said else None) or 0.0
+        stall_s = write_s
+        if said and said.checkpoints and said.checkpoint_stall_s is not None:
+            stall_s = said.checkpoint_stall_s / said.checkpoints
+        size_bytes = (said.checkpoint_bytes if said else None) or 0
+        found[run.trainer] = learnt.Saving(
+            max(known.stall_s, stall_s),
+            max(known.write_s, write_s),
+            max(known.size_bytes, size_bytes),
+        )
+    return found
 
 
 def recognise(

@@ -7,6 +7,7 @@ life (`supervisor.core.machine.LIFE`) and says what is worth a line in the log.
 
 from __future__ import annotations
 
+import math
 import signal
 from typing import Annotated, Any
 
@@ -24,6 +25,9 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 
 WITHHELD_MAX = 8
 """checkpoints of a run that are kept from it at once, the newest"""
+
+DEATHS_HALF_LIFE_H = 6.0
+"""half of the deaths of a run is forgotten after this"""
 
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 """signals that somebody sent, as against those that a crash raises"""
@@ -309,6 +313,15 @@ def _left(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]
     return "crash", f"ended with exit code {exit_.code}"
 
 
+def deaths_per_h(run: Run, now_s: float) -> float:
+    """How often the trainers of `run` die of late: a rate that forgets half in six hours.
+
+    A death counts for ln 2 / half-life at once, so deaths that come evenly make their rate.
+    """
+    gone_h = max(0.0, now_s - run.deaths_s) / 3600
+    return run.deaths_per_h * math.pow(0.5, gone_h / DEATHS_HALF_LIFE_H)
+
+
 def _death(
     run: Run,
     cause: tuple[str, str],
@@ -337,6 +350,8 @@ def _death(
         run,
         failures=failures,
         restarts=run.restarts + 1,
+        deaths_per_h=deaths_per_h(run, now_s) + math.log(2) / DEATHS_HALF_LIFE_H,
+        deaths_s=now_s,
         died_step=max(run.step, run.died_step or 0),
         died_there=died_there,
         dies_everywhere=run.dies_everywhere and not lasting,

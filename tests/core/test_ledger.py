@@ -706,21 +706,32 @@ def overhead(interval_s, rate_per_h, write_s):
     return 1 - interval_s / took_s
 
 
-@pytest.mark.parametrize(("rate_per_h", "write_s"), [(0.1, 0.05), (2.0, 0.5), (10.0, 1.0)])
-def test_checkpoints_are_as_far_apart_as_loses_least(rate_per_h, write_s):
+def interval_s(rate_per_h, stall_s, longest_s, *, write_s=0.0, size_bytes=1.0, per_day=1e12):
+    saving = learnt.Saving(stall_s, write_s, size_bytes)
+    return learnt.checkpoint_interval_s(rate_per_h, saving, longest_s, bytes_per_day=per_day)
+
+
+@pytest.mark.parametrize(("rate_per_h", "stall_s"), [(0.1, 0.05), (2.0, 0.5), (10.0, 1.0)])
+def test_checkpoints_are_as_far_apart_as_loses_least(rate_per_h, stall_s):
     """Young's interval is within 0.05 points of the best that a search finds."""
-    interval_s = learnt.checkpoint_interval_s(rate_per_h, write_s, 10_000.0)
-    assert interval_s == pytest.approx(math.sqrt(2 * write_s * 3600 / rate_per_h))
-    best = min(overhead(10 * 1.02**n, rate_per_h, write_s) for n in range(300))
-    assert overhead(interval_s, rate_per_h, write_s) - best < 0.0005
+    found_s = interval_s(rate_per_h, stall_s, 10_000.0)
+    assert found_s == pytest.approx(math.sqrt(2 * stall_s * 3600 / rate_per_h))
+    best = min(overhead(10 * 1.02**n, rate_per_h, stall_s) for n in range(300))
+    assert overhead(found_s, rate_per_h, stall_s) - best < 0.0005
 
 
 def test_checkpoints_have_a_longest_interval_and_leave_time_to_train():
-    """90 s are promised; and no more than a tenth of the time is spent on writing."""
-    assert learnt.checkpoint_interval_s(0.01, 1.0, 90.0) == 90.0
-    assert learnt.checkpoint_interval_s(100.0, 5.0, 90.0) == 50.0
-    assert learnt.checkpoint_interval_s(100.0, 15.0, 90.0) == 90.0
-    assert learnt.checkpoint_interval_s(1000.0, 0.1, 90.0) == 20.0, "disks wear out"
-    assert learnt.checkpoint_interval_s(1000.0, 0.1, 15.0) == 15.0, "who wants to, may"
+    """90 s are promised; and for no more than a tenth of the time the disk is at it."""
+    assert interval_s(0.01, 1.0, 90.0) == 90.0
+    assert interval_s(100.0, 5.0, 90.0, write_s=5.0) == 50.0
+    assert interval_s(100.0, 15.0, 90.0, write_s=15.0) == 90.0
     for unknown in ((0.0, 1.0), (1.0, 0.0)):
-        assert learnt.checkpoint_interval_s(*unknown, 90.0) == 90.0
+        assert interval_s(*unknown, 90.0) == 90.0
+
+
+def test_no_more_is_written_in_a_day_than_the_disk_may_bear():
+    """20 MB for each of four slots: every 20 s is 345 GB a day; what is promised holds anyhow."""
+    often = {"rate_per_h": 1000.0, "stall_s": 0.006, "size_bytes": 20e6}
+    assert interval_s(**often, longest_s=90.0, per_day=345.6e9 / 4) == pytest.approx(20.0)
+    assert interval_s(**often, longest_s=15.0, per_day=345.6e9 / 4) == 15.0
+    assert interval_s(**often, longest_s=90.0, per_day=1e9) == 90.0

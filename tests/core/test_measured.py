@@ -1,11 +1,12 @@
 """What the daemon measures for the policy, on a machine made of numbers."""
 
 import io
+import math
 from importlib import metadata
 
 import msgspec
 import pytest
-from builders import HOUR_S
+from builders import HOUR_S, a_heartbeat, a_life, a_run, a_time
 from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 
 from state.boot_notes import BootNotes
@@ -14,9 +15,10 @@ from state.records import LEDGER_VERSION, Kept, Ledger, ModeLedger
 from state.store import AtomicStorage, Store
 from supervisor.assembly import installed
 from supervisor.core import ledger as learnt
+from supervisor.core import measure
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
-from supervisor.core.recovery import Exit
+from supervisor.core.recovery import Exit, RecoveryLimits, deaths_per_h, judge
 from supervisor.core.replay import replay
 from supervisor.daemon import Daemon, Machine
 from supervisor.home import Home
@@ -677,12 +679,67 @@ def test_checkpoints_come_closer_when_crashes_do(medium):
     for _ in range(2):
         medium.crash(100.0).begin()
         rate = learnt.rate(medium.mode()).mean_per_h
-        best_s = learnt.checkpoint_interval_s(rate, Plan().writes_s, 90.0)
+        best_s = math.sqrt(2 * Plan().writes_s * HOUR_S / rate)
         asked = [spec.checkpoint_interval_s for spec in medium.specs[-2:]]
         assert asked == [pytest.approx(best_s, rel=1e-2)] * 2
         soon.append(asked[0])
         medium.look(50.0)
     assert soon[1] < soon[0] < 90.0
+
+
+@pytest.mark.parametrize(
+    "end", [Exit(code=1), Exit(signal=9), Exit(signal=9, oom_kill=True), Exit(signal=11)], ids=str
+)
+def test_a_run_that_dies_often_saves_more_often_whoever_killed_it(bench, end):
+    """Killed again and again on a calm machine: its own rate counts, and no other run's."""
+    Inbox(bench.home.inbox).put("forbid", mode="medium", by="ada", at=bench.clock.read().wall)
+    bench.begin().look(300.0)
+    for _ in range(24):
+        bench.look(HOUR_S)
+    bench.ask("pause").look(6.0).ask("resume")
+    for _ in range(60):
+        bench.plans.setdefault("a", Plan(ends_s=300.0, end=end))
+        bench.look(60.0)
+    bench.ask("pause").look(6.0).ask("resume").look(60.0)
+    for _ in range(60):
+        bench.plans.setdefault("a", Plan(ends_s=300.0, end=end))
+        bench.look(60.0)
+    asked = [spec.checkpoint_interval_s for spec in bench.specs if spec.name == "a"]
+    dies, calm, *_ = bench.memory.runs
+    assert asked[1] == 90.0
+    assert asked[-1] < 75.0
+    assert (dies.deaths_per_h > 0.5, calm.deaths_per_h) == (True, 0.0)
+
+
+def test_deaths_of_a_run_are_forgotten():
+    """One counts for about a ninth an hour; a steady row comes to its rate; six hours halve it."""
+    run = a_run(status="running", process=None)
+    steady = run
+    for minute in range(0, 4 * 24 * 60, 10):
+        steady, _ = judge(
+            msgspec.structs.replace(steady, status="running", retry_s=None),
+            a_life(alive=False, signal=9),
+            a_time(60.0 * minute),
+            RecoveryLimits(),
+        )
+    now_s = steady.deaths_s
+    assert deaths_per_h(steady, now_s) == pytest.approx(6.0, rel=0.02)
+    assert deaths_per_h(steady, now_s + 6 * HOUR_S) == pytest.approx(3.0, rel=0.02)
+    assert deaths_per_h(run, now_s) == 0.0
+
+
+def test_what_a_checkpoint_costs_is_what_training_stands_still_for():
+    """6 ms, though the disk is at it for a second; the size is the trainer's own word."""
+    said = a_heartbeat(
+        checkpoint_write_s=1.0,
+        checkpoints=100,
+        checkpoint_stall_s=0.6,
+        checkpoint_bytes=50_000_000,
+    )
+    runs = (a_run(), a_run("drill-b"), a_run("atari-c", trainer="atari"))
+    costs = measure.savings(runs, {"drill-a": said})
+    assert costs["drill"] == learnt.Saving(0.006, 1.0, 50_000_000)
+    assert costs["atari"] == learnt.Saving(0.0, 0.0, measure.CHECKPOINT_BYTES)
 
 
 def test_a_calm_machine_saves_as_seldom_as_it_may(bench):
