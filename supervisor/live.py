@@ -143,7 +143,9 @@ def _decisions(home: Home) -> Table:
     table.add_column(style="blue", no_wrap=True)
     table.add_column()
     for line in tail(home.decisions, DECISIONS_SHOWN):
-        table.add_row(*(_text(text) for text in human(line).values()))
+        told = human(line)
+        told["time"] = told["time"].partition(" ")[2]  # the newest few: the day would take the room
+        table.add_row(*(_text(text) for text in told.values()))
     return table
 
 
