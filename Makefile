@@ -54,11 +54,12 @@ venv, python = Path.cwd() / sys.argv[1], sys.argv[2]
 extras = [*sys.argv[3].split(","), *["dev"] * (venv / "test").exists()]
 if Path(sys.prefix) != venv or f"{venv}/bin/python" not in (venv / "bin/supervisor").read_text():
     sys.exit("it was made in another place")
+needs = distribution("training-supervisor").requires or ()
 if Path(find_spec("supervisor").origin).parents[1] != venv.parent:  # found, and not run
     sys.exit("it runs another checkout")
 if python not in ("", f"{sys.base_prefix} {sys.version}"):
     sys.exit(f"it is of another Python, {sys.base_prefix}")
-for line in distribution("training-supervisor").requires:
+for line in needs:
     wanted = Requirement(line)
     if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
         if (has := distribution(wanted.name).version) not in wanted.specifier:
