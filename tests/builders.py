@@ -55,13 +55,14 @@ def a_heartbeat(**fields):
     return Heartbeat(**{**given, **fields})
 
 
-def a_life(*, alive=True, heartbeat=None, leftovers=0, **ended):
+def a_life(*, alive=True, heartbeat=None, leftovers=0, last_line=None, **ended):
     """One look at a run: alive, or gone with the exit that the keywords tell."""
     return Life(
         process=a_process() if alive else None,
         exit=Exit(**ended) if ended else None,
         leftovers=leftovers,
         heartbeat=heartbeat,
+        last_line=last_line,
     )
 
 

@@ -89,6 +89,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     """the recorded process lives, and works for another home, of which this one is a copy"""
     heartbeat: Heartbeat | None = None
     """what its trainer last said, whether it lives or not"""
+    last_line: str | None = None
+    """with `exit`: the last line that this attempt printed, where that is known"""
     newer: str | None = None
     """why that is nothing: a newer version has started it, whose words this one does not know"""
 
@@ -258,13 +260,14 @@ def _ended(
         return _move(run, "finish", reason=None if rule == "target" else reason), (*notes, done)
     error = heartbeat.error if heartbeat is not None and said == "failed" else None
     if exit_.code == EXIT_BAD_SPEC:
-        reason = f"{error or 'it cannot work as it is set'}; mend it, then `supervisor retry`"
+        error = error or life.last_line or "it cannot work as it is set"
+        reason = f"{error}; mend it, then `supervisor retry`"
         failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
     if run.status == "stopping" and not run.hung:
         stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
         return _move(run, "leave", reason=None), (*notes, stopped)
-    cause = _cause(run, exit_, heartbeat)
+    cause = _cause(run, life)
     run, note = _death(run, cause, exit_, heartbeat, now_s=now_s, limits=limits)
     return run, (*notes, note)
 
@@ -276,8 +279,9 @@ def _short_of_target(run: Run) -> bool:
     return run.target_episodes is not None and run.episodes < run.target_episodes
 
 
-def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]:
+def _cause(run: Run, life: Life) -> tuple[str, str]:
     """The kind of a death and the sentence about it."""
+    exit_, heartbeat = life.exit or Exit(), life.heartbeat
     failed = heartbeat is not None and heartbeat.status == "failed"
     error = heartbeat.error if heartbeat is not None and failed else None
     if exit_.start_error is not None:
@@ -295,7 +299,10 @@ def _cause(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str
         return "killed", f"killed by signal {exit_.signal}, not by the supervisor"
     if error is not None:
         return "crash", error
-    return _left(run, exit_, heartbeat)
+    kind, sentence = _left(run, exit_, heartbeat)
+    if kind in ("again", "crash") and life.last_line:
+        sentence += f"; it printed last: {life.last_line}"
+    return kind, sentence
 
 
 def _left(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]:
@@ -307,7 +314,7 @@ def _left(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]
     if exit_.code is None:
         return "vanished", "gone while nobody watched"
     if exit_.code == EXIT_AGAIN:
-        return "again", "left, asking to be started again; its output may tell why"
+        return "again", "left, asking to be started again"
     if exit_.code == EXIT_DONE:
         return "returned", f"left at step {run.step} with exit code 0, not having said it is done"
     return "crash", f"ended with exit code {exit_.code}"

@@ -47,6 +47,8 @@ from trainers.contract import (
 )
 
 PROC = Path("/proc")
+LAST_LINE_MAX_BYTES, LAST_LINE_MAX = 4096, 300
+"""what is read for the last line of an output, and how many letters of it are quoted"""
 SWEEPS = 5
 """how often a run's processes are looked for again while they are being killed"""
 OOM_S = 60.0
@@ -64,6 +66,7 @@ class _Held:
         handle: int,
         code: Callable[[], int | None],
         forked: str | None = None,
+        output_from: int | None = None,
     ) -> None:
         self.process = process
         self.handle = handle
@@ -71,6 +74,8 @@ class _Held:
         """its exit code, once it has ended; None: it went to somebody else"""
         self.forked = forked
         """the name of its trainer, where a warm parent has forked it"""
+        self.output_from = output_from
+        """where in its output this attempt began; None: another supervisor has started it"""
         self.steps = False
         """whether it is known to have made a new step"""
         self._group = ControlGroup.of(process.pid)
@@ -144,6 +149,8 @@ class LocalRunner:
         self._output_max_bytes = output_max_bytes
         self._held: dict[str, _Held] = {}
         self._failed: dict[str, str] = {}
+        self._last_lines: dict[str, str | None] = {}
+        """of attempts that have ended since the look before"""
         self._warm = WarmParents(runs, _spawn)
         self._left: dict[tuple[int, int], int] = {}
         """processes beside a main process that are about to end: (pid, start ticks) -> pidfd"""
@@ -160,6 +167,7 @@ class LocalRunner:
         for process in [it for it, handle in self._left.items() if _ended(handle)]:
             os.close(self._left.pop(process))
         known = {run.id: run for run in runs}
+        self._last_lines.clear()
         exits = {run_id: self._exit(run_id) for run_id in known.keys() | self._held.keys()}
         marked = self._marked(known)
         for run_id in known.keys() | marked.keys():
@@ -179,6 +187,7 @@ class LocalRunner:
                 and believed.process.pid not in marked.get(run_id, {})
                 and _is_there(believed.process, self._boot_id),
                 exit=exits.get(run_id),
+                last_line=self._last_lines.get(run_id),
                 leftovers=sum(self._watch(process) for process in beside),
                 heartbeat=heartbeat,
                 newer=self._newer(run_id) if held and heartbeat is None else None,
@@ -285,6 +294,7 @@ class LocalRunner:
             durable.write(folder.spec, content)
         self._rotate(folder)
         output = durable.open_log(folder.output)
+        output_from = os.fstat(output).st_size
         try:
             warm = self._fork(spec, nice, output)
             pid, code = warm or self._spawn(folder, spec, nice, output)
@@ -292,7 +302,13 @@ class LocalRunner:
             os.close(output)
         handle = os.pidfd_open(pid)
         process = Process(boot_id=self._boot_id, pid=pid, start_ticks=start_ticks(pid) or 0)
-        self._held[spec.run] = _Held(process, handle, code, forked=spec.trainer if warm else None)
+        self._held[spec.run] = _Held(
+            process,
+            handle,
+            code,
+            forked=spec.trainer if warm else None,
+            output_from=output_from,
+        )
         return process
 
     def _spawn(
@@ -351,6 +367,9 @@ class LocalRunner:
             return None
         os.close(held.handle)
         del self._held[run_id]
+        if held.output_from is not None:
+            output = RunFolder(self._runs / run_id).output
+            self._last_lines[run_id] = _last_line(output, held.output_from)
         self._rotate(RunFolder(self._runs / run_id))  # a run that is held is not tended
         self._suspects = (self._suspects or set()) | {run_id}
         code = held.code()
@@ -423,6 +442,22 @@ def _refuse_newer(path: Path, kind: type[msgspec.Struct]) -> None:
     """
     with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         decode(path, durable.read(path), kind)
+
+
+def _last_line(output: Path, begins: int) -> str | None:
+    """The last line that stands behind `begins` in a trainer's output, fit for a log."""
+    try:
+        with durable.open_regular(output) as file:
+            size = file.seek(0, os.SEEK_END)
+            # A rotation has emptied it since: then all of it is new.
+            file.seek(max(begins if begins <= size else 0, size - LAST_LINE_MAX_BYTES))
+            lines = file.read(LAST_LINE_MAX_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    said = said.removeprefix("trainers: ")
+    plain = "".join(letter if letter.isprintable() else " " for letter in said)
+    return plain[:LAST_LINE_MAX].strip() or None
 
 
 def is_alive(process: Process, boot_id: str, folder: Path) -> bool:

@@ -81,3 +81,41 @@ def test_an_oom_kill_somewhere_on_the_machine_is_not_ours(runner, monkeypatch, o
     strikes = 1
     seen = exit_of(runner, process)
     assert (seen.signal, seen.oom_kill, seen.oom_near) == (9, False, True)
+
+
+@pytest.mark.parametrize(
+    ("printed", "line"),
+    [
+        (b"", None),
+        (b"\n \n", None),
+        (b"one\ntwo\n\n", "two"),
+        (b"trainers: it is a symlink\n", "it is a symlink"),
+        (b"\x1b[31mred\x07\n", "[31mred"),
+        (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}" * 2),
+        (b"x" * 10_000, "x" * 300),
+    ],
+)
+def test_the_last_line_of_an_attempt_is_fit_for_a_log(tmp_path, printed, line):
+    """Bounded, without anything that moves a cursor, and nothing of the attempt before."""
+    output = tmp_path / "output.log"
+    for before in (b"", b"trainers: what an earlier attempt said\n"):
+        output.write_bytes(before + printed)
+        assert local._last_line(output, len(before)) == line
+    assert local._last_line(output, 10**6) is not None, "it was rotated since"
+    output.unlink()
+    os.mkfifo(output)
+    assert local._last_line(output, 0) is None
+
+
+def test_a_reason_before_the_lock_is_heard(runner, tmp_path):
+    """A trainer that may not even look into its folder says why in its output alone."""
+    folder = tmp_path / SPEC.run
+    folder.mkdir()
+    (folder / "tensorboard").symlink_to("elsewhere")
+    runner.start(SPEC, nice=0)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (seen := runner.look((a_run(SPEC.run),))[SPEC.run]).exit:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    assert "symlink" in (seen.last_line or seen.heartbeat.error)
+    assert runner.look((a_run(SPEC.run),))[SPEC.run].last_line is None

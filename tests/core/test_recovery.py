@@ -77,6 +77,26 @@ def test_every_cause_of_death_has_its_name(ended, heartbeat, rule, reason):
 
 
 @pytest.mark.parametrize(
+    ("ended", "heartbeat", "reason"),
+    [
+        ({"code": 1}, None, "ended with exit code 1; it printed last: no licence"),
+        ({"code": 75}, None, "left, asking to be started again; it printed last: no licence"),
+        ({"code": 78}, None, "no licence; mend it, then `supervisor retry`"),
+        ({"code": 1}, FAILED, "it broke; "),
+        ({"code": 78}, FAILED, "it broke; mend it"),
+        ({"signal": 11}, None, "killed by signal 11, not by the supervisor; "),
+        ({"code": 75}, a_heartbeat(status="stopped"), "asked to stop by somebody other"),
+    ],
+)
+def test_what_a_trainer_printed_last_is_the_reason_where_it_told_none(ended, heartbeat, reason):
+    """A cause that was found before the first heartbeat reaches the log and `show-state`."""
+    life = a_life(alive=False, heartbeat=heartbeat, last_line="no licence", **ended)
+    run, notes = judged(running(), life)
+    assert notes[-1][2].startswith(reason)
+    assert run.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
     ("ended", "heartbeat", "blamed"),
     [
         ({"code": 1}, None, True),

@@ -123,6 +123,28 @@ def test_a_wish_made_while_the_daemon_is_down_waits_for_it(machine: Machine) -> 
     assert list((machine.home / "inbox").iterdir()) == []
 
 
+def test_a_failed_run_says_why_and_is_tried_again(machine: Machine) -> None:
+    """What keeps a trainer from its folder is told where people look; once it is gone, `retry`."""
+    machine.configure(SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]'))
+    folder = machine.home / "runs/drill-A"
+    folder.mkdir(parents=True)
+    (folder / "tensorboard").symlink_to("elsewhere")
+    daemon = machine.start()
+    machine.until(lambda: machine.events("run.failed"), "it fails")
+    assert "symlink" in machine.events("run.failed")[0]["reason"]
+    assert "symlink" in machine.run("A")["reason"]
+    (folder / "tensorboard").unlink()
+    nobody = machine("retry", "nobody")
+    assert (nobody.returncode, "there is no run" in nobody.stderr) == (2, True)
+    granted = machine("retry", "a")
+    assert granted.returncode == 0
+    assert "retry A" in granted.stdout
+    machine.until_steps("A")
+    refused = machine("retry", "A")
+    assert (refused.returncode, "nothing to try again" in refused.stderr) == (2, True)
+    assert machine.stop(daemon) == 0
+
+
 @pytest.mark.parametrize("up", [True, False])
 def test_reset_forgets_history_and_keeps_checkpoints(machine: Machine, up: bool) -> None:
     """After a reset all is as on the first day, but the runs resume from what they had saved."""
