@@ -56,6 +56,7 @@ class Watch:
         """why changed files wake nobody, or not all of them: the regular look must do"""
         # A folder that was removed and made again has another identity, and is watched anew.
         self._watched: dict[tuple[Path, int], Any] = {}
+        self._handlers: dict[tuple[Path, int], _Handler] = {}
         self.stop_asked = False
         """somebody sent SIGTERM, SIGINT or SIGHUP"""
         self.hand_over_asked = False
@@ -86,10 +87,12 @@ class Watch:
         found = {(folder, _inode(folder)): interest for folder, interest in wanted.items()}
         for place in [known for known in self._watched if known not in found]:
             observer.unschedule(self._watched.pop(place))
+            del self._handlers[place]
         fresh = False
         for place, interest in found.items():
             if place not in self._watched and place[1]:
-                handler = _Handler(self, interest)
+                # The same one at each try: the observer keeps those of tries that failed.
+                handler = self._handlers.setdefault(place, _Handler(self, interest))
                 try:
                     self._watched[place] = observer.schedule(
                         handler, str(place[0]), event_filter=list(interest.events)

@@ -188,6 +188,22 @@ def test_an_oom_kill_is_told_from_other_kills(
     assert machine.stop(daemon) == 0
 
 
+def test_without_inotify_it_trains_and_says_so_once(machine: Machine) -> None:
+    """All instances are taken by others: wishes are seen at the next look, and it is told once."""
+    none = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    within = ("unshare", "--user", "--map-root-user", "sh", "-c", none, "sh")
+    if subprocess.run([*within, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("NOT TESTED: a machine without inotify; user namespaces cannot be had here")
+    machine.configure(f"{ONE_RUN}\n[policy]\ntick_s = 0.5\n")
+    daemon = machine.start(*within)
+    machine.until_steps("A")
+    assert machine("pin", "medium").returncode == 0
+    machine.until(lambda: machine.state()["mode"] == "medium", "a wish is seen all the same")
+    (told,) = machine.events("watch.failed")
+    assert "inotify" in told["reason"]
+    assert machine.stop(daemon) == 0
+
+
 def make_history(machine: Machine, *, boots: int, decisions: int) -> None:
     """A home that has lived for very long."""
     clock = FakeClock()
