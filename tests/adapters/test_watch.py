@@ -64,7 +64,6 @@ def test_settings_that_change_in_any_way_wake(watch, tmp_path, how):
         other.replace(path)
     else:
         path.unlink()
-<<<<<<< HEAD
     assert watch.sleep(PATIENCE_S, ()) == "settings"
 
 
@@ -86,46 +85,20 @@ def test_files_that_cannot_be_watched_cost_a_sentence(watch, tmp_path, monkeypat
     assert watch.trouble is None
     (tmp_path / "a.json").touch()
     assert watch.sleep(PATIENCE_S, ()) == "wish"
-=======
-    assert watch.sleep(30.0, ()) == "settings"
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(24, "inotify instance limit reached"), RuntimeError("x")]
-)
-def test_a_folder_that_cannot_be_watched_is_told_and_watched_later(
-    watch, tmp_path, monkeypatch, error
-):
-    """Nothing else suffers, tries that failed leave nothing behind, and the next one may do."""
+def test_tries_that_failed_leave_nothing_behind(watch, tmp_path, monkeypatch):
+    """However often a folder could not be watched, one change in it wakes once."""
     with monkeypatch.context() as patch:
 
         def fail(*arguments):
-            raise error
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
         patch.setattr("watchdog.observers.inotify.InotifyEmitter.on_thread_start", fail)
         for _ in range(3):
             assert not watch.files({tmp_path: WISHES})
-        assert str(tmp_path) in watch.missing
+        assert watch.trouble
     assert watch.files({tmp_path: WISHES})
-    assert watch.missing is None
-    (tmp_path / "a.json").write_text("{}")
-    assert watch.sleep(60.0, ()) == "wish"
-
-
-def test_an_observer_that_cannot_begin_is_tried_again(tmp_path, monkeypatch):
-    """With no room for one more thread the supervisor lives, and listens once there is."""
-    watch = Watch()
-    with monkeypatch.context() as patch:
-
-        def fail(*arguments):
-            raise RuntimeError("can't start new thread")
-
-        patch.setattr("supervisor.watch.Observer", fail)
-        assert not watch.files({tmp_path: WISHES})
-        assert "new thread" in watch.missing
-    try:
-        assert watch.files({tmp_path: WISHES})
-        assert watch.missing is None
-    finally:
-        watch.end()
->>>>>>> eb34e9e (Where nothing can be watched it trains, looks every tick, and says once what is missing)
+    assert watch.trouble is None
+    (handlers,) = watch._observer._handlers.values()
+    assert len(handlers) == 1

@@ -199,7 +199,7 @@ def test_without_inotify_it_trains_and_says_so_once(machine: Machine) -> None:
     machine.until_steps("A")
     assert machine("pin", "medium").returncode == 0
     machine.until(lambda: machine.state()["mode"] == "medium", "a wish is seen all the same")
-    (told,) = machine.events("watch.failed")
+    (told,) = machine.events("watch.lost")
     assert "inotify" in told["reason"]
     assert machine.stop(daemon) == 0
 
