@@ -32,6 +32,7 @@ from supervisor.context import (
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
 from supervisor.home import Home, HomeUnusable
+from supervisor.owner import BeyondTheOwner
 from supervisor.programs import program
 from supervisor.report import Report, goodput
 from supervisor.settings import Config
@@ -419,6 +420,8 @@ def _record(context: Context) -> int:
     options = context.options
     run = context.run(options.run)
     output = options.output or f"{run.name}.gif"
+    if context.became and not os.access(Path(output).parent, os.W_OK | os.X_OK):
+        raise BeyondTheOwner(Path(output))
     limits = ["--episodes", str(options.episodes), "--seconds", str(options.seconds)]
     if sys.stderr.isatty():  # it may take a minute on a busy machine
         print(f"recording {run.name} ...", file=sys.stderr)

@@ -23,7 +23,7 @@ from supervisor.home import (
     expanded,
     service_is_hidden,
 )
-from supervisor.owner import NotYours, become, owned
+from supervisor.owner import BeyondTheOwner, NotYours, become, owned
 from supervisor.report import Report, present, report
 from supervisor.settings import Config
 from supervisor.terminal import escaped
@@ -80,6 +80,7 @@ class Context:
 
     Raises:
         NotYours: root may not be the supervisor of another account's home.
+        BeyondTheOwner: the owner may not read the settings that root has named.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -90,8 +91,14 @@ class Context:
         named = options.config or os.environ.get("SUPERVISOR_CONFIG")
         config = expanded(named).absolute() if named else None
         path = self.named_home or default_home()
-        if os.geteuid() == 0 and options.command not in OF_THE_MACHINE:
+        root = os.geteuid() == 0
+        there = config is not None and config.exists()
+        if root and options.command not in OF_THE_MACHINE:
             path = _as_owner(path, options.command)
+        self.became = root and os.geteuid() != 0
+        """whether we are the owner of the home, and were root before"""
+        if self.became and there and config and not os.access(config, os.R_OK):
+            raise BeyondTheOwner(config)
         self.home = Home(path)
         self._config_path = config or self.home.settings
         self.config_named = bool(named)

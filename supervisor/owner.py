@@ -69,6 +69,19 @@ class ProgramHidden(SupervisorError):
         )
 
 
+class BeyondTheOwner(SupervisorError):
+    """A file that root has named, and that the owner of the home may not use."""
+
+    exit_code = 73  # EX_CANTCREAT
+
+    def __init__(self, path: Path) -> None:
+        name = account(os.geteuid())
+        super().__init__(
+            f"the home belongs to {name}, with whose rights this is done, and {name} has none to "
+            f"{path.absolute()}: name a place of that account's"
+        )
+
+
 class Owned(NamedTuple):
     """The first account beside root that could change where a path leads."""
 

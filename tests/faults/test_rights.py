@@ -140,6 +140,23 @@ def test_a_process_that_a_home_only_names_is_not_touched(foreign: Machine, victi
 
 
 @needs_root
+def test_what_the_owner_may_not_do_root_is_told(foreign: Machine, ground: Path) -> None:
+    """What root names is used with the owner's rights, or refused in one line."""
+    closed = ground / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "settings.toml").write_text(ONE_RUN)
+    for words in (
+        ("--config", str(closed / "settings.toml"), "show-state"),
+        ("record", "A", "-o", str(closed / "a.gif")),
+    ):
+        answer = foreign(*words)
+        assert answer.returncode == 73
+        assert one_line(answer.stderr)
+        assert "the home belongs to nobody" in answer.stderr
+    assert foreign("show-state").returncode == 0
+
+
+@needs_root
 def test_nobody_has_root_type_a_command(foreign: Machine) -> None:
     """How a service is stopped is ours to say, and not the home's."""
     said = {"pid": os.getpid(), "boot_id": foreign.boot, "started_at": 0.0}
