@@ -608,9 +608,14 @@ def _lately(facts: Facts) -> str:
     cap = learnt.budget_cap(facts.ledger, facts.terms, facts.goal.mode, facts.running_s)
     newest = math.floor(cap) + 1
     whole = f"{_crashes(count)} in {span(facts.running_s)} of running"
-    if count <= newest or newest >= len(listed_s):
-        return whole
-    return f"{whole}, the newest {newest} within {span(facts.now_s - listed_s[-newest])},"
+    if facts.running_s < 1:
+        return f"{_crashes(count)} before any step was made"
+    if count > newest and newest < len(listed_s):
+        return f"{whole}, the newest {newest} within {span(facts.now_s - listed_s[-newest])},"
+    within_s = facts.now_s - listed_s[0] if listed_s else 0.0
+    if 1 < count == len(listed_s) and within_s < facts.running_s:
+        return f"{_crashes(count)} within {span(within_s)}"  # long calm before says nothing
+    return whole
 
 
 def _lowest(facts: Facts) -> str | None:

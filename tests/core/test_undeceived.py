@@ -387,6 +387,25 @@ def test_the_ground_of_a_fall_back_is_the_true_one():
 # Words
 
 
+@pytest.mark.parametrize(
+    ("running_h", "count", "told"),
+    [
+        (30.0, 4, "4 crashes within 16 min are more than medium pays for"),
+        (30.0, 9, "9 crashes in 30.0 h of running, the newest 4 within 16 min, are more than"),
+        (0.1, 4, "4 crashes in 6 min of running are more than medium pays for"),
+        (0.0, 4, "4 crashes before any step was made are more than medium pays for"),
+    ],
+)
+def test_crashes_that_were_too_many_are_told_with_their_time(running_h, count, told):
+    """Thirty hours of calm before four crashes make them no fewer."""
+    now_s = 200_000.0
+    later = tuple(now_s - 320.0 * n for n in reversed(range(4)))
+    listed = (*(100_000.0 + n for n in range(count - 4)), *later)
+    given = {"now_s": now_s, "crashes_s": listed, "running_s": running_h * HOUR_S}
+    facts = some_facts("medium", speeds=(1.0, 1.2), ledger=Ledger(budget=-0.5), **given)
+    assert policy.decide(facts).reason.startswith(told)
+
+
 def every_sentence(facts):
     """All that `why` would say of these facts."""
     told = explain.explained_now(facts)
