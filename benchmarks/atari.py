@@ -11,6 +11,7 @@ with its spread. Parts:
     checkpoint      for how long training stands still for one
     kills           whether a checkpoint is ever torn: 40 kills in each turn, while it saves
     restart         from `kill -9` to the first new step, by benchmarks/restart.py
+    neighbour       gradient steps on all processors beside programs that keep each of them busy
 
     .venv/bin/pip install -c constraints.txt -e '.[atari,benchmarks]'
     .venv/bin/python benchmarks/atari.py light --turns 5
@@ -209,6 +210,44 @@ for _ in range(int(sys.argv[2])):
     print(time.monotonic() - began_s)
 """
 
+UPDATES = """
+import sys, time
+kind, threads, for_s, n = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), 256
+if kind == "ours":
+    from trainers import session
+    session.limit_threads(threads)
+    import torch
+    torch.set_num_threads(threads)
+    from trainers.atari_ppo import Form, keep_freed_memory
+    from trainers.atari_probe import _model
+    keep_freed_memory()
+    model = _model(Form(), n)
+    ((minibatch,),) = ([*epoch] for epoch in model.rollout_buffer.minibatches(n, 1))
+    def step():
+        model.update(minibatch, clip_range=0.1)
+else:
+    import gymnasium
+    import numpy as np
+    from gymnasium import spaces
+    from stable_baselines3 import PPO
+    class Noise(gymnasium.Env):
+        observation_space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+        action_space = spaces.Discrete(18)
+        def reset(self, **_):
+            return self.observation_space.sample(), {}
+        def step(self, _):
+            return self.observation_space.sample(), 0.0, False, False, {}
+    model = PPO("CnnPolicy", Noise(), n_steps=n, batch_size=n, n_epochs=1, device="cpu")
+    model.learn(n)
+    step = model.train
+step()
+began_s, steps = time.monotonic(), 0
+while time.monotonic() < began_s + for_s:
+    step()
+    steps += 1
+print(steps * n / (time.monotonic() - began_s))
+"""
+
 Marks = list[tuple[int, float]]
 """step and wall time at the beginning of each update cycle"""
 
@@ -233,6 +272,7 @@ def main() -> None:
         "checkpoint": _checkpoint,
         "kills": _kills,
         "restart": _restart,
+        "neighbour": _neighbour,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="all of them by default")
@@ -469,6 +509,27 @@ def _is_whole(path: Path) -> bool:
 def _restart(turns: int) -> None:
     script = Path(__file__).with_name("restart.py")
     subprocess.run([sys.executable, str(script), "--kills", str(turns)], check=True)
+
+
+def _neighbour(turns: int) -> None:
+    """Samples learnt from per second with a thread for each processor, alone and beside others."""
+    for busy in (0, CORES):
+        rates: dict[str, list[float]] = {"ours": [], "stock": []}
+        for _ in range(turns):
+            others = [
+                subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)
+            ]
+            try:
+                for kind, taken in rates.items():
+                    command = [sys.executable, "-c", UPDATES, kind, str(CORES), "8"]
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    taken.append(float(done.stdout))
+            finally:
+                for other in others:
+                    other.kill()
+                    other.wait()
+        what = f"{CORES} threads beside {busy} busy programs: samples/s"
+        _compare(what, rates["ours"], rates["stock"])
 
 
 def _compare(what: str, ours: Sequence[float], stock: Sequence[float]) -> None:

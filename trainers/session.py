@@ -683,8 +683,13 @@ def _read(path: Path, decoded: Callable[[bytes], T]) -> T:
 
 
 def limit_threads(threads: int) -> None:
-    """Tell numeric libraries how many threads to use; they read it once, when imported."""
+    """Tell numeric libraries how many threads to use; they read it once, when imported.
+
+    Threads that wait for each other sleep, and do not spin: beside other programs a thread that
+    spins takes the processor from the one that it waits for.
+    """
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _live(folder: RunFolder, trainer: str, stop: Stop) -> int:

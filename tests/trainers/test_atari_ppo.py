@@ -292,6 +292,23 @@ assert later < first / 10, (first, later)
     _run(code)
 
 
+@pytest.mark.parametrize(
+    ("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_that_wait_sleep(own, policy):
+    """Torch's threads leave the processor to others, unless a person knows better."""
+    code = "from trainers import session; session.limit_threads(2); import torch"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ".", "OMP_DISPLAY_ENV": "true", **own},
+    )
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    assert "OMP_NUM_THREADS = '2'" in done.stderr
+
+
 def _run(code):
     """Run this in a process of its own."""
     done = subprocess.run(
