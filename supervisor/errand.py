@@ -24,7 +24,6 @@ TERM_S = 5.0
 """how long a command is given to end itself"""
 ATTEMPTS = 3
 ATTEMPT_MAX_S = 10.0
-PAUSE_S = 4.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,6 +39,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     environment: dict[str, str] = {}
     url: str = ""
     body: str = ""
+    pause_s: float = 0.0
+    """between two attempts to post"""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +150,7 @@ def post(job: Job) -> Result:
     said = ""
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(PAUSE_S)
+            time.sleep(job.pause_s)
         try:
             with opener.open(asked, timeout=ATTEMPT_MAX_S) as answer:
                 answer.read(1)

@@ -44,6 +44,8 @@ REASON_MAX = 500
 """letters of a sentence that is posted"""
 POST_MAX_S = 60.0
 """one errand to one place, repetitions included"""
+POST_PAUSE_S = 4.0
+"""between its attempts"""
 SPARE_S = 30.0
 """beyond its own deadline, before the process of an errand is ended"""
 REST_MIN_S, REST_MAX_S = 60.0, 3600.0
@@ -356,7 +358,7 @@ def _post(url: str, lines: list[Line]) -> Job:
     body = {"text": text[:1900], "content": text[:1900], "host": host, "lines": kept}
     return Job(
         seq=lines[-1]["seq"], name=_host(url), max_s=POST_MAX_S, url=url,
-        body=msgspec.json.encode(body).decode(),
+        body=msgspec.json.encode(body).decode(), pause_s=POST_PAUSE_S,
     )  # fmt: skip
 
 

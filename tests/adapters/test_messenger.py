@@ -89,7 +89,8 @@ STAY = ("sh", "-c", "echo begun >>ran; exec sleep 60")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr("supervisor.messenger.POST_PAUSE_S", 0.01)
     return World(tmp_path / "home")
 
 
@@ -278,7 +279,7 @@ def test_chosen_lines_are_posted_in_their_order(world: World, place: Place) -> N
 
 @pytest.mark.parametrize("status", [302, 404, 500, None])
 def test_a_place_that_takes_nothing_is_told_once_and_tried_again(
-    world: World, place: Place, status: int | None, monkeypatch: pytest.MonkeyPatch
+    world: World, place: Place, status: int | None
 ) -> None:
     """Whatever is wrong with it: nothing is lost, and nobody hears the address."""
     url = place.url if status else place.url.replace("127.0.0.1", "nobody.invalid")
