@@ -211,7 +211,8 @@ class Daemon:
                 self._decide(readings)
         steps = self._plan(readings)
         saved = self._save()
-        self._tell()
+        if any("wish" in line for line in self.memory.outbox):
+            self._tell()  # somebody waits; without that no start waits for the log
         if saved:
             for wish in answered:
                 self._inbox.remove(wish)

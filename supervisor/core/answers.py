@@ -91,6 +91,11 @@ def _reset(facts: Facts, asked: Wish) -> Decision:
     return msgspec.structs.replace(decision, goal=Goal(mode=facts.ladder[0]))
 
 
+def _retry(facts: Facts, asked: Wish) -> Decision:
+    """No goal follows from it: the daemon asks the queue, see `queue.retry`."""
+    return _refuse(facts, asked, "to try a run again is no matter of the mode")
+
+
 _ANSWERS: dict[str, Callable[[Facts, Wish], Decision]] = {
     "scale_up": _scale_up,
     "scale_down": _scale_down,
@@ -101,6 +106,7 @@ _ANSWERS: dict[str, Callable[[Facts, Wish], Decision]] = {
     "pause": _pause,
     "resume": _resume,
     "reset": _reset,
+    "retry": _retry,
 }
 
 
