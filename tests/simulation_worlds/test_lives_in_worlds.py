@@ -124,7 +124,7 @@ def test_looking_often_teaches_the_ledger_the_same():
     """It fades what it knows at every look, which makes a small difference, and no other."""
     world, limits = draw("change points", 5, 1), StabilityLimits()
     life, restless = (live(world, pilot(world, limits)) for pilot in (Supervised, Restless))
-    assert restless.work == pytest.approx(life.work, rel=0.005)
+    assert restless.work == pytest.approx(life.work, rel=0.01)
     assert restless.crashes == pytest.approx(life.crashes, rel=0.1)
 
 
@@ -155,9 +155,9 @@ def test_the_ledger_is_taught_by_the_life():
     life = live(world, pilot)
     ledger = pilot.memory.ledger
     medium = ledger.modes["medium"]
-    made = sum(kept.steps for kept in medium.work.values())
+    (kept,) = medium.work.values()
     assert life.hours[1] > 500
-    assert made / medium.work_hours == pytest.approx(2.0, rel=0.05)
+    assert kept.steps / kept.hours == pytest.approx(2.0)
     costs_h = [cost_s / 3600 for cost_s in ledger.costs_s]
     assert sum(costs_h) / len(costs_h) == pytest.approx(world.crash_cost_h, rel=0.2)
 
