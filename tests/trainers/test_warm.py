@@ -257,7 +257,7 @@ def test_the_trainers_of_a_parent_that_has_ended_live_on(warmed):
     warmed.close()
     assert marked(warmed._runs) == [forked.pid]
     other = LocalRunner(warmed._runs, boot_id())
-    assert other.look(())[SPEC.run].leftovers == 1
+    assert other.look(())[SPEC.run].process == forked
 
 
 def test_a_trainer_that_ends_tells_why_in_its_code_or_nobody_knows(warmed):
