@@ -445,7 +445,7 @@ def _processes(runs: Path) -> Iterator[Process]:
         for variable in variables:
             if variable.startswith(mark):
                 run = variable[len(mark) :].decode()
-                trains = b"trainers" in arguments and b"--run" in arguments
+                trains = b"trainers.__main__" in arguments and b"--run" in arguments
                 yield Process(int(entry.name), int(fields[19]), int(fields[1]), run, trains)
 
 

@@ -16,6 +16,7 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -59,6 +60,8 @@ METRICS_MAX_BYTES = 16 * 1024 * 1024
 """`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
 SLOW_WRITE_S = 10.0
 """a checkpoint that is written for longer, and for longer than the interval, is worth a notice"""
+HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""signals that mean the trainer itself"""
 TAKEN = ("step", "episodes", "mode", "at", "steps_per_s")
 """names that every line of metrics has already"""
 
@@ -583,7 +586,11 @@ def run(path: Path, trainer: str) -> int:
         # An orderly shutdown sends it to everybody in a login's session.
         signal.signal(signal.SIGHUP, stop)
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
-    os.register_at_fork(after_in_child=partial(_be_nobody, stop))
+    os.register_at_fork(
+        before=_hold_signals,
+        after_in_parent=_let_signals,
+        after_in_child=partial(_be_nobody, stop),
+    )
     try:
         folder = _folder(path)
         with _locked(folder):
@@ -591,6 +598,19 @@ def run(path: Path, trainer: str) -> int:
     except (BadSpec, CannotLock) as error:
         _say(str(error))
         return error.exit_code
+
+
+_forking = threading.local()
+"""`blocked`: the signals that a thread which forks had blocked before"""
+
+
+def _hold_signals() -> None:
+    """Let signals wait for the end of a fork: before the child is nobody it would remember them."""
+    _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+
+
+def _let_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.blocked)
 
 
 def _be_nobody(stop: Stop) -> None:
@@ -605,6 +625,7 @@ def _be_nobody(stop: Stop) -> None:
             plain = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, plain)
     faulthandler.unregister(signal.SIGUSR1)
+    _let_signals()
 
 
 def check(path: Path, trainer: str) -> Spec:

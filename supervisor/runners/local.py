@@ -84,7 +84,9 @@ class _Held:
 
     def heed_memory(self) -> None:
         """See which control group it is in, and forget what the kernel killed long ago."""
-        if memberships(self.process.pid) not in (None, self._group.memberships):
+        # One that has ended is in no group any more, whoever has struck it.
+        groups = memberships(self.process.pid)
+        if groups not in (None, self._group.memberships) and not _ended(self.handle):
             group = ControlGroup.of(self.process.pid)
             if group.memory_group != self._group.memory_group:
                 self._own = _Strikes(group.oom_kills)

@@ -151,7 +151,7 @@ def test_a_disk_that_turns_read_only_is_told_and_trainers_train_on(tmp_path: Pat
     assert daemon.poll() is None
     assert set(machine.trainers()) == trainers
     refused = machine("pause")  # a wish cannot even be left there
-    assert (refused.returncode, "Read-only" in refused.stderr) == (1, True)
+    assert (refused.returncode, "Read-only" in refused.stderr) == (73, True)
     daemon.terminate()
     assert daemon.wait(PATIENCE_S) == 0
     assert machine.trainers() == {}

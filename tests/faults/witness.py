@@ -68,7 +68,7 @@ def is_held(pid: int) -> bool:
 
 def _read(pid: int) -> Main | None:
     words = _words(pid)
-    if "trainers" not in words or "--run" not in words:
+    if "trainers.__main__" not in words or "--run" not in words:
         return None
     fields = _fields(pid)
     if not fields or fields[0] in "ZX":

@@ -202,7 +202,11 @@ def test_native_environments_begin_anew_in_silence(copy):
     run = copy(target_steps=384, options=native)
     session, code = live(run)
     assert (code, session.step) == (EXIT_DONE, 384)
-    assert names_in(run / "checkpoints" / "384") == ["manifest.json", "state.pt"]
+    assert names_in(run / "checkpoints" / "384") == [
+        "manifest.json",
+        "manifest.sha256",
+        "state.pt",
+    ]
     write_spec(run, **SMALL, target_steps=512, options=native)
     assert live(run)[1] == EXIT_DONE
     assert "goes on" not in (run / "heartbeat.json").read_text()

@@ -112,8 +112,8 @@ def test_a_recorded_game_is_the_one_that_an_evaluation_plays(trained, record, ca
 
 def test_a_recording_disturbs_nothing(trained, record):
     """It is made beside a living trainer, and writes nothing into the run."""
-    files = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     lock = durable.hold(trained)
+    files = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     one = record(trained, "--seconds", "1", "--checkpoint", "newest")[2].read_bytes()
     lock.release()
     other = record(trained, "--seconds", "1")[2].read_bytes()

@@ -198,7 +198,11 @@ mount -t tmpfs -o size=256k tmpfs {tmp_path}
 exec {sys.executable} {__file__} {tmp_path}
 """
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
+        ["unshare", "-m", "sh", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip("this machine does not let us mount a file system")
@@ -508,7 +512,7 @@ def test_what_is_done_is_what_is_on_the_disk(open_session, monkeypatch):
     assert (beat_of(session).status, beat_of(session).step) == ("done", 10)
 
 
-def _no_space(*_arguments):
+def _no_space(*_arguments, replace):
     raise NO_SPACE
 
 
