@@ -84,13 +84,12 @@ class _Held:
 
     def heed_memory(self) -> None:
         """See which control group it is in, and forget what the kernel killed long ago."""
-        # One that has ended is in no group any more, whoever has struck it.
-        groups = memberships(self.process.pid)
-        if groups not in (None, self._group.memberships) and not _ended(self.handle):
-            group = ControlGroup.of(self.process.pid)
-            if group.memory_group != self._group.memory_group:
-                self._own = _Strikes(group.oom_kills)
-            self._group = group
+        if memberships(self.process.pid) not in (None, self._group.memberships):
+            group, ours = ControlGroup.of(self.process.pid), self._group.memory_group
+            # One that is about to end is in the root group already, whoever has struck it.
+            up = ours is not None and ours.is_relative_to(group.memory_group or ours)
+            if not up:
+                self._group, self._own = group, _Strikes(group.oom_kills)
         self._own.forget()
         self._anywhere.forget()
 
