@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 EXTRAS := atari,live,completion
 TEST_EXTRAS := $(EXTRAS),dev
 SOURCES := training_supervisor.py modes state supervisor trainers tests docs benchmarks
-# What tests of real boots, disks, cron and shims need; without them, these are skipped, and say so.
-DEBIAN := systemd-container dbus libpam-systemd cron e2fsprogs xfsprogs gcc libc6-dev vim-tiny
+# What tests of real boots, disks, cron, shells and shims need; without them, these are skipped, and say so.
+DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \
+	vim-tiny
 
 .PHONY: run test lint format clean set-up set-up-for-tests debian FORCE
 
