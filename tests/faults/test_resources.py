@@ -33,6 +33,7 @@ def test_a_crash_loop_that_prints_a_gigabyte_keeps_little_of_it(machine: Machine
     """However much each life prints, two bounded files are left, and what was said last."""
     noisy = f"print_mib = {PRINT_MIB}\ncrash_at_step = 20\nsteps_per_s"
     quick = f"[recovery]\nbackoff_first_s = 0.05\nbackoff_max_s = 0.05\nheld_after = {LIVES}\n"
+    quick += "withheld_after = 1000\n"  # whatever is gone on from, it dies
     machine.configure(f"{ONE_RUN.replace('steps_per_s', noisy)}\n{quick}")
     machine.start()
     machine.until(lambda: machine.events("run.held"), "the crash loop is given up")
