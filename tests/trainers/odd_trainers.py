@@ -92,6 +92,21 @@ def forks_a_child_that_returns(life):
     life.done()
 
 
+def ends_its_children_at_once(life):
+    """Prints how each of them ended that got SIGTERM before it could do anything."""
+    ends = set()
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        os.kill(child, signal.SIGTERM)
+        ends.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    tell("ENDS", ends)
+    life.progress(1)
+    life.save([("a", b"1")])
+    life.done()
+
+
 def _signals():
     """What this process does on the signals that its trainer heeds."""
     return [

@@ -265,6 +265,13 @@ def test_what_a_trainer_forks_ends_of_signals_as_other_processes_do(live):
     assert "OURS ['<trainers.session.Stop" in output
 
 
+def test_a_signal_that_comes_during_a_fork_ends_the_child(live):
+    """It waits until the child heeds nothing of the trainer's, which would only remember it."""
+    _, code, output, _ = live("ends_its_children_at_once")
+    assert code == EXIT_DONE, output
+    assert f"ENDS {{{-signal.SIGTERM}}}" in output
+
+
 def test_no_words_make_a_heartbeat_unreadable(open_session):
     """Twenty notices of the longest kind, and the longest names, fit into it."""
     session = open_session()
