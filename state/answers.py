@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from state.records import Answer
 from trainers import durable
 from trainers.contract import NAME
 
@@ -21,20 +22,6 @@ KEPT = 1000
 """answers that stay, the newest; far more than are asked for together"""
 KEPT_S = 86_400.0
 """for how long, in seconds"""
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one wish."""
-
-    wish: str
-    """its id"""
-    refused: bool
-    reason: str
-    """one sentence for a person"""
-    mode: str | None = None
-    """the mode of the goal from then on, where the wish was about it"""
-    line: int | None = None
-    """the line of the decision log that tells it; None: an earlier one does"""
 
 
 class Answers:

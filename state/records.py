@@ -297,6 +297,43 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     boottime_s: float
 
 
+class PowerLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A power limit of the GPUs that was asked for."""
+
+    watts: float | None
+    """None: that of the cards"""
+    refused: str | None = None
+    """why it is not in force"""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the log was told once; it is told again only after it has changed."""
+
+    unsaved: str | None = None
+    """why the disk does not take the state"""
+    pressures: tuple[str, ...] = ()
+    """kinds of pressure that keep the next mode from being tried"""
+    strays: tuple[str, ...] = ()
+    """runs in no queue of which something lives"""
+    inbox: tuple[str, ...] = ()
+    """what lies in the inbox and is no wish"""
+    power: PowerLimit | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one wish."""
+
+    wish: str
+    """its id"""
+    refused: bool
+    reason: str
+    """one sentence for a person"""
+    mode: str | None = None
+    """the mode of the goal from then on, where the wish was about it"""
+    line: int | None = None
+    """the line of the decision log that tells it; None: an earlier one does"""
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the supervisor knows. Only the daemon writes it."""
 
@@ -320,6 +357,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     crashes_total: int = 0
     runs: tuple[Run, ...] = ()
     """the queue, in its order"""
+    campaign: int = 0
+    """a checksum of the campaign that the queue follows"""
     resting: bool = False
     """all runs have ended, and the supervisor has said so"""
     wanted: tuple[str, ...] = ()
@@ -342,10 +381,13 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """when, on the timeline"""
     outage: Outage | None = None
     """the newest crash, until its price is known"""
+    told: Told = Told()
     bookings: tuple[Booking, ...] = ()
     """entries that the next line of the log will carry"""
     outbox: tuple[dict[str, Any], ...] = ()
     """lines decided together with this memory and perhaps not yet in the log"""
+    answers: tuple[Answer, ...] = ()
+    """given together with this memory and perhaps not yet where they are waited for"""
 
 
 WishKind = Literal[

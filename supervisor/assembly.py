@@ -14,7 +14,9 @@ from state.inbox import Inbox
 from state.store import Store
 from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import SystemClock
-from supervisor.daemon import Daemon, Machine
+from supervisor.config import Config
+from supervisor.core.turn import Machine
+from supervisor.daemon import Daemon
 from supervisor.gpu import Gpus
 from supervisor.home import Home, HomeLost
 from supervisor.journal import Journal
@@ -22,7 +24,6 @@ from supervisor.messenger import Messenger
 from supervisor.notify import Notify
 from supervisor.runners.local import LocalRunner
 from supervisor.sensors import Sensors
-from supervisor.settings import Config
 from supervisor.watch import SETTINGS, WISHES, Watch
 from trainers import durable
 

@@ -21,6 +21,7 @@ from state.records import Run, WishKind
 from state.store import NewerState, Store
 from supervisor import follow, init, policy_commands, screen
 from supervisor.clock import SystemClock
+from supervisor.config import Config, usual_rules
 from supervisor.context import (
     EXIT_REFUSED,
     OF_THE_MACHINE,
@@ -29,13 +30,11 @@ from supervisor.context import (
     print_json,
     whole_number,
 )
-from supervisor.core.recovery import RecoveryLimits
 from supervisor.errors import SupervisorError
 from supervisor.home import Home, HomeUnusable
 from supervisor.owner import BeyondTheOwner
 from supervisor.programs import program
 from supervisor.report import Report, goodput
-from supervisor.settings import Config
 from supervisor.terminal import drawn, escaped
 from supervisor.terminal import screen as screen_of
 from trainers.contract import EXIT_AGAIN, NAME, NewerFile
@@ -216,10 +215,10 @@ def _stop(context: Context) -> int:
     from supervisor.stop import stop  # noqa: PLC0415 - reading commands stay quick
 
     try:
-        limits = context.kept_config.settings.recovery
+        rules = context.kept_config.rules
     except (InvalidFile, SupervisorError):
-        limits = RecoveryLimits()
-    print(stop(context.home, SystemClock(), limits))
+        rules = usual_rules()
+    print(stop(context.home, SystemClock(), rules))
     return 0
 
 

@@ -14,6 +14,7 @@ import msgspec
 from modes.toml_file import InvalidFile
 from state.records import Run
 from supervisor.clock import Moment, SystemClock
+from supervisor.config import Config
 from supervisor.errors import SupervisorError
 from supervisor.home import (
     SYSTEM_HOME,
@@ -25,7 +26,6 @@ from supervisor.home import (
 )
 from supervisor.owner import BeyondTheOwner, NotYours, become, owned
 from supervisor.report import Report, present, report
-from supervisor.settings import Config
 from supervisor.terminal import escaped
 
 EXIT_REFUSED = 2

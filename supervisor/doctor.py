@@ -19,12 +19,12 @@ from state.store import Store
 from supervisor import tuning
 from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import Moment
+from supervisor.config import Config
 from supervisor.core import queue
 from supervisor.gpu import Gpus
 from supervisor.home import Home
 from supervisor.programs import program
 from supervisor.runners.local import LocalRunner
-from supervisor.settings import Config
 from trainers import durable
 from trainers.contract import NewerFile, RunFolder
 

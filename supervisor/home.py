@@ -166,6 +166,7 @@ class Home:
         self.runs = self.path / "runs"
         self.decisions = self.path / "decisions.jsonl"
         self.monitor = self.path / "monitor.jsonl"
+        self.turns = self.path / "turns.jsonl"
         self.settings = self.path / "supervisor.toml"
         self.last_settings = self.path / "settings.last.json"
         self.tuning = self.path / "tuning.json"

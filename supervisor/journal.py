@@ -14,7 +14,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import msgspec
 
@@ -24,6 +24,10 @@ from supervisor.home import Home
 from supervisor.terminal import RESET, coloured, mark, printable
 from trainers import durable
 from trainers.contract import NewerFile
+
+if TYPE_CHECKING:
+    from state.records import Memory
+    from supervisor.core.turn import Seen, Turn
 
 Line = dict[str, Any]
 
@@ -53,13 +57,15 @@ class Journal:
         self.last = _newest_seq(home.decisions)
         """the number of the newest line of the decision log"""
         self._failing: set[Path] = set()
+        self._turns = False
+        """whether the turn before stands in the log of turns"""
 
     def deliver(self, outbox: Iterable[Line]) -> bool:
         """Write the lines that are not in the log yet; whether all of them are there now."""
         for line in outbox:
             if line["seq"] <= self.last:
                 continue
-            if not self._append(self._home.decisions, line, sync=True):
+            if not self._append(self._home.decisions, encode(line), sync=True):
                 return False
             self.last = line["seq"]
             self.show(line)
@@ -67,7 +73,15 @@ class Journal:
 
     def monitor(self, line: Line) -> None:
         """Write down one look."""
-        self._append(self._home.monitor, line, sync=False)
+        self._append(self._home.monitor, encode(line), sync=False)
+
+    def turn(self, memory: Memory, seen: Seen, came: Turn) -> None:
+        """Write down a turn, so that it can be made again; the first of a file with its memory."""
+        from supervisor.core.recorded import record  # noqa: PLC0415 - few ever want it
+
+        turns = self._home.turns
+        first = not self._turns or not turns.exists()  # one that is full has just been moved away
+        self._turns = self._append(turns, record(memory, seen, came, whole=first), sync=False)
 
     def show(self, line: Mapping[str, Any]) -> None:
         """Show a line to whoever reads along, and keep nothing of it.
@@ -86,8 +100,7 @@ class Journal:
         except OSError:
             pass  # nobody reads along any more
 
-    def _append(self, path: Path, line: Line, *, sync: bool) -> bool:
-        content = encode(line)
+    def _append(self, path: Path, content: bytes, *, sync: bool) -> bool:
         try:
             durable.append(path, content, max_bytes=self.max_bytes, kept=self.kept, sync=sync)
         except OSError as error:

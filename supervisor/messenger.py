@@ -27,12 +27,12 @@ import msgspec
 
 from state.records import Memory, Process
 from supervisor.clock import Clock
+from supervisor.core.settings import Notify
 from supervisor.errand import Job, Result
 from supervisor.home import Home
 from supervisor.journal import Journal, Line, human, tail
 from supervisor.process import start_ticks
 from supervisor.programs import program
-from supervisor.settings import Notify
 from trainers import durable
 
 TRIES_MAX = 2

@@ -21,7 +21,7 @@ from supervisor.cgroup import cores
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.policy import RULES
-from supervisor.settings import Policy
+from supervisor.core.settings import Policy
 from trainers import durable
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def add(command: Adding) -> None:
         _replay,
         "decide a whole log again, and tell the first difference",
         "json",
-        more="In health there is none. Exit code 1: there is one.",
+        more="In health there is none. Exit code 1: there is one. With `turns = true` in [logs], "
+        "every whole turn of thinking is made again, too.",
     )
     sub.add_argument("log", metavar="LOG", nargs="?", help="default: the log of the home")
     sub.add_argument(
@@ -159,7 +160,8 @@ def _ledger(context: Context) -> int:
 
 
 def _replay(context: Context) -> int:
-    from supervisor import decision_log  # noqa: PLC0415 - as above
+    from supervisor import decision_log, journal  # noqa: PLC0415 - as above
+    from supervisor.core.recorded import MadeAgain, make_again  # noqa: PLC0415 - as above
     from supervisor.core.replay import replay  # noqa: PLC0415 - as above
 
     options = context.options
@@ -167,8 +169,13 @@ def _replay(context: Context) -> int:
     if options.policy or options.set:
         return _live_again(context, path)
     replayed = replay(decision_log.lines(path))
-    print_json(replayed) if context.options.json else print(screen.replayed(replayed))
-    return 0 if replayed.first is None else 1
+    beside = path.resolve().with_name(context.home.turns.name)
+    turns = make_again(journal.read(beside)) if beside.exists() else MadeAgain()
+    if options.json:
+        print_json(msgspec.to_builtins(replayed) | {"turns": turns})
+    else:
+        print(screen.replayed(replayed, turns))
+    return 0 if replayed.first is None and turns.first is None else 1
 
 
 def _simulate(context: Context) -> int:

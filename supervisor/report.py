@@ -13,12 +13,13 @@ from state.records import LEDGER_VERSION, Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.clock import Moment, stamp
+from supervisor.config import Config
 from supervisor.core import explain, history, policy, queue
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
+from supervisor.core.settings import Settings
 from supervisor.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
-from supervisor.settings import Config, Settings
 from trainers import durable
 from trainers.contract import Spec
 

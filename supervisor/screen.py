@@ -13,6 +13,7 @@ from supervisor.report import LedgerReport, Report, RunReport
 from supervisor.terminal import columns, paint, printable
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
+    from supervisor.core.recorded import MadeAgain
     from supervisor.core.replay import Replayed
     from supervisor.counterfactual import Counterfactual
 
@@ -178,8 +179,13 @@ def ledger(known: LedgerReport) -> str:
     return "\n".join([_head(rows), "", *table, "", *(paint(note, "dim") for note in notes)])
 
 
-def replayed(result: Replayed) -> str:
-    """The whole of `replay`, but for what other settings would have done."""
+def replayed(result: Replayed, turns: MadeAgain) -> str:
+    """The whole of `replay`, but for what other settings would have done.
+
+    Args:
+        result: of the decisions.
+        turns: of whole turns, as far as they were written down.
+    """
     rows = [
         ("lines", count(result.lines)),
         ("decisions", f"{result.decisions} decided again"),
@@ -195,7 +201,16 @@ def replayed(result: Replayed) -> str:
         rows.append(("gaps", f"{result.gaps}: lines or a state were lost, the ledger taken over"))
     if result.unreadable:
         rows.append(("damaged", f"{result.unreadable} lines cannot be read"))
-    if result.first is None:
+    if turns.turns or turns.gaps or turns.unreadable:
+        lost = turns.gaps + turns.unreadable
+        others = f", {lost} cannot be" if lost else ""
+        rows.append(("turns", f"{turns.turns} made again{others}"))
+    if turns.first is not None:
+        verdict = (
+            f"{paint(f'{turns.differences} turns come out otherwise', 'red')}, the first is "
+            f"{turns.first}"
+        )
+    elif result.first is None:
         verdict = "nothing was decided in this log yet"
         if result.others:
             verdict = "nothing in this log was decided by the rules of this version"

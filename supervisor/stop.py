@@ -13,8 +13,9 @@ from state.records import Memory, Run
 from state.store import Store
 from supervisor.clock import Clock, pause
 from supervisor.core import history
-from supervisor.core.reconcile import grace_s
-from supervisor.core.recovery import Life, RecoveryLimits, ask_to_stop, judge
+from supervisor.core.reconcile import Kill, Stop, grace_s
+from supervisor.core.recovery import Life, RecoveryLimits
+from supervisor.core.turn import Machine, Rules, Seen, turn
 from supervisor.errors import SupervisorError
 from supervisor.home import Holder, Home
 from supervisor.journal import Journal
@@ -54,8 +55,13 @@ class StillStopping(SupervisorError):
         super().__init__(f"{what} has not ended in time; look with `show-state`, or try again")
 
 
-def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
+def stop(home: Home, clock: Clock, rules: Rules) -> str:
     """Save and stop every run of `home`, and its supervisor; one sentence about it.
+
+    Args:
+        home: of which.
+        clock: tells the time.
+        rules: what is in force, as far as it can be read.
 
     Raises:
         KeptBySystemd: it would be started again.
@@ -63,12 +69,13 @@ def stop(home: Home, clock: Clock, limits: RecoveryLimits) -> str:
         StillStopping: something still lives; it goes on stopping.
     """
     holder = home.holder()
+    limits = rules.settings.recovery
     patience_s = _patience_s(home, limits)
     if holder is not None and holder.pid:
         if holder.stop_command:
             raise KeptBySystemd(holder.stop_command)
         _ask(home, holder, patience_s + limits.kill_s + PATIENCE_S)
-    left = _end_left(home, clock, limits, patience_s)
+    left = _end_left(home, clock, rules, patience_s)
     if holder is not None:
         return "every run is saved and stopped, and so is the supervisor"
     if not left:
@@ -102,67 +109,66 @@ def _ask(home: Home, holder: Holder, wait_s: float) -> None:
         os.close(handle)
 
 
-def _end_left(home: Home, clock: Clock, limits: RecoveryLimits, patience_s: float) -> int:
+def _end_left(home: Home, clock: Clock, rules: Rules, patience_s: float) -> int:
     """Save and stop what lives of any run while no supervisor does; how many runs that were."""
     if not home.path.is_dir():
         return 0
-    moment = clock.read()
-    with home.taken(moment):
-        store = Store(home.state)
-        memory, _ = store.load()
-        runner = LocalRunner(home.runs, moment.boot_id)
-        runs = {run.id: run for run in memory.runs} if memory is not None else {}
+    begun = clock.read()
+    with home.taken(begun):
+        store, journal = Store(home.state), Journal(home)
+        known, _ = store.load()
+        memory = known or history.first_day(begun, rules.ladder)
         # Also what the memory has lost: its main process is in its heartbeat.
-        for folder in home.runs.glob("*/"):
-            lost = Run(id=folder.name, trainer="", name=folder.name, seed=0)
-            runs.setdefault(folder.name, lost)
-
-        ends: dict[str, Life] = {}
-
-        def living() -> set[str]:
-            lives = runner.look(runs.values())
-            ends.update({run: life for run, life in lives.items() if life.exit is not None})
-            return {run for run, life in lives.items() if life.process or life.leftovers}
-
-        left = alive = living()
-        begun_s = clock.read().monotonic_s
-        for run in sorted(alive):
-            runner.stop(run, dump=False)
-        while alive := living():
-            waited_s = clock.read().monotonic_s - begun_s
-            if waited_s > patience_s + limits.kill_s:
-                raise StillStopping(", ".join(sorted(alive)))
-            # A worker without its main process has nothing to save.
-            mains = {name for name in alive if runner.holds(name)}
-            for run in sorted(alive if waited_s > patience_s else alive - mains):
-                runner.kill(run)
+        lost = {folder.name for folder in home.runs.glob("*/")} - {run.id for run in memory.runs}
+        memory = msgspec.structs.replace(
+            memory,
+            runs=(*memory.runs, *(_lost(run_id) for run_id in sorted(lost))),
+            decisions=max(memory.decisions, journal.last),
+        )
+        runner = LocalRunner(home.runs, begun.boot_id)
+        wait_s = patience_s + rules.settings.recovery.kill_s
+        seen = _look(memory, runner, clock, rules)
+        left = living = _living(seen)
+        while living:
+            decided = turn(memory, seen)
+            memory = decided.memory
+            for action in decided.actions:
+                match action:
+                    case Stop(run=run, dump=dump):
+                        runner.stop(run, dump=dump)
+                    case Kill(run=run):
+                        runner.kill(run)
+            if seen.moment.monotonic_s - begun.monotonic_s > wait_s:
+                raise StillStopping(", ".join(sorted(living)))
             pause(LOOK_S)
-        if left and memory is not None:
-            memory = history.pass_time(memory, clock.read())
-            _write_down(store, Journal(home), _ended(memory, ends, limits), sorted(left))
+            seen = _look(memory, runner, clock, rules)
+            living = _living(seen)
+        if left and known is not None:
+            memory = turn(memory, seen).memory
+            store.save(memory)
+            journal.deliver(memory.outbox)
         return len(left)
 
 
-def _ended(memory: Memory, ends: dict[str, Life], limits: RecoveryLimits) -> Memory:
-    """The memory once its runs have ended in these ways, on request."""
-    runs, now = [], memory.timeline
-    for believed in memory.runs:
-        run = believed
-        if run.id in ends and run.status in ("running", "stopping"):
-            if run.status == "running":
-                run = ask_to_stop(run, now.now_s, "asked to stop")
-            run, notes = judge(run, ends[run.id], now, limits)
-            for note in notes:
-                memory = history.write(
-                    memory,
-                    note.event,
-                    rule=note.rule,
-                    reason=note.reason,
-                    run=note.run,
-                    evidence=note.evidence or None,
-                )
-        runs.append(run)
-    return msgspec.structs.replace(memory, runs=tuple(runs))
+def _look(memory: Memory, runner: LocalRunner, clock: Clock, rules: Rules) -> Seen:
+    return Seen(
+        moment=clock.read(),
+        rules=rules,
+        machine=Machine(cores=1, parts={}),
+        observations=runner.look(memory.runs),
+        leaving="stop",
+    )
+
+
+def _living(seen: Seen) -> set[str]:
+    """The runs of which something lives."""
+    lives = (seen.observations or {}).items()
+    return {run for run, life in lives if life.process or life.leftovers}
+
+
+def _lost(run_id: str) -> Run:
+    """A run of which nothing but its folder is left."""
+    return Run(id=run_id, trainer="", name=run_id, seed=0, withdrawn=True)
 
 
 def _patience_s(home: Home, limits: RecoveryLimits) -> float:
@@ -170,24 +176,3 @@ def _patience_s(home: Home, limits: RecoveryLimits) -> float:
     folders = home.runs.glob("*/")
     lives = [Life(heartbeat=read_heartbeat(RunFolder(folder))) for folder in folders]
     return max((grace_s(life, limits) for life in lives), default=limits.grace_s)
-
-
-def _write_down(store: Store, journal: Journal, memory: Memory, left: list[str]) -> None:
-    memory = msgspec.structs.replace(
-        memory,
-        clean_stop=True,
-        running=False,
-        wanted=(),
-        decisions=max(memory.decisions, journal.last),
-    )
-    memory = history.write(
-        memory, "slots.assigned", rule="stop", reason="to train now: nothing", runs=()
-    )
-    memory = history.write(
-        memory,
-        "supervisor.stopped",
-        rule="stop",
-        reason=f"no supervisor was running; saved and stopped what it had left: {', '.join(left)}",
-    )
-    store.save(memory)
-    journal.deliver(memory.outbox)

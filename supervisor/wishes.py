@@ -10,12 +10,13 @@ from state.inbox import Inbox
 from state.records import Wish, WishKind
 from state.store import Store
 from supervisor.clock import Moment, pause
-from supervisor.core import history, policy, queue
+from supervisor.config import Config
+from supervisor.core import history
+from supervisor.core.turn import Machine, Seen, turn
 from supervisor.errors import SupervisorError
 from supervisor.home import Home
 from supervisor.journal import Journal
 from supervisor.report import present
-from supervisor.settings import Config
 
 WAIT_S = 30.0
 LOOK_S = 0.05
@@ -159,16 +160,13 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
 def _foreseen_refusal(home: Home, config: Config, moment: Moment, asked: Wish) -> str | None:
     """Why the wish would be refused as things stand; None if it may be granted."""
     memory = present(home, config, moment)
-    if asked.kind == "retry":
-        unknown = f"there is no run {asked.run!r}"
-        again = next((queue.retry(run) for run in memory.runs if run.id == asked.run), unknown)
-        return again if isinstance(again, str) else None
     waiting, _ = Inbox(home.inbox).pending()
-    decision = None
-    for wish in (*waiting, asked):
-        if wish.kind == "retry":
-            continue
-        facts = history.facts(memory, config.ladder, config.settings.policy, wish=wish)
-        decision = policy.decide(facts)
-        memory = history.enact(memory, decision)
-    return decision.reason if decision is not None and decision.refused else None
+    seen = Seen(
+        moment=moment,
+        rules=config.rules,
+        machine=Machine(cores=1, parts={}),
+        observations={},
+        wishes=(*waiting, asked),
+    )
+    answers = turn(memory, seen).memory.answers
+    return next((one.reason for one in answers if one.wish == asked.id and one.refused), None)

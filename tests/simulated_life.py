@@ -23,14 +23,16 @@ from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.records import Booking, Ledger
 from state.store import Store
+from supervisor.config import Config
 from supervisor.core import ledger as learnt
 from supervisor.core import policy, queue
 from supervisor.core.facts import Decision, Facts
+from supervisor.core.recorded import make_again
 from supervisor.core.recovery import Exit
-from supervisor.daemon import Daemon, Machine
+from supervisor.core.turn import Machine
+from supervisor.daemon import Daemon
 from supervisor.home import Home
-from supervisor.journal import Journal, parse
-from supervisor.settings import Config
+from supervisor.journal import Journal, parse, read
 
 LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))
 RUNS = ("alpha", "beta", "gamma", "delta", "omega")
@@ -392,6 +394,14 @@ class SimulatedLife:
             raise AssertionError(f"never done: {self._picture()}")
         assert not self.host.mains()
         self.settle()
+        self._think_again()
+
+    def _think_again(self):
+        """Every turn that was written down gives what it gave."""
+        turns = make_again(read(self.home.turns))
+        assert turns.first is None, f"a turn comes out otherwise: {turns.first}"
+        assert turns.turns
+        assert self._disk_was_faulty or not turns.gaps + turns.unreadable
 
     def _begin(self):
         self._read_log()
@@ -486,6 +496,7 @@ class SimulatedLife:
             f'modes_dir = "modes"\n[policy]\nname = "{self._policy}"\n'
             f'[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
             f'target_steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
+            "[logs]\nturns = true\n"
         )
 
     # What must hold

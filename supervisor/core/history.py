@@ -83,7 +83,9 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
         first_day(moment, ladder, runs),
         wishes_done=memory.wishes_done,
         decisions=memory.decisions,
+        told=memory.told,
         outbox=memory.outbox,
+        answers=memory.answers,
     )
 
 

@@ -7,6 +7,8 @@ are still missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from state.records import Run, Timeline
@@ -21,12 +23,20 @@ from supervisor.core.recovery import (
     known_gap_s,
     silence_max_s,
 )
+from trainers.contract import Spec
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Bring the run's trainer to life, with the load of the goal's mode."""
 
-    run: str
+    spec: Spec
+    """what its trainer is asked to do"""
+    nice: int
+
+    @property
+    def run(self) -> str:
+        """The id of the run."""
+        return self.spec.run
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +70,8 @@ def reconcile(
     runs: tuple[Run, ...],
     wanted: tuple[str, ...],
     mode: str,
-    lives: dict[str, Life],
+    lives: Mapping[str, Life],
+    start: Callable[[Run], Start],
     gpus: tuple[GpuReadings, ...],
     now: Timeline,
     limits: RecoveryLimits,
@@ -71,7 +82,8 @@ def reconcile(
         runs: the queue, as judged by `recovery.judge` in this look.
         wanted: the runs that shall train now; empty while paused.
         mode: the goal's mode, whose load each of them shall carry.
-        lives: what the look showed of each run.
+        lives: what the look showed of each run; one that no look has covered is not started.
+        start: what a start of a run is, as things are now.
         gpus: what is known of the GPUs.
         now: the present.
         limits: the patience with stopping and killing.
@@ -99,7 +111,11 @@ def reconcile(
     if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in after):
         return tuple(after), tuple(steps), tuple(notes)
     free = len(wanted) - sum(run.status in ("running", "stopping") for run in after)
-    ready = [at for at, run in enumerate(after) if run.id in wanted and _startable(run, now_s)]
+    ready = [
+        at
+        for at, run in enumerate(after)
+        if run.id in wanted and run.id in lives and _startable(run, now_s)
+    ]
     next_ones = ready[: max(0, free)]
     holders = _memory_holders(after, lives, gpus, now) if next_ones else {}
     for place, run in enumerate(after):
@@ -109,13 +125,13 @@ def reconcile(
         for place in next_ones:
             run = after[place]
             after[place] = _started(run, lives.get(run.id, Life()), mode, now_s)
-            steps.append(Start(run=run.id))
+            steps.append(start(after[place]))
     return tuple(after), tuple(steps), tuple(notes)
 
 
 def wake_in_s(
     runs: tuple[Run, ...],
-    lives: dict[str, Life],
+    lives: Mapping[str, Life],
     now: Timeline,
     limits: RecoveryLimits,
 ) -> float | None:
@@ -215,7 +231,7 @@ def _in_the_way(run: Run, life: Life, mode: str) -> bool:
 
 
 def _memory_holders(
-    runs: list[Run], lives: dict[str, Life], gpus: tuple[GpuReadings, ...], now: Timeline
+    runs: list[Run], lives: Mapping[str, Life], gpus: tuple[GpuReadings, ...], now: Timeline
 ) -> dict[str, int]:
     """Runs whose main process is dead and yet holds memory of a GPU: run id -> that GPU."""
     holders = {pid: gpu.index for gpu in gpus for pid in gpu.pids or ()}

@@ -16,10 +16,10 @@ from lab import PATIENCE_S
 from modes import load_ladder
 from supervisor.clock import SystemClock
 from supervisor.core import history
+from supervisor.core.settings import Notify, Settings
 from supervisor.home import Home
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger, Said
-from supervisor.settings import Notify, Settings
 
 REST_S = 4000.0
 """longer than any place rests"""

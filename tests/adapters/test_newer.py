@@ -12,10 +12,10 @@ from builders import a_life, a_run, a_spec, a_time
 from modes.toml_file import InvalidFile
 from supervisor import decision_log, journal, tuning
 from supervisor.clock import boot_id
+from supervisor.config import Config
 from supervisor.core.recovery import RecoveryLimits, judge
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner, read_heartbeat
-from supervisor.settings import Config
 from trainers.contract import Heartbeat, Load, NewerFile, RunFolder, Spec, Tuning, decode
 
 SPEC = a_spec()

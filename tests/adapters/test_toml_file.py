@@ -6,7 +6,7 @@ import pytest
 
 from modes import Load
 from modes.toml_file import InvalidFile, read_toml
-from supervisor.settings import Settings
+from supervisor.core.settings import Settings
 
 TEXT = "# für alle\nrung = 0\nslots = 2\nn_envs = 3\nbatch_size = 4\n"
 

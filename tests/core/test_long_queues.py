@@ -14,11 +14,12 @@ from modes import Ladder
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
+from supervisor.config import Config
 from supervisor.core import history, queue
-from supervisor.daemon import Daemon, Machine
+from supervisor.core.turn import Machine
+from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, tail
-from supervisor.settings import Config
 from trainers.contract import RunFolder
 
 RUNS = 400
@@ -119,7 +120,9 @@ def test_a_save_encodes_what_has_changed(place, monkeypatch):
         "state.store.msgspec.json.encode",
         lambda value, **kinds: encoded.append(value) or encode(value, **kinds),
     )
-    place.look()
+    for process in place.host.mains():
+        process.plan = dataclasses.replace(process.plan, steps_per_s=1e9)
+    place.look(20.0)
     runs = [value for value in encoded if isinstance(value, type(place.daemon.memory.runs[0]))]
     assert 0 < len(runs) < RUNS
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supervisor.core import queue
 from supervisor.core.readings import GpuReadings
 from supervisor.core.reconcile import GPU_LOOK_S, Kill, Start, Stop, reconcile, wake_in_s
-from supervisor.core.recovery import RecoveryLimits, ask_to_stop
+from supervisor.core.recovery import Life, RecoveryLimits, ask_to_stop
 
 LIMITS = RecoveryLimits()
 NOW_S = 1000.0
@@ -34,12 +34,19 @@ def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None):
         runs=tuple(runs),
         wanted=tuple(run.id for run in wanted),
         mode=mode,
-        lives=lives or {},
+        lives=dict.fromkeys((run.id for run in runs), Life()) | (lives or {}),
+        start=started,
         gpus=gpus,
         now=now or a_time(NOW_S),
         limits=LIMITS,
     )
     return {run.id: run for run in after}, list(steps), [note.event for note in notes]
+
+
+def started(run):
+    """The start of `run`, whatever became of it meanwhile."""
+    spec = queue.spec(run, a_mode(), cores=1, checkpoint_interval_s=90.0)
+    return Start(spec=spec, nice=0)
 
 
 def alive(*runs):
@@ -52,10 +59,27 @@ def alive(*runs):
 def test_what_is_wanted_and_not_there_is_started():
     """Each wanted run is started with the goal's mode; it is believed to run from then on."""
     after, steps, _ = steps_for((A, B, C), wanted=(A, C))
-    assert steps == [Start(run=A.id), Start(run=C.id)]
+    assert steps == [started(A), started(C)]
     assert (after[A.id].status, after[A.id].mode) == ("running", "light")
     assert after[A.id].started_s == NOW_S
     assert after[B.id] == B
+
+
+def test_what_no_look_has_covered_is_not_started():
+    """What lives of a run has to be known before another trainer of it is brought to life."""
+    lives = {A.id: Life()}
+    after, steps, _ = reconcile(
+        runs=(A, B),
+        wanted=(A.id, B.id),
+        mode="light",
+        lives=lives,
+        start=started,
+        gpus=(),
+        now=a_time(NOW_S),
+        limits=LIMITS,
+    )
+    assert list(steps) == [started(A)]
+    assert after[1] == B
 
 
 def test_a_new_life_starts_from_what_was_saved():
@@ -105,7 +129,7 @@ def test_the_last_of_the_old_mode_is_waited_for():
     _, steps, _ = steps_for((A, stopping(B)), wanted=(A, B), lives=alive(B), mode="medium")
     assert steps == [Stop(run=B.id)]
     _, steps, _ = steps_for((A, B), wanted=(A, B), mode="medium")
-    assert steps == [Start(run=A.id), Start(run=B.id)]
+    assert steps == [started(A), started(B)]
 
 
 def test_whoever_lost_its_slot_leaves():
@@ -226,7 +250,7 @@ def test_memory_of_a_dead_trainer_is_waited_for_and_told_once():
     again, steps, told = steps_for(after.values(), wanted, gpus=(gpu(100),), now=later)
     assert (steps, told) == ([], [])
     after, steps, told = steps_for(again.values(), wanted, gpus=(gpu(7),), now=later)
-    assert (steps, told) == ([Start(run=A.id), Start(run=B.id)], [])
+    assert (steps, told) == ([started(A), started(B)], [])
     assert wake_in_s(tuple(after.values()), alive(A, B), later, LIMITS) > GPU_LOOK_S
 
 
@@ -234,8 +258,8 @@ def test_memory_that_is_never_freed_is_given_up():
     """At the end of the wait all start, with a line, and that process is never waited for again."""
     runs = (dead(A, memory_held_s=NOW_S - LIMITS.gpu_free_s), B)
     after, steps, told = steps_for(runs, wanted=(B,), gpus=(gpu(100),))
-    assert (steps, told) == ([Start(run=B.id)], ["gpu.leaked"])
-    assert steps_for(after.values(), wanted=(A, B), gpus=(gpu(100),))[1:] == ([Start(run=A.id)], [])
+    assert (steps, told) == ([started(B)], ["gpu.leaked"])
+    assert steps_for(after.values(), wanted=(A, B), gpus=(gpu(100),))[1:] == ([started(A)], [])
 
 
 @pytest.mark.parametrize(
@@ -257,7 +281,7 @@ def test_memory_that_is_never_freed_is_given_up():
 def test_there_is_nothing_to_wait_for(runs, lives, gpus):
     """Only what is known to be held by a dead trainer of this boot delays a start."""
     _, steps, told = steps_for(runs, wanted=(A, B), lives=lives, gpus=gpus)
-    assert (Start(run=A.id) in steps, told) == (True, [])
+    assert (started(A) in steps, told) == (True, [])
 
 
 def test_memory_is_waited_for_only_when_something_is_to_start():
@@ -350,7 +374,14 @@ def reconciled(world, mode):
     slots = 1 + MODES.index(mode)
     wanted = queue.assign(runs, a_mode(mode, slots=slots))
     after, steps, _ = reconcile(
-        runs=runs, wanted=wanted, mode=mode, lives=lives, gpus=(), now=a_time(NOW_S), limits=LIMITS
+        runs=runs,
+        wanted=wanted,
+        mode=mode,
+        lives=lives,
+        start=started,
+        gpus=(),
+        now=a_time(NOW_S),
+        limits=LIMITS,
     )
     return after, steps, wanted
 

@@ -11,12 +11,13 @@ from state.answers import Answers
 from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
 from state.store import Store
+from supervisor.config import Config
 from supervisor.core import queue
 from supervisor.core.recovery import Exit
-from supervisor.daemon import Daemon, Machine
+from supervisor.core.turn import DUE_MIN_S, Machine
+from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, tail
-from supervisor.settings import Config
 from trainers.contract import EXIT_BAD_SPEC
 
 SETTINGS = '[campaign]\ntrainer = "drill"\ntarget_steps = 1000000\nruns = ["A", "B"]\n'
@@ -53,7 +54,7 @@ class Place:
 
     def look(self, after_s=5.0):
         self.clock.advance(after_s)
-        self.daemon.tick("time")
+        return self.daemon.tick("time")
 
     def put(self, kind, **fields):
         return self.inbox.put(kind, by="ada", at=self.clock.read().wall, **fields).id
@@ -76,9 +77,10 @@ def failed(tmp_path):
 
 
 def test_a_failed_run_is_tried_again(failed):
-    """It has a slot in the very look that grants it, and the answer says what it was."""
+    """It has a slot as soon as a look has covered it, at once, and the answer says what it was."""
     wish = failed.put("retry", run="drill-A")
-    failed.look()
+    assert failed.look() == DUE_MIN_S
+    failed.look(DUE_MIN_S)
     assert failed.run().status == "running"
     answer = failed.answer(wish)
     assert (answer.refused, answer.mode) == (False, None)
@@ -93,6 +95,7 @@ def test_a_retry_that_was_asked_before_a_start_is_honoured_at_it(failed):
         failed.clock.advance(1.0)
     failed.put("retry", run="drill-A")
     failed.begin()
+    failed.look(DUE_MIN_S)
     assert failed.run().status == "running"
 
 
@@ -154,7 +157,8 @@ def test_an_answer_that_a_power_cut_took_comes_at_the_next_start(failed):
     saved = failed.daemon.memory
     (line,) = [line for line in tail(failed.home.decisions, 20) if line.get("wish") == wish]
     # The power failed after the save: neither was the outbox emptied nor the answer there.
-    Store(failed.home.state).save(msgspec.structs.replace(saved, outbox=(line,)))
+    undelivered = {"outbox": (line,), "answers": (failed.answer(wish),)}
+    Store(failed.home.state).save(msgspec.structs.replace(saved, **undelivered))
     (failed.home.answers / f"{wish}.json").unlink()
     failed.begin()
     assert failed.answer(wish).line == line["seq"]

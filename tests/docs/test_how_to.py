@@ -15,7 +15,7 @@ import pytest
 from modes import SHIPPED, load_ladder
 from modes.toml_file import read_toml
 from supervisor.core import policy
-from supervisor.settings import Settings
+from supervisor.core.settings import Settings
 from trainers import session
 from trainers.contract import RunFolder, Spec
 

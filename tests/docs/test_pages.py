@@ -13,7 +13,7 @@ from modes import Load
 from supervisor.cli import EPILOG, build_parser
 from supervisor.core.policy import RULES
 from supervisor.core.recovery import RecoveryLimits
-from supervisor.settings import (
+from supervisor.core.settings import (
     EVENTS,
     Campaign,
     Checkpoints,

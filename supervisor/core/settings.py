@@ -1,24 +1,18 @@
-"""The settings file, every key of it: all optional, validated whole, reread when it changes."""
+"""Every key of the settings file: all optional, validated whole."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import re
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
-from modes import SHIPPED, Ladder, Mode, load_ladder
-from modes.toml_file import InvalidFile, read_toml
 from state.records import Run
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
-from supervisor.errors import SupervisorError
-from trainers import durable
-from trainers.contract import NAME, Name, NewerFile, Positive, decode
+from trainers.contract import NAME, Name, Positive
 
 CAMPAIGN = (
     "MsPacman",
@@ -107,12 +101,14 @@ class Warm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[logs]: how much disk the decision log and the monitor log may take, each."""
+    """[logs]: how much disk the decision log and the others may take, each."""
 
     max_mib: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 16.0
     """size at which a log is rotated"""
     kept: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     """older files that are kept of each log"""
+    turns: bool = False
+    """write down all that each turn of thinking depends on, for `replay`; a lot"""
 
     @property
     def max_bytes(self) -> int:
@@ -213,170 +209,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             options=msgspec.json.decode(msgspec.json.encode({**common.options, **own.options})),
             silent_max_s=own.silent_max_s,
         )
-
-
-class NoSettings(SupervisorError):
-    """The settings file that was asked for does not exist."""
-
-    exit_code = 78  # EX_CONFIG
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: there is no such settings file")
-
-
-class InForce(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept of good settings."""
-
-    version: Literal[1] = 1
-    settings: Settings
-    modes: tuple[Mode, ...]
-
-
-class Config:
-    """The settings and the ladder in force: always the last ones that were good.
-
-    Args:
-        path: the settings file.
-        required: it was named by a person, so its absence is an error.
-        last_good: where the last good ones are kept over a reboot; None: nowhere.
-
-    Raises:
-        InvalidFile: the settings or a mode file are not usable, and none are kept.
-        NoSettings: a required file is missing.
-    """
-
-    def __init__(
-        self, path: Path, *, required: bool = False, last_good: Path | None = None
-    ) -> None:
-        self._path = path
-        self._last_good = last_good
-        self._kept: InForce | None = None
-        self.newer: str | None = None
-        """why the settings in force are not kept: a newer version has kept its own there"""
-        try:
-            self._kept = _kept(last_good)
-        except NewerFile as error:
-            self.newer, self._last_good = str(error), None
-        if required and not path.exists():
-            raise NoSettings(path)
-        self._in_use = _identity(path) != ()
-        self._refused = False
-        self._campaign: tuple[Settings, tuple[Run, ...]] | None = None
-        self._tried = SHIPPED
-        """the folder of modes that the newest readable settings ask for"""
-        self._seen: tuple[object, ...] | None
-        try:
-            self.settings, self.ladder = self._read()
-            self._seen = self._fingerprint()
-        except InvalidFile as error:
-            if self.newer is not None:
-                raise InvalidFile([*error.problems, self.newer]) from error
-            if self._kept is None:
-                raise
-            self.settings, self.ladder = self._kept.settings, Ladder(self._kept.modes)
-            self._seen = None  # the first refresh tells what is wrong
-
-    @property
-    def campaign(self) -> tuple[Run, ...]:
-        """The runs of the campaign in force; the same value until other settings are."""
-        if self._campaign is None or self._campaign[0] is not self.settings:
-            self._campaign = self.settings, self.settings.queue()
-        return self._campaign[1]
-
-    @property
-    def watched(self) -> tuple[Path, ...]:
-        """The folders in which a change may change the settings or the ladder."""
-        # The file may be a link, as the home of a service has one to /etc.
-        folders = (self._path.parent, self._path.resolve().parent, self._tried)
-        return tuple(dict.fromkeys(folders))
-
-    def refresh(self) -> tuple[bool, tuple[str, ...]]:
-        """Take over what changed on the disk since the last call.
-
-        Returns:
-            Whether what is on the disk is newly in force, and the problems that
-            keep it from being so. Each change is judged once.
-        """
-        seen = self._fingerprint()
-        if seen == self._seen:
-            self._keep()
-            return False, ()
-        self._seen = seen
-        problems: tuple[str, ...] = ()
-        if self._in_use and not _identity(self._path):
-            problems = (f"{self._path}: the settings file is gone",)
-        else:
-            try:
-                settings, ladder = self._read()
-            except InvalidFile as error:
-                problems = error.problems
-        self._seen = self._fingerprint()
-        if problems:
-            self._refused = True
-            return False, problems
-        # After a refusal the old content, put back, is news too.
-        changed = self._refused or (settings, ladder) != (self.settings, self.ladder)
-        self.settings, self.ladder, self._refused = settings, ladder, False
-        self._in_use = _identity(self._path) != ()
-        self._keep()
-        return changed, ()
-
-    def _keep(self) -> None:
-        """Keep what is in force: an editor's save that a power cut took must cost no night."""
-        if self._last_good is None or self._refused:
-            return
-        if self._kept is not None and self._kept.settings is self.settings:
-            return  # every look asks; to compare them takes as long as the campaign is
-        now = InForce(settings=self.settings, modes=self.ladder.modes)
-        with contextlib.suppress(OSError):  # the next refresh tries again
-            if now != self._kept:
-                durable.write(self._last_good, msgspec.json.encode(now))
-            self._kept = now
-
-    def _read(self) -> tuple[Settings, Ladder]:
-        settings = read_toml(self._path, Settings) if _identity(self._path) else Settings()
-        self._tried = SHIPPED
-        if settings.modes_dir is not None:
-            self._tried = self._folder(settings.modes_dir)
-        return settings, load_ladder(self._tried)
-
-    def _folder(self, named: str) -> Path:
-        """The folder of modes that the settings name."""
-        try:
-            folder = self._path.parent / Path(named).expanduser()
-            folder.is_dir()
-        except (OSError, RuntimeError) as error:  # the latter: ~somebody, who does not exist
-            why = error.strerror if isinstance(error, OSError) else "there is no such user"
-            raise InvalidFile([f"{self._path}: modes_dir = {named!r}: {why}"]) from error
-        return folder
-
-    def _fingerprint(self) -> tuple[object, ...]:
-        """Changes whenever a file does: identity, size and time of each."""
-        paths = [self._path, *sorted(self._tried.glob("*.toml"))]
-        return tuple((path, *_identity(path)) for path in paths)
-
-
-def _kept(last_good: Path | None) -> InForce | None:
-    """The last good settings, where there are any.
-
-    Raises:
-        NewerFile: they are a newer version's.
-    """
-    if last_good is None:
-        return None
-    try:
-        kept = decode(last_good, durable.read(last_good), InForce)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return kept if kept.modes else None
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """What tells one content of a file from another; nothing where there is no file."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:  # there may be one: reading it will say what is wrong
-        return (-(error.errno or 1),)
-    return (status.st_ino, status.st_size, status.st_mtime_ns)

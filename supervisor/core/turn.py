@@ -1,0 +1,902 @@
+"""One whole turn of thinking, pure: what was seen goes in, what follows from it comes out.
+
+Whoever calls it looks before, and afterwards saves, acts and tells: the daemon, `stop`, and the
+command line, which foresees an answer. The order of thinking stands here and nowhere else. What a
+turn decides is in the memory and in its log lines before anything is done about it, so the
+power may fail between any two things that are done.
+
+What became of the actions comes back as outcomes. Where one is worth remembering, the
+same `turn` runs once more at once, without a look: it only takes them down.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from modes import Ladder, Mode
+from state.records import (
+    LEDGER_VERSION,
+    Answer,
+    Boot,
+    BootNote,
+    Memory,
+    PowerLimit,
+    Process,
+    Run,
+    Told,
+    Wish,
+)
+from supervisor.clock import Moment, span
+from supervisor.core import history, measure, policy, queue, reconcile, recovery
+from supervisor.core import ledger as learnt
+from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core.goodput import Lived
+from supervisor.core.readings import Readings
+from supervisor.core.reconcile import Kill, Start, Stop
+from supervisor.core.recovery import Life, Note, judge
+from supervisor.core.settings import Settings
+from trainers.contract import Heartbeat, Spec
+
+UNSAVED_LOOK_S = 10.0
+"""how soon to look again whether the disk takes the state"""
+FIRST_STEP_LOOK_S = 15.0
+"""how soon to look again whether trainers step, after a crash or a move"""
+STARTED_LOOK_S = 0.2
+"""how soon to see what came of a start"""
+DUE_MIN_S = 0.05
+WARM_SHARE_MAX = 0.25
+"""of the memory that a control group may use, for each process that only waits"""
+ANSWERS_MAX = 1000
+"""answers kept while they cannot be written; the oldest go first"""
+
+
+class Machine(NamedTuple):
+    """What the trainers run on, as far as no reading tells."""
+
+    cores: int
+    """of the processor, which all trainers share"""
+    parts: Mapping[str, str | None]
+    """what may be exchanged, such as the kernel, with its version; None: unknown. What has been
+    learnt with one may not hold with another"""
+    memory_mib: int | None = None
+    """that our control group may use; None: all that there is"""
+
+
+class Rules(NamedTuple):
+    """What is in force: the settings, and what follows from them."""
+
+    settings: Settings
+    ladder: Ladder
+    campaign: tuple[Run, ...]
+    """the runs that the settings name, as they stand on the first day"""
+    revision: int
+    """a checksum of the campaign: another one is another campaign"""
+
+    @property
+    def limits(self) -> StabilityLimits:
+        """Those of the policy."""
+        return self.settings.policy
+
+
+class PowerLimited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The outcome of limiting the power."""
+
+    watts: float | None
+    refused: str | None = None
+    """why that limit is not in force"""
+
+
+class LimitPower(msgspec.Struct, frozen=True, kw_only=True):
+    """Limit every GPU to so many watts; None: to its default."""
+
+    watts: float | None
+
+
+class KeepWarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Be ready to start these at once, the likeliest first; none: be ready for none."""
+
+    specs: tuple[Spec, ...]
+    memory_max_mib: float
+    """what each process that is kept for that may take"""
+
+
+class BackUp(msgspec.Struct, frozen=True, kw_only=True):
+    """Copy the state beside itself, before it is saved over."""
+
+    name: str
+
+
+Action = LimitPower | Start | Stop | Kill | KeepWarm
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The outcome of a start: a trainer has come to life. That one has not, the next look tells."""
+
+    run: str
+    process: Process
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Something beside the training went wrong; training goes on."""
+
+    event: str
+    rule: str
+    reason: str
+
+
+Outcome = Started | PowerLimited | Lost
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """A line for the log, from whoever has something to say beside the loop."""
+
+    event: str
+    rule: str
+    reason: str
+    evidence: dict[str, Any] | None = None
+
+
+class Trouble(NamedTuple):
+    """Something that was found among the requests and is none."""
+
+    text: str
+    wish: str | None = None
+    """the id that whoever put it there waits for an answer to; None where it names none"""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one turn may depend on, beside the memory."""
+
+    moment: Moment
+    rules: Rules
+    machine: Machine
+    reloaded: bool = False
+    """other settings are in force than at the turn before"""
+    refused: tuple[str, ...] = ()
+    """why newer settings are not in force"""
+    readings: Readings = Readings()
+    observations: dict[str, Life] | None = None
+    """what a look has shown of each run that `watched` names, and of every other of which something
+    lives; None: nobody has looked, and this turn takes down what is told beside, and no more"""
+    wishes: tuple[Wish, ...] = ()
+    more: bool = False
+    """more of them wait"""
+    troubles: tuple[Trouble, ...] = ()
+    """what was found among the wishes and is none"""
+    said: tuple[Said, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    """of the actions of the turn before, in their order"""
+    unsaved: str | None = None
+    """why the disk did not take the memory the last time"""
+    leaving: Literal["signal", "stop"] | None = None
+    """everything is to come to rest, by a signal to the supervisor, or by `stop` where there is
+    none: nothing is decided or started, and wishes wait"""
+    fresh: bool = False
+    """the first turn of this process: what limits the machine may have been set by another"""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from what was seen."""
+
+    memory: Memory
+    before_save: tuple[BackUp, ...] = ()
+    actions: tuple[Action, ...] = ()
+    """to be carried out once the memory is saved, in their order; what became of them is told the
+    next turn as its outcomes"""
+    due_s: float = math.inf
+    """seconds until the next turn, if nothing happens before"""
+
+
+class Awakening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor finds that has just come to life."""
+
+    moment: Moment
+    rules: Rules
+    memory: Memory | None
+    """as it was saved; None: there is none"""
+    damaged: tuple[str, ...] = ()
+    """what was wrong with newer ones"""
+    lines: int = 0
+    """how many lines the log has"""
+    notes: tuple[BootNote, ...] = ()
+    """what earlier boots have said of themselves"""
+    unreadable: str | None = None
+    """why that cannot be read"""
+    lax: str | None = None
+    """what others could do in the home, until it was closed to them just now"""
+    newer: str | None = None
+    """why the settings in force are not kept"""
+    observations: dict[str, Life] = {}
+    """as in `Seen`"""
+
+
+def watched(memory: Memory, rules: Rules) -> tuple[Run, ...]:
+    """The runs that the next turn may be about, and that have to be looked at for it."""
+    runs = _enrolled(memory, rules).runs
+    return tuple(runs[place] for place in queue.near(runs, rules.ladder))
+
+
+def turn(memory: Memory, seen: Seen) -> Turn:
+    """What follows from what was seen. Equal arguments give equal turns."""
+    thought = _Thought(memory, seen)
+    thought.listen()
+    if seen.observations is None:
+        return Turn(memory=thought.whole(), due_s=thought.due_unsaved_s())
+    thought.look()
+    if seen.leaving is None:
+        thought.decide()
+        thought.answer()
+        if seen.wishes:
+            thought.decide()  # a mode that was held may have to be left before a trainer starts
+    thought.plan()
+    due_s = thought.due_s()
+    return Turn(
+        memory=thought.whole(),
+        before_save=tuple(thought.before_save),
+        actions=tuple(thought.actions),
+        due_s=due_s,
+    )
+
+
+def awake(found: Awakening) -> Memory:
+    """The memory of a supervisor that has just come to life: this boot stands in it, once."""
+    rules, moment, notes = found.rules, found.moment, found.notes
+    known = found.memory or history.first_day(
+        history.noted(notes[0]) if notes else moment, rules.ladder
+    )
+    # Lines may have reached the log in a life whose state could not be saved.
+    ahead = max(0, found.lines - known.decisions)
+    memory = msgspec.structs.replace(known, decisions=known.decisions + ahead)
+    if found.damaged:
+        reason = "; ".join(found.damaged)
+        memory = history.write(memory, "state.damaged", rule="seal", reason=reason)
+    if ahead:
+        reason = f"the state is {ahead} lines older than the log: what these tell is forgotten"
+        memory = history.write(memory, "state.lagged", rule="log", reason=reason)
+    if found.lax:
+        memory = history.write(memory, "home.closed", rule="rights", reason=found.lax)
+    memory = _with_our_ledger(memory)
+    heartbeats = _heartbeats(found.observations)
+    memory = measure.last_words(memory, heartbeats)
+    memory = _heard(memory, heartbeats, rules)
+    # From there on nobody has seen anything run.
+    memory = msgspec.structs.replace(memory, running=False)
+    if found.newer is not None:
+        memory = history.write(memory, "settings.unkept", rule="version", reason=found.newer)
+    if found.unreadable:
+        memory = history.write(memory, "boot.unreadable", rule="notes", reason=found.unreadable)
+    if found.memory is None:
+        memory = _with_boot(memory, memory.boots[0], "is the first that is known")
+    memory, missed = history.record_missed(memory, notes, rules.ladder, rules.limits)
+    for boot in missed:
+        memory = _with_boot(memory, boot, f"{_ended(boot)}; no supervisor came to life in it")
+    memory, this_boot = history.record_boot(memory, moment, rules.ladder, rules.limits)
+    if this_boot is not None:
+        memory = history.starting(_with_boot(memory, this_boot, _ended(this_boot)))
+    left = found.memory is None or not queue.all_ended(memory.runs)
+    return history.write(
+        memory,
+        "supervisor.started",
+        rule="start",
+        reason=f"going on in {memory.goal.mode}" if left else "every run has ended: resting",
+        evidence={"down_s": round(memory.timeline.now_s - known.timeline.now_s, 3)},
+    )
+
+
+def worth_saving(saved: Memory, memory: Memory, limits: StabilityLimits) -> bool:
+    """Whether something other than the clock has moved since `saved`.
+
+    What trainers have done meanwhile is in their heartbeats, from where it is heard again.
+    """
+    return _still(saved, limits) != _still(memory, limits)
+
+
+class _Thought:
+    """A turn, as far as it has come.
+
+    Args:
+        memory: as the turn before has left it.
+        seen: what was seen since.
+    """
+
+    def __init__(self, memory: Memory, seen: Seen) -> None:
+        self.memory = memory
+        self.before_save: list[BackUp] = []
+        self.actions: list[Action] = []
+        self._seen = seen
+        self._lives: Mapping[str, Life] = seen.observations or {}
+        self._ladder = seen.rules.ladder
+        self._settings = seen.rules.settings
+        self._limits = seen.rules.limits
+        self._rest: list[Run] | None = None
+        """every run, while the memory holds those alone that this turn may be about"""
+        self._places: tuple[int, ...] = ()
+        """the places of these among them"""
+
+    # Take down
+
+    def listen(self) -> None:
+        """Take down what is told beside the look."""
+        seen = self._seen
+        for problem in seen.refused:
+            reason = f"{problem}; the last good settings stay in force"
+            self._write("settings.refused", rule="settings", reason=reason)
+        if seen.reloaded:
+            self._write("settings.changed", rule="settings", reason="new settings are in force")
+        self.memory = history.pass_time(self.memory, seen.moment)
+        for said in seen.said:
+            self._write(said.event, rule=said.rule, reason=said.reason, evidence=said.evidence)
+        self._hear_of_the_disk()
+        for outcome in seen.outcomes:
+            match outcome:
+                case Started(run=run, process=process):
+                    self._started(run, process)
+                case PowerLimited(watts=watts, refused=refused):
+                    self._limited(PowerLimit(watts=watts, refused=refused))
+                case Lost(event=event, rule=rule, reason=reason):
+                    self._write(event, rule=rule, reason=reason)
+
+    def _hear_of_the_disk(self) -> None:
+        """A disk that refuses does not end the supervision: it goes on in memory, and says so."""
+        now, before = self._seen.unsaved, self.memory.told.unsaved
+        if now is not None and before is None:
+            reason = f"the state cannot be saved: {now}; going on in memory"
+            self._write("state.unsaved", rule="disk", reason=reason)
+        if now is None and before is not None:
+            self._write("state.saved", rule="disk", reason="the state can be saved again")
+        if (now is None) != (before is None):
+            self._tell(unsaved=now)
+
+    def _started(self, run_id: str, process: Process) -> None:
+        memory = self.memory
+        (run,) = (run for run in memory.runs if run.id == run_id)
+        run = msgspec.structs.replace(
+            run, process=process, started_monotonic_s=memory.timeline.monotonic_s
+        )
+        runs = tuple(run if other.id == run_id else other for other in memory.runs)
+        self.memory = msgspec.structs.replace(memory, runs=runs, running=True)
+        before = "the checkpoint before " if run.started_step in run.withheld else ""
+        self._write(
+            "run.started",
+            rule="slot",
+            reason=f"in {run.mode}, from {before}step {run.started_step}",
+            run=run_id,
+            evidence={"pid": process.pid, "step": run.started_step, "mode": run.mode},
+        )
+
+    def _limited(self, power: PowerLimit) -> None:
+        if power == self.memory.told.power:
+            return
+        self._tell(power=power)
+        limit = "its default" if power.watts is None else f"{power.watts:g} W"
+        event, outcome = "power.limited", f"the power limit of every GPU is {limit}"
+        if power.refused is not None:
+            event, outcome = "power.refused", f"cannot limit every GPU to {limit}: {power.refused}"
+        self._write(event, rule="mode", reason=outcome)
+
+    # Look
+
+    def look(self) -> None:
+        """Compare what is believed of each run with what lives."""
+        self.memory = measure.heed(self.memory, self._seen.readings)
+        known = self._seen.leaving != "stop"  # it may go by rules that are in force nowhere
+        if known:
+            self.memory = _enrolled(self.memory, self._seen.rules)
+        self._judge()
+        if known:
+            self._recognise()
+
+    def _judge(self) -> None:
+        self._narrow(self._lives.keys())
+        self.memory = _heard(self.memory, _heartbeats(self._lives), self._seen.rules)
+        judged: list[Run] = []
+        for believed in self.memory.runs:
+            life = self._lives.get(believed.id)
+            if life is None:  # nobody has looked: nothing is known
+                judged.append(believed)
+                continue
+            run, notes = judge(believed, life, self.memory.timeline, self._settings.recovery)
+            for note in notes:
+                if recovery.blames_the_load(note):
+                    run = self._charge(run, note)
+                self._write_note(note)
+            judged.append(run)
+            if self._seen.fresh and life.process and life.process == believed.process:
+                self._write(
+                    "run.adopted",
+                    rule="alive",
+                    reason="its trainer lived on without a supervisor; taken over as it is",
+                    run=run.id,
+                    evidence={"pid": life.process.pid, "step": run.step},
+                )
+        self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
+
+    def _charge(self, run: Run, death: Note) -> Run:
+        """Let the mode pay for a death; the line that tells it will carry the entry."""
+        self.memory, run = measure.record_death(
+            self.memory,
+            run,
+            msgspec.convert(death.evidence, Lived),
+            self._ladder,
+            self._limits,
+            out_of_memory=death.rule == "out_of_memory",
+        )
+        return run
+
+    def _recognise(self) -> None:
+        """Notice that the machine has become another, on which what failed may work."""
+        parts = dict(self._seen.machine.parts) | {"gpus": _models(self._seen.readings)}
+        parts |= {f"{learnt.MODE_PART}{mode.name}": _definition(mode) for mode in self._ladder}
+        self.memory, changed = measure.recognise(self.memory, parts, self._ladder, self._limits)
+        if changed:
+            what = "; ".join(f"{part}: {change}" for part, change in changed.items())
+            afresh = "; what has failed before is tried afresh"
+            reason = what + (afresh if self._limits.name == "ledger" else "")
+            self._write("machine.changed", rule="fingerprint", reason=reason, evidence=changed)
+
+    # Decide
+
+    def decide(self) -> None:
+        """Decide until nothing more follows: a fall-back may be followed by idling."""
+        for _ in range(len(self._ladder.names) + 1):
+            facts = self._facts()
+            decision = policy.decide(facts)
+            if not policy.acts(facts, decision):
+                self._tell_veto(facts, decision)
+                return
+            self._enact(facts, decision)
+
+    def _facts(self, wish: Wish | None = None) -> Facts:
+        return history.facts(
+            self.memory, self._ladder, self._limits, wish=wish, readings=self._seen.readings
+        )
+
+    def _tell_veto(self, facts: Facts, decision: Decision) -> None:
+        """Say once why the next mode is not tried, though it would be its time."""
+        told = self.memory.told.pressures
+        if decision.outcome != "vetoed":
+            if told:
+                self._tell(pressures=())
+            return
+        kind = re.sub(r"[\d., ]+", " ", str(decision.evidence.get("pressure")))
+        if kind not in told:
+            self._tell(pressures=(*told, kind))
+            self._write_decision("climb.vetoed", facts, decision)
+
+    def _enact(self, facts: Facts, decision: Decision) -> None:
+        """Make `decision` the goal, with one line that says why."""
+        old, new = facts.goal, decision.goal
+        self.memory = history.enact(self.memory, decision)
+        event = "wish.refused" if decision.refused else "wish.granted"
+        event = "mode.proved" if decision.outcome == "proved" else event
+        if new != old:
+            event = "mode.changed" if new.mode != old.mode else "hold.changed"
+        if new.mode != old.mode:
+            self.memory = history.starting(self.memory)
+        self._write_decision(
+            event,
+            facts,
+            decision,
+            old=old.mode,
+            new=new.mode,
+            wish=facts.wish.id if facts.wish else None,
+        )
+        if facts.wish is not None:
+            self._reply(facts.wish.id, refused=decision.refused, mode=new.mode)
+
+    def _write_decision(self, event: str, facts: Facts, decision: Decision, **fields: Any) -> None:
+        """One line from which the decision can be made again."""
+        self._write(
+            event,
+            rule=decision.rule,
+            reason=decision.reason,
+            evidence=decision.evidence,
+            **fields,
+            facts=msgspec.to_builtins(facts),
+            decision=msgspec.to_builtins(decision),
+        )
+
+    # Answer
+
+    def answer(self) -> None:
+        """Grant or refuse what people asked."""
+        troubles = tuple(dict.fromkeys(self._seen.troubles))
+        for text, wish_id in troubles:
+            if text not in self.memory.told.inbox:
+                self._write("wish.unreadable", rule="inbox", reason=text, wish=wish_id)
+                if wish_id is not None:
+                    self._reply(wish_id, refused=True)
+        told = tuple(text for text, _ in troubles)
+        if told != self.memory.told.inbox:
+            self._tell(inbox=told)
+        for wish in self._seen.wishes:
+            if wish.id in self.memory.wishes_done:
+                # Its answer may have been lost; whoever has one keeps it.
+                again = "it was answered before; `supervisor decisions` tells how"
+                self._answered(Answer(wish=wish.id, refused=False, reason=again))
+                continue
+            if wish.kind == "retry":
+                self._retry(wish)
+            else:
+                facts = self._facts(wish)
+                self._enact(facts, policy.decide(facts))
+                if wish.kind == "reset":
+                    self._forget()
+            self.memory = history.answered(self.memory, wish)
+
+    def _reply(self, wish: str, *, refused: bool, mode: str | None = None) -> None:
+        """Answer a wish by what the newest line of the log says."""
+        line = self.memory.outbox[-1]
+        self._answered(
+            Answer(wish=wish, refused=refused, reason=line["reason"], mode=mode, line=line["seq"])
+        )
+
+    def _answered(self, answer: Answer) -> None:
+        answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
+        self.memory = msgspec.structs.replace(self.memory, answers=answers)
+
+    def _retry(self, wish: Wish) -> None:
+        """Have a run that has ended badly tried again, or say why not."""
+        self._widen()
+        runs = self.memory.runs
+        known = next((run for run in runs if run.id == wish.run), None)
+        again = f"there is no run {wish.run!r}" if known is None else queue.retry(known)
+        asked = {"wish": wish.id, "run": wish.run, "evidence": {"wish": wish.id, "kind": "retry"}}
+        if isinstance(again, str) or known is None:
+            self._write("wish.refused", rule="wish", reason=str(again), **asked)
+        else:
+            was = f"{known.status}: {known.reason}" if known.reason else known.status
+            reason = f"{wish.asker} asked: retry {known.name} ({was})"
+            self._write("wish.granted", rule="wish", reason=reason, **asked)
+            runs = tuple(again if run is known else run for run in runs)
+            self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        self._reply(wish.id, refused=isinstance(again, str))
+        self._narrow(self._lives.keys())
+
+    def _forget(self) -> None:
+        """Back to the first day, keeping the log's numbers and a copy of what was known."""
+        seen, rules = self._seen, self._seen.rules
+        self.before_save.append(BackUp(name=f"state.before-reset-{int(seen.moment.wall)}.json"))
+        self._widen()
+        memory = history.forgotten(self.memory, seen.moment, rules.ladder, rules.campaign)
+        self.memory = msgspec.structs.replace(memory, campaign=rules.revision)
+        # What lives is adopted, as after any other loss of memory. How another one ended is known.
+        self._lives = {
+            run: msgspec.structs.replace(life, exit=None) for run, life in self._lives.items()
+        }
+        self._judge()
+
+    # Plan
+
+    def plan(self) -> None:
+        """What has to be done so that the machine agrees with the goal."""
+        seen, goal = self._seen, self.memory.goal
+        nothing = seen.leaving is not None or not goal.trains
+        mode = None if nothing else self._ladder[goal.mode]
+        wanted = queue.assign(self.memory.runs, mode) if mode is not None else ()
+        runs, steps, notes = reconcile.reconcile(
+            runs=self.memory.runs,
+            wanted=wanted,
+            mode=goal.mode,
+            lives=self._lives,
+            start=self._start,
+            gpus=seen.readings.gpus,
+            now=self.memory.timeline,
+            limits=self._settings.recovery,
+        )
+        self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        full = mode is not None and len(wanted) == mode.slots
+        self.memory = measure.plan_work(self.memory, some=bool(wanted), full=full)
+        strays = tuple(sorted(note.run for note in notes if note.rule == "stray"))
+        for note in notes:
+            if not (note.rule == "stray" and note.run in self.memory.told.strays):
+                self._write_note(note)
+        if strays != self.memory.told.strays:
+            self._tell(strays=strays)
+        self._tell_rest()
+        self._tell_slots()
+        alive = any(run.process and run.status in ("running", "stopping") for run in runs)
+        self.memory = msgspec.structs.replace(self.memory, running=alive)
+        if seen.leaving is None:
+            self._limit_power()
+        self.actions += steps
+        if seen.leaving is None:
+            self._keep_warm()
+        elif self._at_rest():
+            self.memory = msgspec.structs.replace(self.memory, clean_stop=True, running=False)
+            reason = "every run is saved and stopped"
+            if seen.leaving == "stop":
+                reason = f"no supervisor was running; {reason}"
+            self._write("supervisor.stopped", rule=seen.leaving, reason=reason)
+
+    def _tell_rest(self) -> None:
+        """Say once that nothing is left to train."""
+        resting = queue.all_ended(self.memory.runs)
+        if resting and not self.memory.resting:
+            runs = self._all_runs()
+            failed = sum(run.status == "failed" for run in runs)
+            short = sum(run.status == "done" and run.reason is not None for run in runs)
+            reached = len(runs) - failed - short
+            outcome = f"{reached} of {len(runs)} runs have reached their target"
+            outcome += f", {short} done before it by the trainer's word" if short else ""
+            outcome += f", {failed} can never work as they are set" if failed else ""
+            self._write("campaign.done", rule="queue", reason=f"{outcome}; resting")
+        self.memory = msgspec.structs.replace(self.memory, resting=resting)
+
+    def _tell_slots(self) -> None:
+        """Say whose training is wanted, whenever that changes; goodput is measured against it."""
+        goal, runs = self.memory.goal, self.memory.runs
+        why = "pause" if goal.paused else "queue"
+        if self._seen.leaving is not None:
+            why = "stop"
+        wanted = queue.wanted(runs, self._ladder[goal.mode]) if why == "queue" else ()
+        if wanted == self.memory.wanted:
+            return
+        self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
+        names = ", ".join(run.name for run in runs if run.id in wanted)
+        self._write(
+            "slots.assigned",
+            rule="rest" if why == "queue" and not wanted else why,
+            reason=f"to train now: {names or 'nothing'}",
+            runs=wanted,
+        )
+
+    def _at_rest(self) -> bool:
+        """Whether nothing lives any more; what cannot be ended is not waited for."""
+        blocked = {run.id for run in self.memory.runs if run.status == "blocked"}
+        living = {run for run, life in self._lives.items() if life.process or life.leftovers}
+        return not living - blocked
+
+    def _limit_power(self) -> None:
+        """Have the power limit of the goal's mode in force; a refusal is tried again.
+
+        A ladder without any limit never touches the cards. With one, the first turn sets
+        even the default: an earlier supervisor, or boot, may have left another limit.
+        """
+        if all(mode.power_limit_w is None for mode in self._ladder):
+            return
+        watts = self._ladder[self.memory.goal.mode].power_limit_w
+        if self._seen.fresh or self.memory.told.power != PowerLimit(watts=watts):
+            self.actions.append(LimitPower(watts=watts))
+
+    def _keep_warm(self) -> None:
+        """Have trainers that may have to start wait warm, while there is any training at all."""
+        memory, warm = self.memory, self._settings.warm
+        runs = (
+            run
+            for run in sorted(memory.runs, key=lambda run: run.id not in memory.wanted)
+            if (memory.goal.trains or memory.running)
+            and run.trainer in warm.trainers
+            and run.status not in queue.ENDED
+        )
+        most_mib = warm.memory_max_mib
+        if self._seen.machine.memory_mib is not None:
+            most_mib = min(most_mib, WARM_SHARE_MAX * self._seen.machine.memory_mib)
+        specs = tuple(self._specs(runs))
+        self.actions.append(KeepWarm(specs=specs, memory_max_mib=most_mib))
+
+    def _start(self, run: Run) -> Start:
+        (spec,) = self._specs((run,))
+        return Start(spec=spec, nice=self._ladder[self.memory.goal.mode].nice)
+
+    def _specs(self, runs: Iterable[Run]) -> list[Spec]:
+        """What the trainers of `runs` are asked to do if they start now.
+
+        They save the more often, the sooner a crash is to be expected, or a death of their own.
+        """
+        mode = self._ladder[self.memory.goal.mode]
+        saving = self._settings.checkpoints
+        costs = measure.savings(self.memory.runs, _heartbeats(self._lives))
+        ledger = history.facts(self.memory, self._ladder, self._limits).ledger
+        crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
+        now_s = self.memory.timeline.now_s
+        return [
+            queue.spec(
+                run,
+                mode,
+                cores=self._seen.machine.cores,
+                checkpoint_interval_s=learnt.checkpoint_interval_s(
+                    crashes.mean_per_h + recovery.deaths_per_h(run, now_s),
+                    costs[run.trainer],
+                    saving.interval_s,
+                    bytes_per_day=1e9 * saving.writes_gb_per_day / mode.slots,
+                ),
+            )
+            for run in runs
+        ]
+
+    # When next
+
+    def due_s(self) -> float:
+        """When the next turn is due if nothing happens before."""
+        memory, policy_set = self.memory, self._settings.policy
+        due = [self.due_unsaved_s(), 0.0 if self._seen.more else policy_set.tick_s]
+        if any(isinstance(action, Start) for action in self.actions):
+            due.append(STARTED_LOOK_S)
+        if self._unlooked():
+            due.append(0.0)
+        run_due_s = reconcile.wake_in_s(
+            memory.runs, self._lives, memory.timeline, self._settings.recovery
+        )
+        if run_due_s is not None:
+            due.append(run_due_s)
+        decidable_in_s = policy.wake_in_s(history.facts(memory, self._ladder, self._limits))
+        # But for the end of idling, rules wait for running time.
+        starting = memory.visit.starting_s is not None
+        runs = memory.running and not starting
+        if decidable_in_s is not None and (runs or memory.goal.idle_until_s is not None):
+            due.append(decidable_in_s)
+        if memory.running and (starting or memory.outage is not None):
+            due.append(FIRST_STEP_LOOK_S)
+        if memory.running:  # a boot that dies after the next look was no short one
+            proven_in_s = policy_set.short_boot_min * 60 - memory.boots[-1].trained_s
+            due += [proven_in_s] if proven_in_s > 0 else []
+        return max(DUE_MIN_S, min(due))
+
+    def due_unsaved_s(self) -> float:
+        """When to try again to save, after a disk has refused."""
+        return math.inf if self.memory.told.unsaved is None else UNSAVED_LOOK_S
+
+    def _unlooked(self) -> bool:
+        """Whether a run waits for nothing but a look: what came near in this turn had none."""
+        return any(run.id not in self._lives for run in self.memory.runs)
+
+    # The memory
+
+    def whole(self) -> Memory:
+        """The memory, with every run."""
+        self._widen()
+        return self.memory
+
+    def _narrow(self, also: Collection[str]) -> None:
+        """Go on with the runs alone that this turn may be about: a queue may be very long."""
+        self._widen()
+        runs = self.memory.runs
+        self._places = queue.near(runs, self._ladder, also)
+        self._rest = list(runs)
+        near = tuple(runs[place] for place in self._places)
+        self.memory = msgspec.structs.replace(self.memory, runs=near)
+
+    def _widen(self) -> None:
+        """Hold every run in the memory again."""
+        self.memory = msgspec.structs.replace(self.memory, runs=self._all_runs())
+        self._rest = None
+
+    def _all_runs(self) -> tuple[Run, ...]:
+        if self._rest is None:
+            return self.memory.runs
+        for place, run in zip(self._places, self.memory.runs, strict=True):
+            self._rest[place] = run
+        return tuple(self._rest)
+
+    def _tell(self, **told: Any) -> None:
+        """Remember what the log has been told."""
+        told_now: Told = msgspec.structs.replace(self.memory.told, **told)
+        self.memory = msgspec.structs.replace(self.memory, told=told_now)
+
+    def _write(self, event: str, *, rule: str, reason: str, **fields: Any) -> None:
+        self.memory = history.write(self.memory, event, rule=rule, reason=reason, **fields)
+
+    def _write_note(self, note: Note) -> None:
+        self._write(
+            note.event,
+            rule=note.rule,
+            reason=note.reason,
+            run=note.run,
+            evidence=note.evidence or None,
+        )
+
+
+def _enrolled(memory: Memory, rules: Rules) -> Memory:
+    """The memory whose queue follows the campaign."""
+    leaves = bool(memory.runs) and memory.runs[-1].withdrawn
+    if memory.campaign == rules.revision and not leaves:
+        return memory
+    runs = queue.enrol(memory.runs, rules.campaign)
+    return msgspec.structs.replace(memory, runs=runs, campaign=rules.revision)
+
+
+def _heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> Memory:
+    """The memory after what the trainers say of their work, and what the newest crash has cost."""
+    memory = measure.hear(memory, heartbeats, rules.ladder)
+    memory, paid = measure.price(memory, heartbeats, rules.ladder, rules.limits)
+    if paid is None:
+        return memory
+    cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
+    most_s = learnt.COST_MAX_H * 3600
+    counted = f"; {span(most_s)} of it count" if paid.cost_s > most_s else ""
+    return history.write(
+        memory,
+        "crash.priced",
+        rule="outage",
+        reason=f"the crash cost {cost}: {down} down, {lost} of work{counted}",
+        evidence={
+            "cost_s": round(paid.cost_s, 3),
+            "down_s": round(paid.down_s, 3),
+            "lost_s": round(paid.lost_s, 3),
+        },
+    )
+
+
+def _heartbeats(lives: Mapping[str, Life]) -> dict[str, Heartbeat]:
+    """What the trainers said last, as the look has it."""
+    return {run: life.heartbeat for run, life in lives.items() if life.heartbeat}
+
+
+def _with_our_ledger(memory: Memory) -> Memory:
+    """The memory with a ledger that is begun anew if this version cannot go on with it."""
+    version = memory.ledger.version
+    if version == LEDGER_VERSION:
+        return memory
+    found = f"the ledger has version {version}, this program keeps version {LEDGER_VERSION}"
+    found = found if version else "the state holds no ledger that this program can read"
+    reason = f"{found}: what the modes are worth is learnt anew"
+    return history.write(history.relearn(memory), "ledger.begun", rule="version", reason=reason)
+
+
+def _with_boot(memory: Memory, boot: Boot, how: str) -> Memory:
+    return history.write(
+        memory,
+        "boot.recorded",
+        rule="boot",
+        reason=f"boot {boot.seq} {how}",
+        evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
+    )
+
+
+def _ended(boot: Boot) -> str:
+    """How the boot before this one ended."""
+    return "after a crash" if boot.crash else "as planned"
+
+
+def _still(memory: Memory, limits: StabilityLimits) -> Memory:
+    """The memory without what moves by itself while time passes and trainers train."""
+    boots = memory.boots
+    if boots:
+        proven = boots[-1].trained_s >= limits.short_boot_min * 60
+        boots = (*boots[:-1], msgspec.structs.replace(boots[-1], lived_s=0.0, trained_s=proven))
+    return msgspec.structs.replace(
+        memory,
+        timeline=msgspec.structs.replace(
+            memory.timeline, now_s=0.0, seen_at=0.0, monotonic_s=0.0, boottime_s=0.0
+        ),
+        boots=boots,
+        visit=msgspec.structs.replace(
+            memory.visit,
+            running_s=0.0,
+            stable_s=0.0,
+            starting_s=None if memory.visit.starting_s is None else 0.0,
+        ),
+        runs=tuple(_still_run(run) for run in memory.runs),
+        stretch=msgspec.structs.replace(memory.stretch, running_s=0.0, shaken_s=0.0, work={}),
+        unsaved_s=0.0,
+        gpu_error_s=0.0,
+        answers=(),
+        outbox=(),
+    )
+
+
+def _still_run(run: Run) -> Run:
+    if run.status != "running":
+        return run
+    return msgspec.structs.replace(run, step=0, episodes=0, booked=None)
+
+
+def _models(readings: Readings) -> str | None:
+    """The models of the GPUs. Not how many: one that is in trouble is gone now and then."""
+    names = {gpu.name or "" for gpu in readings.gpus}
+    return ", ".join(sorted(names)) if names and "" not in names else None
+
+
+def _definition(mode: Mode) -> str:
+    """What a mode lays upon the machine, in words."""
+    power = "no power limit" if mode.power_limit_w is None else f"{mode.power_limit_w:g} W"
+    return (
+        f"{mode.slots} runs of {mode.n_envs} environments in batches of {mode.batch_size}, "
+        f"nice {mode.nice}, {power}"
+    )

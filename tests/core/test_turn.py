@@ -1,0 +1,185 @@
+"""A whole turn: what was seen goes in, what follows comes out, and the same again."""
+
+import msgspec
+import pytest
+from builders import MIDNIGHT, a_heartbeat, a_ladder, a_life, a_process
+from builders import a_wish as a_wish_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.clock import Moment
+from supervisor.core import history
+from supervisor.core.facts import StabilityLimits
+from supervisor.core.reconcile import Start, Stop
+from supervisor.core.recorded import make_again, record
+from supervisor.core.recovery import Exit, Life
+from supervisor.core.settings import Campaign, Settings
+from supervisor.core.turn import (
+    DUE_MIN_S,
+    Machine,
+    Rules,
+    Said,
+    Seen,
+    Started,
+    turn,
+    watched,
+    worth_saving,
+)
+
+SETTINGS = Settings(campaign=Campaign(runs=("a", "b", "c"), trainer="drill", target_steps=10**6))
+RULES = Rules(SETTINGS, a_ladder(), SETTINGS.queue(), revision=1)
+A, B, C = (run.id for run in RULES.campaign)
+
+
+def a_memory():
+    return history.first_day(a_moment(), RULES.ladder)
+
+
+def a_look(**fields):
+    """A turn at which nothing lives, unless `observations` say otherwise."""
+    nothing = dict.fromkeys((A, B, C), Life())
+    fields = {"moment": a_moment(), "observations": nothing, **fields}
+    return Seen(rules=RULES, machine=Machine(cores=2, parts={}), **fields)
+
+
+def a_moment(after_s=0.0):
+    """So long after the first look."""
+    clocks = {"monotonic_s": 10.0 + after_s, "boottime_s": 10.0 + after_s}
+    return Moment(wall=MIDNIGHT + after_s, boot_id="boot-1", **clocks)
+
+
+def a_wish(kind="pause"):
+    return a_wish_for(kind, wish_id=f"wish-{kind}")
+
+
+def starts(decided):
+    return [action.run for action in decided.actions if isinstance(action, Start)]
+
+
+def test_equal_turns_are_equal():
+    """There is no other input: the same memory that sees the same comes to the same."""
+    assert turn(a_memory(), a_look()) == turn(a_memory(), a_look())
+
+
+def test_what_a_turn_wants_is_in_its_memory_before_anything_is_done():
+    """A run that is to be started is believed to run, and the line that says why is there."""
+    decided = turn(a_memory(), a_look())
+    assert starts(decided) == [A]
+    assert decided.memory.runs[0].status == "running"
+    assert decided.memory.outbox[-1]["event"] == "slots.assigned"
+
+
+def test_an_outcome_is_taken_down_without_a_look():
+    """The process of a start is remembered; nothing else is thought, and nothing is asked for."""
+    decided = turn(a_memory(), a_look())
+    outcome = Started(run=A, process=a_process())
+    after = turn(decided.memory, a_look(observations=None, outcomes=(outcome,)))
+    assert after.memory.runs[0].process == a_process()
+    assert after.memory.outbox[-1]["event"] == "run.started"
+    assert after.actions == ()
+
+
+def test_what_no_look_has_covered_is_neither_judged_nor_started():
+    """A run that came near in mid-turn waits for the next one, which is due at once."""
+    decided = turn(a_memory(), a_look(observations={}))
+    assert starts(decided) == []
+    assert decided.due_s == DUE_MIN_S
+    assert [run.status for run in decided.memory.runs] == ["queued"] * 3
+
+
+def test_a_reset_is_followed_by_a_look_at_what_it_brings_near():
+    """The first day's first run had long been done: nobody has looked at it in this turn."""
+    memory = turn(a_memory(), a_look()).memory
+    runs = (msgspec.structs.replace(memory.runs[0], status="done"), *memory.runs[1:])
+    memory = msgspec.structs.replace(memory, runs=runs)
+    near = {run.id: Life() for run in watched(memory, RULES)}
+    decided = turn(memory, a_look(observations=near, wishes=(a_wish("reset"),)))
+    assert [copy.name for copy in decided.before_save]
+    assert decided.due_s == DUE_MIN_S
+    assert starts(decided) == []
+    near = {run.id: Life() for run in watched(decided.memory, RULES)}
+    assert starts(turn(decided.memory, a_look(observations=near))) == [A]
+
+
+def test_a_disk_that_refuses_is_told_once_and_once_when_it_is_well():
+    """However many saves fail in between."""
+    memory, told = a_memory(), []
+    for unsaved in ("full", "full", None, None):
+        memory = turn(memory, a_look(unsaved=unsaved)).memory
+        told += [line["event"] for line in memory.outbox if line["event"].startswith("state.")]
+        memory = msgspec.structs.replace(memory, outbox=())
+    assert told == ["state.unsaved", "state.saved"]
+
+
+def test_an_answer_is_in_the_memory_with_the_goal():
+    """Whoever asked finds it by the id of the wish, and the number of the line that tells it."""
+    memory = turn(a_memory(), a_look(wishes=(a_wish(),))).memory
+    assert memory.goal.paused
+    (answer,) = memory.answers
+    (line,) = [line for line in memory.outbox if line.get("wish") == "wish-pause"]
+    assert (answer.wish, answer.refused, answer.line) == ("wish-pause", False, line["seq"])
+
+
+@pytest.mark.parametrize(("leaving", "event"), [("signal", "every"), ("stop", "no supervisor was")])
+def test_leaving_ends_with_a_line_once_nothing_lives(leaving, event):
+    """Until then the trainers are asked to save; nothing is decided."""
+    memory = turn(a_memory(), a_look()).memory
+    alive = {A: a_life(heartbeat=a_heartbeat()), B: Life(), C: Life()}
+    decided = turn(memory, a_look(observations=alive, leaving=leaving, wishes=(a_wish(),)))
+    assert [type(action) for action in decided.actions] == [Stop]
+    assert not decided.memory.clean_stop
+    gone = {A: Life(exit=Exit(code=75)), B: Life(), C: Life()}
+    decided = turn(decided.memory, a_look(observations=gone, leaving=leaving))
+    assert decided.memory.clean_stop
+    assert not decided.memory.goal.paused
+    assert decided.memory.outbox[-1]["reason"].startswith(event)
+
+
+def test_what_moves_by_itself_is_no_reason_to_save():
+    """Time, steps and running time are heard of again; a line of the log is another matter."""
+    memory = turn(a_memory(), a_look()).memory
+    alive = {A: a_life(heartbeat=a_heartbeat(step=500)), B: Life(), C: Life()}
+    memory = turn(memory, a_look(observations=alive)).memory
+    alive[A] = a_life(heartbeat=a_heartbeat(step=900))
+    later = turn(memory, a_look(observations=alive, moment=a_moment(after_s=20.0))).memory
+    assert later.runs[0].step == 900
+    assert not worth_saving(memory, later, StabilityLimits())
+    said = (Said(event="watch.lost", rule="watch", reason="blind"),)
+    spoken = turn(later, a_look(observations=None, said=said)).memory
+    assert worth_saving(memory, spoken, StabilityLimits())
+
+
+def recorded_turns(count):
+    """Some turns of one life, as they stand in a log."""
+    memory, lines = a_memory(), []
+    for number in range(count):
+        seen = a_look(moment=a_moment(after_s=10.0 * number))
+        came = turn(memory, seen)
+        lines.append(msgspec.json.decode(record(memory, seen, came, whole=number == 0)))
+        # Every other time what was said is delivered.
+        memory = msgspec.structs.replace(came.memory, outbox=()) if number % 2 else came.memory
+    return lines
+
+
+def test_recorded_turns_are_made_again():
+    """From what stands in the log alone, whatever was delivered between two of them."""
+    made = make_again(recorded_turns(6))
+    assert (made.turns, made.gaps, made.first) == (6, 0, None)
+
+
+@given(st.integers(1, 5))
+def test_a_turn_that_is_missing_is_a_gap(missing):
+    """What follows it cannot be compared, and is not called different."""
+    lines = recorded_turns(6)
+    del lines[missing - 1]
+    made = make_again(lines)
+    assert (made.turns, made.gaps, made.differences) == (missing - 1, 6 - missing, 0)
+
+
+def test_a_turn_that_would_be_another_now_is_told():
+    """The first difference is named; later ones would only follow from it."""
+    lines = recorded_turns(4)
+    lines[1]["seen"]["wishes"] = [msgspec.to_builtins(a_wish())]
+    made = make_again(lines)
+    assert made.differences == 1
+    assert made.first.startswith("turn 2,")
