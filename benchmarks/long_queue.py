@@ -65,7 +65,7 @@ def make_home(home: Home, runs: int) -> None:
     queued = list(config.campaign)
     there = Mark(step=STEPS, trained_s=1.0)
     for place, run in enumerate(queued[: runs * 9 // 10]):
-        queued[place] = msgspec.structs.replace(run, status="done", step=STEPS, booked=there)
+        queued[place] = run.but(status="done", step=STEPS, booked=there)
         said = Heartbeat(
             run=run.id,
             pid=1,

@@ -9,14 +9,14 @@ alone.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from trainers.contract import Mark
+from trainers.contract import Mark, Name, Positive
 
-SCHEMA_VERSION = 1
-"""raised whenever an older program could misread a newer memory; see `state.store.MIGRATIONS`"""
+SCHEMA_VERSION = 2
+"""raised whenever an older program could misread a newer memory; see `state.migrations`"""
 LOG_VERSION = 1
 """raised whenever an older program could misread a line of the decision log"""
 LEDGER_VERSION = 2
@@ -37,41 +37,105 @@ RunStatus = Literal["queued", "running", "stopping", "waiting", "held", "blocked
 """the states of `supervisor.core.machine.LIFE`, which says what each means"""
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing to train, over all the lives of its trainer."""
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run is to go."""
+
+    unit: Name
+    """what is counted: `steps`, `episodes`, or another word of the trainer"""
+    count: Positive
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a run is tried again after it has failed."""
+
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 3
+    first_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """wait before the first of them"""
+    factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    """how many times as long each further wait is"""
+
+
+Rank = Literal["critical", "high", "normal", "low"]
+"""the class of priority, first come first served within each"""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What somebody asked for: one thing to train.
+
+    It is replaced as a whole, by its own origin; what became of it is in `Run` and never edits it.
+    """
 
     id: str
     trainer: str
     name: str
     seed: int
-    target_steps: int | None = None
-    target_episodes: int | None = None
+    target: Target | None = None
+    """None: the trainer says when it is done"""
     options: dict[str, Any] = {}
     silent_max_s: float | None = None
     """how long its step may stand still; None: as is learnt from the run itself"""
-    status: RunStatus = "queued"
-    reason: str | None = None
-    """why the run is not simply running: what ended the last life, what is waited for"""
-    mode: str | None = None
-    """the mode whose load the last start carried"""
+    place: Name = "local"
+    """where it runs"""
+    gpus: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rank: Rank = "low"
+    origin: Literal["campaign", "job"] = "campaign"
+    """who may replace or withdraw it"""
+    revision: int = 0
+    """how often it was replaced"""
+    retry: Retry | None = None
+    """None: for ever, with rests"""
+    not_before_at: float | None = None
+    deadline_at: float | None = None
+    max_s: float | None = None
+    """the longest time that it may train in all"""
+    tenant: Name | None = None
+    """for whom"""
+    token: str | None = None
+    """by which its origin knows it again"""
+    labels: dict[str, str] = {}
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The newest process of a run, whether it lives or not."""
+
+    number: int = 0
+    """0: there was none yet"""
     process: Process | None = None
-    step: int = 0
-    """the newest step seen"""
-    episodes: int = 0
+    mode: str | None = None
+    """the mode whose load it carries"""
     started_s: float | None = None
     started_monotonic_s: float | None = None
     """CLOCK_MONOTONIC at that start; comparable within one boot"""
     started_step: int = 0
+    notices_seen: int = 0
+    """of its notices, those that are logged"""
+    stale: bool = False
+    """the target or the mode has changed since its start: it is stopped and started again"""
     hung: bool = False
     """it is being stopped because it stood still"""
-    stale: bool = False
-    """its target or its mode has changed since its start: it is stopped and started again"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
     memory_held_s: float | None = None
     """since when the dead `process` has been seen to hold memory of a GPU, and is waited for"""
-    retry_s: float | None = None
-    """when a waiting or held run may start again"""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a run is."""
+
+    step: int = 0
+    """the newest step seen"""
+    episodes: int = 0
+    booked: Mark | None = None
+    """up to where its kept work stands in the ledger"""
+
+    def of(self, unit: str) -> int | None:
+        """The count of a unit; None where nobody has told it."""
+        return {"steps": self.step, "episodes": self.episodes}.get(unit)
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the deaths of a run's trainers have shown."""
+
     restarts: int = 0
     """starts after a death that was the trainer's own"""
     failures: int = 0
@@ -88,14 +152,60 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """deaths in a row by its own fault before the first step from its newest checkpoint"""
     withheld: tuple[int, ...] = ()
     """steps of checkpoints that it died of so often that those before them are gone on from"""
-    notices_seen: int = 0
-    """notices of this life already logged"""
-    booked: Mark | None = None
-    """up to where its kept work stands in the ledger"""
     dies_everywhere: bool = False
     """it has died by its own fault in the lowest mode: its deaths tell nothing about a mode"""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of something that was asked for, over all its attempts."""
+
+    asked: Asked
+    status: RunStatus = "queued"
+    reason: str | None = None
+    """why the run is not simply running: what ended the last attempt, what is waited for"""
+    retry_s: float | None = None
+    """when a waiting or held run may start again"""
     withdrawn: bool = False
-    """no longer in the campaign: it leaves the queue once nothing of it lives"""
+    """nobody asks for it any more: it leaves the queue once nothing of it lives"""
+    attempt: Attempt = Attempt()
+    progress: Progress = Progress()
+    faults: Faults = Faults()
+
+    @property
+    def id(self) -> str:
+        """Its identity, and the name of its folder."""
+        return self.asked.id
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.asked.name
+
+    def but(self, **changes: Any) -> Run:
+        """The same run with these fields of its own, or of one of its parts, replaced.
+
+        What was asked for is replaced as a whole alone, as `asked`.
+        """
+        own: dict[str, Any] = {}
+        parts: dict[str, dict[str, Any]] = {}
+        for field, value in changes.items():
+            part = _PART_OF.get(field)
+            if part is None:
+                own[field] = value
+            else:
+                parts.setdefault(part, {})[field] = value
+        for part, fields in parts.items():
+            own[part] = msgspec.structs.replace(getattr(self, part), **fields)
+        changed: Run = msgspec.structs.replace(self, **own)
+        return changed
+
+
+_PART_OF = {
+    field: part
+    for part, kind in (("attempt", Attempt), ("progress", Progress), ("faults", Faults))
+    for field in kind.__struct_fields__
+}
+"""which part of a run a field belongs to"""
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from operator import is_
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,11 +19,9 @@ from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 
+from state.migrations import MIGRATIONS
 from state.records import SCHEMA_VERSION, Memory
 from trainers import durable
-
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""version: how a memory of that version becomes one of the next, as plain values"""
 
 LEARNT = ("ledger", "stretch", "outage", "bookings")
 """parts of the memory whose form another `LEDGER_VERSION` may have changed"""

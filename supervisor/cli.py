@@ -432,7 +432,7 @@ def _play(context: Context, run: Run, *arguments: str) -> int:
     folder = context.home.run(run.id).path
     if not context.home.run(run.id).spec.exists():
         raise NotStarted(run)
-    command = [*program("trainers.__main__"), run.trainer, "--run", str(folder)]
+    command = [*program("trainers.__main__"), run.asked.trainer, "--run", str(folder)]
     command += [*arguments, "--checkpoint", context.options.checkpoint]
     command += ["--json"] if context.options.json else []
     # What it prints goes through our screen, which it knows nothing of.
@@ -452,7 +452,7 @@ def _tune(context: Context) -> int:
     if context.options.once:
         tuning.keep(home.tuning, {})  # whatever becomes of it, nobody waits for it again
     loads = queue.loads(config.ladder, cores())
-    trainers = dict.fromkeys(run.trainer for run in config.settings.queue())
+    trainers = dict.fromkeys(run.asked.trainer for run in config.settings.queue())
     print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
     kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}
     tuning.keep(home.tuning, kept)

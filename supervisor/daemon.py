@@ -340,7 +340,7 @@ class Daemon:
         runs = {
             run.id: {
                 "status": run.status,
-                "step": run.step,
+                "step": run.progress.step,
                 "steps_per_s": getattr(looked.get(run.id, Life()).heartbeat, "steps_per_s", None),
             }
             for run in [run for run in memory.runs if run.status != "queued"][:MONITORED_MAX]

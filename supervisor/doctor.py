@@ -86,7 +86,13 @@ def _check_run(run: Run, config: Config, place: Path) -> tuple[str, str]:
     folder = RunFolder(place / run.id)
     folder.path.mkdir()
     durable.write(folder.spec, msgspec.json.encode(spec), sync=False)
-    command = [*program("trainers.__main__"), run.trainer, "--run", str(folder.path), "--check"]
+    command = [
+        *program("trainers.__main__"),
+        run.asked.trainer,
+        "--run",
+        str(folder.path),
+        "--check",
+    ]
     try:
         checked = subprocess.run(
             command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False

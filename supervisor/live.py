@@ -125,8 +125,8 @@ def _runs(report: Report) -> Table:
         table.add_row(
             _text(run.name),
             Text(run.status, style=STATUS_COLOURS.get(run.status, "dim")),
-            ProgressBar(total=1.0, completed=run.progress),
-            f"{100 * run.progress:.1f} %",
+            ProgressBar(total=1.0, completed=run.progress or 0.0),
+            "-" if run.progress is None else f"{100 * run.progress:.1f} %",
             f"{count(run.steps_per_s)}/s" if run.steps_per_s else "-",
             count(run.return_mean),
             "-" if age_s is None else f"{span(age_s)} ago",

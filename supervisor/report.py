@@ -53,11 +53,12 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None
     step: int
     episodes: int
-    target: int
-    target_unit: str
+    target: int | None
+    """None: its trainer says when it is done"""
+    target_unit: str | None
     """`steps` or `episodes`"""
-    progress: float
-    """share of the target that is reached, 0 to 1"""
+    progress: float | None
+    """share of the target that is reached, 0 to 1; None: nobody can tell"""
     steps_per_s: float | None
     return_mean: float | None
     loss: float | None
@@ -185,9 +186,13 @@ def _so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line
     line = {"event": PRESENT, "now_s": now.now_s, "boot": now.boot_id}
     yield {**line, "evidence": {"down_s": 0.0 if home.holder() else now.now_s - seen_s}}
     for run in memory.runs:
-        if run.status in ("running", "stopping") and run.process is not None:
-            rule = "gone" if run.process.boot_id == now.boot_id else "down"
-            rule = "alive" if is_alive(run.process, now.boot_id, home.run(run.id).path) else rule
+        if run.status in ("running", "stopping") and run.attempt.process is not None:
+            rule = "gone" if run.attempt.process.boot_id == now.boot_id else "down"
+            rule = (
+                "alive"
+                if is_alive(run.attempt.process, now.boot_id, home.run(run.id).path)
+                else rule
+            )
             evidence = lived(run, read_heartbeat(home.run(run.id)), now)
             yield {**line, "run": run.id, "rule": rule, "evidence": evidence}
 
@@ -218,7 +223,8 @@ def _ledger(memory: Memory, config: Config, home: Home, moment: Moment) -> Ledge
     intervals_s = [
         spec.checkpoint_interval_s
         for run in memory.runs
-        if run.process is not None and is_alive(run.process, moment.boot_id, home.run(run.id).path)
+        if run.attempt.process is not None
+        and is_alive(run.attempt.process, moment.boot_id, home.run(run.id).path)
         if (spec := _read_spec(home, run)) is not None
     ]
     return LedgerReport(
@@ -253,55 +259,60 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
 def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
     folder = home.run(run.id)
     heartbeat = read_heartbeat(folder)
-    alive = run.process is not None and is_alive(run.process, moment.boot_id, folder.path)
+    alive = run.attempt.process is not None and is_alive(
+        run.attempt.process, moment.boot_id, folder.path
+    )
     status: str = run.status
     if run.status in ("running", "stopping") and not alive:
         status = "starting" if up else "down"
     elif run.status == "running" and (heartbeat is None or heartbeat.status == "starting"):
         status = "starting"
-    step = heartbeat.step if heartbeat is not None else run.step
-    episodes = heartbeat.episodes if heartbeat is not None else run.episodes
-    reached, target = step, run.target_steps
-    if target is None:
-        reached, target = episodes, run.target_episodes or 1
+    step = heartbeat.step if heartbeat is not None else run.progress.step
+    episodes = heartbeat.episodes if heartbeat is not None else run.progress.episodes
+    target = run.asked.target
+    reached = None
+    if target is not None:
+        reached = msgspec.structs.replace(run.progress, step=step, episodes=episodes).of(
+            target.unit
+        )
     steps_per_s = heartbeat.steps_per_s if heartbeat is not None and alive else None
     eta_s = None
     if run.status == "done":
         eta_s = 0.0
-    elif steps_per_s and run.target_steps is not None:
-        eta_s = max(0.0, run.target_steps - step) / steps_per_s
+    elif steps_per_s and target is not None and target.unit == "steps":
+        eta_s = max(0.0, target.count - step) / steps_per_s
     age_s = None
     if heartbeat is not None and heartbeat.checkpoint_at is not None:
         age_s = round(max(0.0, moment.wall - heartbeat.checkpoint_at), 1)
     return RunReport(
         id=run.id,
-        trainer=run.trainer,
+        trainer=run.asked.trainer,
         name=run.name,
         status=status,
         reason=run.reason,
-        mode=run.mode,
+        mode=run.attempt.mode,
         step=step,
         episodes=episodes,
-        target=target,
-        target_unit="episodes" if run.target_steps is None else "steps",
-        progress=min(1.0, reached / target),
+        target=None if target is None else target.count,
+        target_unit=None if target is None else target.unit,
+        progress=None if target is None or reached is None else min(1.0, reached / target.count),
         steps_per_s=steps_per_s,
         return_mean=heartbeat.return_mean if heartbeat is not None else None,
         loss=heartbeat.loss if heartbeat is not None else None,
         checkpoint_step=heartbeat.checkpoint_step if heartbeat is not None else None,
         checkpoint_age_s=age_s,
         eta_s=eta_s,
-        pid=run.process.pid if run.process is not None and alive else None,
-        restarts=run.restarts,
+        pid=run.attempt.process.pid if run.attempt.process is not None and alive else None,
+        restarts=run.faults.restarts,
     )
 
 
 def _campaign(memory: Memory, runs: tuple[RunReport, ...], config: Config | str) -> CampaignReport:
     rates = [run.steps_per_s for run in runs if run.steps_per_s]
-    left = [run.target - run.step for run in runs if run.status not in queue.ENDED]
-    in_steps = all(run.target_unit == "steps" for run in runs if run.status not in queue.ENDED)
+    open_ones = [run for run in runs if run.status not in queue.ENDED]
+    left = [run.target - run.step for run in open_ones if run.target and run.target_unit == "steps"]
     rate = sum(rates) if rates else None
-    eta_s = max(0, sum(left)) / rate if rate and in_steps else None
+    eta_s = max(0, sum(left)) / rate if rate and len(left) == len(open_ones) else None
     cost = None if isinstance(config, str) else config.settings.cost_per_hour
     return CampaignReport(
         runs=len(runs),

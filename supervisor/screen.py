@@ -285,12 +285,14 @@ def count(value: float | None) -> str:
 
 
 def _row(run: RunReport) -> tuple[str, ...]:
-    reached = run.step if run.target_unit == "steps" else run.episodes
+    reached = run.episodes if run.target_unit == "episodes" else run.step
+    share = "" if run.progress is None else f" ({100 * run.progress:.1f} %)"
+    target = count(run.target) + {"episodes": " ep"}.get(run.target_unit or "", "")
     return (
         run.name,
         run.status,
-        f"{count(reached)} ({100 * run.progress:.1f} %)",
-        count(run.target) + ("" if run.target_unit == "steps" else " ep"),
+        f"{count(reached)}{share}",
+        target,
         f"{count(run.steps_per_s)}/s" if run.steps_per_s else "-",
         count(run.return_mean),
         f"{span(run.checkpoint_age_s)} ago" if run.checkpoint_age_s is not None else "-",

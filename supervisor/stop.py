@@ -9,7 +9,7 @@ import signal
 
 import msgspec
 
-from state.records import Memory, Run
+from state.records import Asked, Memory, Run
 from state.store import Store
 from supervisor.clock import Clock, pause
 from supervisor.core import history
@@ -168,7 +168,7 @@ def _living(seen: Seen) -> set[str]:
 
 def _lost(run_id: str) -> Run:
     """A run of which nothing but its folder is left."""
-    return Run(id=run_id, trainer="", name=run_id, seed=0, withdrawn=True)
+    return Run(asked=Asked(id=run_id, trainer="", name=run_id, seed=0), withdrawn=True)
 
 
 def _patience_s(home: Home, limits: RecoveryLimits) -> float:

@@ -2,8 +2,10 @@
 
 import datetime as dt
 
+import msgspec
+
 from modes import Ladder, Mode
-from state.records import Goal, ModeLedger, Process, Run, Timeline, Wish
+from state.records import Asked, Goal, ModeLedger, Process, Run, Target, Timeline, Wish
 from supervisor.core.facts import Facts, StabilityLimits, Terms
 from supervisor.core.recovery import Exit, Life
 from trainers.contract import Heartbeat, Spec
@@ -30,8 +32,19 @@ def a_ladder(rungs=2):
 def a_run(run_id="drill-a", **fields):
     """A queued run that wants a thousand steps."""
     name = run_id.partition("-")[2] or run_id
-    given = {"trainer": "drill", "name": name, "seed": 1, "target_steps": 1000, **fields}
-    return Run(id=run_id, **given)
+    given = {"trainer": "drill", "name": name, "seed": 1, "target": steps(1000), **fields}
+    asked = {field: given.pop(field) for field in Asked.__struct_fields__ if field in given}
+    return Run(asked=Asked(id=run_id, **asked)).but(**given)
+
+
+def steps(count):
+    """A target of so many steps."""
+    return Target(unit="steps", count=count)
+
+
+def asked(run, **fields):
+    """The run once something else was asked of it."""
+    return run.but(asked=msgspec.structs.replace(run.asked, **fields))
 
 
 def a_process(pid=100, boot_id="boot-1"):

@@ -372,5 +372,5 @@ class FakeRunner:
         heartbeat = self._heartbeat(run_id)
         for process in processes:
             named = heartbeat is not None and heartbeat.pid == process.identity.pid
-            if named or (run is not None and process.identity == run.process):
+            if named or (run is not None and process.identity == run.attempt.process):
                 self._held[run_id] = (process, False)

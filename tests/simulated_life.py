@@ -522,7 +522,7 @@ class SimulatedLife:
             assert self.saved.goal.trains
             (run,) = (run for run in self.saved.runs if run.id == spec.run)
             assert run.status == "running"
-            assert run.mode == spec.mode
+            assert run.attempt.mode == spec.mode
 
     def _check_boots(self, memory):
         """Each boot stands there once, and only a clean stop makes it a planned one."""
@@ -623,7 +623,7 @@ class SimulatedLife:
 
     def _picture(self):
         memory = self.daemon.memory if self.daemon else self.saved
-        runs = [f"{run.id} {run.status} in {run.mode}, {run.reason}" for run in memory.runs]
+        runs = [f"{run.id} {run.status} in {run.attempt.mode}, {run.reason}" for run in memory.runs]
         alive = [f"{p.run} {p.spec.mode if p.spec else 'worker'}" for p in self.host.processes()]
         return f"goal {memory.goal}, runs {runs}, alive {alive}, due in {self.due_s} s"
 

@@ -118,16 +118,16 @@ class Lived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def lived(run: Run, heartbeat: Heartbeat | None, now: Timeline) -> Evidence:
     """The evidence of a life of `run` that has ended, or of what it has come to so far."""
-    here = run.process is not None and run.process.boot_id == now.boot_id
-    lived_s = _since(run.started_s, now.now_s)
-    life = Lived(lived_s=lived_s, stop_s=_since(run.stop_asked_s, now.now_s))
+    here = run.attempt.process is not None and run.attempt.process.boot_id == now.boot_id
+    lived_s = _since(run.attempt.started_s, now.now_s)
+    life = Lived(lived_s=lived_s, stop_s=_since(run.attempt.stop_asked_s, now.now_s))
     if heartbeat is None:  # it never came to its first word, or the power cut took it
         life = msgspec.structs.replace(life, start_s=lived_s if here else None)
     elif heartbeat.began is not None and heartbeat.reached is not None:
         began, reached, saved = heartbeat.began, heartbeat.reached, heartbeat.saved
         start_s, silent_s = lived_s if here else None, None
         if heartbeat.stepping_at_s is not None:
-            start_s = _since(run.started_monotonic_s, heartbeat.stepping_at_s)
+            start_s = _since(run.attempt.started_monotonic_s, heartbeat.stepping_at_s)
             silent_s = _since(heartbeat.progress_at_s, now.monotonic_s) if here else None
         life = msgspec.structs.replace(
             life,

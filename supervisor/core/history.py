@@ -214,9 +214,9 @@ def _shifted(run: Run, slept_s: float) -> Run:
     moments = {
         key: value + slept_s
         for key in ("started_s", "stop_asked_s", "kill_asked_s")
-        if (value := getattr(run, key)) is not None
+        if (value := getattr(run.attempt, key)) is not None
     }
-    return msgspec.structs.replace(run, **moments)
+    return run.but(**moments)
 
 
 def record_boot(

@@ -69,9 +69,9 @@ def kind(run: Run) -> str:
     """What the work of `run` may be compared with: the same trainer at the same with the same
     options. Steps of another kind are other steps.
     """
-    options = msgspec.json.encode(run.options, order="sorted")
-    told = f" {zlib.crc32(options):08x}" if run.options else ""
-    return f"{run.trainer}/{run.name}{told}"
+    options = msgspec.json.encode(run.asked.options, order="sorted")
+    told = f" {zlib.crc32(options):08x}" if run.asked.options else ""
+    return f"{run.asked.trainer}/{run.name}{told}"
 
 
 def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) -> Memory:
@@ -112,7 +112,7 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) ->
                         hours=before.hours + trained_h / slots[said.mode],
                     )
             known = durable
-        runs.append(msgspec.structs.replace(run, booked=known))
+        runs.append(run.but(booked=known))
         if run.status == "running" and said.reached is not None:
             lost_s.append(max(0.0, said.reached.trained_s - durable.trained_s))
     unsaved_s = memory.unsaved_s
@@ -152,10 +152,7 @@ def plan_work(memory: Memory, *, some: bool, full: bool) -> Memory:
     runs = memory.runs
     if full and not memory.full:
         # What is saved on leaving a mode that was not full tells nothing of its speed.
-        runs = tuple(
-            msgspec.structs.replace(run, booked=None) if run.status == "stopping" else run
-            for run in runs
-        )
+        runs = tuple(run.but(booked=None) if run.status == "stopping" else run for run in runs)
     return msgspec.structs.replace(
         memory, full=full, runs=runs, outage=memory.outage if some else None
     )
@@ -207,11 +204,11 @@ def record_death(
         out_of_memory: it wanted more memory than there was.
     """
     mode = memory.goal.mode
-    if run.mode != mode or mode not in ladder.names:
+    if run.attempt.mode != mode or mode not in ladder.names:
         return memory, run
     if mode == ladder.safest.name:
-        return memory, msgspec.structs.replace(run, dies_everywhere=True)
-    if run.dies_everywhere:
+        return memory, run.but(dies_everywhere=True)
+    if run.faults.dies_everywhere:
         return memory, run
     lost_s = 0.0
     if life.reached is not None and life.began is not None:
@@ -233,14 +230,14 @@ def savings(runs: Iterable[Run], heartbeats: Mapping[str, Heartbeat]) -> dict[st
     """
     found: dict[str, learnt.Saving] = {}
     for run in runs:
-        known = found.get(run.trainer, learnt.Saving(0.0, 0.0, CHECKPOINT_BYTES))
+        known = found.get(run.asked.trainer, learnt.Saving(0.0, 0.0, CHECKPOINT_BYTES))
         said = heartbeats.get(run.id)
         write_s = (said.checkpoint_write_s if said else None) or 0.0
         stall_s = write_s
         if said and said.checkpoints and said.checkpoint_stall_s is not None:
             stall_s = said.checkpoint_stall_s / said.checkpoints
         size_bytes = (said.checkpoint_bytes if said else None) or 0
-        found[run.trainer] = learnt.Saving(
+        found[run.asked.trainer] = learnt.Saving(
             max(known.stall_s, stall_s),
             max(known.write_s, write_s),
             max(known.size_bytes, size_bytes),
@@ -268,8 +265,8 @@ def recognise(
         return memory, {}
     changed = {part: f"{known[part]} -> {seen[part]}" for part in learnt.changed(known, seen)}
     runs = tuple(
-        msgspec.structs.replace(run, stale=True)
-        if run.status == "running" and f"{learnt.MODE_PART}{run.mode}" in changed
+        run.but(stale=True)
+        if run.status == "running" and f"{learnt.MODE_PART}{run.attempt.mode}" in changed
         else run
         for run in memory.runs
     )
@@ -288,12 +285,12 @@ def heed(memory: Memory, readings: Readings) -> Memory:
 
 def _booked(run: Run, said: Heartbeat, durable: Mark) -> Mark:
     """Up to where the work of `run` is known; what lies beyond has been kept since."""
-    if run.booked is None:
+    if run.progress.booked is None:
         # What an unknown life made before it was heard of belongs to no time that was booked.
-        ours = run.status == "running" and run.started_monotonic_s is not None
+        ours = run.status == "running" and run.attempt.started_monotonic_s is not None
         return said.began if ours and said.began is not None else durable
-    set_back = run.booked.trained_s - durable.trained_s > SET_BACK_S
-    return said.began if set_back and said.began is not None else run.booked
+    set_back = run.progress.booked.trained_s - durable.trained_s > SET_BACK_S
+    return said.began if set_back and said.began is not None else run.progress.booked
 
 
 def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbeat]:
@@ -301,8 +298,8 @@ def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbea
     return [
         said
         for run in memory.runs
-        if run.process is not None
-        and run.process.boot_id == memory.timeline.boot_id
+        if run.attempt.process is not None
+        and run.attempt.process.boot_id == memory.timeline.boot_id
         and (said := heartbeats.get(run.id)) is not None
-        and said.pid == run.process.pid
+        and said.pid == run.attempt.process.pid
     ]

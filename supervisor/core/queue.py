@@ -29,7 +29,7 @@ def enrol(runs: tuple[Run, ...], campaign: tuple[Run, ...]) -> tuple[Run, ...]:
     wanted = {run.id for run in campaign}
     queue = tuple(_renewed(known.get(run.id), run) for run in campaign)
     leaving = tuple(
-        msgspec.structs.replace(run, withdrawn=True)
+        run.but(withdrawn=True)
         for run in runs
         if run.id not in wanted and run.status in ("running", "stopping", "blocked")
     )
@@ -91,8 +91,7 @@ def retry(run: Run) -> Run | str:
     if run.status in _NO_RETRY and not by_its_word:
         return f"{run.name} {_NO_RETRY[run.status]}"
     event = {"failed": "mend", "held": "retry", "done": "extend"}.get(run.status)
-    return msgspec.structs.replace(
-        run,
+    return run.but(
         status=RUN_LIFE.after(run.status, event) if event else run.status,
         reason=None,
         retry_s=None,
@@ -126,20 +125,21 @@ def loads(ladder: Ladder, cores: int) -> tuple[Load, ...]:
 
 def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> Spec:
     """What the trainer of `run` is asked to do in `mode`."""
+    target = run.asked.target
     return Spec(
         run=run.id,
-        trainer=run.trainer,
+        trainer=run.asked.trainer,
         name=run.name,
         mode=mode.name,
         n_envs=mode.n_envs,
         batch_size=mode.batch_size,
         threads=load(mode, cores).threads,
-        target_steps=run.target_steps,
-        target_episodes=run.target_episodes,
-        seed=run.seed,
+        target_steps=target.count if target and target.unit == "steps" else None,
+        target_episodes=target.count if target and target.unit == "episodes" else None,
+        seed=run.asked.seed,
         checkpoint_interval_s=checkpoint_interval_s,
-        options=run.options,
-        withheld=run.withheld,
+        options=run.asked.options,
+        withheld=run.faults.withheld,
     )
 
 
@@ -152,18 +152,17 @@ def _renewed(known: Run | None, wanted: Run) -> Run:
     if known is None:
         return wanted
     if known.withdrawn:
-        known = msgspec.structs.replace(known, withdrawn=False)
-    known = msgspec.structs.replace(known, silent_max_s=wanted.silent_max_s)
-    asked = ("trainer", "name", "seed", "target_steps", "target_episodes", "options")
-    changes = {key: getattr(wanted, key) for key in asked}
-    if all(getattr(known, key) == value for key, value in changes.items()):
+        known = known.but(withdrawn=False)
+    # How patient one is with a run changes nothing about what it does.
+    before = msgspec.structs.replace(known.asked, silent_max_s=wanted.asked.silent_max_s)
+    known = known.but(asked=before)
+    if before == wanted.asked:
         return known
-    targets = ("target_steps", "target_episodes")
-    moved = any(getattr(known, key) != changes[key] for key in targets)
-    known = msgspec.structs.replace(known, **changes, stale=known.stale or moved)
+    moved = before.target != wanted.asked.target
+    known = known.but(asked=wanted.asked, stale=known.attempt.stale or moved)
     event = {"failed": "mend", "held": "mend", "done": "extend"}.get(known.status)
     if event is None:
         return known
-    return msgspec.structs.replace(
-        known, status=RUN_LIFE.after(known.status, event), reason=None, died_there=0, retry_s=None
+    return known.but(
+        status=RUN_LIFE.after(known.status, event), reason=None, died_there=0, retry_s=None
     )

@@ -121,7 +121,7 @@ def reconcile(
     for place, run in enumerate(after):
         after[place], note = _await_memory(run, holders.get(run.id), now_s, limits)
         notes += [note] if note else []
-    if all(run.memory_held_s is None for run in after):
+    if all(run.attempt.memory_held_s is None for run in after):
         for place in next_ones:
             run = after[place]
             after[place] = _started(run, lives.get(run.id, Life()), mode, now_s)
@@ -141,7 +141,7 @@ def wake_in_s(
     moments = [moment for moment in due_s if moment is not None]
     if lives.keys() - {run.id for run in runs}:
         moments.append(now_s + STRAY_LOOK_S)
-    if any(run.memory_held_s is not None for run in runs):
+    if any(run.attempt.memory_held_s is not None for run in runs):
         moments.append(now_s + GPU_LOOK_S)
     return max(0.0, min(moments) - now_s) if moments else None
 
@@ -151,18 +151,18 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
     now_s = now.now_s
     if run.status == "blocked":
         return now_s + BLOCKED_LOOK_S
-    if run.kill_asked_s is not None:
+    if run.attempt.kill_asked_s is not None:
         return now_s + KILLED_LOOK_S
-    if run.status == "stopping" and run.stop_asked_s is not None:
-        return run.stop_asked_s + grace_s(life, limits)
+    if run.status == "stopping" and run.attempt.stop_asked_s is not None:
+        return run.attempt.stop_asked_s + grace_s(life, limits)
     if run.status in ("waiting", "held") and run.retry_s is not None:
         return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
     if run.status == "running":
-        since_s = run.started_s if run.started_s is not None else now_s
+        since_s = run.attempt.started_s if run.attempt.started_s is not None else now_s
         if life.heartbeat is not None:
             since_s = max(since_s, now_s - (now.monotonic_s - heard_at_s(life.heartbeat)))
         due_s = since_s + silence_max_s(life.heartbeat, run, limits)
-        if known_gap_s(life.heartbeat, run) is None and run.silent_max_s is None:
+        if known_gap_s(life.heartbeat, run) is None and run.asked.silent_max_s is None:
             # Once it steps, a much shorter silence is too long; nobody tells that it does.
             due_s = min(due_s, now_s + limits.silent_min_s)
         return due_s
@@ -174,22 +174,28 @@ def _end(
 ) -> tuple[Run, Step | None, Note | None]:
     """What has to be asked of a run that lives, or has left something behind."""
     alive = life.process is not None
-    if run.status == "running" and alive and not (wanted and run.mode == mode and not run.stale):
+    if (
+        run.status == "running"
+        and alive
+        and not (wanted and run.attempt.mode == mode and not run.attempt.stale)
+    ):
         why = (
-            f"making room for {mode}" if run.mode != mode else "its target or its mode has changed"
+            f"making room for {mode}"
+            if run.attempt.mode != mode
+            else "its target or its mode has changed"
         )
         why = why if wanted else "it has no slot now"
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:
-        asked_s = run.stop_asked_s if run.stop_asked_s is not None else now_s
+        asked_s = run.attempt.stop_asked_s if run.attempt.stop_asked_s is not None else now_s
         patience_s = grace_s(life, limits)
         if now_s - asked_s < patience_s:
-            return run, Stop(run=run.id, dump=run.hung), None
+            return run, Stop(run=run.id, dump=run.attempt.hung), None
         return _kill(run, now_s, limits, f"did not leave within {patience_s:.0f} s")
     if life.leftovers or (alive and run.status != "running"):
         return _kill(run, now_s, limits, f"left {life.leftovers} processes behind")
-    if run.kill_asked_s is not None:
-        run = msgspec.structs.replace(run, kill_asked_s=None)
+    if run.attempt.kill_asked_s is not None:
+        run = run.but(kill_asked_s=None)
     return run, None, None
 
 
@@ -206,16 +212,16 @@ def grace_s(life: Life, limits: RecoveryLimits) -> float:
 def _kill(
     run: Run, now_s: float, limits: RecoveryLimits, why: str
 ) -> tuple[Run, Step | None, Note | None]:
-    if run.kill_asked_s is None:
+    if run.attempt.kill_asked_s is None:
         note = Note(event="run.killed", run=run.id, rule="grace", reason=f"{why}: killed")
-        return msgspec.structs.replace(run, kill_asked_s=now_s), Kill(run=run.id), note
-    if now_s - run.kill_asked_s < limits.kill_s or run.status == "blocked":
+        return run.but(kill_asked_s=now_s), Kill(run=run.id), note
+    if now_s - run.attempt.kill_asked_s < limits.kill_s or run.status == "blocked":
         return run, Kill(run=run.id), None
     reason = (
         f"{why}, and cannot be killed: a driver or a disk does not let go; "
         "nothing starts beside it, a reboot may be needed"
     )
-    run = msgspec.structs.replace(run, status=RUN_LIFE.after(run.status, "jam"), reason=reason)
+    run = run.but(status=RUN_LIFE.after(run.status, "jam"), reason=reason)
     note = Note(event="run.blocked", run=run.id, rule="unkillable", reason=reason)
     return run, Kill(run=run.id), note
 
@@ -226,7 +232,7 @@ def _in_the_way(run: Run, life: Life, mode: str) -> bool:
     Two modes never train together, and what was left behind may hold the memory
     that the next trainer needs.
     """
-    of_another_mode = life.process is not None and run.mode != mode
+    of_another_mode = life.process is not None and run.attempt.mode != mode
     return run.status == "blocked" or life.leftovers > 0 or of_another_mode
 
 
@@ -237,11 +243,11 @@ def _memory_holders(
     holders = {pid: gpu.index for gpu in gpus for pid in gpu.pids or ()}
     living = {life.process.pid for life in lives.values() if life.process is not None}
     return {
-        run.id: holders[run.process.pid]
+        run.id: holders[run.attempt.process.pid]
         for run in runs
-        if run.process is not None
-        and run.process.boot_id == now.boot_id
-        and run.process.pid in holders.keys() - living
+        if run.attempt.process is not None
+        and run.attempt.process.boot_id == now.boot_id
+        and run.attempt.process.pid in holders.keys() - living
     }
 
 
@@ -253,18 +259,18 @@ def _await_memory(
     A driver may take seconds to free what a killed process held, and the next trainer
     would fail for want of it. It may also never do so: then starting is worth a try.
     """
-    if gpu is None or run.process is None:
-        return msgspec.structs.replace(run, memory_held_s=None), None
-    what = f"the memory of process {run.process.pid}, which is dead"
-    if run.memory_held_s is None:
+    if gpu is None or run.attempt.process is None:
+        return run.but(memory_held_s=None), None
+    what = f"the memory of process {run.attempt.process.pid}, which is dead"
+    if run.attempt.memory_held_s is None:
         reason = f"GPU {gpu} holds {what}: nothing starts for at most {limits.gpu_free_s:.0f} s"
         note = Note(event="gpu.awaited", run=run.id, rule="gpu_memory", reason=reason)
-        return msgspec.structs.replace(run, memory_held_s=now_s), note
-    if now_s - run.memory_held_s < limits.gpu_free_s:
+        return run.but(memory_held_s=now_s), note
+    if now_s - run.attempt.memory_held_s < limits.gpu_free_s:
         return run, None
     reason = f"GPU {gpu} still holds {what}, after {limits.gpu_free_s:.0f} s: starting all the same"
     note = Note(event="gpu.leaked", run=run.id, rule="gpu_memory", reason=reason)
-    return msgspec.structs.replace(run, process=None, memory_held_s=None), note
+    return run.but(process=None, memory_held_s=None), note
 
 
 def _startable(run: Run, now_s: float) -> bool:
@@ -275,12 +281,12 @@ def _startable(run: Run, now_s: float) -> bool:
 
 def _started(run: Run, life: Life, mode: str, now_s: float) -> Run:
     """The run as it is believed to be from the moment that its start is asked for."""
-    from_step = run.step
+    from_step = run.progress.step
     if life.heartbeat is not None:  # it resumes from what was saved, not from where it died
         from_step = life.heartbeat.checkpoint_step or 0
-    return msgspec.structs.replace(
-        run,
+    return run.but(
         status=RUN_LIFE.after(run.status, "start"),
+        number=run.attempt.number + 1,
         mode=mode,
         process=None,
         hung=False,

@@ -116,11 +116,15 @@ def judge(
             reason = "this home is a copy: that trainer is another home's, and trains on there"
             lost = _note(run, "run.lost", "copy", reason, lived(run, life.heartbeat, now))
             return _move(run, "lose", reason=None, process=None), (lost,)
-        if life.exit is None and (run.process is None or run.process.boot_id != now.boot_id):
+        if life.exit is None and (
+            run.attempt.process is None or run.attempt.process.boot_id != now.boot_id
+        ):
             # The machine went down with it, or the power failed before the start.
             reason, evidence = "the machine went down with it", lived(run, life.heartbeat, now)
             lost = _note(run, "run.lost", "boot", reason, evidence)
-            return _move(run, "lose", reason=None), (lost,) if run.process is not None else ()
+            return _move(run, "lose", reason=None), (
+                lost,
+            ) if run.attempt.process is not None else ()
         run, notes = _heard(run, life)
         evidence = lived(run, life.heartbeat, now)
         run, notes = _ended(run, life, notes, now_s=now.now_s, limits=limits)
@@ -129,21 +133,25 @@ def judge(
         return run, (*said, end)
     if run.status in ("queued", "waiting") and life.process is not None:
         # The memory is older than the machine: a trainer lives that it does not know of.
-        mode = life.heartbeat.mode if life.heartbeat is not None else run.mode
+        mode = life.heartbeat.mode if life.heartbeat is not None else run.attempt.mode
         note = _note(run, "run.adopted", "alive", "its trainer lives already; taken over as it is")
         run = _move(run, "start", reason=None, mode=mode, process=life.process, retry_s=None)
-        return msgspec.structs.replace(
-            run,
+        return run.but(
+            number=run.attempt.number + 1,
             hung=False,
             started_s=now.now_s,
             started_monotonic_s=None,
-            started_step=run.step,
+            started_step=run.progress.step,
         ), (note,)
     if run.status == "blocked" and life.process is None and life.leftovers == 0:
-        evidence = lived(run, life.heartbeat, now) if run.stop_asked_s is not None else {}
+        evidence = lived(run, life.heartbeat, now) if run.attempt.stop_asked_s is not None else {}
         note = _note(run, "run.cleared", "gone", "its processes have ended at last", evidence)
         return _move(run, "clear", reason=None), (note,)
-    if run.status == "waiting" and run.process is not None and run.process.boot_id != now.boot_id:
+    if (
+        run.status == "waiting"
+        and run.attempt.process is not None
+        and run.attempt.process.boot_id != now.boot_id
+    ):
         # A fresh boot is as good as a backoff: whatever held the last life down is gone.
         return _move(run, "lose", reason=None, retry_s=None, process=None), ()
     if run.status == "held" and run.retry_s is not None and now.now_s >= run.retry_s:
@@ -180,8 +188,8 @@ def silence_max_s(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits)
 
 def _patience(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> tuple[float, str]:
     """How long this run may be silent, and the setting that says so."""
-    if run.silent_max_s is not None:
-        return run.silent_max_s, f"silent_max_s in [run.{run.name}]"
+    if run.asked.silent_max_s is not None:
+        return run.asked.silent_max_s, f"silent_max_s in [run.{run.name}]"
     gap_s = known_gap_s(heartbeat, run)
     rivals = [(limits.silent_min_s, "silent_min_s in [recovery]")]
     if gap_s is None:
@@ -208,10 +216,10 @@ def _living(
     run: Run, life: Life, now: Timeline, limits: RecoveryLimits
 ) -> tuple[Run, tuple[Note, ...]]:
     now_s = now.now_s
-    run, notes = _heard(msgspec.structs.replace(run, process=life.process), life)
+    run, notes = _heard(run.but(process=life.process), life)
     heartbeat, lived_s = life.heartbeat, _lived_s(run, now_s)
-    if run.failures and lived_s >= limits.proven_s and _moved(run, heartbeat):
-        run = msgspec.structs.replace(run, failures=0, died_there=0, dies_everywhere=False)
+    if run.faults.failures and lived_s >= limits.proven_s and _moved(run, heartbeat):
+        run = run.but(failures=0, died_there=0, dies_everywhere=False)
     if run.status != "running":
         return run, notes
     if life.newer is not None:
@@ -232,7 +240,7 @@ def _living(
         "silence",
         f"{reason}: its stacks are dumped, then it is stopped",
         {
-            "step": run.step,
+            "step": run.progress.step,
             "silent_s": round(silent_s, 1),
             "silence_max_s": round(most_s, 1),
             "setting": setting,
@@ -253,10 +261,13 @@ def _ended(
     said = heartbeat.status if heartbeat is not None else None
     in_peace = exit_.code == EXIT_DONE or exit_ == Exit()
     if in_peace and (said == "done" or (exit_.code == EXIT_DONE and not _short_of_target(run))):
-        rule, reason = "target", f"reached its target at step {run.step}"
+        rule, reason = "target", f"reached its target at step {run.progress.step}"
         if _short_of_target(run):
-            rule, reason = "program", f"its program is done at step {run.step}, before its target"
-        done = _note(run, "run.done", rule, reason, {"step": run.step})
+            rule, reason = (
+                "program",
+                f"its program is done at step {run.progress.step}, before its target",
+            )
+        done = _note(run, "run.done", rule, reason, {"step": run.progress.step})
         return _move(run, "finish", reason=None if rule == "target" else reason), (*notes, done)
     error = heartbeat.error if heartbeat is not None and said == "failed" else None
     if exit_.code == EXIT_BAD_SPEC:
@@ -264,7 +275,7 @@ def _ended(
         reason = f"{error}; mend it, then `supervisor retry`"
         failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
-    if run.status == "stopping" and not run.hung:
+    if run.status == "stopping" and not run.attempt.hung:
         stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
         return _move(run, "leave", reason=None), (*notes, stopped)
     cause = _cause(run, life)
@@ -274,9 +285,9 @@ def _ended(
 
 def _short_of_target(run: Run) -> bool:
     """Whether the run is not as far as was asked for, as far as is known."""
-    if run.target_steps is not None:
-        return run.step < run.target_steps
-    return run.target_episodes is not None and run.episodes < run.target_episodes
+    target = run.asked.target
+    reached = None if target is None else run.progress.of(target.unit)
+    return target is not None and reached is not None and reached < target.count
 
 
 def _cause(run: Run, life: Life) -> tuple[str, str]:
@@ -286,7 +297,7 @@ def _cause(run: Run, life: Life) -> tuple[str, str]:
     error = heartbeat.error if heartbeat is not None and failed else None
     if exit_.start_error is not None:
         return "start", f"could not be started: {exit_.start_error}"
-    if run.hung:
+    if run.attempt.hung:
         return "hung", f"hung: {run.reason}"
     if (heartbeat is not None and failed and heartbeat.out_of_memory) or (
         exit_.signal == 9 and exit_.oom_kill
@@ -316,7 +327,10 @@ def _left(run: Run, exit_: Exit, heartbeat: Heartbeat | None) -> tuple[str, str]
     if exit_.code == EXIT_AGAIN:
         return "again", "left, asking to be started again"
     if exit_.code == EXIT_DONE:
-        return "returned", f"left at step {run.step} with exit code 0, not having said it is done"
+        return (
+            "returned",
+            f"left at step {run.progress.step} with exit code 0, not having said it is done",
+        )
     return "crash", f"ended with exit code {exit_.code}"
 
 
@@ -325,8 +339,8 @@ def deaths_per_h(run: Run, now_s: float) -> float:
 
     A death counts for ln 2 / half-life at once, so deaths that come evenly make their rate.
     """
-    gone_h = max(0.0, now_s - run.deaths_s) / 3600
-    return run.deaths_per_h * math.pow(0.5, gone_h / DEATHS_HALF_LIFE_H)
+    gone_h = max(0.0, now_s - run.faults.deaths_s) / 3600
+    return run.faults.deaths_per_h * math.pow(0.5, gone_h / DEATHS_HALF_LIFE_H)
 
 
 def _death(
@@ -340,28 +354,27 @@ def _death(
 ) -> tuple[Run, Note]:
     kind, sentence = cause
     moved = _moved(run, heartbeat)
-    further = run.died_step is None or run.step > run.died_step
+    further = run.faults.died_step is None or run.progress.step > run.faults.died_step
     # Somebody's kill or a full disk says nothing about the trainer, however often it comes.
     killed = kind == "killed" and exit_.signal in FROM_OUTSIDE
     own_fault = not killed and kind not in ("stopped", "start")
     lasting = moved and _lived_s(run, now_s) >= limits.proven_s
-    failures = 1 if lasting else run.failures + 1
-    died_there = own_fault + (0 if further else run.died_there)
+    failures = 1 if lasting else run.faults.failures + 1
+    died_there = own_fault + (0 if further else run.faults.died_there)
     evidence: Evidence = {
-        "step": run.step,
+        "step": run.progress.step,
         "exit": exit_.code,
         "signal": exit_.signal,
         "failures": failures,
     }
-    run = msgspec.structs.replace(
-        run,
+    run = run.but(
         failures=failures,
-        restarts=run.restarts + 1,
+        restarts=run.faults.restarts + 1,
         deaths_per_h=deaths_per_h(run, now_s) + math.log(2) / DEATHS_HALF_LIFE_H,
         deaths_s=now_s,
-        died_step=max(run.step, run.died_step or 0),
+        died_step=max(run.progress.step, run.faults.died_step or 0),
         died_there=died_there,
-        dies_everywhere=run.dies_everywhere and not lasting,
+        dies_everywhere=run.faults.dies_everywhere and not lasting,
         stop_asked_s=None,
         kill_asked_s=None,
     )
@@ -369,9 +382,11 @@ def _death(
     if not killed and kind in ("crash", "killed", "hung") and not moved:
         run, unwilling, withheld = _failed_load(run, heartbeat, limits)
         sentence += withheld
-    if unwilling or run.died_there >= limits.held_after:
+    if unwilling or run.faults.died_there >= limits.held_after:
         wait_s = limits.held_s
-        often = "" if unwilling else f"; died {run.died_there} times at step {run.step}"
+        often = (
+            "" if unwilling else f"; died {run.faults.died_there} times at step {run.progress.step}"
+        )
         reason = f"{sentence}{often}: others get its slot, tried again in {wait_s:.0f} s"
         run = _move(run, "hold", reason=reason, retry_s=now_s + wait_s)
         return run, _note(run, "run.held", kind, reason, evidence)
@@ -397,15 +412,15 @@ def _failed_load(
     at_step = heartbeat.checkpoint_step
     if heartbeat.of_the_machine or at_step is None:
         return run, False, ""
-    failed_loads = run.failed_loads + 1
+    failed_loads = run.faults.failed_loads + 1
     if failed_loads < limits.withheld_after:
-        return msgspec.structs.replace(run, failed_loads=failed_loads), False, ""
+        return run.but(failed_loads=failed_loads), False, ""
     how = f"; {failed_loads} attempts have died before their first step from checkpoint {at_step}"
-    if run.withheld and at_step <= run.withheld[-1]:
-        run = msgspec.structs.replace(run, failed_loads=0, died_there=0, withheld=run.withheld[:-1])
+    if run.faults.withheld and at_step <= run.faults.withheld[-1]:
+        run = run.but(failed_loads=0, died_there=0, withheld=run.faults.withheld[:-1])
         return run, True, f"{how}, as from the one after it, to which it comes back"
-    withheld = (*run.withheld, at_step)[-WITHHELD_MAX:]
-    run = msgspec.structs.replace(run, failed_loads=0, died_there=0, withheld=withheld)
+    withheld = (*run.faults.withheld, at_step)[-WITHHELD_MAX:]
+    run = run.but(failed_loads=0, died_there=0, withheld=withheld)
     return run, False, f"{how}: the one before is tried"
 
 
@@ -418,16 +433,16 @@ def _moved(run: Run, heartbeat: Heartbeat | None) -> bool:
 
 def _began_at(heartbeat: Heartbeat, run: Run) -> int:
     """The step that this life has gone on from: before what was expected, perhaps."""
-    return heartbeat.began.step if heartbeat.began is not None else run.started_step
+    return heartbeat.began.step if heartbeat.began is not None else run.attempt.started_step
 
 
 def _is_of(heartbeat: Heartbeat, run: Run) -> bool:
     """Whether these are words of this life."""
-    return run.process is not None and heartbeat.pid == run.process.pid
+    return run.attempt.process is not None and heartbeat.pid == run.attempt.process.pid
 
 
 def _lived_s(run: Run, now_s: float) -> float:
-    return now_s - (now_s if run.started_s is None else run.started_s)
+    return now_s - (now_s if run.attempt.started_s is None else run.attempt.started_s)
 
 
 def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
@@ -436,15 +451,14 @@ def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
     if heartbeat is None:
         return run, ()
     before = heartbeat.notices_before
-    fresh = heartbeat.notices[max(0, run.notices_seen - before) :]
+    fresh = heartbeat.notices[max(0, run.attempt.notices_seen - before) :]
     notes = tuple(_note(run, "run.noticed", "notice", text) for text in fresh)
-    run = msgspec.structs.replace(
-        run,
+    run = run.but(
         mode=heartbeat.mode,  # a memory older than the machine may believe another
         step=heartbeat.step,
         episodes=heartbeat.episodes,
-        failed_loads=0 if _moved(run, heartbeat) else run.failed_loads,
-        notices_seen=max(run.notices_seen, before + len(heartbeat.notices)),
+        failed_loads=0 if _moved(run, heartbeat) else run.faults.failed_loads,
+        notices_seen=max(run.attempt.notices_seen, before + len(heartbeat.notices)),
     )
     return run, notes
 
@@ -455,7 +469,7 @@ def _move(run: Run, event: str, **fields: Any) -> Run:
     if status not in ("running", "stopping", "blocked"):
         fields.setdefault("stop_asked_s", None)
         fields.setdefault("kill_asked_s", None)
-    return msgspec.structs.replace(run, status=status, **fields)
+    return run.but(status=status, **fields)
 
 
 def _note(run: Run, event: str, rule: str, reason: str, evidence: Evidence | None = None) -> Note:

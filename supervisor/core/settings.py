@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from state.records import Run
+from state.records import Asked, Run, Target
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from trainers.contract import NAME, Name, Positive
@@ -198,14 +198,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         steps = target.target_steps
         if steps is None and target.target_episodes is None:
             steps = TARGET_STEPS
-        return Run(
+        counted = Target(unit="steps", count=steps) if steps else None
+        if target.target_episodes is not None:
+            counted = Target(unit="episodes", count=target.target_episodes)
+        asked = Asked(
             id=f"{trainer}-{name}",
             trainer=trainer,
             name=name,
             seed=common.seed if own.seed is None else own.seed,
-            target_steps=steps,
-            target_episodes=target.target_episodes,
+            target=counted,
             # As they will stand in the spec: a date or a nan of TOML becomes what JSON has for it.
             options=msgspec.json.decode(msgspec.json.encode({**common.options, **own.options})),
             silent_max_s=own.silent_max_s,
         )
+        return Run(asked=asked)

@@ -355,18 +355,20 @@ class _Thought:
     def _started(self, run_id: str, process: Process) -> None:
         memory = self.memory
         (run,) = (run for run in memory.runs if run.id == run_id)
-        run = msgspec.structs.replace(
-            run, process=process, started_monotonic_s=memory.timeline.monotonic_s
-        )
+        run = run.but(process=process, started_monotonic_s=memory.timeline.monotonic_s)
         runs = tuple(run if other.id == run_id else other for other in memory.runs)
         self.memory = msgspec.structs.replace(memory, runs=runs, running=True)
-        before = "the checkpoint before " if run.started_step in run.withheld else ""
+        before = "the checkpoint before " if run.attempt.started_step in run.faults.withheld else ""
         self._write(
             "run.started",
             rule="slot",
-            reason=f"in {run.mode}, from {before}step {run.started_step}",
+            reason=f"in {run.attempt.mode}, from {before}step {run.attempt.started_step}",
             run=run_id,
-            evidence={"pid": process.pid, "step": run.started_step, "mode": run.mode},
+            evidence={
+                "pid": process.pid,
+                "step": run.attempt.started_step,
+                "mode": run.attempt.mode,
+            },
         )
 
     def _limited(self, power: PowerLimit) -> None:
@@ -406,13 +408,13 @@ class _Thought:
                     run = self._charge(run, note)
                 self._write_note(note)
             judged.append(run)
-            if self._seen.fresh and life.process and life.process == believed.process:
+            if self._seen.fresh and life.process and life.process == believed.attempt.process:
                 self._write(
                     "run.adopted",
                     rule="alive",
                     reason="its trainer lived on without a supervisor; taken over as it is",
                     run=run.id,
-                    evidence={"pid": life.process.pid, "step": run.step},
+                    evidence={"pid": life.process.pid, "step": run.progress.step},
                 )
         self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
 
@@ -600,7 +602,7 @@ class _Thought:
             self._tell(strays=strays)
         self._tell_rest()
         self._tell_slots()
-        alive = any(run.process and run.status in ("running", "stopping") for run in runs)
+        alive = any(run.attempt.process and run.status in ("running", "stopping") for run in runs)
         self.memory = msgspec.structs.replace(self.memory, running=alive)
         if seen.leaving is None:
             self._limit_power()
@@ -671,7 +673,7 @@ class _Thought:
             run
             for run in sorted(memory.runs, key=lambda run: run.id not in memory.wanted)
             if (memory.goal.trains or memory.running)
-            and run.trainer in warm.trainers
+            and run.asked.trainer in warm.trainers
             and run.status not in queue.ENDED
         )
         most_mib = warm.memory_max_mib
@@ -702,7 +704,7 @@ class _Thought:
                 cores=self._seen.machine.cores,
                 checkpoint_interval_s=learnt.checkpoint_interval_s(
                     crashes.mean_per_h + recovery.deaths_per_h(run, now_s),
-                    costs[run.trainer],
+                    costs[run.asked.trainer],
                     saving.interval_s,
                     bytes_per_day=1e9 * saving.writes_gb_per_day / mode.slots,
                 ),
@@ -884,7 +886,7 @@ def _still(memory: Memory, limits: StabilityLimits) -> Memory:
 def _still_run(run: Run) -> Run:
     if run.status != "running":
         return run
-    return msgspec.structs.replace(run, step=0, episodes=0, booked=None)
+    return run.but(step=0, episodes=0, booked=None)
 
 
 def _models(readings: Readings) -> str | None:

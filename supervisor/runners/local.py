@@ -184,9 +184,9 @@ class LocalRunner:
                 process=held.process if held else None,
                 elsewhere=held is None
                 and believed is not None
-                and believed.process is not None
-                and believed.process.pid not in marked.get(run_id, {})
-                and _is_there(believed.process, self._boot_id),
+                and believed.attempt.process is not None
+                and believed.attempt.process.pid not in marked.get(run_id, {})
+                and _is_there(believed.attempt.process, self._boot_id),
                 exit=exits.get(run_id),
                 last_line=self._last_lines.get(run_id),
                 leftovers=sum(self._watch(process) for process in beside),
@@ -392,7 +392,7 @@ class LocalRunner:
 
     def _adopt(self, run_id: str, run: Run | None, marked: dict[int, int]) -> None:
         """Hold the run's main process if it lives: the one on record, or that of the heartbeat."""
-        recorded = run.process if run is not None else None
+        recorded = run.attempt.process if run is not None else None
         pid: int | None = None
         if recorded is not None and is_alive(recorded, self._boot_id, self._runs / run_id):
             pid = recorded.pid

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Kept, Memory, Run
+from state.records import Asked, Kept, Memory, Run
 from supervisor.clock import Moment
 from supervisor.core import history, policy
 from supervisor.core.facts import Decision, StabilityLimits
@@ -171,7 +171,7 @@ class Supervised:
         self._ladder = ladder(world)
         self._boots = 1
         self._booted_h = 0.0
-        run = Run(id="simulated-a", trainer="simulated", name="a", seed=1)
+        run = Run(asked=Asked(id="simulated-a", trainer="simulated", name="a", seed=1))
         memory = history.first_day(self._moment(0.0), self._ladder, (run,))
         self.memory: Memory = history.starting(msgspec.structs.replace(memory, full=True))
 

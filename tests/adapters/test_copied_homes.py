@@ -62,16 +62,16 @@ def test_a_copied_home_leaves_the_trainers_of_the_original_alone(home: Path, run
     life = seen(copy, run)
     assert (life.process, life.leftovers, life.elsewhere) == (None, 0, True)
     LocalRunner(copy, boot_id()).kill(run.id)
-    assert run.process is not None
-    assert not is_alive(run.process, boot_id(), copy / run.id)
-    assert is_alive(run.process, boot_id(), home / run.id)
-    assert seen(home, run).process == run.process
+    assert run.attempt.process is not None
+    assert not is_alive(run.attempt.process, boot_id(), copy / run.id)
+    assert is_alive(run.attempt.process, boot_id(), home / run.id)
+    assert seen(home, run).process == run.attempt.process
 
 
 def test_a_copy_starts_its_runs_itself_and_says_why(run: Run) -> None:
     """What trains on in the original has not died in the copy: nobody is blamed."""
     copied, (note,) = judge(run, Life(elsewhere=True), a_time(boot_id=boot_id()), RecoveryLimits())
-    assert (copied.status, copied.process, copied.failures) == ("queued", None, 0)
+    assert (copied.status, copied.attempt.process, copied.faults.failures) == ("queued", None, 0)
     assert (note.event, note.rule, "copy" in note.reason) == ("run.lost", "copy", True)
 
 
@@ -88,7 +88,7 @@ def test_a_trainer_belongs_to_the_home_that_it_writes_to(home: Path, run: Run) -
     """Where a home was moved and copied back, that is the one at the old path."""
     moved = home.rename(home.with_name("B"))
     shutil.copytree(moved, home)
-    assert seen(home, run).process == run.process
+    assert seen(home, run).process == run.attempt.process
     life = seen(moved, run)
     assert (life.process, life.leftovers) == (None, 0)
 
@@ -100,7 +100,7 @@ def test_a_home_that_is_mounted_twice_is_one_home(home: Path, run: Run, tmp_path
     if subprocess.run(["mount", "--bind", home, other], check=False).returncode:
         pytest.skip("NOT TESTED: a home that is mounted twice; mounting takes root")
     try:
-        assert seen(other, run).process == run.process
+        assert seen(other, run).process == run.attempt.process
     finally:
         subprocess.run(["umount", other], check=True)
 

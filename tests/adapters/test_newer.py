@@ -99,7 +99,7 @@ def test_a_living_trainer_of_a_newer_version_is_asked_to_leave(runner, tmp_path)
         said(folder, version=2, pid=process.pid)
         assert time.monotonic() < deadline_s
     run, notes = judge(run, life, a_time(1e6), RecoveryLimits())
-    assert (run.status, run.hung) == ("stopping", False)
+    assert (run.status, run.attempt.hung) == ("stopping", False)
     assert [note.event for note in notes] == ["run.noticed"]
     assert f"{folder.heartbeat} {NEWER}" in notes[0].reason
     assert judge(run, a_life(), a_time(1e6), RecoveryLimits())[0].status == "stopping"

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_run, a_wish
+from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_run, a_wish, asked
 from fakes import FakeClock, at
 from hypothesis import given
 from hypothesis import strategies as st
@@ -365,7 +365,7 @@ def test_a_run_that_a_person_set_back_begins_anew(clock):
     """Somebody has removed its folder after a day: what it makes from then on is work."""
     memory = heard(training(clock, booked=a_mark(864_000)), 300)
     assert kept(memory).steps == 300
-    assert memory.runs[0].booked == a_mark(300)
+    assert memory.runs[0].progress.booked == a_mark(300)
 
 
 def test_the_past_of_a_life_that_nobody_started_is_not_booked(clock):
@@ -388,7 +388,7 @@ def test_a_crash_would_lose_what_no_checkpoint_holds(clock):
     assert measure.hear(memory, {}, LADDER).unsaved_s == 30.0
     assert heard(memory, reached=200).unsaved_s == 20.0, "no checkpoint at all yet"
     (run,) = memory.runs
-    other = msgspec.structs.replace(run, id="drill-b")
+    other = asked(run, id="drill-b")
     both = msgspec.structs.replace(memory, runs=(run, other))
     said = a_heartbeat(run="drill-b", began=a_mark(0), reached=a_mark(100))
     assert measure.hear(both, {"drill-b": said}, LADDER).unsaved_s == 10.0

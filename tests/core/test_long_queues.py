@@ -54,7 +54,7 @@ class Place:
         statuses = ("done" if at < done else "queued" for at in range(runs))
         memory = history.first_day(self.clock.read(), self.config.ladder)
         runs = tuple(
-            msgspec.structs.replace(run, status=status)
+            run.but(status=status)
             for run, status in zip(self.config.campaign, statuses, strict=True)
         )
         Store(self.home.state).save(msgspec.structs.replace(memory, runs=runs))
@@ -176,9 +176,7 @@ def test_who_is_near_may_claim_every_slot(before, after, slots, preferred):
     places = set(queue.near(runs, ladder))
     fates = iter(after)
     later = tuple(
-        msgspec.structs.replace(run, status=next(fates, run.status))
-        if run.status not in queue.AT_REST
-        else run
+        run.but(status=next(fates, run.status)) if run.status not in queue.AT_REST else run
         for run in runs
     )
     seen = tuple(run for at, run in enumerate(later) if at in places)

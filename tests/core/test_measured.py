@@ -410,7 +410,7 @@ def test_what_dies_in_the_lowest_mode_is_no_fault_of_a_mode(bench, end):
     bench.begin().look(60.0)
     (death,) = bench.lines("run.died")
     assert "bookings" not in death
-    assert bench.memory.runs[0].dies_everywhere
+    assert bench.memory.runs[0].faults.dies_everywhere
     bench.plans["a"] = Plan(ends_s=50.0, end=end)
     bench.ask("scale_up").look(6.0)
     bench.look(1.0).look(60.0)
@@ -419,7 +419,7 @@ def test_what_dies_in_the_lowest_mode_is_no_fault_of_a_mode(bench, end):
     assert bench.memory.goal.mode == "medium"
     bench.look(1.0)
     bench.look(700.0)
-    assert not bench.memory.runs[0].dies_everywhere
+    assert not bench.memory.runs[0].faults.dies_everywhere
 
 
 def test_a_mode_that_does_not_fit_is_left_in_the_same_look(medium):
@@ -711,7 +711,7 @@ def test_a_run_that_dies_often_saves_more_often_whoever_killed_it(bench, end):
     dies, calm, *_ = bench.memory.runs
     assert asked[1] == 90.0
     assert asked[-1] < 75.0
-    assert (dies.deaths_per_h > 0.5, calm.deaths_per_h) == (True, 0.0)
+    assert (dies.faults.deaths_per_h > 0.5, calm.faults.deaths_per_h) == (True, 0.0)
 
 
 def test_deaths_of_a_run_are_forgotten():
@@ -720,12 +720,12 @@ def test_deaths_of_a_run_are_forgotten():
     steady = run
     for minute in range(0, 4 * 24 * 60, 10):
         steady, _ = judge(
-            msgspec.structs.replace(steady, status="running", retry_s=None),
+            steady.but(status="running", retry_s=None),
             a_life(alive=False, signal=9),
             a_time(60.0 * minute),
             RecoveryLimits(),
         )
-    now_s = steady.deaths_s
+    now_s = steady.faults.deaths_s
     assert deaths_per_h(steady, now_s) == pytest.approx(6.0, rel=0.02)
     assert deaths_per_h(steady, now_s + 6 * HOUR_S) == pytest.approx(3.0, rel=0.02)
     assert deaths_per_h(run, now_s) == 0.0
@@ -759,6 +759,8 @@ def test_a_mark_of_the_work_survives_a_power_cut(bench):
     """What was booked before the power failed is not booked once more after it."""
     bench.begin().look(300.0)
     kept = bench.kept()
-    assert bench.memory.runs[0].booked == Mark(step=kept["a"], trained_s=kept["a"] * STEP_S)
+    assert bench.memory.runs[0].progress.booked == Mark(
+        step=kept["a"], trained_s=kept["a"] * STEP_S
+    )
     bench.crash().begin()
     assert bench.kept()["a"] == pytest.approx(kept["a"], rel=1e-3)

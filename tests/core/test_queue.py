@@ -1,8 +1,7 @@
 """Who is in the queue, and who gets a slot."""
 
-import msgspec
 import pytest
-from builders import a_mode, a_process, a_run
+from builders import a_mode, a_process, a_run, asked, steps
 
 from supervisor.core import queue
 from trainers.contract import Spec
@@ -11,7 +10,7 @@ A, B, C = (a_run(f"drill-{name}") for name in "abc")
 
 
 def with_status(run, status, **fields):
-    return msgspec.structs.replace(run, status=status, **fields)
+    return run.but(status=status, **fields)
 
 
 def ids(runs):
@@ -64,12 +63,12 @@ def test_a_run_that_comes_back_is_welcome():
 def test_a_changed_run_gets_another_chance(status, after):
     """New options or a new target mend and extend what had ended; what lives is let be."""
     known = with_status(A, status, step=1000, reason="why", died_there=4, retry_s=99.0)
-    wanted = msgspec.structs.replace(A, target_steps=2000, options={"lr": 0.1})
+    wanted = asked(A, target=steps(2000), options={"lr": 0.1})
     (run,) = queue.enrol((known,), (wanted,))
-    assert (run.status, run.step) == (after, 1000)
-    assert (run.target_steps, run.options) == (2000, {"lr": 0.1})
+    assert (run.status, run.progress.step) == (after, 1000)
+    assert (run.asked.target, run.asked.options) == (steps(2000), {"lr": 0.1})
     if status != after:
-        assert (run.reason, run.died_there, run.retry_s) == (None, 0, None)
+        assert (run.reason, run.faults.died_there, run.retry_s) == (None, 0, None)
 
 
 @pytest.mark.parametrize("status", ["failed", "held", "done"])
@@ -176,7 +175,7 @@ def test_whoever_tries_a_run_again_begins_with_its_newest_checkpoint():
     """What was counted against checkpoints is forgotten: a person may have mended the reason."""
     held = with_status(A, "held", failed_loads=2, withheld=(3000, 4000))
     run = queue.retry(held)
-    assert (run.status, run.failed_loads, run.withheld) == ("queued", 0, ())
+    assert (run.status, run.faults.failed_loads, run.faults.withheld) == ("queued", 0, ())
 
 
 def test_a_program_that_was_done_before_its_target_can_be_tried_again():
@@ -188,15 +187,15 @@ def test_a_program_that_was_done_before_its_target_can_be_tried_again():
 
 def test_a_patience_of_its_own_is_asked_for_at_once():
     """It needs no new start, and gives no run that has ended another chance."""
-    patient = msgspec.structs.replace(A, silent_max_s=60.0)
+    patient = asked(A, silent_max_s=60.0)
     (run,) = queue.enrol((with_status(A, "running"),), (patient,))
-    assert (run.silent_max_s, run.stale) == (60.0, False)
+    assert (run.asked.silent_max_s, run.attempt.stale) == (60.0, False)
     (run,) = queue.enrol((with_status(A, "failed"),), (patient,))
-    assert (run.silent_max_s, run.status) == (60.0, "failed")
+    assert (run.asked.silent_max_s, run.status) == (60.0, "failed")
 
 
 def test_a_trainer_is_told_what_is_withheld_from_it():
     """The next start carries it."""
-    run = msgspec.structs.replace(A, withheld=(4000,))
+    run = A.but(withheld=(4000,))
     spec = queue.spec(run, a_mode(), cores=1, checkpoint_interval_s=9.0)
     assert spec.withheld == (4000,)

@@ -1,6 +1,5 @@
 """Want is not is: the steps between the two, and that none of them does harm."""
 
-import msgspec
 import pytest
 from builders import a_heartbeat, a_life, a_mode, a_process, a_run, a_time
 from hypothesis import given
@@ -19,13 +18,11 @@ GONE = a_life(alive=False)
 
 
 def training(run, mode="light", **fields):
-    return msgspec.structs.replace(
-        run, status="running", mode=mode, process=a_process(), started_s=NOW_S - 60, **fields
-    )
+    return run.but(status="running", mode=mode, process=a_process(), started_s=NOW_S - 60, **fields)
 
 
 def stopping(run, asked_s=NOW_S, **fields):
-    return msgspec.structs.replace(ask_to_stop(training(run), asked_s, "why"), **fields)
+    return ask_to_stop(training(run), asked_s, "why").but(**fields)
 
 
 def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None):
@@ -60,8 +57,8 @@ def test_what_is_wanted_and_not_there_is_started():
     """Each wanted run is started with the goal's mode; it is believed to run from then on."""
     after, steps, _ = steps_for((A, B, C), wanted=(A, C))
     assert steps == [started(A), started(C)]
-    assert (after[A.id].status, after[A.id].mode) == ("running", "light")
-    assert after[A.id].started_s == NOW_S
+    assert (after[A.id].status, after[A.id].attempt.mode) == ("running", "light")
+    assert after[A.id].attempt.started_s == NOW_S
     assert after[B.id] == B
 
 
@@ -84,10 +81,10 @@ def test_what_no_look_has_covered_is_not_started():
 
 def test_a_new_life_starts_from_what_was_saved():
     """Progress counts from the checkpoint, not from where the last life died."""
-    died_at_90 = msgspec.structs.replace(A, step=90)
+    died_at_90 = A.but(step=90)
     said = a_life(alive=False, heartbeat=a_heartbeat(step=90, checkpoint_step=50))
     after, _, _ = steps_for((died_at_90,), wanted=(A,), lives={A.id: said})
-    assert after[A.id].started_step == 50
+    assert after[A.id].attempt.started_step == 50
 
 
 def test_what_runs_as_wanted_is_let_be():
@@ -100,7 +97,7 @@ def test_what_runs_as_wanted_is_let_be():
 @pytest.mark.parametrize(("retry_s", "starts"), [(NOW_S + 0.1, 0), (NOW_S, 1), (None, 1)])
 def test_a_backoff_is_waited_for(retry_s, starts):
     """A run that died starts when its wait is over, not before."""
-    waiting = msgspec.structs.replace(A, status="waiting", retry_s=retry_s)
+    waiting = A.but(status="waiting", retry_s=retry_s)
     _, steps, _ = steps_for((waiting,), wanted=(A,))
     assert len(steps) == starts
 
@@ -180,14 +177,14 @@ def test_what_hung_dumps_its_stacks_first():
     ("run", "life"),
     [
         (stopping(A, LONG_AGO_S), a_life()),
-        (msgspec.structs.replace(A, status="waiting"), a_life(alive=False, leftovers=1)),
+        (A.but(status="waiting"), a_life(alive=False, leftovers=1)),
         (A, a_life(alive=False, leftovers=1)),
     ],
     ids=["deaf trainer", "leftover of a death", "leftover of a stop"],
 )
 def test_what_cannot_be_killed_is_blocked(run, life):
     """A process that outlives SIGKILL makes its run blocked, loudly, and is killed ever again."""
-    asked = msgspec.structs.replace(run, kill_asked_s=NOW_S - LIMITS.kill_s)
+    asked = run.but(kill_asked_s=NOW_S - LIMITS.kill_s)
     after, steps, notes = steps_for((asked, B), wanted=(B,), lives={A.id: life})
     assert after[A.id].status == "blocked"
     assert "cannot be killed" in after[A.id].reason
@@ -207,7 +204,7 @@ def test_leftovers_are_killed_before_anything_starts():
 
 def test_nothing_starts_beside_a_blocked_run():
     """What cannot be killed may hold the GPU: nothing else is started there."""
-    blocked = msgspec.structs.replace(A, status="blocked", kill_asked_s=NOW_S - 99)
+    blocked = A.but(status="blocked", kill_asked_s=NOW_S - 99)
     _, steps, _ = steps_for(
         (blocked, B), wanted=(B,), lives={A.id: a_life(alive=False, leftovers=1)}
     )
@@ -224,7 +221,7 @@ def test_what_belongs_to_no_run_of_the_queue_is_ended(life):
 @pytest.mark.parametrize("status", ["held", "done", "failed"])
 def test_a_trainer_that_ought_not_to_live_is_ended(status):
     """A run at its end or held has no living trainer."""
-    run = msgspec.structs.replace(A, status=status)
+    run = A.but(status=status)
     _, steps, _ = steps_for((run,), lives=alive(A))
     assert steps == [Kill(run=A.id)]
 
@@ -237,7 +234,7 @@ def gpu(*pids, index=0):
 
 
 def dead(run, **fields):
-    return msgspec.structs.replace(run, process=a_process(), **fields)
+    return run.but(process=a_process(), **fields)
 
 
 def test_memory_of_a_dead_trainer_is_waited_for_and_told_once():
@@ -271,7 +268,7 @@ def test_memory_that_is_never_freed_is_given_up():
         pytest.param((A,), {}, (gpu(100),), id="it never had a process"),
         pytest.param((dead(A), training(B)), alive(B), (gpu(100),), id="the pid lives again"),
         pytest.param(
-            (msgspec.structs.replace(A, process=a_process(boot_id="boot-0")),),
+            (A.but(process=a_process(boot_id="boot-0")),),
             {},
             (gpu(100),),
             id="a process of an earlier boot",
@@ -288,7 +285,7 @@ def test_memory_is_waited_for_only_when_something_is_to_start():
     """A paused machine does not look for the memory of what it has stopped."""
     runs = (dead(A, memory_held_s=NOW_S - 1),)
     after, steps, told = steps_for(runs, wanted=(), gpus=(gpu(100),))
-    assert (steps, told, after[A.id].memory_held_s) == ([], [], None)
+    assert (steps, told, after[A.id].attempt.memory_held_s) == ([], [], None)
 
 
 # When to look again
@@ -298,15 +295,15 @@ def test_memory_is_waited_for_only_when_something_is_to_start():
     ("run", "life", "wake_s"),
     [
         (A, GONE, None),
-        (msgspec.structs.replace(A, status="done"), GONE, None),
-        (msgspec.structs.replace(A, status="waiting", retry_s=NOW_S + 8), GONE, 8),
-        (msgspec.structs.replace(A, status="waiting", retry_s=NOW_S - 8), GONE, None),
-        (msgspec.structs.replace(A, status="held", retry_s=NOW_S + 3000), GONE, 3000),
+        (A.but(status="done"), GONE, None),
+        (A.but(status="waiting", retry_s=NOW_S + 8), GONE, 8),
+        (A.but(status="waiting", retry_s=NOW_S - 8), GONE, None),
+        (A.but(status="held", retry_s=NOW_S + 3000), GONE, 3000),
         (stopping(A, NOW_S - 20), a_life(), 100),
         (stopping(A, LONG_AGO_S, kill_asked_s=NOW_S), a_life(), 0.1),
-        (msgspec.structs.replace(A, status="blocked", kill_asked_s=1.0), a_life(), 10),
+        (A.but(status="blocked", kill_asked_s=1.0), a_life(), 10),
         (training(A), a_life(), 300),
-        (msgspec.structs.replace(training(A), started_s=NOW_S - 590), a_life(), 10),
+        (training(A).but(started_s=NOW_S - 590), a_life(), 10),
         (training(A), a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - 40)), 260),
     ],
     ids=[
@@ -331,7 +328,7 @@ def test_the_next_look_comes_when_something_is_due(run, life, wake_s):
 def test_the_first_of_many_moments_wakes():
     """With several runs waiting, the soonest counts."""
     runs = tuple(
-        msgspec.structs.replace(run, status="waiting", retry_s=NOW_S + wait_s)
+        run.but(status="waiting", retry_s=NOW_S + wait_s)
         for run, wait_s in ((A, 9), (B, 3), (C, 6))
     )
     assert wake_in_s(runs, {}, a_time(NOW_S), LIMITS) == 3
@@ -355,8 +352,7 @@ def worlds(draw):
         leftovers = 0 if lives_on else draw(st.sampled_from([0, 0, 0, 1]))
         times = st.none() | st.sampled_from([NOW_S - 500, NOW_S - 10, NOW_S])
         runs.append(
-            msgspec.structs.replace(
-                run,
+            run.but(
                 status=status,
                 mode=draw(st.sampled_from(MODES)),
                 stop_asked_s=draw(times) if status == "stopping" else None,
@@ -396,7 +392,7 @@ def test_no_start_is_ever_unsafe(world, mode):
         for run in runs:
             assert run.status != "blocked"
             assert not lives[run.id].leftovers
-            assert lives[run.id].process is None or run.mode == mode
+            assert lives[run.id].process is None or run.attempt.mode == mode
         living = {run.id for run in runs if lives[run.id].process is not None}
         assert len(starts) == len(set(starts))
         assert not living & set(starts)

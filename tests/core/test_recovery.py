@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from builders import a_heartbeat, a_life, a_process, a_run, a_time
+from builders import a_heartbeat, a_life, a_process, a_run, a_time, steps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,7 +73,7 @@ def test_every_cause_of_death_has_its_name(ended, heartbeat, rule, reason):
     assert (event, by) == ("run.died", rule)
     assert reason in why
     assert run.status == "waiting"
-    assert run.restarts == 1
+    assert run.faults.restarts == 1
 
 
 @pytest.mark.parametrize(
@@ -139,18 +139,18 @@ def test_a_trainer_that_went_unwatched_is_started_again():
 def test_exit_0_is_done(status):
     """The target is reached, even if a stop was asked at the same moment."""
     run, note = died(running(status=status), a_heartbeat(step=1000), code=0)
-    assert (run.status, run.step, note[0]) == ("done", 1000, "run.done")
+    assert (run.status, run.progress.step, note[0]) == ("done", 1000, "run.done")
 
 
 def test_a_program_that_is_done_before_its_target_is_told_as_that():
     """No step is claimed that nobody has made."""
     said = a_heartbeat(step=700, status="done")
     for ended in ({"code": 0}, {}):
-        run, (event, rule, reason) = died(running(target_steps=1000), said, **ended)
+        run, (event, rule, reason) = died(running(target=steps(1000)), said, **ended)
         assert (run.status, event, rule) == ("done", "run.done", "program")
         assert "done at step 700, before its target" in reason
         assert run.reason == reason
-    run, (_, rule, _) = died(running(target_steps=700), said, code=0)
+    run, (_, rule, _) = died(running(target=steps(700)), said, code=0)
     assert (rule, run.reason) == ("target", None)
 
 
@@ -167,7 +167,7 @@ def test_an_early_return_is_nobody_elses_doing():
     run, notes = judge(running(), a_life(alive=False, heartbeat=said, code=75), NOW, LIMITS)
     assert [note.rule for note in notes] == ["returned"]
     assert "returned before its target, at step 10" in notes[0].reason
-    assert (run.died_there, blames_the_load(notes[0])) == (1, False)
+    assert (run.faults.died_there, blames_the_load(notes[0])) == (1, False)
 
 
 def test_a_trainer_that_finished_unwatched_is_done():
@@ -187,7 +187,7 @@ def test_exit_78_is_never_tried_again(status):
 def test_a_run_that_was_asked_to_leave_is_queued():
     """Leaving on request is no death: no backoff, no restart counted; the log has a line."""
     run, notes = judged(running(status="stopping", reason="x"), a_life(alive=False, code=75))
-    assert (run.status, run.restarts, run.retry_s) == ("queued", 0, None)
+    assert (run.status, run.faults.restarts, run.retry_s) == ("queued", 0, None)
     assert notes == [("run.stopped", "asked", "stopped: x")]
 
 
@@ -199,7 +199,7 @@ def test_a_machine_that_went_down_is_nobodys_fault():
             a_life(alive=False),
             a_time(NOW_S, boot_id="boot-2"),
         )
-        assert (run.status, run.restarts, run.stop_asked_s) == ("queued", 0, None)
+        assert (run.status, run.faults.restarts, run.attempt.stop_asked_s) == ("queued", 0, None)
         said = [("run.lost", "boot", "the machine went down with it")]
         assert notes == ([] if status == "waiting" else said)
 
@@ -207,7 +207,7 @@ def test_a_machine_that_went_down_is_nobodys_fault():
 def test_a_start_that_the_power_cut_prevented_never_happened():
     """The goal was saved, the trainer was not born: it is started, without a death."""
     run, notes = judged(running(process=None), a_life(alive=False))
-    assert (run.status, run.restarts, notes) == ("queued", 0, [])
+    assert (run.status, run.faults.restarts, notes) == ("queued", 0, [])
 
 
 # Backoff
@@ -238,8 +238,8 @@ def test_each_death_in_a_row_waits_twice_as_long(moved, waits):
     """Deaths in a row are counted over lives, as long as none of them lasted."""
     run = running(step=10)
     for wait_s, said in waits:
-        life = msgspec.structs.replace(run, status="running", started_step=run.step)
-        run, note = died(life, a_heartbeat(step=life.step + moved), code=1)
+        life = run.but(status="running", started_step=run.progress.step)
+        run, note = died(life, a_heartbeat(step=life.progress.step + moved), code=1)
         assert run.retry_s == NOW_S + wait_s
         assert f"starts again {said}" in note[2]
 
@@ -260,8 +260,8 @@ def test_a_life_that_lasted_and_moved_starts_the_backoff_afresh(started_s, step,
     """Ten minutes with progress prove that the trainer works; time or progress alone do not."""
     life = running(started_s=started_s, started_step=10, failures=5, dies_everywhere=True)
     run, _ = died(life, a_heartbeat(step=step), code=1)
-    assert run.failures == failures
-    assert run.dies_everywhere is (failures > 1)
+    assert run.faults.failures == failures
+    assert run.faults.dies_everywhere is (failures > 1)
 
 
 def test_a_proven_trainer_is_forgiven_while_it_lives():
@@ -269,15 +269,17 @@ def test_a_proven_trainer_is_forgiven_while_it_lives():
     beating = a_life(heartbeat=a_heartbeat(step=20, progress_at_s=NOW_S))
     deaths = {"failures": 3, "died_there": 2, "dies_everywhere": True}
     young, _ = judged(running(**deaths), beating)
-    assert (young.failures, young.died_there, young.dies_everywhere) == (3, 2, True)
+    faults = young.faults
+    assert (faults.failures, faults.died_there, faults.dies_everywhere) == (3, 2, True)
     proven, _ = judged(running(started_s=PROVEN_S, **deaths), beating)
-    assert (proven.failures, proven.died_there, proven.dies_everywhere) == (0, 0, False)
+    faults = proven.faults
+    assert (faults.failures, faults.died_there, faults.dies_everywhere) == (0, 0, False)
 
 
 def test_a_life_that_began_with_the_timeline_has_lasted_too():
     """The very first moment of the timeline is a moment like any other."""
     run, _ = died(running(started_s=0.0, failures=5), a_heartbeat(), code=1)
-    assert run.failures == 1
+    assert run.faults.failures == 1
     hung, _ = judged(running(started_s=0.0, process=None), a_life())
     assert hung.status == "stopping"
 
@@ -289,7 +291,7 @@ def lives_and_deaths(deaths):
     """A run after deaths, each given as (step, exit keywords)."""
     run, notes = running(step=0), []
     for step, ended in deaths:
-        run = msgspec.structs.replace(run, status="running", started_s=NOW_S - 5)
+        run = run.but(status="running", started_s=NOW_S - 5)
         run, note = died(run, a_heartbeat(step=step), **ended)
         notes.append(note)
     return run, notes
@@ -342,7 +344,7 @@ def test_a_held_run_is_tried_once_more():
     early, notes = judged(held, a_life(alive=False), a_time(NOW_S - 1))
     assert (early, notes) == (held, [])
     run, notes = judged(held, a_life(alive=False))
-    assert (run.status, run.died_there, run.retry_s) == ("queued", 0, None)
+    assert (run.status, run.faults.died_there, run.retry_s) == ("queued", 0, None)
     assert notes[0][0] == "run.retried"
 
 
@@ -369,8 +371,8 @@ def test_a_silent_trainer_is_hung(silent_s, status):
     )
     assert run.status == status
     if status == "stopping":
-        assert run.hung
-        assert run.stop_asked_s == NOW_S
+        assert run.attempt.hung
+        assert run.attempt.stop_asked_s == NOW_S
         assert [note[0] for note in notes] == ["run.hung"]
 
 
@@ -427,15 +429,15 @@ def test_a_living_trainer_that_nobody_remembers_is_taken_over(status):
     """The memory was lost or is older than the machine: no second trainer is started."""
     lost = a_run(status=status, retry_s=NOW_S + 5, hung=True)
     run, notes = judged(lost, a_life(heartbeat=a_heartbeat(mode="heavy")))
-    assert (run.status, run.mode, run.process) == ("running", "heavy", a_process())
-    assert (run.started_s, run.hung) == (NOW_S, False)
+    assert (run.status, run.attempt.mode, run.attempt.process) == ("running", "heavy", a_process())
+    assert (run.attempt.started_s, run.attempt.hung) == (NOW_S, False)
     assert notes[0][0] == "run.adopted"
 
 
 def test_a_trainer_is_believed_about_its_mode():
     """A memory that is older than the machine may hold another mode than the trainer's load."""
     run, _ = judged(running(), a_life(heartbeat=a_heartbeat(mode="heavy", progress_at_s=NOW_S)))
-    assert run.mode == "heavy"
+    assert run.attempt.mode == "heavy"
 
 
 def test_a_blocked_run_is_cleared_when_nothing_of_it_lives():
@@ -444,7 +446,7 @@ def test_a_blocked_run_is_cleared_when_nothing_of_it_lives():
     for life in (a_life(), a_life(alive=False, leftovers=1)):
         assert judged(blocked, life) == (blocked, [])
     run, notes = judged(blocked, a_life(alive=False))
-    assert (run.status, run.reason, run.kill_asked_s) == ("queued", None, None)
+    assert (run.status, run.reason, run.attempt.kill_asked_s) == ("queued", None, None)
     assert notes[0][0] == "run.cleared"
 
 
@@ -512,8 +514,7 @@ def died_loading(run, at_step, kind="crash", **words):
         "start": ({"start_error": "no such file"}, None),
     }[kind]
     status = "stopping" if kind == "hung" else "running"
-    run = msgspec.structs.replace(
-        run,
+    run = run.but(
         status=status,
         hung=kind == "hung",
         mode="light",
@@ -535,9 +536,9 @@ def loads(run, at_step, kinds):
 def test_a_checkpoint_that_attempts_die_of_is_withheld(kinds):
     """After three deaths of its own before the first step; then the one before is tried at once."""
     run, _ = loads(a_run(), NEWER, kinds[:2])
-    assert run.withheld == ()
+    assert run.faults.withheld == ()
     run, note = loads(run, NEWER, kinds[2:])
-    assert (run.status, run.withheld) == ("waiting", (NEWER,))
+    assert (run.status, run.faults.withheld) == ("waiting", (NEWER,))
     assert f"from checkpoint {NEWER}: the one before is tried" in note.reason
 
 
@@ -545,31 +546,31 @@ def test_a_checkpoint_that_attempts_die_of_is_withheld(kinds):
 def test_what_is_no_fault_of_a_trainer_is_none_of_its_checkpoint(kind):
     """Kills, hunger for memory and full disks do not count, and forgive nothing."""
     run, _ = loads(a_run(), NEWER, [kind] * 10)
-    assert run.withheld == ()
+    assert run.faults.withheld == ()
     run, _ = loads(a_run(), NEWER, ["crash", kind, "crash", kind])
-    assert run.withheld == ()
+    assert run.faults.withheld == ()
     run, _ = loads(run, NEWER, ["crash"])
-    assert run.withheld == (NEWER,)
+    assert run.faults.withheld == (NEWER,)
 
 
 def test_a_reboot_is_no_fault_of_a_checkpoint():
     """However often the machine goes down while it is loaded."""
     run = running(failed_loads=2)
     after, _ = judge(run, a_life(alive=False), a_time(NOW_S, boot_id="boot-2"), LIMITS)
-    assert (after.failed_loads, after.withheld) == (2, ())
+    assert (after.faults.failed_loads, after.faults.withheld) == (2, ())
 
 
 def test_where_the_one_before_fails_too_the_newest_comes_back():
     """The checkpoint was not the reason: it never walks down through all of them."""
     run, _ = loads(a_run(), NEWER, ["crash"] * 3)
     run, _ = loads(run, OLDER, ["crash"] * 2)
-    assert (run.status, run.withheld) == ("waiting", (NEWER,))
+    assert (run.status, run.faults.withheld) == ("waiting", (NEWER,))
     run, note = loads(run, OLDER, ["crash"])
-    assert (run.status, run.withheld) == ("held", ())
+    assert (run.status, run.faults.withheld) == ("held", ())
     assert "comes back" in note.reason
     # So does one that could not be withheld, for want of another.
     run, _ = loads(a_run(), NEWER, ["crash"] * 6)
-    assert (run.status, run.withheld) == ("held", ())
+    assert (run.status, run.faults.withheld) == ("held", ())
 
 
 def test_a_life_that_steps_forgives_what_was_counted():
@@ -584,18 +585,16 @@ def test_a_life_that_steps_forgives_what_was_counted():
         checkpoint_step=OLDER,
     )
     # It was expected to go on from the newest.
-    run = msgspec.structs.replace(
-        run, status="running", process=a_process(), started_s=NOW_S - 9, started_step=NEWER
-    )
+    run = run.but(status="running", process=a_process(), started_s=NOW_S - 9, started_step=NEWER)
     run, _ = judge(run, a_life(alive=False, heartbeat=stepped, code=75), NOW, LIMITS)
-    assert (run.failed_loads, run.withheld, run.failures) == (0, (NEWER,), 6)
+    assert (run.faults.failed_loads, run.faults.withheld, run.faults.failures) == (0, (NEWER,), 6)
 
 
 def test_a_life_that_steps_and_is_stopped_forgives_too():
     """Deaths of last week and of today are not in a row."""
     said = a_heartbeat(step=NEWER + 1, began=Mark(step=NEWER, trained_s=1.0))
     run, _ = judged(running(failed_loads=2, started_step=NEWER), a_life(heartbeat=said))
-    assert run.failed_loads == 0
+    assert run.faults.failed_loads == 0
 
 
 def test_a_death_before_the_checkpoint_was_found_is_none_of_it():
@@ -603,8 +602,8 @@ def test_a_death_before_the_checkpoint_was_found_is_none_of_it():
     said = a_heartbeat(status="failed", error="no module", checkpoint_step=NEWER)
     run = a_run()
     for _ in range(4):
-        run, _ = died(running(failed_loads=run.failed_loads), said, code=75)
-    assert run.failed_loads == 0
+        run, _ = died(running(failed_loads=run.faults.failed_loads), said, code=75)
+    assert run.faults.failed_loads == 0
 
 
 def test_whoever_says_that_it_works_on_is_not_hung():
@@ -650,5 +649,5 @@ def test_notices_that_had_no_room_any_more_are_not_told_again():
     said = a_heartbeat(notices=texts, notices_before=5)
     run, told = judged(running(notices_seen=20), a_life(heartbeat=said))
     assert [note[2] for note in told] == ["20", "21", "22", "23", "24"]
-    assert run.notices_seen == 25
+    assert run.attempt.notices_seen == 25
     assert judged(run, a_life(heartbeat=said))[1] == []

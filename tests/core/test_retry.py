@@ -86,7 +86,7 @@ def test_a_failed_run_is_tried_again(failed):
     assert (answer.refused, answer.mode) == (False, None)
     assert "asked: retry A (failed: it cannot work" in answer.reason
     failed.look(30.0)
-    assert failed.run().step > 0
+    assert failed.run().progress.step > 0
 
 
 def test_a_retry_that_was_asked_before_a_start_is_honoured_at_it(failed):

@@ -74,7 +74,7 @@ def test_an_outcome_is_taken_down_without_a_look():
     decided = turn(a_memory(), a_look())
     outcome = Started(run=A, process=a_process())
     after = turn(decided.memory, a_look(observations=None, outcomes=(outcome,)))
-    assert after.memory.runs[0].process == a_process()
+    assert after.memory.runs[0].attempt.process == a_process()
     assert after.memory.outbox[-1]["event"] == "run.started"
     assert after.actions == ()
 
@@ -90,7 +90,7 @@ def test_what_no_look_has_covered_is_neither_judged_nor_started():
 def test_a_reset_is_followed_by_a_look_at_what_it_brings_near():
     """The first day's first run had long been done: nobody has looked at it in this turn."""
     memory = turn(a_memory(), a_look()).memory
-    runs = (msgspec.structs.replace(memory.runs[0], status="done"), *memory.runs[1:])
+    runs = (memory.runs[0].but(status="done"), *memory.runs[1:])
     memory = msgspec.structs.replace(memory, runs=runs)
     near = {run.id: Life() for run in watched(memory, RULES)}
     decided = turn(memory, a_look(observations=near, wishes=(a_wish("reset"),)))
@@ -142,7 +142,7 @@ def test_what_moves_by_itself_is_no_reason_to_save():
     memory = turn(memory, a_look(observations=alive)).memory
     alive[A] = a_life(heartbeat=a_heartbeat(step=900))
     later = turn(memory, a_look(observations=alive, moment=a_moment(after_s=20.0))).memory
-    assert later.runs[0].step == 900
+    assert later.runs[0].progress.step == 900
     assert not worth_saving(memory, later, StabilityLimits())
     said = (Said(event="watch.lost", rule="watch", reason="blind"),)
     spoken = turn(later, a_look(observations=None, said=said)).memory

@@ -2,7 +2,16 @@
 
 import msgspec
 import pytest
-from builders import HOUR_S, a_heartbeat, a_ladder, a_mode_ledger, a_process, a_run, some_facts
+from builders import (
+    HOUR_S,
+    a_heartbeat,
+    a_ladder,
+    a_mode_ledger,
+    a_process,
+    a_run,
+    asked,
+    some_facts,
+)
 from fakes import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,8 +129,8 @@ def test_a_kind_is_a_trainer_a_run_and_its_options():
     others = (
         a_run(),
         a_run(options={"algorithm": "dqn", "n": 1}),
-        a_run("drill-b", options=one.options),
-        msgspec.structs.replace(one, trainer="other"),
+        a_run("drill-b", options=one.asked.options),
+        asked(one, trainer="other"),
     )
     assert len({measure.kind(run) for run in (one, *others)}) == 5
 
@@ -149,7 +158,9 @@ def test_kinds_beyond_the_first_32_teach_no_speed():
     assert len(known) == learnt.KINDS_MAX
     memory = heard(history.book(memory, a_ladder(2), LIMITS), memory.runs, 200, mode="medium")
     assert memory.stretch.work["medium"].keys() == known.keys()
-    assert all(run.booked.step == 200 for run in memory.runs), "what is not kept is not kept later"
+    assert all(run.progress.booked.step == 200 for run in memory.runs), (
+        "what is not kept is not kept later"
+    )
 
 
 def test_an_hour_of_one_slot_of_two_is_half_an_hour_of_the_mode():

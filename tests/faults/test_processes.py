@@ -195,7 +195,7 @@ def test_a_stranger_with_the_pid_of_a_trainer_is_not_touched(machine: Machine, f
     memory, _ = store.load()
     assert memory is not None
     (run,) = memory.runs
-    run = msgspec.structs.replace(run, status="running", process=process)
+    run = run.but(status="running", process=process)
     store.save(msgspec.structs.replace(memory, runs=(run,)))
     heartbeat = machine.heartbeat("A") | {"pid": stranger.pid}
     (machine.home / "runs/drill-A/heartbeat.json").write_bytes(msgspec.json.encode(heartbeat))

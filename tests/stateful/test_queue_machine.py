@@ -1,7 +1,6 @@
 """The queue through any edits of the campaign and any lives of its runs."""
 
-import msgspec
-from builders import a_mode, a_run
+from builders import a_mode, a_run, steps
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -28,14 +27,14 @@ class QueueMachine(RuleBasedStateMachine):
     def edit_campaign(self, ids, target_steps):
         """A person changes the campaign; whatever lives is still known afterwards."""
         before = {run.id: run for run in self.runs}
-        self.campaign = tuple(a_run(run_id, target_steps=target_steps) for run_id in ids)
+        self.campaign = tuple(a_run(run_id, target=steps(target_steps)) for run_id in ids)
         self._enrol()
         after = {run.id: run for run in self.runs}
         for run_id, run in before.items():
             if run.status in LIVELY:
                 assert after[run_id].status == run.status
             if run_id in ids:
-                assert after[run_id].step == run.step
+                assert after[run_id].progress.step == run.progress.step
 
     @rule(place=st.integers(0, 4), move=st.sampled_from(LIFE), step=st.integers(0, 50))
     def live(self, place, move, step):
@@ -43,7 +42,7 @@ class QueueMachine(RuleBasedStateMachine):
         if place < len(self.runs) and self.runs[place].status == move.source:
             run = self.runs[place]
             status = RUN_LIFE.after(run.status, move.event)
-            lived = msgspec.structs.replace(run, status=status, step=run.step + step)
+            lived = run.but(status=status, step=run.progress.step + step)
             self.runs = (*self.runs[:place], lived, *self.runs[place + 1 :])
 
     @rule()
@@ -61,7 +60,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert run.status in LIVELY
         for run, wanted in zip(self.runs, self.campaign, strict=False):
             assert not run.withdrawn
-            assert run.target_steps == wanted.target_steps
+            assert run.asked == wanted.asked
 
     @invariant()
     def no_run_stands_there_twice(self):

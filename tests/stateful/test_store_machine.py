@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tinydb import TinyDB
 
-from state.records import Boot, Run
+from state.records import Boot
 from state.store import DAMAGED_KEPT, AtomicStorage, NewerState, Store, last_good
 from supervisor.core import history
 from trainers import durable
@@ -215,7 +215,7 @@ def test_a_long_queue_is_saved_as_it_is_and_opens_in_stock_tinydb(path, count):
     store = Store(path)
     options = {"z": 1.0, "a": {"y": [2**53, -0.0, 1e300], "b": "\u00e9"}}
     runs = tuple(
-        Run(id=f"r-{i}", trainer="r", name=f"{i}", seed=i, options=options) for i in range(count)
+        a_run(f"r-{i}", trainer="r", name=f"{i}", seed=i, options=options) for i in range(count)
     )
     for changed in (runs, runs, runs[1:], (*runs[:-1], *runs[:1]), runs[::-1]):
         memory = msgspec.structs.replace(a_memory(1), runs=changed)

@@ -1,0 +1,62 @@
+"""How a memory of an older version becomes one of the next, as plain values.
+
+A home is migrated by being loaded: nothing is written before the first save, and the generation
+before stays beside it as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Row = dict[str, Any]
+
+REFUSALS = ("wish.refused", "wish.unreadable")
+"""events of version 1 that told of a wish that was not granted"""
+
+
+def _asked_apart(row: Row) -> Row:
+    """2: what was asked for stands apart from what became of it, and answers in the memory."""
+    return row | {
+        "schema": 2,
+        "runs": [_run_apart(run) for run in row.get("runs", ())],
+        "answers": [_answer(line) for line in row.get("outbox", ()) if "wish" in line],
+    }
+
+
+def _run_apart(flat: Row) -> Row:
+    def part(*names: str) -> Row:
+        return {name: flat[name] for name in names if name in flat}
+
+    asked = part("id", "trainer", "name", "seed", "options", "silent_max_s")
+    for unit in ("steps", "episodes"):
+        if flat.get(f"target_{unit}") is not None:
+            asked["target"] = {"unit": unit, "count": flat[f"target_{unit}"]}
+    attempt = part(
+        "process", "mode", "started_s", "started_monotonic_s", "started_step", "notices_seen"
+    )
+    attempt |= part("stale", "hung", "stop_asked_s", "kill_asked_s", "memory_held_s")
+    if attempt:
+        attempt["number"] = flat.get("restarts", 0) + 1
+    faults = part("restarts", "failures", "deaths_per_h", "deaths_s", "died_step", "died_there")
+    return part("status", "reason", "retry_s", "withdrawn") | {
+        "asked": asked,
+        "attempt": attempt,
+        "progress": part("step", "episodes", "booked"),
+        "faults": faults | part("failed_loads", "withheld", "dies_everywhere"),
+    }
+
+
+def _answer(line: Row) -> Row:
+    """What a line that was not delivered yet would have answered."""
+    return {
+        "wish": line["wish"],
+        "refused": line["event"] in REFUSALS,
+        "reason": line["reason"],
+        "mode": line.get("new"),
+        "line": line["seq"],
+    }
+
+
+MIGRATIONS: dict[int, Callable[[Row], Row]] = {1: _asked_apart}
+"""version: how a memory of that version becomes one of the next"""
