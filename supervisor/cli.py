@@ -20,7 +20,7 @@ from modes.toml_file import InvalidFile
 from state.records import Run, WishKind
 from state.store import NewerState, Store
 from supervisor import follow, init, policy_commands, screen
-from supervisor.clock import SystemClock
+from supervisor.clock import SystemClock, since
 from supervisor.config import Config, usual_rules
 from supervisor.context import (
     EXIT_REFUSED,
@@ -30,6 +30,7 @@ from supervisor.context import (
     print_json,
     whole_number,
 )
+from supervisor.core.sought import Sought, chosen
 from supervisor.errors import SupervisorError
 from supervisor.home import Home, HomeUnusable
 from supervisor.owner import BeyondTheOwner
@@ -364,18 +365,40 @@ def _decisions(context: Context) -> int:
 
     options, path = context.options, context.home.decisions
     render = journal.renderer(sys.stdout)
+    wanted = _sought(context)
 
     def show(line: journal.Line) -> None:
         print(escaped(journal.encode(line).decode()) if options.json else render(line))
 
-    for line in journal.tail(path, options.lines):
+    coming = follow.follow(path) if options.follow else iter(())
+    there = journal.tail(path, options.lines, wanted.takes if wanted.narrows else None)
+    for line in there:
         show(line)
-    if options.follow:
-        for raw in follow.follow(path):
-            for line in journal.parse([raw]):
+    sys.stdout.flush()
+    shown = {journal.encode(line) for line in there}  # what came meanwhile may be among them
+    for raw in coming:
+        for line in journal.parse([raw]):
+            if wanted.takes(line) and journal.encode(line) not in shown:
                 show(line)
                 sys.stdout.flush()
     return 0
+
+
+def _sought(context: Context) -> Sought:
+    """The lines of the log that are asked for.
+
+    Raises:
+        Refused: there is no such event, or the time is none.
+        NoSuchRun: there is no such run.
+    """
+    options = context.options
+    try:
+        events = chosen(options.event) if options.event else None
+        since_at = None if options.since is None else since(options.since, context.now().wall)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    run = None if options.run is None else context.run(options.run).id
+    return Sought(events=events, run=run, since_at=since_at)
 
 
 def _logs(context: Context) -> int:
@@ -506,13 +529,9 @@ def _doctor(context: Context) -> int:
 
 
 def _completion(context: Context) -> int:
-    try:
-        import shtab  # noqa: PLC0415 - an extra, and only for this
-    except ImportError as error:
-        raise SupervisorError(
-            "completion needs the extra: pip install 'training-supervisor[completion]'"
-        ) from error
-    print(shtab.complete(build_parser(), context.options.shell))
+    from supervisor import completion  # noqa: PLC0415 - an extra, and only for this
+
+    print(completion.script(build_parser(), context.options.shell))
     return 0
 
 
@@ -602,7 +621,7 @@ def build_parser() -> argparse.ArgumentParser:
         "run",
         more="Its deaths are forgotten; it goes on from its newest checkpoint.",
     )
-    command("decisions", _decisions, "the decision log, newest last", "json", "lines")
+    _add_decisions(command)
     policy_commands.add(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
     command("runs", _runs, "the queue", "json")
@@ -659,6 +678,35 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
+
+
+def _add_decisions(command: policy_commands.Adding) -> None:
+    """Add the command that shows the decision log."""
+    sub = command(
+        "decisions",
+        _decisions,
+        "the decision log, newest last",
+        "json",
+        "lines",
+        more="With several of --event, --run and --since: the lines that all of them mean. N "
+        "counts those alone.",
+    )
+    sub.add_argument(
+        "--event",
+        metavar="NAME",
+        action="append",
+        help="only that event, such as mode.changed, or with `run` all that begin with `run.`; "
+        "may be repeated",
+    )
+    sub.add_argument(
+        "--run", metavar="RUN", help="only lines about that run, by name or id; `runs` lists them"
+    )
+    sub.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only lines from then on: an ISO time (local where it names no zone), or an age such "
+        "as 90s, 15min, 6h, 2d",
+    )
 
 
 def _add_values(command: policy_commands.Adding) -> None:

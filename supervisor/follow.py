@@ -30,8 +30,15 @@ def last_lines(path: Path, count: int) -> list[bytes]:
 
 
 def follow(path: Path) -> Iterator[bytes]:
-    """Whole lines that are appended from now on, through rotations; those too long in pieces."""
-    file = _reopened(path, at_end=True)
+    """Whole lines that are appended from now on, through rotations; those too long in pieces.
+
+    Now is when this is called, not when the first line is asked for: whoever shows first what is
+    there misses nothing that comes meanwhile.
+    """
+    return _followed(path, _reopened(path, at_end=True))
+
+
+def _followed(path: Path, file: BinaryIO | None) -> Iterator[bytes]:
     rest = b""
     while True:
         if file is not None:

@@ -12,6 +12,7 @@ import itertools
 import os
 import select
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -120,18 +121,31 @@ def encode(line: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(line)
 
 
-def tail(path: Path, count: int) -> list[Line]:
+def tail(
+    path: Path, count: int, takes: Callable[[Mapping[str, Any]], bool] | None = None
+) -> list[Line]:
     """The last `count` lines of a log and its older files, oldest first; torn ones are left out.
 
-    No more of each file is read than a bounded end of it.
+    Args:
+        path: the log.
+        count: how many lines at most.
+        takes: whether a line is one of those that are asked for. Without it no more of each file
+            is read than a bounded end; with it the newest files are read whole, until there are
+            enough such lines.
 
     Raises:
         UnreadableFile: the log is no regular file.
     """
     lines: list[Line] = []
+    seen: set[tuple[int, int]] = set()
     for file in _files(path):
         with file:
-            lines = [*_last_lines(file, count - len(lines)), *lines]
+            if (identity := _identity(file)) in seen:  # it was rotated while it was read
+                continue
+            seen.add(identity)
+            left = count - len(lines)
+            found = _last_lines(file, left) if takes is None else _last_taken(file, left, takes)
+            lines = [*found, *lines]
         if len(lines) >= count:
             break
     return lines
@@ -146,8 +160,7 @@ def read(path: Path) -> Iterator[Line]:
     """
     files: dict[tuple[int, int], BinaryIO] = {}
     for file in _files(path):  # newest first: a rotation meanwhile shows one twice, hides none
-        status = os.fstat(file.fileno())
-        files.setdefault((status.st_dev, status.st_ino), file)
+        files.setdefault(_identity(file), file)
     for log in reversed(files.values()):
         with log:
             for raw in durable.lines(log):
@@ -187,6 +200,12 @@ def _files(path: Path) -> Iterator[BinaryIO]:
             return
 
 
+def _identity(file: BinaryIO) -> tuple[int, int]:
+    """What tells a file from every other, whatever it is called by now."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
 def _newest_seq(path: Path) -> int:
     try:
         numbers = [line.get("seq") for line in tail(path, 1)]
@@ -203,6 +222,16 @@ def _last_lines(file: BinaryIO, count: int) -> list[Line]:
         if len(lines) >= count or window >= min(size, durable.READ_MAX_BYTES):
             return lines[-count:]
         window = min(8 * window, durable.READ_MAX_BYTES)
+
+
+def _last_taken(
+    file: BinaryIO, count: int, takes: Callable[[Mapping[str, Any]], bool]
+) -> deque[Line]:
+    """The last `count` lines of a file that are asked for; all of it is read, line by line."""
+    found: deque[Line] = deque(maxlen=count)
+    for raw in durable.lines(file):
+        found.extend(line for line in parse([raw]) if takes(line))
+    return found
 
 
 def parse(raw: Iterable[bytes]) -> list[Line]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from modes import load_ladder
-from state.records import LEDGER_VERSION, Memory, Run
+from state.records import LEDGER_VERSION, Boot, Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.clock import Moment, stamp
@@ -92,6 +92,26 @@ class LedgerReport(explain.Known, frozen=True, kw_only=True):
     """the setting"""
 
 
+class BootReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One boot of the machine."""
+
+    seq: int
+    """1: the first that is known, which came neither after a crash nor as planned"""
+    boot_id: str
+    recorded: str
+    """when it was written down, in UTC"""
+    crash: bool
+    """the machine went down before it without a clean stop"""
+    mode: str
+    """the goal's mode when the machine had gone down before it: the one that it began with"""
+    lived_s: float | None
+    """its uptime at the newest look, 0 if it never came to one; None: not known"""
+    trained_s: float | None
+    """the part of it in which a trainer lived; None: not known, as without any look"""
+    lasts: bool
+    """it is the present boot"""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `show-state --json`."""
 
@@ -111,6 +131,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     boots_total: int
     crashes_total: int
     crashes_last_hour: int
+    boots: tuple[BootReport, ...]
+    """those that the memory still has, oldest first"""
     history_since: str
     trouble: tuple[str, ...]
     """what is wrong with the state file; what is told beside it may be older, or a first day"""
@@ -149,6 +171,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         boots_total=memory.boots_total,
         crashes_total=memory.crashes_total,
         crashes_last_hour=history.crashes_last_hour(memory),
+        boots=tuple(_boot(boot, moment) for boot in memory.boots),
         history_since=stamp(memory.began_at),
         trouble=trouble,
         uptime_s=round(moment.boottime_s, 1),
@@ -254,6 +277,19 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
         )
     forecast = policy.forecast(history.facts(memory, config.ladder, config.settings.policy))
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
+
+
+def _boot(boot: Boot, moment: Moment) -> BootReport:
+    return BootReport(
+        seq=boot.seq,
+        boot_id=boot.boot_id,
+        recorded=stamp(boot.recorded_at),
+        crash=boot.crash,
+        mode=boot.mode,
+        lived_s=None if boot.lived_s is None else round(boot.lived_s, 1),
+        trained_s=round(boot.trained_s, 1) if boot.lived_s else None,
+        lasts=boot.boot_id == moment.boot_id,
+    )
 
 
 def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.clock import span, when
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
-from supervisor.report import LedgerReport, Report, RunReport
+from supervisor.report import BootReport, LedgerReport, Report, RunReport
 from supervisor.terminal import columns, paint, printable
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays
     from supervisor.core.replay import Replayed
     from supervisor.counterfactual import Counterfactual
 
+BOOTS_SHOWN = 5
+"""the newest, of those that are known"""
 VALUE_MAX = 200
 """letters of a value of a log that are shown"""
 STATUS_COLOURS = {
@@ -69,7 +71,7 @@ def state(report: Report) -> str:
         ("home", report.home),
         ("campaign", _campaign(report)),
     ]
-    return f"{_head(rows)}\n\n{runs(report)}"
+    return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
 
 
 def runs(report: Report) -> str:
@@ -282,6 +284,28 @@ def count(value: float | None) -> str:
         if abs(value) >= limit:
             return f"{value / (limit if unit != 'k' else 1e3):.4g}{unit}"
     return f"{value:g}" if abs(value) >= 1000 or value == int(value) else f"{value:.1f}"
+
+
+def _boots(report: Report) -> str:
+    """The newest boots as a table, the newest last."""
+    titles = ("boot", "recorded", "came", "mode", "lived", "trained")
+    rows = [_boot_row(boot) for boot in report.boots[-BOOTS_SHOWN:]]
+    return "\n".join(_table(titles, rows, left=4))
+
+
+def _boot_row(boot: BootReport) -> tuple[str, ...]:
+    came = "after a crash" if boot.crash else "as planned"
+    lived = "-" if boot.lived_s is None else span(boot.lived_s)
+    if boot.lived_s == 0:
+        lived = "never seen"  # how long it was nobody knows, so 0 s would be untrue
+    return (
+        str(boot.seq),
+        when(boot.recorded),
+        "first known" if boot.seq == 1 else came,
+        boot.mode,
+        f"{lived}, lasts" if boot.lasts else lived,
+        "-" if boot.trained_s is None else span(boot.trained_s),
+    )
 
 
 def _row(run: RunReport) -> tuple[str, ...]:

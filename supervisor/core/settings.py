@@ -46,6 +46,9 @@ EVENTS = (
 )  # fmt: skip
 """what the decision log tells, but for errands themselves"""
 
+ERRAND_EVENTS = ("notify.ended", "notify.failed", "notify.started")
+"""what it tells of errands: nobody can ask to be told of these elsewhere"""
+
 
 class Policy(StabilityLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[policy]: when to climb, when to fall back, how often to look."""

@@ -24,6 +24,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
+from supervisor.core.sought import LOGGED
 from trainers import atari, drill
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,12 @@ def test_every_event_can_be_asked_for():
     """`notify.events` knows all but those of the screen, and those of errands themselves."""
     told = {row[0].strip("`") for row in rows(section("The decision log"))}
     assert set(EVENTS) == {one for one in told if not one.startswith(("disk.", "notify."))}
+
+
+def test_every_event_of_the_log_can_be_looked_for():
+    """`decisions --event` knows all but those of the screen."""
+    told = {row[0].strip("`") for row in rows(section("The decision log"))}
+    assert set(LOGGED) == {one for one in told if not one.startswith("disk.")}
 
 
 def test_the_rules_that_change_a_mode_are_named():

@@ -12,7 +12,7 @@ from lab import SETTINGS, Machine
 
 STATE_KEYS = {
     "mode", "mode_since", "mode_running_s", "goal", "holds", "policy", "ledger", "boot_id",
-    "boots_total", "crashes_last_hour", "daemon", "next", "runs",
+    "boots", "boots_total", "crashes_last_hour", "daemon", "next", "runs",
 }  # fmt: skip
 RUN_KEYS = {
     "id", "trainer", "name", "status", "step", "target", "steps_per_s", "return_mean",
@@ -303,6 +303,13 @@ def test_shell_completion_is_there(machine: Machine) -> None:
         ("live",),
         ("decisions", "-n", "0"),
         ("decisions", "-n", "many"),
+        ("decisions", "--event", "mode.change"),
+        ("decisions", "--event", ""),
+        ("decisions", "--run", "nobody"),
+        ("decisions", "--run", "\udcff"),
+        ("decisions", "--since", "soon"),
+        ("decisions", "--since", "0001-01-01"),
+        ("decisions", "--since", "2026-02-30"),
         ("logs",),
         ("--home", "/dev/null/nowhere", "run"),
         ("--home", "/proc/nowhere", "force-scale-up"),
