@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from supervisor.follow import follow
 from supervisor.journal import encode, plain, renderer, tail
 from supervisor.terminal import MARKED, screen
 
@@ -90,3 +91,12 @@ def test_a_log_that_is_rotated_while_it_is_read_is_told_once(tmp_path, takes):
     (tmp_path / "decisions.jsonl.1").rename(tmp_path / "decisions.jsonl.2")
     (tmp_path / "decisions.jsonl.1").hardlink_to(path)
     assert numbers(tail(path, 99, takes)) == list(range(9))
+
+
+def test_a_log_is_followed_from_when_that_is_asked(tmp_path):
+    """What is written while the older lines are still being shown is not lost."""
+    path = a_log(tmp_path, range(3))
+    coming = follow(path)
+    with path.open("ab") as log:
+        log.write(b"a line that came meanwhile\n")
+    assert next(coming) == b"a line that came meanwhile"

@@ -69,7 +69,9 @@ def test_all_that_is_asked_for_must_hold():
     assert not both.takes({**DIED, "time": stamp(MIDNIGHT - 0.001)})
 
 
-@pytest.mark.parametrize("value", [None, 7, [], {}, ["drill-A"], {"drill-A": 1}, "unknown", "9" * 99])
+@pytest.mark.parametrize(
+    "value", [None, 7, [], {}, ["drill-A"], {"drill-A": 1}, "unknown", "9" * 99]
+)
 @pytest.mark.parametrize("field", ["event", "run", "runs", "time"])
 def test_a_damaged_line_is_none_that_was_asked_for(field, value):
     """A line may hold anything anywhere; nobody who looks for something else is disturbed by it."""
