@@ -16,9 +16,10 @@ run: set-up
 	-@$(BIN)/supervisor tune --once
 	@exec $(BIN)/supervisor run
 
-# Two processes: in one, tests of real processes, disks and boots take turns (tests/conftest.py).
+# Three processes, for two cores: in one, tests of real processes, disks and boots take turns, and
+# mostly wait (tests/conftest.py).
 test: lint
-	$(BIN)/python -m pytest -n 2 --durations=20
+	$(BIN)/python -m pytest -n 3 --durations=20
 
 lint: set-up-for-tests
 	$(BIN)/ruff check $(SOURCES)

@@ -5,6 +5,12 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from trainers.session import limit_threads
+
+# As each trainer does, before anything numeric is imported. The threads of several processes on two
+# cores would spin while they wait for each other, ten times as long as they work.
+limit_threads(1)
+
 settings.register_profile(
     "house",
     derandomize=True,
@@ -24,16 +30,21 @@ for number in (signal.SIGINT, signal.SIGHUP):
 
 IN_TURN = ("adapters", "boots", "contracts", "e2e", "faults")
 """folders of tests that start processes, mount disks or boot machines: never two at a time"""
+TOGETHER = ("test_atari.py", "test_atari_ppo.py", "test_atari_record.py", "test_atari_stop.py")
+"""files whose tests share something that is trained once, which takes seconds"""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n 2`: one process has the tests that take turns, the other begins with the rest."""
+    """With `-n 3`: one process has the tests that take turns, the others begin with the rest."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - the tests run without it, too
 
     class Turns(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            _, folder, *_ = nodeid.split("/")
-            return "in turn" if folder in IN_TURN else nodeid
+            path, *_ = nodeid.split("::")
+            _, folder, *_, file = path.split("/")
+            if folder in IN_TURN:
+                return "in turn"
+            return path if folder == "trainers" and file in TOGETHER else nodeid
 
     return Turns(config, log)
