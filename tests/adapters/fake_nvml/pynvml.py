@@ -27,7 +27,7 @@ from types import SimpleNamespace
 
 _here = Path(__file__).parent
 _real = PathFinder.find_spec("pynvml", [path for path in sys.path if Path(path) != _here])
-exec(compile(Path(_real.origin).read_text(), _real.origin, "exec"))  # noqa: S102
+exec(_real.loader.get_code(_real.name))  # noqa: S102
 
 _GIB = 2**30
 _limits_mw = [700_000, 700_000]
