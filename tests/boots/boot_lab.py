@@ -237,7 +237,8 @@ class Machine:
 
         def settled() -> bool:
             nonlocal said
-            said = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+            asked = self.run("systemctl", "is-system-running", "--wait", check=False)
+            said = asked.stdout.strip()
             return said in ("running", "degraded")
 
         self.until(settled, "systemd is done with booting")
