@@ -11,7 +11,15 @@ import pytest
 import torch
 from trainer_lives import names_in, write_spec
 
-from trainers import atari, atari_learner, atari_ppo, atari_probe, durable, packages
+from trainers import (
+    atari,
+    atari_game,
+    atari_learner,
+    atari_ppo,
+    atari_probe,
+    durable,
+    packages,
+)
 from trainers.__main__ import main
 from trainers.atari_env import AtariGames
 from trainers.atari_native import NativeGames
@@ -88,8 +96,17 @@ def same_weights(one, other):
     return all(torch.equal(one["policy"][key], other["policy"][key]) for key in one["policy"])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _loaded():
+    """Emulators that are loaded once, for the games of all lives in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atari_game, "_loaded", {})
+        atari_game.preload("pong", SMALL["n_envs"])
+        yield
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, _loaded):
     """A run of Pong that has learnt 256 steps, its target."""
     run = tmp_path_factory.mktemp("trained") / "run"
     run.mkdir()

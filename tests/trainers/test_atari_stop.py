@@ -9,7 +9,7 @@ import pytest
 import torch
 from trainer_lives import write_spec
 
-from trainers import atari, atari_learner
+from trainers import atari, atari_game, atari_learner, atari_ppo
 from trainers.atari_game import GameState
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, RunFolder
@@ -29,6 +29,29 @@ TARGET = ROLLOUTS * ROLLOUT_STEPS - 5
 OPTIONS = {"rollout_steps": ROLLOUT_STEPS, "device": "cpu", "sticky_actions": 0.25}
 NEVER_S = 1e6
 ALWAYS_S = 0.001
+
+
+class Narrow(atari_ppo.Network):
+    """The network with 16 features in place of 512, which have nearly all of its weights.
+
+    Each stop writes them down, and each look at a checkpoint reads them. How many they are moves no
+    stop.
+    """
+
+    def __init__(self, observation_space, **fields):
+        super().__init__(observation_space, **fields)
+        self._features_dim = 16
+        self.linear[0] = torch.nn.Linear(self.linear[0].in_features, self._features_dim)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _light():
+    """Lives that begin soon: with a narrow network, and with emulators that are loaded already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atari_ppo, "Network", Narrow)
+        patch.setattr(atari_game, "_loaded", {})
+        atari_game.preload("breakout", 2 * N_ENVS)
+        yield
 
 
 class StopAt(Stop):
@@ -94,12 +117,14 @@ def state_of(run):
 
 def everything(run):
     """All that the newest checkpoint of a run holds, comparable."""
-    content = zlib.decompress((newest(run).path / "games.msgpack.zlib").read_bytes())
+    checkpoint = newest(run)
+    state = torch.load(checkpoint.path / "state.pt", weights_only=True)
+    content = zlib.decompress((checkpoint.path / "games.msgpack.zlib").read_bytes())
     games = [
         msgspec.msgpack.decode(game, type=GameState)
         for game in msgspec.msgpack.decode(content, type=list[bytes])
     ]
-    return newest(run).manifest.step, plain(state_of(run)), games
+    return checkpoint.manifest.step, plain(state), games
 
 
 def plain(value):
@@ -121,7 +146,7 @@ def lines_of(run):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, _light):
     """A run that nobody has stopped: all that its checkpoint holds, and what it measured."""
     run = tmp_path_factory.mktemp("whole") / "run"
     run.mkdir()
