@@ -16,8 +16,8 @@ run: set-up
 	-@$(BIN)/supervisor tune --once
 	@exec $(BIN)/supervisor run
 
-# Three processes, for two cores: in one, tests of real processes, disks and boots take turns, and
-# mostly wait (tests/conftest.py).
+# Three processes, for two cores: in two of them, tests of real processes, disks and boots take turns,
+# and mostly wait (tests/conftest.py).
 test: lint
 	$(BIN)/python -m pytest -n 3 --durations=20
 

@@ -28,23 +28,26 @@ for number in (signal.SIGINT, signal.SIGHUP):
         restored = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, restored)
 
-IN_TURN = ("adapters", "boots", "contracts", "e2e", "faults")
-"""folders of tests that start processes, mount disks or boot machines: never two at a time"""
+IN_TURN = (("adapters", "boots", "contracts"), ("e2e", "faults"))
+"""folders of tests that start processes, mount disks or boot machines: of each group never two at a
+time. What is booted has processes, mounts and a clock of its own, and so does each fault, so that
+the groups do not meet: to each other they are no more than a busy machine."""
 TOGETHER = ("test_atari.py", "test_atari_ppo.py", "test_atari_record.py", "test_atari_stop.py")
 """files whose tests share something that is trained once, which takes seconds"""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n 3`: one process has the tests that take turns, the others begin with the rest."""
+    """With `-n 3`: two processes have the tests that take turns, the third begins with the rest."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - the tests run without it, too
 
     class Turns(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             path, *_ = nodeid.split("::")
             _, folder, *_, file = path.split("/")
-            if folder in IN_TURN:
-                return "in turn"
+            for group in IN_TURN:
+                if folder in group:
+                    return " and ".join(group)
             return path if folder == "trainers" and file in TOGETHER else nodeid
 
     return Turns(config, log)
