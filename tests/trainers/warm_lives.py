@@ -1,4 +1,4 @@
-"""Lives of Atari trainers, each forked from a process that has imported everything once.
+"""Lives of Atari trainers, each forked from a process that has imported and loaded everything once.
 
 Importing torch takes seconds, and tests of many lives need it but once. A line on
 stdin is a run folder; a line on stdout is the pid of the trainer that lives on it.
@@ -72,6 +72,8 @@ def main():
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         run = Path(line.strip())
+        spec = session.read_spec(RunFolder(run))
+        atari_game.preload(atari.rom_of(spec, session.options_of(spec, atari.Options)))
         pid = os.fork()
         if pid == 0:
             output = os.open(run / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -85,6 +87,7 @@ def main():
 if __name__ == "__main__":
     import torch
 
-    from trainers import atari_learner, session  # noqa: F401 - once, for all lives
+    from trainers import atari, atari_game, atari_learner, session  # noqa: F401 - once, for all
+    from trainers.contract import RunFolder
 
     main()
