@@ -10,12 +10,12 @@ import contextlib
 import os
 import pwd
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from state.answers import Answers
-from state.records import Wish, WishKind
+from state.requests import Wish, wish
 from trainers import durable
 from trainers.contract import NAME
 
@@ -52,37 +52,29 @@ class Inbox:
 
     def put(
         self,
-        kind: WishKind,
+        kind: str,
         *,
-        mode: str | None = None,
-        run: str | None = None,
         by: str,
         at: float,
+        **fields: Any,
     ) -> Wish:
         """Leave a wish for the daemon; it is durable on return.
 
         Args:
             kind: what is asked.
-            mode: the mode to pin.
-            run: the id of the run to try again.
             by: who asks.
             at: wall time, seconds since 1970.
+            fields: what such a request says beside that; None is left out.
 
         Raises:
             OSError: the inbox cannot be written to.
         """
         # The name sorts by time, and within the same moment by chance. A clock may say 1969.
-        wish = Wish(
-            id=f"{int(max(0.0, at) * 1e6):020d}-{_chance()}",
-            kind=kind,
-            mode=mode,
-            run=run,
-            by=by,
-            asked_at=at,
-        )
+        name = f"{int(max(0.0, at) * 1e6):020d}-{_chance()}"
+        asked = wish(kind, id=name, by=by, asked_at=at, **fields)
         durable.make_folder(self._folder)
-        durable.write(self._folder / f"{wish.id}.json", msgspec.json.encode(wish))
-        return wish
+        durable.write(self._folder / f"{asked.id}.json", msgspec.json.encode(asked))
+        return asked
 
     def pending(self) -> tuple[tuple[Wish, ...], tuple[Trouble, ...]]:
         """The oldest wishes that wait, in their order, and what was found that is none.
@@ -157,17 +149,18 @@ def _read(path: Path) -> Wish:
             content = file.read(WISH_MAX_BYTES + 1)
         if len(content) > WISH_MAX_BYTES:
             raise NoWish(path, f"it is larger than {WISH_MAX_BYTES} bytes")
-        wish = msgspec.json.decode(content, type=Wish)
+        asked: Wish = msgspec.json.decode(content, type=Wish)
     except FileNotFoundError:
         raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NoWish(path, " ".join(str(error).split())) from error
-    if path.name != f"{wish.id}.json" or not NAME.fullmatch(wish.id):
+    if path.name != f"{asked.id}.json" or not NAME.fullmatch(asked.id):
         raise NoWish(path, "its id is not its name")
-    names = [name for name in (wish.mode, wish.run) if name is not None]
-    if not wish.by.isprintable() or not all(map(NAME.fullmatch, names)):
+    if not asked.by.isprintable():
         raise NoWish(path, "it holds characters that no name has")
-    return msgspec.structs.replace(wish, account=_account(owner))
+    if asked.on_behalf is not None and owner != os.geteuid():
+        raise NoWish(path, "only the account of this home asks on behalf of others")
+    return msgspec.structs.replace(asked, account=_account(owner))
 
 
 def _account(uid: int) -> str:

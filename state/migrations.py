@@ -19,9 +19,18 @@ def _asked_apart(row: Row) -> Row:
     """2: what was asked for stands apart from what became of it, and answers in the memory."""
     return row | {
         "schema": 2,
+        "goal": pauses_with_owners(row["goal"]),
         "runs": [_run_apart(run) for run in row.get("runs", ())],
         "answers": [_answer(line) for line in row.get("outbox", ()) if "wish" in line],
     }
+
+
+def pauses_with_owners(goal: Row) -> Row:
+    """A goal of version 1, in which nobody but a person could pause."""
+    if "paused" not in goal:
+        return goal
+    rest = {key: value for key, value in goal.items() if key != "paused"}
+    return rest | {"pauses": ["person"] if goal["paused"] else []}
 
 
 def _run_apart(flat: Row) -> Row:

@@ -17,7 +17,7 @@ from trainers.contract import Mark, Name, Positive
 
 SCHEMA_VERSION = 2
 """raised whenever an older program could misread a newer memory; see `state.migrations`"""
-LOG_VERSION = 1
+LOG_VERSION = 2
 """raised whenever an older program could misread a line of the decision log"""
 LEDGER_VERSION = 2
 """raised whenever equal entries come to another ledger, or the rules make other decisions from it;
@@ -208,18 +208,27 @@ _PART_OF = {
 """which part of a run a field belongs to"""
 
 
+PauseOwner = Literal["person", "guard", "quiet_hours"]
+"""a person; the machine's real work; the hours in which training would disturb"""
+
+
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """What the supervisor wants, saved before any step is taken towards it."""
 
     mode: str
     pinned: bool = False
     """a person wants this mode and no other"""
-    paused: bool = False
-    """a person wants nothing to train"""
+    pauses: tuple[PauseOwner, ...] = ()
+    """who wants nothing to train; each lifts its own pause"""
     forbidden: str | None = None
     """a person wants neither this mode nor a heavier one"""
     idle_until_s: float | None = None
     """the machine dies as soon as it trains: nothing does until then"""
+
+    @property
+    def paused(self) -> bool:
+        """Whether anybody wants nothing to train."""
+        return bool(self.pauses)
 
     @property
     def trains(self) -> bool:
@@ -498,33 +507,3 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """lines decided together with this memory and perhaps not yet in the log"""
     answers: tuple[Answer, ...] = ()
     """given together with this memory and perhaps not yet where they are waited for"""
-
-
-WishKind = Literal[
-    "scale_up", "scale_down", "pin", "unpin", "forbid", "allow", "pause", "resume", "reset", "retry"
-]
-
-
-class Wish(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
-    """What a person asks of the supervisor, through the inbox."""
-
-    id: str
-    kind: WishKind
-    mode: str | None = None
-    """the mode to pin, forbid or allow"""
-    run: str | None = None
-    """the id of the run to try again"""
-    by: str
-    """who asked: the login name, as whoever asked has said it"""
-    asked_at: float
-    account: str | None = None
-    """who asked: the account whose file it is, which nobody can say otherwise"""
-
-    @property
-    def asker(self) -> str:
-        """Who asked: what was said, and what is proven where that is another."""
-        if self.account in (None, self.by):
-            return self.by
-        return f"{self.by} (account {self.account})"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from modes import UnknownMode
 from modes.toml_file import InvalidFile
-from state.records import Run, WishKind
+from state.records import Run
 from state.store import NewerState, Store
 from supervisor import follow, init, policy_commands, screen
 from supervisor.clock import SystemClock, since
@@ -309,7 +309,7 @@ def _get_reboots(context: Context) -> int:
     )
 
 
-def _wish(kind: WishKind) -> Callable[[Context], int]:
+def _wish(kind: str) -> Callable[[Context], int]:
     def act(context: Context) -> int:
         from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
 
@@ -600,7 +600,7 @@ def build_parser() -> argparse.ArgumentParser:
     command("live", _live, "watch a running supervisor; leaving the view changes nothing")
     command("show-state", _show_state, "what it does, and what comes next, when and why", "json")
     _add_values(command)
-    wishes: tuple[tuple[str, WishKind, str], ...] = (
+    wishes: tuple[tuple[str, str, str], ...] = (
         ("force-scale-up", "scale_up", "go one mode up, now"),
         ("force-scale-down", "scale_down", "go one mode down, now"),
         ("pin", "pin", "go to a mode and stay there until `unpin`"),

@@ -378,7 +378,7 @@ class _Reading:
         goal = decision.get("goal") if isinstance(decision, dict) else None
         if isinstance(goal, dict) and isinstance(goal.get("mode"), str):
             self._mode = goal["mode"]
-            self._resting = goal.get("paused") is True
+            self._resting = goal.get("paused") is True or bool(goal.get("pauses"))
         elif event == "mode.changed" and isinstance(line.get("new"), str):
             self._mode = line["new"]
 

@@ -162,7 +162,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         mode_since=stamp(memory.visit.entered_at),
         mode_running_s=round(memory.visit.running_s, 1),
         stable_s=round(memory.visit.stable_s, 1),
-        goal=msgspec.to_builtins(goal),
+        goal=msgspec.to_builtins(goal) | {"paused": goal.paused},
         holds=explain.holds(goal),
         policy="unknown" if isinstance(config, str) else config.settings.policy.name,
         ledger=None if isinstance(config, str) else _ledger(memory, config, home, moment),

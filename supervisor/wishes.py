@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import msgspec
 
 from state.inbox import Inbox
-from state.records import Wish, WishKind
+from state.requests import Wish, wish
 from state.store import Store
 from supervisor.clock import Moment, pause
 from supervisor.config import Config
@@ -64,27 +65,34 @@ def ask(
     home: Home,
     config: Config,
     moment: Moment,
-    kind: WishKind,
+    kind: str,
     *,
-    mode: str | None = None,
-    run: str | None = None,
     by: str,
+    **fields: Any,
 ) -> Outcome:
     """Leave a wish for the supervisor of `home`, and wait for its decision if it is up.
+
+    Args:
+        home: of the supervisor.
+        config: what is in force there.
+        moment: now.
+        kind: what is asked.
+        by: who asks.
+        fields: what such a request says beside that.
 
     Raises:
         NotYours: the home is another user's.
         HomeUnusable: nothing can be written there.
         AnswerLost: it was taken up, and nobody knows more.
     """
-    asked = Wish(id="foreseen", kind=kind, mode=mode, run=run, by=by, asked_at=moment.wall)
+    asked = wish(kind, id="foreseen", by=by, asked_at=moment.wall, **fields)
     up = home.holder() is not None
     if not up:
         refusal = _foreseen_refusal(home, config, moment, asked)
         if refusal is not None:
             return Outcome(reason=refusal, refused=True)
     home.make()
-    wish = _put(home, asked)
+    waiting = _put(home, kind, by, moment, fields)
     if not up:
         return Outcome(
             reason="the supervisor is not running; the wish waits for its next start",
@@ -94,8 +102,8 @@ def ask(
     waited_s = lost_s = 0.0
     while waited_s < WAIT_S:
         # In this order: who has gone since may have answered before.
-        lives, waits = home.holder() is not None, inbox.holds(wish)
-        answer = inbox.answers.read(wish.id)
+        lives, waits = home.holder() is not None, inbox.holds(waiting)
+        answer = inbox.answers.read(waiting.id)
         if answer is not None:
             reason = f"{answer.mode}: {answer.reason}" if answer.mode else answer.reason
             return Outcome(
@@ -111,11 +119,9 @@ def ask(
     return Outcome(reason="no answer", decided=False, waited_s=waited_s)
 
 
-def _put(home: Home, asked: Wish) -> Wish:
+def _put(home: Home, kind: str, by: str, moment: Moment, fields: dict[str, Any]) -> Wish:
     try:
-        return Inbox(home.inbox).put(
-            asked.kind, mode=asked.mode, run=asked.run, by=asked.by, at=asked.asked_at
-        )
+        return Inbox(home.inbox).put(kind, by=by, at=moment.wall, **fields)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

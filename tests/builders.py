@@ -5,7 +5,8 @@ import datetime as dt
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Asked, Goal, ModeLedger, Process, Run, Target, Timeline, Wish
+from state.records import Asked, Goal, ModeLedger, Process, Run, Target, Timeline
+from state.requests import wish
 from supervisor.core.facts import Facts, StabilityLimits, Terms
 from supervisor.core.recovery import Exit, Life
 from trainers.contract import Heartbeat, Spec
@@ -93,7 +94,7 @@ def a_time(now_s=1000.0, boot_id="boot-1", monotonic_s=None):
 
 def a_wish(kind, mode=None, wish_id="wish-1"):
     """What ada asks."""
-    return Wish(id=wish_id, kind=kind, mode=mode, by="ada", asked_at=MIDNIGHT)
+    return wish(kind, mode=mode, id=wish_id, by="ada", asked_at=MIDNIGHT)
 
 
 def a_mode_ledger(**fields):
@@ -101,14 +102,14 @@ def a_mode_ledger(**fields):
     return ModeLedger(**{"level": 1, "last_hours": 2.0, **fields})
 
 
-def some_facts(mode="light", *, rungs=2, pinned=False, paused=False, **fields):
+def some_facts(mode="light", *, rungs=2, pinned=False, pauses=(), **fields):
     """Facts of a mode that was entered long ago, an hour and a bit into the timeline."""
     given = {
         "now_s": 10_000.0,
         "at": MIDNIGHT,
         "boot_id": "boot-1",
         "ladder": RUNGS[:rungs],
-        "goal": Goal(mode=mode, pinned=pinned, paused=paused),
+        "goal": Goal(mode=mode, pinned=pinned, pauses=pauses),
         "stable_s": 0.0,
         "crashes_s": (),
         "cool_downs": {},

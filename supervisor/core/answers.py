@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from state.records import Goal, Wish
+from state import requests
+from state.records import Goal
+from state.requests import AboutTheMode
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.machine import mode_after
 
 
-def answer(facts: Facts, asked: Wish) -> Decision:
+def answer(facts: Facts, asked: AboutTheMode) -> Decision:
     """What becomes of a wish. The goal's mode has to be on the ladder."""
-    return _ANSWERS[asked.kind](facts, asked)
+    match asked:
+        case requests.ScaleUp():
+            return _scale_up(facts, asked)
+        case requests.ScaleDown():
+            return _scale_down(facts, asked)
+        case requests.Pin():
+            return _pin(facts, asked)
+        case requests.Unpin():
+            return _unpin(facts, asked)
+        case requests.Forbid():
+            return _forbid(facts, asked)
+        case requests.Allow():
+            return _allow(facts, asked)
+        case requests.Pause():
+            return _pause(facts, asked)
+        case requests.Resume():
+            return _resume(facts, asked)
+        case requests.Reset():
+            return _reset(facts, asked)
 
 
-def _scale_up(facts: Facts, asked: Wish) -> Decision:
+def _scale_up(facts: Facts, asked: AboutTheMode) -> Decision:
     if facts.goal.pinned:
         return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
     if facts.rung + 1 == len(facts.ladder):
@@ -28,7 +47,7 @@ def _scale_up(facts: Facts, asked: Wish) -> Decision:
     return _grant(facts, asked, mode=upper, idle_until_s=None)
 
 
-def _scale_down(facts: Facts, asked: Wish) -> Decision:
+def _scale_down(facts: Facts, asked: AboutTheMode) -> Decision:
     if facts.goal.pinned:
         return _refuse(facts, asked, f"{facts.goal.mode} is pinned; `unpin` first")
     if facts.rung == 0:
@@ -37,7 +56,7 @@ def _scale_down(facts: Facts, asked: Wish) -> Decision:
     return _grant(facts, asked, mode=lower, idle_until_s=None)
 
 
-def _pin(facts: Facts, asked: Wish) -> Decision:
+def _pin(facts: Facts, asked: requests.Pin) -> Decision:
     if asked.mode not in facts.ladder:
         return _refuse(facts, asked, _no_such_mode(facts, asked))
     if facts.ladder.index(asked.mode) > facts.top:
@@ -46,13 +65,13 @@ def _pin(facts: Facts, asked: Wish) -> Decision:
     return _grant(facts, asked, mode=target, pinned=True, idle_until_s=None)
 
 
-def _unpin(facts: Facts, asked: Wish) -> Decision:
+def _unpin(facts: Facts, asked: AboutTheMode) -> Decision:
     if not facts.goal.pinned:
         return _refuse(facts, asked, "no mode is pinned")
     return _grant(facts, asked, pinned=False, idle_until_s=None)
 
 
-def _forbid(facts: Facts, asked: Wish) -> Decision:
+def _forbid(facts: Facts, asked: requests.Forbid) -> Decision:
     if asked.mode not in facts.ladder:
         return _refuse(facts, asked, _no_such_mode(facts, asked))
     rung = facts.ladder.index(asked.mode)
@@ -66,64 +85,54 @@ def _forbid(facts: Facts, asked: Wish) -> Decision:
     return _grant(facts, asked, mode=mode, forbidden=asked.mode, idle_until_s=None)
 
 
-def _allow(facts: Facts, asked: Wish) -> Decision:
+def _allow(facts: Facts, asked: requests.Allow) -> Decision:
     if asked.mode != facts.goal.forbidden:
         known = facts.goal.forbidden or "no mode"
         return _refuse(facts, asked, f"{asked.mode} is not forbidden; {known} is")
     return _grant(facts, asked, forbidden=None)
 
 
-def _pause(facts: Facts, asked: Wish) -> Decision:
-    if facts.goal.paused:
+def _pause(facts: Facts, asked: AboutTheMode) -> Decision:
+    pauses = facts.goal.pauses
+    if "person" in pauses:
         return _refuse(facts, asked, "already paused")
-    return _grant(facts, asked, paused=True, idle_until_s=None)
+    return _grant(facts, asked, pauses=("person", *pauses), idle_until_s=None)
 
 
-def _resume(facts: Facts, asked: Wish) -> Decision:
-    if facts.goal.trains:
+def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
+    """What a person has paused, and idling, are lifted; others lift their own pauses."""
+    goal = facts.goal
+    others = tuple(owner for owner in goal.pauses if owner != "person")
+    by_others = " and ".join(others)
+    if goal.trains:
         return _refuse(facts, asked, "nothing is paused")
-    return _grant(facts, asked, paused=False, idle_until_s=None)
+    if "person" not in goal.pauses and goal.idle_until_s is None:
+        return _refuse(
+            facts, asked, f"no person has paused it: {by_others} will lift its own pause"
+        )
+    granted = _grant(facts, asked, pauses=others, idle_until_s=None)
+    if not others:
+        return granted
+    return msgspec.structs.replace(granted, reason=f"{granted.reason}; still paused by {by_others}")
 
 
-def _reset(facts: Facts, asked: Wish) -> Decision:
+def _reset(facts: Facts, asked: AboutTheMode) -> Decision:
     """History and holds go, the safest mode comes; the caller forgets the rest."""
     decision = _grant(facts, asked)
     return msgspec.structs.replace(decision, goal=Goal(mode=facts.ladder[0]))
 
 
-def _retry(facts: Facts, asked: Wish) -> Decision:
-    """No goal follows from it: the daemon asks the queue, see `queue.retry`."""
-    return _refuse(facts, asked, "to try a run again is no matter of the mode")
-
-
-_ANSWERS: dict[str, Callable[[Facts, Wish], Decision]] = {
-    "scale_up": _scale_up,
-    "scale_down": _scale_down,
-    "pin": _pin,
-    "unpin": _unpin,
-    "forbid": _forbid,
-    "allow": _allow,
-    "pause": _pause,
-    "resume": _resume,
-    "reset": _reset,
-    "retry": _retry,
-}
-
-
-def _grant(facts: Facts, asked: Wish, **goal: Any) -> Decision:
+def _grant(facts: Facts, asked: AboutTheMode, **goal: Any) -> Decision:
     """What is asked: the goal with these of its fields replaced."""
-    wanted = asked.kind.replace("_", " ")
-    if asked.mode:
-        wanted += f" {asked.mode}"
     return Decision(
         goal=msgspec.structs.replace(facts.goal, **goal),
         rule="wish",
-        reason=f"{asked.asker} asked: {wanted}",
+        reason=f"{asked.asker} asked: {asked.wanted}",
         evidence={"wish": asked.id, "kind": asked.kind},
     )
 
 
-def _refuse(facts: Facts, asked: Wish, why: str) -> Decision:
+def _refuse(facts: Facts, asked: AboutTheMode, why: str) -> Decision:
     return Decision(
         goal=facts.goal,
         rule="wish",
@@ -133,7 +142,7 @@ def _refuse(facts: Facts, asked: Wish, why: str) -> Decision:
     )
 
 
-def _no_such_mode(facts: Facts, asked: Wish) -> str:
+def _no_such_mode(facts: Facts, asked: requests.OfAMode) -> str:
     return f"there is no mode {asked.mode!r}; the modes are {', '.join(facts.ladder)}"
 
 

@@ -188,7 +188,7 @@ def _plain_inputs(facts: Facts) -> tuple[Input, ...]:
         Input(name="holds", value=", ".join(holds(facts.goal)) or "none"),
     ]
     if facts.wish is not None:
-        asked = f"{facts.wish.kind.replace('_', ' ')} {facts.wish.mode or ''}".strip()
+        asked = facts.wish.wanted
         found.append(Input(name="wish", value=asked, note=f"of {facts.wish.asker}"))
     found += [
         Input(name="running", value=facts.running_s, unit="s", note=f"in {goal.mode}"),

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from state.records import Booking, Goal, Ledger, ModeLedger, Wish
+from state.records import Booking, Goal, Ledger, ModeLedger
+from state.requests import AboutTheMode
 from supervisor.core.readings import Readings
 
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
@@ -141,7 +142,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """when this boot was written down, on the timeline"""
     short_boots: int = 0
     """boots in a row before this one that crashed at once, with the lowest mode or without any"""
-    wish: Wish | None = None
+    wish: AboutTheMode | None = None
     """what a person asks, if this decision answers one"""
     readings: Readings | None = None
     """the machine at this moment; None where nobody looked"""

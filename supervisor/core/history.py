@@ -29,8 +29,8 @@ from state.records import (
     Stretch,
     Timeline,
     Visit,
-    Wish,
 )
+from state.requests import AboutTheMode, Wish
 from supervisor.clock import Moment, stamp
 from supervisor.core import ledger as learnt
 from supervisor.core import queue
@@ -441,7 +441,7 @@ def facts(
     ladder: Ladder,
     limits: StabilityLimits,
     *,
-    wish: Wish | None = None,
+    wish: AboutTheMode | None = None,
     readings: Readings | None = None,
 ) -> Facts:
     """What a decision may know, taken from the memory."""

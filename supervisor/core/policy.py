@@ -28,6 +28,13 @@ AFTERSHOCKS_KNOWN = 2
 UNTRIED_HOURS = 0.5
 """running time after which a mode is known well enough to judge the one above by it"""
 
+PAUSERS = {
+    "person": "a person",
+    "guard": "the guard, since the machine is needed",
+    "quiet_hours": "the quiet hours",
+}
+"""owner of a pause: how it is told"""
+
 WhyNot = Callable[[], str]
 """why a rule does not apply, said only when somebody asks"""
 
@@ -63,7 +70,7 @@ def unknown_mode(facts: Facts) -> Decision | WhyNot:
     """The goal's mode is no longer on the ladder: its file was removed or renamed."""
     if facts.goal.mode in facts.ladder:
         return lambda: f"{facts.goal.mode} is on the ladder"
-    goal = Goal(mode=facts.ladder[0], paused=facts.goal.paused, forbidden=facts.goal.forbidden)
+    goal = Goal(mode=facts.ladder[0], pauses=facts.goal.pauses, forbidden=facts.goal.forbidden)
     reason = f"{facts.goal.mode} is no longer a mode; {goal.mode} is the safest"
     return Decision(goal=goal, rule="unknown_mode", reason=reason)
 
@@ -78,7 +85,7 @@ def wish(facts: Facts) -> Decision | WhyNot:
 def held_by_person(facts: Facts) -> Decision | WhyNot:
     """While a person pins or pauses, nothing moves by itself."""
     if facts.goal.paused:
-        return _stay(facts, "paused", "paused by a person")
+        return _stay(facts, "paused", f"paused by {who_pauses(facts.goal)}")
     if facts.goal.pinned:
         return _stay(facts, "pinned", f"{facts.goal.mode} is pinned by a person")
     return lambda: "no person pins or pauses"
@@ -376,7 +383,9 @@ def forecast(facts: Facts) -> Forecast:
     if mode not in facts.ladder:
         return Forecast(action="stay", in_s=0.0, why=f"{mode} is no longer a mode")
     if facts.goal.paused:
-        return Forecast(action="rest", in_s=None, why="paused by a person; `resume` goes on")
+        lifted = "`resume` goes on" if "person" in facts.goal.pauses else "it goes on by itself"
+        why = f"paused by {who_pauses(facts.goal)}; {lifted}"
+        return Forecast(action="rest", in_s=None, why=why)
     if not facts.work_left:
         return Forecast(action="rest", in_s=None, why="every run has ended")
     if facts.goal.idle_until_s is not None:
@@ -413,6 +422,11 @@ def wake_in_s(facts: Facts) -> float | None:
         if _has_to_prove(facts):
             due_s.append(facts.limits.stable_min * 60 - facts.running_s)
     return min((seconds for seconds in due_s if seconds > 0), default=None)
+
+
+def who_pauses(goal: Goal) -> str:
+    """Whose pauses are in force, in words."""
+    return " and ".join(PAUSERS[owner] for owner in goal.pauses)
 
 
 def numbers(facts: Facts) -> Evidence:

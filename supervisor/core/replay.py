@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from state.records import LEDGER_VERSION, Booking, Goal, Ledger
+from state.migrations import pauses_with_owners
+from state.records import LEDGER_VERSION, LOG_VERSION, Booking, Goal, Ledger
 from supervisor.core import ledger as learnt
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
@@ -95,6 +96,7 @@ def decisions(lines: Iterable[Line]) -> Iterable[LoggedDecision]:
 
 def logged_decision(line: Line) -> LoggedDecision | None:
     """The decision in a line; None where there is none, or none that can be read."""
+    line = upgraded(line)
     facts, decision = line.get("facts"), line.get("decision")
     if not isinstance(facts, dict):
         return None
@@ -143,6 +145,20 @@ def decided_otherwise(
     return others, first, instead
 
 
+def upgraded(line: Line) -> Line:
+    """A line as this version would have written it."""
+    version = line.get("version", 1)
+    if not isinstance(version, int) or version >= LOG_VERSION:
+        return line
+    changes = {}
+    for part in ("facts", "decision"):
+        value = line.get(part)
+        goal = value.get("goal") if isinstance(value, dict) else None
+        if isinstance(value, dict) and isinstance(goal, dict):
+            changes[part] = {**value, "goal": pauses_with_owners(goal)}
+    return {**line, **changes}
+
+
 class _Replay:
     """A log, as far as it has been decided again."""
 
@@ -159,6 +175,7 @@ class _Replay:
     def over(self, lines: Iterable[Line]) -> Replayed:
         """Go through all lines."""
         for line in lines:
+            line = upgraded(line)  # noqa: PLW2901 - the rest knows no other
             seq = line.get("seq")
             if not isinstance(seq, int) or 0 < seq <= self._last:
                 continue  # no line of ours, or one that a rotation shows twice

@@ -29,8 +29,8 @@ from state.records import (
     Process,
     Run,
     Told,
-    Wish,
 )
+from state.requests import AboutTheMode, Reset, TryAgain, Wish
 from supervisor.clock import Moment, span
 from supervisor.core import history, measure, policy, queue, reconcile, recovery
 from supervisor.core import ledger as learnt
@@ -453,7 +453,7 @@ class _Thought:
                 return
             self._enact(facts, decision)
 
-    def _facts(self, wish: Wish | None = None) -> Facts:
+    def _facts(self, wish: AboutTheMode | None = None) -> Facts:
         return history.facts(
             self.memory, self._ladder, self._limits, wish=wish, readings=self._seen.readings
         )
@@ -522,12 +522,12 @@ class _Thought:
                 again = "it was answered before; `supervisor decisions` tells how"
                 self._answered(Answer(wish=wish.id, refused=False, reason=again))
                 continue
-            if wish.kind == "retry":
+            if isinstance(wish, TryAgain):
                 self._retry(wish)
             else:
                 facts = self._facts(wish)
                 self._enact(facts, policy.decide(facts))
-                if wish.kind == "reset":
+                if isinstance(wish, Reset):
                     self._forget()
             self.memory = history.answered(self.memory, wish)
 
@@ -542,13 +542,13 @@ class _Thought:
         answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
         self.memory = msgspec.structs.replace(self.memory, answers=answers)
 
-    def _retry(self, wish: Wish) -> None:
+    def _retry(self, wish: TryAgain) -> None:
         """Have a run that has ended badly tried again, or say why not."""
         self._widen()
         runs = self.memory.runs
         known = next((run for run in runs if run.id == wish.run), None)
         again = f"there is no run {wish.run!r}" if known is None else queue.retry(known)
-        asked = {"wish": wish.id, "run": wish.run, "evidence": {"wish": wish.id, "kind": "retry"}}
+        asked = {"wish": wish.id, "run": wish.run, "evidence": {"wish": wish.id, "kind": wish.kind}}
         if isinstance(again, str) or known is None:
             self._write("wish.refused", rule="wish", reason=str(again), **asked)
         else:

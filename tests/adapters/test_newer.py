@@ -10,6 +10,7 @@ import pytest
 from builders import a_life, a_run, a_spec, a_time
 
 from modes.toml_file import InvalidFile
+from state.records import LOG_VERSION
 from supervisor import decision_log, journal, tuning
 from supervisor.clock import boot_id
 from supervisor.config import Config
@@ -172,10 +173,18 @@ def test_tuning_of_a_newer_version_stays(tmp_path, content):
 def test_a_line_of_a_newer_version_is_not_judged(tmp_path):
     """It may mean something else by the same words; who only shows the log says what it is."""
     path = tmp_path / "decisions.jsonl"
-    line = {"version": 2, "seq": 7, "event": "mode.changed", "reason": "colours", "facts": {}}
+    line = {
+        "version": LOG_VERSION + 1,
+        "seq": 7,
+        "event": "mode.changed",
+        "reason": "colours",
+        "facts": {},
+    }
     path.write_bytes(msgspec.json.encode({"seq": 6}) + b"\n" + msgspec.json.encode(line) + b"\n")
     for judge_it in (lambda: list(journal.read(path)), lambda: decision_log.newest(path)):
-        with pytest.raises(NewerFile, match=f"{path} {NEWER} .line 7 has version 2"):
+        with pytest.raises(
+            NewerFile, match=f"{path} {NEWER} .line 7 has version {LOG_VERSION + 1}"
+        ):
             judge_it()
     (shown,) = journal.tail(path, 1)
     assert journal.NEWER_LINE in journal.plain(shown)

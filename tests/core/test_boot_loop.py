@@ -104,7 +104,7 @@ def test_a_persons_word_ends_the_idle_time(kind):
     """Who says resume or pause is obeyed, and the short boots before are forgiven."""
     machine = Machine().short_boots(4)
     machine.look(a_wish(kind))
-    assert machine.goal == Goal(mode="light", paused=kind == "pause")
+    assert machine.goal == Goal(mode="light", pauses=("person",) * (kind == "pause"))
     assert machine.train(1).goal.idle_until_s is None
 
 

@@ -123,7 +123,10 @@ def test_pressure_holds_and_wishes_are_inputs():
     values = [each.value for each in explain.inputs(facts)]
     assert {95.0, 70.0, "Xid 79", 2, "allow medium", 100.0, "none left"} <= set(values)
     assert by_name(facts)["holds"] == "pin light, forbid medium"
-    assert explain.holds(Goal(mode="light", paused=True, idle_until_s=5.0)) == ("pause", "idle")
+    assert explain.holds(Goal(mode="light", pauses=("person",), idle_until_s=5.0)) == (
+        "pause",
+        "idle",
+    )
 
 
 # Decided again

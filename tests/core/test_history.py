@@ -219,7 +219,7 @@ def test_a_clean_stop_without_a_reboot_plans_nothing(clock):
 
 def test_a_crash_of_a_paused_machine_says_nothing_about_the_mode(clock):
     """While a person has paused, a reboot is recorded, and held against no mode."""
-    memory = first_day(clock, goal=Goal(mode="light", paused=True))
+    memory = first_day(clock, goal=Goal(mode="light", pauses=("person",)))
     clock.reboot()
     memory = booted(memory, clock)
     assert memory.crashes_total == 1
@@ -261,7 +261,7 @@ def test_a_hold_begins_no_visit(clock):
     memory = running(clock)
     clock.advance(HOUR_S / 2)
     memory = passed(memory, clock)
-    decision = Decision(goal=Goal(mode="light", paused=True), rule="wish", reason="")
+    decision = Decision(goal=Goal(mode="light", pauses=("person",)), rule="wish", reason="")
     assert history.enact(memory, decision).visit == memory.visit
 
 

@@ -372,7 +372,12 @@ def test_a_forbidden_mode_is_not_climbed_to():
         ("resume", None, Goal(mode="light", idle_until_s=9.0), Goal(mode="light")),
         ("unpin", None, Goal(mode="light", pinned=True, idle_until_s=9.0), Goal(mode="light")),
         ("pin", "light", Goal(mode="light", idle_until_s=9.0), Goal(mode="light", pinned=True)),
-        ("pause", None, Goal(mode="light", idle_until_s=9.0), Goal(mode="light", paused=True)),
+        (
+            "pause",
+            None,
+            Goal(mode="light", idle_until_s=9.0),
+            Goal(mode="light", pauses=("person",)),
+        ),
         ("scale_up", None, Goal(mode="light", idle_until_s=9.0), Goal(mode="medium")),
         ("scale_down", None, Goal(mode="medium", idle_until_s=9.0), Goal(mode="light")),
         (
@@ -786,7 +791,7 @@ def test_what_comes_next_is_told():
     assert foretold(cool_downs={"medium": NOW_S + 3599})[2].endswith("if no crash")
     assert foretold(cool_downs={"medium": NOW_S + 0.5}, stable_s=3600.0)[2].endswith("down)")
     assert foretold(goal=Goal(mode="gone")) == ("stay", 0.0, "gone is no longer a mode")
-    assert foretold(goal=Goal(mode="light", paused=True))[:2] == ("rest", None)
+    assert foretold(goal=Goal(mode="light", pauses=("person",)))[:2] == ("rest", None)
     assert foretold(goal=Goal(mode="light", pinned=True))[:2] == ("stay", None)
     assert foretold(goal=Goal(mode="medium")) == ("stay", None, "medium is the highest mode")
     assert foretold(work_left=False)[:2] == ("rest", None)
@@ -819,7 +824,7 @@ def test_the_next_look_is_when_a_rule_may_decide():
     assert wake_in_s(light, goal=Goal(mode="light", idle_until_s=NOW_S - 7)) == 0.0
     for goal in (
         Goal(mode="gone"),
-        Goal(mode="light", paused=True),
+        Goal(mode="light", pauses=("person",)),
         Goal(mode="light", pinned=True),
     ):
         assert wake_in_s(light, goal=goal) is None

@@ -8,7 +8,8 @@ from builders import RUNGS, a_wish, some_facts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from state.records import Goal, Ledger, ModeLedger, WishKind
+from state.records import Goal, Ledger, ModeLedger
+from state.requests import AboutTheMode
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
@@ -20,7 +21,7 @@ STORM_S = (NOW_S - 3000, NOW_S - 2000, NOW_S - 1000, NOW_S)
 BOTH = [StabilityLimits(name=name) for name in policy.RULES]
 both_policies = pytest.mark.parametrize("limits", BOTH, ids=policy.RULES)
 seconds = st.floats(0, 20_000)
-kinds = st.sampled_from(get_args(WishKind))
+kinds = st.sampled_from([kind.__struct_config__.tag for kind in get_args(AboutTheMode)])
 
 
 modes = st.builds(
@@ -40,12 +41,13 @@ def facts(draw, *, wished=True, name=None):
     rungs = draw(st.integers(1, 5))
     names = RUNGS[:rungs]
     kind = draw(st.none() | kinds) if wished else None
-    asked_mode = draw(st.sampled_from((*names, "removed", None)))
+    named = kind in ("pin", "forbid", "allow")
+    asked_mode = draw(st.sampled_from((*names, "removed"))) if named else None
     return some_facts(
         draw(st.sampled_from((*names, "removed"))),
         rungs=rungs,
         pinned=draw(st.booleans()),
-        paused=draw(st.booleans()),
+        pauses=draw(st.sampled_from(((), ("person",), ("guard",), ("person", "quiet_hours")))),
         now_s=NOW_S,
         stable_s=draw(seconds),
         crashes_s=tuple(sorted(draw(st.lists(st.floats(0, NOW_S), max_size=8)))),
@@ -168,8 +170,10 @@ def test_a_storm_comes_before_a_climb(limits):
 
 def test_a_mode_without_its_file_becomes_the_safest():
     """When the mode file of the goal is removed, the safest mode is wanted; a pause stays."""
-    decision = policy.decide(some_facts("removed", pinned=True, paused=True, stable_s=9000.0))
-    assert decision.goal == Goal(mode="light", paused=True)
+    decision = policy.decide(
+        some_facts("removed", pinned=True, pauses=("person",), stable_s=9000.0)
+    )
+    assert decision.goal == Goal(mode="light", pauses=("person",))
     assert decision.rule == "unknown_mode"
 
 
@@ -181,20 +185,37 @@ def test_a_mode_without_its_file_becomes_the_safest():
     [
         ("scale_up", None, Goal(mode="light"), Goal(mode="medium")),
         ("scale_down", None, Goal(mode="heavy"), Goal(mode="medium")),
-        ("scale_up", None, Goal(mode="light", paused=True), Goal(mode="medium", paused=True)),
+        (
+            "scale_up",
+            None,
+            Goal(mode="light", pauses=("person",)),
+            Goal(mode="medium", pauses=("person",)),
+        ),
         ("pin", "heavy", Goal(mode="light"), Goal(mode="heavy", pinned=True)),
         ("pin", "light", Goal(mode="light"), Goal(mode="light", pinned=True)),
         ("pin", "medium", Goal(mode="light", pinned=True), Goal(mode="medium", pinned=True)),
         ("unpin", None, Goal(mode="heavy", pinned=True), Goal(mode="heavy")),
-        ("pause", None, Goal(mode="heavy"), Goal(mode="heavy", paused=True)),
+        ("pause", None, Goal(mode="heavy"), Goal(mode="heavy", pauses=("person",))),
         (
             "pause",
             None,
             Goal(mode="heavy", pinned=True),
-            Goal(mode="heavy", pinned=True, paused=True),
+            Goal(mode="heavy", pinned=True, pauses=("person",)),
         ),
-        ("resume", None, Goal(mode="heavy", paused=True), Goal(mode="heavy")),
-        ("reset", None, Goal(mode="heavy", pinned=True, paused=True), Goal(mode="light")),
+        ("resume", None, Goal(mode="heavy", pauses=("person",)), Goal(mode="heavy")),
+        (
+            "resume",
+            None,
+            Goal(mode="heavy", pauses=("person", "guard")),
+            Goal(mode="heavy", pauses=("guard",)),
+        ),
+        (
+            "pause",
+            None,
+            Goal(mode="heavy", pauses=("guard",)),
+            Goal(mode="heavy", pauses=("person", "guard")),
+        ),
+        ("reset", None, Goal(mode="heavy", pinned=True, pauses=("person",)), Goal(mode="light")),
     ],
 )
 def test_a_wish_is_granted(kind, mode, before, after):
@@ -219,9 +240,9 @@ def test_a_wish_is_granted(kind, mode, before, after):
         ("scale_up", None, Goal(mode="light", pinned=True), "pinned"),
         ("scale_down", None, Goal(mode="heavy", pinned=True), "pinned"),
         ("pin", "unheard-of", Goal(mode="light"), "light, medium, heavy"),
-        ("pin", None, Goal(mode="light"), "no mode"),
         ("unpin", None, Goal(mode="light"), "pinned"),
-        ("pause", None, Goal(mode="light", paused=True), "already"),
+        ("pause", None, Goal(mode="light", pauses=("person",)), "already"),
+        ("resume", None, Goal(mode="light", pauses=("quiet_hours",)), "lift its own"),
         ("resume", None, Goal(mode="light"), "paused"),
     ],
 )
@@ -247,7 +268,8 @@ def test_a_wish_that_makes_no_sense_is_refused(kind, mode, before, why):
 )
 def test_what_a_person_holds_does_not_move(hold, pressure, limits):
     """Pinned or paused, a mode neither climbs nor falls back."""
-    facts = some_facts("medium", rungs=3, limits=limits, **{hold: True}, **pressure)
+    held = {"pinned": {"pinned": True}, "paused": {"pauses": ("person",)}}[hold]
+    facts = some_facts("medium", rungs=3, limits=limits, **held, **pressure)
     decision = policy.decide(facts)
     assert (decision.goal, decision.rule) == (facts.goal, hold)
 

@@ -18,7 +18,7 @@ from lab import PATIENCE_S, SETTINGS, Machine
 from rich.console import Console
 
 from modes import load_ladder
-from state.records import Run
+from state.records import Asked, Run
 from state.store import Store
 from supervisor import live
 from supervisor.cli import build_parser
@@ -126,10 +126,8 @@ def on_a_terminal(machine: Machine, *words: str) -> str:
 @pytest.fixture
 def hostile(machine: Machine) -> Machine:
     """A home in which everything that anybody writes commands a terminal."""
-    run = {"trainer": "drill", "seed": 1, "target_steps": 10, "status": "failed", "reason": EVIL}
-    runs = tuple(
-        msgspec.convert({**run, "id": f"drill-{name}", "name": name}, Run) for name in "AB"
-    )
+    asked = {name: Asked(id=f"drill-{name}", trainer="drill", name=name, seed=1) for name in "AB"}
+    runs = tuple(Run(asked=asked[name], status="failed", reason=EVIL) for name in "AB")
     memory = history.first_day(SystemClock().read(), load_ladder(), runs)
     goal = msgspec.structs.replace(memory.goal, pinned=True)
     Store(machine.home / "state.json").save(msgspec.structs.replace(memory, goal=goal))

@@ -1,0 +1,122 @@
+"""What may be asked of the supervisor, through the inbox: a tagged union, one kind each.
+
+The JSON of a request is flat: `kind` says which it is. Fields that a kind does not have are
+refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainers.contract import Name
+
+
+class Request(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="kind",
+):
+    """What every request says."""
+
+    id: str
+    by: str
+    """who asked: the login name, as whoever asked has said it"""
+    asked_at: float
+    account: str | None = None
+    """who asked: the account whose file it is, which nobody can say otherwise"""
+    on_behalf: Name | None = None
+    """for whom: a tenant, or the name of a token; believed from the home's own account alone"""
+
+    @property
+    def kind(self) -> str:
+        """Which kind of request it is."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def asker(self) -> str:
+        """Who asked: what was said, and what is proven where that is another."""
+        asker = self.by
+        if self.account not in (None, self.by):
+            asker = f"{self.by} (account {self.account})"
+        return asker if self.on_behalf is None else f"{asker} for {self.on_behalf}"
+
+    @property
+    def wanted(self) -> str:
+        """What is asked, in words."""
+        return self.kind.replace("_", " ")
+
+
+class ScaleUp(Request, frozen=True, tag="scale_up"):
+    """One mode up, now."""
+
+
+class ScaleDown(Request, frozen=True, tag="scale_down"):
+    """One mode down, now."""
+
+
+class OfAMode(Request, frozen=True):
+    """A request that names a mode."""
+
+    mode: Name
+
+    @property
+    def wanted(self) -> str:
+        """What is asked, in words."""
+        return f"{self.kind} {self.mode}"
+
+
+class Pin(OfAMode, frozen=True, tag="pin"):
+    """That mode and no other."""
+
+
+class Unpin(Request, frozen=True, tag="unpin"):
+    """The policy chooses again."""
+
+
+class Forbid(OfAMode, frozen=True, tag="forbid"):
+    """Neither that mode nor a heavier one."""
+
+
+class Allow(OfAMode, frozen=True, tag="allow"):
+    """That mode is no longer forbidden."""
+
+
+class Pause(Request, frozen=True, tag="pause"):
+    """Nothing trains, until `Resume`."""
+
+
+class Resume(Request, frozen=True, tag="resume"):
+    """A person's pause is over, and idling."""
+
+
+class Reset(Request, frozen=True, tag="reset"):
+    """Back to the first day."""
+
+
+class TryAgain(Request, frozen=True, tag="retry"):
+    """A run that has ended badly, or waits, is tried again, its deaths forgotten."""
+
+    run: Name
+    """its id"""
+
+
+AboutTheMode = ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resume | Reset
+"""requests that are granted or refused by the goal alone"""
+Wish = AboutTheMode | TryAgain
+"""every request"""
+
+
+def wish(kind: str, **fields: Any) -> Wish:
+    """The request of that kind; fields that are None are left out.
+
+    Raises:
+        msgspec.ValidationError: there is no such kind, or a field is missing or does not fit it.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    asked: Wish = msgspec.convert({"kind": kind, **given}, Wish)
+    return asked

@@ -1,0 +1,61 @@
+"""Requests as files: each kind says what it needs, and no more; for others only their own home."""
+
+import json
+import os
+
+import pytest
+
+from state.inbox import Inbox
+
+ADA = {"id": "r-1", "by": "ada", "asked_at": 0.0}
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    return Inbox(tmp_path / "inbox")
+
+
+def left(inbox, tmp_path, **fields):
+    """What the inbox makes of a file that says this."""
+    (tmp_path / "inbox/r-1.json").write_text(json.dumps(ADA | fields))
+    return inbox.pending()
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"kind": "pin"}, "missing required field `mode`"),
+        ({"kind": "pin", "mode": "../x"}, "regex"),
+        ({"kind": "pause", "mode": "light"}, "unknown field `mode`"),
+        ({"kind": "dance"}, "Invalid value 'dance'"),
+        ({}, "missing required field `kind`"),
+        ({"kind": "retry", "run": ""}, "regex"),
+        ({"kind": "pause", "id": "r-2"}, "its id is not its name"),
+        ({"kind": "pause", "by": "a\u001b"}, "characters"),
+    ],
+)
+def test_what_does_not_fit_its_kind_is_no_request(inbox, tmp_path, fields, why):
+    """It is told with the reason, and whoever waits for an answer has one."""
+    wishes, (trouble,) = left(inbox, tmp_path, **fields)
+    assert wishes == ()
+    assert why in trouble.text
+    assert trouble.wish == "r-1"
+
+
+def test_a_request_is_read_back_as_it_was_made(inbox, tmp_path):
+    """Its kind is its type."""
+    (asked,), _ = left(inbox, tmp_path, kind="forbid", mode="medium")
+    assert (type(asked).__name__, asked.kind, asked.mode) == ("Forbid", "forbid", "medium")
+    assert asked.wanted == "forbid medium"
+
+
+def test_for_others_asks_the_account_of_the_home_alone(inbox, tmp_path, monkeypatch):
+    """A server that asks for its tenants runs as this account; nobody else is believed."""
+    (asked,), _ = left(inbox, tmp_path, kind="pause", on_behalf="acme")
+    assert asked.asker.endswith(" for acme")
+    owner = os.geteuid()
+    monkeypatch.setattr("state.inbox.os.geteuid", lambda: owner + 1)
+    wishes, (trouble,) = left(inbox, tmp_path, kind="pause", on_behalf="acme")
+    assert wishes == ()
+    assert "on behalf of others" in trouble.text
