@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -73,7 +74,7 @@ def supervise(
         watch.begin()
         try:
             daemon.start(lax)
-            _live(daemon, watch, runner, messenger, config, home, lock, until_done=until_done)
+            _live(daemon, watch, runner, messenger, gpus, config, home, lock, until_done=until_done)
         finally:
             watch.end()
             runner.close()
@@ -114,6 +115,7 @@ def _live(
     watch: Watch,
     runner: LocalRunner,
     messenger: Messenger,
+    gpus: Gpus,
     config: Config,
     home: Home,
     lock: durable.Lock,
@@ -140,7 +142,7 @@ def _live(
         for said in messenger.tend(config.settings.notify, daemon.memory):
             daemon.write_down(**said._asdict())
         messenger.go()
-        due_s = min(due_s, messenger.due_s)
+        due_s = min(due_s, messenger.due_s, gpus.due_s)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         blind = watch.trouble
         if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):
@@ -154,7 +156,7 @@ def _live(
             daemon.write_down("watch.lost", rule="watch", reason=reason, evidence={})
         over = until_done and daemon.memory.resting and not messenger.busy
         if not over:
-            cause = _sleep(watch, runner, messenger, notify, due_s)
+            cause = _sleep(watch, runner, messenger, gpus, notify, due_s)
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
@@ -168,15 +170,25 @@ def _live(
 
 
 def _sleep(
-    watch: Watch, runner: LocalRunner, messenger: Messenger, notify: Notify, due_s: float
+    watch: Watch,
+    runner: LocalRunner,
+    messenger: Messenger,
+    gpus: Gpus,
+    notify: Notify,
+    due_s: float,
 ) -> str:
     """Sleep until something happens or a look is due, with an eye on the trainers' output."""
     nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
-    while due_s > nap_s:
-        cause = watch.sleep(nap_s, (*runner.exits, *messenger.handles))
-        if cause != "time":
+    until_s = time.monotonic() + due_s
+    # Not all that the GPUs' helper says is worth a look, and it may have spoken before the sleep.
+    while not gpus.take():
+        left_s = until_s - time.monotonic()
+        exits = (*runner.exits, *messenger.handles)
+        cause = watch.sleep(min(nap_s, left_s), exits, gpus.handles)
+        if cause == "answer":
+            continue
+        if cause != "time" or left_s <= nap_s:
             return cause
         runner.tend()
         notify("WATCHDOG=1")
-        due_s -= nap_s
-    return watch.sleep(due_s, (*runner.exits, *messenger.handles))
+    return "answer"

@@ -165,14 +165,14 @@ def _leftovers(home: Home, moment: Moment) -> Finding:
 def _gpus() -> Finding:
     reader = Gpus(timeout_s=GPU_TIMEOUT_S)
     try:
-        gpus, trouble = reader.read()
+        answer = reader.read_now()
     finally:
         reader.close()
-    if trouble is not None:
-        return Finding(verdict="bad", what="gpu", result=trouble)
-    if not gpus:
+    if answer.trouble is not None:
+        return Finding(verdict="bad", what="gpu", result=answer.trouble)
+    if not answer.gpus:
         return Finding(verdict="note", what="gpu", result="none: training runs on the processor")
-    names = ", ".join(f"{gpu.name or 'GPU'} ({gpu.memory_total_mib} MiB)" for gpu in gpus)
+    names = ", ".join(f"{gpu.name or 'GPU'} ({gpu.memory_total_mib} MiB)" for gpu in answer.gpus)
     return Finding(verdict="well", what="gpu", result=names)
 
 

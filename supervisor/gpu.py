@@ -1,12 +1,13 @@
 """The GPUs, seen through a process that may hang or crash in the daemon's place.
 
 NVML is a C library. When a GPU fails, its calls may never return, or may end the process that
-made them. So the daemon never loads it: ``Gpus`` asks a child process, and gives each answer a
-deadline. Both sides of that conversation are here: ``Gpus`` and ``_Process`` in the daemon,
+made them. So the daemon never loads it: ``Gpus`` asks a child process, and takes the answer when it
+is there. Both sides of that conversation are here: ``Gpus`` and ``_Process`` in the daemon,
 ``main`` and ``_Gpu`` in the child.
 
 The conversation is one JSON line each way. The child speaks first: one reply that tells whether
-NVML works at all. After that it answers each request with one reply.
+NVML works at all. After that it answers each request with one reply, and is asked the next
+only then.
 
 What is deliberately absent: threads, and a second child while an earlier one still lives. A
 process that is stuck in the driver cannot be killed, and there must not be more than one of it.
@@ -26,19 +27,24 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from supervisor.core.readings import GpuReadings
+from supervisor.core.readings import GpuAnswer, GpuReadings
 from supervisor.programs import program
 
 COMMAND = tuple(program("supervisor.gpu"))
 
 # NVML may wake every GPU when it starts, which takes seconds for each; a late start is no hang.
 START_TIMEOUT_S = 60.0
+# Memory in use and temperatures are others after that. Far more than the deadline, so that an
+# answer that comes at all is still of use to the look that it causes.
+ANSWER_MAX_S = 30.0
 REST_MIN_S = 5.0
 REST_MAX_S = 3600.0
 
 REPLY_BYTES_MAX = 2**20
 # An Xid storm must not keep the process from answering.
 XIDS_MAX = 64
+
+STARTING = "NVML is still starting"
 
 MIB = 2**20
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
@@ -70,8 +76,21 @@ class _ProcessError(Exception):
     """The NVML process is of no more use; the message says why."""
 
 
+class _Newest(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest reading that has come."""
+
+    reply: _Reply
+    asked_s: float
+    told: bool = False
+    """whether a look has had it: its Xids are not told twice"""
+
+
 class Gpus:
-    """Reads and limits the GPUs; never raises and never waits past the deadline for a failure.
+    """Reads and limits the GPUs; never raises.
+
+    A look takes what has come, and asks for the next reading: ``read``. Whoever sleeps between the
+    looks sleeps on ``handles`` too, for ``due_s`` at most, and looks again once ``take`` says so.
+    That look asks for nothing, or looks and answers would chase each other for ever.
 
     A process that hangs, crashes, talks nonsense or finds NVML broken is killed, and the next one
     starts after a rest that doubles from ``REST_MIN_S`` to ``REST_MAX_S``. Only a process that
@@ -83,7 +102,8 @@ class Gpus:
     started it.
 
     Args:
-        timeout_s: how long one call may block, in seconds.
+        timeout_s: how long an answer may be under way, in seconds. Nobody waits for it but
+            ``limit_power`` and ``read_now``.
         monotonic: the clock that the rests are measured with, in seconds.
         command: the NVML process.
     """
@@ -102,6 +122,17 @@ class Gpus:
         self._started_s = -math.inf
         self._speaking = False
         """whether the process has said that NVML works"""
+        self._asked_s: float | None = None
+        """when the reading was asked for that is under way; None: none is"""
+        self._wanted = False
+        """whether a look came after that: then the next reading is asked for at once"""
+        self._since_s: float | None = None
+        """since when looks have been without an answer to what they asked; None: they are not"""
+        self._newest: _Newest | None = None
+        self._news = False
+        """whether there is more to be told than at the look before"""
+        self._woke = False
+        """whether that has caused the look which comes next"""
         self._unburied: _Process | None = None
         """a process that was killed and is not dead yet"""
         self._resting_until_s = -math.inf
@@ -111,17 +142,63 @@ class Gpus:
         self._seen = False
         """whether a GPU was ever read: then having none is trouble, not normal"""
 
-    def read(self) -> tuple[tuple[GpuReadings, ...], str | None]:
-        """Return the GPUs by index, and why some or all of them are unknown.
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """Readable once ``take`` finds something; none while no answer is under way."""
+        return (self._process.handle,) if self._process is not None and self._is_busy else ()
 
-        No GPUs and no reason means that this machine has no GPU.
+    @property
+    def due_s(self) -> float:
+        """Seconds until the patience ends with what is under way; infinite where nothing is.
+
+        A slow start is looked at in between: a look may have put off what it need not put off for
+        ever.
         """
-        reply = self._ask(_Request(ask="read"))
-        self._seen = self._seen or bool(reply.gpus)
-        return reply.gpus, reply.trouble
+        if not self._is_busy:
+            return math.inf
+        now_s = self._monotonic()
+        if self._asked_s is not None:
+            return max(0.0, self._asked_s + self._timeout_s - now_s)
+        return max(0.0, min(self._timeout_s, self._started_s + START_TIMEOUT_S - now_s))
+
+    def take(self) -> bool:
+        """Take what has come, and return whether that is worth a look. Never waits for an answer.
+
+        Only whoever looks at once may call it: that look asks for no further answer.
+        """
+        self._take()
+        self._woke = self._news
+        return self._news
+
+    def read(self) -> GpuAnswer:
+        """Return what is known of the GPUs by now, and ask for the next reading.
+
+        Never waits for an answer. To end a process that has failed takes ``_Process.DEATH_S`` for
+        each of its two ends, at most, once in each rest.
+        """
+        self._take()
+        # A look that something else has caused wants to know how things are since.
+        if not self._woke or self._is_old():
+            self._want()
+        self._woke = self._news = False
+        return self._answer()
+
+    def read_now(self) -> GpuAnswer:
+        """Read the GPUs and wait for it up to the deadline: for a command that does only that."""
+        self._take()
+        self._want()
+        try:
+            self._listen(self._timeout_s)
+            if self._asked_s is not None:
+                raise _ProcessError(self._describe_silence())
+        except _ProcessError as failed:
+            self._rest(_Reply(trouble=str(failed)))
+        return GpuAnswer(trouble=STARTING) if self._is_busy else self._answer()
 
     def limit_power(self, watts: float | None) -> str | None:
         """Set the power limit of every GPU, within what each one allows.
+
+        Waits up to the deadline: the trainers that start next are to find the limit in force.
 
         Args:
             watts: the limit for each GPU, clamped to its own constraints (the readings tell what
@@ -138,7 +215,11 @@ class Gpus:
         if watts is not None and not 0 < watts < math.inf:
             message = f"a power limit must be a positive number of watts, not {watts}"
             raise ValueError(message)
-        reply = self._ask(_Request(ask="limit_power", watts=watts))
+        try:
+            reply = self._limit_power(_Request(ask="limit_power", watts=watts))
+        except _ProcessError as failed:
+            self._rest(_Reply(trouble=str(failed)))
+            reply = self._resting
         if reply.absent and watts is not None:
             return "there is no GPU to limit"
         return reply.trouble
@@ -147,62 +228,186 @@ class Gpus:
         """End the NVML process. Waits a moment for it, and leaves it if it cannot die."""
         if self._process is not None:
             self._process.kill()
-            self._process = None
+        self._forget()
 
-    def _ask(self, request: _Request) -> _Reply:
-        """Return the reply to ``request``, or the reason why there is none."""
+    @property
+    def _is_busy(self) -> bool:
+        """Whether the process owes an answer, be it the first that NVML works."""
+        return self._process is not None and (not self._speaking or self._asked_s is not None)
+
+    def _is_old(self) -> bool:
+        newest = self._newest
+        return newest is not None and self._monotonic() - newest.asked_s > ANSWER_MAX_S
+
+    def _answer(self) -> GpuAnswer:
+        """Return what is known by now, and take it for told."""
+        now_s, newest = self._monotonic(), self._newest
+        awaited_s = None if self._since_s is None else now_s - self._since_s
+        if newest is None or self._is_old():
+            starting = self._is_busy and not self._speaking
+            slow = starting and now_s - self._started_s >= self._timeout_s
+            # What the process before this one has failed of is the best that is known.
+            trouble = STARTING if slow else self._resting.trouble
+            return GpuAnswer(trouble=trouble, awaited_s=awaited_s)
+        gpus = newest.reply.gpus
+        if newest.told:
+            gpus = tuple(_without_xids(gpu) for gpu in gpus)
+        self._newest = msgspec.structs.replace(newest, told=True)
+        return GpuAnswer(
+            gpus=gpus,
+            trouble=newest.reply.trouble,
+            age_s=now_s - newest.asked_s,
+            awaited_s=awaited_s,
+        )
+
+    def _take(self) -> None:
+        """Take what has come, without waiting, and give up what has been silent for too long."""
         try:
-            process = self._ready_process()
-            if process is None:
-                return self._resting
-            process.send(request)
-            reply = process.receive(self._timeout_s)
-            if reply is None:
-                message = f"NVML did not answer within {self._timeout_s:g} s"
-                raise _ProcessError(message)
-            if reply.broken is not None:
-                raise _ProcessError(reply.broken)
+            self._listen(0.0)
+            if self._is_busy and self.due_s <= 0:
+                raise _ProcessError(self._describe_silence())
         except _ProcessError as failed:
             self._rest(_Reply(trouble=str(failed)))
-            return self._resting
-        return reply
 
-    def _ready_process(self) -> "_Process | None":
-        """Return a process in which NVML works, or None while there is none.
+    def _want(self) -> None:
+        """Have a reading of this moment on its way, unless this is a time of rest."""
+        now_s = self._monotonic()
+        if self._process is None and now_s < self._resting_until_s:
+            return
+        self._wanted = True
+        self._since_s = now_s if self._since_s is None else self._since_s
+        try:
+            if self._process is None:
+                self._start()
+            elif not self._is_busy:
+                self._ask()
+        except _ProcessError as failed:
+            self._rest(_Reply(trouble=str(failed)))
+
+    def _listen(self, wait_s: float) -> None:
+        """Take what comes within ``wait_s`` seconds, until nothing is under way.
 
         Raises:
-            _ProcessError: it could not be started, or NVML does not work in it.
+            _ProcessError: the process is of no more use.
         """
-        if self._process is None:
-            if self._monotonic() < self._resting_until_s:
-                return None
-            if self._unburied is not None and not self._unburied.is_dead():
-                message = "the NVML process is stuck in the driver: needs a reboot"
-                raise _ProcessError(message)
-            self._unburied = None
-            self._started_s = self._monotonic()
-            self._speaking = False
-            self._process = _Process(self._command)
-        if self._speaking:
-            return self._process
+        # Real time, whatever clock measures the rests: this waits for a real process.
+        until_s = time.monotonic() + wait_s
+        while self._process is not None and self._is_busy:
+            reply = self._process.receive(until_s - time.monotonic())
+            if reply is None:
+                return
+            self._hear(reply)
 
-        hello = self._process.receive(self._timeout_s)
-        if hello is None:
-            if self._monotonic() - self._started_s > START_TIMEOUT_S:
-                message = f"NVML did not start within {START_TIMEOUT_S:g} s"
-                raise _ProcessError(message)
-            self._resting = _Reply(trouble="NVML is still starting")
-            return None
-        if hello.absent:
+    def _hear(self, reply: _Reply) -> None:
+        """Understand one reply.
+
+        Raises:
+            _ProcessError: NVML does not work in that process.
+        """
+        if not self._speaking and reply.absent:
             if self._seen:  # a driver upgrade takes the library away for a while
                 message = "the GPUs that were here are gone"
                 raise _ProcessError(message)
             self._rest(_Reply(absent=True), rest_s=REST_MAX_S)
-            return None
-        if hello.broken is not None:
-            raise _ProcessError(hello.broken)
+            return
+        if reply.broken is not None:
+            raise _ProcessError(reply.broken)
+        if self._speaking:
+            self._keep(reply)
         self._speaking = True
+        if self._wanted:
+            self._ask()
+
+    def _keep(self, reading: _Reply) -> None:
+        """Keep a reading as the newest, with the Xids of one before it that no look has had."""
+        assert self._asked_s is not None  # noqa: S101 - only then a reply is a reading
+        before = self._newest
+        unheard = {} if before is None or before.told else _xids(before.reply)
+        gpus = tuple(
+            msgspec.structs.replace(gpu, xids=(*unheard[gpu.index], *(gpu.xids or ())))
+            if gpu.index in unheard
+            else gpu
+            for gpu in reading.gpus
+        )
+        reply = msgspec.structs.replace(reading, gpus=gpus)
+        self._newest = _Newest(reply=reply, asked_s=self._asked_s)
+        self._asked_s = None
+        self._resting = _Reply()  # what the process before this one has failed of is over
+        self._seen = self._seen or bool(gpus)
+        if not self._wanted:
+            self._since_s, self._news = None, True
+
+    def _ask(self) -> None:
+        """Ask for a reading, while nothing is under way.
+
+        Raises:
+            _ProcessError: the process has ended, or talks without having been asked.
+        """
+        self._idle_process().send(_Request(ask="read"))
+        self._asked_s, self._wanted = self._monotonic(), False
+
+    def _limit_power(self, request: _Request) -> _Reply:
+        """Return the reply to that, once what was under way before is there.
+
+        Raises:
+            _ProcessError: the process is of no more use.
+        """
+        until_s = time.monotonic() + self._timeout_s
+        if self._process is None:
+            if self._monotonic() < self._resting_until_s:
+                return self._resting
+            self._start()
+        self._listen(self._timeout_s)
+        if self._process is None:
+            return self._resting
+        if not self._speaking:
+            return _Reply(trouble=STARTING)
+        if self._is_busy:
+            raise _ProcessError(self._describe_silence())
+        process = self._idle_process()
+        process.send(request)
+        reply = process.receive(until_s - time.monotonic())
+        if reply is None:
+            raise _ProcessError(self._describe_silence())
+        if reply.broken is not None:
+            raise _ProcessError(reply.broken)
+        return reply
+
+    def _idle_process(self) -> "_Process":
+        """Return the process, which has said nothing since it last answered.
+
+        Raises:
+            _ProcessError: it has.
+        """
+        assert self._process is not None  # noqa: S101 - nobody asks without one
+        said = self._process.receive(0.0)
+        if said is not None:  # it would be taken for the answer to what is asked next
+            message = f"the NVML process talks out of turn: {str(said)[:80]}"
+            raise _ProcessError(message)
         return self._process
+
+    def _start(self) -> None:
+        """Start a process.
+
+        Raises:
+            _ProcessError: it could not be started.
+        """
+        if self._unburied is not None and not self._unburied.is_dead():
+            message = "the NVML process is stuck in the driver: needs a reboot"
+            raise _ProcessError(message)
+        self._unburied = None
+        self._started_s = self._monotonic()
+        self._process = _Process(self._command)
+
+    def _describe_silence(self) -> str:
+        if self._speaking:
+            return f"NVML did not answer within {self._timeout_s:g} s"
+        return f"NVML did not start within {START_TIMEOUT_S:g} s"
+
+    def _forget(self) -> None:
+        """Forget the process and all that it owes and has told."""
+        self._process, self._speaking, self._asked_s = None, False, None
+        self._wanted, self._since_s, self._newest = False, None, None
 
     def _rest(self, answer: _Reply, *, rest_s: float | None = None) -> None:
         """End the process and start none for a while, in which ``answer`` answers everything.
@@ -221,7 +426,18 @@ class Gpus:
         self._resting = answer
         if self._process is not None and not self._process.kill():
             self._unburied = self._process
-        self._process = None
+        self._forget()
+        self._news = True
+
+
+def _xids(reply: _Reply) -> dict[int, tuple[int, ...]]:
+    """Return the Xids that a reading tells, by GPU."""
+    return {gpu.index: gpu.xids for gpu in reply.gpus if gpu.xids}
+
+
+def _without_xids(gpu: GpuReadings) -> GpuReadings:
+    """Return that GPU as it is once its Xids are told: none since."""
+    return msgspec.structs.replace(gpu, xids=()) if gpu.xids else gpu
 
 
 class _Process:
@@ -254,6 +470,11 @@ class _Process:
         self._replies = self._process.stdout
         self._received = b""
 
+    @property
+    def handle(self) -> int:
+        """Readable once the process has said something, or has ended."""
+        return self._replies.fileno()
+
     def send(self, request: _Request) -> None:
         """Hand over one request. Never blocks: the pipe holds far more than one.
 
@@ -271,7 +492,7 @@ class _Process:
         Raises:
             _ProcessError: the process has ended, or what it said is no reply.
         """
-        # Real time, whatever clock measures the rests: this waits for a real process.
+        # Real time, as in `Gpus._listen`.
         deadline_s = time.monotonic() + timeout_s
         readable = select.poll()
         readable.register(self._replies, select.POLLIN)

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import psutil
 
 from supervisor.cgroup import ControlGroup
-from supervisor.core.readings import GpuReadings, Readings
+from supervisor.core.readings import GpuAnswer, Readings
 
 MIB = 2**20
 
@@ -25,8 +25,9 @@ Value = TypeVar("Value")
 class GpuSensor(Protocol):
     """Whatever reads the GPUs."""
 
-    def read(self) -> tuple[tuple[GpuReadings, ...], str | None]:
-        """Return the GPUs, and why some are unknown."""
+    def read(self) -> GpuAnswer:
+        """Return what is known of the GPUs, without waiting for more."""
+        ...
 
 
 class Sensors:
@@ -47,7 +48,7 @@ class Sensors:
         self._cpu_read_s: float | None = None
 
     def read(self) -> Readings:
-        """Return the readings of this moment. Waits for nothing but the GPUs' deadline."""
+        """Return the readings of this moment. Waits for nothing."""
         load = _known(os.getloadavg)
         memory = _known(psutil.virtual_memory)
         disk = _known(lambda: psutil.disk_usage(str(self._home)))
@@ -57,7 +58,7 @@ class Sensors:
         if ours is not None:  # it dies, or is slowed down, at its own limit long before
             percent = max(percent or 0.0, round(100 * ours.used_share, 1))
             available = min(available or ours.available, ours.available)
-        gpus, gpu_trouble = self._gpus.read()
+        answer = self._gpus.read()
         return Readings(
             cpu_percent=self._read_cpu_percent(),
             load_1m=load[0] if load else None,
@@ -65,8 +66,10 @@ class Sensors:
             memory_available_mib=None if available is None else available // MIB,
             disk_free_mib=disk.free // MIB if disk else None,
             cpu_temperature_c=_known(_read_cpu_temperature_c),
-            gpus=gpus,
-            gpu_trouble=gpu_trouble,
+            gpus=answer.gpus,
+            gpu_trouble=answer.trouble,
+            gpu_age_s=_rounded(answer.age_s),
+            gpu_awaited_s=_rounded(answer.awaited_s),
         )
 
     def _read_cpu_percent(self) -> float | None:
@@ -103,6 +106,10 @@ def _read_cpu_temperature_c() -> float | None:
         (sensor.current for driver in CPU_SENSORS for sensor in sensors.get(driver, ())),
         default=None,
     )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _known(read: Callable[[], Value]) -> Value | None:

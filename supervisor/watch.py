@@ -1,4 +1,6 @@
-"""What wakes the daemon: files that change, signals, trainers that end, and the time."""
+"""What wakes the daemon: files that change, signals, trainers that end,
+helpers that answer, and the time.
+"""
 
 from __future__ import annotations
 
@@ -113,23 +115,26 @@ class Watch:
         except BlockingIOError:
             pass  # the bell rings already
 
-    def sleep(self, timeout_s: float, exits: Iterable[int]) -> str:
+    def sleep(self, timeout_s: float, exits: Iterable[int], answers: Iterable[int] = ()) -> str:
         """Sleep until something happens; the cause of waking up.
 
         Args:
             timeout_s: the longest sleep.
             exits: pidfds, readable once their process has ended.
+            answers: pipes, readable once a helper has said something.
         """
         poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
-        for handle in exits:
+        answers = set(answers)
+        for handle in (self._ear, *exits, *answers):
             poll.register(handle, select.POLLIN)
         ready = {handle for handle, _ in poll.poll(max(0.0, timeout_s) * 1000)}
         if self._ear in ready:
             self._settle()
         with self._lock:
             causes, self._causes = self._causes, set()
-        if ready - {self._ear}:
+        if ready & answers:
+            causes.add("answer")
+        if ready - answers - {self._ear}:
             causes.add("exit")
         return "+".join(sorted(causes)) or "time"
 

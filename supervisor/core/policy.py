@@ -35,6 +35,11 @@ PAUSERS = {
 }
 """owner of a pause: how it is told"""
 
+GPUS_AWAITED_MAX_S = 60.0
+"""longest wait of a climb for an answer of the GPUs, whose driver may take that long to start"""
+AWAITED = "awaited"
+"""the rule of a decision that waits for an answer which is under way"""
+
 WhyNot = Callable[[], str]
 """why a rule does not apply, said only when somebody asks"""
 
@@ -500,6 +505,12 @@ def _no_climb(facts: Facts) -> str | None:
     return None if facts.work_left else "every run has ended"
 
 
+def _awaits_gpus(facts: Facts) -> bool:
+    """Whether more is about to be known of the GPUs than these facts have."""
+    awaited_s = facts.readings.gpu_awaited_s if facts.readings is not None else None
+    return awaited_s is not None and awaited_s < GPUS_AWAITED_MAX_S
+
+
 def _pressure(facts: Facts) -> str | None:
     """What speaks against a heavier load at this moment, if anything does."""
     limits = facts.limits
@@ -528,6 +539,9 @@ def _climb(
     """One rung up, unless the machine is under pressure."""
     upper = mode_after(facts.ladder, facts.goal.mode, "climb")
     ledger, limits = facts.ledger, facts.limits
+    if limits.name == "ledger" and _awaits_gpus(facts):
+        reason = f"{upper} would be next ({why}), once the GPUs have answered"
+        return Decision(goal=facts.goal, rule=AWAITED, reason=reason)
     if limits.name == "ledger" and (pressure := _pressure(facts)) is not None:
         reason = f"{upper} would be next ({why}), but {pressure}"
         return Decision(

@@ -40,6 +40,21 @@ class GpuReadings(msgspec.Struct, frozen=True, kw_only=True):
         return f"the driver reports trouble with GPU {self.index} (Xid {codes})" if codes else None
 
 
+class GpuAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the GPUs at a look that waits for no answer."""
+
+    gpus: tuple[GpuReadings, ...] = ()
+    """the GPUs that are known, by index"""
+    trouble: str | None = None
+    """why some or all of them are unknown. Without GPUs, without this and with nothing under way
+    there is no GPU"""
+    age_s: float | None = None
+    """how long ago they were asked for; None where they are not known"""
+    awaited_s: float | None = None
+    """how long an answer has been under way that will tell more; None where none is. When it is
+    there, or overdue, another look follows"""
+
+
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """The machine at one moment."""
 
@@ -61,3 +76,8 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """the GPUs that are known, by index; empty may mean none or unknown: ``gpu_trouble`` tells"""
     gpu_trouble: str | None = None
     """why GPU readings are missing; None when all is well, or when there simply is no GPU"""
+    gpu_age_s: float | None = None
+    """how long before this look the GPUs were asked for; None where they are not known"""
+    gpu_awaited_s: float | None = None
+    """how long an answer has been under way that tells of the GPUs as they are at this look; None
+    where none is. When it is there, or overdue, another look follows"""

@@ -75,6 +75,7 @@ def reconcile(
     gpus: tuple[GpuReadings, ...],
     now: Timeline,
     limits: RecoveryLimits,
+    gpus_awaited_s: float | None = None,
 ) -> tuple[tuple[Run, ...], tuple[Step, ...], tuple[Note, ...]]:
     """The runs as they are asked to be from now on, and the steps that ask them.
 
@@ -87,6 +88,8 @@ def reconcile(
         gpus: what is known of the GPUs.
         now: the present.
         limits: the patience with stopping and killing.
+        gpus_awaited_s: how long an answer has been under way that tells of the GPUs as they are
+            now; None: none is. Another look follows when it is there.
     """
     now_s = now.now_s
     after: list[Run] = []
@@ -117,7 +120,13 @@ def reconcile(
         if run.id in wanted and run.id in lives and _startable(run, now_s)
     ]
     next_ones = ready[: max(0, free)]
-    holders = _memory_holders(after, lives, gpus, now) if next_ones else {}
+    awaited = gpus_awaited_s is not None and gpus_awaited_s < limits.gpu_free_s
+    dead = _dead_pids(after, lives, now) if next_ones else {}
+    if dead and awaited:
+        # What is known of the GPUs is from before this death: it may list the process still, or
+        # not yet. A slow helper is not waited for longer than slow memory.
+        return tuple(after), tuple(steps), tuple(notes)
+    holders = _memory_holders(dead, gpus)
     for place, run in enumerate(after):
         after[place], note = _await_memory(run, holders.get(run.id), now_s, limits)
         notes += [note] if note else []
@@ -236,19 +245,22 @@ def _in_the_way(run: Run, life: Life, mode: str) -> bool:
     return run.status == "blocked" or life.leftovers > 0 or of_another_mode
 
 
-def _memory_holders(
-    runs: list[Run], lives: Mapping[str, Life], gpus: tuple[GpuReadings, ...], now: Timeline
-) -> dict[str, int]:
-    """Runs whose main process is dead and yet holds memory of a GPU: run id -> that GPU."""
-    holders = {pid: gpu.index for gpu in gpus for pid in gpu.pids or ()}
+def _dead_pids(runs: list[Run], lives: Mapping[str, Life], now: Timeline) -> dict[str, int]:
+    """Runs whose main process of this boot is dead: run id -> the pid that it had."""
     living = {life.process.pid for life in lives.values() if life.process is not None}
     return {
-        run.id: holders[run.attempt.process.pid]
+        run.id: run.attempt.process.pid
         for run in runs
         if run.attempt.process is not None
         and run.attempt.process.boot_id == now.boot_id
-        and run.attempt.process.pid in holders.keys() - living
+        and run.attempt.process.pid not in living
     }
+
+
+def _memory_holders(dead: Mapping[str, int], gpus: tuple[GpuReadings, ...]) -> dict[str, int]:
+    """Runs whose dead process yet holds memory of a GPU: run id -> that GPU."""
+    holders = {pid: gpu.index for gpu in gpus for pid in gpu.pids or ()}
+    return {run: holders[pid] for run, pid in dead.items() if pid in holders}
 
 
 def _await_memory(

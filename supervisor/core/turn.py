@@ -461,6 +461,8 @@ class _Thought:
     def _tell_veto(self, facts: Facts, decision: Decision) -> None:
         """Say once why the next mode is not tried, though it would be its time."""
         told = self.memory.told.pressures
+        if decision.rule == policy.AWAITED:
+            return  # whether the veto holds is seen in a moment
         if decision.outcome != "vetoed":
             if told:
                 self._tell(pressures=())
@@ -590,6 +592,7 @@ class _Thought:
             gpus=seen.readings.gpus,
             now=self.memory.timeline,
             limits=self._settings.recovery,
+            gpus_awaited_s=seen.readings.gpu_awaited_s,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
         full = mode is not None and len(wanted) == mode.slots

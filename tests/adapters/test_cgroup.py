@@ -12,6 +12,7 @@ import pytest
 
 from supervisor import cgroup
 from supervisor.cgroup import ControlGroup
+from supervisor.core.readings import GpuAnswer
 from supervisor.sensors import Sensors
 
 MIB = 2**20
@@ -189,5 +190,5 @@ def test_a_real_quota_is_found(quota: Path) -> None:
 
 
 class _NoGpus:
-    def read(self) -> tuple[tuple[()], None]:
-        return (), None
+    def read(self) -> GpuAnswer:
+        return GpuAnswer()

@@ -1,7 +1,9 @@
 """Every fault here is real: it happens in the NVML process, which is a process of its own."""
 
 import json
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from lab import PATIENCE_S, until
 
 from supervisor import gpu
+from supervisor.core.readings import GpuAnswer
 from supervisor.gpu import Gpus
 
 FAKE_NVML = Path(__file__).parent / "fake_nvml"
@@ -72,6 +75,24 @@ def make_gpus(clock):
     assert nvml_processes() == []
 
 
+def look(gpus):
+    """What is known once all is known that a look has asked for: the GPUs, and the trouble.
+
+    As the daemon does it: the look takes what is there, and another one follows on the answer.
+    """
+    answer = gpus.read()
+    while gpus.handles:
+        listen(gpus)
+        if gpus.take():
+            answer = gpus.read()
+    return answer.gpus, answer.trouble
+
+
+def listen(gpus):
+    """Sleep until the NVML process has said something."""
+    assert select.select(gpus.handles, (), (), PATIENCE_S)[0], "the NVML process says nothing"
+
+
 def nvml_processes():
     """The children of this process, less those of other tests."""
     return [child for child in psutil.Process().children() if child not in STRANGERS]
@@ -85,7 +106,7 @@ def nvml_process():
 def test_healthy_gpus_tell_everything(nvml, make_gpus):
     """Two healthy GPUs tell everything about themselves."""
     nvml(**{"pids@0": [4711, 1234]})
-    (first, second), trouble = make_gpus().read()
+    (first, second), trouble = look(make_gpus())
 
     assert trouble is None
     assert first == gpu.GpuReadings(
@@ -109,9 +130,9 @@ def test_healthy_gpus_tell_everything(nvml, make_gpus):
 def test_one_process_serves_many_readings(nvml, make_gpus):
     """One process serves many readings, in a session of its own."""
     gpus = make_gpus()
-    gpus.read()
+    look(gpus)
     process = nvml_process()
-    gpus.read()
+    look(gpus)
 
     assert nvml_process() == process
     assert os.getsid(process.pid) == process.pid
@@ -124,7 +145,7 @@ def test_no_library_is_no_gpu(make_gpus, monkeypatch):
         pytest.skip("this machine has a GPU")
     gpus = make_gpus()
 
-    assert gpus.read() == ((), None)
+    assert look(gpus) == ((), None)
     assert nvml_processes() == []
     assert gpus.limit_power(None) is None
     assert gpus.limit_power(250) == "there is no GPU to limit"
@@ -135,26 +156,26 @@ def test_absence_is_remembered_for_an_hour(nvml, make_gpus, clock, faults):
     """A GPU that appears is seen within an hour, and no process starts before that."""
     nvml(**faults)
     gpus = make_gpus()
-    assert gpus.read() == ((), None)
+    assert look(gpus) == ((), None)
     nvml()
 
     clock.advance(3599)
-    assert gpus.read() == ((), None)
+    assert look(gpus) == ((), None)
     assert nvml_processes() == []
     clock.advance(1)
-    assert len(gpus.read()[0]) == 2
+    assert len(look(gpus)[0]) == 2
 
 
 def test_gpus_that_vanish_are_trouble(nvml, make_gpus, clock):
     """A driver upgrade takes the library away: GPUs that were here are unknown, not absent."""
     gpus = make_gpus()
-    gpus.read()
+    look(gpus)
     nvml_process().kill()
-    gpus.read()
+    look(gpus)
     nvml(nvmlInit="LIBRARY_NOT_FOUND")
     clock.advance(gpu.REST_MIN_S)
 
-    assert gpus.read() == ((), "the GPUs that were here are gone")
+    assert look(gpus) == ((), "the GPUs that were here are gone")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +193,7 @@ def test_nvml_that_does_not_start_is_no_crash_loop(nvml, make_gpus, clock, error
     starts = 0
     for _ in range(24 * 60):  # a day, looked at every minute
         before = gpus._started_s
-        assert gpus.read() == ((), trouble)
+        assert look(gpus) == ((), trouble)
         starts += gpus._started_s != before
         clock.advance(60)
     assert 24 < starts < 40
@@ -181,21 +202,21 @@ def test_nvml_that_does_not_start_is_no_crash_loop(nvml, make_gpus, clock, error
 def test_a_lost_gpu_leaves_the_others_readable(nvml, make_gpus):
     """One GPU falls off the bus: it is named, it keeps its place, and the other is readable."""
     gpus = make_gpus()
-    gpus.read()
+    look(gpus)
     nvml(**{"*@1": "GPU_IS_LOST"})
-    (first, second), trouble = gpus.read()
+    (first, second), trouble = look(gpus)
 
     assert trouble == "GPU 1: GPU is lost: needs a reboot"
     assert first.power_w == 412.5
     assert second == gpu.GpuReadings(index=1)
     assert gpus.limit_power(300) == trouble
-    assert gpus.read()[0][0].power_limit_w == 300
+    assert look(gpus)[0][0].power_limit_w == 300
 
 
 def test_a_gpu_lost_before_the_start(nvml, make_gpus):
     """A GPU that was lost before the daemon started does not hide the other one."""
     nvml(**{"*@0": "GPU_IS_LOST"})
-    (first, second), trouble = make_gpus().read()
+    (first, second), trouble = look(make_gpus())
 
     assert trouble == "GPU 0: GPU is lost: needs a reboot"
     assert first.uuid is None
@@ -205,16 +226,16 @@ def test_a_gpu_lost_before_the_start(nvml, make_gpus):
 def test_when_every_gpu_is_lost_the_process_lets_go(nvml, make_gpus, clock):
     """With every GPU lost, no process holds them open, and a reset GPU is found again."""
     gpus = make_gpus()
-    gpus.read()
+    look(gpus)
     nvml(**{"*@0": "GPU_IS_LOST", "*@1": "UNKNOWN"})
 
     lost = ((), "GPU 0: GPU is lost: needs a reboot; GPU 1: Unknown Error")
-    assert gpus.read() == lost
+    assert look(gpus) == lost
     assert nvml_processes() == []
-    assert gpus.read() == lost
+    assert look(gpus) == lost
     nvml()
     clock.advance(gpu.REST_MIN_S)
-    readings, trouble = gpus.read()
+    readings, trouble = look(gpus)
     assert len(readings) == 2
     assert trouble is None
 
@@ -230,7 +251,7 @@ def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
         nvmlDeviceRegisterEvents="NOT_SUPPORTED",
         nvmlDeviceGetTemperatureThreshold="DEPRECATED",
     )
-    (first, _), trouble = make_gpus().read()
+    (first, _), trouble = look(make_gpus())
 
     assert trouble is None
     assert first.power_w is None
@@ -254,52 +275,182 @@ def test_what_a_gpu_does_not_support_is_unknown(nvml, make_gpus):
 def test_who_holds_memory_is_known_or_unknown(nvml, make_gpus, fault, pids):
     """A GPU that draws nothing has its list all the same; one that does not tell has none."""
     nvml(**fault, **{"pids@0": [4711]})
-    (first, _), trouble = make_gpus().read()
+    (first, _), trouble = look(make_gpus())
     assert (first.pids, trouble) == (pids, None)
 
 
 def test_an_xid_is_heard_once(nvml, make_gpus):
     """An Xid is told in the first reading after it, also when its GPU is lost by it."""
     gpus = make_gpus()
-    gpus.read()
+    look(gpus)
     nvml(**{"xids@1": [13, 79], "nvmlDeviceGetHandleByIndex@1": "GPU_IS_LOST"})
 
-    assert [one.xids for one in gpus.read()[0]] == [(), (13, 79)]
-    assert [one.xids for one in gpus.read()[0]] == [(), ()]
+    assert [one.xids for one in look(gpus)[0]] == [(), (13, 79)]
+    assert [one.xids for one in look(gpus)[0]] == [(), ()]
 
 
-def test_a_hanging_call_costs_one_deadline(nvml, make_gpus, clock):
-    """A call that never returns costs one deadline, its process dies, and a later one works."""
+def test_no_look_waits_and_the_answer_causes_the_next(nvml, make_gpus, clock):
+    """A look has what is known; the answer to what it asked wakes, and that look asks nothing."""
     gpus = make_gpus()
-    assert gpus.read()[0]
-    nvml(nvmlDeviceGetTemperature="hang")
-    gpus._timeout_s = 1
+    assert gpus.read() == GpuAnswer(awaited_s=0.0)
+    listen(gpus)
+    assert not gpus.take()  # a greeting is worth no look
+    listen(gpus)
+    clock.advance(2.0)
+    assert gpus.take()
+    answer = gpus.read()
+    assert (len(answer.gpus), answer.age_s, answer.awaited_s) == (2, 2.0, None)
+    assert (gpus.handles, gpus.due_s, gpus.take()) == ((), math.inf, False)
 
-    hung = ((), "NVML did not answer within 1 s")
+    clock.advance(3.0)
+    again = gpus.read()
+    assert (again.gpus, again.age_s, again.awaited_s) == (answer.gpus, 5.0, 0.0)
+
+
+def test_what_is_old_is_unknown_and_asked_for_anew(nvml, make_gpus, clock):
+    """Memory and heat of minutes ago are not those of now; also where an answer was slept over."""
+    gpus = make_gpus()
+    look(gpus)
+    clock.advance(gpu.ANSWER_MAX_S)
+    assert gpus.read().gpus
+    clock.advance(0.1)
+    assert gpus.read() == GpuAnswer(awaited_s=pytest.approx(0.1))
+    while not gpus.take():
+        listen(gpus)
+    clock.advance(gpu.ANSWER_MAX_S + 1)
+    assert gpus.read() == GpuAnswer(awaited_s=0.0)
+    assert gpus.handles
+
+
+def test_a_look_during_a_reading_has_a_later_one_follow(nvml, make_gpus, clock):
+    """What happened at that look, such as a death, is not to be judged by what was read before."""
+    gpus = make_gpus()
+    look(gpus)
+    gpus.read()
+    nvml(**{"pids@0": [4711]})
+    clock.advance(1.0)
+    assert gpus.read().awaited_s == 1.0
+    while not gpus.take():
+        listen(gpus)
+    answer = gpus.read()
+    assert answer.gpus[0].pids == (1234, 4711)
+    assert (answer.age_s, answer.awaited_s) == (0.0, None)
+
+
+def test_an_answer_that_meets_another_look_has_a_later_one_follow(nvml, make_gpus):
+    """A look that a death has caused takes the answer that is there, and asks for one after it."""
+    gpus = make_gpus()
+    look(gpus)
+    gpus.read()
+    listen(gpus)
+    answer = gpus.read()
+    assert (len(answer.gpus), answer.awaited_s) == (2, 0.0)
+    assert gpus.handles
+
+
+def test_an_xid_survives_answers_that_no_look_has_had(nvml, make_gpus, clock):
+    """The driver tells it once: neither a newer answer nor a long sleep loses it."""
+    gpus = make_gpus()
+    look(gpus)
+    nvml(**{"xids@1": [79]})
+    gpus.read()
+    gpus.read()  # so a second answer follows the first one, and no look is between them
+    while not gpus.take():
+        listen(gpus)
+    clock.advance(gpu.ANSWER_MAX_S + 1)
+    nvml(**{"xids@1": [79, 13]})
+    assert gpus.read() == GpuAnswer(awaited_s=0.0)
+    while not gpus.take():
+        listen(gpus)
+    assert [one.xids for one in gpus.read().gpus] == [(), (79, 13)]
+    assert [one.xids for one in gpus.read().gpus] == [(), ()]
+
+
+def test_a_limit_in_the_middle_of_a_reading(nvml, make_gpus):
+    """The limit waits for the reading before it, which is worth a look of its own then."""
+    gpus = make_gpus()
+    gpus.read()
+    assert gpus.limit_power(300) is None
+    assert gpus.handles == ()
+    assert gpus.take()
+    assert len(gpus.read().gpus) == 2
+    assert not gpus.take()
+    assert [one.power_limit_w for one in look(gpus)[0]] == [300, 300]
+
+
+def test_a_limit_that_meets_a_hang_costs_one_deadline(nvml, make_gpus):
+    """The only thing that waits for the NVML process gives it up as everything else does."""
+    gpus = make_gpus()
+    look(gpus)
+    nvml(nvmlDeviceGetName="hang")
+    gpus.read()
+    gpus._timeout_s = 0.5
+    assert gpus.limit_power(300) == "NVML did not answer within 0.5 s"
+    assert nvml_processes() == []
+    assert gpus.take()
+    assert gpus.read() == GpuAnswer(trouble="NVML did not answer within 0.5 s")
+
+
+def test_a_command_waits_for_its_reading(nvml, make_gpus, clock):
+    """One that does nothing else has everything in one call, and its wait ends in any case."""
+    gpus = make_gpus()
+    answer = gpus.read_now()
+    assert (len(answer.gpus), answer.trouble, answer.awaited_s) == (2, None, None)
+    nvml(nvmlDeviceGetName="hang")
+    gpus._timeout_s = 0.5
+    assert gpus.read_now() == GpuAnswer(trouble="NVML did not answer within 0.5 s")
+    nvml(nvmlInit="hang")
+    clock.advance(gpu.REST_MIN_S)
+    assert gpus.read_now() == GpuAnswer(trouble="NVML is still starting")
+
+
+def test_a_hanging_call_costs_no_wait_and_its_process(nvml, make_gpus, clock):
+    """A call that never returns: looks go on meanwhile, its process dies, a later one works."""
+    gpus = make_gpus(timeout_s=5.0)
+    (first, _), _ = look(gpus)
+    nvml(nvmlDeviceGetTemperature="hang")
+
+    assert gpus.read().gpus[0] == first
+    assert gpus.due_s == 5.0
+    clock.advance(4.9)
+    assert not gpus.take()
+    assert gpus.read().awaited_s == pytest.approx(4.9)
+    clock.advance(0.1)
+    assert gpus.due_s == pytest.approx(0.0)
+    clock.advance(0.1)
+    assert gpus.take()
+    hung = GpuAnswer(trouble="NVML did not answer within 5 s")
     assert gpus.read() == hung
     assert nvml_processes() == []
+    assert (gpus.handles, gpus.due_s) == ((), math.inf)
 
     nvml()
     assert gpus.read() == hung  # still resting: no other process is asked
-    assert gpus.limit_power(300) == hung[1]
+    assert gpus.limit_power(300) == hung.trouble
     assert nvml_processes() == []
-    gpus._timeout_s = PATIENCE_S
     clock.advance(gpu.REST_MIN_S)
-    assert gpus.read()[1] is None
+    assert gpus.read().trouble == hung.trouble  # nothing better is known yet
+    assert look(gpus)[1] is None
 
 
 def test_a_slow_start_is_no_hang(nvml, make_gpus, clock):
     """NVML may take a minute to wake the GPUs; one that takes longer is given up."""
     nvml(nvmlInit="hang")
-    gpus = make_gpus(timeout_s=0.05)
+    gpus = make_gpus(timeout_s=5.0)
 
-    assert gpus.read() == ((), "NVML is still starting")
+    assert gpus.read() == GpuAnswer(awaited_s=0.0)
+    assert gpus.due_s == 5.0  # a look in between, for what waits for no more than that
     process = nvml_process()
-    clock.advance(gpu.START_TIMEOUT_S)
-    assert gpus.read() == ((), "NVML is still starting")
+    clock.advance(5.0)
+    assert not gpus.take()
+    assert gpus.read() == GpuAnswer(trouble="NVML is still starting", awaited_s=5.0)
+    clock.advance(gpu.START_TIMEOUT_S - 6.0)
+    assert gpus.due_s == 1.0
+    assert gpus.read().trouble == "NVML is still starting"
     assert nvml_process() == process
-    clock.advance(1)
-    assert gpus.read() == ((), "NVML did not start within 60 s")
+    clock.advance(1.0)
+    assert gpus.take()
+    assert gpus.read() == GpuAnswer(trouble="NVML did not start within 60 s")
     assert nvml_processes() == []
 
 
@@ -309,10 +460,10 @@ def test_a_crash_rests_twice_as_long_each_time(nvml, make_gpus, clock):
     gpus = make_gpus()
     rest_s = gpu.REST_MIN_S
     for _ in range(12):
-        assert gpus.read() == ((), "the NVML process was ended by signal 6 (Aborted)")
+        assert look(gpus) == ((), "the NVML process was ended by signal 6 (Aborted)")
         started_s = gpus._started_s
         clock.advance(rest_s - 1)
-        gpus.read()
+        look(gpus)
         assert gpus._started_s == started_s
         assert nvml_processes() == []
         clock.advance(1)
@@ -324,22 +475,22 @@ def test_a_process_that_lived_long_earns_a_short_rest(nvml, make_gpus, clock):
     nvml(nvmlDeviceGetName="abort")
     gpus = make_gpus()
     for _ in range(3):
-        gpus.read()
+        look(gpus)
         clock.advance(gpu.REST_MAX_S)
     nvml()
-    assert gpus.read()[1] is None
+    assert look(gpus)[1] is None
     clock.advance(gpu.REST_MAX_S)
     nvml_process().kill()
 
-    assert gpus.read() == ((), "the NVML process was ended by signal 9 (Killed)")
+    assert look(gpus) == ((), "the NVML process was ended by signal 9 (Killed)")
     clock.advance(gpu.REST_MIN_S)
-    assert gpus.read()[1] is None
+    assert look(gpus)[1] is None
 
 
 def test_what_the_library_prints_is_no_reply(nvml, make_gpus):
     """A library that prints on stdout does not disturb the conversation."""
     nvml(nvmlInit="print", nvmlDeviceGetName="print")
-    readings, trouble = make_gpus().read()
+    readings, trouble = look(make_gpus())
 
     assert trouble is None
     assert [one.name for one in readings] == ["NVIDIA H100 80GB HBM3"] * 2
@@ -362,7 +513,7 @@ def test_nonsense_is_ended(make_gpus, program, trouble):
     gpus = make_gpus(
         command=(sys.executable, "-u", "-c", f"{program}\nimport time; time.sleep(1e6)")
     )
-    readings, said = gpus.read()
+    readings, said = look(gpus)
 
     assert readings == ()
     assert trouble in said
@@ -371,7 +522,7 @@ def test_nonsense_is_ended(make_gpus, program, trouble):
 
 def test_a_command_that_does_not_exist(make_gpus):
     """An interpreter that was upgraded away is trouble, not an exception."""
-    assert "did not start" in make_gpus(command=("/no/such/python",)).read()[1]
+    assert "did not start" in look(make_gpus(command=("/no/such/python",)))[1]
 
 
 def test_the_power_limit_is_clamped_and_given_back(nvml, make_gpus):
@@ -379,7 +530,7 @@ def test_the_power_limit_is_clamped_and_given_back(nvml, make_gpus):
     gpus = make_gpus()
     for watts, limit_w in [(350, 350), (1, 200), (9000, 700), (250.5, 250.5), (None, 700)]:
         assert gpus.limit_power(watts) is None
-        assert [one.power_limit_w for one in gpus.read()[0]] == [limit_w, limit_w]
+        assert [one.power_limit_w for one in look(gpus)[0]] == [limit_w, limit_w]
 
 
 def test_a_limit_without_permission_is_refused(nvml, make_gpus):
@@ -416,7 +567,7 @@ def test_a_limit_that_is_no_number_of_watts(make_gpus, watts):
 def test_no_process_starts_beside_one_that_cannot_die(nvml, make_gpus, clock):
     """A process that SIGKILL does not end is waited for, never joined by a second one."""
     gpus = make_gpus()
-    assert gpus.read()[0]
+    assert look(gpus)[0]
     process = nvml_process()
     # A tracer that stops the process in the middle of its exit stands for the driver.
     tracer = subprocess.Popen(
@@ -426,21 +577,21 @@ def test_no_process_starts_beside_one_that_cannot_die(nvml, make_gpus, clock):
         if tracer.stdout.readline() != "0\n":
             pytest.skip("this machine does not let a process trace another")
         nvml(nvmlDeviceGetName="hang")
-        gpus._timeout_s = 1
-        assert gpus.read() == ((), "NVML did not answer within 1 s")
+        gpus.read()
+        clock.advance(PATIENCE_S)
+        assert look(gpus) == ((), f"NVML did not answer within {PATIENCE_S:g} s")
         assert process.is_running()
         nvml()
         for _ in range(3):
             clock.advance(gpu.REST_MAX_S)
-            assert gpus.read() == ((), "the NVML process is stuck in the driver: needs a reboot")
+            assert look(gpus) == ((), "the NVML process is stuck in the driver: needs a reboot")
         assert set(nvml_processes()) == {process, psutil.Process(tracer.pid)}
     finally:
         tracer.kill()
         tracer.communicate()
     until(lambda: process.status() == psutil.STATUS_ZOMBIE)
-    gpus._timeout_s = PATIENCE_S
     clock.advance(gpu.REST_MAX_S)
-    until(lambda: gpus.read()[1] is None)
+    until(lambda: look(gpus)[1] is None)
     assert nvml_process() != process
 
 
@@ -475,10 +626,10 @@ DAEMON = """
 import time
 from supervisor.gpu import Gpus
 gpus = Gpus(timeout_s=1e6)
-if gpus._ready_process():
-    print(flush=True)
-    gpus.read()
-    time.sleep(1e6)
+gpus.read()
+print(flush=True)
+gpus.read_now()
+time.sleep(1e6)
 """
 
 
@@ -495,7 +646,7 @@ def test_the_process_inherits_no_lock(nvml, make_gpus, tmp_path):
     lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(lock, True)
     try:
-        make_gpus().read()
+        look(make_gpus())
         open_paths = {path.readlink() for path in Path(f"/proc/{nvml_process().pid}/fd").iterdir()}
     finally:
         os.close(lock)
@@ -505,7 +656,7 @@ def test_the_process_inherits_no_lock(nvml, make_gpus, tmp_path):
 def test_the_daemon_never_loads_nvml(nvml):
     """Reading GPUs leaves NVML and its binding out of the daemon's own process."""
     program = (
-        "import sys; from supervisor.gpu import Gpus; gpus = Gpus(); assert gpus.read()[0];"
+        "import sys; from supervisor.gpu import Gpus; gpus = Gpus(); assert gpus.read_now().gpus;"
         "gpus.close(); print('pynvml' in sys.modules)"
     )
     printed = subprocess.check_output([sys.executable, "-c", program], text=True)
@@ -516,7 +667,7 @@ def test_closing_twice_or_before_the_start_is_harmless(nvml, make_gpus):
     """Closing is always possible, also twice and before the first reading."""
     gpus = make_gpus()
     gpus.close()
-    gpus.read()
+    look(gpus)
     gpus.close()
     gpus.close()
     assert nvml_processes() == []

@@ -5,15 +5,15 @@ import time
 import psutil
 import pytest
 
-from supervisor.core.readings import GpuReadings, Readings
+from supervisor.core.readings import GpuAnswer, GpuReadings, Readings
 from supervisor.sensors import CPU_WINDOW_MIN_S, Sensors
 
 
 class FakeGpus:
     """GPUs that say what they are told to say."""
 
-    def __init__(self, gpus=(), trouble=None):
-        self.answer = (gpus, trouble)
+    def __init__(self, **known):
+        self.answer = GpuAnswer(**known)
 
     def read(self):
         return self.answer
@@ -44,10 +44,13 @@ def test_the_first_reading_knows_no_cpu_share(tmp_path):
 
 
 def test_the_gpus_are_passed_on(tmp_path):
-    """What is known about GPUs and why the rest is not stand in the same readings."""
-    gpus = FakeGpus((GpuReadings(index=0, power_w=300.0),), "GPU 1: GPU is lost")
+    """What is known about GPUs, how old that is and what is missing stand in the same readings."""
+    card = GpuReadings(index=0, power_w=300.0)
+    trouble = "GPU 1: GPU is lost"
+    gpus = FakeGpus(gpus=(card,), trouble=trouble, age_s=0.01234, awaited_s=1.5)
     readings = Sensors(tmp_path, gpus).read()
-    assert (readings.gpus, readings.gpu_trouble) == gpus.answer
+    assert (readings.gpus, readings.gpu_trouble) == ((card,), trouble)
+    assert (readings.gpu_age_s, readings.gpu_awaited_s) == (0.012, 1.5)
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError, IndexError, NotImplementedError])

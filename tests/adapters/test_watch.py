@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import signal
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_settings_that_change_in_any_way_wake(watch, tmp_path, how):
     else:
         path.unlink()
     assert watch.sleep(PATIENCE_S, ()) == "settings"
+
+
+def test_what_ends_and_what_answers_are_told_apart(watch):
+    """An answer may be worth no look; the end of a trainer always is."""
+    (ended, ends), (answered, answers) = os.pipe(), os.pipe()
+    try:
+        os.write(answers, b"!")
+        assert watch.sleep(PATIENCE_S, (ended,), (answered,)) == "answer"
+        os.write(ends, b"!")
+        assert watch.sleep(PATIENCE_S, (ended,), (answered,)) == "answer+exit"
+        os.read(answered, 1)
+        assert watch.sleep(PATIENCE_S, (ended,), (answered,)) == "exit"
+    finally:
+        for handle in (ended, ends, answered, answers):
+            os.close(handle)
 
 
 @pytest.mark.parametrize(

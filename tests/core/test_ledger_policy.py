@@ -739,6 +739,24 @@ def test_pressure_never_forces_a_fall_back(gpu, pressed, fine, why):
         assert policy.decide(facts).goal.mode == "medium"
 
 
+def test_a_climb_waits_for_an_answer_that_is_under_way():
+    """Of whatever is known by then, for a minute at most; nothing else waits, and no person."""
+    full = GpuReadings(index=0, memory_used_mib=99, memory_total_mib=100)
+    for gpus in ((), (full,), (GpuReadings(index=0),)):
+        awaited = Readings(gpus=gpus, gpu_awaited_s=59.9)
+        facts = in_light(stable_s=3600.0, readings=awaited)
+        decision = policy.decide(facts)
+        assert (decision.goal, decision.rule, decision.outcome) == (facts.goal, "awaited", None)
+        assert "once the GPUs have answered" in decision.reason
+        assert (
+            policy.decide(in_light(readings=awaited, wish=a_wish("scale_up"))).goal.mode == "medium"
+        )
+    for limits, awaited_s in ((StabilityLimits(), 60.0), (StabilityLimits(name="fixed"), 0.0)):
+        readings = Readings(gpu_awaited_s=awaited_s)
+        facts = in_light(stable_s=3600.0, readings=readings, limits=limits)
+        assert policy.decide(facts).goal.mode == "medium"
+
+
 def test_trouble_that_the_driver_has_reported_lately_vetoes_a_climb():
     """Though nobody sees it at this moment; the worse of what is seen is told before."""
     facts = in_light(stable_s=3600.0, gpu_error="GPU 0 fell off the bus (Xid 79)")

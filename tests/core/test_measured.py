@@ -653,6 +653,23 @@ def test_a_vetoed_climb_is_told_once_for_each_reason(bench):
     assert len(bench.lines("climb.vetoed")) == 3
 
 
+def test_a_veto_is_not_told_anew_for_looks_that_come_before_the_answer(bench):
+    """Each look asks the GPUs, and the look that their answer causes finds the veto as it was."""
+    full = Readings(gpus=(a_gpu(memory_used_mib=95, memory_total_mib=100),))
+    awaited = Readings(gpu_awaited_s=0.0)
+    bench.sensors.readings = awaited
+    bench.begin().look(HOUR_S + 60)
+    assert (bench.memory.goal.mode, bench.lines("climb.vetoed")) == ("light", [])
+    for _ in range(3):
+        bench.sensors.readings = full
+        bench.look(0.1)
+        bench.sensors.readings = awaited
+        bench.look(300.0)
+    assert len(bench.lines("climb.vetoed")) == 1
+    bench.sensors.readings = Readings(gpus=(a_gpu(memory_used_mib=5, memory_total_mib=100),))
+    assert bench.look(0.1).memory.goal.mode == "medium"
+
+
 def test_an_error_of_the_driver_vetoes_a_climb_for_an_hour(bench):
     """NVML tells an Xid once; the climb waits for an hour all the same."""
     bench.begin().look(HOUR_S - 100)

@@ -25,7 +25,7 @@ def stopping(run, asked_s=NOW_S, **fields):
     return ask_to_stop(training(run), asked_s, "why").but(**fields)
 
 
-def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None):
+def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None, **more):
     """The runs afterwards by id, the steps, and the events of the notes."""
     after, steps, notes = reconcile(
         runs=tuple(runs),
@@ -36,6 +36,7 @@ def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None):
         gpus=gpus,
         now=now or a_time(NOW_S),
         limits=LIMITS,
+        **more,
     )
     return {run.id: run for run in after}, list(steps), [note.event for note in notes]
 
@@ -279,6 +280,34 @@ def test_there_is_nothing_to_wait_for(runs, lives, gpus):
     """Only what is known to be held by a dead trainer of this boot delays a start."""
     _, steps, told = steps_for(runs, wanted=(A, B), lives=lives, gpus=gpus)
     assert (started(A) in steps, told) == (True, [])
+
+
+def test_a_start_beside_a_death_waits_for_what_the_gpus_say_of_it():
+    """What is known is from before it. Nothing is told, and a slow answer is not waited for."""
+    runs, wanted = (dead(A), B), (A, B)
+    for known in ((), (gpu(100),)):
+        waiting = steps_for(runs, wanted, gpus=known, gpus_awaited_s=0.0)
+        assert waiting == ({run.id: run for run in runs}, [], [])
+    _, steps, _ = steps_for(runs, wanted, gpus_awaited_s=LIMITS.gpu_free_s)
+    assert steps == [started(A), started(B)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "lives"),
+    [
+        pytest.param((A, B), {}, id="nothing has died"),
+        pytest.param((training(B), A), alive(B), id="what has started lives"),
+        pytest.param(
+            (A.but(process=a_process(boot_id="boot-0")),),
+            {},
+            id="the death was in an earlier boot",
+        ),
+    ],
+)
+def test_a_start_waits_for_no_gpu_where_nothing_has_died(runs, lives):
+    """After a boot training begins at once, however long NVML takes to start."""
+    _, steps, _ = steps_for(runs, wanted=(A, B), lives=lives, gpus_awaited_s=0.0)
+    assert started(A) in steps
 
 
 def test_memory_is_waited_for_only_when_something_is_to_start():
