@@ -1,5 +1,6 @@
 """GPUs that fail: the library is a fake, its process and all that follows from it are real."""
 
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import pytest
 from lab import SETTINGS, Machine
 from runs import resumed_step, story
 from witness import mains
+
+from supervisor.gpu import ANSWER_MAX_S
 
 FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
@@ -48,6 +51,12 @@ def trouble(machine: Machine) -> str:
     return looks(machine)[-1]["readings"]["gpu_trouble"] or "" if looks(machine) else ""
 
 
+def chased(machine: Machine) -> bool:
+    """Whether an answer has caused a look which caused an answer, and so on."""
+    causes = [look["cause"] for look in looks(machine)]
+    return ("answer", "answer") in itertools.pairwise(causes)
+
+
 @pytest.mark.parametrize(
     ("faults", "said"),
     [
@@ -77,6 +86,49 @@ def test_a_gpu_that_fails_under_training_costs_readings_and_nothing_else(
     assert mains(machine.home / "runs") == before
     assert not {"run.died", "run.killed", "run.hung"} & {line["event"] for line in machine.events()}
     assert machine.stop(daemon) == 0
+
+
+def test_a_gpu_that_hangs_keeps_no_look_waiting(
+    machine: Machine, nvml: Callable[..., None]
+) -> None:
+    """Looks go on while an answer is under way, a wish is granted, and the answer's age is told."""
+    machine.configure(ONE_RUN + "\n[policy]\ntick_s = 0.3\n")
+    machine.start()
+    machine.until(lambda: gpus(machine), "the GPUs are seen")
+    assert looks(machine)[-1]["readings"]["gpu_age_s"] >= 0
+    nvml(nvmlDeviceGetName="hang")
+
+    def hung() -> bool:
+        readings = looks(machine)[-1]["readings"]
+        return (readings["gpu_awaited_s"] or 0) > 1
+
+    machine.until(hung, "a look between the question and the end of the patience")
+    assert machine("pause").returncode == 0
+    machine.until(lambda: "did not answer" in trouble(machine), "the patience ends")
+    assert looks(machine)[-1]["readings"]["gpu_age_s"] is None
+
+
+def test_an_answer_causes_a_look_and_the_look_no_answer(
+    machine: Machine, nvml: Callable[..., None]
+) -> None:
+    """A machine between two regular looks is left alone, and the last one saw it as it is."""
+    machine.configure(ONE_RUN + "\n[policy]\ntick_s = 300\n")
+    machine.start()
+    machine.until_steps("A")
+    machine.until(lambda: gpus(machine), "the GPUs are seen")
+    for wish in ("pause", "resume", "pause"):
+        seen = len(looks(machine))
+
+        def answered(seen: int = seen) -> list[dict[str, Any]]:
+            newer = looks(machine)[seen:]
+            return [look["readings"] for look in newer if look["cause"] == "answer"]
+
+        assert machine(wish).returncode == 0
+        machine.until(answered, "the answer is seen")
+        readings = answered()[0]
+        assert readings["gpu_awaited_s"] is None
+        assert 0 <= readings["gpu_age_s"] < ANSWER_MAX_S
+    assert not chased(machine)
 
 
 def test_an_xid_is_in_the_log_of_looks(machine: Machine, nvml: Callable[..., None]) -> None:
@@ -129,7 +181,8 @@ def test_the_power_limit_of_a_mode_comes_and_goes_with_it(
     assert machine("force-scale-up").returncode == 0
     machine.until(lambda: machine.events("power.refused"), "the refusal is told")
     seen = len(looks(machine))
-    machine.until(lambda: len(looks(machine)) > seen + 2, "it tries again and again")
+    machine.until(lambda: len(looks(machine)) > seen + 4, "it tries again and again")
+    assert not chased(machine)
     nvml()
     machine.until(lambda: limits() == {300}, "both have their limit")
     assert machine("force-scale-down").returncode == 0
