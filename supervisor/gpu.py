@@ -198,7 +198,8 @@ class Gpus:
     def limit_power(self, watts: float | None) -> str | None:
         """Set the power limit of every GPU, within what each one allows.
 
-        Waits up to the deadline: the trainers that start next are to find the limit in force.
+        Waits up to one deadline for what is under way, and up to another one for its own reply:
+        the trainers that start next are to find the limit in force.
 
         Args:
             watts: the limit for each GPU, clamped to its own constraints (the readings tell what
@@ -352,7 +353,6 @@ class Gpus:
         Raises:
             _ProcessError: the process is of no more use.
         """
-        until_s = time.monotonic() + self._timeout_s
         if self._process is None:
             if self._monotonic() < self._resting_until_s:
                 return self._resting
@@ -363,10 +363,12 @@ class Gpus:
         if not self._speaking:
             return _Reply(trouble=STARTING)
         if self._is_busy:
+            if self.due_s > 0:  # a second reading, asked for meanwhile: it has time left
+                return _Reply(trouble="NVML is still reading")
             raise _ProcessError(self._describe_silence())
         process = self._idle_process()
         process.send(request)
-        reply = process.receive(until_s - time.monotonic())
+        reply = process.receive(self._timeout_s)
         if reply is None:
             raise _ProcessError(self._describe_silence())
         if reply.broken is not None:

@@ -378,13 +378,15 @@ def test_a_limit_in_the_middle_of_a_reading(nvml, make_gpus):
     assert [one.power_limit_w for one in look(gpus)[0]] == [300, 300]
 
 
-def test_a_limit_that_meets_a_hang_costs_one_deadline(nvml, make_gpus):
-    """The only thing that waits for the NVML process gives it up as everything else does."""
+def test_a_limit_that_meets_a_hang_gives_it_up_in_time(nvml, make_gpus, clock):
+    """It is refused while a reading has time left; after that the process is ended as ever."""
     gpus = make_gpus()
     look(gpus)
     nvml(nvmlDeviceGetName="hang")
     gpus.read()
     gpus._timeout_s = 0.5
+    assert gpus.limit_power(300) == "NVML is still reading"  # by a clock that stands still
+    clock.advance(0.5)
     assert gpus.limit_power(300) == "NVML did not answer within 0.5 s"
     assert nvml_processes() == []
     assert gpus.take()

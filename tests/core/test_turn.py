@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from supervisor.clock import Moment
 from supervisor.core import history
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
 from supervisor.core.recorded import make_again, record
 from supervisor.core.recovery import Exit, Life
@@ -29,6 +30,7 @@ from supervisor.core.turn import (
 SETTINGS = Settings(campaign=Campaign(runs=("a", "b", "c"), trainer="drill", target_steps=10**6))
 RULES = Rules(SETTINGS, a_ladder(), SETTINGS.queue(), revision=1)
 A, B, C = (run.id for run in RULES.campaign)
+STARTED = Started(run=A, process=a_process())
 
 
 def a_memory():
@@ -72,11 +74,24 @@ def test_what_a_turn_wants_is_in_its_memory_before_anything_is_done():
 def test_an_outcome_is_taken_down_without_a_look():
     """The process of a start is remembered; nothing else is thought, and nothing is asked for."""
     decided = turn(a_memory(), a_look())
-    outcome = Started(run=A, process=a_process())
-    after = turn(decided.memory, a_look(observations=None, outcomes=(outcome,)))
+    after = turn(decided.memory, a_look(observations=None, outcomes=(STARTED,)))
     assert after.memory.runs[0].attempt.process == a_process()
     assert after.memory.outbox[-1]["event"] == "run.started"
     assert after.actions == ()
+
+
+def test_after_a_death_the_turn_that_the_gpus_answer_causes_starts():
+    """The one before it knows the GPUs as they were before; after a boot it starts all the same."""
+    awaited = Readings(gpu_awaited_s=0.0)
+    memory = turn(a_memory(), a_look(readings=awaited)).memory
+    memory = turn(memory, a_look(observations=None, outcomes=(STARTED,))).memory
+    lives = dict.fromkeys((A, B, C), Life()) | {A: Life(exit=Exit(signal=9))}
+    memory = turn(memory, a_look(moment=a_moment(1.0), observations=lives)).memory
+    later = a_moment(3600.0)
+    before = turn(memory, a_look(moment=later, readings=awaited))
+    assert starts(before) == []
+    answered = turn(before.memory, a_look(moment=later))
+    assert starts(answered) == [A]
 
 
 def test_what_no_look_has_covered_is_neither_judged_nor_started():
