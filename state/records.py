@@ -416,6 +416,24 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     boottime_s: float
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a home lies: a copy of it lies somewhere else."""
+
+    machine_id: str | None
+    """of /etc/machine-id; None: this machine has none"""
+    device: int
+    inode: int
+    """of the folder"""
+
+
+class HomeId(msgspec.Struct, frozen=True, kw_only=True):
+    """Which home this is, for others who keep its answers: a copy is another one."""
+
+    id: str
+    place: Place
+    """where it lay when it got that id"""
+
+
 class PowerLimit(msgspec.Struct, frozen=True, kw_only=True):
     """A power limit of the GPUs that was asked for."""
 
@@ -457,6 +475,10 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the supervisor knows. Only the daemon writes it."""
 
     schema: int = SCHEMA_VERSION
+    home: HomeId | None = None
+    """None: nobody has seen yet where it lies"""
+    epoch: int = 1
+    """how often everything was forgotten, and once: what was known of an older one is void"""
     began_at: float
     """since when history is known"""
     timeline: Timeline

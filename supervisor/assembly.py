@@ -69,7 +69,7 @@ def supervise(
             journal=journal,
             sensors=Sensors(home.path, gpus),
             power=gpus,
-            machine=_machine(),
+            machine=_machine(home),
         )
         watch.begin()
         try:
@@ -82,7 +82,7 @@ def supervise(
     return 1 if until_done and any(run.status != "done" for run in daemon.memory.runs) else 0
 
 
-def _machine() -> Machine:
+def _machine(home: Home) -> Machine:
     """What this machine is, as far as no sensor reads it."""
     try:
         driver = Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
@@ -96,7 +96,7 @@ def _machine() -> Machine:
     }
     ours = ControlGroup.of().memory()
     memory_mib = None if ours is None else ours.limit // 2**20
-    return Machine(cores=cores(), parts=parts, memory_mib=memory_mib)
+    return Machine(cores=cores(), parts=parts, memory_mib=memory_mib, home=home.place)
 
 
 def installed(distribution: str) -> str | None:

@@ -8,6 +8,7 @@ is done about it, so the power may fail between any two statements here.
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any, Protocol
 
 import msgspec
@@ -139,6 +140,8 @@ class Daemon:
                 lax=lax,
                 newer=self._config.newer,
                 observations=seen,
+                place=self._machine.home,
+                fresh_id=os.urandom(8).hex(),
             )
         )
         self._save()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from state.records import Place
 from supervisor.clock import Moment, boot_id, pause
 from supervisor.errors import SupervisorError
 from supervisor.owner import NotYours, owned
@@ -70,6 +71,9 @@ def expanded(named: str) -> Path:
         return Path(named).expanduser()
     except RuntimeError as error:
         raise NobodysHome(named) from error
+
+
+MACHINE_ID = Path("/etc/machine-id")
 
 
 class AlreadyRunning(SupervisorError):
@@ -176,6 +180,19 @@ class Home:
             *(self.state, self.decisions, self.monitor, self.boot_notes, self.settings),
             *(self.last_settings, self.tuning, self.told, self._holder, self.path / durable.LOCK),
         )
+
+    @property
+    def place(self) -> Place:
+        """Where its folder lies on this machine.
+
+        Raises:
+            OSError: it is gone.
+        """
+        machine_id = None
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            machine_id = MACHINE_ID.read_text(encoding="ascii").strip() or None
+        status = self.path.stat()
+        return Place(machine_id=machine_id, device=status.st_dev, inode=status.st_ino)
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of one run."""

@@ -116,6 +116,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `show-state --json`."""
 
     home: str
+    home_id: str | None
+    """None: no supervisor has lived here yet"""
+    epoch: int
     daemon: DaemonReport
     mode: str
     mode_since: str
@@ -155,6 +158,8 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     goal = memory.goal
     return Report(
         home=str(home.path),
+        home_id=memory.home.id if memory.home is not None else None,
+        epoch=memory.epoch,
         daemon=DaemonReport(
             state="running" if holder else "stopped", pid=(holder.pid or None) if holder else None
         ),

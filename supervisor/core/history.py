@@ -81,6 +81,8 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
     """The memory of a first day after `memory`: only the numbers of the log go on."""
     return msgspec.structs.replace(
         first_day(moment, ladder, runs),
+        home=memory.home,
+        epoch=memory.epoch + 1,
         wishes_done=memory.wishes_done,
         decisions=memory.decisions,
         told=memory.told,

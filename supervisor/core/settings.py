@@ -34,7 +34,7 @@ TARGET_STEPS = 10_000_000
 
 EVENTS = (
     "boot.recorded", "boot.unreadable", "campaign.done", "climb.vetoed", "crash.priced",
-    "gpu.awaited", "gpu.leaked", "hold.changed", "home.closed", "ledger.begun",
+    "gpu.awaited", "gpu.leaked", "hold.changed", "home.closed", "home.renewed", "ledger.begun",
     "machine.changed", "mode.changed", "mode.proved", "power.limited", "power.refused",
     "run.adopted", "run.blocked", "run.cleared", "run.died", "run.done", "run.failed",
     "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",

@@ -24,7 +24,9 @@ from state.records import (
     Answer,
     Boot,
     BootNote,
+    HomeId,
     Memory,
+    Place,
     PowerLimit,
     Process,
     Run,
@@ -65,6 +67,8 @@ class Machine(NamedTuple):
     learnt with one may not hold with another"""
     memory_mib: int | None = None
     """that our control group may use; None: all that there is"""
+    home: Place | None = None
+    """where the home lies; None: nobody has looked"""
 
 
 class Rules(NamedTuple):
@@ -213,6 +217,10 @@ class Awakening(msgspec.Struct, frozen=True, kw_only=True):
     """why the settings in force are not kept"""
     observations: dict[str, Life] = {}
     """as in `Seen`"""
+    place: Place | None = None
+    """where the home lies"""
+    fresh_id: str = ""
+    """a random id, for a home that needs one"""
 
 
 def watched(memory: Memory, rules: Rules) -> tuple[Run, ...]:
@@ -260,7 +268,7 @@ def awake(found: Awakening) -> Memory:
         memory = history.write(memory, "state.lagged", rule="log", reason=reason)
     if found.lax:
         memory = history.write(memory, "home.closed", rule="rights", reason=found.lax)
-    memory = _with_our_ledger(memory)
+    memory = _with_our_ledger(_at_home(memory, found))
     heartbeats = _heartbeats(found.observations)
     memory = measure.last_words(memory, heartbeats)
     memory = _heard(memory, heartbeats, rules)
@@ -831,6 +839,24 @@ def _heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) ->
 def _heartbeats(lives: Mapping[str, Life]) -> dict[str, Heartbeat]:
     """What the trainers said last, as the look has it."""
     return {run: life.heartbeat for run, life in lives.items() if life.heartbeat}
+
+
+def _at_home(memory: Memory, found: Awakening) -> Memory:
+    """The memory of a home that knows which one it is: what lies elsewhere now is another one."""
+    known, place = memory.home, found.place
+    if place is None or (known is not None and known.place == place):
+        return memory
+    memory = msgspec.structs.replace(memory, home=HomeId(id=found.fresh_id, place=place))
+    if known is None:
+        return memory
+    what = {
+        "another machine": known.place.machine_id != place.machine_id,
+        "another disk": known.place.device != place.device,
+        "another folder": known.place.inode != place.inode,
+    }
+    where = " and ".join(name for name, differs in what.items() if differs)
+    reason = f"this home lies in {where} than before, as a copy does: it has a new id"
+    return history.write(memory, "home.renewed", rule="place", reason=reason)
 
 
 def _with_our_ledger(memory: Memory) -> Memory:

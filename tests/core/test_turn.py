@@ -7,6 +7,7 @@ from builders import a_wish as a_wish_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from state.records import Place
 from supervisor.clock import Moment
 from supervisor.core import history
 from supervisor.core.facts import StabilityLimits
@@ -17,11 +18,13 @@ from supervisor.core.recovery import Exit, Life
 from supervisor.core.settings import Campaign, Settings
 from supervisor.core.turn import (
     DUE_MIN_S,
+    Awakening,
     Machine,
     Rules,
     Said,
     Seen,
     Started,
+    awake,
     turn,
     watched,
     worth_saving,
@@ -162,6 +165,41 @@ def test_what_moves_by_itself_is_no_reason_to_save():
     said = (Said(event="watch.lost", rule="watch", reason="blind"),)
     spoken = turn(later, a_look(observations=None, said=said)).memory
     assert worth_saving(memory, spoken, StabilityLimits())
+
+
+def awoken(memory, place, fresh_id="b"):
+    found = Awakening(moment=a_moment(), rules=RULES, memory=memory, place=place, fresh_id=fresh_id)
+    return awake(found)
+
+
+HERE = Place(machine_id="m", device=1, inode=2)
+
+
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [
+        (Place(machine_id="n", device=1, inode=2), "another machine"),
+        (Place(machine_id="m", device=9, inode=2), "another disk"),
+        (Place(machine_id="m", device=1, inode=9), "another folder"),
+    ],
+)
+def test_a_copied_home_is_another_home(place, where):
+    """It has an id of its own, and says so once; where it stays, nothing is said."""
+    first = awoken(None, HERE, "a")
+    assert (first.home.id, first.epoch) == ("a", 1)
+    assert awoken(first, HERE).home == first.home
+    copy = awoken(first, place)
+    assert copy.home.id == "b"
+    (line,) = [line for line in copy.outbox if line["event"] == "home.renewed"]
+    assert where in line["reason"]
+    assert awoken(copy, place, "c").home == copy.home
+
+
+def test_a_reset_begins_another_epoch_of_the_same_home():
+    """What others know of runs from before it is void."""
+    memory = awoken(None, HERE, "a")
+    memory = turn(memory, a_look(wishes=(a_wish("reset"),))).memory
+    assert (memory.home.id, memory.epoch) == ("a", 2)
 
 
 def recorded_turns(count):
