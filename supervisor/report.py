@@ -50,6 +50,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     """that of the run's life; `starting` until the first step, `down` with nobody to run it"""
     reason: str | None
+    waits: str | None
+    """why it does not train, though it is not at its end; None: it trains, or has ended"""
+    rank: str
     mode: str | None
     step: int
     episodes: int
@@ -154,8 +157,12 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     """
     holder = home.holder()
     memory, trouble = _now(home, config, moment)
-    runs = tuple(_run(run, home, moment, up=holder is not None) for run in memory.runs)
-    goal = memory.goal
+    goal, modes = memory.goal, {} if isinstance(config, str) else {m.name: m for m in config.ladder}
+    waits = queue.waiting(memory.runs, goal, modes.get(goal.mode), now_s=memory.timeline.now_s)
+    runs = tuple(
+        _run(run, home, moment, waits=waits.get(run.id), up=holder is not None)
+        for run in memory.runs
+    )
     return Report(
         home=str(home.path),
         home_id=memory.home.id if memory.home is not None else None,
@@ -297,7 +304,7 @@ def _boot(boot: Boot, moment: Moment) -> BootReport:
     )
 
 
-def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
+def _run(run: Run, home: Home, moment: Moment, *, waits: str | None, up: bool) -> RunReport:
     folder = home.run(run.id)
     heartbeat = read_heartbeat(folder)
     alive = run.attempt.process is not None and is_alive(
@@ -331,6 +338,8 @@ def _run(run: Run, home: Home, moment: Moment, *, up: bool) -> RunReport:
         name=run.name,
         status=status,
         reason=run.reason,
+        waits=waits if up else None,
+        rank=run.asked.rank,
         mode=run.attempt.mode,
         step=step,
         episodes=episodes,

@@ -84,8 +84,9 @@ def runs(report: Report) -> str:
         if colour:
             line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
-        if run.reason and run.status not in ("running", "starting"):
-            lines.append(paint(f"  {printable(run.reason)}", "dim"))
+        why = run.reason or run.waits
+        if why and run.status not in ("running", "starting"):
+            lines.append(paint(f"  {printable(why)}", "dim"))
     return "\n".join(lines)
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from heapq import nsmallest
+from typing import get_args
 
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Run
+from state.records import Goal, Rank, Run
+from supervisor.clock import span
 from supervisor.core.machine import RUN_LIFE
 from trainers.contract import Load, Spec
 
 ENDED = ("done", "failed")
 """states that need no slot any more"""
+WITHOUT_CLAIM = (*ENDED, "held", "blocked")
+"""states in which a run asks for no slot"""
+RANKS = get_args(Rank)
+"""classes of priority, the highest first"""
 AT_REST = ("queued", *ENDED)
 """states in which nothing of a run lives, as far as is known"""
 
@@ -39,12 +45,57 @@ def enrol(runs: tuple[Run, ...], campaign: tuple[Run, ...]) -> tuple[Run, ...]:
 def assign(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
     """The ids of the runs that shall have the slots of `mode`, in the order of their claim.
 
-    The mode's preferred names come first, then the queue in its order. A run that
-    has ended, is held, blocked or withdrawn has no claim.
+    The higher rank comes first; within one the names that the mode prefers, then the queue
+    in its order. A run that has ended, is held, blocked or withdrawn has no claim.
     """
-    without_claim = (*ENDED, "held", "blocked")
-    claims = [run for run in runs if run.status not in without_claim and not run.withdrawn]
+    claims = [run for run in runs if run.status not in WITHOUT_CLAIM and not run.withdrawn]
     return tuple(run.id for run in _first(claims, mode))
+
+
+def waiting(
+    runs: tuple[Run, ...], goal: Goal, mode: Mode | None, *, now_s: float
+) -> dict[str, str]:
+    """Why each open run that does not train waits: id -> the reason, in words.
+
+    Args:
+        runs: the queue.
+        goal: what is wanted.
+        mode: that of the goal; None: it is unknown at this moment.
+        now_s: the present, on the timeline.
+    """
+    claims = () if mode is None else assign(runs, mode)
+    holders = [run for run in runs if run.id in claims]
+    found: dict[str, str] = {}
+    for run in runs:
+        if run.status in (*ENDED, "running", "stopping"):
+            continue
+        left_s = None if run.retry_s is None else max(0.0, run.retry_s - now_s)
+        if run.withdrawn:
+            why = "nobody asks for it any more"
+        elif run.status == "blocked":
+            why = "processes of it cannot be ended"
+        elif not goal.trains:
+            why = "nothing trains now: " + ("paused" if goal.paused else "the machine is left idle")
+        elif run.status == "held":
+            why = "it died again and again at the same step"
+            why += "" if left_s is None else f": tried again in {span(left_s)}"
+        elif run.id not in claims:
+            why = _passed_over(run, holders)
+        elif left_s:
+            why = f"after a death: it starts again in {span(left_s)}"
+        else:
+            why = "it has a slot, and starts as soon as nothing is in its way"
+        found[run.id] = why
+    return found
+
+
+def _passed_over(run: Run, holders: list[Run]) -> str:
+    """Why others have the slots."""
+    names = ", ".join(holder.name for holder in holders) or "nobody"
+    higher = sum(RANKS.index(holder.asked.rank) < RANKS.index(run.asked.rank) for holder in holders)
+    if not higher:
+        return f"the slots are with {names}, whose turn is before it"
+    return f"the slots are with {names}, of which {higher} rank above {run.asked.rank}"
 
 
 def near(runs: tuple[Run, ...], ladder: Ladder, also: Collection[str] = ()) -> tuple[int, ...]:
@@ -66,11 +117,14 @@ def near(runs: tuple[Run, ...], ladder: Ladder, also: Collection[str] = ()) -> t
 
 
 def _first(runs: list[Run], mode: Mode) -> list[Run]:
-    """As many of `runs` as `mode` has slots: those that it prefers, then in their order."""
-    if not mode.prefer:
-        return runs[: mode.slots]
+    """As many of `runs` as `mode` has slots, the strongest claims first."""
     order = {name: place for place, name in enumerate(mode.prefer)}
-    return nsmallest(mode.slots, runs, key=lambda run: order.get(run.name, len(order)))
+
+    def claim(run: Run) -> tuple[int, int]:
+        """What is smaller goes first; equal claims go in the order of the queue."""
+        return RANKS.index(run.asked.rank), order.get(run.name, len(order))
+
+    return nsmallest(mode.slots, runs, key=claim)
 
 
 def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from state.records import Asked, Run, Target
+from state.records import Asked, Rank, Run, Target
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from trainers.contract import NAME, Name, Positive
@@ -71,6 +71,8 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
     options: dict[str, Any] = {}
     """settings of the trainer, validated by it"""
+    rank: Rank = "low"
+    """the class of priority of each; a run of a higher one takes the slot of a lower one, saved"""
 
 
 class OneRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +83,7 @@ class OneRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     target_episodes: Positive | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
     options: dict[str, Any] = {}
+    rank: Rank | None = None
     silent_max_s: Seconds | None = None
     """how long its step may stand still, whatever [recovery] says and the run itself shows"""
 
@@ -212,6 +215,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             target=counted,
             # As they will stand in the spec: a date or a nan of TOML becomes what JSON has for it.
             options=msgspec.json.decode(msgspec.json.encode({**common.options, **own.options})),
+            rank=own.rank or common.rank,
             silent_max_s=own.silent_max_s,
         )
         return Run(asked=asked)

@@ -3,6 +3,7 @@
 import pytest
 from builders import a_mode, a_process, a_run, asked, steps
 
+from state.records import Goal
 from supervisor.core import queue
 from trainers.contract import Spec
 
@@ -99,6 +100,54 @@ def test_who_cannot_train_has_no_claim(status):
         B.id,
         C.id,
     )
+
+
+@pytest.mark.parametrize(
+    ("ranks", "prefer", "first"),
+    [
+        (("low", "low", "low"), (), "ab"),
+        (("low", "low", "high"), (), "ca"),
+        (("normal", "critical", "high"), (), "bc"),
+        (("low", "low", "low"), ("c",), "ca"),
+        (("low", "normal", "low"), ("c",), "bc"),
+        (("high", "high", "high"), ("b",), "ba"),
+    ],
+)
+def test_the_claims_of_runs_in_one_table(ranks, prefer, first):
+    """The class counts before anything else, then what the mode prefers, then the queue's order."""
+    runs = tuple(asked(run, rank=rank) for run, rank in zip((A, B, C), ranks, strict=True))
+    claims = queue.assign(runs, a_mode(slots=2, prefer=prefer))
+    assert claims == tuple(f"drill-{name}" for name in first)
+
+
+@pytest.mark.parametrize(
+    ("fields", "goal", "why"),
+    [
+        ({}, Goal(mode="light"), "with a, whose turn is before it"),
+        ({}, Goal(mode="light", pauses=("person",)), "paused"),
+        ({}, Goal(mode="light", idle_until_s=99.0), "left idle"),
+        ({"status": "held", "retry_s": 90.0}, Goal(mode="light"), "tried again in 80 s"),
+        ({"status": "blocked"}, Goal(mode="light"), "cannot be ended"),
+        ({"withdrawn": True}, Goal(mode="light"), "nobody asks"),
+        ({"status": "waiting", "retry_s": 15.0}, Goal(mode="light"), "with a,"),
+    ],
+)
+def test_each_run_that_waits_says_why(fields, goal, why):
+    """Whoever looks at a run that does not train need not guess."""
+    runs = (with_status(A, "running"), B.but(**fields), with_status(C, "done"))
+    told = queue.waiting(runs, goal, a_mode(slots=1), now_s=10.0)
+    assert list(told) == [B.id]
+    assert why in told[B.id]
+
+
+def test_a_lower_rank_is_told_who_ranks_above_it():
+    """And a run with a slot in its backoff when it starts."""
+    runs = (B, asked(A, rank="high"), C.but(status="waiting", retry_s=12.0))
+    told = queue.waiting(runs, Goal(mode="light"), a_mode(slots=1), now_s=10.0)
+    assert "1 rank above low" in told[B.id]
+    told = queue.waiting(runs, Goal(mode="light"), a_mode(slots=3), now_s=10.0)
+    assert told[C.id] == "after a death: it starts again in 2 s"
+    assert "starts as soon as" in told[B.id]
 
 
 def test_a_withdrawn_run_has_no_claim():
