@@ -53,7 +53,7 @@ class StabilityLimits(msgspec.Struct, frozen=True, kw_only=True):
     """running hours of a mode from which its speed is known; older ones make room for newer"""
     budget_max: Annotated[float, msgspec.Meta(gt=0, le=99)] = 3.0
     """crashes that a mode may cost on credit: its budget, full at first"""
-    probation_h: Annotated[float, msgspec.Meta(ge=0, le=99)] = 0.25
+    probation_h: Annotated[float, msgspec.Meta(ge=0, le=99)] = 0.15
     """hours of work, but one crash at least, that a mode that has failed may cost in its first
     `stable_min`"""
     long_trial_h: Annotated[float, msgspec.Meta(ge=0, le=99)] = 1.0

@@ -332,8 +332,9 @@ def test_a_long_trial_sees_the_calm_after_its_first_crashes():
 
 
 def test_a_probation_may_cost_hours_of_work_and_one_crash_at_least():
-    """Five minutes each: three crashes; an hour each: one. A long trial may cost an hour."""
+    """Two minutes each: three crashes; an hour each: one. A long trial may cost an hour."""
     terms = some_facts("medium", speeds=(1.0, 2.0)).terms
+    hours = terms.limits.probation_h
 
     def cap(price_min, in_row=1):
         ledger = Ledger(
@@ -342,7 +343,7 @@ def test_a_probation_may_cost_hours_of_work_and_one_crash_at_least():
         )
         return learnt.budget_cap(ledger, terms, "medium", 0.0)
 
-    assert cap(5) == pytest.approx(0.25 / (5 + 15 / 31) * 60, rel=0.01)
+    assert cap(5) == pytest.approx(hours / (5 + 15 / 31) * 60, rel=0.01)
     assert (cap(2), cap(60)) == (3.0, 1.0)
     assert cap(60, in_row=3) == pytest.approx(1.0, abs=0.03)
     assert cap(25, in_row=3) == pytest.approx(60 / 25, rel=0.02)
