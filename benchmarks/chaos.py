@@ -554,7 +554,9 @@ class Witness:
         mains = self.machine.mains()
         trouble = self._trouble(mains, memory)
         if trouble:
-            # One may have gone while the other came: all of them must live still.
+            # One may have gone while the other came: all of them must live still. And the state
+            # may have been read a moment before the campaign was saved in it.
+            memory, _ = Store(self.machine.home.state).peek()
             still = self.machine.mains()
             mains = [one for one in mains if one in still]
             trouble = self._trouble(mains, memory)
