@@ -43,8 +43,9 @@ from state.records import Memory
 from state.store import Store
 from supervisor import screen
 from supervisor.core.goodput import Goodput
+from supervisor.core.recorded import make_again
 from supervisor.home import Home
-from supervisor.journal import parse
+from supervisor.journal import parse, read
 from supervisor.runners.local import read_heartbeat
 from trainers import durable
 from trainers.contract import MARKER, Heartbeat
@@ -88,6 +89,9 @@ interval_s = {interval_s}
 trainer = "{trainer}"
 runs = {runs}
 target_steps = 100000000
+
+[logs]
+turns = true
 
 """
 CAMPAIGNS = {
@@ -709,6 +713,10 @@ class Chaos:
         left = self.machine.processes()
         if left:
             raise Broken(f"left after the end: {left}")
+        turns = make_again(read(self.machine.home.turns))
+        if turns.first is not None or not turns.turns:
+            raise Broken(f"turns come out otherwise: {turns}")
+        self._say(f"{turns.turns} turns of thinking were made again, and came out as they had")
 
     def _next_s(self) -> float:
         return time.monotonic() + max(0.5, self.chance.expovariate(1 / self._mean_s))

@@ -15,12 +15,18 @@ from typing import Any, TypeVar
 
 import pytest
 
+from supervisor import journal
+from supervisor.core.recorded import make_again
+
 Answer = TypeVar("Answer")
 
 PATIENCE_S = 300.0
 """how long anything is waited for: only what hangs takes so long, on however busy a machine"""
 
 SETTINGS = """\
+[logs]
+turns = true
+
 [campaign]
 trainer = "drill"
 runs = ["A", "B", "C", "D", "E"]
@@ -149,6 +155,12 @@ class Machine:
             daemon.kill()
             daemon.wait()
         self.sweep()
+
+    def think_again(self) -> None:
+        """Each turn of each daemon that was written down gives what it gave."""
+        with contextlib.suppress(OSError):  # the test has put something else there
+            turns = make_again(journal.read(self.home / "turns.jsonl"))
+            assert turns.first is None, turns
 
     def reboot(self) -> None:
         """Come up again after a crash: a new boot id."""

@@ -39,3 +39,4 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path / "home")
     yield machine
     machine.crash()
+    machine.think_again()

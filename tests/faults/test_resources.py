@@ -48,8 +48,9 @@ def test_a_crash_loop_that_prints_a_gigabyte_keeps_little_of_it(machine: Machine
 def test_every_log_rotates_under_a_size_and_a_count(machine: Machine) -> None:
     """A supervisor that looks and decides without end keeps so many files of such a size."""
     kib, kept = 4, 2
-    limits = f"[logs]\nmax_mib = {kib / 1024}\nkept = {kept}\n[policy]\ntick_s = 0.05\n"
-    machine.configure(f"{ONE_RUN}\n{limits}")
+    limits = f"max_mib = {kib / 1024}\nkept = {kept}\n"
+    settings = ONE_RUN.replace("[logs]\n", f"[logs]\n{limits}")
+    machine.configure(f"{settings}\n[policy]\ntick_s = 0.05\n")
     daemon = machine.start()
     logs = ("monitor.jsonl", "decisions.jsonl")
     while not all((machine.home / f"{log}.{kept}").exists() for log in logs):
@@ -232,7 +233,8 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 def what_it_takes(machine: Machine) -> dict[str, int]:
     """What a start and a few looks read, and what they and two questions keep in memory."""
-    machine.configure(f"{ONE_RUN}\n[policy]\ntick_s = 0.2\n[logs]\nmax_mib = 1000\n")
+    settings = ONE_RUN.replace("[logs]\n", "[logs]\nmax_mib = 1000\n")
+    machine.configure(f"{settings}\n[policy]\ntick_s = 0.2\n")
     daemon = subprocess.Popen(
         [sys.executable, "-m", "supervisor", "run"],
         env=machine.environment(),
