@@ -39,9 +39,9 @@ from supervisor.core.turn import (
     Trouble,
     Turn,
     awake,
+    still,
     turn,
     watched,
-    worth_saving,
 )
 from supervisor.journal import Journal
 from supervisor.runners import Runner, StartFailed
@@ -109,7 +109,9 @@ class Daemon:
         self._leaving = False
         self._fresh = True
         self._saved: Memory | None = None
-        """what the next start would load; None: this process has saved nothing yet"""
+        """what the next start would load, without what moves by itself; None: nothing was saved"""
+        self._saved_s = 0.0
+        """when that was, on the timeline"""
         self._unsaved: str | None = None
         """why the disk did not take the memory the last time"""
         self.memory: Memory
@@ -277,20 +279,17 @@ class Daemon:
 
     def _save(self) -> None:
         """Save the memory, with the lines in its outbox, if anything but the clock has moved."""
-        settings, now_s = self._config.settings, self.memory.timeline.now_s
-        if (
-            self._saved is not None
-            and self._unsaved is None
-            and now_s - self._saved.timeline.now_s < settings.policy.tick_s
-            and not worth_saving(self._saved, self.memory, settings.policy)
-        ):
+        limits, now_s = self._config.settings.policy, self.memory.timeline.now_s
+        now = still(self.memory, limits)
+        recent = now_s - self._saved_s < limits.tick_s
+        if self._unsaved is None and recent and now == self._saved:
             return
         try:
             self._store.save(self.memory)
         except OSError as error:
             self._unsaved = error.strerror or str(error)
         else:
-            self._saved, self._unsaved = self.memory, None
+            self._saved, self._saved_s, self._unsaved = now, now_s, None
 
     def _back_up(self, copies: tuple[BackUp, ...]) -> tuple[Outcome, ...]:
         lost: list[Outcome] = []

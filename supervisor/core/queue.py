@@ -118,6 +118,8 @@ def near(runs: tuple[Run, ...], ladder: Ladder, also: Collection[str] = ()) -> t
 
 def _first(runs: list[Run], mode: Mode) -> list[Run]:
     """As many of `runs` as `mode` has slots, the strongest claims first."""
+    if not mode.prefer and len({run.asked.rank for run in runs}) < 2:
+        return runs[: mode.slots]  # all alike, and a queue may be very long
     order = {name: place for place, name in enumerate(mode.prefer)}
 
     def claim(run: Run) -> tuple[int, int]:

@@ -296,12 +296,38 @@ def awake(found: Awakening) -> Memory:
     )
 
 
-def worth_saving(saved: Memory, memory: Memory, limits: StabilityLimits) -> bool:
-    """Whether something other than the clock has moved since `saved`.
+def still(memory: Memory, limits: StabilityLimits) -> Memory:
+    """The memory without what moves by itself while time passes and trainers train.
 
-    What trainers have done meanwhile is in their heartbeats, from where it is heard again.
+    Where that is what was saved last, nothing has to be saved: what trainers have done
+    meanwhile is in their heartbeats, from where it is heard again.
     """
-    return _still(saved, limits) != _still(memory, limits)
+    boots = memory.boots
+    if boots:
+        proven = boots[-1].trained_s >= limits.short_boot_min * 60
+        boots = (
+            *boots[:-1],
+            msgspec.structs.replace(boots[-1], lived_s=0.0, trained_s=float(proven)),
+        )
+    return msgspec.structs.replace(
+        memory,
+        timeline=msgspec.structs.replace(
+            memory.timeline, now_s=0.0, seen_at=0.0, monotonic_s=0.0, boottime_s=0.0
+        ),
+        boots=boots,
+        visit=msgspec.structs.replace(
+            memory.visit,
+            running_s=0.0,
+            stable_s=0.0,
+            starting_s=None if memory.visit.starting_s is None else 0.0,
+        ),
+        runs=tuple(_still_run(run) for run in memory.runs),
+        stretch=msgspec.structs.replace(memory.stretch, running_s=0.0, shaken_s=0.0, work={}),
+        unsaved_s=0.0,
+        gpu_error_s=0.0,
+        answers=(),
+        outbox=(),
+    )
 
 
 class _Thought:
@@ -883,33 +909,6 @@ def _with_boot(memory: Memory, boot: Boot, how: str) -> Memory:
 def _ended(boot: Boot) -> str:
     """How the boot before this one ended."""
     return "after a crash" if boot.crash else "as planned"
-
-
-def _still(memory: Memory, limits: StabilityLimits) -> Memory:
-    """The memory without what moves by itself while time passes and trainers train."""
-    boots = memory.boots
-    if boots:
-        proven = boots[-1].trained_s >= limits.short_boot_min * 60
-        boots = (*boots[:-1], msgspec.structs.replace(boots[-1], lived_s=0.0, trained_s=proven))
-    return msgspec.structs.replace(
-        memory,
-        timeline=msgspec.structs.replace(
-            memory.timeline, now_s=0.0, seen_at=0.0, monotonic_s=0.0, boottime_s=0.0
-        ),
-        boots=boots,
-        visit=msgspec.structs.replace(
-            memory.visit,
-            running_s=0.0,
-            stable_s=0.0,
-            starting_s=None if memory.visit.starting_s is None else 0.0,
-        ),
-        runs=tuple(_still_run(run) for run in memory.runs),
-        stretch=msgspec.structs.replace(memory.stretch, running_s=0.0, shaken_s=0.0, work={}),
-        unsaved_s=0.0,
-        gpu_error_s=0.0,
-        answers=(),
-        outbox=(),
-    )
 
 
 def _still_run(run: Run) -> Run:

@@ -24,6 +24,10 @@ SPEC = a_spec()
 PATIENCE_S = 60.0
 
 
+BEING_WRITTEN = shutil.ignore_patterns(".*")
+"""what a living trainer may take away while it is copied"""
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """The folder of runs of a home, in which a trainer lives that nobody minds any more."""
@@ -58,7 +62,7 @@ def seen(runs: Path, run: Run) -> Life:
 def test_a_copied_home_leaves_the_trainers_of_the_original_alone(home: Path, run: Run) -> None:
     """A copy records the same pids, and a start, a stop or a kill there touches none of them."""
     copy = home.with_name("B")
-    shutil.copytree(home, copy)
+    shutil.copytree(home, copy, ignore=BEING_WRITTEN)
     life = seen(copy, run)
     assert (life.process, life.leftovers, life.elsewhere) == (None, 0, True)
     LocalRunner(copy, boot_id()).kill(run.id)
@@ -87,7 +91,7 @@ def test_what_a_moved_home_left_behind_is_ended(home: Path, run: Run) -> None:
 def test_a_trainer_belongs_to_the_home_that_it_writes_to(home: Path, run: Run) -> None:
     """Where a home was moved and copied back, that is the one at the old path."""
     moved = home.rename(home.with_name("B"))
-    shutil.copytree(moved, home)
+    shutil.copytree(moved, home, ignore=BEING_WRITTEN)
     assert seen(home, run).process == run.attempt.process
     life = seen(moved, run)
     assert (life.process, life.leftovers) == (None, 0)

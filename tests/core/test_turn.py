@@ -25,9 +25,9 @@ from supervisor.core.turn import (
     Seen,
     Started,
     awake,
+    still,
     turn,
     watched,
-    worth_saving,
 )
 
 SETTINGS = Settings(campaign=Campaign(runs=("a", "b", "c"), trainer="drill", target_steps=10**6))
@@ -161,10 +161,10 @@ def test_what_moves_by_itself_is_no_reason_to_save():
     alive[A] = a_life(heartbeat=a_heartbeat(step=900))
     later = turn(memory, a_look(observations=alive, moment=a_moment(after_s=20.0))).memory
     assert later.runs[0].progress.step == 900
-    assert not worth_saving(memory, later, StabilityLimits())
+    assert still(later, LIMITS) == still(memory, LIMITS)
     said = (Said(event="watch.lost", rule="watch", reason="blind"),)
     spoken = turn(later, a_look(observations=None, said=said)).memory
-    assert worth_saving(memory, spoken, StabilityLimits())
+    assert still(spoken, LIMITS) != still(memory, LIMITS)
 
 
 def awoken(memory, place, fresh_id="b"):
@@ -172,6 +172,7 @@ def awoken(memory, place, fresh_id="b"):
     return awake(found)
 
 
+LIMITS = StabilityLimits()
 HERE = Place(machine_id="m", device=1, inode=2)
 
 

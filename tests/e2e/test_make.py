@@ -246,7 +246,7 @@ def test_a_python_that_is_named_is_the_one_that_is_taken(base: Checkout, tmp_pat
     assert "made anew" not in base.run(f"PYTHON={base.python.resolve()}")
     other = tmp_path / "python"
     pretend = "import sys; sys.prefix = sys.base_prefix = '/other'; $2"
-    other.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{pretend}"\n')
+    other.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}"\n')
     other.chmod(0o755)
     making = base.start(f"PYTHON={other}")
     assert "another Python" in making.communicate(timeout=PATIENCE_S)[0]

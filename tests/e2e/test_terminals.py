@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_nohup_is_respected(machine: Machine) -> None:
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_closed_streams_cost_nothing_but_the_output(machine: Machine, closed: str) -> None:
     """A command that is started without streams still does its work."""
-    words = " ".join(command("force-scale-up"))
+    words = shlex.join(command("force-scale-up"))
     answer = subprocess.run(
         ["sh", "-c", f"{words} {closed}"],
         env=machine.environment(),

@@ -194,8 +194,8 @@ def test_a_disk_that_is_really_full(tmp_path):
     """On a file system of 256 KB the training counts on, and saves again once there is space."""
     script = f"""
 set -e
-mount -t tmpfs -o size=256k tmpfs {tmp_path}
-exec {sys.executable} {__file__} {tmp_path}
+mount -t tmpfs -o size=256k tmpfs '{tmp_path}'
+exec '{sys.executable}' '{__file__}' '{tmp_path}'
 """
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script],
