@@ -318,10 +318,12 @@ def test_what_is_old_is_unknown_and_asked_for_anew(nvml, make_gpus, clock):
     """Memory and heat of minutes ago are not those of now; also where an answer was slept over."""
     gpus = make_gpus()
     look(gpus)
+    nvml(nvmlDeviceGetName="wait")
     clock.advance(gpu.ANSWER_MAX_S)
     assert gpus.read().gpus
     clock.advance(0.1)
     assert gpus.read() == GpuAnswer(awaited_s=pytest.approx(0.1))
+    nvml()
     while not gpus.take():
         listen(gpus)
     clock.advance(gpu.ANSWER_MAX_S + 1)
@@ -333,10 +335,11 @@ def test_a_look_during_a_reading_has_a_later_one_follow(nvml, make_gpus, clock):
     """What happened at that look, such as a death, is not to be judged by what was read before."""
     gpus = make_gpus()
     look(gpus)
+    nvml(nvmlDeviceGetName="wait")
     gpus.read()
-    nvml(**{"pids@0": [4711]})
     clock.advance(1.0)
     assert gpus.read().awaited_s == 1.0
+    nvml(**{"pids@0": [4711]})
     while not gpus.take():
         listen(gpus)
     answer = gpus.read()

@@ -131,7 +131,7 @@ def shell(machine: Machine, tmp_path: Path) -> Path:
     """A folder with the command `supervisor`, which is first on the path of a shell."""
     place = tmp_path / "bin"
     place.mkdir()
-    (place / "supervisor").write_text(f'#!/bin/sh\nexec '{sys.executable}' -m supervisor "$@"\n')
+    (place / "supervisor").write_text(f"#!/bin/sh\nexec '{sys.executable}' -m supervisor \"$@\"\n")
     (place / "supervisor").chmod(0o755)
     machine.extra = {"PATH": f"{place}:{os.environ['PATH']}"}
     return place

@@ -97,7 +97,9 @@ def test_the_version_before_leaves_a_newer_home_alone(
     with ZipFile(wheel) as files:
         files.extractall(tmp_path / "older")
     home = machine.home
-    machine.configure("")  # with keys that the older one does not know it would not even look
+    machine.configure(
+        "[policy]\ntick_s = 300\n"
+    )  # with keys that the older one does not know it would not even look
     shutil.copy(DATA / "training.json", home / "state.json")
     memory, _ = Store(home / "state.json").load()
     assert memory is not None

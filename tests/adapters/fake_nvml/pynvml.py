@@ -11,6 +11,7 @@ a fault can strike a process that was healthy before::
      "nvmlDeviceGetPowerUsage@1": "hang",    only for GPU 1; "hang" or "abort", never an error
      "*@1": "GPU_IS_LOST",                   every call for GPU 1
      "nvmlDeviceGetName": "print",           say something on stdout, then work
+     "nvmlDeviceGetName": "wait",            answer once this is no longer said
      "xids@0": [79],                         what each event of GPU 0 tells, once
      "pids@0": [4711]}                       who holds memory of GPU 0
 """
@@ -21,6 +22,7 @@ import json
 import os
 import signal
 import sys
+import time
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +53,9 @@ def _meet_fault(function, index=None):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         while True:
             signal.pause()
+    elif fault == "wait":
+        while "wait" in _faults().values():
+            time.sleep(0.01)
     elif fault == "abort":
         os.abort()
     elif fault == "print":
