@@ -321,7 +321,10 @@ def still(memory: Memory, limits: StabilityLimits) -> Memory:
             stable_s=0.0,
             starting_s=None if memory.visit.starting_s is None else 0.0,
         ),
-        runs=tuple(_still_run(run) for run in memory.runs),
+        runs=tuple(
+            run if run.status != "running" else run.but(step=0, episodes=0, booked=None)
+            for run in memory.runs
+        ),
         stretch=msgspec.structs.replace(memory.stretch, running_s=0.0, shaken_s=0.0, work={}),
         unsaved_s=0.0,
         gpu_error_s=0.0,
@@ -909,12 +912,6 @@ def _with_boot(memory: Memory, boot: Boot, how: str) -> Memory:
 def _ended(boot: Boot) -> str:
     """How the boot before this one ended."""
     return "after a crash" if boot.crash else "as planned"
-
-
-def _still_run(run: Run) -> Run:
-    if run.status != "running":
-        return run
-    return run.but(step=0, episodes=0, booked=None)
 
 
 def _models(readings: Readings) -> str | None:
