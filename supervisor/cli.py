@@ -423,7 +423,7 @@ def _logs(context: Context) -> int:
 
 def _runs(context: Context) -> int:
     state = context.report()
-    print_json(state.runs) if context.options.json else print(screen.runs(state))
+    print_json(state.runs) if context.options.json else print(screen.runs(state, waits=True))
     return 0
 
 

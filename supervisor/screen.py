@@ -74,8 +74,13 @@ def state(report: Report) -> str:
     return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
 
 
-def runs(report: Report) -> str:
-    """The queue as a table."""
+def runs(report: Report, *, waits: bool = False) -> str:
+    """The queue as a table.
+
+    Args:
+        report: what is true now.
+        waits: say of each run that waits why it does.
+    """
     titles = ("run", "status", "step", "of", "rate", "return", "saved", "left", "restarts")
     head, *table = _table(titles, [_row(run) for run in report.runs])
     lines = [head]
@@ -84,7 +89,7 @@ def runs(report: Report) -> str:
         if colour:
             line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
-        why = run.reason or run.waits
+        why = run.reason or (run.waits if waits else None)
         if why and run.status not in ("running", "starting"):
             lines.append(paint(f"  {printable(why)}", "dim"))
     return "\n".join(lines)
