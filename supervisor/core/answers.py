@@ -7,10 +7,17 @@ from typing import Any
 import msgspec
 
 from state import requests
-from state.records import Goal
+from state.records import Goal, PauseOwner
 from state.requests import AboutTheMode
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.machine import mode_after
+
+PAUSERS = {
+    "person": "a person",
+    "guard": "the guard, since the machine is needed",
+    "quiet_hours": "the quiet hours",
+}
+"""owner of a pause: how it is told"""
 
 
 def answer(facts: Facts, asked: AboutTheMode) -> Decision:
@@ -34,6 +41,11 @@ def answer(facts: Facts, asked: AboutTheMode) -> Decision:
             return _resume(facts, asked)
         case requests.Reset():
             return _reset(facts, asked)
+
+
+def who_pauses(pauses: tuple[PauseOwner, ...]) -> str:
+    """Whose these pauses are, in words."""
+    return " and ".join(PAUSERS[owner] for owner in pauses)
 
 
 def _scale_up(facts: Facts, asked: AboutTheMode) -> Decision:
@@ -103,12 +115,12 @@ def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
     """What a person has paused, and idling, are lifted; others lift their own pauses."""
     goal = facts.goal
     others = tuple(owner for owner in goal.pauses if owner != "person")
-    by_others = " and ".join(others)
+    by_others = who_pauses(others)
     if goal.trains:
         return _refuse(facts, asked, "nothing is paused")
     if "person" not in goal.pauses and goal.idle_until_s is None:
         return _refuse(
-            facts, asked, f"no person has paused it: {by_others} will lift its own pause"
+            facts, asked, f"paused by {by_others}, not by a person: each lifts its own pause"
         )
     granted = _grant(facts, asked, pauses=others, idle_until_s=None)
     if not others:

@@ -28,13 +28,6 @@ AFTERSHOCKS_KNOWN = 2
 UNTRIED_HOURS = 0.5
 """running time after which a mode is known well enough to judge the one above by it"""
 
-PAUSERS = {
-    "person": "a person",
-    "guard": "the guard, since the machine is needed",
-    "quiet_hours": "the quiet hours",
-}
-"""owner of a pause: how it is told"""
-
 GPUS_AWAITED_MAX_S = 60.0
 """longest wait of a climb for an answer of the GPUs, whose driver may take that long to start"""
 AWAITED = "awaited"
@@ -90,7 +83,7 @@ def wish(facts: Facts) -> Decision | WhyNot:
 def held_by_person(facts: Facts) -> Decision | WhyNot:
     """While a person pins or pauses, nothing moves by itself."""
     if facts.goal.paused:
-        return _stay(facts, "paused", f"paused by {who_pauses(facts.goal)}")
+        return _stay(facts, "paused", f"paused by {answers.who_pauses(facts.goal.pauses)}")
     if facts.goal.pinned:
         return _stay(facts, "pinned", f"{facts.goal.mode} is pinned by a person")
     return lambda: "no person pins or pauses"
@@ -389,7 +382,7 @@ def forecast(facts: Facts) -> Forecast:
         return Forecast(action="stay", in_s=0.0, why=f"{mode} is no longer a mode")
     if facts.goal.paused:
         lifted = "`resume` goes on" if "person" in facts.goal.pauses else "it goes on by itself"
-        why = f"paused by {who_pauses(facts.goal)}; {lifted}"
+        why = f"paused by {answers.who_pauses(facts.goal.pauses)}; {lifted}"
         return Forecast(action="rest", in_s=None, why=why)
     if not facts.work_left:
         return Forecast(action="rest", in_s=None, why="every run has ended")
@@ -427,11 +420,6 @@ def wake_in_s(facts: Facts) -> float | None:
         if _has_to_prove(facts):
             due_s.append(facts.limits.stable_min * 60 - facts.running_s)
     return min((seconds for seconds in due_s if seconds > 0), default=None)
-
-
-def who_pauses(goal: Goal) -> str:
-    """Whose pauses are in force, in words."""
-    return " and ".join(PAUSERS[owner] for owner in goal.pauses)
 
 
 def numbers(facts: Facts) -> Evidence:

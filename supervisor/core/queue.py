@@ -79,6 +79,8 @@ def waiting(
         elif run.status == "held":
             why = "it died again and again at the same step"
             why += "" if left_s is None else f": tried again in {span(left_s)}"
+        elif mode is None:
+            why = "which mode it may train in is not known, since the settings cannot be read"
         elif run.id not in claims:
             why = _passed_over(run, holders)
         elif left_s:

@@ -127,6 +127,9 @@ def _delivered(memory: Memory | None, recorded: RecordedTurn) -> Memory | None:
     )
 
 
+# For all other kinds of values these two say that there is nothing to do, as msgspec wants it said.
+
+
 def _plain(value: Any) -> Any:
     """A ladder as what it is made of."""
     if isinstance(value, Ladder):

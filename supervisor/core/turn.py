@@ -578,6 +578,8 @@ class _Thought:
         )
 
     def _answered(self, answer: Answer) -> None:
+        if any(known.wish == answer.wish for known in self.memory.answers):
+            return  # not delivered yet, nor was the wish taken away: it is seen at each look
         answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
         self.memory = msgspec.structs.replace(self.memory, answers=answers)
 

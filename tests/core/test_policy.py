@@ -242,7 +242,7 @@ def test_a_wish_is_granted(kind, mode, before, after):
         ("pin", "unheard-of", Goal(mode="light"), "light, medium, heavy"),
         ("unpin", None, Goal(mode="light"), "pinned"),
         ("pause", None, Goal(mode="light", pauses=("person",)), "already"),
-        ("resume", None, Goal(mode="light", pauses=("quiet_hours",)), "lift its own"),
+        ("resume", None, Goal(mode="light", pauses=("quiet_hours",)), "each lifts its own"),
         ("resume", None, Goal(mode="light"), "paused"),
     ],
 )

@@ -140,6 +140,12 @@ def test_each_run_that_waits_says_why(fields, goal, why):
     assert why in told[B.id]
 
 
+def test_nobody_guesses_who_has_the_slots_of_an_unknown_mode():
+    """While the settings cannot be read, that is what a run waits for."""
+    told = queue.waiting((A,), Goal(mode="light"), None, now_s=10.0)
+    assert "cannot be read" in told[A.id]
+
+
 def test_a_lower_rank_is_told_who_ranks_above_it():
     """And a run with a slot in its backoff when it starts."""
     runs = (B, asked(A, rank="high"), C.but(status="waiting", retry_s=12.0))

@@ -138,6 +138,15 @@ def test_an_answer_is_in_the_memory_with_the_goal():
     assert (answer.wish, answer.refused, answer.line) == ("wish-pause", False, line["seq"])
 
 
+def test_a_wish_that_cannot_be_taken_away_is_answered_once():
+    """With a full disk it is seen at each look: other answers are not pushed out by that."""
+    memory = a_memory()
+    for _ in range(3):
+        memory = turn(memory, a_look(wishes=(a_wish(),), unsaved="full")).memory
+    (answer,) = memory.answers
+    assert (answer.refused, answer.line is not None) == (False, True)
+
+
 @pytest.mark.parametrize(("leaving", "event"), [("signal", "every"), ("stop", "no supervisor was")])
 def test_leaving_ends_with_a_line_once_nothing_lives(leaving, event):
     """Until then the trainers are asked to save; nothing is decided."""
