@@ -20,12 +20,12 @@ from state.store import Store
 from supervisor.clock import Clock, Moment, stamp
 from supervisor.config import Config
 from supervisor.core import history
+from supervisor.core.awake import Awakening, awake
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
 from supervisor.core.recovery import Life
 from supervisor.core.turn import (
     Action,
-    Awakening,
     BackUp,
     KeepWarm,
     LimitPower,
@@ -38,7 +38,6 @@ from supervisor.core.turn import (
     Started,
     Trouble,
     Turn,
-    awake,
     still,
     turn,
     watched,

@@ -20,11 +20,7 @@ import msgspec
 
 from modes import Ladder, Mode
 from state.records import (
-    LEDGER_VERSION,
     Answer,
-    Boot,
-    BootNote,
-    HomeId,
     Memory,
     Place,
     PowerLimit,
@@ -196,33 +192,6 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """seconds until the next turn, if nothing happens before"""
 
 
-class Awakening(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervisor finds that has just come to life."""
-
-    moment: Moment
-    rules: Rules
-    memory: Memory | None
-    """as it was saved; None: there is none"""
-    damaged: tuple[str, ...] = ()
-    """what was wrong with newer ones"""
-    lines: int = 0
-    """how many lines the log has"""
-    notes: tuple[BootNote, ...] = ()
-    """what earlier boots have said of themselves"""
-    unreadable: str | None = None
-    """why that cannot be read"""
-    lax: str | None = None
-    """what others could do in the home, until it was closed to them just now"""
-    newer: str | None = None
-    """why the settings in force are not kept"""
-    observations: dict[str, Life] = {}
-    """as in `Seen`"""
-    place: Place | None = None
-    """where the home lies"""
-    fresh_id: str = ""
-    """a random id, for a home that needs one"""
-
-
 def watched(memory: Memory, rules: Rules) -> tuple[Run, ...]:
     """The runs that the next turn may be about, and that have to be looked at for it."""
     runs = _enrolled(memory, rules).runs
@@ -248,51 +217,6 @@ def turn(memory: Memory, seen: Seen) -> Turn:
         before_save=tuple(thought.before_save),
         actions=tuple(thought.actions),
         due_s=due_s,
-    )
-
-
-def awake(found: Awakening) -> Memory:
-    """The memory of a supervisor that has just come to life: this boot stands in it, once."""
-    rules, moment, notes = found.rules, found.moment, found.notes
-    known = found.memory or history.first_day(
-        history.noted(notes[0]) if notes else moment, rules.ladder
-    )
-    # Lines may have reached the log in a life whose state could not be saved.
-    ahead = max(0, found.lines - known.decisions)
-    memory = msgspec.structs.replace(known, decisions=known.decisions + ahead)
-    if found.damaged:
-        reason = "; ".join(found.damaged)
-        memory = history.write(memory, "state.damaged", rule="seal", reason=reason)
-    if ahead:
-        reason = f"the state is {ahead} lines older than the log: what these tell is forgotten"
-        memory = history.write(memory, "state.lagged", rule="log", reason=reason)
-    if found.lax:
-        memory = history.write(memory, "home.closed", rule="rights", reason=found.lax)
-    memory = _with_our_ledger(_at_home(memory, found))
-    heartbeats = _heartbeats(found.observations)
-    memory = measure.last_words(memory, heartbeats)
-    memory = _heard(memory, heartbeats, rules)
-    # From there on nobody has seen anything run.
-    memory = msgspec.structs.replace(memory, running=False)
-    if found.newer is not None:
-        memory = history.write(memory, "settings.unkept", rule="version", reason=found.newer)
-    if found.unreadable:
-        memory = history.write(memory, "boot.unreadable", rule="notes", reason=found.unreadable)
-    if found.memory is None:
-        memory = _with_boot(memory, memory.boots[0], "is the first that is known")
-    memory, missed = history.record_missed(memory, notes, rules.ladder, rules.limits)
-    for boot in missed:
-        memory = _with_boot(memory, boot, f"{_ended(boot)}; no supervisor came to life in it")
-    memory, this_boot = history.record_boot(memory, moment, rules.ladder, rules.limits)
-    if this_boot is not None:
-        memory = history.starting(_with_boot(memory, this_boot, _ended(this_boot)))
-    left = found.memory is None or not queue.all_ended(memory.runs)
-    return history.write(
-        memory,
-        "supervisor.started",
-        rule="start",
-        reason=f"going on in {memory.goal.mode}" if left else "every run has ended: resting",
-        evidence={"down_s": round(memory.timeline.now_s - known.timeline.now_s, 3)},
     )
 
 
@@ -432,7 +356,7 @@ class _Thought:
 
     def _judge(self) -> None:
         self._narrow(self._lives.keys())
-        self.memory = _heard(self.memory, _heartbeats(self._lives), self._seen.rules)
+        self.memory = heard(self.memory, heartbeats(self._lives), self._seen.rules)
         judged: list[Run] = []
         for believed in self.memory.runs:
             life = self._lives.get(believed.id)
@@ -735,7 +659,7 @@ class _Thought:
         """
         mode = self._ladder[self.memory.goal.mode]
         saving = self._settings.checkpoints
-        costs = measure.savings(self.memory.runs, _heartbeats(self._lives))
+        costs = measure.savings(self.memory.runs, heartbeats(self._lives))
         ledger = history.facts(self.memory, self._ladder, self._limits).ledger
         crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
         now_s = self.memory.timeline.now_s
@@ -845,7 +769,7 @@ def _enrolled(memory: Memory, rules: Rules) -> Memory:
     return msgspec.structs.replace(memory, runs=runs, campaign=rules.revision)
 
 
-def _heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> Memory:
+def heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> Memory:
     """The memory after what the trainers say of their work, and what the newest crash has cost."""
     memory = measure.hear(memory, heartbeats, rules.ladder)
     memory, paid = measure.price(memory, heartbeats, rules.ladder, rules.limits)
@@ -867,53 +791,9 @@ def _heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) ->
     )
 
 
-def _heartbeats(lives: Mapping[str, Life]) -> dict[str, Heartbeat]:
+def heartbeats(lives: Mapping[str, Life]) -> dict[str, Heartbeat]:
     """What the trainers said last, as the look has it."""
     return {run: life.heartbeat for run, life in lives.items() if life.heartbeat}
-
-
-def _at_home(memory: Memory, found: Awakening) -> Memory:
-    """The memory of a home that knows which one it is: what lies elsewhere now is another one."""
-    known, place = memory.home, found.place
-    if place is None or (known is not None and known.place == place):
-        return memory
-    memory = msgspec.structs.replace(memory, home=HomeId(id=found.fresh_id, place=place))
-    if known is None:
-        return memory
-    what = {
-        "another machine": known.place.machine_id != place.machine_id,
-        "another disk": known.place.device != place.device,
-        "another folder": known.place.inode != place.inode,
-    }
-    where = " and ".join(name for name, differs in what.items() if differs)
-    reason = f"this home lies in {where} than before, as a copy does: it has a new id"
-    return history.write(memory, "home.renewed", rule="place", reason=reason)
-
-
-def _with_our_ledger(memory: Memory) -> Memory:
-    """The memory with a ledger that is begun anew if this version cannot go on with it."""
-    version = memory.ledger.version
-    if version == LEDGER_VERSION:
-        return memory
-    found = f"the ledger has version {version}, this program keeps version {LEDGER_VERSION}"
-    found = found if version else "the state holds no ledger that this program can read"
-    reason = f"{found}: what the modes are worth is learnt anew"
-    return history.write(history.relearn(memory), "ledger.begun", rule="version", reason=reason)
-
-
-def _with_boot(memory: Memory, boot: Boot, how: str) -> Memory:
-    return history.write(
-        memory,
-        "boot.recorded",
-        rule="boot",
-        reason=f"boot {boot.seq} {how}",
-        evidence={"boot": boot.seq, "crash": boot.crash, "mode": boot.mode},
-    )
-
-
-def _ended(boot: Boot) -> str:
-    """How the boot before this one ended."""
-    return "after a crash" if boot.crash else "as planned"
 
 
 def _models(readings: Readings) -> str | None:

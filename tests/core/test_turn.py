@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from state.records import Place
 from supervisor.clock import Moment
 from supervisor.core import history
+from supervisor.core.awake import Awakening, awake
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
@@ -18,13 +19,11 @@ from supervisor.core.recovery import Exit, Life
 from supervisor.core.settings import Campaign, Settings
 from supervisor.core.turn import (
     DUE_MIN_S,
-    Awakening,
     Machine,
     Rules,
     Said,
     Seen,
     Started,
-    awake,
     still,
     turn,
     watched,
