@@ -88,7 +88,7 @@ interval_s = {interval_s}
 [campaign]
 trainer = "{trainer}"
 runs = {runs}
-target_steps = 100000000
+target = {{ steps = 100000000 }}
 
 [logs]
 turns = true
@@ -105,14 +105,14 @@ worker_kind = "setsid"
 worker_kind = "double_fork"
 
 [run.C]
-target_steps = 3000
+target = { steps = 3000 }
 """,
     "atari": """\
 [campaign.options]
 rollout_steps = 128
 
 [run.Freeway]
-target_steps = 4096
+target = { steps = 4096 }
 """,
 }
 RUNS = {"drill": ["A", "B", "C", "D"], "atari": ["Pong", "Breakout", "Freeway", "Boxing"]}

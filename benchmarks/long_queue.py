@@ -46,7 +46,7 @@ STEPS = 1_000_000
 SETTINGS = """\
 [campaign]
 trainer = "drill"
-target_steps = {steps}
+target = {{ steps = {steps} }}
 options = {{steps_per_s = 50}}
 runs = [{runs}]
 """

@@ -47,7 +47,7 @@ tick_s = 1
 stable_min = 10000
 [campaign]
 runs = [{runs}]
-target_steps = 1000000000
+target = {{ steps = 1000000000 }}
 options = {{device = "cpu"}}
 [checkpoints]
 interval_s = 10

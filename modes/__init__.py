@@ -36,7 +36,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Positive
     """samples per gradient step of each run"""
     prefer: tuple[str, ...] = ()
-    """names of runs that get this mode's slots first; free slots go to the queue in order"""
+    """names or ids of runs that get this mode's slots first; free slots go to the queue in order"""
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 0
     """scheduling niceness of the trainers: 0 is ordinary, 19 yields to everything"""
     power_limit_w: Annotated[float, msgspec.Meta(gt=0)] | None = None

@@ -126,7 +126,7 @@ def _not_a_name(value: object, error: msgspec.ValidationError) -> str | None:
     """What to tell of a value that was to be a name and is none; None: that is not its fault."""
     if NAME.pattern not in str(error):
         return None
-    for text in value if isinstance(value, list) else [value]:
+    for text in value if isinstance(value, list | dict) else [value]:
         if isinstance(text, str) and not NAME.fullmatch(text):
             meant = _likely_name(text)
             hint = f"; did you mean {meant!r}?" if meant else ""
@@ -147,4 +147,5 @@ def _likely_name(text: str) -> str | None:
 def _plain(error: msgspec.ValidationError) -> str:
     """The library's message in the words of a settings file."""
     text = str(error).split(" - at `")[0].replace("`", "")
-    return text[:1].lower() + text[1:]
+    text = (text[:1].lower() + text[1:]).replace(" | null", "")
+    return text.replace("expected object", "expected table")

@@ -81,9 +81,9 @@ class NotStarted(SupervisorError):
 
     exit_code = EXIT_AGAIN
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, called: str) -> None:
         super().__init__(
-            f"the run {run.name} has not started yet; try again when `supervisor runs` shows its "
+            f"the run {called} has not started yet; try again when `supervisor runs` shows its "
             "first checkpoint"
         )
 
@@ -441,12 +441,13 @@ def _evaluate(context: Context) -> int:
 def _record(context: Context) -> int:
     options = context.options
     run = context.run(options.run)
-    output = options.output or f"{run.name}.gif"
+    called = context.called(run)
+    output = options.output or f"{called}.gif"
     if context.became and not os.access(Path(output).parent, os.W_OK | os.X_OK):
         raise BeyondTheOwner(Path(output))
     limits = ["--episodes", str(options.episodes), "--seconds", str(options.seconds)]
     if sys.stderr.isatty():  # it may take a minute on a busy machine
-        print(f"recording {run.name} ...", file=sys.stderr)
+        print(f"recording {called} ...", file=sys.stderr)
     return _play(context, run, f"--record={output}", *limits)
 
 
@@ -454,7 +455,7 @@ def _play(context: Context, run: Run, *arguments: str) -> int:
     """Have a run's trainer play with a checkpoint, in a process of its own."""
     folder = context.home.run(run.id).path
     if not context.home.run(run.id).spec.exists():
-        raise NotStarted(run)
+        raise NotStarted(context.called(run))
     command = [*program("trainers.__main__"), run.asked.trainer, "--run", str(folder)]
     command += [*arguments, "--checkpoint", context.options.checkpoint]
     command += ["--json"] if context.options.json else []
@@ -514,6 +515,8 @@ def _check_config(context: Context) -> int:
         raise InvalidFile(problems)
     names = ", ".join(config.ladder.names)
     print(f"well: {len(config.settings.campaign.runs)} runs, modes {names}")
+    for notice in config.dated:
+        print(f"note: {notice}")
     return 0
 
 

@@ -9,9 +9,10 @@ from supervisor.errors import SupervisorError
 
 LISTED = (
     "runs --json 2>/dev/null | "
-    r"""sed -n 's/^ *"name": "\([A-Za-z0-9_-]*\)",*$/\1/p'"""
+    r"""sed -n 's/^ *"called": "\([A-Za-z0-9_-]*\)",*$/\1/p'"""
 )
-"""what prints the name of each run on a line of its own, after the name of the command"""
+"""what prints each run on a line of its own, after the name of the command: its name, or its id
+where the name would not do"""
 RUNS = {
     "bash": "_supervisor_runs",
     "zsh": "_supervisor_runs",

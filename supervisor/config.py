@@ -74,6 +74,8 @@ class Config:
         self._tried = SHIPPED
         """the folder of modes that the newest readable settings ask for"""
         self._seen: tuple[object, ...] | None
+        self._from_file = True
+        """whether the settings in force stand in the file, or did when they came in force"""
         try:
             self.settings, self.ladder = self._read()
             self._seen = self._fingerprint()
@@ -84,6 +86,7 @@ class Config:
                 raise
             self.settings, self.ladder = self._kept.settings, Ladder(self._kept.modes)
             self._seen = None  # the first refresh tells what is wrong
+            self._from_file = False
 
     @property
     def rules(self) -> Rules:
@@ -95,6 +98,17 @@ class Config:
     def campaign(self) -> tuple[Run, ...]:
         """The runs of the campaign in force; the same value until other settings are."""
         return self._known_campaign()[1]
+
+    @property
+    def dated(self) -> tuple[str, ...]:
+        """What of the settings in force is written in an old form, and what to write instead.
+
+        Of settings that were kept there is nothing to tell: the file, which cannot be used, may
+        have the new form already.
+        """
+        if not self._from_file:
+            return ()
+        return tuple(f"{self._path}: {notice}" for notice in self.settings.dated())
 
     def _known_campaign(self) -> tuple[Settings, tuple[Run, ...], int]:
         if self._campaign is None or self._campaign[0] is not self.settings:
@@ -136,6 +150,7 @@ class Config:
         # After a refusal the old content, put back, is news too.
         changed = self._refused or (settings, ladder) != (self.settings, self.ladder)
         self.settings, self.ladder, self._refused = settings, ladder, False
+        self._from_file = True
         self._in_use = _identity(self._path) != ()
         self._keep()
         return changed, ()

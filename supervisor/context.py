@@ -15,6 +15,7 @@ from modes.toml_file import InvalidFile
 from state.records import Run
 from supervisor.clock import Moment, SystemClock
 from supervisor.config import Config
+from supervisor.core import queue
 from supervisor.errors import SupervisorError
 from supervisor.home import (
     SYSTEM_HOME,
@@ -46,13 +47,23 @@ class NoSuchRun(SupervisorError):
     exit_code = EXIT_REFUSED
 
     def __init__(self, name: str, runs: tuple[Run, ...]) -> None:
-        names = [run.name for run in runs]
+        names = queue.called(runs).values()
         close = {run.lower(): run for run in names}
         like = [close[match] for match in difflib.get_close_matches(name.lower(), close, n=1)]
         hint = f" (did you mean {like[0]}?)" if like else ""
         super().__init__(
             f"there is no run {name!r}{hint}; the runs are: {', '.join(names) or 'none'}"
         )
+
+
+class AmbiguousRun(SupervisorError):
+    """A name that several runs of the queue have."""
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, name: str, runs: list[Run]) -> None:
+        ids = ", ".join(run.id for run in runs)
+        super().__init__(f"{len(runs)} runs are called {name!r}: say which by its id, of {ids}")
 
 
 class Refused(SupervisorError):
@@ -161,16 +172,26 @@ class Context:
         return report(self.home, self.config_or_why, self.now())
 
     def run(self, name: str) -> Run:
-        """The run of that id or name, in whatever case.
+        """The run of that id, name or label, in whatever case.
 
         Raises:
             NoSuchRun: there is none.
+            AmbiguousRun: there are several.
         """
-        runs = present(self.home, self.config_or_why, self.now()).runs
-        for run in runs:
-            if name.lower() in (run.id.lower(), run.name.lower()):
-                return run
-        raise NoSuchRun(name, runs)
+        runs = self._queue()
+        found = _meant(name, runs)
+        if not found:
+            raise NoSuchRun(name, runs)
+        if len(found) > 1:
+            raise AmbiguousRun(name, found)
+        return found[0]
+
+    def called(self, run: Run) -> str:
+        """What tells `run` from all others: its name, or its id where others have that name."""
+        return queue.called(self._queue()).get(run.id, run.id)
+
+    def _queue(self) -> tuple[Run, ...]:
+        return present(self.home, self.config_or_why, self.now()).runs
 
 
 def print_json(value: object) -> None:
@@ -184,6 +205,16 @@ def whole_number(text: str, most: int = 1_000_000) -> int:
     if not digits or not 0 < int(text) <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return int(text)
+
+
+def _meant(word: str, runs: tuple[Run, ...]) -> list[Run]:
+    """The runs that a word may mean: ids go before names and labels, then the very same letters."""
+    for names in (lambda run: (run.id,), lambda run: (run.name, queue.label(run))):
+        for folded in (str, str.lower):
+            found = [run for run in runs if folded(word) in map(folded, names(run))]
+            if found:
+                return found
+    return []
 
 
 def _as_owner(path: Path, command: str) -> Path:

@@ -19,7 +19,7 @@ from state.records import BootNote, Memory
 from state.store import Store
 from supervisor.clock import Clock, Moment, stamp
 from supervisor.config import Config
-from supervisor.core import history
+from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
@@ -140,6 +140,7 @@ class Daemon:
                 unreadable=unreadable,
                 lax=lax,
                 newer=self._config.newer,
+                dated=self._config.dated,
                 observations=seen,
                 place=self._machine.home,
                 fresh_id=os.urandom(8).hex(),
@@ -188,8 +189,8 @@ class Daemon:
         goal, runs = self.memory.goal, self.memory.runs
         if not goal.trains:
             return f"{goal.mode}: {'paused' if goal.paused else 'idle'}"
-        running = ", ".join(run.name for run in runs if run.status == "running")
-        return f"{goal.mode}: {running or 'nothing runs'}"
+        running = queue.called(run for run in runs if run.status == "running")
+        return f"{goal.mode}: {', '.join(running.values()) or 'nothing runs'}"
 
     # Look
 
@@ -216,6 +217,7 @@ class Daemon:
             machine=self._machine,
             reloaded=reloaded,
             refused=refused,
+            dated=self._config.dated if reloaded else (),
             readings=readings,
             observations=observations,
             wishes=wishes,

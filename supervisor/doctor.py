@@ -74,13 +74,15 @@ def check_options(config: Config) -> tuple[str, ...]:
 
 def _ask_trainers(config: Config) -> list[tuple[str, str]]:
     """What the trainers say of each run: what they refuse, or else what they remark."""
+    runs = config.settings.queue()
+    called = queue.called(runs)
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
         return list(
-            pool.map(lambda run: _check_run(run, config, Path(place)), config.settings.queue())
+            pool.map(lambda run: _check_run(run, called[run.id], config, Path(place)), runs)
         )
 
 
-def _check_run(run: Run, config: Config, place: Path) -> tuple[str, str]:
+def _check_run(run: Run, called: str, config: Config, place: Path) -> tuple[str, str]:
     interval_s = config.settings.checkpoints.interval_s
     spec = queue.spec(run, config.ladder.safest, cores=1, checkpoint_interval_s=interval_s)
     folder = RunFolder(place / run.id)
@@ -99,19 +101,22 @@ def _check_run(run: Run, config: Config, place: Path) -> tuple[str, str]:
         )
     except subprocess.TimeoutExpired:
         late = f"its trainer did not check its options within {CHECK_TIMEOUT_S} s"
-        return f"run {run.name}: {late}", ""
+        return f"run {called}: {late}", ""
     lines = checked.stderr.strip().splitlines()
-    said = f"run {run.name}: {lines[-1].removeprefix('trainers: ')}" if lines else ""
+    said = f"run {called}: {lines[-1].removeprefix('trainers: ')}" if lines else ""
     if checked.returncode == 0:
         return "", said
-    return said or f"run {run.name}: exit code {checked.returncode}", ""
+    return said or f"run {called}: exit code {checked.returncode}", ""
 
 
 def _settings(config: Config | str) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="bad", what="settings", result=config)
-    names = ", ".join(config.ladder.names)
-    return Finding(verdict="well", what="settings", result=f"readable; modes {names}")
+    result = f"readable; modes {', '.join(config.ladder.names)}"
+    if config.dated:
+        result = "; ".join((result, *config.dated))
+        return Finding(verdict="note", what="settings", result=result)
+    return Finding(verdict="well", what="settings", result=result)
 
 
 def _home(home: Home) -> Finding:

@@ -123,7 +123,7 @@ def _runs(report: Report) -> Table:
     for run in report.runs:
         age_s = run.checkpoint_age_s
         table.add_row(
-            _text(run.name),
+            _text(run.called),
             Text(run.status, style=STATUS_COLOURS.get(run.status, "dim")),
             ProgressBar(total=1.0, completed=run.progress or 0.0),
             "-" if run.progress is None else f"{100 * run.progress:.1f} %",

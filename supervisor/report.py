@@ -47,6 +47,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     trainer: str
     name: str
+    called: str
+    """its name, or its id where another run has the same name"""
     status: str
     """that of the run's life; `starting` until the first step, `down` with nobody to run it"""
     reason: str | None
@@ -159,8 +161,16 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     memory, trouble = _now(home, config, moment)
     goal, modes = memory.goal, {} if isinstance(config, str) else {m.name: m for m in config.ladder}
     waits = queue.waiting(memory.runs, goal, modes.get(goal.mode), now_s=memory.timeline.now_s)
+    called = queue.called(memory.runs)
     runs = tuple(
-        _run(run, home, moment, waits=waits.get(run.id), up=holder is not None)
+        _run(
+            run,
+            home,
+            moment,
+            called=called[run.id],
+            waits=waits.get(run.id),
+            up=holder is not None,
+        )
         for run in memory.runs
     )
     return Report(
@@ -304,7 +314,9 @@ def _boot(boot: Boot, moment: Moment) -> BootReport:
     )
 
 
-def _run(run: Run, home: Home, moment: Moment, *, waits: str | None, up: bool) -> RunReport:
+def _run(
+    run: Run, home: Home, moment: Moment, *, called: str, waits: str | None, up: bool
+) -> RunReport:
     folder = home.run(run.id)
     heartbeat = read_heartbeat(folder)
     alive = run.attempt.process is not None and is_alive(
@@ -336,6 +348,7 @@ def _run(run: Run, home: Home, moment: Moment, *, waits: str | None, up: bool) -
         id=run.id,
         trainer=run.asked.trainer,
         name=run.name,
+        called=called,
         status=status,
         reason=run.reason,
         waits=waits if up else None,

@@ -319,7 +319,7 @@ def _row(run: RunReport) -> tuple[str, ...]:
     share = "" if run.progress is None else f" ({100 * run.progress:.1f} %)"
     target = count(run.target) + {"episodes": " ep"}.get(run.target_unit or "", "")
     return (
-        run.name,
+        run.called,
         run.status,
         f"{count(reached)}{share}",
         target,

@@ -30,7 +30,7 @@ turns = true
 [campaign]
 trainer = "drill"
 runs = ["A", "B", "C", "D", "E"]
-target_steps = 1000000
+target = { steps = 1000000 }
 
 [campaign.options]
 steps_per_s = 200

@@ -495,7 +495,7 @@ class SimulatedLife:
         self.home.settings.write_text(
             f'modes_dir = "modes"\n[policy]\nname = "{self._policy}"\n'
             f'[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
-            f'target_steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
+            f'target.steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
             "[logs]\nturns = true\n"
         )
 

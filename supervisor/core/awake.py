@@ -30,6 +30,8 @@ class Awakening(msgspec.Struct, frozen=True, kw_only=True):
     """what others could do in the home, until it was closed to them just now"""
     newer: str | None = None
     """why the settings in force are not kept"""
+    dated: tuple[str, ...] = ()
+    """what of them is written in an old form"""
     observations: dict[str, Life] = {}
     """as in `Seen`"""
     place: Place | None = None
@@ -63,6 +65,8 @@ def awake(found: Awakening) -> Memory:
     memory = msgspec.structs.replace(memory, running=False)
     if found.newer is not None:
         memory = history.write(memory, "settings.unkept", rule="version", reason=found.newer)
+    for notice in found.dated:
+        memory = history.write(memory, "settings.dated", rule="settings", reason=notice)
     if found.unreadable:
         memory = history.write(memory, "boot.unreadable", rule="notes", reason=found.unreadable)
     if found.memory is None:

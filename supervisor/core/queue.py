@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from heapq import nsmallest
 from typing import get_args
 
@@ -45,8 +46,8 @@ def enrol(runs: tuple[Run, ...], campaign: tuple[Run, ...]) -> tuple[Run, ...]:
 def assign(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:
     """The ids of the runs that shall have the slots of `mode`, in the order of their claim.
 
-    The higher rank comes first; within one the names that the mode prefers, then the queue
-    in its order. A run that has ended, is held, blocked or withdrawn has no claim.
+    The higher rank comes first; within one those that the mode prefers, by id or by name, then the
+    queue in its order. A run that has ended, is held, blocked or withdrawn has no claim.
     """
     claims = [run for run in runs if run.status not in WITHOUT_CLAIM and not run.withdrawn]
     return tuple(run.id for run in _first(claims, mode))
@@ -65,6 +66,7 @@ def waiting(
     """
     claims = () if mode is None else assign(runs, mode)
     holders = [run for run in runs if run.id in claims]
+    names = called(runs)
     found: dict[str, str] = {}
     for run in runs:
         if run.status in (*ENDED, "running", "stopping"):
@@ -82,7 +84,7 @@ def waiting(
         elif mode is None:
             why = "which mode it may train in is not known, since the settings cannot be read"
         elif run.id not in claims:
-            why = _passed_over(run, holders)
+            why = _passed_over(run, holders, names)
         elif left_s:
             why = f"after a death: it starts again in {span(left_s)}"
         else:
@@ -91,13 +93,13 @@ def waiting(
     return found
 
 
-def _passed_over(run: Run, holders: list[Run]) -> str:
+def _passed_over(run: Run, holders: list[Run], names: Mapping[str, str]) -> str:
     """Why others have the slots."""
-    names = ", ".join(holder.name for holder in holders) or "nobody"
+    who = ", ".join(names[holder.id] for holder in holders) or "nobody"
     higher = sum(RANKS.index(holder.asked.rank) < RANKS.index(run.asked.rank) for holder in holders)
     if not higher:
-        return f"the slots are with {names}, whose turn is before it"
-    return f"the slots are with {names}, of which {higher} rank above {run.asked.rank}"
+        return f"the slots are with {who}, whose turn is before it"
+    return f"the slots are with {who}, of which {higher} rank above {run.asked.rank}"
 
 
 def near(runs: tuple[Run, ...], ladder: Ladder, also: Collection[str] = ()) -> tuple[int, ...]:
@@ -126,9 +128,22 @@ def _first(runs: list[Run], mode: Mode) -> list[Run]:
 
     def claim(run: Run) -> tuple[int, int]:
         """What is smaller goes first; equal claims go in the order of the queue."""
-        return RANKS.index(run.asked.rank), order.get(run.name, len(order))
+        place = order.get(run.id, order.get(run.name, len(order)))
+        return RANKS.index(run.asked.rank), place
 
     return nsmallest(mode.slots, runs, key=claim)
+
+
+def called(runs: Iterable[Run]) -> dict[str, str]:
+    """What to call each run so that it is told from all others: by id, its name or the id again."""
+    runs = tuple(runs)
+    named = Counter(run.name for run in runs)
+    return {run.id: run.name if named[run.name] == 1 else run.id for run in runs}
+
+
+def label(run: Run) -> str:
+    """What `campaign.runs` calls a run: its id without the trainer."""
+    return run.id.removeprefix(f"{run.asked.trainer}-")
 
 
 def wanted(runs: tuple[Run, ...], mode: Mode) -> tuple[str, ...]:

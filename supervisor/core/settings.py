@@ -31,6 +31,13 @@ CAMPAIGN = (
 TARGET_STEPS = 10_000_000
 """the published budget of PPO on Atari: 40 million frames"""
 
+UNITS = ("steps", "episodes")
+"""units in which a trainer can be told its target today; a spec has a place for no other"""
+OLD_FORMS = {"target_steps": "steps", "target_episodes": "episodes"}
+"""keys that older settings have in place of `target`, and what each counts"""
+PLACES_MAX = 4
+"""further tables with an old key that its notice names; of the others it tells the number"""
+
 
 EVENTS = (
     "boot.recorded", "boot.unreadable", "campaign.done", "climb.vetoed", "crash.priced",
@@ -38,8 +45,8 @@ EVENTS = (
     "machine.changed", "mode.changed", "mode.proved", "power.limited", "power.refused",
     "run.adopted", "run.blocked", "run.cleared", "run.died", "run.done", "run.failed",
     "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",
-    "run.started", "run.stopped", "settings.changed", "settings.refused", "settings.unkept",
-    "slots.assigned",
+    "run.started", "run.stopped", "settings.changed", "settings.dated", "settings.refused",
+    "settings.unkept", "slots.assigned",
     "state.damaged", "state.lagged", "state.saved", "state.unsaved", "supervisor.started",
     "supervisor.stopped", "supervisor.stopping", "warm.lost", "watch.lost", "wish.granted",
     "wish.refused", "wish.unreadable",
@@ -57,17 +64,27 @@ class Policy(StabilityLimits, frozen=True, kw_only=True, forbid_unknown_fields=T
     """longest time between two looks; events wake the supervisor sooner"""
 
 
-class Campaign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+# What is unset in these two is not written down either: an older version reads the settings that
+# are kept over a reboot as long as they use nothing that is newer.
+
+
+class Campaign(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """[campaign]: what to train, in which order, how far."""
 
     runs: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = CAMPAIGN
-    """names of the runs, first come first served"""
+    """labels of the runs, first come first served; what a run trains is called so, too, unless its
+    own table says otherwise"""
     trainer: Name = "atari"
     """the trainer of each, unless its own table says otherwise"""
+    target: dict[Name, Positive] | None = None
+    """how far each is to go: one unit, and how many of it; empty: its trainer says when it is
+    done; None: it is not set"""
     target_steps: Positive | None = None
-    """environment steps of each"""
+    """old form of a target in steps"""
     target_episodes: Positive | None = None
-    """or finished episodes of each"""
+    """old form of a target in episodes"""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
     options: dict[str, Any] = {}
     """settings of the trainer, validated by it"""
@@ -75,10 +92,15 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """the class of priority of each; a run of a higher one takes the slot of a lower one, saved"""
 
 
-class OneRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[run.NAME]: what is different for one run of the campaign."""
+class OneRun(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """[run.LABEL]: what is different for one run of the campaign."""
 
+    name: Name | None = None
+    """what is trained, where that is not the label: the same name twice is two runs"""
     trainer: Name | None = None
+    target: dict[Name, Positive] | None = None
     target_steps: Positive | None = None
     target_episodes: Positive | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
@@ -175,42 +197,72 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """what the machine costs an hour, in whatever currency"""
 
     def __post_init__(self) -> None:
-        names = self.campaign.runs
-        twice = {name for name, count in Counter(names).items() if count > 1}
+        labels = self.campaign.runs
+        twice = sorted(label for label, count in Counter(labels).items() if count > 1)
         if twice:
-            raise ValueError(f"campaign.runs names {', '.join(sorted(twice))} more than once")
-        strangers = sorted(set(self.run) - set(names))
+            first = twice[0]
+            raise ValueError(
+                f"campaign.runs names {', '.join(twice)} more than once; to train {first} in two "
+                f'runs, list a second label, such as {first}-2, and set name = "{first}" in '
+                f"[run.{first}-2]"
+            )
+        strangers = sorted(set(self.run) - set(labels))
         if strangers:
             raise ValueError(f"[run.{strangers[0]}] is not in campaign.runs")
-        tables: dict[str, Campaign | OneRun] = {"campaign": self.campaign, **self.run}
-        for name in names:
-            run_id = self._run(name).id
+        for where, table in self._tables().items():
+            wrong = _wrong_target(table)
+            if wrong is not None:
+                raise ValueError(f"[{where}] {wrong}")
+        for label in labels:
+            run_id = self._run(label).id
             if not NAME.fullmatch(run_id):
                 raise ValueError(
-                    f"{run_id!r} is too long; trainer and name take at most 63 letters"
+                    f"{run_id!r} is too long; trainer and label take at most 63 letters"
                 )
-        for name, one in tables.items():
-            if one.target_steps is not None and one.target_episodes is not None:
-                raise ValueError(f"{name}: set target_steps or target_episodes, not both")
 
     def queue(self) -> tuple[Run, ...]:
         """The runs of the campaign, as they stand on the first day."""
-        return tuple(self._run(name) for name in self.campaign.runs)
+        return tuple(self._run(label) for label in self.campaign.runs)
 
-    def _run(self, name: str) -> Run:
-        common, own = self.campaign, self.run.get(name, OneRun())
+    def dated(self) -> tuple[str, ...]:
+        """What is written in an old form, which is read all the same: one notice for each key."""
+        notices = []
+        for key, unit in OLD_FORMS.items():
+            counts = {
+                where: getattr(table, key)
+                for where, table in self._tables().items()
+                if getattr(table, key) is not None
+            }
+            if not counts:
+                continue
+            first, *others = counts
+            notice = f"{key} in [{first}] is the old form of target: write "
+            notice += f"target = {{ {unit} = {counts[first]} }}"
+            if others:
+                few = ", ".join(f"[{where}]" for where in others[:PLACES_MAX])
+                more = len(others) - PLACES_MAX
+                notice += f"; likewise in {few}" + (f" and {more} more" if more > 0 else "")
+            notices.append(notice)
+        return tuple(notices)
+
+    def _tables(self) -> dict[str, Campaign | OneRun]:
+        """All tables that may set a target, by their headings."""
+        runs = {f"run.{label}": table for label, table in self.run.items()}
+        return {"campaign": self.campaign, **runs}
+
+    def _run(self, label: str) -> Run:
+        common, own = self.campaign, self.run.get(label, OneRun())
         trainer = own.trainer or common.trainer
-        target = own if own.target_steps or own.target_episodes else common
-        steps = target.target_steps
-        if steps is None and target.target_episodes is None:
-            steps = TARGET_STEPS
-        counted = Target(unit="steps", count=steps) if steps else None
-        if target.target_episodes is not None:
-            counted = Target(unit="episodes", count=target.target_episodes)
+        target = _target(own)
+        if target is None:
+            target = _target(common)
+        if target is None:
+            target = {"steps": TARGET_STEPS}
+        counted = next((Target(unit=unit, count=count) for unit, count in target.items()), None)
         asked = Asked(
-            id=f"{trainer}-{name}",
+            id=f"{trainer}-{label}",
             trainer=trainer,
-            name=name,
+            name=own.name or label,
             seed=common.seed if own.seed is None else own.seed,
             target=counted,
             # As they will stand in the spec: a date or a nan of TOML becomes what JSON has for it.
@@ -219,3 +271,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             silent_max_s=own.silent_max_s,
         )
         return Run(asked=asked)
+
+
+def _target(table: Campaign | OneRun) -> dict[str, int] | None:
+    """The target that a table sets, in whichever form; None: it sets none."""
+    return table.target if table.target is not None else _old_target(table) or None
+
+
+def _old_target(table: Campaign | OneRun) -> dict[str, int]:
+    """What stands in the old form; nothing, if nothing does."""
+    old = {unit: getattr(table, key) for key, unit in OLD_FORMS.items()}
+    return {unit: count for unit, count in old.items() if count is not None}
+
+
+def _wrong_target(table: Campaign | OneRun) -> str | None:
+    """What is wrong with the target that a table sets, to follow its heading; None: nothing."""
+    target, old = table.target, _old_target(table)
+    possible = "write " + " or ".join(f"target = {{ {unit} = N }}" for unit in UNITS)
+    if target is not None and old:
+        keys = " and ".join(f"target_{unit}" for unit in old)
+        return f"sets target and, in its old form, {keys}: keep target alone"
+    if len(old) > 1:
+        return f"sets target_steps and target_episodes, not both of which can hold: {possible}"
+    if target is None:
+        return None
+    if len(target) > 1:
+        return f"has a target in {' and in '.join(target)}, and a run has one: {possible}"
+    if not target:
+        return (
+            "has an empty target, which leaves to the trainer when it is done, and no trainer can "
+            f"be asked that yet: {possible}"
+        )
+    (unit,) = target
+    if unit not in UNITS:
+        return f"has a target in {unit}, and no trainer can be told of those yet: {possible}"
+    return None

@@ -159,6 +159,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """other settings are in force than at the turn before"""
     refused: tuple[str, ...] = ()
     """why newer settings are not in force"""
+    dated: tuple[str, ...] = ()
+    """what of settings that are newly in force is written in an old form"""
     readings: Readings = Readings()
     observations: dict[str, Life] | None = None
     """what a look has shown of each run that `watched` names, and of every other of which something
@@ -289,6 +291,8 @@ class _Thought:
             self._write("settings.refused", rule="settings", reason=reason)
         if seen.reloaded:
             self._write("settings.changed", rule="settings", reason="new settings are in force")
+        for notice in seen.dated:
+            self._write("settings.dated", rule="settings", reason=notice)
         self.memory = history.pass_time(self.memory, seen.moment)
         for said in seen.said:
             self._write(said.event, rule=said.rule, reason=said.reason, evidence=said.evidence)
@@ -606,7 +610,8 @@ class _Thought:
         if wanted == self.memory.wanted:
             return
         self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
-        names = ", ".join(run.name for run in runs if run.id in wanted)
+        called = queue.called(self._all_runs())
+        names = ", ".join(called[run.id] for run in runs if run.id in wanted)
         self._write(
             "slots.assigned",
             rule="rest" if why == "queue" and not wanted else why,

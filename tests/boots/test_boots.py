@@ -11,7 +11,7 @@ modes_dir = "/etc/training-supervisor/modes"
 [campaign]
 trainer = "atari"
 runs = ["Pong"]
-target_steps = 1000000
+target = { steps = 1000000 }
 
 [campaign.options]
 rollout_steps = 128

@@ -26,7 +26,7 @@ RUNS = 400
 SETTINGS = """\
 [campaign]
 trainer = "drill"
-target_steps = 1000000
+target = {{ steps = 1000000 }}
 runs = [{}]
 """
 

@@ -37,7 +37,7 @@ modes_dir = "modes"
 [campaign]
 trainer = "drill"
 runs = ["a", "b", "c", "d"]
-target_steps = 1000000
+target = { steps = 1000000 }
 """
 
 

@@ -20,7 +20,7 @@ from supervisor.home import Home
 from supervisor.journal import Journal, tail
 from trainers.contract import EXIT_BAD_SPEC
 
-SETTINGS = '[campaign]\ntrainer = "drill"\ntarget_steps = 1000000\nruns = ["A", "B"]\n'
+SETTINGS = '[campaign]\ntrainer = "drill"\ntarget.steps = 1000000\nruns = ["A", "B"]\n'
 FAILS = Plan(ends_s=1.0, end=Exit(code=EXIT_BAD_SPEC))
 
 

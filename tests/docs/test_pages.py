@@ -36,7 +36,7 @@ TABLES = {
     "policy": Policy,
     "recovery": RecoveryLimits,
     "campaign": Campaign,
-    "run.NAME": OneRun,
+    "run.LABEL": OneRun,
     "checkpoints": Checkpoints,
     "warm": Warm,
     "logs": Logs,

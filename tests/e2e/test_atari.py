@@ -17,7 +17,7 @@ modes_dir = "modes"
 
 [campaign]
 runs = ["Pong", "Breakout", "Freeway"]
-target_steps = 100000
+target = { steps = 100000 }
 
 [campaign.options]
 rollout_steps = 128
@@ -26,7 +26,7 @@ rollout_steps = 128
 interval_s = 1
 
 [run.Freeway]
-target_steps = 256
+target = { steps = 256 }
 """
 
 

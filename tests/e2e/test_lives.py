@@ -137,7 +137,7 @@ def test_a_lowered_target_ends_a_running_run(machine: Machine) -> None:
     """A run that is already past its new target is done, and its slot goes to the next."""
     machine.start()
     machine.until_steps("A", 200)
-    machine.configure(f"{SETTINGS}\n[run.A]\ntarget_steps = 50\n")
+    machine.configure(f"{SETTINGS}\n[run.A]\ntarget.steps = 50\n")
     machine.until(lambda: machine.events("run.done"), "A is done")
     machine.until_steps("C")
     assert machine.run("A")["status"] == "done"

@@ -17,7 +17,7 @@ modes_dir = "modes"
 
 [campaign]
 runs = ["Pong"]
-target_steps = 1000000
+target = { steps = 1000000 }
 options = { rollout_steps = 128 }
 
 [checkpoints]
