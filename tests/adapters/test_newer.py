@@ -138,6 +138,28 @@ def test_settings_that_were_kept_before_they_had_a_version_are_read(tmp_path):
     assert Config(settings, last_good=kept).settings.campaign.runs == ("Pong",)
 
 
+def test_settings_that_were_kept_before_targets_had_a_unit_are_read(tmp_path):
+    """With every key that such a version wrote, set or not; nothing is told of their form."""
+    settings, kept = tmp_path / "supervisor.toml", tmp_path / "settings.last.json"
+    settings.write_text("[campaign]\nruns = ['Pong']\n")
+    Config(settings, last_good=kept).refresh()
+    content = json.loads(kept.read_bytes())
+    old = {"target_steps": 50, "target_episodes": None, "seed": 3, "options": {}, "rank": "low"}
+    own = {"target_steps": None, "target_episodes": 7, "seed": None, "options": {}, "rank": None}
+    runs = ["Pong", "Enduro"]
+    content["settings"]["campaign"] = {"runs": runs, "trainer": "atari", **old}
+    content["settings"]["run"] = {"Enduro": {"trainer": None, "silent_max_s": None, **own}}
+    kept.write_text(json.dumps(content))
+    settings.write_text("nonsense")
+    config = Config(settings, last_good=kept)
+    found = [(run.id, run.asked.target.unit, run.asked.target.count) for run in config.campaign]
+    assert found == [("atari-Pong", "steps", 50), ("atari-Enduro", "episodes", 7)]
+    assert config.dated == ()
+    settings.write_text("[campaign]\ntarget_steps = 5\n")
+    assert config.refresh() == (True, ())
+    assert len(config.dated) == 1
+
+
 FOUND = {
     "drill": (
         Tuning(load=Load(threads=1, batch_size=2), machine={}, choice={"way": "b"}, took_s={}),

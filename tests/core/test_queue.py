@@ -93,6 +93,26 @@ def test_preferred_runs_come_first_in_the_order_of_preference():
     assert queue.assign((A, B, C), a_mode(slots=2, prefer=("unheard-of", "c"))) == (C.id, A.id)
 
 
+def test_a_mode_may_prefer_one_run_of_a_name():
+    """A name means each run that is called so, an id that run alone, and goes before the name."""
+    twin = asked(a_run("drill-c-2"), name="c")
+    runs = (A, B, C, twin)
+    assert queue.assign(runs, a_mode(slots=3, prefer=("c",))) == (C.id, twin.id, A.id)
+    assert queue.assign(runs, a_mode(slots=2, prefer=(twin.id,))) == (twin.id, A.id)
+    prefer = ("c", "b", twin.id)
+    assert queue.assign(runs, a_mode(slots=4, prefer=prefer)) == (C.id, B.id, twin.id, A.id)
+
+
+def test_runs_of_one_name_are_told_apart():
+    """By their ids, where a name would not do; whoever waits is told whom it waits for."""
+    twin = asked(a_run("drill-c-2"), name="c")
+    assert queue.called((A, C)) == {A.id: "a", C.id: "c"}
+    assert queue.called((A, C, twin)) == {A.id: "a", C.id: C.id, twin.id: twin.id}
+    assert queue.label(twin) == "c-2"
+    why = queue.waiting((C, twin), Goal(mode="light"), a_mode(slots=1), now_s=0.0)
+    assert why[twin.id] == "the slots are with drill-c, whose turn is before it"
+
+
 @pytest.mark.parametrize("status", ["done", "failed", "held", "blocked"])
 def test_who_cannot_train_has_no_claim(status):
     """A run that has ended, is held or blocked leaves its slot to others, preferred or not."""

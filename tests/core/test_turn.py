@@ -211,11 +211,28 @@ def test_a_reset_begins_another_epoch_of_the_same_home():
     assert (memory.home.id, memory.epoch) == ("a", 2)
 
 
+def test_an_old_form_in_the_settings_is_told_as_they_come_in_force():
+    """By a life that begins, and by a turn that hears of them.
+
+    A turn that heard nothing of it says nothing, as it was when it was written down.
+    """
+    notices = ("one of target_steps", "one of target_episodes")
+    found = Awakening(moment=a_moment(), rules=RULES, memory=a_memory(), dated=notices)
+    turned = turn(a_memory(), a_look(reloaded=True, dated=notices))
+    for memory in (awake(found), turned.memory):
+        lines = [line for line in memory.outbox if line["event"] == "settings.dated"]
+        assert tuple(line["reason"] for line in lines) == notices
+    silent = turn(a_memory(), a_look(reloaded=True)).memory.outbox
+    assert SETTINGS.dated()
+    assert not [line for line in silent if line["event"] == "settings.dated"]
+
+
 def recorded_turns(count):
     """Some turns of one life, as they stand in a log."""
     memory, lines = a_memory(), []
     for number in range(count):
-        seen = a_look(moment=a_moment(after_s=10.0 * number))
+        notices = ("an old form",) * (number == 1)
+        seen = a_look(moment=a_moment(after_s=10.0 * number), dated=notices)
         came = turn(memory, seen)
         lines.append(msgspec.json.decode(record(memory, seen, came, whole=number == 0)))
         # Every other time what was said is delivered.

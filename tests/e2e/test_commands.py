@@ -355,6 +355,41 @@ def test_a_mistyped_run_is_guessed(machine: Machine) -> None:
     assert "the runs are: Pong, MsPacman" in answer.stderr
 
 
+def test_runs_of_one_name_are_told_apart(machine: Machine) -> None:
+    """Lists show their ids, and a command whose word means both asks which, by its id."""
+    machine.configure(
+        SETTINGS.replace('"B", ', '"B", "A-2", ') + '[run.A-2]\nname = "A"\nseed = 2\n'
+    )
+    machine.start()
+    machine.until_steps("A")
+    table = machine("runs").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in table if not line.startswith(" ")] == [
+        *("drill-A", "B", "drill-A-2", "C", "D", "E"),
+    ]
+    for words in (("logs", "A"), ("retry", "a"), ("record", "A"), ("decisions", "--run", "A")):
+        answer = machine(*words)
+        assert answer.returncode == 2
+        assert "say which by its id, of drill-A, drill-A-2" in answer.stderr
+    for word in ("drill-A-2", "DRILL-a-2", "A-2"):
+        assert machine("logs", word).returncode == 0
+        assert "drill-A-2 " not in machine("decisions", "--run", "drill-A", "--event", "run").stdout
+    spec = json.loads((machine.home / "runs/drill-A/spec.json").read_bytes())
+    assert (spec["run"], spec["name"], spec["seed"]) == ("drill-A", "A", 1)
+
+
+def test_old_forms_in_the_settings_are_hints(machine: Machine) -> None:
+    """`check-config` and `doctor` say what to write instead, and find nothing bad in it."""
+    old = "target_steps in [campaign] is the old form of target: write target = { steps = 1000000 }"
+    machine.configure(SETTINGS.replace("target = { steps = 1000000 }", "target_steps = 1000000"))
+    checked = machine("check-config")
+    assert checked.returncode == 0
+    assert old in checked.stdout
+    findings = json.loads(machine("doctor", "--json").stdout)
+    (settings,) = [one for one in findings if one["what"] == "settings"]
+    assert settings["verdict"] == "note"
+    assert old in settings["result"]
+
+
 def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:
     """A folder of one's own replaces the shipped modes, with as many rungs as it has files."""
     modes = machine.home / "modes"

@@ -124,6 +124,27 @@ def test_nonsense_is_refused_and_the_last_good_settings_stay(
     assert mains(machine.home / "runs") == before
 
 
+def test_an_old_form_is_read_and_told_each_time_it_comes_in_force(machine: Machine) -> None:
+    """Once for each start and each change, and not for each run; no trainer is disturbed by it."""
+    old = SETTINGS.replace("target = { steps = 1000000 }", "target_steps = 1000000")
+    assert old != SETTINGS
+    machine.start()
+    machine.until_steps("A")
+    assert machine.events("settings.dated") == []
+    before = mains(machine.home / "runs")
+    machine.configure(f"{old}\n[run.B]\ntarget_steps = 1000000\n")
+    machine.until(lambda: machine.events("settings.dated"), "the old form is told")
+    (told,) = machine.events("settings.dated")
+    assert "write target = { steps = 1000000 }; likewise in [run.B]" in told["reason"]
+    machine.until_steps("A", machine.heartbeat("A")["step"] + 50)
+    assert mains(machine.home / "runs") == before
+    assert len(machine.events("settings.dated")) == 1
+    machine.configure(SETTINGS)
+    machine.until(lambda: len(machine.events("settings.changed")) == 2, "the new form is taken")
+    assert len(machine.events("settings.dated")) == 1
+    assert mains(machine.home / "runs") == before
+
+
 def test_a_broken_mode_file_is_refused_and_a_mended_one_taken_over(machine: Machine) -> None:
     """A folder of modes that makes no sense changes nothing; what is mended, all train under."""
     machine.start()
