@@ -390,6 +390,7 @@ def _sought(context: Context) -> Sought:
     Raises:
         Refused: there is no such event, or the time is none.
         NoSuchRun: there is no such run.
+        AmbiguousRun: there are several.
     """
     options = context.options
     try:
