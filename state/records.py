@@ -33,7 +33,17 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """field 22 of /proc/PID/stat: clock ticks between the boot and the start"""
 
 
-RunStatus = Literal["queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed"]
+RunStatus = Literal[
+    "queued",
+    "running",
+    "stopping",
+    "waiting",
+    "held",
+    "blocked",
+    "done",
+    "failed",
+    "cancelled",
+]
 """the states of `supervisor.core.machine.LIFE`, which says what each means"""
 
 
@@ -58,6 +68,12 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 Rank = Literal["critical", "high", "normal", "low"]
 """the class of priority, first come first served within each"""
 
+Origin = Literal["campaign", "job"]
+"""who asks for a run, and alone may replace or withdraw it: the settings, or a request"""
+
+LOCAL = "local"
+"""the place of a run whose training loads this machine"""
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What somebody asked for: one thing to train.
@@ -74,19 +90,22 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: dict[str, Any] = {}
     silent_max_s: float | None = None
     """how long its step may stand still; None: as is learnt from the run itself"""
-    place: Name = "local"
+    place: Name = LOCAL
     """where it runs"""
     gpus: Annotated[int, msgspec.Meta(ge=0)] = 0
     rank: Rank = "low"
-    origin: Literal["campaign", "job"] = "campaign"
-    """who may replace or withdraw it"""
+    origin: Origin = "campaign"
     revision: int = 0
     """how often it was replaced"""
     retry: Retry | None = None
     """None: for ever, with rests"""
+    suspended: bool = False
+    """its origin wants it to wait, saved"""
     not_before_at: float | None = None
+    """wall time before which it does not train"""
     deadline_at: float | None = None
-    max_s: float | None = None
+    """wall time from which on it is given up"""
+    max_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """the longest time that it may train in all"""
     tenant: Name | None = None
     """for whom"""
@@ -140,6 +159,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """starts after a death that was the trainer's own"""
     failures: int = 0
     """deaths in a row without lasting progress; they double the backoff"""
+    own_failures: int = 0
+    """the part of them by its own fault, against which its retries count"""
     deaths_per_h: float = 0.0
     """how often its trainers died of late on a machine that stayed up, of whatever cause"""
     deaths_s: float = 0.0
@@ -167,6 +188,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """when a waiting or held run may start again"""
     withdrawn: bool = False
     """nobody asks for it any more: it leaves the queue once nothing of it lives"""
+    ending: Literal["cancel", "give_up"] | None = None
+    """the event that ends it once nothing of it lives; `reason` says why"""
     attempt: Attempt = Attempt()
     progress: Progress = Progress()
     faults: Faults = Faults()
@@ -180,6 +203,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def name(self) -> str:
         """What it is called."""
         return self.asked.name
+
+    @property
+    def local(self) -> bool:
+        """Whether its training loads this machine, which is then judged by it."""
+        return self.asked.place == LOCAL
 
     def but(self, **changes: Any) -> Run:
         """The same run with these fields of its own, or of one of its parts, replaced.
@@ -206,6 +234,44 @@ _PART_OF = {
     for field in kind.__struct_fields__
 }
 """which part of a run a field belongs to"""
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run that has left the queue, as it was then; see `state.archive`."""
+
+    version: Literal[1] = 1
+    run: Run
+    at: float
+    """wall time when it left, for people"""
+    epoch: int
+    """of the home: what an older one knew of its campaign is void"""
+    said: dict[str, Any] = {}
+    """the last heartbeat of its trainer, for people"""
+
+
+class Ends(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many runs came to which end."""
+
+    reached: int = 0
+    """their target, or they had none and said that they are done"""
+    short: int = 0
+    """done by their own word, before their target"""
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.reached + self.short + self.failed + self.cancelled
+
+    def and_(self, other: Ends) -> Ends:
+        """Both together."""
+        return Ends(
+            reached=self.reached + other.reached,
+            short=self.short + other.short,
+            failed=self.failed + other.failed,
+            cancelled=self.cancelled + other.cancelled,
+        )
 
 
 PauseOwner = Literal["person", "guard", "quiet_hours"]
@@ -497,11 +563,16 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     boots_total: int = 0
     crashes_total: int = 0
     runs: tuple[Run, ...] = ()
-    """the queue, in its order"""
+    """the queue, in its order: the campaign, then what was submitted"""
+    left: tuple[Left, ...] = ()
+    """runs that have left it and perhaps are not in the archive yet"""
+    ends: dict[Origin, Ends] = {}
+    """of those that have left: how the campaign's have ended, and what was submitted since
+    nothing was left to train"""
     campaign: int = 0
     """a checksum of the campaign that the queue follows"""
     resting: bool = False
-    """all runs have ended, and the supervisor has said so"""
+    """every run of a campaign, and all that was submitted, has ended; the log has been told"""
     wanted: tuple[str, ...] = ()
     """the runs whose training is wanted now, as the log was told last"""
     wishes_done: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from state.records import Asked
 from trainers.contract import Name
 
 
@@ -105,9 +106,66 @@ class TryAgain(Request, frozen=True, tag="retry"):
     """its id"""
 
 
+class _OfWhatIsAsked(Request, frozen=True):
+    """A request that says what is asked for, as a whole."""
+
+    asked: Asked
+
+    @property
+    def run(self) -> str:
+        """The id of the run."""
+        return self.asked.id
+
+
+class Submit(_OfWhatIsAsked, frozen=True, tag="submit"):
+    """A run joins the queue.
+
+    Asked again with the same token, it is the same run, whatever has become of it since.
+    """
+
+    @property
+    def wanted(self) -> str:
+        """What is asked, in words."""
+        return f"submit {self.run}"
+
+
+class Amend(_OfWhatIsAsked, frozen=True, tag="amend"):
+    """What was asked for is replaced by a newer revision."""
+
+    @property
+    def wanted(self) -> str:
+        """What is asked, in words."""
+        return f"amend {self.run} to revision {self.asked.revision}"
+
+
+class _OfWhatWasSubmitted(Request, frozen=True):
+    """A request about a run that was submitted."""
+
+    run: Name
+    """its id"""
+    token: str | None = None
+    """that it was submitted with"""
+
+    @property
+    def wanted(self) -> str:
+        """What is asked, in words."""
+        return f"{self.kind} {self.run}"
+
+
+class Withdraw(_OfWhatWasSubmitted, frozen=True, tag="withdraw"):
+    """A run leaves the queue, saved, and has come to no end."""
+
+
+class Cancel(_OfWhatWasSubmitted, frozen=True, tag="cancel"):
+    """A run ends, saved, however far it is."""
+
+
 AboutTheMode = ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resume | Reset
 """requests that are granted or refused by the goal alone"""
-Wish = AboutTheMode | TryAgain
+AboutAJob = Submit | Amend | Withdraw | Cancel
+"""requests about runs that do not come from the settings; believed from the home's own account
+alone, which answers for whoever stands behind them"""
+Wish = AboutTheMode | TryAgain | AboutAJob
 """every request"""
 
 

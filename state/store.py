@@ -19,6 +19,7 @@ from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import Storage
 
+from state.archive import ARCHIVE, Archive
 from state.migrations import MIGRATIONS
 from state.records import SCHEMA_VERSION, Memory
 from trainers import durable
@@ -124,11 +125,12 @@ class Store:
     """Loads and saves the memory. Only the daemon saves.
 
     Args:
-        path: the state file.
+        path: the state file. What has left the memory lies beside it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.archive = Archive(path.with_name(ARCHIVE))
         self._blocks: dict[str, list[Block]] = {}
         """each table as it was saved last"""
 

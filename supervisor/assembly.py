@@ -16,6 +16,7 @@ from state.store import Store
 from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import SystemClock
 from supervisor.config import Config
+from supervisor.core.queue import all_ended, ends
 from supervisor.core.turn import Machine
 from supervisor.daemon import Daemon
 from supervisor.gpu import Gpus
@@ -79,7 +80,9 @@ def supervise(
             watch.end()
             runner.close()
             gpus.close()
-    return 1 if until_done and any(run.status != "done" for run in daemon.memory.runs) else 0
+    came = ends(daemon.memory)
+    short = came.failed + came.cancelled or not all_ended(daemon.memory.runs)
+    return 1 if until_done and short else 0
 
 
 def _machine(home: Home) -> Machine:

@@ -26,7 +26,8 @@ from supervisor.home import (
     service_is_hidden,
 )
 from supervisor.owner import BeyondTheOwner, NotYours, become, owned
-from supervisor.report import Report, present, report
+from supervisor.report import Report, report
+from supervisor.report import runs as known_runs
 from supervisor.terminal import escaped
 
 EXIT_REFUSED = 2
@@ -178,7 +179,7 @@ class Context:
             NoSuchRun: there is none.
             AmbiguousRun: there are several.
         """
-        runs = self._queue()
+        runs = self._runs()
         found = _meant(name, runs)
         if not found:
             raise NoSuchRun(name, runs)
@@ -188,10 +189,10 @@ class Context:
 
     def called(self, run: Run) -> str:
         """What tells `run` from all others: its name, or its id where others have that name."""
-        return queue.called(self._queue()).get(run.id, run.id)
+        return queue.called(self._runs()).get(run.id, run.id)
 
-    def _queue(self) -> tuple[Run, ...]:
-        return present(self.home, self.config_or_why, self.now()).runs
+    def _runs(self) -> tuple[Run, ...]:
+        return known_runs(self.home, self.config_or_why, self.now())
 
 
 def print_json(value: object) -> None:

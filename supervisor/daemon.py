@@ -15,7 +15,8 @@ import msgspec
 
 from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
-from state.records import BootNote, Memory
+from state.records import BootNote, Left, Memory
+from state.requests import Wish
 from state.store import Store
 from supervisor.clock import Clock, Moment, stamp
 from supervisor.config import Config
@@ -38,6 +39,7 @@ from supervisor.core.turn import (
     Started,
     Trouble,
     Turn,
+    sought,
     still,
     turn,
     watched,
@@ -71,7 +73,7 @@ class Daemon:
     Args:
         config: the settings and the ladder in force.
         clock: tells the time.
-        store: keeps the memory.
+        store: keeps the memory, and the runs that have left it.
         inbox: where wishes come in, and answers go.
         boot_notes: what earlier boots said of themselves.
         runner: where the trainers live.
@@ -209,8 +211,9 @@ class Daemon:
         self._journal.max_bytes, self._journal.kept = logs.max_bytes, logs.kept
         moment, rules = self._clock.read(), self._config.rules
         readings = self._sensors.read()
-        observations = self._runner.look(watched(self.memory, rules))
         wishes, trouble = ((), ()) if leaving else self._inbox.pending()
+        left = self._left(wishes)
+        observations = self._runner.look(watched(self.memory, rules, left))
         seen = Seen(
             moment=moment,
             rules=rules,
@@ -220,6 +223,7 @@ class Daemon:
             dated=self._config.dated if reloaded else (),
             readings=readings,
             observations=observations,
+            left=left,
             wishes=wishes,
             more=len(wishes) == AT_ONCE,
             troubles=tuple(Trouble(*one) for one in trouble),
@@ -229,6 +233,16 @@ class Daemon:
         )
         self._fresh = False
         return seen
+
+    def _left(self, wishes: tuple[Wish, ...]) -> dict[str, Left] | None:
+        """How runs were that have left the queue and may be back; None: that cannot be read."""
+        runs = sought(self.memory, self._config.rules, wishes)
+        if not runs:
+            return {}
+        try:
+            return self._store.archive.find(runs)
+        except OSError:
+            return None
 
     # Save, act, tell
 
@@ -326,8 +340,12 @@ class Daemon:
         return tuple(outcomes)
 
     def _deliver(self) -> None:
-        """Write log lines and answers to where they belong; the memory keeps what does not fit."""
-        answers, outbox = self.memory.answers, self.memory.outbox
+        """Write everything to where it belongs; the memory keeps what does not fit there."""
+        left, answers, outbox = self.memory.left, self.memory.answers, self.memory.outbox
+        with contextlib.suppress(OSError):
+            while left:
+                self._store.archive.add(left[0])
+                left = left[1:]
         if answers:
             with contextlib.suppress(OSError):
                 for answer in answers:
@@ -336,7 +354,9 @@ class Daemon:
                 answers = ()
         if self._journal.deliver(outbox):
             outbox = ()
-        self.memory = msgspec.structs.replace(self.memory, answers=answers, outbox=outbox)
+        self.memory = msgspec.structs.replace(
+            self.memory, left=left, answers=answers, outbox=outbox
+        )
 
     def _monitor(self, cause: str, seen: Seen) -> None:
         memory, looked = self.memory, seen.observations or {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from state.archive import ARCHIVE
 from state.records import Place
 from supervisor.clock import Moment, boot_id, pause
 from supervisor.errors import SupervisorError
@@ -177,7 +178,14 @@ class Home:
         self.told = self.path / "told.json"
         self._holder = self.path / "daemon.json"
         self._files = (
-            *(self.state, self.decisions, self.monitor, self.boot_notes, self.settings),
+            *(
+                self.state,
+                self.state.with_name(ARCHIVE),
+                self.decisions,
+                self.monitor,
+                self.boot_notes,
+                self.settings,
+            ),
             *(self.last_settings, self.tuning, self.told, self._holder, self.path / durable.LOCK),
         )
 

@@ -8,7 +8,6 @@ loses a line nor writes one twice. `monitor.jsonl` has one line for each look.
 
 from __future__ import annotations
 
-import itertools
 import os
 import select
 import sys
@@ -138,9 +137,9 @@ def tail(
     """
     lines: list[Line] = []
     seen: set[tuple[int, int]] = set()
-    for file in _files(path):
+    for file in durable.generations(path):
         with file:
-            if (identity := _identity(file)) in seen:  # it was rotated while it was read
+            if (identity := durable.identity(file)) in seen:  # it was rotated while it was read
                 continue
             seen.add(identity)
             left = count - len(lines)
@@ -158,13 +157,8 @@ def read(path: Path) -> Iterator[Line]:
         UnreadableFile: the log is no regular file.
         NewerFile: a newer version has written a line of it.
     """
-    files: dict[tuple[int, int], BinaryIO] = {}
-    for file in _files(path):  # newest first: a rotation meanwhile shows one twice, hides none
-        files.setdefault(_identity(file), file)
-    for log in reversed(files.values()):
-        with log:
-            for raw in durable.lines(log):
-                yield from known(path, parse([raw]))
+    for raw in durable.all_lines(path):
+        yield from known(path, parse([raw]))
 
 
 def known(path: Path, lines: Iterable[Line]) -> Iterator[Line]:
@@ -184,26 +178,6 @@ def is_newer(line: Mapping[str, Any]) -> bool:
     """Whether a newer version has written a line, which may mean something else then."""
     version = line.get("version", LOG_VERSION)
     return not isinstance(version, int) or version > LOG_VERSION
-
-
-def _files(path: Path) -> Iterator[BinaryIO]:
-    """A log and its older files, newest first, up to the first that is missing or no file."""
-    for age in itertools.count():
-        try:
-            yield durable.open_regular(path.with_name(f"{path.name}.{age}") if age else path)
-        except FileNotFoundError:
-            if age:  # otherwise it was rotated a moment ago
-                return
-        except durable.UnreadableFile:
-            if not age:
-                raise
-            return
-
-
-def _identity(file: BinaryIO) -> tuple[int, int]:
-    """What tells a file from every other, whatever it is called by now."""
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino
 
 
 def _newest_seq(path: Path) -> int:

@@ -27,6 +27,7 @@ import msgspec
 
 from state.records import Memory, Process
 from supervisor.clock import Clock
+from supervisor.core.queue import ends
 from supervisor.core.settings import Notify
 from supervisor.errand import Job, Result
 from supervisor.home import Home
@@ -325,7 +326,7 @@ class _Errand:
 
 
 def _command(wanted: Notify, memory: Memory, home: Home, seq: int) -> Job:
-    failed = sum(run.status == "failed" for run in memory.runs)
+    came = ends(memory)
     return Job(
         seq=seq,
         name=wanted.when_done[0],
@@ -334,9 +335,9 @@ def _command(wanted: Notify, memory: Memory, home: Home, seq: int) -> Job:
         folder=str(home.path),
         environment={
             "SUPERVISOR_HOME": str(home.path),
-            "SUPERVISOR_OUTCOME": "failed" if failed else "done",
-            "SUPERVISOR_RUNS": str(len(memory.runs)),
-            "SUPERVISOR_RUNS_FAILED": str(failed),
+            "SUPERVISOR_OUTCOME": "failed" if came.failed else "done",
+            "SUPERVISOR_RUNS": str(came.total),
+            "SUPERVISOR_RUNS_FAILED": str(came.failed),
         },
     )
 

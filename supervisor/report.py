@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from modes import load_ladder
-from state.records import LEDGER_VERSION, Boot, Memory, Run
+from state.records import LEDGER_VERSION, Boot, Left, Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.clock import Moment, stamp
@@ -21,7 +21,10 @@ from supervisor.core.settings import Settings
 from supervisor.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
-from trainers.contract import Spec
+from trainers.contract import Heartbeat, Spec
+
+ENDED_SHOWN = 100
+"""submitted runs that have ended and are told of, the newest"""
 
 
 class DaemonReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,8 +163,10 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     holder = home.holder()
     memory, trouble = _now(home, config, moment)
     goal, modes = memory.goal, {} if isinstance(config, str) else {m.name: m for m in config.ladder}
-    waits = queue.waiting(memory.runs, goal, modes.get(goal.mode), now_s=memory.timeline.now_s)
-    called = queue.called(memory.runs)
+    sharing = queue.Sharing() if isinstance(config, str) else config.settings.sharing
+    waits = queue.waiting(memory.runs, goal, modes.get(goal.mode), memory.timeline, sharing)
+    known = _runs(home, memory, config)
+    called = queue.called(run for run, _ in known)
     runs = tuple(
         _run(
             run,
@@ -171,7 +176,9 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
             waits=waits.get(run.id),
             up=holder is not None,
         )
-        for run in memory.runs
+        if left is None
+        else _left(left, moment, called=called[run.id])
+        for run, left in known
     )
     return Report(
         home=str(home.path),
@@ -205,6 +212,38 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
 def present(home: Home, config: Config | str, moment: Moment) -> Memory:
     """The memory of this home; that of a first day where it has none yet."""
     return _remembered(home, config, moment)[0]
+
+
+def runs(home: Home, config: Config | str, moment: Moment) -> tuple[Run, ...]:
+    """Every run that is known of this home: those that have left the queue, too."""
+    memory = present(home, config, moment)
+    return tuple(run for run, _ in _runs(home, memory, config))
+
+
+def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, Left | None]]:
+    """The runs to tell of, in the order of the campaign, then what was submitted.
+
+    Those that have left the queue come with what is known of them since.
+    """
+    try:
+        gone = Store(home.state).archive.find()
+    except OSError:  # what is told is what is known
+        gone = {}
+    gone |= {one.run.id: one for one in memory.left}
+    campaign = () if isinstance(config, str) else config.campaign
+    order = {run.id: place for place, run in enumerate(campaign)}
+    known: list[tuple[Run, Left | None]] = [(run, None) for run in memory.runs]
+    here = {run.id for run in memory.runs}
+    submitted: list[tuple[Run, Left | None]] = []
+    for run_id, one in gone.items():
+        if run_id in here or one.run.withdrawn:
+            continue
+        if one.run.asked.origin == "job":
+            submitted.append((one.run, one))
+        elif one.epoch >= memory.epoch and (run_id in order or not order):
+            known.append((one.run, one))
+    known.sort(key=lambda pair: order.get(pair[0].id, len(order)))
+    return [*known, *submitted[-ENDED_SHOWN:]]
 
 
 def facts(home: Home, config: Config, moment: Moment) -> Facts:
@@ -327,6 +366,20 @@ def _run(
         status = "starting" if up else "down"
     elif run.status == "running" and (heartbeat is None or heartbeat.status == "starting"):
         status = "starting"
+    waits = waits if up else None
+    return _told(run, heartbeat, status, moment, called=called, alive=alive, waits=waits)
+
+
+def _told(
+    run: Run,
+    heartbeat: Heartbeat | None,
+    status: str,
+    moment: Moment,
+    *,
+    called: str,
+    alive: bool,
+    waits: str | None,
+) -> RunReport:
     step = heartbeat.step if heartbeat is not None else run.progress.step
     episodes = heartbeat.episodes if heartbeat is not None else run.progress.episodes
     target = run.asked.target
@@ -351,7 +404,7 @@ def _run(
         called=called,
         status=status,
         reason=run.reason,
-        waits=waits if up else None,
+        waits=waits,
         rank=run.asked.rank,
         mode=run.attempt.mode,
         step=step,
@@ -368,6 +421,15 @@ def _run(
         pid=run.attempt.process.pid if run.attempt.process is not None and alive else None,
         restarts=run.faults.restarts,
     )
+
+
+def _left(left: Left, moment: Moment, *, called: str) -> RunReport:
+    """A run that has left the queue, as it was then: its folder is not opened."""
+    try:
+        said = msgspec.convert(left.said, Heartbeat)
+    except msgspec.ValidationError:  # it had none, or another version's
+        said = None
+    return _told(left.run, said, left.run.status, moment, called=called, alive=False, waits=None)
 
 
 def _campaign(memory: Memory, runs: tuple[RunReport, ...], config: Config | str) -> CampaignReport:

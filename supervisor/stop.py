@@ -6,21 +6,21 @@ import contextlib
 import os
 import select
 import signal
+from collections.abc import Collection
 
 import msgspec
 
 from state.records import Asked, Memory, Run
 from state.store import Store
-from supervisor.clock import Clock, pause
-from supervisor.core import history
+from supervisor.clock import Clock, Moment, pause
+from supervisor.core import history, queue
 from supervisor.core.reconcile import Kill, Stop, grace_s
 from supervisor.core.recovery import Life, RecoveryLimits
 from supervisor.core.turn import Machine, Rules, Seen, turn
 from supervisor.errors import SupervisorError
 from supervisor.home import Holder, Home
 from supervisor.journal import Journal
-from supervisor.runners.local import LocalRunner, read_heartbeat
-from trainers.contract import RunFolder
+from supervisor.runners.local import LocalRunner
 
 LOOK_S = 0.1
 PATIENCE_S = 30.0
@@ -70,7 +70,8 @@ def stop(home: Home, clock: Clock, rules: Rules) -> str:
     """
     holder = home.holder()
     limits = rules.settings.recovery
-    patience_s = _patience_s(home, limits)
+    begun = clock.read()
+    patience_s = _patience_s(_lives(home, begun), limits)
     if holder is not None and holder.pid:
         if holder.stop_command:
             raise KeptBySystemd(holder.stop_command)
@@ -118,14 +119,14 @@ def _end_left(home: Home, clock: Clock, rules: Rules, patience_s: float) -> int:
         store, journal = Store(home.state), Journal(home)
         known, _ = store.load()
         memory = known or history.first_day(begun, rules.ladder)
+        runner = LocalRunner(home.runs, begun.boot_id)
         # Also what the memory has lost: its main process is in its heartbeat.
-        lost = {folder.name for folder in home.runs.glob("*/")} - {run.id for run in memory.runs}
+        lost = runner.look(_alive_perhaps(memory)).keys() - {run.id for run in memory.runs}
         memory = msgspec.structs.replace(
             memory,
             runs=(*memory.runs, *(_lost(run_id) for run_id in sorted(lost))),
             decisions=max(memory.decisions, journal.last),
         )
-        runner = LocalRunner(home.runs, begun.boot_id)
         wait_s = patience_s + rules.settings.recovery.kill_s
         seen = _look(memory, runner, clock, rules)
         left = living = _living(seen)
@@ -155,9 +156,14 @@ def _look(memory: Memory, runner: LocalRunner, clock: Clock, rules: Rules) -> Se
         moment=clock.read(),
         rules=rules,
         machine=Machine(cores=1, parts={}),
-        observations=runner.look(memory.runs),
+        observations=runner.look(_alive_perhaps(memory)),
         leaving="stop",
     )
+
+
+def _alive_perhaps(memory: Memory) -> list[Run]:
+    """The runs of which something may live; of any other the look finds what does."""
+    return [run for run in memory.runs if run.status not in queue.AT_REST]
 
 
 def _living(seen: Seen) -> set[str]:
@@ -171,8 +177,14 @@ def _lost(run_id: str) -> Run:
     return Run(asked=Asked(id=run_id, trainer="", name=run_id, seed=0), withdrawn=True)
 
 
-def _patience_s(home: Home, limits: RecoveryLimits) -> float:
+def _lives(home: Home, now: Moment) -> Collection[Life]:
+    """What lives of any run of the home, known or not."""
+    if not home.runs.is_dir():
+        return ()
+    lives = LocalRunner(home.runs, now.boot_id).look(())
+    return [life for life in lives.values() if life.process or life.leftovers]
+
+
+def _patience_s(lives: Collection[Life], limits: RecoveryLimits) -> float:
     """The longest grace that any run of the home needs."""
-    folders = home.runs.glob("*/")
-    lives = [Life(heartbeat=read_heartbeat(RunFolder(folder))) for folder in folders]
     return max((grace_s(life, limits) for life in lives), default=limits.grace_s)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import Any
 
 import msgspec
 
 from state.inbox import Inbox
+from state.records import Left
 from state.requests import Wish, wish
 from state.store import Store
 from supervisor.clock import Moment, pause
 from supervisor.config import Config
 from supervisor.core import history
-from supervisor.core.turn import Machine, Seen, turn
+from supervisor.core.turn import Machine, Seen, sought, turn
 from supervisor.errors import SupervisorError
 from supervisor.home import Home
 from supervisor.journal import Journal
@@ -167,12 +169,17 @@ def _foreseen_refusal(home: Home, config: Config, moment: Moment, asked: Wish) -
     """Why the wish would be refused as things stand; None if it may be granted."""
     memory = present(home, config, moment)
     waiting, _ = Inbox(home.inbox).pending()
+    wishes = (*waiting, asked)
+    left: dict[str, Left] | None = None
+    with contextlib.suppress(OSError):
+        left = Store(home.state).archive.find(sought(memory, config.rules, wishes))
     seen = Seen(
         moment=moment,
         rules=config.rules,
         machine=Machine(cores=1, parts={}),
         observations={},
-        wishes=(*waiting, asked),
+        left=left,
+        wishes=wishes,
     )
     answers = turn(memory, seen).memory.answers
     return next((one.reason for one in answers if one.wish == asked.id and one.refused), None)

@@ -120,6 +120,8 @@ class Plan:
     """processes that outlive it unless it leaves in peace"""
     workers_unkillable_s: float = 0.0
     """how long those outlive SIGKILL"""
+    clock_ahead_s: float = 0.0
+    """by how much the clock of the machine that it trains on is ahead of this one's"""
 
 
 @dataclass
@@ -281,7 +283,8 @@ class FakeHost:
         folder.step = max(folder.step, process.saved_step(now_s))
         if now_s - process.born_s < process.plan.hello_s:
             return
-        step = process.step(now_s)
+        step, stepping_s = process.step(now_s), process.stepping_s(now_s)
+        ahead_s = process.plan.clock_ahead_s
         folder.heartbeat = Heartbeat(
             run=process.run,
             pid=process.identity.pid,
@@ -290,14 +293,14 @@ class FakeHost:
             step=step,
             episodes=step // 100,
             written_at=self._clock.read().wall,
-            progress_at_s=process.moved_s(now_s),
+            progress_at_s=process.moved_s(now_s) + ahead_s,
             longest_gap_s=1.0,
             checkpoint_step=folder.step,
             checkpoint_write_s=process.plan.writes_s if folder.step else None,
             began=process.mark(process.from_step),
             reached=process.mark(step),
             saved=process.mark(folder.step) if folder.step else None,
-            stepping_at_s=process.stepping_s(now_s),
+            stepping_at_s=None if stepping_s is None else stepping_s + ahead_s,
         )
 
 

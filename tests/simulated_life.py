@@ -606,7 +606,7 @@ class SimulatedLife:
     def _agrees(self):
         """The living trainers are those that the goal wants, and nothing is left over."""
         memory, mode = self.daemon.memory, self._config.ladder[self.daemon.memory.goal.mode]
-        wanted = () if not memory.goal.trains else queue.assign(memory.runs, mode)
+        wanted = () if not memory.goal.trains else queue.assign(memory.runs, mode, memory.timeline)
         mains = self.host.mains()
         return (
             {main.run for main in mains} == set(wanted)

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -174,6 +175,46 @@ def lines(file: BinaryIO) -> Iterator[bytes]:
             continue
         while raw and not raw.endswith(b"\n"):
             raw = file.readline(LINE_MAX_BYTES)
+
+
+def all_lines(path: Path) -> Iterator[bytes]:
+    """Each line of a log and its older files, oldest first, without its end.
+
+    Raises:
+        UnreadableFile: the log is no regular file.
+        OSError: the disk or the rights forbid it.
+    """
+    files: dict[tuple[int, int], BinaryIO] = {}
+    for file in generations(path):  # newest first: a rotation meanwhile shows one twice, hides none
+        files.setdefault(identity(file), file)
+    for log in reversed(files.values()):
+        with log:
+            yield from lines(log)
+
+
+def generations(path: Path) -> Iterator[BinaryIO]:
+    """A log and its older files, newest first, up to the first that is missing or no file.
+
+    Raises:
+        UnreadableFile: the log is no regular file.
+        OSError: the disk or the rights forbid it.
+    """
+    for age in itertools.count():
+        try:
+            yield open_regular(path.with_name(f"{path.name}.{age}") if age else path)
+        except FileNotFoundError:
+            if age:  # otherwise it was rotated a moment ago
+                return
+        except UnreadableFile:
+            if not age:
+                raise
+            return
+
+
+def identity(file: BinaryIO) -> tuple[int, int]:
+    """What tells an open file from every other, whatever it is called by now."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
 
 
 def append(path: Path, line: bytes, *, max_bytes: int, kept: int = 1, sync: bool = False) -> None:

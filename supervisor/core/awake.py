@@ -77,7 +77,7 @@ def awake(found: Awakening) -> Memory:
     memory, this_boot = history.record_boot(memory, moment, rules.ladder, rules.limits)
     if this_boot is not None:
         memory = history.starting(_with_boot(memory, this_boot, _ended(this_boot)))
-    left = found.memory is None or not queue.all_ended(memory.runs)
+    left = not (memory.resting and queue.all_ended(memory.runs))
     return history.write(
         memory,
         "supervisor.started",

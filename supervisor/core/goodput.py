@@ -121,7 +121,9 @@ def lived(run: Run, heartbeat: Heartbeat | None, now: Timeline) -> Evidence:
     here = run.attempt.process is not None and run.attempt.process.boot_id == now.boot_id
     lived_s = _since(run.attempt.started_s, now.now_s)
     life = Lived(lived_s=lived_s, stop_s=_since(run.attempt.stop_asked_s, now.now_s))
-    if heartbeat is None:  # it never came to its first word, or the power cut took it
+    if not run.local:  # its heartbeat tells the time of another machine
+        pass
+    elif heartbeat is None:  # it never came to its first word, or the power cut took it
         life = msgspec.structs.replace(life, start_s=lived_s if here else None)
     elif heartbeat.began is not None and heartbeat.reached is not None:
         began, reached, saved = heartbeat.began, heartbeat.reached, heartbeat.saved

@@ -78,9 +78,14 @@ def first_day(moment: Moment, ladder: Ladder, runs: tuple[Run, ...] = ()) -> Mem
 
 
 def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, ...]) -> Memory:
-    """The memory of a first day after `memory`: only the numbers of the log go on."""
+    """The memory of a first day after `memory`.
+
+    The numbers of the log go on, and what was submitted stays: the settings know nothing of it.
+    """
+    submitted = tuple(run for run in memory.runs if run.asked.origin == "job")
     return msgspec.structs.replace(
-        first_day(moment, ladder, runs),
+        first_day(moment, ladder, (*runs, *submitted)),
+        left=memory.left,
         home=memory.home,
         epoch=memory.epoch + 1,
         wishes_done=memory.wishes_done,
@@ -247,7 +252,8 @@ def record_boot(
     away = boot.recorded_s - seen_s >= GAP_MAX_S - 1  # a sum of seconds is rounded
     if away:
         visit = msgspec.structs.replace(visit, away=True)
-    if crash and memory.goal.trains and not memory.resting:
+    # Before anybody has read the settings nobody knows what there was to train.
+    if crash and memory.goal.trains and (memory.campaign == 0 or _something_to_train(memory)):
         visit = msgspec.structs.replace(
             visit,
             stable_s=0.0,
@@ -270,6 +276,11 @@ def record_boot(
         visit=visit,
     )
     return memory, boot
+
+
+def _something_to_train(memory: Memory) -> bool:
+    """Whether anything was left to train on this machine."""
+    return queue.work_left(memory.runs, memory.timeline.seen_at)
 
 
 def _listed(crashes_s: tuple[float, ...], newest_s: float) -> tuple[float, ...]:
@@ -466,7 +477,7 @@ def facts(
         crashes_s=visit.crashes_s,
         cool_downs=memory.cool_downs,
         limits=limits,
-        work_left=not queue.all_ended(memory.runs),
+        work_left=_something_to_train(memory),
         speeds=ladder.speeds,
         booking=booking,
         ledger=learnt.booked(memory.ledger, booking),

@@ -13,7 +13,8 @@ The life of a run
     held      it died at the same step again and again; others get its slot for a while
     blocked   its processes cannot be ended; nothing new starts beside them
     done      the target is reached
-    failed    its spec can never work; a person must mend it
+    failed    its spec can never work, and a person must mend it; or it was given up
+    cancelled whoever asked for it wants it no more
 
 Both are driven by the `transitions` library without callbacks: an exception in
 an `after` callback would leave the new state standing, and `queued=True` would
@@ -62,14 +63,22 @@ LIFE: tuple[Move, ...] = (
     # Freed again, these are started once more, and end at once as they had ended.
     Move("jam", "done", "blocked"),
     Move("jam", "failed", "blocked"),
+    Move("jam", "cancelled", "blocked"),
     Move("clear", "blocked", "queued"),
     # The machine went down, or the start never happened: nobody's fault.
     Move("lose", "running", "queued"),
     Move("lose", "stopping", "queued"),
     Move("lose", "waiting", "queued"),
+    # Its retries are used up, or its time; or whoever asked for it wants it no more.
+    *(
+        Move(event, source, target)
+        for event, target in (("give_up", "failed"), ("cancel", "cancelled"))
+        for source in ("queued", "running", "stopping", "waiting", "held")
+    ),
     # The settings changed: what could never work may work now.
     Move("mend", "failed", "queued"),
     Move("mend", "held", "queued"),
+    Move("mend", "cancelled", "queued"),
     Move("extend", "done", "queued"),
 )
 

@@ -93,7 +93,7 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) ->
     kinds = learnt.kinds((*(one.work for one in memory.ledger.modes.values()), *work.values()))
     runs, lost_s = [], []
     for run in memory.runs:
-        said = heartbeats.get(run.id)
+        said = heartbeats.get(run.id) if run.local else None
         if said is None or said.began is None:
             runs.append(run)
             continue
@@ -116,7 +116,7 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) ->
         if run.status == "running" and said.reached is not None:
             lost_s.append(max(0.0, said.reached.trained_s - durable.trained_s))
     unsaved_s = memory.unsaved_s
-    if lost_s or all(run.status != "running" for run in runs):
+    if lost_s or all(run.status != "running" or not run.local for run in runs):
         unsaved_s = min(sum(lost_s) / max(1, len(lost_s)), history.GAP_MAX_S)
     return msgspec.structs.replace(
         memory,
@@ -230,6 +230,8 @@ def savings(runs: Iterable[Run], heartbeats: Mapping[str, Heartbeat]) -> dict[st
     """
     found: dict[str, learnt.Saving] = {}
     for run in runs:
+        if not run.local:
+            continue  # its checkpoints are written elsewhere
         known = found.get(run.asked.trainer, learnt.Saving(0.0, 0.0, CHECKPOINT_BYTES))
         said = heartbeats.get(run.id)
         write_s = (said.checkpoint_write_s if said else None) or 0.0
@@ -242,6 +244,16 @@ def savings(runs: Iterable[Run], heartbeats: Mapping[str, Heartbeat]) -> dict[st
             max(known.write_s, write_s),
             max(known.size_bytes, size_bytes),
         )
+    return found
+
+
+def unsaved_s(heartbeats: Mapping[str, Heartbeat]) -> dict[str, float]:
+    """Training that no checkpoint holds, run by run, in seconds."""
+    found: dict[str, float] = {}
+    for run_id, said in heartbeats.items():
+        durable = said.saved or said.began
+        if said.reached is not None and durable is not None:
+            found[run_id] = max(0.0, said.reached.trained_s - durable.trained_s)
     return found
 
 
@@ -266,7 +278,9 @@ def recognise(
     changed = {part: f"{known[part]} -> {seen[part]}" for part in learnt.changed(known, seen)}
     runs = tuple(
         run.but(stale=True)
-        if run.status == "running" and f"{learnt.MODE_PART}{run.attempt.mode}" in changed
+        if run.status == "running"
+        and run.local
+        and f"{learnt.MODE_PART}{run.attempt.mode}" in changed
         else run
         for run in memory.runs
     )
@@ -294,11 +308,15 @@ def _booked(run: Run, said: Heartbeat, durable: Mark) -> Mark:
 
 
 def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbeat]:
-    """What the trainers of this boot have said that are known to have lived in it."""
+    """What the trainers of this boot have said that are known to have lived in it.
+
+    Not those elsewhere: they load another machine, whose clock they read.
+    """
     return [
         said
         for run in memory.runs
-        if run.attempt.process is not None
+        if run.local
+        and run.attempt.process is not None
         and run.attempt.process.boot_id == memory.timeline.boot_id
         and (said := heartbeats.get(run.id)) is not None
         and said.pid == run.attempt.process.pid

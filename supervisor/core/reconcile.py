@@ -69,6 +69,7 @@ def reconcile(
     *,
     runs: tuple[Run, ...],
     wanted: tuple[str, ...],
+    elsewhere: tuple[str, ...] = (),
     mode: str,
     lives: Mapping[str, Life],
     start: Callable[[Run], Start],
@@ -81,7 +82,9 @@ def reconcile(
 
     Args:
         runs: the queue, as judged by `recovery.judge` in this look.
-        wanted: the runs that shall train now; empty while paused.
+        wanted: the runs that shall train here now; empty while paused.
+        elsewhere: the runs that shall train elsewhere now. Of such a run a process lives here,
+            which takes no slot: no mode ends it, and nothing here waits for it.
         mode: the goal's mode, whose load each of them shall carry.
         lives: what the look showed of each run; one that no look has covered is not started.
         start: what a start of a run is, as things are now.
@@ -97,7 +100,8 @@ def reconcile(
     notes: list[Note] = []
     for believed in runs:
         life = lives.get(believed.id, Life())
-        run, step, note = _end(believed, life, believed.id in wanted, mode, now_s, limits)
+        shall = believed.id in wanted or believed.id in elsewhere
+        run, step, note = _end(believed, life, shall, mode, now_s, limits)
         after.append(run)
         steps += [step] if step else []
         notes += [note] if note else []
@@ -111,9 +115,15 @@ def reconcile(
         reason = "it is in no queue, and something of it lives: killed"
         steps.append(Kill(run=run_id))
         notes.append(Note(event="run.killed", run=run_id, rule="stray", reason=reason))
-    if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in after):
+    for place, run in enumerate(after):
+        seen = lives.get(run.id)
+        if run.id in elsewhere and seen and not seen.leftovers and _startable(run, now_s):
+            after[place] = _started(run, seen, None, now_s)
+            steps.append(start(after[place]))
+    here = [run for run in after if run.local]
+    if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in here):
         return tuple(after), tuple(steps), tuple(notes)
-    free = len(wanted) - sum(run.status in ("running", "stopping") for run in after)
+    free = len(wanted) - sum(run.status in ("running", "stopping") for run in here)
     ready = [
         at
         for at, run in enumerate(after)
@@ -121,7 +131,7 @@ def reconcile(
     ]
     next_ones = ready[: max(0, free)]
     awaited = gpus_awaited_s is not None and gpus_awaited_s < limits.gpu_free_s
-    dead = _dead_pids(after, lives, now) if next_ones else {}
+    dead = _dead_pids(here, lives, now) if next_ones else {}
     if dead and awaited:
         # What is known of the GPUs is from before this death: it may list the process still, or
         # not yet. A slow helper is not waited for longer than slow memory.
@@ -166,7 +176,7 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
         return run.attempt.stop_asked_s + grace_s(life, limits)
     if run.status in ("waiting", "held") and run.retry_s is not None:
         return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
-    if run.status == "running":
+    if run.status == "running" and run.local:
         since_s = run.attempt.started_s if run.attempt.started_s is not None else now_s
         if life.heartbeat is not None:
             since_s = max(since_s, now_s - (now.monotonic_s - heard_at_s(life.heartbeat)))
@@ -186,11 +196,11 @@ def _end(
     if (
         run.status == "running"
         and alive
-        and not (wanted and run.attempt.mode == mode and not run.attempt.stale)
+        and not (wanted and _fits(run, mode) and not run.attempt.stale)
     ):
         why = (
             f"making room for {mode}"
-            if run.attempt.mode != mode
+            if not _fits(run, mode)
             else "its target or its mode has changed"
         )
         why = why if wanted else "it has no slot now"
@@ -206,6 +216,11 @@ def _end(
     if run.attempt.kill_asked_s is not None:
         run = run.but(kill_asked_s=None)
     return run, None, None
+
+
+def _fits(run: Run, mode: str) -> bool:
+    """Whether its trainer may live on in that mode: elsewhere is under no mode of this machine."""
+    return not run.local or run.attempt.mode == mode
 
 
 def grace_s(life: Life, limits: RecoveryLimits) -> float:
@@ -291,7 +306,7 @@ def _startable(run: Run, now_s: float) -> bool:
     return run.status == "queued"
 
 
-def _started(run: Run, life: Life, mode: str, now_s: float) -> Run:
+def _started(run: Run, life: Life, mode: str | None, now_s: float) -> Run:
     """The run as it is believed to be from the moment that its start is asked for."""
     from_step = run.progress.step
     if life.heartbeat is not None:  # it resumes from what was saved, not from where it died

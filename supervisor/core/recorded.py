@@ -29,7 +29,8 @@ class RecordedTurn(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
     """of that memory's outbox that had not been delivered"""
     answers: int
-    """likewise"""
+    left: int = 0
+    """likewise of its answers, and of the runs that had left"""
     seen: Seen
     memory: int
     """a checksum of what the memory was afterwards"""
@@ -66,6 +67,7 @@ def record(memory: Memory, seen: Seen, came: Turn, *, whole: bool) -> bytes:
             before=_checksum(memory),
             lines=len(memory.outbox),
             answers=len(memory.answers),
+            left=len(memory.left),
             seen=seen,
             **_outcome(came),
         ),
@@ -117,13 +119,14 @@ def _checksum(memory: Memory) -> int:
 
 
 def _delivered(memory: Memory | None, recorded: RecordedTurn) -> Memory | None:
-    """The memory once all but so many of its lines and answers were delivered."""
+    """The memory once all but so many of its lines, answers and runs were delivered."""
     if memory is None:
         return None
     return msgspec.structs.replace(
         memory,
         outbox=memory.outbox[len(memory.outbox) - recorded.lines :],
         answers=memory.answers[len(memory.answers) - recorded.answers :],
+        left=memory.left[len(memory.left) - recorded.left :],
     )
 
 

@@ -13,10 +13,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from state.records import Process, Run, Timeline
+from state.records import Process, Retry, Run, Timeline
+from supervisor.clock import span, stamp
 from supervisor.core.facts import Evidence
 from supervisor.core.goodput import lived
 from supervisor.core.machine import RUN_LIFE
+from supervisor.core.queue import label
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
@@ -25,6 +27,9 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 
 WITHHELD_MAX = 8
 """checkpoints of a run that are kept from it at once, the newest"""
+
+RETRY_MAX_S = 86_400.0
+"""the longest wait before a retry, whatever its factor makes of it"""
 
 DEATHS_HALF_LIFE_H = 6.0
 """half of the deaths of a run is forgotten after this"""
@@ -109,6 +114,44 @@ def judge(
     run: Run, life: Life, now: Timeline, limits: RecoveryLimits
 ) -> tuple[Run, tuple[Note, ...]]:
     """What `run` is after this look, and what to say about it."""
+    run, ending = _to_end(run, life, now)
+    run, notes = _after(run, life, now, limits)
+    if run.ending is not None and run.status in ("queued", "waiting", "held"):
+        run, end = _end(run)
+        notes = (*notes, end)
+    return run, (*ending, *notes)
+
+
+def _to_end(run: Run, life: Life, now: Timeline) -> tuple[Run, tuple[Note, ...]]:
+    """The run, which is to end where the time that it was given is used up."""
+    asked, said = run.asked, life.heartbeat
+    if run.ending is not None or run.status in ("done", "failed", "cancelled"):
+        return run, ()
+    trained_s = said.reached.trained_s if said is not None and said.reached is not None else 0.0
+    if asked.deadline_at is not None and asked.deadline_at <= now.seen_at:
+        rule, reason = "deadline", f"its deadline, {stamp(asked.deadline_at)}, has passed"
+    elif asked.max_s is not None and asked.max_s <= trained_s:
+        rule, reason = "max_s", f"it has trained for {span(trained_s)}, and may for no longer"
+    else:
+        return run, ()
+    note = _note(run, "run.noticed", rule, f"{reason}: it is given up")
+    return run.but(ending="give_up", reason=reason), (note,)
+
+
+def _end(run: Run) -> tuple[Run, Note]:
+    """The run, of which nothing lives and which is to end, at its end."""
+    event = run.ending or "give_up"
+    name = "run.cancelled" if event == "cancel" else "run.failed"
+    reason = run.reason or "it was asked to end"
+    if event == "give_up":
+        reason = f"given up: {reason}"
+    note = _note(run, name, event, reason, {"step": run.progress.step})
+    return _move(run, event, reason=reason, retry_s=None, ending=None), note
+
+
+def _after(
+    run: Run, life: Life, now: Timeline, limits: RecoveryLimits
+) -> tuple[Run, tuple[Note, ...]]:
     if run.status in ("running", "stopping"):
         if life.process is not None:
             return _living(run, life, now, limits)
@@ -189,7 +232,7 @@ def silence_max_s(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits)
 def _patience(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> tuple[float, str]:
     """How long this run may be silent, and the setting that says so."""
     if run.asked.silent_max_s is not None:
-        return run.asked.silent_max_s, f"silent_max_s in [run.{run.name}]"
+        return run.asked.silent_max_s, f"silent_max_s in [run.{label(run)}]"
     gap_s = known_gap_s(heartbeat, run)
     rivals = [(limits.silent_min_s, "silent_min_s in [recovery]")]
     if gap_s is None:
@@ -218,13 +261,15 @@ def _living(
     now_s = now.now_s
     run, notes = _heard(run.but(process=life.process), life)
     heartbeat, lived_s = life.heartbeat, _lived_s(run, now_s)
-    if run.faults.failures and lived_s >= limits.proven_s and _moved(run, heartbeat):
-        run = run.but(failures=0, died_there=0, dies_everywhere=False)
+    if run.faults.failures and _proven(run, heartbeat, lived_s, limits):
+        run = run.but(failures=0, own_failures=0, died_there=0, dies_everywhere=False)
     if run.status != "running":
         return run, notes
     if life.newer is not None:
         deaf = _note(run, "run.noticed", "version", f"{life.newer}; the trainer is stopped")
         return ask_to_stop(run, now_s, life.newer), (*notes, deaf)
+    if not run.local:
+        return run, notes  # what is silent there is for its own people to judge
     silent_s = lived_s
     if heartbeat is not None:
         silent_s = min(lived_s, max(0.0, now.monotonic_s - heard_at_s(heartbeat)))
@@ -251,6 +296,7 @@ def _living(
 
 def ask_to_stop(run: Run, now_s: float, reason: str, *, hung: bool = False) -> Run:
     """The running `run`, asked to save and leave."""
+    reason = run.reason if run.ending is not None and run.reason else reason
     return _move(run, "stop", reason=reason, hung=hung, stop_asked_s=now_s, kill_asked_s=None)
 
 
@@ -275,6 +321,9 @@ def _ended(
         reason = f"{error}; mend it, then `supervisor retry`"
         failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
+    if run.ending is not None:
+        run, end = _end(run)
+        return run, (*notes, end)
     if run.status == "stopping" and not run.attempt.hung:
         stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
         return _move(run, "leave", reason=None), (*notes, stopped)
@@ -358,8 +407,9 @@ def _death(
     # Somebody's kill or a full disk says nothing about the trainer, however often it comes.
     killed = kind == "killed" and exit_.signal in FROM_OUTSIDE
     own_fault = not killed and kind not in ("stopped", "start")
-    lasting = moved and _lived_s(run, now_s) >= limits.proven_s
+    lasting = _proven(run, heartbeat, _lived_s(run, now_s), limits)
     failures = 1 if lasting else run.faults.failures + 1
+    own_failures = own_fault + (0 if lasting else run.faults.own_failures)
     died_there = own_fault + (0 if further else run.faults.died_there)
     evidence: Evidence = {
         "step": run.progress.step,
@@ -369,6 +419,7 @@ def _death(
     }
     run = run.but(
         failures=failures,
+        own_failures=own_failures,
         restarts=run.faults.restarts + 1,
         deaths_per_h=deaths_per_h(run, now_s) + math.log(2) / DEATHS_HALF_LIFE_H,
         deaths_s=now_s,
@@ -382,6 +433,8 @@ def _death(
     if not killed and kind in ("crash", "killed", "hung") and not moved:
         run, unwilling, withheld = _failed_load(run, heartbeat, limits)
         sentence += withheld
+    if run.asked.retry is not None and own_fault:
+        return _retried(run, cause, sentence, evidence, run.asked.retry, now_s)
     if unwilling or run.faults.died_there >= limits.held_after:
         wait_s = limits.held_s
         often = (
@@ -394,6 +447,21 @@ def _death(
     reason = f"{sentence}; starts again {f'in {wait_s:.0f} s' if wait_s else 'at once'}"
     run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
     return run, _note(run, "run.died", kind, reason, evidence)
+
+
+def _retried(
+    run: Run, cause: tuple[str, str], sentence: str, evidence: Evidence, retry: Retry, now_s: float
+) -> tuple[Run, Note]:
+    """The run after a death by its own fault that counts against its retries."""
+    failed = run.faults.own_failures
+    if failed > retry.retries:
+        often = "once" if failed == 1 else f"{failed} times in a row"
+        run, end = _end(run.but(ending="give_up", reason=f"{sentence}; it has failed {often}"))
+        return run, msgspec.structs.replace(end, evidence={**evidence, **end.evidence})
+    wait_s = min(retry.first_s * retry.factor ** min(failed - 1, 60), RETRY_MAX_S)
+    reason = f"{sentence}; retry {failed} of {retry.retries} in {span(wait_s)}"
+    run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
+    return run, _note(run, "run.died", cause[0], reason, evidence)
 
 
 def _failed_load(
@@ -422,6 +490,16 @@ def _failed_load(
     withheld = (*run.faults.withheld, at_step)[-WITHHELD_MAX:]
     run = run.but(failed_loads=0, died_there=0, withheld=withheld)
     return run, False, f"{how}: the one before is tried"
+
+
+def _proven(run: Run, heartbeat: Heartbeat | None, lived_s: float, limits: RecoveryLimits) -> bool:
+    """Whether this attempt has lasted, and left something: deaths before it tell nothing then.
+
+    A trainer that makes steps and saves none would be tried for ever otherwise.
+    """
+    if heartbeat is None or lived_s < limits.proven_s or not _moved(run, heartbeat):
+        return False
+    return heartbeat.saved is not None and heartbeat.saved.step > _began_at(heartbeat, run)
 
 
 def _moved(run: Run, heartbeat: Heartbeat | None) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 
 from state.records import Asked, Rank, Run, Target
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.queue import Sharing
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from trainers.contract import NAME, Name, Positive
 
@@ -43,8 +44,8 @@ EVENTS = (
     "boot.recorded", "boot.unreadable", "campaign.done", "climb.vetoed", "crash.priced",
     "gpu.awaited", "gpu.leaked", "hold.changed", "home.closed", "home.renewed", "ledger.begun",
     "machine.changed", "mode.changed", "mode.proved", "power.limited", "power.refused",
-    "run.adopted", "run.blocked", "run.cleared", "run.died", "run.done", "run.failed",
-    "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",
+    "run.adopted", "run.blocked", "run.cancelled", "run.cleared", "run.died", "run.done",
+    "run.failed", "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",
     "run.started", "run.stopped", "settings.changed", "settings.dated", "settings.refused",
     "settings.unkept", "slots.assigned",
     "state.damaged", "state.lagged", "state.saved", "state.unsaved", "supervisor.started",
@@ -73,9 +74,9 @@ class Campaign(
 ):
     """[campaign]: what to train, in which order, how far."""
 
-    runs: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = CAMPAIGN
+    runs: tuple[Name, ...] = CAMPAIGN
     """labels of the runs, first come first served; what a run trains is called so, too, unless its
-    own table says otherwise"""
+    own table says otherwise; none: this is a place for what is submitted, and never done"""
     trainer: Name = "atari"
     """the trainer of each, unless its own table says otherwise"""
     target: dict[Name, Positive] | None = None
@@ -90,6 +91,10 @@ class Campaign(
     """settings of the trainer, validated by it"""
     rank: Rank = "low"
     """the class of priority of each; a run of a higher one takes the slot of a lower one, saved"""
+    slots_min: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """slots that the campaign has whatever else is submitted, as long as it has runs for them"""
+    min_run_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0.0
+    """how long one of its trainers is safe from a higher class after its start"""
 
 
 class OneRun(
@@ -108,6 +113,13 @@ class OneRun(
     rank: Rank | None = None
     silent_max_s: Seconds | None = None
     """how long its step may stand still, whatever [recovery] says and the run itself shows"""
+
+
+class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[jobs]: runs that were submitted, and are in no campaign."""
+
+    min_run_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 600.0
+    """how long a trainer of one is safe from a higher class after its start"""
 
 
 class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recovery: RecoveryLimits = RecoveryLimits()
     campaign: Campaign = Campaign()
     run: dict[str, OneRun] = {}
+    jobs: Jobs = Jobs()
     checkpoints: Checkpoints = Checkpoints()
     warm: Warm = Warm()
     logs: Logs = Logs()
@@ -219,6 +232,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ValueError(
                     f"{run_id!r} is too long; trainer and label take at most 63 letters"
                 )
+
+    @property
+    def sharing(self) -> Sharing:
+        """How the campaign and what was submitted share the slots."""
+        return Sharing(self.campaign.slots_min, self.campaign.min_run_s, self.jobs.min_run_s)
 
     def queue(self) -> tuple[Run, ...]:
         """The runs of the campaign, as they stand on the first day."""

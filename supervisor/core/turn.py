@@ -21,6 +21,8 @@ import msgspec
 from modes import Ladder, Mode
 from state.records import (
     Answer,
+    Ends,
+    Left,
     Memory,
     Place,
     PowerLimit,
@@ -28,7 +30,7 @@ from state.records import (
     Run,
     Told,
 )
-from state.requests import AboutTheMode, Reset, TryAgain, Wish
+from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain, Wish
 from supervisor.clock import Moment, span
 from supervisor.core import history, measure, policy, queue, reconcile, recovery
 from supervisor.core import ledger as learnt
@@ -38,6 +40,7 @@ from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
 from supervisor.core.recovery import Life, Note, judge
 from supervisor.core.settings import Settings
+from supervisor.core.submitted import Heeded, heed
 from trainers.contract import Heartbeat, Spec
 
 UNSAVED_LOOK_S = 10.0
@@ -49,6 +52,7 @@ STARTED_LOOK_S = 0.2
 DUE_MIN_S = 0.05
 WARM_SHARE_MAX = 0.25
 """of the memory that a control group may use, for each process that only waits"""
+UNREADABLE: Heeded | str = "which runs have left the queue cannot be read; ask again"
 ANSWERS_MAX = 1000
 """answers kept while they cannot be written; the oldest go first"""
 
@@ -81,6 +85,11 @@ class Rules(NamedTuple):
     def limits(self) -> StabilityLimits:
         """Those of the policy."""
         return self.settings.policy
+
+    @property
+    def sharing(self) -> queue.Sharing:
+        """How the campaign and what was submitted share the slots."""
+        return self.settings.sharing
 
 
 class PowerLimited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -165,6 +174,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     observations: dict[str, Life] | None = None
     """what a look has shown of each run that `watched` names, and of every other of which something
     lives; None: nobody has looked, and this turn takes down what is told beside, and no more"""
+    left: dict[str, Left] | None = {}
+    """of the runs that `sought` names: how those were that have left the queue; None: that cannot
+    be read"""
     wishes: tuple[Wish, ...] = ()
     more: bool = False
     """more of them wait"""
@@ -194,10 +206,28 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """seconds until the next turn, if nothing happens before"""
 
 
-def watched(memory: Memory, rules: Rules) -> tuple[Run, ...]:
-    """The runs that the next turn may be about, and that have to be looked at for it."""
-    runs = _enrolled(memory, rules).runs
-    return tuple(runs[place] for place in queue.near(runs, rules.ladder))
+def sought(memory: Memory, rules: Rules, wishes: tuple[Wish, ...] = ()) -> frozenset[str]:
+    """Ids of runs in no queue that the next turn may be about: they may have left it."""
+    named = [wish.run for wish in wishes if isinstance(wish, TryAgain | AboutAJob)]
+    if memory.campaign != rules.revision:
+        named += [run.id for run in rules.campaign]
+    return frozenset(named) - {run.id for run in memory.runs} if named else frozenset()
+
+
+def watched(
+    memory: Memory, rules: Rules, left: Mapping[str, Left] | None = None
+) -> tuple[Run, ...]:
+    """The runs that the next turn may be about, and that have to be looked at for it.
+
+    Args:
+        memory: as the turn before has left it.
+        rules: what is in force.
+        left: as in `Seen`.
+    """
+    memory = _enrolled(memory, rules, left)
+    runs = memory.runs
+    places = queue.near(runs, rules.ladder, memory.timeline, rules.sharing)
+    return tuple(runs[place] for place in places)
 
 
 def turn(memory: Memory, seen: Seen) -> Turn:
@@ -231,10 +261,8 @@ def still(memory: Memory, limits: StabilityLimits) -> Memory:
     boots = memory.boots
     if boots:
         proven = boots[-1].trained_s >= limits.short_boot_min * 60
-        boots = (
-            *boots[:-1],
-            msgspec.structs.replace(boots[-1], lived_s=0.0, trained_s=float(proven)),
-        )
+        seen = {"lived_s": float(bool(boots[-1].lived_s)), "trained_s": float(proven)}
+        boots = (*boots[:-1], msgspec.structs.replace(boots[-1], **seen))
     return msgspec.structs.replace(
         memory,
         timeline=msgspec.structs.replace(
@@ -254,6 +282,7 @@ def still(memory: Memory, limits: StabilityLimits) -> Memory:
         stretch=msgspec.structs.replace(memory.stretch, running_s=0.0, shaken_s=0.0, work={}),
         unsaved_s=0.0,
         gpu_error_s=0.0,
+        left=(),
         answers=(),
         outbox=(),
     )
@@ -275,11 +304,17 @@ class _Thought:
         self._lives: Mapping[str, Life] = seen.observations or {}
         self._ladder = seen.rules.ladder
         self._settings = seen.rules.settings
+        self._sharing = seen.rules.sharing
         self._limits = seen.rules.limits
         self._rest: list[Run] | None = None
         """every run, while the memory holds those alone that this turn may be about"""
         self._places: tuple[int, ...] = ()
         """the places of these among them"""
+        self._let_go_of = 0
+        """runs that have left the queue in this turn"""
+        self._just_ended: set[str] = set()
+        """runs that this look has found at their end"""
+        self._unsaved_s = measure.unsaved_s(heartbeats(self._lives))
 
     # Take down
 
@@ -353,7 +388,7 @@ class _Thought:
         self.memory = measure.heed(self.memory, self._seen.readings)
         known = self._seen.leaving != "stop"  # it may go by rules that are in force nowhere
         if known:
-            self.memory = _enrolled(self.memory, self._seen.rules)
+            self.memory = _enrolled(self.memory, self._seen.rules, self._seen.left)
         self._judge()
         if known:
             self._recognise()
@@ -369,10 +404,12 @@ class _Thought:
                 continue
             run, notes = judge(believed, life, self.memory.timeline, self._settings.recovery)
             for note in notes:
-                if recovery.blames_the_load(note):
+                if run.local and recovery.blames_the_load(note):
                     run = self._charge(run, note)
                 self._write_note(note)
             judged.append(run)
+            if run.status in queue.ENDED and believed.status not in queue.ENDED:
+                self._just_ended.add(run.id)
             if self._seen.fresh and life.process and life.process == believed.attempt.process:
                 self._write(
                     "run.adopted",
@@ -489,14 +526,20 @@ class _Thought:
                 again = "it was answered before; `supervisor decisions` tells how"
                 self._answered(Answer(wish=wish.id, refused=False, reason=again))
                 continue
-            if isinstance(wish, TryAgain):
-                self._retry(wish)
+            if isinstance(wish, TryAgain | AboutAJob):
+                self._heed(wish)
             else:
-                facts = self._facts(wish)
-                self._enact(facts, policy.decide(facts))
-                if isinstance(wish, Reset):
-                    self._forget()
+                self._decide_about(wish)
             self.memory = history.answered(self.memory, wish)
+
+    def _decide_about(self, wish: AboutTheMode) -> None:
+        """Answer what is asked about the mode."""
+        facts = self._facts(wish)
+        self._enact(facts, policy.decide(facts))
+        if isinstance(wish, Pause):
+            self._tell_of_elsewhere(wish)
+        if isinstance(wish, Reset):
+            self._forget()
 
     def _reply(self, wish: str, *, refused: bool, mode: str | None = None) -> None:
         """Answer a wish by what the newest line of the log says."""
@@ -511,23 +554,56 @@ class _Thought:
         answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
         self.memory = msgspec.structs.replace(self.memory, answers=answers)
 
-    def _retry(self, wish: TryAgain) -> None:
-        """Have a run that has ended badly tried again, or say why not."""
+    def _heed(self, wish: TryAgain | AboutAJob) -> None:
+        """Do what is asked of one run, or say why not."""
         self._widen()
-        runs = self.memory.runs
-        known = next((run for run in runs if run.id == wish.run), None)
-        again = f"there is no run {wish.run!r}" if known is None else queue.retry(known)
-        asked = {"wish": wish.id, "run": wish.run, "evidence": {"wish": wish.id, "kind": wish.kind}}
-        if isinstance(again, str) or known is None:
-            self._write("wish.refused", rule="wish", reason=str(again), **asked)
+        known, outcome = self._known(wish.run), UNREADABLE
+        if self._seen.left is not None or known is not None:
+            submitted = len(queue.submitted(self.memory.runs))
+            outcome = heed(wish, known, submitted, self._ladder)
+        if isinstance(outcome, str):
+            self._settle(wish, outcome, None)
         else:
-            was = f"{known.status}: {known.reason}" if known.reason else known.status
-            reason = f"{wish.asker} asked: retry {known.name} ({was})"
-            self._write("wish.granted", rule="wish", reason=reason, **asked)
-            runs = tuple(again if run is known else run for run in runs)
-            self.memory = msgspec.structs.replace(self.memory, runs=runs)
-        self._reply(wish.id, refused=isinstance(again, str))
+            self._settle(wish, f"{wish.asker} asked: {outcome.what}", outcome.run)
         self._narrow(self._lives.keys())
+
+    def _known(self, run_id: str) -> Run | None:
+        """What became of a run, whether it is in the queue or has left it."""
+        left = _gone(self.memory, self._seen.left).get(run_id)
+        return next(
+            (run for run in self.memory.runs if run.id == run_id),
+            None if left is None else left.run,
+        )
+
+    def _settle(self, wish: TryAgain | AboutAJob, reason: str, run: Run | None) -> None:
+        """Answer what is asked of one run: granted, with what the run is then, or refused."""
+        event = "wish.refused" if run is None else "wish.granted"
+        evidence = {"wish": wish.id, "kind": wish.kind}
+        self._write(
+            event, rule="wish", reason=reason, wish=wish.id, run=wish.run, evidence=evidence
+        )
+        self._reply(wish.id, refused=run is None)
+        if run is None:
+            return
+        memory, known = self.memory, self._known(wish.run)
+        if known == run:
+            return
+        if all(one.id != run.id for one in memory.runs) and known is not None:
+            memory = _count(memory, known, -1)
+            gone = tuple(one for one in memory.left if one.run.id != run.id)
+            memory = msgspec.structs.replace(memory, left=gone)
+        runs = queue.placed(memory.runs, run, self._seen.rules.campaign)
+        self.memory = msgspec.structs.replace(memory, runs=runs)
+
+    def _tell_of_elsewhere(self, wish: Pause) -> None:
+        """Say to who pauses what a pause does not give back."""
+        runs = [run for run in self._all_runs() if not run.local and run.attempt.process]
+        *others, answer = self.memory.answers
+        if runs and answer.wish == wish.id and not answer.refused:
+            names = ", ".join(f"{run.name} ({run.asked.place})" for run in runs)
+            held = f"{names} will rest, too: what is held there may go on to cost"
+            answer = msgspec.structs.replace(answer, reason=f"{answer.reason}; {held}")
+            self.memory = msgspec.structs.replace(self.memory, answers=(*others, answer))
 
     def _forget(self) -> None:
         """Back to the first day, keeping the log's numbers and a copy of what was known."""
@@ -546,13 +622,16 @@ class _Thought:
 
     def plan(self) -> None:
         """What has to be done so that the machine agrees with the goal."""
-        seen, goal = self._seen, self.memory.goal
+        seen, goal, now = self._seen, self.memory.goal, self.memory.timeline
         nothing = seen.leaving is not None or not goal.trains
         mode = None if nothing else self._ladder[goal.mode]
-        wanted = queue.assign(self.memory.runs, mode) if mode is not None else ()
+        wanted: tuple[str, ...] = ()
+        if mode is not None:
+            wanted = queue.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
         runs, steps, notes = reconcile.reconcile(
             runs=self.memory.runs,
             wanted=wanted,
+            elsewhere=self._elsewhere(),
             mode=goal.mode,
             lives=self._lives,
             start=self._start,
@@ -570,9 +649,14 @@ class _Thought:
                 self._write_note(note)
         if strays != self.memory.told.strays:
             self._tell(strays=strays)
+        if seen.leaving is None:
+            self._let_go()
         self._tell_rest()
         self._tell_slots()
-        alive = any(run.attempt.process and run.status in ("running", "stopping") for run in runs)
+        alive = any(
+            run.local and run.attempt.process and run.status in ("running", "stopping")
+            for run in runs
+        )
         self.memory = msgspec.structs.replace(self.memory, running=alive)
         if seen.leaving is None:
             self._limit_power()
@@ -586,19 +670,79 @@ class _Thought:
                 reason = f"no supervisor was running; {reason}"
             self._write("supervisor.stopped", rule=seen.leaving, reason=reason)
 
+    def _elsewhere(self) -> tuple[str, ...]:
+        """The runs that shall train elsewhere, whatever this machine is at."""
+        if self._seen.leaving is not None or "person" in self.memory.goal.pauses:
+            return ()
+        return queue.elsewhere(self.memory.runs, self.memory.timeline.seen_at)
+
+    def _let_go(self) -> None:
+        """Let runs leave the queue that have ended or were withdrawn, once nothing of them is left.
+
+        What is known of the GPUs may be older than an end: news of them is waited for.
+        """
+        if self._rest is None or self._seen.readings.gpu_awaited_s is not None:
+            return
+        held = {pid for gpu in self._seen.readings.gpus for pid in gpu.pids or ()}
+        gone = [run for run in self.memory.runs if self._is_gone(run, held)]
+        self._let_go_of = len(gone)
+        if not gone:
+            return
+        memory = self.memory
+        for run in gone:
+            memory = _count(memory, run, +1)
+        at, epoch = memory.timeline.seen_at, memory.epoch
+        left = tuple(
+            Left(run=run, at=at, epoch=epoch, said=self._last_words(run.id)) for run in gone
+        )
+        ids = {run.id for run in gone}
+        rest = [(place, run) for place, run in enumerate(self._all_runs()) if run.id not in ids]
+        near = {run.id for run in memory.runs} - ids
+        self._rest = [run for _, run in rest]
+        self._places = tuple(at for at, run in enumerate(self._rest) if run.id in near)
+        self.memory = msgspec.structs.replace(
+            memory,
+            runs=tuple(self._rest[at] for at in self._places),
+            left=(*memory.left, *left),
+        )
+
+    def _is_gone(self, run: Run, held: Collection[int]) -> bool:
+        """Whether a run has left, and nothing of it is left."""
+        life = self._lives.get(run.id)
+        if life is None or life.process is not None or life.leftovers:
+            return False
+        if run.id in self._just_ended or run.attempt.memory_held_s is not None:
+            return False
+        if run.attempt.process is not None and run.attempt.process.pid in held:
+            return False
+        withdrawn = run.asked.origin == "job" and run.withdrawn
+        return run.status in queue.ENDED or (withdrawn and not queue.lives_perhaps(run))
+
+    def _last_words(self, run_id: str) -> dict[str, Any]:
+        said = self._lives[run_id].heartbeat
+        return {} if said is None else dict(msgspec.to_builtins(said))
+
     def _tell_rest(self) -> None:
-        """Say once that nothing is left to train."""
-        resting = queue.all_ended(self.memory.runs)
-        if resting and not self.memory.resting:
-            runs = self._all_runs()
-            failed = sum(run.status == "failed" for run in runs)
-            short = sum(run.status == "done" and run.reason is not None for run in runs)
-            reached = len(runs) - failed - short
-            outcome = f"{reached} of {len(runs)} runs have reached their target"
-            outcome += f", {short} done before it by the trainer's word" if short else ""
-            outcome += f", {failed} can never work as they are set" if failed else ""
-            self._write("campaign.done", rule="queue", reason=f"{outcome}; resting")
-        self.memory = msgspec.structs.replace(self.memory, resting=resting)
+        """Say once that nothing is left to train; a box for jobs waits for the next one."""
+        memory, campaign = self.memory, self._seen.rules.campaign
+        if self._seen.leaving == "stop":
+            return  # by whatever rules
+        resting = bool(campaign) and queue.all_ended(self._all_runs())
+        if resting and not memory.resting:
+            self._write("campaign.done", rule="queue", reason=f"{self._outcome()}; resting")
+        ends = memory.ends
+        if memory.resting and not resting:
+            ends = {origin: known for origin, known in ends.items() if origin != "job"}
+        self.memory = msgspec.structs.replace(self.memory, resting=resting, ends=ends)
+
+    def _outcome(self) -> str:
+        """How everything has ended, in words."""
+        memory = msgspec.structs.replace(self.memory, runs=self._all_runs())
+        came = queue.ends(memory)
+        outcome = f"{came.reached} of {came.total} runs have reached their target"
+        outcome += f", {came.short} done before it by the trainer's word" if came.short else ""
+        outcome += f", {came.failed} can never work as they are set" if came.failed else ""
+        return outcome + (f", {came.cancelled} cancelled" if came.cancelled else "")
 
     def _tell_slots(self) -> None:
         """Say whose training is wanted, whenever that changes; goodput is measured against it."""
@@ -606,7 +750,11 @@ class _Thought:
         why = "pause" if goal.paused else "queue"
         if self._seen.leaving is not None:
             why = "stop"
-        wanted = queue.wanted(runs, self._ladder[goal.mode]) if why == "queue" else ()
+        wanted: tuple[str, ...] = ()
+        if why == "queue":
+            mode, now = self._ladder[goal.mode], self.memory.timeline
+            assigned = queue.assign(runs, mode, now, self._sharing, self._unsaved_s)
+            wanted = queue.wanted(runs, assigned, mode)
         if wanted == self.memory.wanted:
             return
         self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
@@ -644,6 +792,7 @@ class _Thought:
             run
             for run in sorted(memory.runs, key=lambda run: run.id not in memory.wanted)
             if (memory.goal.trains or memory.running)
+            and run.local
             and run.asked.trainer in warm.trainers
             and run.status not in queue.ENDED
         )
@@ -654,6 +803,12 @@ class _Thought:
         self.actions.append(KeepWarm(specs=specs, memory_max_mib=most_mib))
 
     def _start(self, run: Run) -> Start:
+        if not run.local:  # whatever this machine bears now, another one bears what it always did
+            mode = self._ladder.modes[-1]
+            interval_s = self._settings.checkpoints.interval_s
+            cores = self._seen.machine.cores
+            spec = queue.spec(run, mode, cores=cores, checkpoint_interval_s=interval_s)
+            return Start(spec=spec, nice=0)
         (spec,) = self._specs((run,))
         return Start(spec=spec, nice=self._ladder[self.memory.goal.mode].nice)
 
@@ -691,8 +846,13 @@ class _Thought:
         due = [self.due_unsaved_s(), 0.0 if self._seen.more else policy_set.tick_s]
         if any(isinstance(action, Start) for action in self.actions):
             due.append(STARTED_LOOK_S)
-        if self._unlooked():
-            due.append(0.0)
+        if self._unlooked() or self._let_go_of:
+            due.append(0.0)  # more may be about to leave
+        whose = (*memory.runs, *queue.submitted(self._all_runs()))
+        mode = self._ladder[memory.goal.mode]
+        appointment_in_s = queue.appointment_in_s(whose, mode, memory.timeline, self._sharing)
+        if appointment_in_s is not None:
+            due.append(appointment_in_s)
         run_due_s = reconcile.wake_in_s(
             memory.runs, self._lives, memory.timeline, self._settings.recovery
         )
@@ -730,7 +890,7 @@ class _Thought:
         """Go on with the runs alone that this turn may be about: a queue may be very long."""
         self._widen()
         runs = self.memory.runs
-        self._places = queue.near(runs, self._ladder, also)
+        self._places = queue.near(runs, self._ladder, self.memory.timeline, self._sharing, also)
         self._rest = list(runs)
         near = tuple(runs[place] for place in self._places)
         self.memory = msgspec.structs.replace(self.memory, runs=near)
@@ -765,13 +925,41 @@ class _Thought:
         )
 
 
-def _enrolled(memory: Memory, rules: Rules) -> Memory:
+def _enrolled(memory: Memory, rules: Rules, left: Mapping[str, Left] | None) -> Memory:
     """The memory whose queue follows the campaign."""
-    leaves = bool(memory.runs) and memory.runs[-1].withdrawn
-    if memory.campaign == rules.revision and not leaves:
-        return memory
-    runs = queue.enrol(memory.runs, rules.campaign)
-    return msgspec.structs.replace(memory, runs=runs, campaign=rules.revision)
+    if memory.campaign == rules.revision:
+        leaves = bool(memory.runs) and memory.runs[-1].withdrawn
+        if not leaves:
+            return memory
+        # Those of this campaign that have ended have left before, and are not asked for anew.
+        here = {run.id for run in memory.runs}
+        campaign = tuple(run for run in rules.campaign if run.id in here)
+        return msgspec.structs.replace(memory, runs=queue.enrol(memory.runs, campaign, {}))
+    known = {
+        run_id: one
+        for run_id, one in _gone(memory, left).items()
+        if one.epoch >= memory.epoch and one.run.asked.origin == "campaign"
+    }
+    runs = queue.enrol(memory.runs, rules.campaign, known)
+    in_it = {run.id for run in runs}
+    over = Ends()
+    for run in rules.campaign:
+        if run.id not in in_it:
+            over = queue.counted(over, known[run.id].run, +1)
+    ends = memory.ends | {"campaign": over}
+    return msgspec.structs.replace(memory, runs=runs, campaign=rules.revision, ends=ends)
+
+
+def _gone(memory: Memory, left: Mapping[str, Left] | None) -> dict[str, Left]:
+    """The runs that have left the queue, as far as is known here."""
+    return {**(left or {}), **{one.run.id: one for one in memory.left}}
+
+
+def _count(memory: Memory, run: Run, by: int) -> Memory:
+    """The memory that counts one run more, or less, among those that have left."""
+    origin = run.asked.origin
+    ends = memory.ends | {origin: queue.counted(memory.ends.get(origin), run, by)}
+    return msgspec.structs.replace(memory, ends=ends)
 
 
 def heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> Memory:

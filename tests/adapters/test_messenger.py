@@ -50,7 +50,8 @@ class World:
         """A supervisor comes to life."""
         self.journal = Journal(self.home, screen=open("/dev/null", "w"))  # noqa: SIM115, PTH123
         self.messenger = Messenger(self.home, self.journal, self)
-        memory = history.first_day(SystemClock().read(), load_ladder(), Settings().queue())
+        ended = tuple(run.but(status="done") for run in Settings().queue())
+        memory = history.first_day(SystemClock().read(), load_ladder(), ended)
         self.memory = msgspec.structs.replace(memory, resting=True)
 
     def log(self, event: str, reason: str = "so it was", **fields: str) -> None:

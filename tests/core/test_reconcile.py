@@ -397,7 +397,7 @@ def worlds(draw):
 def reconciled(world, mode):
     runs, lives = world
     slots = 1 + MODES.index(mode)
-    wanted = queue.assign(runs, a_mode(mode, slots=slots))
+    wanted = queue.assign(runs, a_mode(mode, slots=slots), a_time())
     after, steps, _ = reconcile(
         runs=runs,
         wanted=wanted,

@@ -46,6 +46,12 @@ def died(run, heartbeat=None, **ended):
     return run, note
 
 
+def kept(heartbeat):
+    """The same words of a trainer that has saved where it is, and began before that."""
+    mark = Mark(step=heartbeat.step, trained_s=600.0)
+    return msgspec.structs.replace(heartbeat, saved=mark)
+
+
 FAILED = a_heartbeat(status="failed", error="it broke")
 OUT_OF_MEMORY = a_heartbeat(status="failed", error="no memory", out_of_memory=True)
 
@@ -259,14 +265,21 @@ def test_a_life_that_never_spoke_has_not_moved(heartbeat):
 def test_a_life_that_lasted_and_moved_starts_the_backoff_afresh(started_s, step, failures):
     """Ten minutes with progress prove that the trainer works; time or progress alone do not."""
     life = running(started_s=started_s, started_step=10, failures=5, dies_everywhere=True)
-    run, _ = died(life, a_heartbeat(step=step), code=1)
+    run, _ = died(life, kept(a_heartbeat(step=step)), code=1)
     assert run.faults.failures == failures
     assert run.faults.dies_everywhere is (failures > 1)
 
 
+def test_a_life_that_leaves_nothing_proves_nothing():
+    """It trains for long, saves nothing and dies: trained like that, the run would never end."""
+    life = running(started_s=PROVEN_S, started_step=10, failures=5)
+    run, _ = died(life, a_heartbeat(step=11, saved=Mark(step=10, trained_s=1.0)), code=1)
+    assert run.faults.failures == 6
+
+
 def test_a_proven_trainer_is_forgiven_while_it_lives():
     """Deaths are forgotten as soon as it has proved itself, so that nobody is shown old ones."""
-    beating = a_life(heartbeat=a_heartbeat(step=20, progress_at_s=NOW_S))
+    beating = a_life(heartbeat=kept(a_heartbeat(step=20, progress_at_s=NOW_S)))
     deaths = {"failures": 3, "died_there": 2, "dies_everywhere": True}
     young, _ = judged(running(**deaths), beating)
     faults = young.faults
@@ -278,7 +291,7 @@ def test_a_proven_trainer_is_forgiven_while_it_lives():
 
 def test_a_life_that_began_with_the_timeline_has_lasted_too():
     """The very first moment of the timeline is a moment like any other."""
-    run, _ = died(running(started_s=0.0, failures=5), a_heartbeat(), code=1)
+    run, _ = died(running(started_s=0.0, failures=5), kept(a_heartbeat()), code=1)
     assert run.faults.failures == 1
     hung, _ = judged(running(started_s=0.0, process=None), a_life())
     assert hung.status == "stopping"

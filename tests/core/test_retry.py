@@ -1,75 +1,27 @@
 """One run tried again, and answers that whoever asked finds by the id of the wish."""
 
-import io
-
 import msgspec
 import pytest
 from builders import a_run
-from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from fakes import Plan
+from place import Place
 
-from state.answers import Answers
-from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
 from state.store import Store
-from supervisor.config import Config
 from supervisor.core import queue
 from supervisor.core.recovery import Exit
-from supervisor.core.turn import DUE_MIN_S, Machine
-from supervisor.daemon import Daemon
-from supervisor.home import Home
-from supervisor.journal import Journal, tail
+from supervisor.core.turn import DUE_MIN_S
+from supervisor.journal import tail
 from trainers.contract import EXIT_BAD_SPEC
 
 SETTINGS = '[campaign]\ntrainer = "drill"\ntarget.steps = 1000000\nruns = ["A", "B"]\n'
 FAILS = Plan(ends_s=1.0, end=Exit(code=EXIT_BAD_SPEC))
 
 
-class Place:
-    """A home of two runs; how their lives go is said before each starts."""
-
-    def __init__(self, folder, plan):
-        self.home = Home(folder)
-        self.home.make()
-        self.home.settings.write_text(SETTINGS)
-        self.clock, self.plans = FakeClock(), {"A": plan}
-        self.host = FakeHost(self.clock, lambda spec: self.plans.get(spec.name, Plan()))
-        self.inbox = Inbox(self.home.inbox)
-        self.begin()
-
-    def begin(self):
-        self.daemon = Daemon(
-            config=Config(self.home.settings),
-            clock=self.clock,
-            store=Store(self.home.state),
-            inbox=self.inbox,
-            boot_notes=BootNotes(self.home.boot_notes),
-            runner=FakeRunner(self.host),
-            journal=Journal(self.home, io.StringIO()),
-            sensors=FakeSensors(),
-            power=FakePower(),
-            machine=Machine(cores=4, parts={}),
-        )
-        self.daemon.start()
-        self.look(0.0)
-
-    def look(self, after_s=5.0):
-        self.clock.advance(after_s)
-        return self.daemon.tick("time")
-
-    def put(self, kind, **fields):
-        return self.inbox.put(kind, by="ada", at=self.clock.read().wall, **fields).id
-
-    def answer(self, wish):
-        return Answers(self.home.answers).read(wish)
-
-    def run(self):
-        return self.daemon.memory.runs[0]
-
-
 @pytest.fixture
 def failed(tmp_path):
     """A home whose first run has failed for a cause that is gone now."""
-    place = Place(tmp_path, FAILS)
+    place = Place(tmp_path, SETTINGS, {"A": FAILS})
     place.look()
     assert place.run().status == "failed"
     place.plans.clear()
@@ -77,7 +29,9 @@ def failed(tmp_path):
 
 
 def test_a_failed_run_is_tried_again(failed):
-    """It has a slot as soon as a look has covered it, at once, and the answer says what it was."""
+    """It has left the queue; it is back at once, and starts as soon as a look has covered it."""
+    failed.look()
+    assert failed.run().id == "drill-B"
     wish = failed.put("retry", run="drill-A")
     assert failed.look() == DUE_MIN_S
     failed.look(DUE_MIN_S)

@@ -105,10 +105,9 @@ def test_what_no_look_has_covered_is_neither_judged_nor_started():
 
 
 def test_a_reset_is_followed_by_a_look_at_what_it_brings_near():
-    """The first day's first run had long been done: nobody has looked at it in this turn."""
+    """The first day's first run had long left the queue: this turn's look knows nothing of it."""
     memory = turn(a_memory(), a_look()).memory
-    runs = (memory.runs[0].but(status="done"), *memory.runs[1:])
-    memory = msgspec.structs.replace(memory, runs=runs)
+    memory = msgspec.structs.replace(memory, runs=memory.runs[1:])
     near = {run.id: Life() for run in watched(memory, RULES)}
     decided = turn(memory, a_look(observations=near, wishes=(a_wish("reset"),)))
     assert [copy.name for copy in decided.before_save]
@@ -173,6 +172,16 @@ def test_what_moves_by_itself_is_no_reason_to_save():
     said = (Said(event="watch.lost", rule="watch", reason="blind"),)
     spoken = turn(later, a_look(observations=None, said=said)).memory
     assert still(spoken, LIMITS) != still(memory, LIMITS)
+
+
+def test_that_a_boot_came_to_a_look_is_worth_saving():
+    """A boot without one is taken for one in which no supervisor came to life."""
+    born = turn(a_memory(), a_look(observations=None)).memory
+    looked = turn(born, a_look(moment=a_moment(after_s=1.0), observations={})).memory
+    unseen = msgspec.structs.replace(born.boots[-1], lived_s=0.0)
+    born = msgspec.structs.replace(looked, boots=(*born.boots[:-1], unseen))
+    assert looked.boots[-1].lived_s > 0
+    assert still(looked, LIMITS) != still(born, LIMITS)
 
 
 def awoken(memory, place, fresh_id="b"):

@@ -17,6 +17,7 @@ from supervisor.core.settings import (
     EVENTS,
     Campaign,
     Checkpoints,
+    Jobs,
     Logs,
     Notify,
     OneRun,
@@ -37,6 +38,7 @@ TABLES = {
     "recovery": RecoveryLimits,
     "campaign": Campaign,
     "run.LABEL": OneRun,
+    "jobs": Jobs,
     "checkpoints": Checkpoints,
     "warm": Warm,
     "logs": Logs,
@@ -123,6 +125,7 @@ def test_every_part_of_the_settings_has_a_table():
         "warm",
         "logs",
         "notify",
+        "jobs",
     }
 
 

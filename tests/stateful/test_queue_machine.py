@@ -1,6 +1,6 @@
 """The queue through any edits of the campaign and any lives of its runs."""
 
-from builders import a_mode, a_run, steps
+from builders import a_mode, a_run, a_time, steps
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -10,7 +10,7 @@ from supervisor.core.machine import LIFE, RUN_LIFE
 
 IDS = tuple(f"drill-{letter}" for letter in "abcde")
 LIVELY = ("running", "stopping", "blocked")
-HOPELESS = ("done", "failed", "held", "blocked")
+HOPELESS = ("done", "failed", "cancelled", "held", "blocked")
 
 campaigns = st.lists(st.sampled_from(IDS), unique=True, min_size=1)
 
@@ -49,10 +49,10 @@ class QueueMachine(RuleBasedStateMachine):
     def look(self):
         """Every look enrols the same campaign again; the second time nothing changes."""
         self._enrol()
-        assert queue.enrol(self.runs, self.campaign) == self.runs
+        assert queue.enrol(self.runs, self.campaign, {}) == self.runs
 
     def _enrol(self):
-        self.runs = queue.enrol(self.runs, self.campaign)
+        self.runs = queue.enrol(self.runs, self.campaign, {})
         ids = [run.id for run in self.runs]
         assert ids[: len(self.campaign)] == [run.id for run in self.campaign]
         for run in self.runs[len(self.campaign) :]:
@@ -74,7 +74,7 @@ class QueueMachine(RuleBasedStateMachine):
         able = [run for run in self.runs if run.status not in HOPELESS and not run.withdrawn]
         for slots in (1, 3, 9):
             mode = a_mode(slots=slots, prefer=("d", "b"))
-            chosen = queue.assign(self.runs, mode)
+            chosen = queue.assign(self.runs, mode, a_time())
             assert len(chosen) == len(set(chosen)) == min(slots, len(able))
             ranks = {"drill-d": 0, "drill-b": 1}
             places = {run.id: (ranks.get(run.id, 2), place) for place, run in enumerate(able)}
