@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.answers import Answers
-from state.requests import AboutAJob, Wish, wish
+from state.records import Asked, Retry, Target
+from state.requests import AboutAJob, Amend, Submit, Wish, wish
 from trainers import durable
 from trainers.contract import NAME
 
@@ -150,6 +151,8 @@ def _read(path: Path) -> Wish:
         if len(content) > WISH_MAX_BYTES:
             raise NoWish(path, f"it is larger than {WISH_MAX_BYTES} bytes")
         asked: Wish = msgspec.json.decode(content, type=Wish)
+        if isinstance(asked, Submit | Amend):
+            _refuse_strangers(msgspec.json.decode(content)["asked"])
     except FileNotFoundError:
         raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -162,6 +165,22 @@ def _read(path: Path) -> Wish:
     if for_others and owner != os.geteuid():
         raise NoWish(path, "only the account of this home asks on behalf of others")
     return msgspec.structs.replace(asked, account=_account(owner))
+
+
+def _refuse_strangers(asked: dict[str, Any]) -> None:
+    """Refuse what no run has: a typo must not train something else for hours.
+
+    The state reads over such fields, which a newer version may have written; a request does not.
+
+    Raises:
+        msgspec.ValidationError: there is something.
+    """
+    parts = {"": (Asked, asked), "target.": (Target, asked.get("target"))}
+    parts["retry."] = (Retry, asked.get("retry"))
+    for where, (kind, given) in parts.items():
+        strangers = sorted((given or {}).keys() - set(kind.__struct_fields__))
+        if strangers:
+            raise msgspec.ValidationError(f"what is asked has no field {where}{strangers[0]}")
 
 
 def _account(uid: int) -> str:

@@ -16,6 +16,9 @@ def inbox(tmp_path):
     return Inbox(tmp_path / "inbox")
 
 
+JOB = {"id": "job-1", "trainer": "drill", "name": "one", "seed": 1}
+
+
 def left(inbox, tmp_path, **fields):
     """What the inbox makes of a file that says this."""
     (tmp_path / "inbox/r-1.json").write_text(json.dumps(ADA | fields))
@@ -59,3 +62,31 @@ def test_for_others_asks_the_account_of_the_home_alone(inbox, tmp_path, monkeypa
     wishes, (trouble,) = left(inbox, tmp_path, kind="pause", on_behalf="acme")
     assert wishes == ()
     assert "on behalf of others" in trouble.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "submit", "asked": JOB},
+        {"kind": "amend", "asked": JOB | {"revision": 1}},
+        {"kind": "withdraw", "run": "job-1"},
+        {"kind": "cancel", "run": "job-1", "token": "t"},
+    ],
+)
+def test_what_is_submitted_is_asked_by_the_account_of_the_home_alone(
+    inbox, tmp_path, monkeypatch, fields
+):
+    """Whoever may write into the inbox may pause; what the home trains is its owner's."""
+    (request,), _ = left(inbox, tmp_path, **fields)
+    assert (request.kind, request.run) == (fields["kind"], "job-1")
+    owner = os.geteuid()
+    monkeypatch.setattr("state.inbox.os.geteuid", lambda: owner + 1)
+    requests, (trouble,) = left(inbox, tmp_path, **fields)
+    assert requests == ()
+    assert "on behalf of others" in trouble.text
+
+
+def test_a_typo_in_what_is_asked_for_is_no_request(inbox, tmp_path):
+    """It would train something else for hours."""
+    _, (trouble,) = left(inbox, tmp_path, kind="submit", asked=JOB | {"targte": {}})
+    assert "targte" in trouble.text
