@@ -32,7 +32,7 @@ from state.store import Store  # noqa: E402
 from supervisor.clock import SystemClock, pause  # noqa: E402
 from supervisor.config import Config  # noqa: E402
 from supervisor.core import history  # noqa: E402
-from supervisor.core.turn import Machine  # noqa: E402
+from supervisor.core.seen import Machine  # noqa: E402
 from supervisor.daemon import Daemon  # noqa: E402
 from supervisor.gpu import Gpus  # noqa: E402
 from supervisor.home import Home  # noqa: E402

@@ -205,6 +205,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.asked.name
 
     @property
+    def is_job(self) -> bool:
+        """Whether it was submitted: no settings name it."""
+        return self.asked.origin == "job"
+
+    @property
     def local(self) -> bool:
         """Whether its training loads this machine, which is then judged by it."""
         return self.asked.place == LOCAL

@@ -17,7 +17,7 @@ from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import SystemClock
 from supervisor.config import Config
 from supervisor.core.queue import all_ended, ends
-from supervisor.core.turn import Machine
+from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.gpu import Gpus
 from supervisor.home import Home, HomeLost

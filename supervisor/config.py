@@ -12,8 +12,8 @@ import msgspec
 from modes import SHIPPED, Ladder, Mode, load_ladder
 from modes.toml_file import InvalidFile, read_toml
 from state.records import Run
+from supervisor.core.seen import Rules
 from supervisor.core.settings import Settings
-from supervisor.core.turn import Rules
 from supervisor.errors import SupervisorError
 from trainers import durable
 from trainers.contract import NewerFile, decode

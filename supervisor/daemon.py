@@ -25,7 +25,7 @@ from supervisor.core.awake import Awakening, awake
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
 from supervisor.core.recovery import Life
-from supervisor.core.turn import (
+from supervisor.core.seen import (
     Action,
     BackUp,
     KeepWarm,
@@ -39,11 +39,8 @@ from supervisor.core.turn import (
     Started,
     Trouble,
     Turn,
-    sought,
-    still,
-    turn,
-    watched,
 )
+from supervisor.core.turn import sought, still, turn, watched
 from supervisor.journal import Journal
 from supervisor.runners import Runner, StartFailed
 

@@ -27,7 +27,7 @@ from trainers.contract import NewerFile
 
 if TYPE_CHECKING:
     from state.records import Memory
-    from supervisor.core.turn import Seen, Turn
+    from supervisor.core.seen import Seen, Turn
 
 Line = dict[str, Any]
 

@@ -14,7 +14,7 @@ from state.store import Store
 from supervisor import journal
 from supervisor.clock import Moment, stamp
 from supervisor.config import Config
-from supervisor.core import explain, history, policy, queue
+from supervisor.core import explain, history, policy, queue, slots
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
 from supervisor.core.settings import Settings
@@ -163,8 +163,8 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     holder = home.holder()
     memory, trouble = _now(home, config, moment)
     goal, modes = memory.goal, {} if isinstance(config, str) else {m.name: m for m in config.ladder}
-    sharing = queue.Sharing() if isinstance(config, str) else config.settings.sharing
-    waits = queue.waiting(memory.runs, goal, modes.get(goal.mode), memory.timeline, sharing)
+    sharing = slots.Sharing() if isinstance(config, str) else config.settings.sharing
+    waits = slots.waiting(memory.runs, goal, modes.get(goal.mode), memory.timeline, sharing)
     known = _runs(home, memory, config)
     called = queue.called(run for run, _ in known)
     runs = tuple(
@@ -238,7 +238,7 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
     for run_id, one in gone.items():
         if run_id in here or one.run.withdrawn:
             continue
-        if one.run.asked.origin == "job":
+        if one.run.is_job:
             submitted.append((one.run, one))
         elif one.epoch >= memory.epoch and (run_id in order or not order):
             known.append((one.run, one))

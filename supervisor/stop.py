@@ -16,7 +16,8 @@ from supervisor.clock import Clock, Moment, pause
 from supervisor.core import history, queue
 from supervisor.core.reconcile import Kill, Stop, grace_s
 from supervisor.core.recovery import Life, RecoveryLimits
-from supervisor.core.turn import Machine, Rules, Seen, turn
+from supervisor.core.seen import Machine, Rules, Seen
+from supervisor.core.turn import turn
 from supervisor.errors import SupervisorError
 from supervisor.home import Holder, Home
 from supervisor.journal import Journal

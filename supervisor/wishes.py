@@ -15,7 +15,8 @@ from state.store import Store
 from supervisor.clock import Moment, pause
 from supervisor.config import Config
 from supervisor.core import history
-from supervisor.core.turn import Machine, Seen, sought, turn
+from supervisor.core.seen import Machine, Seen
+from supervisor.core.turn import sought, turn
 from supervisor.errors import SupervisorError
 from supervisor.home import Home
 from supervisor.journal import Journal

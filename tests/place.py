@@ -11,7 +11,7 @@ from state.inbox import Inbox
 from state.records import Asked, Target
 from state.store import Store
 from supervisor.config import Config
-from supervisor.core.turn import Machine
+from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, tail

@@ -25,11 +25,12 @@ from state.records import Booking, Ledger
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import ledger as learnt
-from supervisor.core import policy, queue
+from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.recorded import make_again
 from supervisor.core.recovery import Exit
-from supervisor.core.turn import Machine
+from supervisor.core.seen import Machine
+from supervisor.core.slots import assign
 from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, parse, read
@@ -606,7 +607,7 @@ class SimulatedLife:
     def _agrees(self):
         """The living trainers are those that the goal wants, and nothing is left over."""
         memory, mode = self.daemon.memory, self._config.ladder[self.daemon.memory.goal.mode]
-        wanted = () if not memory.goal.trains else queue.assign(memory.runs, mode, memory.timeline)
+        wanted = () if not memory.goal.trains else assign(memory.runs, mode, memory.timeline)
         mains = self.host.mains()
         return (
             {main.run for main in mains} == set(wanted)

@@ -8,7 +8,8 @@ from state.records import LEDGER_VERSION, Boot, BootNote, HomeId, Memory, Place
 from supervisor.clock import Moment
 from supervisor.core import history, measure, queue
 from supervisor.core.recovery import Life
-from supervisor.core.turn import Rules, heard, heartbeats
+from supervisor.core.seen import Rules
+from supervisor.core.turn import heard, heartbeats
 
 
 class Awakening(msgspec.Struct, frozen=True, kw_only=True):

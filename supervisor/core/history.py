@@ -33,7 +33,7 @@ from state.records import (
 from state.requests import AboutTheMode, Wish
 from supervisor.clock import Moment, stamp
 from supervisor.core import ledger as learnt
-from supervisor.core import queue
+from supervisor.core import slots
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
 from supervisor.core.readings import Readings
 
@@ -82,7 +82,7 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
 
     The numbers of the log go on, and what was submitted stays: the settings know nothing of it.
     """
-    submitted = tuple(run for run in memory.runs if run.asked.origin == "job")
+    submitted = tuple(run for run in memory.runs if run.is_job)
     return msgspec.structs.replace(
         first_day(moment, ladder, (*runs, *submitted)),
         left=memory.left,
@@ -280,7 +280,7 @@ def record_boot(
 
 def _something_to_train(memory: Memory) -> bool:
     """Whether anything was left to train on this machine."""
-    return queue.work_left(memory.runs, memory.timeline.seen_at)
+    return slots.work_left(memory.runs, memory.timeline.seen_at)
 
 
 def _listed(crashes_s: tuple[float, ...], newest_s: float) -> tuple[float, ...]:

@@ -1,49 +1,21 @@
-"""Who gets the slots: the campaign in its order and what was submitted, class by class.
-
-Runs elsewhere (`Asked.place`) load another machine: they take no slot here, and whatever is asked
-about slots is not asked about them.
-"""
+"""What is asked for and in which order: the campaign of the settings, then what was submitted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from heapq import nsmallest
-from typing import NamedTuple, get_args
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Asked, Ends, Goal, Left, Memory, Origin, Rank, Run, Timeline
-from supervisor.clock import span, stamp
+from state.records import Asked, Ends, Left, Memory, Run
 from supervisor.core.machine import RUN_LIFE
 from trainers.contract import Load, Spec
 
 ENDED = ("done", "failed", "cancelled")
 """states that need no slot any more"""
-WITHOUT_CLAIM = (*ENDED, "held", "blocked")
-"""states in which a run asks for no slot"""
-RANKS = get_args(Rank)
-"""classes of priority, the highest first"""
 AT_REST = ("queued", *ENDED)
 """states in which nothing of a run lives, as far as is known"""
-LEAVING_MAX = 8
-"""runs that have ended and are looked at once more together, before they leave the queue"""
-
-
-class Sharing(NamedTuple):
-    """How the campaign and what was submitted share the slots."""
-
-    slots_min: int = 0
-    """slots that the campaign has whatever is submitted"""
-    campaign_min_s: float = 0.0
-    """how long a living trainer of the campaign is safe from a higher class"""
-    jobs_min_s: float = 600.0
-    """the same of what was submitted"""
-
-    def min_run_s(self, origin: Origin) -> float:
-        """How long a living trainer keeps its slot, whoever comes."""
-        return self.campaign_min_s if origin == "campaign" else self.jobs_min_s
 
 
 def enrol(
@@ -70,10 +42,9 @@ def enrol(
     leaving = [
         run if run.withdrawn else run.but(withdrawn=True)
         for run in others
-        if (run.asked.origin == "job" and run.withdrawn)
-        or (run.asked.origin == "campaign" and lives_perhaps(run))
+        if (run.is_job and run.withdrawn) or (not run.is_job and lives_perhaps(run))
     ]
-    submitted = [run for run in others if run.asked.origin == "job" and not run.withdrawn]
+    submitted = [run for run in others if run.is_job and not run.withdrawn]
     return (*queue, *submitted, *leaving)
 
 
@@ -82,269 +53,15 @@ def lives_perhaps(run: Run) -> bool:
     return run.status in ("running", "stopping", "blocked")
 
 
-def has_claim(run: Run, at: float) -> bool:
-    """Whether a run asks for a slot, or for its place elsewhere, at that wall time."""
-    asked = run.asked
-    return (
-        run.status not in WITHOUT_CLAIM
-        and not run.withdrawn
-        and run.ending is None
-        and not asked.suspended
-        and _is_due(run, at)
-    )
-
-
-def _is_due(run: Run, at: float) -> bool:
-    return run.asked.not_before_at is None or run.asked.not_before_at <= at
-
-
-def assign(
-    runs: Iterable[Run],
-    mode: Mode,
-    now: Timeline,
-    sharing: Sharing = Sharing(),  # noqa: B008 - it is frozen
-    unsaved_s: Mapping[str, float] | None = None,
-) -> tuple[str, ...]:
-    """The ids of the runs that shall have the slots of `mode`, in the order of their claim.
-
-    The higher class comes first, then within a class those that the mode prefers, by id or by
-    name, then the queue in its order. Only a class takes a slot from a trainer of another run:
-    first of all from the one that loses least by it, and from none that has just begun.
-
-    Args:
-        runs: the queue, or all of it that may have a slot.
-        mode: whose slots.
-        now: the present.
-        sharing: what the campaign and what was submitted leave to each other.
-        unsaved_s: run id -> training of its living trainer that no checkpoint holds.
-    """
-    claims = [run for run in runs if run.local and has_claim(run, now.seen_at)]
-    return tuple(run.id for run in _first(claims, mode, now, sharing, unsaved_s or {}))
-
-
-def elsewhere(runs: Iterable[Run], at: float) -> tuple[str, ...]:
-    """The ids of the runs that shall train elsewhere: all that may, at that wall time."""
-    return tuple(run.id for run in runs if not run.local and has_claim(run, at))
-
-
-def _first(
-    claims: list[Run],
-    mode: Mode,
-    now: Timeline,
-    sharing: Sharing,
-    unsaved_s: Mapping[str, float],
-) -> list[Run]:
-    """As many of `claims` as `mode` has slots, the strongest first."""
-    ranks = {run.asked.rank for run in claims}
-    if not mode.prefer and len(ranks) < 2 and _all_of_the_campaign(claims):
-        return claims[: mode.slots]  # all alike, and a queue may be very long
-    preferred = {name: place for place, name in enumerate(mode.prefer)}
-    living = {run.id for run in claims if _trains_in(run, mode)}
-    highest = min((RANKS.index(rank) for rank in ranks), default=0)
-    with_jobs = {run.asked.rank for run in claims if run.id in living and _is_job(run)}
-
-    def claim(run: Run) -> tuple[bool, int, bool, float, int]:
-        """What is smaller goes first; equal claims go in the order of the queue."""
-        rank = RANKS.index(run.asked.rank)
-        lives = run.id in living
-        lived_s = now.now_s - (run.attempt.started_s or 0.0)
-        # Where the slots of a class are not its queue's alone to order, who has one keeps it.
-        keeps = lives and (rank > highest or run.asked.rank in with_jobs)
-        return (
-            not (lives and lived_s < sharing.min_run_s(run.asked.origin)),
-            rank,
-            not keeps,
-            -unsaved_s.get(run.id, 0.0) if keeps else 0.0,
-            preferred.get(run.id, preferred.get(run.name, len(preferred))),
-        )
-
-    if not sharing.slots_min:
-        return nsmallest(mode.slots, claims, key=claim)
-    in_order = sorted(claims, key=claim)
-    safe = [run for run in in_order if not claim(run)[0]][: mode.slots]
-    rest = [run for run in in_order if claim(run)[0]]
-    missing = min(sharing.slots_min, mode.slots) - sum(not _is_job(run) for run in safe)
-    kept = [run for run in rest if not _is_job(run)][: max(0, missing)]
-    chosen = [*safe, *kept, *(run for run in rest if run not in kept)][: mode.slots]
-    return sorted(chosen, key=claim)
-
-
-def _is_job(run: Run) -> bool:
-    return run.asked.origin == "job"
-
-
-def _all_of_the_campaign(claims: list[Run]) -> bool:
-    return not claims or not any(map(_is_job, claims))
-
-
-def _trains_in(run: Run, mode: Mode) -> bool:
-    """Whether it has a slot of that mode already, as far as is known."""
-    attempt = run.attempt
-    return run.status == "running" and attempt.mode == mode.name and not attempt.stale
-
-
-def appointment_in_s(
-    runs: Iterable[Run], mode: Mode, now: Timeline, sharing: Sharing
-) -> float | None:
-    """Seconds until the clock alone may change who has a claim, or a slot; None: never."""
-    moments: list[float] = []
-    safe: list[tuple[int, float]] = []
-    highest = len(RANKS)
-    for run in runs:
-        asked = run.asked
-        if run.status in ENDED:
-            continue
-        if asked.not_before_at is not None and asked.not_before_at > now.seen_at:
-            moments.append(asked.not_before_at - now.seen_at)
-        if asked.deadline_at is not None and run.ending is None:
-            moments.append(max(0.0, asked.deadline_at - now.seen_at))
-        if not run.local or not has_claim(run, now.seen_at):
-            continue
-        rank = RANKS.index(asked.rank)
-        if not _trains_in(run, mode):
-            highest = min(highest, rank)
-        elif run.attempt.started_s is not None:
-            left_s = run.attempt.started_s + sharing.min_run_s(asked.origin) - now.now_s
-            safe += [(rank, left_s)] if left_s > 0 else []
-    moments += [left_s for rank, left_s in safe if rank > highest]
-    return min(moments, default=None)
-
-
 def submitted(runs: tuple[Run, ...]) -> list[Run]:
     """Those of the queue that do not come from the settings: they stand at its end."""
     found: list[Run] = []
     for run in reversed(runs):
-        if _is_job(run):
+        if run.is_job:
             found.append(run)
         elif not run.withdrawn:
             break
     return found
-
-
-def waiting(
-    runs: tuple[Run, ...],
-    goal: Goal,
-    mode: Mode | None,
-    now: Timeline,
-    sharing: Sharing = Sharing(),  # noqa: B008 - it is frozen
-) -> dict[str, str]:
-    """Why each open run that does not train waits: id -> the reason, in words.
-
-    Args:
-        runs: the queue.
-        goal: what is wanted.
-        mode: that of the goal; None: it is unknown at this moment.
-        now: the present.
-        sharing: what the campaign and what was submitted leave to each other.
-    """
-    claims = () if mode is None else assign(runs, mode, now, sharing)
-    holders = [run for run in runs if run.id in claims]
-    names = called(runs)
-    return {
-        run.id: _bars_itself(run, now) or _is_barred(run, goal, mode, holders, names, now)
-        for run in runs
-        if run.status not in (*ENDED, "running", "stopping")
-    }
-
-
-def _bars_itself(run: Run, now: Timeline) -> str | None:
-    """What about a run keeps it from training, whoever has the slots."""
-    not_before_at = run.asked.not_before_at
-    if run.withdrawn:
-        return "nobody asks for it any more"
-    if run.status == "blocked":
-        return "processes of it cannot be ended"
-    if run.ending is not None:
-        return "it is about to end"
-    if run.asked.suspended:
-        return "whoever asked for it wants it to wait"
-    if not_before_at is not None and not_before_at > now.seen_at:
-        return f"it is asked for from {stamp(not_before_at)} on"
-    return None
-
-
-def _is_barred(
-    run: Run,
-    goal: Goal,
-    mode: Mode | None,
-    holders: list[Run],
-    names: Mapping[str, str],
-    now: Timeline,
-) -> str:
-    """What else keeps it from training, or is about to let it."""
-    left_s = None if run.retry_s is None else max(0.0, run.retry_s - now.now_s)
-    if not goal.trains and (run.local or "person" in goal.pauses):
-        return "nothing trains now: " + ("paused" if goal.paused else "the machine is left idle")
-    if run.status == "held":
-        again = "" if left_s is None else f": tried again in {span(left_s)}"
-        return f"it died again and again at the same step{again}"
-    if mode is None:
-        return "which mode it may train in is not known, since the settings cannot be read"
-    if run.local and run not in holders:
-        return _passed_over(run, holders, names)
-    if left_s:
-        return f"after a death: it starts again in {span(left_s)}"
-    what = "a slot" if run.local else f"a place, {run.asked.place}"
-    return f"it has {what}, and starts as soon as nothing is in its way"
-
-
-def _passed_over(run: Run, holders: list[Run], names: Mapping[str, str]) -> str:
-    """Why others have the slots."""
-    who = ", ".join(names[holder.id] for holder in holders) or "nobody"
-    higher = sum(RANKS.index(holder.asked.rank) < RANKS.index(run.asked.rank) for holder in holders)
-    if not higher:
-        return f"the slots are with {who}, whose turn is before it"
-    return f"the slots are with {who}, of which {higher} rank above {run.asked.rank}"
-
-
-def near(
-    runs: tuple[Run, ...],
-    ladder: Ladder,
-    now: Timeline,
-    sharing: Sharing = Sharing(),  # noqa: B008 - it is frozen
-    also: Collection[str] = (),
-) -> tuple[int, ...]:
-    """The places of the runs that one look may be about; all others are as they were.
-
-    Those of which something may live or is waited for, those that are about to leave the queue,
-    and of those at rest as many as could start now in any mode, whatever becomes of the others.
-
-    Args:
-        runs: the queue.
-        ladder: the modes that may become the goal.
-        now: the present.
-        sharing: what the campaign and what was submitted leave to each other.
-        also: ids of further runs.
-    """
-    at = now.seen_at
-    places: list[int] = []
-    ready: list[Run] = []
-    where: dict[str, int] = {}
-    leaving = 0
-    for place, run in enumerate(runs):
-        if run.status == "queued":
-            if run.local and has_claim(run, at):
-                ready.append(run)
-                where[run.id] = place
-            special = not run.local or run.ending or run.withdrawn or _is_over(run, at)
-            if special or run.id in also:
-                places.append(place)
-        elif run.status not in ENDED or run.id in also:
-            places.append(place)
-        elif leaving < LEAVING_MAX:
-            leaving += 1
-            places.append(place)
-    campaign = [run for run in ready if not _is_job(run)] if sharing.slots_min else []
-    for mode in ladder:
-        next_ones = _first(ready, mode, now, sharing, {})
-        next_ones += _first(campaign, mode, now, sharing, {})
-        places += [where[run.id] for run in next_ones]
-    return tuple(sorted(set(places)))
-
-
-def _is_over(run: Run, at: float) -> bool:
-    """Whether its deadline has passed."""
-    return run.asked.deadline_at is not None and run.asked.deadline_at <= at
 
 
 def called(runs: Iterable[Run]) -> dict[str, str]:
@@ -357,21 +74,6 @@ def called(runs: Iterable[Run]) -> dict[str, str]:
 def label(run: Run) -> str:
     """What `campaign.runs` calls a run: its id without the trainer."""
     return run.id.removeprefix(f"{run.asked.trainer}-")
-
-
-def wanted(runs: tuple[Run, ...], assigned: tuple[str, ...], mode: Mode) -> tuple[str, ...]:
-    """The ids of the runs whose training is wanted here, in the order of the queue.
-
-    Those that shall have a slot, and as many of the held and blocked ones as there are slots
-    left: nobody wants them to wait.
-    """
-    waiting = [
-        run.id
-        for run in runs
-        if run.status in ("held", "blocked") and run.local and not (run.withdrawn or run.ending)
-    ]
-    chosen = {*assigned, *waiting[: mode.slots - len(assigned)]}
-    return tuple(run.id for run in runs if run.id in chosen)
 
 
 def placed(runs: tuple[Run, ...], run: Run, campaign: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -466,14 +168,6 @@ def refusal(asked: Asked, ladder: Ladder) -> str | None:
 def all_ended(runs: Iterable[Run]) -> bool:
     """Nothing is left to train."""
     return all(run.status in ENDED for run in runs)
-
-
-def work_left(runs: Iterable[Run], at: float) -> bool:
-    """Whether anything is left to train on this machine, at that wall time."""
-    return any(
-        run.local and run.status not in ENDED and not run.asked.suspended and _is_due(run, at)
-        for run in runs
-    )
 
 
 def ends(memory: Memory) -> Ends:

@@ -15,7 +15,8 @@ import msgspec
 from modes import Ladder, Mode
 from state.records import LOG_VERSION, Memory
 from supervisor.clock import stamp
-from supervisor.core.turn import Seen, Turn, turn
+from supervisor.core.seen import Seen, Turn
+from supervisor.core.turn import turn
 
 
 class RecordedTurn(msgspec.Struct, frozen=True, kw_only=True):

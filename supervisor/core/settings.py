@@ -11,8 +11,8 @@ import msgspec
 
 from state.records import Asked, Rank, Run, Target
 from supervisor.core.facts import StabilityLimits
-from supervisor.core.queue import Sharing
 from supervisor.core.recovery import RecoveryLimits, Seconds
+from supervisor.core.slots import Sharing
 from trainers.contract import NAME, Name, Positive
 
 CAMPAIGN = (

@@ -49,7 +49,7 @@ def heed(
         again = queue.retry(known)
         was = f"{known.status}: {known.reason}" if known.reason else known.status
         return again if isinstance(again, str) else Heeded(again, f"retry {known.name} ({was})")
-    if known.asked.origin == "campaign":
+    if not known.is_job:
         return f"{wish.run} comes from the settings, and is changed or taken out there"
     token = wish.asked.token if isinstance(wish, Amend) else wish.token
     if token is not None and token != known.asked.token:
@@ -66,7 +66,7 @@ def heed(
 def _submit(wish: Submit, known: Run | None, submitted: int, ladder: Ladder) -> Heeded | str:
     asked = msgspec.structs.replace(wish.asked, origin="job")
     has_left = known is not None and (known.withdrawn or known.status in queue.ENDED)
-    if known is not None and known.asked.origin == "campaign":
+    if known is not None and not known.is_job:
         return f"{asked.id} is a run of the campaign"
     if known is not None and known.asked.token == asked.token:
         if known.withdrawn:

@@ -14,32 +14,42 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
 
-from modes import Ladder, Mode
+from modes import Mode
 from state.records import (
     Answer,
     Ends,
     Left,
     Memory,
-    Place,
     PowerLimit,
     Process,
     Run,
     Told,
 )
 from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain, Wish
-from supervisor.clock import Moment, span
-from supervisor.core import history, measure, policy, queue, reconcile, recovery
+from supervisor.clock import span
+from supervisor.core import history, measure, policy, queue, reconcile, recovery, slots
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
-from supervisor.core.reconcile import Kill, Start, Stop
+from supervisor.core.reconcile import Start
 from supervisor.core.recovery import Life, Note, judge
-from supervisor.core.settings import Settings
+from supervisor.core.seen import (
+    Action,
+    BackUp,
+    KeepWarm,
+    LimitPower,
+    Lost,
+    PowerLimited,
+    Rules,
+    Seen,
+    Started,
+    Turn,
+)
 from supervisor.core.submitted import Heeded, heed
 from trainers.contract import Heartbeat, Spec
 
@@ -55,155 +65,6 @@ WARM_SHARE_MAX = 0.25
 UNREADABLE: Heeded | str = "which runs have left the queue cannot be read; ask again"
 ANSWERS_MAX = 1000
 """answers kept while they cannot be written; the oldest go first"""
-
-
-class Machine(NamedTuple):
-    """What the trainers run on, as far as no reading tells."""
-
-    cores: int
-    """of the processor, which all trainers share"""
-    parts: Mapping[str, str | None]
-    """what may be exchanged, such as the kernel, with its version; None: unknown. What has been
-    learnt with one may not hold with another"""
-    memory_mib: int | None = None
-    """that our control group may use; None: all that there is"""
-    home: Place | None = None
-    """where the home lies; None: nobody has looked"""
-
-
-class Rules(NamedTuple):
-    """What is in force: the settings, and what follows from them."""
-
-    settings: Settings
-    ladder: Ladder
-    campaign: tuple[Run, ...]
-    """the runs that the settings name, as they stand on the first day"""
-    revision: int
-    """a checksum of the campaign: another one is another campaign"""
-
-    @property
-    def limits(self) -> StabilityLimits:
-        """Those of the policy."""
-        return self.settings.policy
-
-    @property
-    def sharing(self) -> queue.Sharing:
-        """How the campaign and what was submitted share the slots."""
-        return self.settings.sharing
-
-
-class PowerLimited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The outcome of limiting the power."""
-
-    watts: float | None
-    refused: str | None = None
-    """why that limit is not in force"""
-
-
-class LimitPower(msgspec.Struct, frozen=True, kw_only=True):
-    """Limit every GPU to so many watts; None: to its default."""
-
-    watts: float | None
-
-
-class KeepWarm(msgspec.Struct, frozen=True, kw_only=True):
-    """Be ready to start these at once, the likeliest first; none: be ready for none."""
-
-    specs: tuple[Spec, ...]
-    memory_max_mib: float
-    """what each process that is kept for that may take"""
-
-
-class BackUp(msgspec.Struct, frozen=True, kw_only=True):
-    """Copy the state beside itself, before it is saved over."""
-
-    name: str
-
-
-Action = LimitPower | Start | Stop | Kill | KeepWarm
-
-
-class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The outcome of a start: a trainer has come to life. That one has not, the next look tells."""
-
-    run: str
-    process: Process
-
-
-class Lost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Something beside the training went wrong; training goes on."""
-
-    event: str
-    rule: str
-    reason: str
-
-
-Outcome = Started | PowerLimited | Lost
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """A line for the log, from whoever has something to say beside the loop."""
-
-    event: str
-    rule: str
-    reason: str
-    evidence: dict[str, Any] | None = None
-
-
-class Trouble(NamedTuple):
-    """Something that was found among the requests and is none."""
-
-    text: str
-    wish: str | None = None
-    """the id that whoever put it there waits for an answer to; None where it names none"""
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one turn may depend on, beside the memory."""
-
-    moment: Moment
-    rules: Rules
-    machine: Machine
-    reloaded: bool = False
-    """other settings are in force than at the turn before"""
-    refused: tuple[str, ...] = ()
-    """why newer settings are not in force"""
-    dated: tuple[str, ...] = ()
-    """what of settings that are newly in force is written in an old form"""
-    readings: Readings = Readings()
-    observations: dict[str, Life] | None = None
-    """what a look has shown of each run that `watched` names, and of every other of which something
-    lives; None: nobody has looked, and this turn takes down what is told beside, and no more"""
-    left: dict[str, Left] | None = {}
-    """of the runs that `sought` names: how those were that have left the queue; None: that cannot
-    be read"""
-    wishes: tuple[Wish, ...] = ()
-    more: bool = False
-    """more of them wait"""
-    troubles: tuple[Trouble, ...] = ()
-    """what was found among the wishes and is none"""
-    said: tuple[Said, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
-    """of the actions of the turn before, in their order"""
-    unsaved: str | None = None
-    """why the disk did not take the memory the last time"""
-    leaving: Literal["signal", "stop"] | None = None
-    """everything is to come to rest, by a signal to the supervisor, or by `stop` where there is
-    none: nothing is decided or started, and wishes wait"""
-    fresh: bool = False
-    """the first turn of this process: what limits the machine may have been set by another"""
-
-
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from what was seen."""
-
-    memory: Memory
-    before_save: tuple[BackUp, ...] = ()
-    actions: tuple[Action, ...] = ()
-    """to be carried out once the memory is saved, in their order; what became of them is told the
-    next turn as its outcomes"""
-    due_s: float = math.inf
-    """seconds until the next turn, if nothing happens before"""
 
 
 def sought(memory: Memory, rules: Rules, wishes: tuple[Wish, ...] = ()) -> frozenset[str]:
@@ -226,7 +87,7 @@ def watched(
     """
     memory = _enrolled(memory, rules, left)
     runs = memory.runs
-    places = queue.near(runs, rules.ladder, memory.timeline, rules.sharing)
+    places = slots.near(runs, rules.ladder, memory.timeline, rules.sharing)
     return tuple(runs[place] for place in places)
 
 
@@ -627,7 +488,7 @@ class _Thought:
         mode = None if nothing else self._ladder[goal.mode]
         wanted: tuple[str, ...] = ()
         if mode is not None:
-            wanted = queue.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
+            wanted = slots.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
         runs, steps, notes = reconcile.reconcile(
             runs=self.memory.runs,
             wanted=wanted,
@@ -674,7 +535,7 @@ class _Thought:
         """The runs that shall train elsewhere, whatever this machine is at."""
         if self._seen.leaving is not None or "person" in self.memory.goal.pauses:
             return ()
-        return queue.elsewhere(self.memory.runs, self.memory.timeline.seen_at)
+        return slots.elsewhere(self.memory.runs, self.memory.timeline.seen_at)
 
     def _let_go(self) -> None:
         """Let runs leave the queue that have ended or were withdrawn, once nothing of them is left.
@@ -715,7 +576,7 @@ class _Thought:
             return False
         if run.attempt.process is not None and run.attempt.process.pid in held:
             return False
-        withdrawn = run.asked.origin == "job" and run.withdrawn
+        withdrawn = run.is_job and run.withdrawn
         return run.status in queue.ENDED or (withdrawn and not queue.lives_perhaps(run))
 
     def _last_words(self, run_id: str) -> dict[str, Any]:
@@ -753,8 +614,8 @@ class _Thought:
         wanted: tuple[str, ...] = ()
         if why == "queue":
             mode, now = self._ladder[goal.mode], self.memory.timeline
-            assigned = queue.assign(runs, mode, now, self._sharing, self._unsaved_s)
-            wanted = queue.wanted(runs, assigned, mode)
+            assigned = slots.assign(runs, mode, now, self._sharing, self._unsaved_s)
+            wanted = slots.wanted(runs, assigned, mode)
         if wanted == self.memory.wanted:
             return
         self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
@@ -850,7 +711,7 @@ class _Thought:
             due.append(0.0)  # more may be about to leave
         whose = (*memory.runs, *queue.submitted(self._all_runs()))
         mode = self._ladder[memory.goal.mode]
-        appointment_in_s = queue.appointment_in_s(whose, mode, memory.timeline, self._sharing)
+        appointment_in_s = slots.appointment_in_s(whose, mode, memory.timeline, self._sharing)
         if appointment_in_s is not None:
             due.append(appointment_in_s)
         run_due_s = reconcile.wake_in_s(
@@ -890,7 +751,7 @@ class _Thought:
         """Go on with the runs alone that this turn may be about: a queue may be very long."""
         self._widen()
         runs = self.memory.runs
-        self._places = queue.near(runs, self._ladder, self.memory.timeline, self._sharing, also)
+        self._places = slots.near(runs, self._ladder, self.memory.timeline, self._sharing, also)
         self._rest = list(runs)
         near = tuple(runs[place] for place in self._places)
         self.memory = msgspec.structs.replace(self.memory, runs=near)
@@ -938,7 +799,7 @@ def _enrolled(memory: Memory, rules: Rules, left: Mapping[str, Left] | None) -> 
     known = {
         run_id: one
         for run_id, one in _gone(memory, left).items()
-        if one.epoch >= memory.epoch and one.run.asked.origin == "campaign"
+        if one.epoch >= memory.epoch and not one.run.is_job
     }
     runs = queue.enrol(memory.runs, rules.campaign, known)
     in_it = {run.id for run in runs}

@@ -16,7 +16,9 @@ from state.inbox import Inbox
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import history, queue
-from supervisor.core.turn import Machine
+from supervisor.core.seen import Machine
+from supervisor.core.slots import assign, near
+from supervisor.core.slots import wanted as all_wanted
 from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, tail
@@ -190,7 +192,7 @@ def test_who_is_near_may_claim_every_slot(before, after, slots, preferred):
     """Whatever becomes of the runs that live, the same ones have the slots as if all were seen."""
     runs = tuple(a_run(f"r-{at}", name=f"{at}", status=status) for at, status in enumerate(before))
     ladder = Ladder((a_mode(slots=slots), a_mode("medium", 1, slots=2, prefer=(f"{preferred}",))))
-    places = set(queue.near(runs, ladder, a_time()))
+    places = set(near(runs, ladder, a_time()))
     fates = iter(after)
     later = tuple(
         run.but(status=next(fates, run.status)) if run.status not in queue.AT_REST else run
@@ -198,9 +200,9 @@ def test_who_is_near_may_claim_every_slot(before, after, slots, preferred):
     )
     seen = tuple(run for at, run in enumerate(later) if at in places)
     for mode in ladder:
-        assert queue.assign(seen, mode, a_time()) == queue.assign(later, mode, a_time())
-        assigned = queue.assign(seen, mode, a_time())
-        assert queue.wanted(seen, assigned, mode) == queue.wanted(later, assigned, mode)
+        assert assign(seen, mode, a_time()) == assign(later, mode, a_time())
+        assigned = assign(seen, mode, a_time())
+        assert all_wanted(seen, assigned, mode) == all_wanted(later, assigned, mode)
     assert queue.all_ended(seen) == queue.all_ended(later)
 
 
@@ -208,4 +210,4 @@ def test_near_are_few():
     """Of many that wait only as many as there are slots."""
     ladder = a_ladder()
     runs = tuple(a_run(f"r-{at}") for at in range(1000))
-    assert len(queue.near(runs, ladder, a_time())) == max(mode.slots for mode in ladder)
+    assert len(near(runs, ladder, a_time())) == max(mode.slots for mode in ladder)

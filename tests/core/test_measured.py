@@ -21,7 +21,7 @@ from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import Exit, RecoveryLimits, deaths_per_h, judge
 from supervisor.core.replay import replay
-from supervisor.core.turn import Machine
+from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, parse

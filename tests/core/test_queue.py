@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from state.records import Goal
 from supervisor.core import queue
+from supervisor.core.slots import RANKS, Sharing, assign, waiting
+from supervisor.core.slots import wanted as all_wanted
 from trainers.contract import Spec
 
 NOW = a_time()
@@ -87,23 +89,23 @@ def test_an_unchanged_run_gets_no_chance_by_being_read_again(status):
 
 def test_slots_are_given_from_the_front():
     """Without a preference the queue is served in its order."""
-    assert queue.assign((A, B, C), a_mode(slots=2), NOW) == (A.id, B.id)
+    assert assign((A, B, C), a_mode(slots=2), NOW) == (A.id, B.id)
 
 
 def test_preferred_runs_come_first_in_the_order_of_preference():
     """The mode's favourites get its slots first; the rest go to the queue in order."""
-    assert queue.assign((A, B, C), a_mode(slots=2, prefer=("c", "b")), NOW) == (C.id, B.id)
-    assert queue.assign((A, B, C), a_mode(slots=2, prefer=("unheard-of", "c")), NOW) == (C.id, A.id)
+    assert assign((A, B, C), a_mode(slots=2, prefer=("c", "b")), NOW) == (C.id, B.id)
+    assert assign((A, B, C), a_mode(slots=2, prefer=("unheard-of", "c")), NOW) == (C.id, A.id)
 
 
 def test_a_mode_may_prefer_one_run_of_a_name():
     """A name means each run that is called so, an id that run alone, and goes before the name."""
     twin = asked(a_run("drill-c-2"), name="c")
     runs = (A, B, C, twin)
-    assert queue.assign(runs, a_mode(slots=3, prefer=("c",)), NOW) == (C.id, twin.id, A.id)
-    assert queue.assign(runs, a_mode(slots=2, prefer=(twin.id,)), NOW) == (twin.id, A.id)
+    assert assign(runs, a_mode(slots=3, prefer=("c",)), NOW) == (C.id, twin.id, A.id)
+    assert assign(runs, a_mode(slots=2, prefer=(twin.id,)), NOW) == (twin.id, A.id)
     prefer = ("c", "b", twin.id)
-    assert queue.assign(runs, a_mode(slots=4, prefer=prefer), NOW) == (C.id, B.id, twin.id, A.id)
+    assert assign(runs, a_mode(slots=4, prefer=prefer), NOW) == (C.id, B.id, twin.id, A.id)
 
 
 def test_runs_of_one_name_are_told_apart():
@@ -112,14 +114,14 @@ def test_runs_of_one_name_are_told_apart():
     assert queue.called((A, C)) == {A.id: "a", C.id: "c"}
     assert queue.called((A, C, twin)) == {A.id: "a", C.id: C.id, twin.id: twin.id}
     assert queue.label(twin) == "c-2"
-    why = queue.waiting((C, twin), Goal(mode="light"), a_mode(slots=1), NOW)
+    why = waiting((C, twin), Goal(mode="light"), a_mode(slots=1), NOW)
     assert why[twin.id] == "the slots are with drill-c, whose turn is before it"
 
 
 @pytest.mark.parametrize("status", ["done", "failed", "held", "blocked"])
 def test_who_cannot_train_has_no_claim(status):
     """A run that has ended, is held or blocked leaves its slot to others, preferred or not."""
-    assert queue.assign((with_status(A, status), B, C), a_mode(slots=2, prefer=("a",)), NOW) == (
+    assert assign((with_status(A, status), B, C), a_mode(slots=2, prefer=("a",)), NOW) == (
         B.id,
         C.id,
     )
@@ -139,7 +141,7 @@ def test_who_cannot_train_has_no_claim(status):
 def test_the_claims_of_runs_in_one_table(ranks, prefer, first):
     """The class counts before anything else, then what the mode prefers, then the queue's order."""
     runs = tuple(asked(run, rank=rank) for run, rank in zip((A, B, C), ranks, strict=True))
-    claims = queue.assign(runs, a_mode(slots=2, prefer=prefer), NOW)
+    claims = assign(runs, a_mode(slots=2, prefer=prefer), NOW)
     assert claims == tuple(f"drill-{name}" for name in first)
 
 
@@ -158,41 +160,41 @@ def test_the_claims_of_runs_in_one_table(ranks, prefer, first):
 def test_each_run_that_waits_says_why(fields, goal, why):
     """Whoever looks at a run that does not train need not guess."""
     runs = (with_status(A, "running"), B.but(**fields), with_status(C, "done"))
-    told = queue.waiting(runs, goal, a_mode(slots=1), a_time(10.0))
+    told = waiting(runs, goal, a_mode(slots=1), a_time(10.0))
     assert list(told) == [B.id]
     assert why in told[B.id]
 
 
 def test_nobody_guesses_who_has_the_slots_of_an_unknown_mode():
     """While the settings cannot be read, that is what a run waits for."""
-    told = queue.waiting((A,), Goal(mode="light"), None, a_time(10.0))
+    told = waiting((A,), Goal(mode="light"), None, a_time(10.0))
     assert "cannot be read" in told[A.id]
 
 
 def test_a_lower_rank_is_told_who_ranks_above_it():
     """And a run with a slot in its backoff when it starts."""
     runs = (B, asked(A, rank="high"), C.but(status="waiting", retry_s=12.0))
-    told = queue.waiting(runs, Goal(mode="light"), a_mode(slots=1), a_time(10.0))
+    told = waiting(runs, Goal(mode="light"), a_mode(slots=1), a_time(10.0))
     assert "1 rank above low" in told[B.id]
-    told = queue.waiting(runs, Goal(mode="light"), a_mode(slots=3), a_time(10.0))
+    told = waiting(runs, Goal(mode="light"), a_mode(slots=3), a_time(10.0))
     assert told[C.id] == "after a death: it starts again in 2 s"
     assert "starts as soon as" in told[B.id]
 
 
 def test_a_withdrawn_run_has_no_claim():
     """A run that left the campaign gives its slot away at once."""
-    assert queue.assign((with_status(A, "running", withdrawn=True), B), a_mode(), NOW) == (B.id,)
+    assert assign((with_status(A, "running", withdrawn=True), B), a_mode(), NOW) == (B.id,)
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "stopping", "waiting"])
 def test_a_run_in_trouble_keeps_its_slot(status):
     """A backoff is too short for others to make use of the slot."""
-    assert queue.assign((with_status(A, status), B), a_mode(slots=1), NOW) == (A.id,)
+    assert assign((with_status(A, status), B), a_mode(slots=1), NOW) == (A.id,)
 
 
 def test_more_slots_than_runs_are_left_free():
     """A mode larger than the campaign trains all of it."""
-    assert queue.assign((A, B), a_mode(slots=9), NOW) == (A.id, B.id)
+    assert assign((A, B), a_mode(slots=9), NOW) == (A.id, B.id)
 
 
 # What a trainer is asked
@@ -207,7 +209,7 @@ def test_a_held_run_is_wanted_where_a_slot_is_left(slots, wanted):
     statuses = ("held", "running", "done")
     runs = tuple(a_run(f"drill-{n}", status=status) for n, status in enumerate(statuses))
     mode = a_mode(slots=slots)
-    assert queue.wanted(runs, queue.assign(runs, mode, NOW), mode) == wanted
+    assert all_wanted(runs, assign(runs, mode, NOW), mode) == wanted
 
 
 @pytest.mark.parametrize(("cores", "slots", "threads"), [(8, 2, 4), (7, 2, 3), (1, 4, 1)])
@@ -247,9 +249,7 @@ def test_a_campaign_has_ended_when_every_run_has(statuses, ended):
 def test_processes_do_not_matter_to_the_queue():
     """Who is served is decided by status and order alone."""
     lively = with_status(A, "queued", process=a_process())
-    assert queue.assign((lively, B), a_mode(slots=1), NOW) == queue.assign(
-        (A, B), a_mode(slots=1), NOW
-    )
+    assert assign((lively, B), a_mode(slots=1), NOW) == assign((A, B), a_mode(slots=1), NOW)
 
 
 def test_whoever_tries_a_run_again_begins_with_its_newest_checkpoint():
@@ -285,7 +285,7 @@ def test_a_trainer_is_told_what_is_withheld_from_it():
 # The campaign and what was submitted
 
 
-JOBS_MIN_S = queue.Sharing().jobs_min_s
+JOBS_MIN_S = Sharing().jobs_min_s
 
 
 def living(run, *, since_s=10_000.0, **asked_fields):
@@ -301,7 +301,7 @@ def job(name, **fields):
 def claims(runs, slots=1, **how):
     """The names of those that have the slots."""
     now = a_time(0.0)
-    return [run.rpartition("-")[2] for run in queue.assign(runs, a_mode(slots=slots), now, **how)]
+    return [run.rpartition("-")[2] for run in assign(runs, a_mode(slots=slots), now, **how)]
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_the_choice_holds_while_the_victim_saves():
 def test_a_campaign_may_keep_slots_for_itself():
     """Whatever is submitted, it goes on with so many; without runs it keeps nothing."""
     many = tuple(job(name, rank="high") for name in "xyz")
-    sharing = queue.Sharing(slots_min=1)
+    sharing = Sharing(slots_min=1)
     assert claims((A, B, *many), slots=3, sharing=sharing) == ["x", "y", "a"]
     assert claims((with_status(A, "done"), *many), slots=3, sharing=sharing) == ["x", "y", "z"]
     assert claims((A, B, *many), slots=1, sharing=sharing) == ["a"]
@@ -373,7 +373,7 @@ def test_a_crash_or_a_change_of_mode_gives_slots_by_class_alone():
     assert claims((low.but(mode="medium"), high)) == ["y"]
 
 
-RANKED = st.sampled_from(queue.RANKS)
+RANKED = st.sampled_from(RANKS)
 
 
 @given(
@@ -392,10 +392,10 @@ def test_slots_are_shared_by_class_and_nobody_is_put_out_by_an_equal(
         if wants and lives < slots:
             run, lives = living(run, since_s=since_s), lives + 1
         runs.append(run)
-    sharing = queue.Sharing(slots_min=least)
+    sharing = Sharing(slots_min=least)
     unsaved_s = {f"drill-{at}": seconds for at, seconds in unsaved.items()}
     mode, now = a_mode(slots=slots), a_time(0.0)
-    chosen = queue.assign(runs, mode, now, sharing, unsaved_s)
+    chosen = assign(runs, mode, now, sharing, unsaved_s)
     assert len(chosen) == len(set(chosen)) == min(slots, len(runs))
     known = {run.id: run for run in runs}
     fresh = [known[one] for one in chosen if known[one].status != "running"]
@@ -403,7 +403,7 @@ def test_slots_are_shared_by_class_and_nobody_is_put_out_by_an_equal(
         if run.status == "running" and run.id not in chosen and run.asked.origin == "job":
             assert now.now_s - run.attempt.started_s >= JOBS_MIN_S
             for other in fresh:
-                higher = queue.RANKS.index(other.asked.rank) < queue.RANKS.index(run.asked.rank)
+                higher = RANKS.index(other.asked.rank) < RANKS.index(run.asked.rank)
                 assert higher or (least and other.asked.origin == "campaign")
     # The next look gives the same: nobody is stopped and started for nothing.
     after = [
@@ -414,4 +414,4 @@ def test_slots_are_shared_by_class_and_nobody_is_put_out_by_an_equal(
         else run
         for run in runs
     ]
-    assert set(queue.assign(after, mode, now, sharing, unsaved_s)) == set(chosen)
+    assert set(assign(after, mode, now, sharing, unsaved_s)) == set(chosen)

@@ -9,6 +9,7 @@ from supervisor.core import queue
 from supervisor.core.readings import GpuReadings
 from supervisor.core.reconcile import GPU_LOOK_S, Kill, Start, Stop, reconcile, wake_in_s
 from supervisor.core.recovery import Life, RecoveryLimits, ask_to_stop
+from supervisor.core.slots import assign
 
 LIMITS = RecoveryLimits()
 NOW_S = 1000.0
@@ -397,7 +398,7 @@ def worlds(draw):
 def reconciled(world, mode):
     runs, lives = world
     slots = 1 + MODES.index(mode)
-    wanted = queue.assign(runs, a_mode(mode, slots=slots), a_time())
+    wanted = assign(runs, a_mode(mode, slots=slots), a_time())
     after, steps, _ = reconcile(
         runs=runs,
         wanted=wanted,

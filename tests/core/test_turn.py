@@ -16,18 +16,9 @@ from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
 from supervisor.core.recorded import make_again, record
 from supervisor.core.recovery import Exit, Life
+from supervisor.core.seen import Machine, Rules, Said, Seen, Started
 from supervisor.core.settings import Campaign, Settings
-from supervisor.core.turn import (
-    DUE_MIN_S,
-    Machine,
-    Rules,
-    Said,
-    Seen,
-    Started,
-    still,
-    turn,
-    watched,
-)
+from supervisor.core.turn import DUE_MIN_S, still, turn, watched
 
 SETTINGS = Settings(campaign=Campaign(runs=("a", "b", "c"), trainer="drill", target_steps=10**6))
 RULES = Rules(SETTINGS, a_ladder(), SETTINGS.queue(), revision=1)

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from supervisor.core import queue
 from supervisor.core.machine import LIFE, RUN_LIFE
+from supervisor.core.slots import assign
 
 IDS = tuple(f"drill-{letter}" for letter in "abcde")
 LIVELY = ("running", "stopping", "blocked")
@@ -74,7 +75,7 @@ class QueueMachine(RuleBasedStateMachine):
         able = [run for run in self.runs if run.status not in HOPELESS and not run.withdrawn]
         for slots in (1, 3, 9):
             mode = a_mode(slots=slots, prefer=("d", "b"))
-            chosen = queue.assign(self.runs, mode, a_time())
+            chosen = assign(self.runs, mode, a_time())
             assert len(chosen) == len(set(chosen)) == min(slots, len(able))
             ranks = {"drill-d": 0, "drill-b": 1}
             places = {run.id: (ranks.get(run.id, 2), place) for place, run in enumerate(able)}
