@@ -130,6 +130,8 @@ class Folder:
 
     step: int = 0
     """that of the newest checkpoint"""
+    trained_s: float = 0.0
+    """the training that it took"""
     heartbeat: Heartbeat | None = None
 
 
@@ -143,6 +145,7 @@ class FakeProcess:
     plan: Plan
     spec: object = None
     from_step: int = 0
+    from_trained_s: float = 0.0
     asked_s: float = math.inf
     """when it was asked to leave"""
     killed_s: float = math.inf
@@ -167,8 +170,9 @@ class FakeProcess:
         return self.born_s + self.plan.learns_s + 1 / self.plan.steps_per_s
 
     def mark(self, step):
-        """That place in its run; every life of a run is as quick."""
-        return Mark(step=step, trained_s=step / self.plan.steps_per_s)
+        """That place in its run."""
+        trained_s = (step - self.from_step) / self.plan.steps_per_s
+        return Mark(step=step, trained_s=self.from_trained_s + trained_s)
 
     def saved_step(self, now_s):
         """The step of its newest checkpoint while it lives."""
@@ -234,7 +238,8 @@ class FakeHost:
         """A trainer comes to life."""
         folder = self.folders.setdefault(spec.run, Folder())
         folder.heartbeat = None
-        return self._process(spec.run, plan, spec=spec, from_step=folder.step)
+        began = {"from_step": folder.step, "from_trained_s": folder.trained_s}
+        return self._process(spec.run, plan, spec=spec, **began)
 
     def _process(self, run_id, plan, **fields):
         pid = next(self._pids)
@@ -261,7 +266,7 @@ class FakeHost:
         folder, how = self.folders[process.run], process.exit
         in_peace = how.code in (EXIT_DONE, EXIT_AGAIN)
         if in_peace:
-            folder.step = process.step(when_s)
+            self._keep(process, process.step(when_s))
         heartbeat = folder.heartbeat
         if heartbeat is not None and how.signal is None:
             status = {EXIT_DONE: "done", EXIT_AGAIN: "stopped"}.get(how.code, "failed")
@@ -277,10 +282,15 @@ class FakeHost:
             for _ in range(process.plan.workers):
                 self._process(process.run, plan)
 
+    def _keep(self, process, step):
+        """A checkpoint holds that step."""
+        folder = self.folders[process.run]
+        folder.step, folder.trained_s = step, process.mark(step).trained_s
+
     def _speak(self, process, now_s):
         """Write the heartbeat and the checkpoints that are there by now."""
         folder = self.folders[process.run]
-        folder.step = max(folder.step, process.saved_step(now_s))
+        self._keep(process, max(folder.step, process.saved_step(now_s)))
         if now_s - process.born_s < process.plan.hello_s:
             return
         step, stepping_s = process.step(now_s), process.stepping_s(now_s)

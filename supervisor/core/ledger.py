@@ -37,7 +37,9 @@ SPEED_HOURS = 0.25
 HOURS_FOR_ONE = 10.0
 """as many hours of a mode are comparable with one of the mode below"""
 KINDS_MAX = 32
-"""kinds of runs whose speed is known; more teach none"""
+"""kinds of runs of the campaign whose speed is known, and as many of jobs; more teach none"""
+JOB_KIND = "job:"
+"""how the name of a kind begins of which runs are submitted"""
 FAIR_CRASHES = 0.05
 FAIR_HOURS = 1.0
 """the prior of the rate of the mode below, of which the mode above may have its share"""
@@ -297,6 +299,15 @@ def kinds(works: Iterable[Mapping[str, Kept]]) -> set[str]:
     return {kind for work in works for kind in work}
 
 
+def has_room(known: Iterable[str], kind: str) -> bool:
+    """Whether one more kind like this one can be known beside `known`."""
+    return sum(_is_of_jobs(one) == _is_of_jobs(kind) for one in known) < KINDS_MAX
+
+
+def _is_of_jobs(kind: str) -> bool:
+    return kind.startswith(JOB_KIND)
+
+
 def break_even_per_h(ledger: Ledger, terms: Terms, rung: int) -> float:
     """Crashes per running hour at which the mode of `rung` brings no more than the one below.
 
@@ -461,16 +472,23 @@ def _faded(known: ModeLedger, keep: float) -> ModeLedger:
 
 
 def _renewed(known: ModeLedger, hours_max: float) -> ModeLedger:
-    """Old work makes room for new, never for nothing: a speed is not forgotten by waiting."""
-    hours = math.fsum(kept.hours for kept in known.work.values())
-    if hours <= hours_max:
+    """Old work makes room for new, never for nothing: a speed is not forgotten by waiting.
+
+    That of jobs and that of the campaign are remembered for as long each.
+    """
+    work = dict(known.work)
+    for jobs in (False, True):
+        ours = {kind: kept for kind, kept in known.work.items() if _is_of_jobs(kind) == jobs}
+        hours = math.fsum(kept.hours for kept in ours.values())
+        if hours <= hours_max:
+            continue
+        keep = hours_max / hours
+        for kind, kept in ours.items():
+            work[kind] = Kept(steps=kept.steps * keep, hours=kept.hours * keep)
+            if kept.hours * keep <= FORGOTTEN_HOURS:
+                del work[kind]
+    if work == known.work:
         return known
-    keep = hours_max / hours
-    work = {
-        kind: Kept(steps=kept.steps * keep, hours=kept.hours * keep)
-        for kind, kept in known.work.items()
-        if kept.hours * keep > FORGOTTEN_HOURS
-    }
     return msgspec.structs.replace(known, work=work)
 
 

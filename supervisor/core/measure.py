@@ -68,10 +68,14 @@ def last_words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> Memory:
 def kind(run: Run) -> str:
     """What the work of `run` may be compared with: the same trainer at the same with the same
     options. Steps of another kind are other steps.
+
+    What was submitted is of kinds of its own: it comes by the thousand, and must not make the
+    ledger forget how fast the campaign was.
     """
     options = msgspec.json.encode(run.asked.options, order="sorted")
     told = f" {zlib.crc32(options):08x}" if run.asked.options else ""
-    return f"{run.asked.trainer}/{run.name}{told}"
+    whose = learnt.JOB_KIND if run.is_job else ""
+    return f"{whose}{run.asked.trainer}/{run.name}{told}"
 
 
 def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) -> Memory:
@@ -103,7 +107,7 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) ->
             trained_h = (durable.trained_s - known.trained_s) / 3600
             if memory.full and trained_h > 0 and said.mode in slots:
                 made = kind(run)
-                if made in kinds or len(kinds) < learnt.KINDS_MAX:
+                if made in kinds or learnt.has_room(kinds, made):
                     kinds.add(made)
                     there = work.setdefault(said.mode, {})
                     before = there.get(made, Kept())

@@ -22,6 +22,7 @@ from supervisor.core.slots import wanted as all_wanted
 from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, tail
+from supervisor.stop import stop
 from trainers.contract import RunFolder
 
 RUNS = 400
@@ -112,6 +113,19 @@ def test_a_start_reads_few_heartbeats(tmp_path, monkeypatch):
     monkeypatch.setattr(RunFolder, "__init__", lambda folder, path: setattr(folder, "path", path))
     place = Place(tmp_path)
     place.begin()
+    assert len(opened) < RUNS / 10
+
+
+def test_a_stop_reads_few_heartbeats(tmp_path, monkeypatch):
+    """Of thousands that have ended or wait nothing can live but what carries our mark."""
+    place = Place(tmp_path)
+    for run in place.config.campaign:
+        place.home.run(run.id).path.mkdir(exist_ok=True)
+    opened = []
+    heartbeat = property(lambda folder: opened.append(folder.path) or folder.path / "heartbeat")
+    monkeypatch.setattr(RunFolder, "heartbeat", heartbeat, raising=False)
+    monkeypatch.setattr(RunFolder, "__init__", lambda folder, path: setattr(folder, "path", path))
+    assert "it had left no run" in stop(place.home, place.clock, place.config.rules)
     assert len(opened) < RUNS / 10
 
 
