@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What a long queue costs: processor time of a look, a start and a report, by the number of runs.
+"""What a long queue costs: processor time of a look, a start, a report and a stop, by its length.
 
-    python benchmarks/long_queue.py                     50, 5,000 and 20,000 runs, a minute
+    python benchmarks/long_queue.py                     50, 5,000 and 20,000 runs, some minutes
     python benchmarks/long_queue.py 100000 --json       as many as you like, for machines
 
-The real daemon, in this process, on a made-up home in the folder for temporary files: nine of ten
-runs have reached their target, each with its last heartbeat, the others wait, and as many drills
-train as `light` has slots. Medians of the looks that follow the first two.
+The real daemon, in this process, on a made-up home in the folder for temporary files. Each number
+of runs twice: all of them wait; and nine of ten have reached their target, each with its last
+heartbeat, and have left the queue. As many drills train as `light` has slots. Medians of looks.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from supervisor.journal import Journal  # noqa: E402
 from supervisor.report import report  # noqa: E402
 from supervisor.runners.local import LocalRunner  # noqa: E402
 from supervisor.sensors import Sensors  # noqa: E402
+from supervisor.stop import stop  # noqa: E402
 from trainers.contract import Heartbeat, Mark  # noqa: E402
 
 STEPS = 1_000_000
@@ -56,15 +57,15 @@ PAUSE_S = 0.15
 """between two looks: a real one has more, and what is measured is the processor's time"""
 
 
-def make_home(home: Home, runs: int) -> None:
-    """A home in which nine of ten runs are done."""
+def make_home(home: Home, runs: int, ended: int) -> None:
+    """A home in which so many of the runs are done."""
     home.make()
     names = ", ".join(f'"R{number}"' for number in range(runs))
     home.settings.write_text(SETTINGS.format(steps=STEPS, runs=names), encoding="utf-8")
     config, moment = Config(home.settings), SystemClock().read()
     queued = list(config.campaign)
     there = Mark(step=STEPS, trained_s=1.0)
-    for place, run in enumerate(queued[: runs * 9 // 10]):
+    for place, run in enumerate(queued[:ended]):
         queued[place] = run.but(status="done", step=STEPS, booked=there)
         said = Heartbeat(
             run=run.id,
@@ -91,10 +92,10 @@ def took_s(act: Callable[[], object]) -> float:
     return time.process_time() - began_s
 
 
-def measure(runs: int, place: Path) -> dict[str, float]:
-    """What a queue of `runs` runs costs, in ms of the processor."""
+def measure(runs: int, ended: int, place: Path) -> dict[str, float]:
+    """What a queue of `runs` runs costs, of which `ended` have ended, in ms of the processor."""
     home, clock, gpus = Home(place), SystemClock(), Gpus()
-    make_home(home, runs)
+    make_home(home, runs, ended)
     runner = LocalRunner(home.runs, clock.read().boot_id)
     daemons: list[Daemon] = []
 
@@ -116,14 +117,17 @@ def measure(runs: int, place: Path) -> dict[str, float]:
         daemons.append(daemon)
 
     try:
+        start()
+        while any(run.status == "done" for run in daemons[-1].memory.runs):
+            daemons[-1].tick("time")
         start_s = took_s(start)
-        (daemon,) = daemons
+        daemon = daemons[-1]
         looks_s: list[float] = []
         for _ in range(LOOKS):
             pause(PAUSE_S)
             looks_s.append(took_s(lambda: daemon.tick("time")))
-        while not daemon.leave():
-            pause(PAUSE_S)
+        rules = Config(home.settings).rules
+        stop_s = took_s(lambda: stop(home, clock, rules))
     finally:
         runner.end_all()
         runner.close()
@@ -131,8 +135,10 @@ def measure(runs: int, place: Path) -> dict[str, float]:
     told_s = took_s(lambda: report(home, Config(home.settings), clock.read()))
     return {
         "runs": runs,
+        "ended": ended,
         "look_ms": round(1000 * statistics.median(looks_s[2:]), 1),
         "start_ms": round(1000 * start_s, 1),
+        "stop_ms": round(1000 * stop_s, 1),
         "report_ms": round(1000 * told_s, 1),
         "state_kib": round(home.state.stat().st_size / 1024, 1),
     }
@@ -146,8 +152,9 @@ def main() -> int:
     options = parser.parse_args()
     rows = []
     for runs in options.runs:
-        with tempfile.TemporaryDirectory() as place:
-            rows.append(measure(runs, Path(place) / "home"))
+        for ended in (0, runs * 9 // 10):
+            with tempfile.TemporaryDirectory() as place:
+                rows.append(measure(runs, ended, Path(place) / "home"))
     if options.json:
         print(json.dumps(rows))
         return 0

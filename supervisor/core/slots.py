@@ -254,29 +254,40 @@ def near(
         also: ids of further runs.
     """
     at = now.seen_at
+    favourites = {name for mode in ladder for name in mode.prefer}
+    room = dict.fromkeys(RANKS, max(mode.slots for mode in ladder))
     places: list[int] = []
     ready: list[Run] = []
     where: dict[str, int] = {}
     leaving = 0
-    for place, run in enumerate(runs):
-        if run.status == "queued":
-            if run.local and has_claim(run, at):
-                ready.append(run)
-                where[run.id] = place
-            special = not run.local or run.ending or run.withdrawn or _is_over(run, at)
-            if special or run.id in also:
+    for place, run in enumerate(runs):  # thousands, at every look: what is cheap is asked first
+        asked = run.asked
+        if run.status != "queued":
+            over = run.status in ENDED and asked.id not in also
+            leaving += over
+            if not over or leaving <= LEAVING_MAX:
                 places.append(place)
-        elif run.status not in ENDED or run.id in also:
+            continue
+        if asked.id in also or (asked.origin == "job" and _is_minded(run, at)):
             places.append(place)
-        elif leaving < LEAVING_MAX:
-            leaving += 1
-            places.append(place)
+        if asked.origin == "job" and not (run.local and has_claim(run, at)):
+            continue
+        left = room[asked.rank]
+        if left or asked.name in favourites or asked.id in favourites:
+            room[asked.rank] = max(0, left - 1)
+            ready.append(run)
+            where[asked.id] = place
     campaign = [run for run in ready if not run.is_job] if sharing.slots_min else []
     for mode in ladder:
         next_ones = _first(ready, mode, now, sharing, {})
         next_ones += _first(campaign, mode, now, sharing, {})
         places += [where[run.id] for run in next_ones]
     return tuple(sorted(set(places)))
+
+
+def _is_minded(run: Run, at: float) -> bool:
+    """Whether a job that waits has to be looked at, though it may have no slot."""
+    return not run.local or run.ending is not None or run.withdrawn or _is_over(run, at)
 
 
 def _is_over(run: Run, at: float) -> bool:

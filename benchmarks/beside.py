@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""What the supervisor itself costs, beside another checkout of it, in turn on one machine.
+
+    git worktree add ../before v0.1.0
+    python benchmarks/beside.py ../before                  three turns, some ten minutes
+    python benchmarks/beside.py ../before --turns 1 --json
+
+Both run with the Python that runs this, so one installation serves both. Drills train, which cost
+next to nothing. Of each turn: memory of the supervisor, its processor time and wake-ups while
+nothing happens; processor time of a look at a queue of 50 and of 5,000 runs that wait; how long
+after `kill -9` a trainer speaks again. Medians, their spread, and this checkout over the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60.0
+IDLE_S = 30.0
+SETTLE_S = 4.0
+KILLS = 5
+LOOKS = 30
+# The old form of a target: whatever the other checkout is, it reads that.
+SETTINGS = """\
+[campaign]
+trainer = "drill"
+target_steps = 1000000000
+runs = [{runs}]
+[campaign.options]
+steps_per_s = 50
+"""
+
+
+class Supervisor:
+    """One that runs from a checkout, in a home of its own."""
+
+    def __init__(self, checkout: Path, home: Path, runs: int) -> None:
+        home.mkdir(parents=True)
+        names = ", ".join(f'"R{number}"' for number in range(runs))
+        (home / "supervisor.toml").write_text(SETTINGS.format(runs=names), encoding="utf-8")
+        self.home = home
+        self._way_in = checkout / "training_supervisor.py"
+        self._process = subprocess.Popen(
+            self._command("run"),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "SUPERVISOR_HOME": str(self.home), "CUDA_VISIBLE_DEVICES": ""}
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", str(self._way_in), "supervisor.cli", *words]
+
+    def say(self, *words: str) -> None:
+        """Type a command, whatever it answers."""
+        subprocess.run(
+            self._command(*words),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+
+    def heartbeat(self, run: str = "drill-R0") -> dict[str, Any] | None:
+        """What a trainer said last."""
+        try:
+            said: dict[str, Any] = json.loads(
+                (self.home / "runs" / run / "heartbeat.json").read_text(encoding="utf-8")
+            )
+        except (OSError, ValueError):
+            return None
+        return said
+
+    def stop(self) -> None:
+        """Save everything, and be gone."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(PATIENCE_S)
+
+    def used_s(self) -> float:
+        """Processor time up to now, as the scheduler counts it, in seconds."""
+        return sum(
+            int(task.read_text(encoding="utf-8").split()[0]) / 1e9
+            for task in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        )
+
+    def status(self, field: str) -> int:
+        """A number of /proc/PID/status."""
+        text = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{field}:"))
+        return int(line.split()[1])
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end_s:
+            raise TimeoutError
+        time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def running(checkout: Path, runs: int) -> Iterator[Supervisor]:
+    """A supervisor whose first trainer makes steps."""
+    with tempfile.TemporaryDirectory() as place:
+        one = Supervisor(checkout, Path(place) / "home", runs)
+        try:
+            until(lambda: (one.heartbeat() or {}).get("status") == "running")
+            time.sleep(SETTLE_S)
+            yield one
+        finally:
+            one.stop()
+
+
+def idle(checkout: Path) -> dict[str, float]:
+    """What it costs while nothing happens, and how soon a killed trainer is back."""
+    with running(checkout, 3) as one:
+        used_s, woken = one.used_s(), one.status("voluntary_ctxt_switches")
+        time.sleep(IDLE_S)
+        found = {
+            "memory_mib": one.status("VmRSS") / 1024,
+            f"cpu_ms_in_{IDLE_S:.0f}_s": 1000 * (one.used_s() - used_s),
+            f"wake_ups_in_{IDLE_S:.0f}_s": float(one.status("voluntary_ctxt_switches") - woken),
+        }
+        back_s = []
+        for _ in range(KILLS):
+            said = one.heartbeat() or {}
+            began_s = time.monotonic()
+            os.kill(int(said["pid"]), signal.SIGKILL)
+            until(
+                lambda before=said["pid"]: (one.heartbeat() or {}).get("pid") not in (None, before)
+            )
+            back_s.append(time.monotonic() - began_s)
+            time.sleep(SETTLE_S)
+    return {**found, "restart_ms": 1000 * statistics.median(back_s)}
+
+
+def looks(checkout: Path, runs: int) -> float:
+    """Processor time of one look at that many runs, in ms: each request causes one."""
+    with running(checkout, runs) as one:
+        used_s = one.used_s()
+        for _ in range(LOOKS):
+            one.say("unpin")  # refused: nothing is pinned, and nothing changes
+        return 1000 * (one.used_s() - used_s) / LOOKS
+
+
+def turn(checkout: Path) -> dict[str, float]:
+    """All figures of a checkout, once."""
+    return idle(checkout) | {f"look_{runs}_ms": looks(checkout, runs) for runs in (50, 5000)}
+
+
+def main() -> int:
+    """Measure both in turn, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("other", type=Path, help="the other checkout")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="for machines")
+    options = parser.parse_args()
+    checkouts = {"other": options.other.resolve(), "this": HERE}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    for number in range(options.turns):
+        order = list(checkouts.items())[:: 1 if number % 2 else -1]  # who is first takes turns
+        for name, checkout in order:
+            found[name].append(turn(checkout))
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    print(f"{'':>18} {'other':>22} {'this':>22} {'ratio':>7}")
+    for figure in found["this"][0]:
+        columns = {name: [one[figure] for one in turns] for name, turns in found.items()}
+        medians = {name: statistics.median(values) for name, values in columns.items()}
+        told = [
+            f"{medians[name]:.2f} ({min(values):.2f} to {max(values):.2f})"
+            for name, values in columns.items()
+        ]
+        ratio = medians["this"] / medians["other"] if medians["other"] else float("nan")
+        print(f"{figure:>18} {told[0]:>22} {told[1]:>22} {ratio:>7.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
