@@ -1,6 +1,8 @@
 """What every test shares: chance that is the same in every run, signals of a terminal, turns."""
 
+import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +12,11 @@ from trainers.session import limit_threads
 # As each trainer does, before anything numeric is imported. The threads of several processes on two
 # cores would spin while they wait for each other, ten times as long as they work.
 limit_threads(1)
+
+# Some have Python compile anew each time what it starts with: twice the work of a process of ours,
+# and thousands are started here. What is compiled lies where it usually does.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "house",
