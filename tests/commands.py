@@ -75,9 +75,9 @@ class Commands:
         finally:
             for handle in output:
                 os.close(handle)
-        code = int(output[told].split()[1])
+        _, code = output[told].split()
         return subprocess.CompletedProcess(
-            arguments, code, _text(output[said]), _text(output[complained])
+            arguments, int(code), _text(output[said]), _text(output[complained])
         )
 
 
@@ -110,6 +110,7 @@ def _text(content: bytes) -> str:
 
 def _give_birth(asks: socket.socket) -> None:
     """Fork a process for each command that is asked for; it returns from here."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the tests, and this without a word
     while True:
         message, handles, *_ = socket.recv_fds(asks, MESSAGE_MAX_BYTES, 3)
         if not message:
@@ -130,6 +131,7 @@ def _give_birth(asks: socket.socket) -> None:
 
 def _become(message: bytes, handles: list[int]) -> None:
     words, environment, folder, mask = json.loads(message)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(handles[0], 1)
     os.dup2(handles[1], 2)
     for handle in handles:
