@@ -1,6 +1,6 @@
 """Commands as people type them, each forked from a process that has imported ours once.
 
-Most of what a command takes is Python's start and its imports, and tests type thousands. From the
+Most of what a command takes is Python's start and its imports, and tests type hundreds. From the
 fork on it is a process like any other: it runs `python -m supervisor` with arguments, environment,
 folder and streams of its own, and ends as Python ends. Imports are what it does not show.
 """

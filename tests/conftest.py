@@ -14,7 +14,7 @@ from trainers.session import limit_threads
 limit_threads(1)
 
 # Some have Python compile anew each time what it starts with: twice the work of a process of ours,
-# and thousands are started here. What is compiled lies where it usually does.
+# and hundreds are started here. What is compiled lies where it usually does.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
