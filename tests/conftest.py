@@ -1,6 +1,8 @@
 """What every test shares: chance that is the same in every run, signals of a terminal, turns."""
 
+import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +12,11 @@ from trainers.session import limit_threads
 # As each trainer does, before anything numeric is imported. The threads of several processes on two
 # cores would spin while they wait for each other, ten times as long as they work.
 limit_threads(1)
+
+# Some have Python compile anew each time what it starts with: twice the work of a process of ours,
+# and hundreds are started here. What is compiled lies where it usually does.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "house",
@@ -28,7 +35,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
         restored = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, restored)
 
-IN_TURN = (("adapters", "boots", "contracts"), ("e2e", "faults"))
+IN_TURN = (("adapters", "boots", "contracts"), ("e2e",), ("faults",))
 """folders of tests that start processes, mount disks or boot machines: of each group never two at a
 time. What is booted has processes, mounts and a clock of its own, and so does each fault, so that
 the groups do not meet: to each other they are no more than a busy machine."""
@@ -38,7 +45,7 @@ TOGETHER = ("test_atari.py", "test_atari_ppo.py", "test_atari_record.py", "test_
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n 3`: two processes have the tests that take turns, the third begins with the rest."""
+    """With `-n 3`: each process begins with tests that take turns, and goes on with the rest."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - the tests run without it, too
 
     class Turns(LoadScopeScheduling):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from commands import Commands
 
 from supervisor import journal
 from supervisor.core.recorded import make_again
@@ -72,9 +73,18 @@ def until(
 
 
 class Machine:
-    """One home, and the commands that a person types about it."""
+    """One home, and the commands that a person types about it.
 
-    def __init__(self, home: Path, screen: Path | None = None) -> None:
+    Args:
+        home: where it is.
+        screen: where daemons print.
+        commands: starts commands quickly; without it, each has a Python of its own.
+    """
+
+    def __init__(
+        self, home: Path, screen: Path | None = None, commands: Commands | None = None
+    ) -> None:
+        self.commands = commands
         self.home = home
         self.screen = screen or home.parent / "screen.log"
         self.home.mkdir(parents=True)
@@ -99,9 +109,12 @@ class Machine:
         self, *arguments: str, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
+        environment = self.environment()
+        if stdin is None and self.commands and self.commands.can_run_in(environment):
+            return self.commands.run(arguments, environment, PATIENCE_S)
         return subprocess.run(
             [sys.executable, "-m", "supervisor", *arguments],
-            env=self.environment(),
+            env=environment,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

@@ -31,6 +31,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("modes", "state", "supervisor", "systemd", "trainers")
 MODULE = "training_supervisor.py"
 """what the checkout consists of, as far as a machine runs it"""
+HALF_WRITTEN = shutil.ignore_patterns("*.pyc.*")
+"""what Python may rename while it is copied: other tests compile packages that they import"""
 PYTHON = Path(sys.base_prefix)
 """below which installation of Python everything runs, here and in the machines"""
 LIBRARIES = tuple(Path(path) for path in sys.path if Path(path).name.endswith("-packages"))
@@ -504,7 +506,7 @@ def _install(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     # The packages are copied: whoever edits them here does not edit them there.
     for package in PACKAGES:
-        shutil.copytree(CHECKOUT / package, place / package)
+        shutil.copytree(CHECKOUT / package, place / package, ignore=HALF_WRITTEN)
     shutil.copy(CHECKOUT / MODULE, place)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     venv = place / ".venv"

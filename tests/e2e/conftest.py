@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import Commands
 from lab import Machine
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Starts commands quickly."""
+    with Commands() as commands:
+        yield commands
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = Machine(tmp_path / "home")
+def machine(tmp_path: Path, commands: Commands) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "home", commands=commands)
     yield machine
     machine.crash()
     machine.think_again()

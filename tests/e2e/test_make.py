@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,10 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of pip."""
+    """The package of pip: the one that is here, or that of a new venv."""
+    if here := find_spec("pip"):
+        assert here.origin is not None
+        return Path(here.origin).parent
     venv = tmp_path_factory.mktemp("pip")
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     (found,) = venv.glob("lib/python3*/site-packages/pip")

@@ -36,6 +36,8 @@ OTHERWISE = {
     }
 }
 """games that are learnt with threads, and in another form than the default"""
+WHOLE = ("Breakout", "Pong")
+"""games that are learnt with the network as it is, whose weights take most of the time"""
 NEVER_S = 1e6
 RANDOM_DELAY_S = 0.3
 """about one cycle of rollout, update and checkpoint"""
@@ -101,21 +103,22 @@ def plain(value):
 def test_a_run_killed_at_random_points_is_the_run_that_was_not(game, lives, make):
     """Weights, optimizer, chance, and games agree to the bit after two kills and a stop."""
     fields = OTHERWISE.get(game, {})
+    network = "whole" if game in WHOLE else "narrow"
     broken = make("broken", game, **fields)
     # A checkpoint is a part of an interruption: who is not interrupted writes the last one only.
     whole = make("whole", game, checkpoint_interval_s=NEVER_S, **fields)
-    undisturbed = lives.start(whole)
+    undisturbed = lives.start(whole, network)
     rng = np.random.default_rng(GAMES.index(game))
     resumed_from = []
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         before = newest_step(broken)
-        life = lives.start(broken)
+        life = lives.start(broken, network)
         until(lambda: newest_step(broken) > before or life.wait(0))  # noqa: B023 - at once
         life.wait(rng.uniform(0, RANDOM_DELAY_S))
         life.signal(number)
         assert life.wait()
         resumed_from.append(newest_step(broken))
-    assert lives.start(broken).wait()
+    assert lives.start(broken, network).wait()
     assert undisturbed.wait()
     step, state, games = everything(broken)
     assert 0 < resumed_from[0] < step == ROLLOUTS * ROLLOUT_STEPS

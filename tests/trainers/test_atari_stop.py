@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from narrow import Narrow
 from trainer_lives import write_spec
 
 from trainers import atari, atari_game, atari_learner, atari_ppo
@@ -29,19 +30,6 @@ TARGET = ROLLOUTS * ROLLOUT_STEPS - 5
 OPTIONS = {"rollout_steps": ROLLOUT_STEPS, "device": "cpu", "sticky_actions": 0.25}
 NEVER_S = 1e6
 ALWAYS_S = 0.001
-
-
-class Narrow(atari_ppo.Network):
-    """The network with 16 features in place of 512, which have nearly all of its weights.
-
-    Each stop writes them down, and each look at a checkpoint reads them. How many they are moves no
-    stop.
-    """
-
-    def __init__(self, observation_space, **fields):
-        super().__init__(observation_space, **fields)
-        self._features_dim = 16
-        self.linear[0] = torch.nn.Linear(self.linear[0].in_features, self._features_dim)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,7 +1,7 @@
 """Lives of Atari trainers, each forked from a process that has imported and loaded everything once.
 
 Importing torch takes seconds, and tests of many lives need it but once. A line on
-stdin is a run folder; a line on stdout is the pid of the trainer that lives on it.
+stdin is a network and a run folder; a line on stdout is the pid of the trainer that lives on it.
 """
 
 import os
@@ -34,9 +34,9 @@ class WarmLives:
         self._lives = []
         return self
 
-    def start(self, run):
-        """Start a trainer on a run folder."""
-        self._parent.stdin.write(f"{run}\n")
+    def start(self, run, network="whole"):
+        """Start a trainer on a run folder, with the `whole` network or the `narrow` one."""
+        self._parent.stdin.write(f"{network} {run}\n")
         life = WarmLife(int(self._parent.stdout.readline()))
         self._lives.append(life)
         return life
@@ -71,11 +71,13 @@ def main():
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        run = Path(line.strip())
+        network, run = line.strip().split(" ", 1)
+        run = Path(run)
         spec = session.read_spec(RunFolder(run))
         atari_game.preload(atari.rom_of(spec, session.options_of(spec, atari.Options)))
         pid = os.fork()
         if pid == 0:
+            atari_ppo.Network = NETWORKS[network]
             output = os.open(run / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
@@ -86,8 +88,10 @@ def main():
 
 if __name__ == "__main__":
     import torch
+    from narrow import Narrow
 
-    from trainers import atari, atari_game, atari_learner, session  # noqa: F401 - once, for all
+    from trainers import atari, atari_game, atari_learner, atari_ppo, session  # noqa: F401 - once
     from trainers.contract import RunFolder
 
+    NETWORKS = {"whole": atari_ppo.Network, "narrow": Narrow}
     main()
