@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -82,10 +83,9 @@ def decode(path: Path, content: bytes, kind: type[T]) -> T:
         NewerFile: this program must neither read nor replace that file.
         MsgspecError: it is no such value; UnicodeDecodeError and RecursionError say the same.
     """
-    (known,) = (field for field in msgspec.structs.fields(kind) if field.name == "version")
-    version = msgspec.json.decode(content, type=_Versioned).version
-    if version > known.default:
-        raise NewerFile(path, f"version {version}, this one knows {known.default}")
+    version, known = msgspec.json.decode(content, type=_Versioned).version, _version_of(kind)
+    if version > known:
+        raise NewerFile(path, f"version {version}, this one knows {known}")
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
@@ -93,6 +93,13 @@ def decode(path: Path, content: bytes, kind: type[T]) -> T:
         if "unknown field" in str(error):
             raise NewerFile(path, str(error)) from error
         raise
+
+
+@cache
+def _version_of(kind: type[msgspec.Struct]) -> int:
+    """The newest version of such a file; asked at every look, and the library thinks for long."""
+    (known,) = (field for field in msgspec.structs.fields(kind) if field.name == "version")
+    return int(known.default)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
