@@ -8,7 +8,7 @@ from modes import Ladder, Mode
 from state.records import Asked, Goal, ModeLedger, Process, Run, Target, Timeline
 from state.requests import wish
 from supervisor.core.facts import Facts, StabilityLimits, Terms
-from supervisor.core.recovery import Exit, Life
+from supervisor.core.recovery import Exit, Life, alive_s
 from trainers.contract import Heartbeat, Spec
 
 HOUR_S = 3600.0
@@ -70,12 +70,13 @@ def a_heartbeat(**fields):
 
 
 def a_life(*, alive=True, heartbeat=None, leftovers=0, last_line=None, **ended):
-    """One look at a run: alive, or gone with the exit that the keywords tell."""
+    """One look at a run, at `a_time()`: alive, or gone with the exit that the keywords tell."""
     return Life(
         process=a_process() if alive else None,
         exit=Exit(**ended) if ended else None,
         leftovers=leftovers,
         heartbeat=heartbeat,
+        alive_s=alive_s(heartbeat, 1000.0),
         last_line=last_line,
     )
 

@@ -15,7 +15,7 @@ from builders import MIDNIGHT
 from state.records import Process
 from supervisor.clock import Moment
 from supervisor.core.readings import Readings
-from supervisor.core.recovery import Exit, Life
+from supervisor.core.recovery import Exit, Life, alive_s
 from supervisor.runners import StartFailed
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark
 
@@ -339,11 +339,13 @@ class FakeRunner:
             if run_id not in self._held:
                 self._adopt(run_id, known.get(run_id), processes)
             held, _ = self._held.get(run_id, (None, False))
+            heartbeat, run = self._heartbeat(run_id), known.get(run_id)
             lives[run_id] = Life(
                 process=held.identity if held else None,
                 exit=exits.get(run_id),
                 leftovers=0 if held else len(processes),
-                heartbeat=self._heartbeat(run_id),
+                heartbeat=heartbeat,
+                alive_s=alive_s(heartbeat, self.host.now_s) if not run or run.local else None,
             )
         return lives
 

@@ -19,7 +19,6 @@ from supervisor.core.recovery import (
     Note,
     RecoveryLimits,
     ask_to_stop,
-    heard_at_s,
     known_gap_s,
     silence_max_s,
 )
@@ -178,8 +177,8 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
         return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
     if run.status == "running" and run.local:
         since_s = run.attempt.started_s if run.attempt.started_s is not None else now_s
-        if life.heartbeat is not None:
-            since_s = max(since_s, now_s - (now.monotonic_s - heard_at_s(life.heartbeat)))
+        if life.alive_s is not None:
+            since_s = max(since_s, now_s - life.alive_s)
         due_s = since_s + silence_max_s(life.heartbeat, run, limits)
         if known_gap_s(life.heartbeat, run) is None and run.asked.silent_max_s is None:
             # Once it steps, a much shorter silence is too long; nobody tells that it does.

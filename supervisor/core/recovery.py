@@ -94,6 +94,9 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     """the recorded process lives, and works for another home, of which this one is a copy"""
     heartbeat: Heartbeat | None = None
     """what its trainer last said, whether it lives or not"""
+    alive_s: float | None = None
+    """how long ago it gave a sign of life: a step, or its word that it works on; None: it has
+    given none, or it trains elsewhere, where the clock is another one"""
     last_line: str | None = None
     """with `exit`: the last line that this attempt printed, where that is known"""
     newer: str | None = None
@@ -243,9 +246,11 @@ def _patience(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> 
     return max(rivals)
 
 
-def heard_at_s(heartbeat: Heartbeat) -> float:
-    """CLOCK_MONOTONIC at the trainer's last sign of life: a step, or its word that it works on."""
-    return max(heartbeat.progress_at_s, heartbeat.alive_at_s or 0.0)
+def alive_s(heartbeat: Heartbeat | None, monotonic_s: float) -> float | None:
+    """How long ago a trainer of this machine gave a sign of life, as in `Life`."""
+    if heartbeat is None:
+        return None
+    return max(0.0, monotonic_s - max(heartbeat.progress_at_s, heartbeat.alive_at_s or 0.0))
 
 
 def known_gap_s(heartbeat: Heartbeat | None, run: Run) -> float | None:
@@ -270,9 +275,7 @@ def _living(
         return ask_to_stop(run, now_s, life.newer), (*notes, deaf)
     if not run.local:
         return run, notes  # what is silent there is for its own people to judge
-    silent_s = lived_s
-    if heartbeat is not None:
-        silent_s = min(lived_s, max(0.0, now.monotonic_s - heard_at_s(heartbeat)))
+    silent_s = lived_s if life.alive_s is None else min(lived_s, life.alive_s)
     most_s, setting = _patience(heartbeat, run, limits)
     if silent_s <= most_s:
         return run, notes

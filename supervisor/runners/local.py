@@ -27,7 +27,7 @@ import msgspec
 
 from state.records import Process, Run
 from supervisor.cgroup import ControlGroup, memberships
-from supervisor.core.recovery import Exit, Life
+from supervisor.core.recovery import Exit, Life, alive_s
 from supervisor.process import open_exactly, start_ticks
 from supervisor.programs import program
 from supervisor.runners import StartFailed
@@ -191,6 +191,9 @@ class LocalRunner:
                 last_line=self._last_lines.get(run_id),
                 leftovers=sum(self._watch(process) for process in beside),
                 heartbeat=heartbeat,
+                alive_s=None
+                if believed is not None and not believed.local
+                else alive_s(heartbeat, time.monotonic()),
                 newer=self._newer(run_id) if held and heartbeat is None else None,
             )
         self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}

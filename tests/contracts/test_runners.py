@@ -1,7 +1,7 @@
 """What every runner does, the one of real processes and the fake that the simulation trusts."""
 
 import pytest
-from builders import a_run
+from builders import a_run, asked
 from fakes import FakeClock, FakeHost, FakeRunner, Plan
 from lab import until
 
@@ -155,6 +155,15 @@ def test_a_started_trainer_lives_and_speaks(place, runner):
     seen = place.until(beating(runner))
     assert (seen.process, seen.leftovers) == (process, 0)
     assert (seen.heartbeat.mode, seen.heartbeat.pid) == ("light", process.pid)
+
+
+def test_the_age_of_a_sign_of_life_is_told_of_what_trains_here(place, runner):
+    """Of a run elsewhere nobody can tell: its heartbeat has the time of another machine."""
+    runner.start(place.spec(), nice=0)
+    assert place.until(beating(runner)).alive_s >= 0.0
+    far = asked(RUN, place="moon")
+    assert place.until(beating(runner, far)).alive_s is None
+    assert life(runner, far).process is not None
 
 
 def test_a_trainer_that_reaches_its_target_exits_with_0(place, runner):

@@ -8,6 +8,9 @@ import sys
 import pytest
 from lab import PATIENCE_S, SETTINGS, Machine
 
+from state.inbox import Inbox
+from state.records import Asked, Target
+
 SHORT = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A", "B"]').replace("1000000", "20")
 COMMAND = '[notify]\nwhen_done = ["sh", "-c", "echo $SUPERVISOR_OUTCOME >>ran"]\n'
 NEVER = "[run.B.options]\nnonsense = 1\n"
@@ -36,6 +39,25 @@ def test_it_ends_with_the_campaign(machine: Machine, more: str, code: int, outco
     assert events[-1] == "supervisor.stopped"
     assert run(machine) == code, "it is done already"
     assert (machine.home / "ran").read_text() == f"{outcome}\n", "which is no further end"
+
+
+def test_it_ends_with_what_was_submitted_as_well(machine: Machine) -> None:
+    """The campaign is done long before: nothing is stopped that somebody has asked for since."""
+    machine.configure(SHORT + "[jobs]\nmin_run_s = 0\n")
+    asked = Asked(
+        id="job-1",
+        trainer="drill",
+        name="J",
+        seed=1,
+        target=Target(unit="steps", count=400),
+        options={"steps_per_s": 200},
+    )
+    Inbox(machine.home / "inbox").put("submit", by="ada", at=1.0, asked=asked)
+    assert run(machine) == 0
+    done = [line["run"] for line in machine.events("run.done")]
+    assert done[-1] == "job-1"
+    assert machine.events("campaign.done")[0]["reason"].startswith("3 of 3 runs have reached")
+    assert [row["name"] for row in machine.state()["runs"]] == ["A", "B", "J"]
 
 
 def test_new_work_makes_a_new_end(machine: Machine) -> None:
