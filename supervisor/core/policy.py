@@ -11,7 +11,7 @@ misfires because a clock was set.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import msgspec
@@ -53,6 +53,26 @@ def decide(facts: Facts) -> Decision:
 def acts(facts: Facts, decision: Decision) -> bool:
     """Whether anything is different once `decision` is enacted."""
     return decision.goal != facts.goal or decision.outcome == "proved"
+
+
+def in_turn(
+    facts: Callable[[], Facts], amended: Callable[[Decision], Decision] = lambda decision: decision
+) -> Iterator[tuple[Facts, Decision, bool]]:
+    """Decide until nothing more follows: the facts, the decision, and whether it acts.
+
+    A fall-back may be followed by idling. Whoever asks makes a decision that acts the goal before
+    asking for the next one; the last one does not act.
+
+    Args:
+        facts: what is true by then.
+        amended: the decision as it shall count, for those who vary the rules.
+    """
+    follows = True
+    while follows:
+        known = facts()
+        decision = amended(decide(known))
+        follows = acts(known, decision)
+        yield known, decision, follows
 
 
 def rejected(facts: Facts) -> tuple[tuple[str, str], ...]:

@@ -307,14 +307,12 @@ class _Thought:
     # Decide
 
     def decide(self) -> None:
-        """Decide until nothing more follows: a fall-back may be followed by idling."""
-        for _ in range(len(self._ladder.names) + 1):
-            facts = self._facts()
-            decision = policy.decide(facts)
-            if not policy.acts(facts, decision):
+        """Make the goal what the rules want."""
+        for facts, decision, acts in policy.in_turn(self._facts):
+            if acts:
+                self._enact(facts, decision)
+            else:
                 self._tell_veto(facts, decision)
-                return
-            self._enact(facts, decision)
 
     def _facts(self, wish: AboutTheMode | None = None) -> Facts:
         return history.facts(

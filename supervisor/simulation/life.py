@@ -15,7 +15,7 @@ from modes import Ladder, Mode
 from state.records import Asked, Kept, Memory, Run
 from supervisor.clock import Moment
 from supervisor.core import history, policy
-from supervisor.core.facts import Decision, StabilityLimits
+from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.simulation.worlds import Fate, World
 
 FIRST_H = 72.0
@@ -210,21 +210,20 @@ class Supervised:
 
     def _decide(self, at_h: float) -> Choice:
         """Decide until nothing more follows, then let the trainers live that are wanted."""
-        memory = self.memory
-        while True:
-            facts = history.facts(memory, self._ladder, self._limits)
-            decision = self._amended(policy.decide(facts))
-            if not policy.acts(facts, decision):
-                break
-            moves = decision.goal.mode != memory.goal.mode
-            memory = history.enact(memory, decision)
-            memory = history.starting(memory) if moves else memory
-        goal = memory.goal
+        for facts, decision, acts in policy.in_turn(self._facts, self._amended):
+            if acts:
+                moves = decision.goal.mode != facts.goal.mode
+                memory = history.enact(self.memory, decision)
+                self.memory = history.starting(memory) if moves else memory
+        goal = self.memory.goal
         # Nobody reads the log of a simulation: its entries end here.
-        self.memory = msgspec.structs.replace(memory, running=goal.trains, bookings=())
+        self.memory = msgspec.structs.replace(self.memory, running=goal.trains, bookings=())
         wait_s = policy.wake_in_s(facts)
         until_h = math.inf if wait_s is None else at_h + (wait_s + HAIR_S) / 3600
         return Choice(facts.rung if goal.trains else None, until_h)
+
+    def _facts(self) -> Facts:
+        return history.facts(self.memory, self._ladder, self._limits)
 
     def _amended(self, decision: Decision) -> Decision:
         """The decision as it shall count; for those who vary the rule."""
