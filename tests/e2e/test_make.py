@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,13 +127,20 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+def _quoted(**paths: object) -> dict[str, str]:
+    """Paths as a shell takes them, whatever stands in them."""
+    return {name: shlex.quote(str(path)) for name, path in paths.items()}
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, pip: Path) -> Checkout:
     """A checkout in which everything is set up; it lies in a folder with a space in its name."""
     place = tmp_path_factory.mktemp("a place") / "checkout"
     for folder in ("supervisor", "packages", "bin"):
         (place / folder).mkdir(parents=True)
-    (place / "bin/python3").write_text(PYTHON.format(python=sys._base_executable, pip=pip))
+    (place / "bin/python3").write_text(
+        PYTHON.format(**_quoted(python=sys._base_executable, pip=pip))
+    )
     (place / "bin/python3").chmod(0o755)
     shutil.copy(MAKEFILE, place)
     (place / "pyproject.toml").write_text(PROJECT)
