@@ -118,7 +118,7 @@ def _head(report: Report) -> Table:
 
 def _runs(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    for title in ("run", "status", "progress", "", "rate", "return", "saved", "left"):
+    for title in ("run", "status", "progress", "", "rate", "score", "saved", "left"):
         table.add_column(title, ratio=1 if title == "progress" else None, no_wrap=True)
     for run in report.runs:
         age_s = run.checkpoint_age_s
@@ -128,7 +128,7 @@ def _runs(report: Report) -> Table:
             ProgressBar(total=1.0, completed=run.progress or 0.0),
             "-" if run.progress is None else f"{100 * run.progress:.1f} %",
             f"{count(run.steps_per_s)}/s" if run.steps_per_s else "-",
-            count(run.return_mean),
+            count(run.score.value if run.score else None),
             "-" if age_s is None else f"{span(age_s)} ago",
             "-" if run.eta_s is None else span(run.eta_s),
         )

@@ -21,7 +21,7 @@ from supervisor.core.settings import Settings
 from supervisor.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
-from trainers.contract import Heartbeat, Spec
+from trainers.contract import Heartbeat, Score, Spec
 
 ENDED_SHOWN = 100
 """submitted runs that have ended and are told of, the newest"""
@@ -68,7 +68,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     progress: float | None
     """share of the target that is reached, 0 to 1; None: nobody can tell"""
     steps_per_s: float | None
-    return_mean: float | None
+    score: Score | None
+    """how good it is by now, as its trainer measures that"""
     loss: float | None
     checkpoint_step: int | None
     checkpoint_age_s: float | None
@@ -413,7 +414,7 @@ def _told(
         target_unit=None if target is None else target.unit,
         progress=None if target is None or reached is None else min(1.0, reached / target.count),
         steps_per_s=steps_per_s,
-        return_mean=heartbeat.return_mean if heartbeat is not None else None,
+        score=heartbeat.score if heartbeat is not None else None,
         loss=heartbeat.loss if heartbeat is not None else None,
         checkpoint_step=heartbeat.checkpoint_step if heartbeat is not None else None,
         checkpoint_age_s=age_s,

@@ -81,7 +81,7 @@ def runs(report: Report, *, waits: bool = False) -> str:
         report: what is true now.
         waits: say of each run that waits why it does.
     """
-    titles = ("run", "status", "step", "of", "rate", "return", "saved", "left", "restarts")
+    titles = ("run", "status", "step", "of", "rate", "score", "saved", "left", "restarts")
     head, *table = _table(titles, [_row(run) for run in report.runs])
     lines = [head]
     for run, line in zip(report.runs, table, strict=True):
@@ -324,7 +324,7 @@ def _row(run: RunReport) -> tuple[str, ...]:
         f"{count(reached)}{share}",
         target,
         f"{count(run.steps_per_s)}/s" if run.steps_per_s else "-",
-        count(run.return_mean),
+        count(run.score.value if run.score else None),
         f"{span(run.checkpoint_age_s)} ago" if run.checkpoint_age_s is not None else "-",
         "-" if run.eta_s is None else span(run.eta_s),
         str(run.restarts),

@@ -60,7 +60,7 @@ from trainers.atari_exact import STATE_MAX_BYTES, ExactGames
 from trainers.atari_game import ALE_VERSION, OBSERVATION, SIDE
 from trainers.atari_ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
 from trainers.atari_probe import form_of, machine
-from trainers.contract import BadSpec, Spec
+from trainers.contract import BadSpec, Score, Spec
 from trainers.preview import Preview
 from trainers.session import Session
 
@@ -369,12 +369,17 @@ class _Pilot(BaseCallback):
         if self._session.checkpoint_due(within_s=now_s - begun_s):
             self._save(self._snapshot(), wait=False)
 
+    def _score(self) -> Score | None:
+        """The mean undiscounted return of the last games; None before the first one is over."""
+        mean = self.tally.return_mean
+        return None if mean is None else _return_mean(mean)
+
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             if "episode" in info:
                 self.tally.add(info["episode"]["r"], info["episode"]["l"])
         step, episodes = self._told(learnt=not self._on_policy)
-        self._session.progress(step, episodes=episodes, return_mean=self.tally.return_mean)
+        self._session.progress(step, episodes=episodes, score=self._score())
         self._preview.update(self._screen)
         if self._on_policy:
             # It gives way once it has kept what this step has brought.
@@ -467,12 +472,16 @@ class _Pilot(BaseCallback):
             snapshot.files(),
             step=step,
             episodes=snapshot.episodes,
-            return_mean=fmean(game[0] for game in recent) if recent else None,
+            score=_return_mean(fmean(game[0] for game in recent)) if recent else None,
             wait=wait,
             replace=True,
         )
         # What a thread may still be writing is not copied over before the next one is due.
         self._memories.reverse()
+
+
+def _return_mean(mean: float) -> Score:
+    return Score(name="return_mean", value=mean)
 
 
 class _Snapshot(NamedTuple):

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,7 +34,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from trainers import durable, said
-from trainers.contract import NewerFile, decode
+from trainers.contract import NewerFile, Score, decode
 
 KEEP_NEWEST = 3
 """checkpoints kept for their age alone, so that two damaged ones in a row cost little"""
@@ -70,7 +71,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a checkpoint says of itself: the content of its `manifest.json`."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     run: str
     trainer: str
     mode: str
@@ -79,14 +80,30 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """environment steps that it holds, over all lives of the run: learnt from, or kept to be"""
     episodes: Count
     """episodes finished, over all lives of the run"""
-    return_mean: float | None
-    """mean undiscounted return of the last 100 episodes; None while unknown"""
+    score: Score | None = None
+    """how good what it holds is, as the trainer measures that"""
     saved_at: float
     """wall time, seconds since 1970"""
     write_s: float = 0.0
     """how long its files took to write"""
     trained_s: float = 0.0
     """time spent on its steps over all lives of the run, without starts and checkpoints"""
+    files: dict[str, File] = {}
+
+
+class _Before(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A manifest of version 1."""
+
+    version: Literal[1] = 1
+    run: str
+    trainer: str
+    mode: str
+    step: Count
+    episodes: Count
+    return_mean: float | None
+    saved_at: float
+    write_s: float = 0.0
+    trained_s: float = 0.0
     files: dict[str, File] = {}
 
 
@@ -157,7 +174,7 @@ class Checkpoints:
             OSError: as for `newest`.
         """
         manifests, newer = self._manifests()
-        ranked = sorted(manifests, key=_merit, reverse=True)
+        ranked = _by_merit(manifests)
         found = self._first_good([manifest.step for manifest in ranked])
         if found.checkpoint is None and newer:
             raise newer[0]
@@ -262,7 +279,7 @@ class Checkpoints:
     def prune(self, *, proven: int | None = None) -> None:
         """Remove the checkpoints that nobody needs.
 
-        Kept are the newest few, the best by mean return, and the newest of each
+        Kept are the newest few, the one of the best score, and the newest of each
         UTC day. A folder whose manifest cannot be read is left for `newest` to
         find.
 
@@ -273,7 +290,7 @@ class Checkpoints:
         manifests = sorted(self._manifests()[0], key=lambda manifest: manifest.step)
         keep = {manifest.step for manifest in manifests[-KEEP_NEWEST:]} | {proven}
         if manifests:
-            keep.add(max(manifests, key=_merit).step)
+            keep.add(_by_merit(manifests)[0].step)
         # Ascending by step, so that a later checkpoint of the same day replaces an earlier one.
         keep |= set({m.saved_at // DAY_S: m.step for m in manifests}.values())
         for manifest in manifests:
@@ -377,7 +394,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise DamagedCheckpoint(f"{MANIFEST} is missing") from error
     as_written = _is_as_written(path, content)
     try:
-        manifest = decode(path, content, Manifest)
+        manifest = _of_any_version(path, content)
     except NewerFile:
         if _lost_a_field(content, as_written):
             raise DamagedCheckpoint(f"{MANIFEST} does not match its checksum") from None
@@ -396,12 +413,31 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def _of_any_version(path: Path, content: bytes) -> Manifest:
+    """The manifest, also of the version before, which knew the mean return of games alone.
+
+    Raises:
+        NewerFile: a newer version has written it.
+        MsgspecError: it is none; UnicodeDecodeError and RecursionError say the same.
+    """
+    there = msgspec.json.decode(content)
+    if not isinstance(there, dict) or there.get("version", 1) != 1:
+        return decode(path, content, Manifest)
+    before = msgspec.convert(there, _Before)
+    fields = msgspec.structs.asdict(before) | {"version": 2, "score": None}
+    mean = fields.pop("return_mean")
+    if mean is not None:
+        fields["score"] = Score(name="return_mean", value=mean)
+    return Manifest(**fields)
+
+
 def _lost_a_field(manifest: bytes, as_written: bool | None) -> bool:
     """Whether a field is unknown for a flipped bit in its name, which has taken a known one away.
 
     A newer version may take fields away, too, but then it counts its own up.
     """
-    if as_written or (there := msgspec.json.decode(manifest)).get("version", 1) != 1:
+    there = msgspec.json.decode(manifest)
+    if as_written or there.get("version", 2) != 2:
         return False
     fields = msgspec.structs.fields(Manifest)
     wanted = {field.name for field in fields if field.required or as_written is False}
@@ -462,6 +498,19 @@ def _write(path: Path, content: bytes | memoryview) -> File:
     return File(size_bytes=memoryview(content).nbytes, sha256=hashlib.sha256(content).hexdigest())
 
 
-def _merit(manifest: Manifest) -> tuple[float, int]:
-    unknown = manifest.return_mean is None
-    return (float("-inf") if unknown else float(manifest.return_mean or 0.0), manifest.step)
+def _by_merit(manifests: Sequence[Manifest]) -> list[Manifest]:
+    """The best first: by the score that the newest of them goes by, then the younger ones.
+
+    What has another score, or none, comes last: nobody can tell how good it is.
+    """
+    scored = [manifest for manifest in manifests if manifest.score is not None]
+    newest = max(scored, key=lambda manifest: manifest.step, default=None)
+    measure = newest.score if newest is not None else None
+
+    def merit(manifest: Manifest) -> tuple[float, int]:
+        score = manifest.score
+        if score is None or score.value is None or measure is None or score.name != measure.name:
+            return -math.inf, manifest.step
+        return score.value if measure.better == "higher" else -score.value, manifest.step
+
+    return sorted(manifests, key=merit, reverse=True)

@@ -163,6 +163,25 @@ Status = Literal["starting", "running", "stopping", "stopped", "done", "failed"]
 """the last three are final: written as the trainer's last act before it exits"""
 
 
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """A number by which a trainer says how good its run is, and which way is better.
+
+    Checkpoints of a run are compared by it: the best one is that of the best score.
+    """
+
+    name: Name
+    """what is measured, such as `return_mean` or `rmse`; scores of another name are others"""
+    value: float | None
+    """None while it is unknown, or not finite"""
+    better: Literal["higher", "lower"] = "higher"
+
+    def beats(self, other: Score) -> bool:
+        """Whether it is better than another of that name; what is unknown beats nothing."""
+        if self.value is None or other.value is None or self.name != other.name:
+            return False
+        return self.value > other.value if self.better == "higher" else self.value < other.value
+
+
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """A place in a run: how far it is, and how much training that took."""
 
@@ -175,7 +194,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a trainer last said of itself: the content of `heartbeat.json`.
 
-    Rates, returns and losses are None while unknown, and when they are not
+    Rates, scores and losses are None while unknown, and when they are not
     finite: NaN is no JSON. A new field alone is no new version: older readers
     read over it.
     """
@@ -198,8 +217,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """longest time between two moves of the step in this life, after the first; hang
     limits are learnt from it"""
     steps_per_s: float | None = None
-    return_mean: float | None = None
-    """mean undiscounted return of the last 100 episodes"""
+    score: Score | None = None
+    """how good the run is by now, as its trainer measures that; None: it measures nothing"""
     loss: float | None = None
     checkpoint_step: int | None = None
     """the step of the newest complete checkpoint"""

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from trainers.contract import Spec
+from trainers.contract import Score, Spec
 from trainers.session import Session, options_of
 
 TICK_S = 0.05
@@ -99,7 +99,8 @@ def _count(session: Session, options: Options) -> None:
         if options.nan_at_step is not None and step >= options.nan_at_step:
             loss = float("nan")
         episodes = step // STEPS_PER_EPISODE
-        session.progress(step, episodes=episodes, return_mean=float(episodes), loss=loss)
+        score = Score(name="return_mean", value=float(episodes))
+        session.progress(step, episodes=episodes, score=score, loss=loss)
         if now_s - logged_s >= 1.0:
             logged_s = now_s
             session.log({"return_mean": float(episodes), "loss": loss})

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from trainers.contract import BadSpec, finite
+from trainers.contract import NAME, BadSpec, Score, finite
 
 COUNT_MAX = 10**18 - 1
 """of steps and of episodes: what the name of a checkpoint has room for"""
@@ -70,6 +70,24 @@ def measure(argument: str, value: object) -> float | None:
         return finite(float(number))
     except OverflowError:
         return None
+
+
+def score(argument: str, value: object) -> Score:
+    """A score whose value is a plain number; None where it is not finite, as in `measure`.
+
+    Raises:
+        Misused: it is none, or is not made as one must be.
+    """
+    if not isinstance(value, Score):
+        raise Misused(argument, "a Score, such as Score(name='rmse', value=0.5)", value)
+    if not isinstance(value.name, str) or not NAME.fullmatch(value.name):
+        raise Misused(f"{argument}: name", "letters, digits, '-' and '_', at most 64", value.name)
+    if value.better not in ("higher", "lower"):
+        raise Misused(f"{argument}: better", "'higher' or 'lower'", value.better)
+    number = None if value.value is None else measure(f"{argument}: value", value.value)
+    if number is value.value:
+        return value
+    return Score(name=value.name, value=number, better=value.better)
 
 
 def metrics(argument: str, values: object, taken: Iterable[str]) -> dict[str, float | None]:

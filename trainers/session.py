@@ -44,6 +44,7 @@ from trainers.contract import (
     Mark,
     NewerFile,
     RunFolder,
+    Score,
     Spec,
     Status,
     decode,
@@ -152,7 +153,7 @@ class Session:
         self._notices: list[str] = []
         self._notices_total = 0
         self._over = False
-        self._return_mean: float | None = None
+        self._score: Score | None = None
         self._loss: float | None = None
         self._checkpoint_write_s: float | None = None
         self._disk_failing = False
@@ -193,7 +194,7 @@ class Session:
         step: SupportsIndex | SupportsFloat,
         *,
         episodes: SupportsIndex | SupportsFloat | None = None,
-        return_mean: SupportsIndex | SupportsFloat | None = None,
+        score: Score | None = None,
         loss: SupportsIndex | SupportsFloat | None = None,
     ) -> None:
         """Say how far the training is; cheap enough for every environment step.
@@ -201,7 +202,8 @@ class Session:
         Args:
             step: environment steps so far, over all lives of the run; never fewer than before.
             episodes: episodes finished so far, over all lives, likewise; None: as before.
-            return_mean: mean undiscounted return of the last 100 episodes; None: as before.
+            score: how good the run is by now; the best checkpoint is that of the best. None: as
+                before.
             loss: of the last update; None: as before.
 
         Raises:
@@ -224,8 +226,8 @@ class Session:
                 self._stepping_at_s = now_s
             self._progress_at_s = now_s
         self.step = step
-        if return_mean is not None:
-            self._return_mean = self._judged("progress: return_mean", return_mean)
+        if score is not None:
+            self._score = self._measured("progress: score", score)
         if loss is not None:
             self._loss = self._judged("progress: loss", loss)
         self._live_on("running", now_s)
@@ -312,7 +314,7 @@ class Session:
         *,
         step: SupportsIndex | SupportsFloat | None = None,
         episodes: SupportsIndex | SupportsFloat | None = None,
-        return_mean: SupportsIndex | SupportsFloat | None = None,
+        score: Score | None = None,
         wait: bool = True,
         replace: bool = False,
     ) -> bool:
@@ -323,7 +325,7 @@ class Session:
                 folder, so a name is that of a file, and no path.
             step: the step that the files hold, where it is not the current one.
             episodes: the episodes that they hold, likewise.
-            return_mean: the mean return that they hold, likewise.
+            score: how good what they hold is, likewise.
             wait: until it is written; otherwise a thread produces and writes the files
                 beside the training, so they must not depend on anything that still changes.
             replace: the checkpoint of the same step, where there is one: for a trainer that gets
@@ -339,8 +341,8 @@ class Session:
         held_step = self.step if step is None else said.count("save: step", step)
         if episodes is not None:
             episodes = said.count("save: episodes", episodes)
-        if return_mean is not None:
-            return_mean = said.measure("save: return_mean", return_mean)
+        if score is not None:
+            score = said.score("save: score", score)
         started_s = self._monotonic_s()
         self._settle()
         self._book(started_s)
@@ -351,7 +353,7 @@ class Session:
             step=held_step,
             trained_s=round(self._trained_until(held_step), 3),
             episodes=self.episodes if episodes is None else episodes,
-            return_mean=self._return_mean if return_mean is None else return_mean,
+            score=self._score if score is None else score,
             saved_at=round(self._wall_time_s(), 3),
         )
         self._unsaved = True
@@ -392,7 +394,7 @@ class Session:
             self.notice(f"the disk can be written to again; checkpoint {manifest.step} is saved")
         _tell(
             f"checkpoint {manifest.step:,}: {manifest.episodes:,} episodes, "
-            f"return {_brief(manifest.return_mean)}, {_brief(self._steps_per_s())} steps/s"
+            f"{_told(manifest.score)}{_brief(self._steps_per_s())} steps/s"
         )
         self._beat()
         return True
@@ -453,7 +455,7 @@ class Session:
         if found.checkpoint:
             held = found.checkpoint.manifest
             self.step, self.episodes = held.step, held.episodes
-            self._return_mean = held.return_mean
+            self._score = held.score
             self._checkpoint_write_s = held.write_s
             self._trained_s = held.trained_s
         self._began = self._reached = self._here()
@@ -475,6 +477,12 @@ class Session:
             trouble = error
         if trouble is not None:
             self.disk_failed("the checkpoints", trouble)
+
+    def _measured(self, argument: str, score: Score) -> Score:
+        measured = said.score(argument, score)
+        if measured.value is None and score.value is not None:
+            self.notice(f"the score {measured.name} is not a finite number")
+        return measured
 
     def _judged(self, argument: str, value: object) -> float | None:
         judged = said.measure(argument, value)
@@ -552,7 +560,7 @@ class Session:
             progress_at_s=round(self._progress_at_s, 3),
             longest_gap_s=round(self._longest_gap_s, 3),
             steps_per_s=self._steps_per_s(),
-            return_mean=self._return_mean,
+            score=self._score,
             loss=self._loss,
             checkpoint_step=held.step if held else None,
             checkpoint_at=held.saved_at if held else None,
@@ -843,6 +851,11 @@ def _write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
         with suppress(OSError), durable.open_regular(folder.heartbeat, writable=True) as file:
             size = min(os.fstat(file.fileno()).st_size, HEARTBEAT_MAX_BYTES)
             os.pwrite(file.fileno(), content.ljust(size), 0)
+
+
+def _told(score: Score | None) -> str:
+    """A score for a line of the output; nothing where there is none."""
+    return "" if score is None else f"{score.name} {_brief(score.value)}, "
 
 
 def _brief(value: float | None) -> str:

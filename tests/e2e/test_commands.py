@@ -15,7 +15,7 @@ STATE_KEYS = {
     "boots", "boots_total", "crashes_last_hour", "daemon", "next", "runs",
 }  # fmt: skip
 RUN_KEYS = {
-    "id", "trainer", "name", "status", "step", "target", "steps_per_s", "return_mean",
+    "id", "trainer", "name", "status", "step", "target", "steps_per_s", "score",
     "checkpoint_step", "checkpoint_age_s", "pid", "restarts",
 }  # fmt: skip
 COMMANDS = (

@@ -16,6 +16,7 @@ from state.store import DAMAGED_KEPT, Store, last_good
 from supervisor.core import history
 from trainers import durable
 from trainers.checkpoint import DAY_S, Checkpoints, Manifest
+from trainers.contract import Score
 
 STATE_KILLS, SEED = sample_of_a_series(100)
 CHECKPOINT_KILLS, _ = sample_of_a_series(40)
@@ -68,7 +69,7 @@ class Saves:
             mode="light",
             step=number,
             episodes=0,
-            return_mean=float(number % 7),
+            score=Score(name="return_mean", value=float(number % 7)),
             saved_at=float(number * 40_000 % (5 * DAY_S)),
         )
         content = bytes([number % 256]) * FILE_BYTES

@@ -49,7 +49,7 @@ def open_session(make_run, clock):
 
 @pytest.fixture
 def make_manifest():
-    """Makes manifests of checkpoints: `make_manifest(step, return_mean=1.0)`."""
+    """Makes manifests of checkpoints: `make_manifest(step, mode="light")`."""
 
     def make(step, **fields):
         given = {
@@ -57,7 +57,6 @@ def make_manifest():
             "trainer": "drill",
             "mode": "light",
             "episodes": step // 10,
-            "return_mean": None,
             "saved_at": 0.0,
         }
         return Manifest(step=step, **{**given, **fields})

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from trainers import registry, session
+from trainers.contract import Score
 
 
 def tell(*words):
@@ -43,7 +44,8 @@ def counts_with_numpy(life):
     step = np.int64(life.step)
     while not life.target_reached:
         step += 100
-        life.progress(step, episodes=np.uint8(3), loss=np.float32(0.5), return_mean=np.int8(2))
+        score = Score(name="return_mean", value=np.int8(2))
+        life.progress(step, episodes=np.uint8(3), loss=np.float32(0.5), score=score)
         life.log({"x": np.float64(1.5), "n": np.int32(4)})
     life.save({"weights of it.npy": np.zeros(3)})
 

@@ -11,7 +11,7 @@ from trainer_lives import names_in
 
 from trainers import checkpoint, durable, said
 from trainers.checkpoint import KEEP_DAMAGED, Checkpoints, DamagedCheckpoint, Manifest, verify
-from trainers.contract import NewerFile
+from trainers.contract import NewerFile, Score
 from trainers.durable import UnreadableFile
 
 DAY_S = 86_400
@@ -22,14 +22,14 @@ def checkpoints(tmp_path):
     return Checkpoints(tmp_path / "checkpoints")
 
 
-def save(checkpoints, step, *, return_mean=None, saved_at=0.0, content=b"weights", replace=False):
+def save(checkpoints, step, *, score=None, saved_at=0.0, content=b"weights", replace=False):
     manifest = Manifest(
         run="run",
         trainer="drill",
         mode="light",
         step=step,
         episodes=step // 10,
-        return_mean=return_mean,
+        score=Score(name="return_mean", value=score) if isinstance(score, float) else score,
         saved_at=saved_at,
     )
     return checkpoints.save(manifest, [("a.bin", content), ("b.bin", b"")], replace=replace)
@@ -172,11 +172,11 @@ def test_damaged_ones_do_not_pile_up(checkpoints):
 
 
 def test_pruning_keeps_newest_best_and_one_a_day(checkpoints):
-    """Kept: the last three, the best by mean return, and the newest of each UTC day."""
-    for step, (day, return_mean) in enumerate(
+    """Kept: the last three, the one of the best score, and the newest of each UTC day."""
+    for step, (day, score) in enumerate(
         [(1, 1.0), (1, 2.0), (2, 99.0), (2, 3.0), (3, None), (3, 4.0), (3, 5.0), (3, 6.0)], start=1
     ):
-        save(checkpoints, step, return_mean=return_mean, saved_at=day * DAY_S + step)
+        save(checkpoints, step, score=score, saved_at=day * DAY_S + step)
     checkpoints.prune()
     assert steps(checkpoints) == [2, 3, 4, 6, 7, 8]
     assert checkpoints.best().checkpoint.manifest.step == 3
@@ -184,12 +184,50 @@ def test_pruning_keeps_newest_best_and_one_a_day(checkpoints):
 
 def test_best_falls_to_the_next_best(checkpoints):
     """A damaged best checkpoint gives way to the second best; unknown returns come last."""
-    save(checkpoints, 1, return_mean=5.0)
-    (save(checkpoints, 2, return_mean=9.0).path / "a.bin").write_bytes(b"")
+    save(checkpoints, 1, score=5.0)
+    (save(checkpoints, 2, score=9.0).path / "a.bin").write_bytes(b"")
     save(checkpoints, 3)
     found = checkpoints.best()
     assert found.checkpoint.manifest.step == 1
     assert [damaged.path.name for damaged in found.passed_over] == ["2"]
+
+
+def rmse(value):
+    return Score(name="rmse", value=value, better="lower")
+
+
+def test_the_trainer_says_which_way_is_better(checkpoints):
+    """The best forecast is that of the smallest error; what is unknown is no error at all."""
+    for step, value in enumerate((3.0, 1.0, 2.0, None, 4.0, 5.0, 6.0), start=1):
+        save(checkpoints, step, score=rmse(value))
+    checkpoints.prune()
+    assert checkpoints.best().checkpoint.manifest.step == 2
+    assert 2 in steps(checkpoints)
+
+
+def test_scores_of_another_name_are_no_better(checkpoints):
+    """A trainer that measures otherwise now is judged by that: the newest says by what."""
+    save(checkpoints, 1, score=99.0)
+    save(checkpoints, 2, score=rmse(7.0))
+    save(checkpoints, 3, score=rmse(8.0))
+    assert checkpoints.best().checkpoint.manifest.step == 2
+
+
+def test_a_checkpoint_of_the_version_before_is_gone_on_from(checkpoints):
+    """It knew the mean return alone, which is a score like any other; its content is checked."""
+    for step, mean in ((1, 9.0), (2, 3.0), (3, None)):
+        path = save(checkpoints, step).path / "manifest.json"
+        fields = json.loads(path.read_bytes()) | {"version": 1, "return_mean": mean}
+        del fields["score"]
+        path.write_text(json.dumps(fields))
+        (path.parent / "manifest.sha256").unlink()
+    found = checkpoints.newest().checkpoint
+    assert (found.manifest.step, found.manifest.score) == (3, None)
+    save(checkpoints, 4, score=5.0)
+    best = checkpoints.best().checkpoint.manifest
+    assert (best.step, best.score) == (1, Score(name="return_mean", value=9.0))
+    (checkpoints.folder / "4" / "a.bin").write_bytes(b"")
+    assert checkpoints.newest().checkpoint.manifest.step == 3
 
 
 def test_a_failing_write_leaves_nothing(checkpoints):
@@ -200,9 +238,7 @@ def test_a_failing_write_leaves_nothing(checkpoints):
         yield "a.bin", b"weights"
         raise OSError(28, "No space left on device")
 
-    manifest = Manifest(
-        run="run", trainer="t", mode="m", step=2, episodes=0, return_mean=None, saved_at=0.0
-    )
+    manifest = Manifest(run="run", trainer="t", mode="m", step=2, episodes=0, saved_at=0.0)
     with pytest.raises(OSError, match="No space"):
         checkpoints.save(manifest, failing())
     assert names_in(checkpoints.folder) == ["1"]
@@ -255,7 +291,7 @@ def flipped(content):
 
 def test_no_flipped_bit_of_a_manifest_is_believed(checkpoints):
     """Not one changes what is gone on from, or which is best; damage or a newer version it is."""
-    path = save(checkpoints, 7, return_mean=2.5).path
+    path = save(checkpoints, 7, score=2.5).path
     whole = (path / "manifest.json").read_bytes()
     newer = 0
     for damaged in flipped(whole):
@@ -268,7 +304,7 @@ def test_no_flipped_bit_of_a_manifest_is_believed(checkpoints):
             newer += 1
             continue
         pytest.fail(f"{damaged} was believed")
-    assert newer <= 3  # what 1 becomes in the version
+    assert newer <= 3  # what 2 becomes in the version
 
 
 def test_the_checksum_of_a_manifest_is_one_that_a_person_can_check(checkpoints):
@@ -289,7 +325,7 @@ def test_checkpoints_from_before_there_were_checksums_are_gone_on_from(checkpoin
 
 
 @pytest.mark.parametrize(
-    "fields", [{"version": 2}, {"version": 99, "files": []}, {"colour": "red"}]
+    "fields", [{"version": 3}, {"version": 99, "files": []}, {"colour": "red"}]
 )
 @pytest.mark.parametrize("checksum", ["old", "none", "its own"])
 def test_a_checkpoint_of_a_newer_version_is_left_alone(checkpoints, fields, checksum):
@@ -345,9 +381,7 @@ def test_what_could_not_be_found_again_is_refused_when_it_is_saved(
 ):
     """And nothing of it is left."""
     monkeypatch.setattr(checkpoint, "FILES_MAX_BYTES", 50)
-    manifest = Manifest(
-        run="run", trainer="drill", mode="light", step=1, episodes=0, return_mean=None, saved_at=0.0
-    )
+    manifest = Manifest(run="run", trainer="drill", mode="light", step=1, episodes=0, saved_at=0.0)
     with pytest.raises(said.Misused, match=expected):
         checkpoints.save(manifest, [(name, name.encode()) for name in names])
     assert names_in(checkpoints.folder) == []

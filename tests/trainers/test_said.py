@@ -189,7 +189,7 @@ def test_a_trainer_that_ends_well_is_done(live, trainer):
 def test_numbers_of_a_library_stand_in_the_files_as_plain_ones(live):
     """Whoever reads them needs no such library."""
     run, _, _, beat = live("counts_with_numpy")
-    assert (beat.step, beat.episodes, beat.loss, beat.return_mean) == (1000, 3, 0.5, 2)
+    assert (beat.step, beat.episodes, beat.loss, beat.score.value) == (1000, 3, 0.5, 2)
     line = strict_json((run / "metrics.jsonl").read_bytes().splitlines()[-1])
     assert (line["step"], line["x"], line["n"]) == (1000, 1.5, 4)
 

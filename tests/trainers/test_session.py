@@ -19,6 +19,7 @@ from trainers.contract import (
     Heartbeat,
     Mark,
     RunFolder,
+    Score,
     Spec,
 )
 from trainers.session import Session, _is_out_of_memory, open_folder
@@ -45,9 +46,9 @@ def test_a_heartbeat_tells_of_progress_at_most_once_a_second(open_session, clock
     session.progress(2)
     assert beat_of(session).step == 1
     clock.advance(0.5)
-    session.progress(3, episodes=2, return_mean=1.5, loss=0.25)
+    session.progress(3, episodes=2, score=Score(name="rmse", value=1.5), loss=0.25)
     beat = beat_of(session)
-    assert (beat.step, beat.episodes, beat.return_mean, beat.loss) == (3, 2, 1.5, 0.25)
+    assert (beat.step, beat.episodes, beat.score.value, beat.loss) == (3, 2, 1.5, 0.25)
     assert beat.progress_at_s == clock.now_s
     session._stop.requested = True
     session.progress(4)
@@ -87,11 +88,12 @@ def test_a_loss_that_is_no_number_is_null_and_said_once(open_session, clock):
     session = open_session()
     for _ in range(3):
         clock.advance(1.0)
-        session.progress(session.step + 1, loss=float("nan"), return_mean=float("-inf"))
+        score = Score(name="return_mean", value=float("-inf"))
+        session.progress(session.step + 1, loss=float("nan"), score=score)
         session.log({"loss": float("inf"), "rate": 1.0, "count": 3, "nothing": None})
     beat = beat_of(session)
     assert beat.loss is None
-    assert beat.return_mean is None
+    assert beat.score.value is None
     assert len(beat.notices) == 2
     for line in session.folder.metrics.read_bytes().splitlines():
         assert strict_json(line)["loss"] is None
@@ -102,13 +104,13 @@ def test_a_run_resumes_where_its_newest_checkpoint_stands(open_session):
     session = open_session()
     assert session.checkpoint is None
     assert not session.checkpoint_due()
-    session.progress(10, episodes=3, return_mean=2.5)
+    session.progress(10, episodes=3, score=Score(name="rmse", value=2.5, better="lower"))
     assert session.checkpoint_due()
     assert session.save(files())
     assert not session.checkpoint_due()
     next_life = open_session(session.folder.path)
     assert (next_life.step, next_life.episodes) == (10, 3)
-    assert beat_of(next_life).return_mean == 2.5
+    assert beat_of(next_life).score == Score(name="rmse", value=2.5, better="lower")
     assert beat_of(next_life).checkpoint_step == 10
     assert (next_life.checkpoint.path / "weights.bin").read_bytes() == b"weights"
 
@@ -551,12 +553,12 @@ def test_a_run_of_a_newer_version_is_not_begun_anew(make_run, start):
     run = make_run(target_steps=20, options={"steps_per_s": 1000})
     assert start(run).end()[0] == EXIT_DONE
     manifest = run / "checkpoints/20/manifest.json"
-    manifest.write_bytes(manifest.read_bytes().replace(b'"version":1', b'"version":2'))
+    manifest.write_bytes(manifest.read_bytes().replace(b'"version":2', b'"version":3'))
     write_spec(run, target_steps=50)
     before = names_in(run / "checkpoints")
     code, _, errors = start(run).end()
     assert code == EXIT_BAD_SPEC
-    assert f"{run}/checkpoints/20 was written by a newer version (version 2" in errors
+    assert f"{run}/checkpoints/20 was written by a newer version (version 3" in errors
     assert names_in(run / "checkpoints") == before
 
 
