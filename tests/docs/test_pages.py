@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from modes import Load
-from supervisor.cli import EPILOG, build_parser
+from supervisor.commands import EPILOG, build_parser
 from supervisor.core.policy import RULES
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.core.settings import (

@@ -22,8 +22,8 @@ from modes import load_ladder
 from state.records import Asked, Run
 from state.store import Store
 from supervisor import live
-from supervisor.cli import build_parser
 from supervisor.clock import SystemClock
+from supervisor.commands import build_parser
 from supervisor.context import Context
 from supervisor.core import history
 from supervisor.home import Home

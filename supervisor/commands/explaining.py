@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import itertools
@@ -12,12 +11,13 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from supervisor import screen
 from supervisor.cgroup import cores
+from supervisor.commands import Adding
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.policy import RULES
@@ -27,6 +27,7 @@ from trainers import durable
 if TYPE_CHECKING:
     from supervisor.simulation.worlds import World
 
+PLACE = 50
 LIVES = 10
 """of a log, when it is lived again"""
 WORLDS = 10
@@ -34,29 +35,6 @@ WORLDS = 10
 PROCESSES_MAX = 256
 SEQ_MAX = 10**15
 """no log has as many lines"""
-
-
-class Adding(Protocol):
-    """Whatever adds a command to the command line."""
-
-    def __call__(
-        self,
-        name: str,
-        act: Action,
-        text: str,
-        *flags: str,
-        more: str = "",
-    ) -> argparse.ArgumentParser:
-        """The parser of the new command."""
-        ...
-
-
-class Action(Protocol):
-    """What a command does; its exit code."""
-
-    def __call__(self, context: Context) -> int:
-        """Do it."""
-        ...
 
 
 def add(command: Adding) -> None:

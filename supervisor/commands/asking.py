@@ -1,0 +1,107 @@
+"""What a person asks of the daemon, through its inbox."""
+
+from __future__ import annotations
+
+import sys
+
+from supervisor.commands import Action, Adding
+from supervisor.context import Context, Refused
+from supervisor.errors import SupervisorError
+from trainers.contract import NAME
+
+PLACE = 40
+
+
+class NoAnswer(SupervisorError):
+    """The daemon is up and has not answered a wish in time."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(
+            f"the supervisor has not answered within {wait_s:.0f} s; the wish waits in the "
+            "inbox; look with `supervisor decisions`"
+        )
+
+
+def add(command: Adding) -> None:
+    """Add these commands."""
+    wishes: tuple[tuple[str, str, str], ...] = (
+        ("force-scale-up", "scale_up", "go one mode up, now"),
+        ("force-scale-down", "scale_down", "go one mode down, now"),
+        ("pin", "pin", "go to a mode and stay there until `unpin`"),
+        ("unpin", "unpin", "let the policy choose the mode again"),
+        ("forbid", "forbid", "neither that mode nor a heavier one, until `allow`"),
+        ("allow", "allow", "take back `forbid`"),
+        ("pause", "pause", "save and stop every run until `resume`"),
+        ("resume", "resume", "train again after `pause`, or at once while idle"),
+    )
+    for name, kind, text in wishes:
+        sub = command(name, _wish(kind), text)
+        if kind in ("pin", "forbid", "allow"):
+            sub.add_argument("mode", metavar="MODE")
+    command(
+        "retry",
+        _wish("retry"),
+        "try a run again that has failed, is held, or waits after a death",
+        "run",
+        more="Its deaths are forgotten; it goes on from its newest checkpoint.",
+    )
+    sub = command(
+        "reset",
+        _reset,
+        "forget all history and holds",
+        more="Checkpoints and a backup of the state are kept.",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _wish(kind: str) -> Action:
+    def act(context: Context) -> int:
+        from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
+
+        mode = getattr(context.options, "mode", None)
+        if mode is not None and not NAME.fullmatch(mode):  # no file of modes could be named so
+            raise Refused(f"{mode!a} is no name of a mode")
+        # A mistake in the settings must keep nobody from a pause.
+        config = context.kept_config
+        named = getattr(context.options, "run", None)
+        answer = wishes.ask(
+            context.home,
+            config,
+            context.now(),
+            kind,
+            mode=mode,
+            run=None if named is None else context.run(named).id,
+            by=context.login,
+        )
+        if answer.refused:
+            raise Refused(answer.reason)
+        if not answer.decided and answer.waited_s:
+            raise NoAnswer(answer.waited_s)
+        print(answer.reason)
+        return 0
+
+    return act
+
+
+def _reset(context: Context) -> int:
+    if not context.options.yes:
+        if not sys.stdin.isatty():
+            raise Refused("reset forgets all history; say --yes where nobody can be asked")
+        question = (
+            f"Forget mode, boots, holds and the queue's progress of {context.home.path}?\n"
+            "Checkpoints stay, and a backup of the state is kept. [y/N] "
+        )
+        try:
+            answer = input(question)
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            raise Refused("nothing was changed")
+    from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
+
+    if context.home.holder() is None:
+        print(wishes.reset_now(context.home, context.kept_config, context.now()))
+        return 0
+    return _wish("reset")(context)

@@ -1,0 +1,111 @@
+"""Whether all is as it should be, and what is quickest here."""
+
+from __future__ import annotations
+
+import sys
+
+from modes.toml_file import InvalidFile
+from state.store import Store
+from supervisor import screen
+from supervisor.commands import Adding, build_parser
+from supervisor.context import Context, Refused, print_json
+
+PLACE = 70
+QUIET_LOOK_S = 0.2
+"""how soon to look again whether runs that are paused have saved"""
+
+
+def add(command: Adding) -> None:
+    """Add these commands."""
+    sub = command(
+        "tune",
+        _tune,
+        "find out which way of calculating is quickest on this machine",
+        "json",
+        more="Takes effect when a trainer starts next.",
+    )
+    sub.add_argument("--once", action="store_true", help="only where that was never tried")
+    command("check-config", _check_config, "check settings, modes and the trainers' options")
+    command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
+    sub = command(
+        "completion",
+        _completion,
+        "print the completion script of a shell",
+        more='For bash: eval "$(supervisor completion bash)"',
+    )
+    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
+def _tune(context: Context) -> int:
+    from supervisor import tuning  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.cgroup import cores  # noqa: PLC0415 - as above
+    from supervisor.core import queue  # noqa: PLC0415 - as above
+
+    home, config = context.home, context.config
+    if context.options.once and (home.tuning.exists() or home.holder() is not None):
+        return 0
+    _await_quiet(context)
+    home.make()
+    if context.options.once:
+        tuning.keep(home.tuning, {})  # whatever becomes of it, nobody waits for it again
+    loads = queue.loads(config.ladder, cores())
+    trainers = dict.fromkeys(run.asked.trainer for run in config.settings.queue())
+    print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
+    kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}
+    tuning.keep(home.tuning, kept)
+    if context.options.json:
+        print_json(kept)
+    else:
+        print("\n".join(tuning.described(kept)) or "no trainer has more than one way to calculate")
+    return 0
+
+
+def _await_quiet(context: Context) -> None:
+    """Wait until nothing trains, if somebody has asked for that.
+
+    Raises:
+        Refused: training goes on.
+    """
+    from supervisor.clock import pause  # noqa: PLC0415 - only here
+
+    patience_s = context.config.settings.recovery.grace_s
+    while context.home.holder() is not None:
+        memory, _ = Store(context.home.state).peek()
+        if memory is None or not memory.running:
+            return
+        if not memory.goal.paused or patience_s <= 0:
+            raise Refused("training would disturb the trials: `supervisor pause` first")
+        pause(QUIET_LOOK_S)
+        patience_s -= QUIET_LOOK_S
+
+
+def _check_config(context: Context) -> int:
+    from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+
+    config = context.config
+    problems = doctor.check_options(config)
+    if problems:
+        raise InvalidFile(problems)
+    names = ", ".join(config.ladder.names)
+    print(f"well: {len(config.settings.campaign.runs)} runs, modes {names}")
+    for notice in config.dated:
+        print(f"note: {notice}")
+    return 0
+
+
+def _doctor(context: Context) -> int:
+    from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+
+    findings = doctor.examine(context.home, context.config_or_why, context.now())
+    if context.options.json:
+        print_json(findings)
+    else:
+        print(screen.findings(findings))
+    return 1 if any(finding.verdict == "bad" for finding in findings) else 0
+
+
+def _completion(context: Context) -> int:
+    from supervisor import completion  # noqa: PLC0415 - an extra, and only for this
+
+    print(completion.script(build_parser(), context.options.shell))
+    return 0

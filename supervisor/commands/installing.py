@@ -1,0 +1,78 @@
+"""Starting at boot, and no longer."""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.commands import Adding
+from supervisor.config import Config
+from supervisor.context import Context, Refused
+from supervisor.home import Home
+
+PLACE = 20
+
+
+def add(command: Adding) -> None:
+    """Add these commands."""
+    for name, act, text, more in (
+        ("install", _install, "start it at boot", "Says what it does and how to undo it."),
+        ("uninstall", _uninstall, "no longer start it at boot", "Runs and settings are kept."),
+    ):
+        sub = command(name, act, text, more=more)
+        kinds = sub.add_mutually_exclusive_group()
+        for kind, what in (
+            ("system", "a service of the machine, with an account of its own"),
+            ("user", "a service of this user"),
+            ("cron", "lines in this user's crontab"),
+            ("profile", "a line in this user's login profile"),
+        ):
+            kinds.add_argument(
+                f"--{kind}", dest="kind", action="store_const", const=kind, help=what
+            )
+        sub.add_argument("--dry-run", action="store_true", help="only show what would be done")
+
+
+def _install(context: Context) -> int:
+    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+
+    options = context.options
+    if context.config_named:
+        raise Refused(
+            "an installed supervisor reads its own supervisor.toml: put your settings there, and "
+            "leave --config and $SUPERVISOR_CONFIG out"
+        )
+    kind, why = (options.kind, "as asked") if options.kind else install.best_kind()
+    plan = install.plan(kind, context.named_home)
+    others = [one.kind for one in install.installed(context.named_home) if one.kind != kind]
+    if others:
+        raise Refused(
+            f"it is installed already, as {others[0]}: supervisor uninstall --{others[0]}"
+        )
+    steps = plan.steps()
+    # A person looks on: what is wrong is better said now. Those of the service are root's file.
+    Config(install.SETTINGS if kind == "system" else Home(plan.home).settings)
+    if kind == "system":
+        os.umask(0o022)  # the account of the service reads what root writes here
+    print(f"kind: {kind} ({why})")
+    for line in install.carry_out(steps, dry_run=options.dry_run):
+        print(line)
+    if not options.dry_run:
+        where = f"--home {context.named_home} " if context.named_home else ""
+        print(f"{plan.after}\nto undo: supervisor {where}uninstall")
+    return 0
+
+
+def _uninstall(context: Context) -> int:
+    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+
+    options = context.options
+    plans = install.installed(context.named_home)
+    plans = tuple(plan for plan in plans if options.kind in (None, plan.kind))
+    for plan in plans:
+        print(f"kind: {plan.kind}")
+        for line in install.carry_out(plan.undo(), dry_run=options.dry_run):
+            print(line)
+        print(plan.kept)
+    if not plans:
+        print("nothing is installed")
+    return 0

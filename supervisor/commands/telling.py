@@ -1,0 +1,180 @@
+"""What is true now, and what has been."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from supervisor import follow, screen
+from supervisor.clock import since
+from supervisor.commands import Adding
+from supervisor.context import Context, Refused, print_json
+from supervisor.core.sought import Sought, chosen
+from supervisor.report import Report, goodput
+from supervisor.terminal import drawn, escaped
+
+PLACE = 30
+
+
+def add(command: Adding) -> None:
+    """Add these commands."""
+    command("show-state", _show_state, "what it does, and what comes next, when and why", "json")
+    _add_values(command)
+    command("runs", _runs, "the queue", "json")
+    command(
+        "goodput", _goodput, "how much of the time became training, and where the rest went", "json"
+    )
+    _add_decisions(command)
+    command("logs", _logs, "what the trainer of a run prints", "run", "lines")
+
+
+def _add_values(command: Adding) -> None:
+    """Add the commands that print one bare value."""
+    command("get-mode", _get_mode, "the mode, as one bare word", "json")
+    sub = command(
+        "get-uptime", _get_uptime, "whole seconds for which the mode has been training", "json"
+    )
+    sub.add_argument("--machine", action="store_true", help="since the machine came up instead")
+    sub = command(
+        "get-reboots", _get_reboots, "crashes of the machine within the last hour", "json"
+    )
+    sub.add_argument("--total", action="store_true", help="since history began instead")
+
+
+def _add_decisions(command: Adding) -> None:
+    """Add the command that shows the decision log."""
+    sub = command(
+        "decisions",
+        _decisions,
+        "the decision log, newest last",
+        "json",
+        "lines",
+        more="With several of --event, --run and --since: the lines that all of them mean. N "
+        "counts those alone.",
+    )
+    sub.add_argument(
+        "--event",
+        metavar="NAME",
+        action="append",
+        help="only that event, such as mode.changed, or with `run` all that begin with `run.`; "
+        "may be repeated",
+    )
+    sub.add_argument(
+        "--run", metavar="RUN", help="only lines about that run, by name or id; `runs` lists them"
+    )
+    sub.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only lines from then on: an ISO time (local where it names no zone), or an age such "
+        "as 90s, 15min, 6h, 2d",
+    )
+
+
+def _show_state(context: Context) -> int:
+    state = context.report()
+    print_json(state) if context.options.json else print(screen.state(state))
+    return 1 if state.trouble else 0
+
+
+def _get_mode(context: Context) -> int:
+    return _print_bare(context, context.report(), lambda state: state.mode)
+
+
+def _get_uptime(context: Context) -> int:
+    machine = context.options.machine
+    return _print_bare(
+        context,
+        context.report(),
+        lambda state: int(state.uptime_s if machine else state.mode_running_s),
+    )
+
+
+def _get_reboots(context: Context) -> int:
+    total = context.options.total
+    return _print_bare(
+        context,
+        context.report(),
+        lambda state: state.crashes_total if total else state.crashes_last_hour,
+    )
+
+
+def _print_bare(context: Context, state: Report, value: Callable[[Report], str | int]) -> int:
+    """One bare value for scripts; what is wrong with the state goes to stderr."""
+    for text in state.trouble:
+        print(f"supervisor: {text}", file=sys.stderr)
+    print_json(value(state)) if context.options.json else print(value(state))
+    return 1 if state.trouble else 0
+
+
+def _runs(context: Context) -> int:
+    state = context.report()
+    print_json(state.runs) if context.options.json else print(screen.runs(state, waits=True))
+    return 0
+
+
+def _goodput(context: Context) -> int:
+    measured = goodput(context.home, context.config_or_why, context.now())
+    print_json(measured) if context.options.json else print(screen.goodput(measured))
+    return 0
+
+
+def _decisions(context: Context) -> int:
+    from supervisor import journal  # noqa: PLC0415 - loads the renderer
+
+    options, path = context.options, context.home.decisions
+    render = journal.renderer(sys.stdout)
+    wanted = _sought(context)
+
+    def show(line: journal.Line) -> None:
+        print(escaped(journal.encode(line).decode()) if options.json else render(line))
+
+    coming = follow.follow(path) if options.follow else iter(())
+    there = journal.tail(path, options.lines, wanted.takes if wanted.narrows else None)
+    for line in there:
+        show(line)
+    sys.stdout.flush()
+    shown = {journal.encode(line) for line in there}  # what came meanwhile may be among them
+    for raw in coming:
+        for line in journal.parse([raw]):
+            if wanted.takes(line) and journal.encode(line) not in shown:
+                show(line)
+                sys.stdout.flush()
+    return 0
+
+
+def _sought(context: Context) -> Sought:
+    """The lines of the log that are asked for.
+
+    Raises:
+        Refused: there is no such event, or the time is none.
+        NoSuchRun: there is no such run.
+        AmbiguousRun: there are several.
+    """
+    options = context.options
+    try:
+        events = chosen(options.event) if options.event else None
+        since_at = None if options.since is None else since(options.since, context.now().wall)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    run = None if options.run is None else context.run(options.run).id
+    return Sought(events=events, run=run, since_at=since_at)
+
+
+def _logs(context: Context) -> int:
+    output = context.home.run(context.run(context.options.run).id).output
+    terminal = sys.stdout.isatty()
+
+    def show(raw: bytes) -> None:
+        if terminal:
+            print(drawn(raw))
+        else:  # whoever reads on wants what was written
+            sys.stdout.buffer.write(raw + b"\n")
+
+    for raw in follow.last_lines(output, context.options.lines):
+        show(raw)
+    sys.stdout.flush()
+    if context.options.follow:
+        for raw in follow.follow(output):
+            show(raw)
+            sys.stdout.flush()
+    return 0
