@@ -13,7 +13,7 @@ import msgspec
 
 from state.records import Run, Timeline
 from supervisor.core.machine import RUN_LIFE
-from supervisor.core.readings import GpuReadings
+from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import (
     Life,
     Note,
@@ -72,10 +72,10 @@ def reconcile(
     mode: str,
     lives: Mapping[str, Life],
     start: Callable[[Run], Start],
-    gpus: tuple[GpuReadings, ...],
+    why_not: Callable[[Run], str],
+    readings: Readings,
     now: Timeline,
     limits: RecoveryLimits,
-    gpus_awaited_s: float | None = None,
 ) -> tuple[tuple[Run, ...], tuple[Step, ...], tuple[Note, ...]]:
     """The runs as they are asked to be from now on, and the steps that ask them.
 
@@ -87,11 +87,11 @@ def reconcile(
         mode: the goal's mode, whose load each of them shall carry.
         lives: what the look showed of each run; one that no look has covered is not started.
         start: what a start of a run is, as things are now.
-        gpus: what is known of the GPUs.
+        why_not: why a run that lives shall not, in words.
+        readings: what is known of the GPUs, and whether news of them is under way, which causes
+            another look.
         now: the present.
         limits: the patience with stopping and killing.
-        gpus_awaited_s: how long an answer has been under way that tells of the GPUs as they are
-            now; None: none is. Another look follows when it is there.
     """
     now_s = now.now_s
     after: list[Run] = []
@@ -100,7 +100,8 @@ def reconcile(
     for believed in runs:
         life = lives.get(believed.id, Life())
         shall = believed.id in wanted or believed.id in elsewhere
-        run, step, note = _end(believed, life, shall, mode, now_s, limits)
+        unwanted = None if shall else why_not
+        run, step, note = _end(believed, life, unwanted, mode, now_s, limits)
         after.append(run)
         steps += [step] if step else []
         notes += [note] if note else []
@@ -129,13 +130,14 @@ def reconcile(
         if run.id in wanted and run.id in lives and _startable(run, now_s)
     ]
     next_ones = ready[: max(0, free)]
-    awaited = gpus_awaited_s is not None and gpus_awaited_s < limits.gpu_free_s
+    gpus_s = readings.gpu_awaited_s
+    awaited = gpus_s is not None and gpus_s < limits.gpu_free_s
     dead = _dead_pids(here, lives, now) if next_ones else {}
     if dead and awaited:
         # What is known of the GPUs is from before this death: it may list the process still, or
         # not yet. A slow helper is not waited for longer than slow memory.
         return tuple(after), tuple(steps), tuple(notes)
-    holders = _memory_holders(dead, gpus)
+    holders = _memory_holders(dead, readings.gpus)
     for place, run in enumerate(after):
         after[place], note = _await_memory(run, holders.get(run.id), now_s, limits)
         notes += [note] if note else []
@@ -188,21 +190,26 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
 
 
 def _end(
-    run: Run, life: Life, wanted: bool, mode: str, now_s: float, limits: RecoveryLimits
+    run: Run,
+    life: Life,
+    unwanted: Callable[[Run], str] | None,
+    mode: str,
+    now_s: float,
+    limits: RecoveryLimits,
 ) -> tuple[Run, Step | None, Note | None]:
     """What has to be asked of a run that lives, or has left something behind."""
     alive = life.process is not None
     if (
         run.status == "running"
         and alive
-        and not (wanted and _fits(run, mode) and not run.attempt.stale)
+        and (unwanted or run.attempt.stale or not _fits(run, mode))
     ):
-        why = (
-            f"making room for {mode}"
-            if not _fits(run, mode)
-            else "its target or its mode has changed"
-        )
-        why = why if wanted else "it has no slot now"
+        if unwanted:
+            why = unwanted(run)
+        elif _fits(run, mode):
+            why = "its target or its mode has changed"
+        else:
+            why = f"making room for {mode}"
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:
         asked_s = run.attempt.stop_asked_s if run.attempt.stop_asked_s is not None else now_s

@@ -184,6 +184,18 @@ def waiting(
     }
 
 
+def why_not(run: Run, runs: Iterable[Run], assigned: Collection[str], goal: Goal) -> str:
+    """Why a run that trains shall not any more, in words."""
+    if run.ending is not None and run.reason:
+        return run.reason
+    if run.withdrawn or run.asked.suspended:
+        return "whoever asked for it wants it to stop"
+    if not goal.trains:
+        return "nothing trains now: " + ("paused" if goal.paused else "the machine is left idle")
+    holders = [one for one in runs if one.id in assigned]
+    return _passed_over(run, holders, called((*holders, run)))
+
+
 def _bars_itself(run: Run, now: Timeline) -> str | None:
     """What about a run keeps it from training, whoever has the slots."""
     not_before_at = run.asked.not_before_at

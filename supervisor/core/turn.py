@@ -220,10 +220,11 @@ class _Thought:
         runs = tuple(run if other.id == run_id else other for other in memory.runs)
         self.memory = msgspec.structs.replace(memory, runs=runs, running=True)
         before = "the checkpoint before " if run.attempt.started_step in run.faults.withheld else ""
+        where = f"in {run.attempt.mode}" if run.local else f"on {run.asked.place}"
         self._write(
             "run.started",
             rule="slot",
-            reason=f"in {run.attempt.mode}, from {before}step {run.attempt.started_step}",
+            reason=f"{where}, from {before}step {run.attempt.started_step}",
             run=run_id,
             evidence={
                 "pid": process.pid,
@@ -494,10 +495,10 @@ class _Thought:
             mode=goal.mode,
             lives=self._lives,
             start=self._start,
-            gpus=seen.readings.gpus,
+            why_not=lambda run: self._why_not(run, wanted),
+            readings=seen.readings,
             now=self.memory.timeline,
             limits=self._settings.recovery,
-            gpus_awaited_s=seen.readings.gpu_awaited_s,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
         full = mode is not None and len(wanted) == mode.slots
@@ -528,6 +529,11 @@ class _Thought:
             if seen.leaving == "stop":
                 reason = f"no supervisor was running; {reason}"
             self._write("supervisor.stopped", rule=seen.leaving, reason=reason)
+
+    def _why_not(self, run: Run, wanted: tuple[str, ...]) -> str:
+        if self._seen.leaving is not None:
+            return "everything is asked to stop"
+        return slots.why_not(run, self.memory.runs, wanted, self.memory.goal)
 
     def _elsewhere(self) -> tuple[str, ...]:
         """The runs that shall train elsewhere, whatever this machine is at."""

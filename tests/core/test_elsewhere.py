@@ -124,7 +124,7 @@ def test_it_takes_no_slot_and_lives_through_changes_of_mode(place):
     assert place.training() == ["A", "B", "far"]
     assert before in place.host.mains()
     (line,) = place.lines("run.started", "job-far")
-    assert line["evidence"]["mode"] is None
+    assert line["reason"] == "on moon, from step 0"
 
 
 def test_a_persons_pause_holds_there_too_and_says_so(place):

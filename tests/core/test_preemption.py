@@ -56,7 +56,7 @@ def ratio(seed, folder, *, jobs_per_h):
     memory, config = place.daemon.memory, place.daemon._config
     facts = history.facts(memory, config.ladder, config.settings.policy)
     preempted = sum(
-        line["rule"] == "asked" and "no slot" in line["reason"]
+        line["rule"] == "asked" and "rank above" in line["reason"]
         for line in place.lines("run.stopped")
     )
     terms = Terms(facts.ladder, facts.speeds, facts.limits)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import queue
-from supervisor.core.readings import GpuReadings
+from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.reconcile import GPU_LOOK_S, Kill, Start, Stop, reconcile, wake_in_s
 from supervisor.core.recovery import Life, RecoveryLimits, ask_to_stop
 from supervisor.core.slots import assign
@@ -26,7 +26,7 @@ def stopping(run, asked_s=NOW_S, **fields):
     return ask_to_stop(training(run), asked_s, "why").but(**fields)
 
 
-def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None, **more):
+def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None, awaited_s=None):
     """The runs afterwards by id, the steps, and the events of the notes."""
     after, steps, notes = reconcile(
         runs=tuple(runs),
@@ -34,12 +34,16 @@ def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None, **mo
         mode=mode,
         lives=dict.fromkeys((run.id for run in runs), Life()) | (lives or {}),
         start=started,
-        gpus=gpus,
+        why_not=why_not,
+        readings=Readings(gpus=gpus, gpu_awaited_s=awaited_s),
         now=now or a_time(NOW_S),
         limits=LIMITS,
-        **more,
     )
     return {run.id: run for run in after}, list(steps), [note.event for note in notes]
+
+
+def why_not(run):
+    return f"{run.name} has no slot now"
 
 
 def started(run):
@@ -73,7 +77,8 @@ def test_what_no_look_has_covered_is_not_started():
         mode="light",
         lives=lives,
         start=started,
-        gpus=(),
+        why_not=why_not,
+        readings=Readings(),
         now=a_time(NOW_S),
         limits=LIMITS,
     )
@@ -135,7 +140,7 @@ def test_whoever_lost_its_slot_leaves():
     """A run of the right mode that is no longer wanted is asked to leave, and the reason said."""
     after, steps, _ = steps_for((training(A), training(B)), wanted=(A,), lives=alive(A, B))
     assert steps == [Stop(run=B.id)]
-    assert after[B.id].reason == "it has no slot now"
+    assert after[B.id].reason == "b has no slot now"
 
 
 def test_nothing_is_wanted_while_paused():
@@ -287,9 +292,9 @@ def test_a_start_beside_a_death_waits_for_what_the_gpus_say_of_it():
     """What is known is from before it. Nothing is told, and a slow answer is not waited for."""
     runs, wanted = (dead(A), B), (A, B)
     for known in ((), (gpu(100),)):
-        waiting = steps_for(runs, wanted, gpus=known, gpus_awaited_s=0.0)
+        waiting = steps_for(runs, wanted, gpus=known, awaited_s=0.0)
         assert waiting == ({run.id: run for run in runs}, [], [])
-    _, steps, _ = steps_for(runs, wanted, gpus_awaited_s=LIMITS.gpu_free_s)
+    _, steps, _ = steps_for(runs, wanted, awaited_s=LIMITS.gpu_free_s)
     assert steps == [started(A), started(B)]
 
 
@@ -307,7 +312,7 @@ def test_a_start_beside_a_death_waits_for_what_the_gpus_say_of_it():
 )
 def test_a_start_waits_for_no_gpu_where_nothing_has_died(runs, lives):
     """After a boot training begins at once, however long NVML takes to start."""
-    _, steps, _ = steps_for(runs, wanted=(A, B), lives=lives, gpus_awaited_s=0.0)
+    _, steps, _ = steps_for(runs, wanted=(A, B), lives=lives, awaited_s=0.0)
     assert started(A) in steps
 
 
@@ -405,7 +410,8 @@ def reconciled(world, mode):
         mode=mode,
         lives=lives,
         start=started,
-        gpus=(),
+        why_not=why_not,
+        readings=Readings(),
         now=a_time(NOW_S),
         limits=LIMITS,
     )

@@ -30,7 +30,7 @@ def box(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    """A home whose campaign has one long run, in a mode of one slot."""
+    """A home whose campaign has one long run."""
     place = Place(tmp_path, CAMPAIGN)
     place.ask("pin", mode="light")
     return place
@@ -224,6 +224,22 @@ def test_a_run_waits_until_its_time(box):
     box.look(wait_s + 0.01)
     box.look(0.1)
     assert box.training() == ["job"]
+
+
+def test_who_loses_its_slot_hears_to_whom(place):
+    """The line that tells the stop names who ranks above it, or whose wish it was."""
+    place.ask("submit", asked=a_job(rank="high"))
+    place.ask("submit", asked=a_job("other", rank="normal"))
+    place.settle(4)
+    (line,) = place.lines("run.stopped", "drill-A")
+    assert line["reason"] == "stopped: the slots are with job, other, of which 2 rank above low"
+    place.ask("amend", asked=a_job(rank="high", revision=1, suspended=True))
+    place.settle(4)
+    (line,) = place.lines("run.stopped", "job-job")
+    assert "wants it to stop" in line["reason"]
+    place.ask("pause")
+    place.settle(4)
+    assert place.lines("run.stopped", "drill-A")[-1]["reason"].endswith("paused")
 
 
 # Leaving and ending
