@@ -34,7 +34,7 @@ from supervisor.core.sought import Sought, chosen
 from supervisor.errors import SupervisorError
 from supervisor.home import Home, HomeUnusable
 from supervisor.owner import BeyondTheOwner
-from supervisor.programs import program
+from supervisor.programs import program, with_trainers
 from supervisor.report import Report, goodput
 from supervisor.terminal import drawn, escaped
 from supervisor.terminal import screen as screen_of
@@ -47,7 +47,7 @@ RECORDING_MAX_S = 600
 
 AT_ANY_HOME = frozenset((*OF_THE_MACHINE, "simulate"))
 """commands that ask nothing of the home that is meant where none is named"""
-BEGINNINGS = frozenset(("run", "tune", "check-config", "doctor"))
+BEGINNINGS = frozenset(("run", "tune", "trainers", "check-config", "doctor"))
 """commands that a home may begin with"""
 
 DESCRIPTION = """\
@@ -460,8 +460,22 @@ def _play(context: Context, run: Run, *arguments: str) -> int:
     command = [*program("trainers.__main__"), run.asked.trainer, "--run", str(folder)]
     command += [*arguments, "--checkpoint", context.options.checkpoint]
     command += ["--json"] if context.options.json else []
+    try:
+        trainers_dir = context.kept_config.trainers_dir
+    except (InvalidFile, SupervisorError):
+        trainers_dir = None  # ours play whatever the settings say
     # What it prints goes through our screen, which it knows nothing of.
-    return follow.passed_on(command, sys.stdout, sys.stderr)
+    return follow.passed_on(command, sys.stdout, sys.stderr, with_trainers(trainers_dir))
+
+
+def _trainers(context: Context) -> int:
+    """Have the trainers tell of themselves: of these the supervisor knows nothing but names."""
+    options = context.options
+    command = [*program("trainers.__main__"), "--list", *(["--json"] if options.json else [])]
+    if options.trainer is not None:
+        command += ["--", options.trainer]
+    environment = with_trainers(context.kept_config.trainers_dir)
+    return follow.passed_on(command, sys.stdout, sys.stderr, environment)
 
 
 def _tune(context: Context) -> int:
@@ -479,7 +493,7 @@ def _tune(context: Context) -> int:
     loads = queue.loads(config.ladder, cores())
     trainers = dict.fromkeys(run.asked.trainer for run in config.settings.queue())
     print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
-    kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}
+    kept = {trainer: tuning.probe(trainer, loads, config.trainers_dir) for trainer in trainers}
     tuning.keep(home.tuning, kept)
     if context.options.json:
         print_json(kept)
@@ -664,16 +678,7 @@ def build_parser() -> argparse.ArgumentParser:
         more="Checkpoints and a backup of the state are kept.",
     )
     sub.add_argument("--yes", action="store_true", help="do not ask")
-    sub = command(
-        "tune",
-        _tune,
-        "find out which way of calculating is quickest on this machine",
-        "json",
-        more="Takes effect when a trainer starts next.",
-    )
-    sub.add_argument("--once", action="store_true", help="only where that was never tried")
-    command("check-config", _check_config, "check settings, modes and the trainers' options")
-    command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
+    _add_checks(command)
     sub = command(
         "completion",
         _completion,
@@ -682,6 +687,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
+
+
+def _add_checks(command: policy_commands.Adding) -> None:
+    """Add the commands that tell what this machine can do, and with what."""
+    sub = command(
+        "tune",
+        _tune,
+        "find out which way of calculating is quickest on this machine",
+        "json",
+        more="Takes effect when a trainer starts next.",
+    )
+    sub.add_argument("--once", action="store_true", help="only where that was never tried")
+    sub = command(
+        "trainers", _trainers, "which trainers there are, or what one can be told", "json"
+    )
+    sub.add_argument(
+        "trainer", metavar="NAME", nargs="?", help="with its options; by default all are listed"
+    )
+    command("check-config", _check_config, "check settings, modes and the trainers' options")
+    command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
 
 
 def _add_decisions(command: policy_commands.Adding) -> None:
