@@ -208,8 +208,9 @@ class Config:
         Raises:
             InvalidFile: it is missing, or no folder, or the rights forbid it.
         """
+        folder = self._folder(key, named)
         try:
-            os.scandir(self._folder(key, named)).close()
+            os.scandir(folder).close()
         except (OSError, ValueError) as error:  # the latter: a NUL, which no path can hold
             why = error.strerror if isinstance(error, OSError) else "no path can hold a NUL"
             raise InvalidFile([f"{self._path}: {key} = {named!r}: {why}"]) from error
@@ -223,7 +224,11 @@ class Config:
         found: tuple[object, ...] = tuple((path, *_identity(path)) for path in paths)
         if self._trainers_tried is None:
             return found
-        return (*found, os.access(self._place(self._trainers_tried), os.R_OK | os.X_OK))
+        try:
+            there = os.access(self._place(self._trainers_tried), os.R_OK | os.X_OK)
+        except ValueError:  # a NUL, which no path can hold
+            there = False
+        return (*found, there)
 
 
 def _kept(last_good: Path | None) -> InForce | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import msgspec
 import pytest
 
+from supervisor.programs import program
 from trainers import registry, yours
 from trainers.__main__ import EXIT_UNKNOWN, main
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, TRAINERS_DIR
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, TRAINERS_DIR
 
 SOUND = '"""Is {}.\n\nAnd no more."""\nUNIT = "rounds"\ndef train(session): pass\n'
 
@@ -215,3 +217,19 @@ def test_an_unknown_trainer_is_told_with_the_nearest(own, capsys):
     assert "did you mean 'mine'?" in capsys.readouterr().err
     assert main(["bad", "--list"]) == EXIT_BAD_SPEC
     assert "line 1: SyntaxError" in capsys.readouterr().err
+
+
+def test_what_it_starts_itself_finds_its_code(own, make_run, tmp_path):
+    """A pool of new processes, which know nothing but what they inherit and are sent."""
+    (own / "wide").mkdir()
+    (own / "wide" / "part.py").write_text("def double(n):\n    return 2 * n\n")
+    (own / "wide" / "__init__.py").write_text(
+        "import multiprocessing\nfrom . import part\ndef train(session):\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        session.progress(sum(pool.map(part.double, [1, 2])))\n"
+        "    session.save([('a', b'1')])\n"
+    )
+    run = make_run(trainer="wide", target_steps=6)
+    command = [*program("trainers.__main__"), "wide", "--run", str(run)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (EXIT_DONE, "")
