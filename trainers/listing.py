@@ -164,7 +164,7 @@ def _documentation(kind: type[msgspec.Struct]) -> dict[str, str]:
 def _body(kind: type[msgspec.Struct]) -> Iterator[dict[str, str]]:
     path = getattr(sys.modules.get(kind.__module__), "__file__", None)
     try:
-        tree = ast.parse(durable.read(Path(path or ""), follow=True))
+        tree = ast.parse(durable.read(Path(path or ""), registry.SOURCE_MAX_BYTES, follow=True))
     except (OSError, SyntaxError, ValueError):
         return  # it was built while running, or its source is gone: there is nothing to tell
     for node in ast.walk(tree):

@@ -23,9 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from trainers import durable, options, yours
+from trainers import durable, options
 from trainers.checkpoint import EXHAUSTED
-from trainers.contract import NAME, BadSpec, Load, Spec, Tuning
+from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Load, Spec, Tuning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 """where our own are"""
+YOURS = "trainers.yours"
+"""the package that the user's folder is"""
 GROUP = "training_supervisor.trainers"
 """of entry points: the name of a trainer, and its module"""
 SHIPPED, OWN = "the supervisor", "trainers_dir"
@@ -146,6 +148,12 @@ class FolderAway(durable.UnreadableFile):
         self.errno = error.errno
 
 
+def own_folder() -> Path | None:
+    """Where the user's own trainers lie; None: the settings name no such folder."""
+    named = os.environ.get(TRAINERS_DIR)
+    return Path(named) if named else None
+
+
 def names() -> list[str]:
     """The trainers' names, found without importing any of them; not those of broken ones."""
     return sorted({one.name for one in everything() if isinstance(one, Found)})
@@ -157,11 +165,11 @@ def everything() -> list[Found | BrokenTrainer | FolderAway]:
     ours = {one.name: one.path for one in shipped}
     found: list[Found | BrokenTrainer | FolderAway] = list(shipped)
     there = set(ours)
-    folder = yours.folder()
+    folder = own_folder()
     if folder is not None:
         try:
             _look_at(folder)
-            for one in _all_in(folder, yours.__name__, OWN):
+            for one in _all_in(folder, YOURS, OWN):
                 found.append(_taken(one, ours[one.name]) if one.name in ours else one)
                 there.add(one.name)
         except FolderAway as error:
@@ -191,13 +199,13 @@ def find(name: str) -> Found:
     if not NAME.fullmatch(name):
         raise NoTrainer(name)
     shipped = _in_folder(FOLDER, "trainers", SHIPPED, name)
-    folder = yours.folder()
+    folder = own_folder()
     own: Found | BrokenTrainer | None = None
     if folder is not None:
         if shipped is None:
             _look_at(folder)
         try:
-            own = _in_folder(folder, yours.__name__, OWN, name)
+            own = _in_folder(folder, YOURS, OWN, name)
         except BrokenTrainer as error:
             own = error
     if shipped is not None and own is not None:

@@ -37,7 +37,7 @@ SPECS_MAX = 16
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 FILES_MAX = 1000
-"""files of the user's own trainers that are watched for changes"""
+"""files of the user's own trainers, and entries of each folder of them, that are watched"""
 
 Spawn = Callable[[Sequence[str], Path, int, int, Path | None], "subprocess.Popen[bytes]"]
 """starts the program of all trainers: with these words, for this run folder, with this stdin and
@@ -305,15 +305,20 @@ def _python_files(folder: Path, *, links: bool = True) -> Iterator[Path]:
     which may lead back.
     """
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as there:
+            entries = list(islice(there, FILES_MAX))
     except OSError:
         return
     for entry in entries:
         path = Path(entry.path)
         if entry.name.endswith(".py"):
             yield path
-        elif (path / "__init__.py").exists() and (links or not entry.is_symlink()):
+        elif (links or not entry.is_symlink()) and _is_file(path / "__init__.py"):
             yield from _python_files(path, links=False)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - that of Path raises where the rights forbid it
 
 
 def _changed_at(path: Path) -> int:

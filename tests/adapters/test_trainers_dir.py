@@ -80,6 +80,7 @@ def test_code_that_a_warm_parent_may_have_imported_is_watched(tmp_path: Path) ->
         (folder / "__init__.py").write_text("")
         (folder / "round").symlink_to(tmp_path)
     (tmp_path / "wide" / "data").mkdir()
+    (tmp_path / "round").symlink_to("round")
     (tmp_path / "nowhere.py").symlink_to("no-such-file")
     os.mkfifo(tmp_path / "pipe.py")
     before = _sources(tmp_path)

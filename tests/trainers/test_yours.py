@@ -70,10 +70,11 @@ def test_a_file_and_a_package_in_the_folder_are_trainers(own):
 
 
 def test_what_is_called_like_a_part_of_ours_is_a_trainer_all_the_same(own):
-    """Only the names of our trainers are taken, and not those of all modules beside them."""
-    for name in ("session", "yours", "my-1st"):
+    """Only the names of our trainers are taken, and not those of modules and variables of ours."""
+    for name in ("session", "yours", "os", "folder", "my-1st"):
         (own / f"{name}.py").write_text(SOUND.format("a file"))
         assert registry.load(name).__file__ == str(own / f"{name}.py")
+    assert registry.names() == ["atari", "drill", "folder", "my-1st", "os", "session", "yours"]
 
 
 def test_a_name_of_ours_is_nobody_elses(own, package):
