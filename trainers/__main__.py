@@ -120,6 +120,9 @@ def _probe(trainer: str, loads: list[Load]) -> int:
     except BadSpec as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
+    except registry.FolderAway as error:
+        sys.stderr.write(f"trainers: {error}\n")
+        return EXIT_AGAIN
     session.limit_threads(max(load.threads for load in loads))
     found = probe(loads) if probe else []
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
