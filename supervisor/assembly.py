@@ -59,7 +59,12 @@ def supervise(
         lax = home.close_to_others()
         watch, gpus, journal = Watch(), Gpus(), Journal(home, screen)
         messenger = Messenger(home, journal, clock)
-        runner = LocalRunner(home.runs, clock.read().boot_id, tuning=home.tuning)
+        runner = LocalRunner(
+            home.runs,
+            clock.read().boot_id,
+            tuning=home.tuning,
+            trainers_dir=lambda: config.trainers_dir,
+        )
         daemon = Daemon(
             config=config,
             clock=clock,

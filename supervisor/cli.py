@@ -25,7 +25,7 @@ from trainers.contract import NewerFile
 
 AT_ANY_HOME = frozenset((*OF_THE_MACHINE, "simulate"))
 """commands that ask nothing of the home that is meant where none is named"""
-BEGINNINGS = frozenset(("run", "tune", "check-config", "doctor"))
+BEGINNINGS = frozenset(("run", "tune", "trainers", "check-config", "doctor"))
 """commands that a home may begin with"""
 
 

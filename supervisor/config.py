@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -73,6 +74,8 @@ class Config:
         self._campaign: tuple[Settings, tuple[Run, ...], int] | None = None
         self._tried = SHIPPED
         """the folder of modes that the newest readable settings ask for"""
+        self._trainers_tried: str | None = None
+        """the folder of trainers that they ask for"""
         self._seen: tuple[object, ...] | None
         self._from_file = True
         """whether the settings in force stand in the file, or did when they came in force"""
@@ -93,6 +96,13 @@ class Config:
         """What is in force now."""
         _, campaign, revision = self._known_campaign()
         return Rules(self.settings, self.ladder, campaign, revision)
+
+    @property
+    def trainers_dir(self) -> Path | None:
+        """The folder of the user's own trainers that the settings in force name; None: none."""
+        named = self.settings.trainers_dir
+        # Not judged again: whoever starts a trainer is told by that what has become of it.
+        return None if named is None else self._place(named)
 
     @property
     def campaign(self) -> tuple[Run, ...]:
@@ -171,23 +181,54 @@ class Config:
         settings = read_toml(self._path, Settings) if _identity(self._path) else Settings()
         self._tried = SHIPPED
         if settings.modes_dir is not None:
-            self._tried = self._folder(settings.modes_dir)
+            self._tried = self._folder("modes_dir", settings.modes_dir)
+        self._trainers_tried = settings.trainers_dir
+        if settings.trainers_dir is not None:
+            self._refuse_unreadable("trainers_dir", settings.trainers_dir)
         return settings, load_ladder(self._tried)
 
-    def _folder(self, named: str) -> Path:
-        """The folder of modes that the settings name."""
+    def _folder(self, key: str, named: str) -> Path:
+        """The folder that a key of the settings names."""
         try:
             folder = self._path.parent / Path(named).expanduser()
             folder.is_dir()
         except (OSError, RuntimeError) as error:  # the latter: ~somebody, who does not exist
             why = error.strerror if isinstance(error, OSError) else "there is no such user"
-            raise InvalidFile([f"{self._path}: modes_dir = {named!r}: {why}"]) from error
+            raise InvalidFile([f"{self._path}: {key} = {named!r}: {why}"]) from error
         return folder
 
+    def _place(self, named: str) -> Path:
+        """Where a path of the settings leads, whatever is there."""
+        # That of Path raises where it is nobody's.
+        return (self._path.parent / os.path.expanduser(named)).absolute()  # noqa: PTH111 - as above
+
+    def _refuse_unreadable(self, key: str, named: str) -> None:
+        """See that a folder which the settings name can be read.
+
+        Raises:
+            InvalidFile: it is missing, or no folder, or the rights forbid it.
+        """
+        folder = self._folder(key, named)
+        try:
+            os.scandir(folder).close()
+        except (OSError, ValueError) as error:  # the latter: a NUL, which no path can hold
+            why = error.strerror if isinstance(error, OSError) else "no path can hold a NUL"
+            raise InvalidFile([f"{self._path}: {key} = {named!r}: {why}"]) from error
+
     def _fingerprint(self) -> tuple[object, ...]:
-        """Changes whenever a file does: identity, size and time of each."""
+        """Changes whenever a file does: identity, size and time of each.
+
+        Of the folder of trainers only whether it is there: each trainer reads it anew.
+        """
         paths = [self._path, *sorted(self._tried.glob("*.toml"))]
-        return tuple((path, *_identity(path)) for path in paths)
+        found: tuple[object, ...] = tuple((path, *_identity(path)) for path in paths)
+        if self._trainers_tried is None:
+            return found
+        try:
+            there = os.access(self._place(self._trainers_tried), os.R_OK | os.X_OK)
+        except ValueError:  # a NUL, which no path can hold
+            there = False
+        return (*found, there)
 
 
 def _kept(last_good: Path | None) -> InForce | None:

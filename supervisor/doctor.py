@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from supervisor.config import Config
 from supervisor.core import queue
 from supervisor.gpu import Gpus
 from supervisor.home import Home
-from supervisor.programs import program
+from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
 from trainers import durable
 from trainers.contract import NewerFile, RunFolder
@@ -64,12 +63,34 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
 
 def check_options(config: Config) -> tuple[str, ...]:
     """What the trainers refuse in the options of each run; nothing, if all are well."""
-    unknown = [
-        f"[warm] there is no trainer {name!r}"
-        for name in config.settings.warm.trainers
-        if importlib.util.find_spec(f"trainers.{name}") is None
-    ]
+    unknown = [f"[warm] there is no trainer {name!r}" for name in _unknown_warm(config)]
     return (*unknown, *(problem for problem, _ in _ask_trainers(config) if problem))
+
+
+def _unknown_warm(config: Config) -> list[str]:
+    """Trainers that are to be kept warm, and are none; those of the runs are asked themselves."""
+    trained = {run.asked.trainer for run in config.campaign}
+    named = [name for name in config.settings.warm.trainers if name not in trained]
+    if not named:
+        return []
+    try:
+        asked = subprocess.run(
+            [*program("trainers.__main__"), "--list", "--json"],
+            env=with_trainers(config.trainers_dir),
+            capture_output=True,
+            timeout=CHECK_TIMEOUT_S,
+            check=False,
+        )
+        known = {one.name for one in msgspec.json.decode(asked.stdout, type=tuple[_Trainer, ...])}
+    except (subprocess.TimeoutExpired, msgspec.MsgspecError):
+        return []  # it has not told, which says nothing against a name
+    return [name for name in named if name not in known]
+
+
+class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is of use here of what the trainers tell of themselves."""
+
+    name: str
 
 
 def _ask_trainers(config: Config) -> list[tuple[str, str]]:
@@ -97,7 +118,12 @@ def _check_run(run: Run, called: str, config: Config, place: Path) -> tuple[str,
     ]
     try:
         checked = subprocess.run(
-            command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+            command,
+            env=with_trainers(config.trainers_dir),
+            capture_output=True,
+            text=True,
+            timeout=CHECK_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         late = f"its trainer did not check its options within {CHECK_TIMEOUT_S} s"

@@ -6,7 +6,7 @@ import codecs
 import os
 import selectors
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -60,11 +60,13 @@ def _followed(path: Path, file: BinaryIO | None) -> Iterator[bytes]:
         pause(LOOK_S)
 
 
-def passed_on(command: Sequence[str], out: TextIO, errors: TextIO) -> int:
+def passed_on(
+    command: Sequence[str], out: TextIO, errors: TextIO, environment: Mapping[str, str]
+) -> int:
     """Run a program whose output goes through streams of ours, as it comes; its exit code."""
     pipe = subprocess.PIPE
     with (
-        subprocess.Popen(command, stdout=pipe, stderr=pipe) as child,
+        subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe) as child,
         selectors.DefaultSelector() as ready,
     ):
         for stream, to in ((child.stdout, out), (child.stderr, errors)):

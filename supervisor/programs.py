@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Literal
+
+from trainers.contract import TRAINERS_DIR
 
 Program = Literal["supervisor.cli", "supervisor.gpu", "supervisor.errand", "trainers.__main__"]
 WAY_IN = Path(__file__).parents[1] / "training_supervisor.py"
@@ -17,3 +20,12 @@ def program(module: Program) -> list[str]:
     of all installed packages, which is no place to look before Python's own.
     """
     return [sys.executable, "-P", str(WAY_IN), module]
+
+
+def with_trainers(folder: Path | None) -> dict[str, str]:
+    """Our environment, and in it where the user's own trainers are, for a program that has them.
+
+    What somebody else has set there does not count: the settings alone say it.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != TRAINERS_DIR}
+    return environment if folder is None else {**environment, TRAINERS_DIR: str(folder)}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from supervisor.errors import SupervisorError
-from supervisor.programs import program
+from supervisor.programs import program, with_trainers
 from trainers import durable
 from trainers.contract import Load, NewerFile, Spec, Tuning, decode
 
@@ -65,7 +65,9 @@ def tuned(spec: Spec, kept: Kept) -> Spec:
     return msgspec.structs.replace(spec, tuning=next(found, None))
 
 
-def probe(trainer: str, loads: Sequence[Load]) -> tuple[Tuning, ...]:
+def probe(
+    trainer: str, loads: Sequence[Load], trainers_dir: Path | None = None
+) -> tuple[Tuning, ...]:
     """Have a trainer try its ways of calculating, in a process of its own.
 
     Raises:
@@ -75,7 +77,12 @@ def probe(trainer: str, loads: Sequence[Load]) -> tuple[Tuning, ...]:
     command = [*program("trainers.__main__"), trainer, "--probe", *words]
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False, text=True
+            command,
+            env=with_trainers(trainers_dir),
+            capture_output=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+            text=True,
         )
     except subprocess.TimeoutExpired:
         raise ProbeFailed(trainer, f"took longer than {PROBE_TIMEOUT_S:.0f} s") from None

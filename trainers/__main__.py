@@ -1,6 +1,7 @@
 """The command line of every trainer: `python -m trainers NAME --run RUN_DIR`.
 
 With `--warm` in place of `--run` it is a parent of such trainers, for the supervisor alone.
+With `--list` it tells which trainers there are, or of one what can be set.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import msgspec
 from trainers import play, registry, session, warm
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Load
 
+EXIT_UNKNOWN = 2
+"""nothing is known by the name that somebody asks about"""
 EXIT_INTERRUPTED = 130
 """Ctrl-C, as shells tell it"""
 
@@ -29,12 +32,13 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Train, check, evaluate or record one run; the exit code is returned."""
     parser = _Parser(prog="python -m trainers", description="Train one run, until done or stopped.")
-    parser.add_argument("trainer", help="such as atari: a file in trainers/")
+    parser.add_argument("trainer", nargs="?", help="such as atari")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--run", type=Path, metavar="RUN_DIR", help="the run folder")
     place.add_argument(
         "--probe", type=_load, nargs="+", metavar="THREADSxBATCH", help="time its ways to calculate"
     )
+    place.add_argument("--list", action="store_true", help="only tell of it, or which there are")
     place.add_argument("--warm", type=Path, metavar="RUN_DIR", help=argparse.SUPPRESS)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only validate the spec")
@@ -51,15 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", choices=("best", "newest"), default="best", help="which one plays"
     )
-    parser.add_argument("--json", action="store_true", help="print what came of playing as JSON")
+    parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     options = parser.parse_args(arguments)
+    if options.trainer is None and not options.list:
+        parser.error("say which trainer, such as atari")
     os.umask(os.umask(0) | 0o022)  # whatever a trainer makes, nobody else writes to
     if options.probe is not None:
         return _probe(options.trainer, options.probe)
     if options.warm is not None:
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(session.run(run, options.trainer))
-    if not options.check and options.evaluate is None and options.record is None:
+    if not (options.list or options.check or options.evaluate or options.record):
         return session.run(options.run, options.trainer)
     try:
         return _apart(options)
@@ -73,12 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - whatever it is, a person hears where it is
         traceback.print_exception(error)
-        sys.stderr.write(f"trainers: {registry.broken(options.trainer, error)}\n")
+        sys.stderr.write(f"trainers: {registry.broken(options.trainer or '', error)}\n")
         return EXIT_AGAIN
 
 
 def _apart(options: argparse.Namespace) -> int:
     """Do what is no training."""
+    if options.list:
+        return _list(options.trainer, as_json=options.json)
     if options.check:
         spec = session.check(options.run, options.trainer)
         remark = getattr(registry.load(options.trainer), "remark", None)
@@ -112,9 +120,31 @@ def _probe(trainer: str, loads: list[Load]) -> int:
     except BadSpec as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
+    except registry.FolderAway as error:
+        sys.stderr.write(f"trainers: {error}\n")
+        return EXIT_AGAIN
     session.limit_threads(max(load.threads for load in loads))
     found = probe(loads) if probe else []
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    return 0
+
+
+def _list(trainer: str | None, *, as_json: bool) -> int:
+    """Tell which trainers there are, or what can be set in one."""
+    from trainers import listing  # noqa: PLC0415 - whoever trains needs nothing of it
+
+    try:
+        told = listing.listed() if trainer is None else listing.described(trainer)
+    except registry.NoTrainer as error:
+        sys.stderr.write(f"trainers: {error}\n")
+        return EXIT_UNKNOWN
+    if as_json:
+        text = msgspec.json.format(msgspec.json.encode(told)).decode()
+    elif isinstance(told, tuple):
+        text = listing.in_words(told)
+    else:
+        text = listing.one_in_words(told)
+    sys.stdout.write(f"{text}\n")
     return 0
 
 

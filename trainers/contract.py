@@ -34,6 +34,10 @@ MARKER = "TRAINING_SUPERVISOR_RUN"
 """environment variable of a trainer and of all its children: the path of the run folder,
 by which leftovers are recognised whatever session or group they moved to"""
 
+TRAINERS_DIR = "TRAINING_SUPERVISOR_TRAINERS_DIR"
+"""environment variable of a trainer, of its children and of a warm parent: the folder of the
+user's own trainers, `trainers_dir` of the settings; unset: there is none"""
+
 ANY_RUN = "." * 64
 """stands for the name of a run, in a place that any such name fits into, and is none itself"""
 
@@ -128,7 +132,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     run: Name
     """the run's id, equal to the name of its folder"""
     trainer: Name
-    """the file in `trainers/` that trains it"""
+    """the trainer that trains it, by its name"""
     name: Name
     """what is trained, for people and plots: the game, the series"""
     mode: Name

@@ -56,11 +56,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     The first two are ended in a clean stop; the orphans outlive even that"""
 
 
-def check(spec: Spec) -> None:
-    """Validate the options."""
-    options_of(spec, Options)
-
-
 def warm_up(_specs: Sequence[Spec]) -> Iterator[None]:
     """Load nothing: it is rehearsed to be forked, and starts as quickly without."""
     yield

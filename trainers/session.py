@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
 import msgspec
 
-from trainers import durable, registry, said
+from trainers import durable, options, registry, said
 from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
 from trainers.contract import (
     EXIT_AGAIN,
@@ -647,7 +647,7 @@ def check(path: Path, trainer: str) -> Spec:
     if spec.trainer != trainer:
         raise BadSpec(f"the spec asks for the trainer {spec.trainer!r}, not {trainer!r}")
     limit_threads(spec.threads)  # before the trainer imports anything numeric
-    program.check(spec)
+    options.validate(program, spec)
     return spec
 
 
@@ -694,10 +694,7 @@ def options_of(source: Path | Spec, kind: type[T]) -> T:
     """
     if isinstance(source, Path):
         return _read(source, lambda content: msgspec.json.decode(content, type=kind))
-    try:
-        return msgspec.convert(source.options, kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadSpec(f"options: {error}") from error
+    return options.converted(source.options, kind)
 
 
 def _read(path: Path, decoded: Callable[[bytes], T]) -> T:

@@ -6,9 +6,10 @@ import sys
 
 from modes.toml_file import InvalidFile
 from state.store import Store
-from supervisor import screen
+from supervisor import follow, screen
 from supervisor.commands import Adding, build_parser
 from supervisor.context import Context, Refused, print_json
+from supervisor.programs import program, with_trainers
 
 PLACE = 70
 QUIET_LOOK_S = 0.2
@@ -25,6 +26,12 @@ def add(command: Adding) -> None:
         more="Takes effect when a trainer starts next.",
     )
     sub.add_argument("--once", action="store_true", help="only where that was never tried")
+    sub = command(
+        "trainers", _trainers, "which trainers there are, or what one can be told", "json"
+    )
+    sub.add_argument(
+        "trainer", metavar="NAME", nargs="?", help="with its options; by default all are listed"
+    )
     command("check-config", _check_config, "check settings, modes and the trainers' options")
     command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
     sub = command(
@@ -51,7 +58,7 @@ def _tune(context: Context) -> int:
     loads = queue.loads(config.ladder, cores())
     trainers = dict.fromkeys(run.asked.trainer for run in config.settings.queue())
     print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
-    kept = {trainer: tuning.probe(trainer, loads) for trainer in trainers}
+    kept = {trainer: tuning.probe(trainer, loads, config.trainers_dir) for trainer in trainers}
     tuning.keep(home.tuning, kept)
     if context.options.json:
         print_json(kept)
@@ -77,6 +84,16 @@ def _await_quiet(context: Context) -> None:
             raise Refused("training would disturb the trials: `supervisor pause` first")
         pause(QUIET_LOOK_S)
         patience_s -= QUIET_LOOK_S
+
+
+def _trainers(context: Context) -> int:
+    """Have the trainers tell of themselves: of these the supervisor knows nothing but names."""
+    options = context.options
+    command = [*program("trainers.__main__"), "--list", *(["--json"] if options.json else [])]
+    if options.trainer is not None:
+        command += ["--", options.trainer]
+    environment = with_trainers(context.kept_config.trainers_dir)
+    return follow.passed_on(command, sys.stdout, sys.stderr, environment)
 
 
 def _check_config(context: Context) -> int:

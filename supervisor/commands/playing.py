@@ -6,13 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+from modes.toml_file import InvalidFile
 from state.records import Run
 from supervisor import follow
 from supervisor.commands import Adding
 from supervisor.context import Context, whole_number
 from supervisor.errors import SupervisorError
 from supervisor.owner import BeyondTheOwner
-from supervisor.programs import program
+from supervisor.programs import program, with_trainers
 from trainers.contract import EXIT_AGAIN
 
 PLACE = 60
@@ -87,5 +88,9 @@ def _play(context: Context, run: Run, *arguments: str) -> int:
     command = [*program("trainers.__main__"), run.asked.trainer, "--run", str(folder)]
     command += [*arguments, "--checkpoint", context.options.checkpoint]
     command += ["--json"] if context.options.json else []
+    try:
+        trainers_dir = context.kept_config.trainers_dir
+    except (InvalidFile, SupervisorError):
+        trainers_dir = None  # ours play whatever the settings say
     # What it prints goes through our screen, which it knows nothing of.
-    return follow.passed_on(command, sys.stdout, sys.stderr)
+    return follow.passed_on(command, sys.stdout, sys.stderr, with_trainers(trainers_dir))

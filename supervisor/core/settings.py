@@ -206,6 +206,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notify: Notify = Notify()
     modes_dir: str | None = None
     """a folder of mode files that replaces the shipped one; relative to the settings file"""
+    trainers_dir: str | None = None
+    """a folder of trainers beside the shipped ones; relative to the settings file"""
     cost_per_hour: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
     """what the machine costs an hour, in whatever currency"""
 

@@ -29,7 +29,7 @@ from state.records import Process, Run
 from supervisor.cgroup import ControlGroup, memberships
 from supervisor.core.recovery import Exit, Life, alive_s
 from supervisor.process import open_exactly, start_ticks
-from supervisor.programs import program
+from supervisor.programs import program, with_trainers
 from supervisor.runners import StartFailed
 from supervisor.runners.warm import WarmLost, WarmParents
 from supervisor.tuning import read as read_tuning
@@ -135,6 +135,7 @@ class LocalRunner:
         boot_id: this boot.
         output_max_bytes: size at which a trainer's output is rotated.
         tuning: where it is kept which way of calculating suits this machine.
+        trainers_dir: the folder of the user's own trainers, asked for at each start.
     """
 
     def __init__(
@@ -143,16 +144,18 @@ class LocalRunner:
         boot_id: str,
         output_max_bytes: int = 16 * 1024 * 1024,
         tuning: Path | None = None,
+        trainers_dir: Callable[[], Path | None] = lambda: None,
     ) -> None:
         self._runs = runs
         self._tuning = tuning
+        self._trainers_dir = trainers_dir
         self._boot_id = boot_id
         self._output_max_bytes = output_max_bytes
         self._held: dict[str, _Held] = {}
         self._failed: dict[str, str] = {}
         self._last_lines: dict[str, str | None] = {}
         """of attempts that have ended since the look before"""
-        self._warm = WarmParents(runs, _spawn)
+        self._warm = WarmParents(runs, _spawn, trainers_dir)
         self._left: dict[tuple[int, int], int] = {}
         """processes beside a main process that are about to end: (pid, start ticks) -> pidfd"""
         # Runs that may have left processes behind. At first that is all of them.
@@ -320,7 +323,8 @@ class LocalRunner:
     ) -> tuple[int, Callable[[], int | None]]:
         """Start the trainer cold: it imports everything itself."""
         words = (spec.trainer, "--run", str(folder.path))
-        child = _spawn(words, folder.path, subprocess.DEVNULL, output)
+        trainers_dir = self._trainers_dir()
+        child = _spawn(words, folder.path, subprocess.DEVNULL, output, trainers_dir)
         if nice:
             with suppress(OSError):  # it is gone already: it has a code all the same
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
@@ -571,10 +575,14 @@ def _catches(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
-def _spawn(words: Sequence[str], folder: Path, stdin: int, output: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    words: Sequence[str], folder: Path, stdin: int, output: int, trainers_dir: Path | None
+) -> subprocess.Popen[bytes]:
     """Start the program of all trainers with these words, as a process of the run in `folder`."""
     ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
-    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    environment = {
+        key: value for key, value in with_trainers(trainers_dir).items() if key not in ours
+    }
     environment[MARKER] = str(folder)
     environment["PYTHONUNBUFFERED"] = "1"
     child = subprocess.Popen(

@@ -11,7 +11,8 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,12 @@ SPECS_MAX = 16
 """runs whose needs are loaded ahead"""
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
-Spawn = Callable[[Sequence[str], Path, int, int], "subprocess.Popen[bytes]"]
+FILES_MAX = 1000
+"""files of the user's own trainers, and entries of each folder of them, that are watched"""
+
+Spawn = Callable[[Sequence[str], Path, int, int, Path | None], "subprocess.Popen[bytes]"]
 """starts the program of all trainers: with these words, for this run folder, with this stdin and
-output"""
+output, and with this folder of the user's own trainers"""
 
 
 class WarmLost(Exception):
@@ -59,11 +63,18 @@ class WarmParents:
     Args:
         runs: the folder of run folders.
         spawn: starts a process.
+        trainers_dir: the folder of the user's own trainers now.
     """
 
-    def __init__(self, runs: Path, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        runs: Path,
+        spawn: Spawn,
+        trainers_dir: Callable[[], Path | None] = lambda: None,
+    ) -> None:
         self._any_run = runs / ANY_RUN
         self._spawn = spawn
+        self._trainers_dir = trainers_dir
         self._parents: dict[str, _Parent] = {}
         self._wanted: dict[str, list[Spec]] = {}
         self._memory_max_mib = 0.0
@@ -88,7 +99,7 @@ class WarmParents:
             except WarmLost as error:
                 self._lose(trainer, str(error))
             else:
-                if parent.is_stale:
+                if parent.is_stale(self._trainers_dir()):
                     self._parents.pop(trainer).end()
                     # Whoever installs something writes for a while.
                     self._rests[trainer] = (time.monotonic() + STALE_REST_S, REST_MIN_S / 2)
@@ -96,7 +107,9 @@ class WarmParents:
             if time.monotonic() >= self._rests.get(trainer, (0.0, 0.0))[0]:
                 specs = tuple(self._wanted[trainer][:SPECS_MAX])
                 try:
-                    self._parents[trainer] = _Parent(trainer, specs, self._any_run, self._spawn)
+                    self._parents[trainer] = _Parent(
+                        trainer, specs, self._any_run, self._spawn, self._trainers_dir()
+                    )
                 except OSError as error:
                     self._lose(trainer, f"it cannot be started: {error.strerror}")
 
@@ -166,14 +179,21 @@ class _Parent:
         OSError: it could not be started.
     """
 
-    def __init__(self, trainer: str, specs: tuple[Spec, ...], any_run: Path, spawn: Spawn) -> None:
-        self._sources = _sources()
+    def __init__(
+        self,
+        trainer: str,
+        specs: tuple[Spec, ...],
+        any_run: Path,
+        spawn: Spawn,
+        trainers_dir: Path | None,
+    ) -> None:
+        self._sources = _sources(trainers_dir)
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._line.settimeout(ANSWER_S)
             self._line.send(msgspec.json.encode(WarmRequest(ask="load", specs=specs)))
             words = (trainer, "--warm", str(any_run))
-            self._process = spawn(words, any_run, theirs.fileno(), subprocess.DEVNULL)
+            self._process = spawn(words, any_run, theirs.fileno(), subprocess.DEVNULL, trainers_dir)
         except BaseException:
             self._line.close()
             raise
@@ -183,10 +203,9 @@ class _Parent:
         self.loaded = False
         """whether it has said that it has loaded what every life needs"""
 
-    @property
-    def is_stale(self) -> bool:
+    def is_stale(self, trainers_dir: Path | None) -> bool:
         """Whether it may have imported other code than a trainer would that starts now."""
-        return self._sources != _sources()
+        return self._sources != _sources(trainers_dir)
 
     def check(self, memory_max_mib: float) -> None:
         """See how it is.
@@ -269,14 +288,45 @@ class _Parent:
         return f"it has ended with {f'code {code}' if code >= 0 else f'signal {-code}'}"
 
 
-def _sources() -> tuple[int, ...]:
+def _sources(trainers_dir: Path | None) -> frozenset[tuple[Path, int]]:
     """Changes whenever a trainer's code does, or a package is installed beside it."""
     trainers = Path(contract.__file__).parent
     packages = Path(msgspec.__file__).parent.parent
+    paths = [packages, *_python_files(trainers)]
+    if trainers_dir is not None:
+        paths += [trainers_dir, *islice(_python_files(trainers_dir), FILES_MAX)]
+    return frozenset((path, _changed_at(path)) for path in paths)
+
+
+def _python_files(folder: Path, *, links: bool = True) -> Iterator[Path]:
+    """The modules of a folder, and those of the packages in it.
+
+    What is no package is not entered: it may hold data without end. Nor is a link in a package,
+    which may lead back.
+    """
     try:
-        return tuple(path.stat().st_mtime_ns for path in (packages, *trainers.glob("*.py")))
+        with os.scandir(folder) as there:
+            entries = list(islice(there, FILES_MAX))
     except OSError:
-        return ()
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.endswith(".py"):
+            yield path
+        elif (links or not entry.is_symlink()) and _is_file(path / "__init__.py"):
+            yield from _python_files(path, links=False)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - that of Path raises where the rights forbid it
+
+
+def _changed_at(path: Path) -> int:
+    """When a file was changed; 0 where it is gone, or leads nowhere."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _resident_mib(pid: int) -> float:

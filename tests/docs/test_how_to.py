@@ -16,7 +16,7 @@ from modes import SHIPPED, load_ladder
 from modes.toml_file import read_toml
 from supervisor.core import policy
 from supervisor.core.settings import Settings
-from trainers import session
+from trainers import options, session
 from trainers.contract import RunFolder, Spec
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
@@ -76,7 +76,7 @@ def test_the_example_of_a_trainer_resumes_where_it_was(tmp_path, monkeypatch):
                 options={"points_per_update": 1000},
             )
             folder.spec.write_bytes(msgspec.json.encode(spec))
-            pi.check(spec)
+            options.validate(pi, spec)
             life = session.Session(folder, spec)
             pi.train(life)
             assert life.finish() == 0

@@ -22,7 +22,7 @@ COMMANDS = (
     "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
     "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "reset",
-    "tune", "check-config", "doctor", "completion",
+    "tune", "trainers", "check-config", "doctor", "completion",
 )  # fmt: skip
 
 

@@ -58,8 +58,34 @@ def unreadable(path):
     path.symlink_to(path)
 
 
-def without_check(path):
-    path.write_text("def train(session): pass\n")
+def another_name(path):
+    path.write_text(SOUND + "NAME = 'other'\n")
+
+
+def a_name_that_only_an_import_tells(path):
+    path.write_text(SOUND + "NAME = 'neigh' + 'bour'\n")
+
+
+def a_unit_that_is_none(path):
+    path.write_text(SOUND + "UNIT: str = 'two words'\n")
+
+
+def options_that_let_everything_pass(path):
+    path.write_text("import msgspec\nclass Options(msgspec.Struct): pass\n" + SOUND)
+
+
+def options_that_are_no_struct(path):
+    path.write_text(SOUND + "Options = dict\n")
+
+
+def a_package_beside_it(path):
+    path.write_text(SOUND)
+    (path.with_suffix("") / "__init__.py").parent.mkdir()
+    (path.with_suffix("") / "__init__.py").write_text(SOUND)
+
+
+def far_too_large(path):
+    path.write_text(SOUND + "x = 1\n" * 200_000)
 
 
 def a_missing_import(path):
@@ -94,7 +120,13 @@ def a_file_that_it_misses(path):
         (a_pipe, None),
         (a_link_to_nothing, None),
         (unreadable, None),
-        (without_check, None),
+        (another_name, None),
+        (a_name_that_only_an_import_tells, 3),
+        (a_unit_that_is_none, 3),
+        (options_that_let_everything_pass, None),
+        (options_that_are_no_struct, None),
+        (a_package_beside_it, None),
+        (far_too_large, None),
         (a_missing_import, 2),
         (an_error_when_imported, 3),
         (an_exit_when_imported, 3),
@@ -122,6 +154,29 @@ def test_what_is_no_trainer_is_told_as_a_wrong_name(name, folder):
     (folder / "part.py").write_text("x = 1\n")
     with pytest.raises(registry.NoTrainer, match=r"there are: sound$"):
         registry.load(name)
+
+
+def test_a_package_is_a_trainer_and_its_other_modules_are_its_own_affair(folder):
+    """What it says of itself is read from its first file, which may have `train` of another."""
+    (folder / "wide").mkdir()
+    first = '"""Goes far. And wide."""\nNAME = "wide"\nUNIT = "miles"\nfrom .go import train\n'
+    (folder / "wide" / "__init__.py").write_text(first)
+    (folder / "wide" / "go.py").write_text("def train(session): pass\n")
+    (folder / "plain").mkdir()
+    (folder / "plain" / "train.py").write_text(SOUND)
+    assert registry.names() == ["sound", "wide"]
+    found = registry.find("wide")
+    assert (found.unit, found.about) == ("miles", "Goes far")
+    assert registry.load("wide").train.__module__ == "trainers.wide.go"
+
+
+def test_an_error_in_a_package_is_told_with_the_file_that_it_is_in(folder):
+    """Whoever mends it opens that one."""
+    (folder / "wide").mkdir()
+    (folder / "wide" / "__init__.py").write_text("from .go import train\n")
+    (folder / "wide" / "go.py").write_text("\n\nimport no_such_package\n")
+    with pytest.raises(registry.BrokenTrainer, match=rf"{folder}/wide/go\.py, line 3: "):
+        registry.load("wide")
 
 
 def test_a_trainer_may_lie_elsewhere(folder, tmp_path_factory):

@@ -1,6 +1,5 @@
 """A trainer that a warm parent has forked is like any other, and the parent does no harm."""
 
-import itertools
 import os
 import re
 import signal
@@ -231,7 +230,7 @@ def test_a_parent_of_trainers_that_nobody_wants_is_ended(warmed):
 def test_changed_code_is_not_forked_from_an_old_import(warmed, monkeypatch):
     """After an upgrade a trainer starts with the new code, and another parent is begun."""
     (parent,) = marked(warmed._runs)
-    monkeypatch.setattr(warm, "_sources", itertools.repeat((1,)).__next__)
+    monkeypatch.setattr(warm, "_sources", lambda _: (1,))
     monkeypatch.setattr(warm, "STALE_REST_S", 0.0)
     assert parent_of(warmed.start(SPEC, nice=0).pid) == os.getpid()
     assert parent_of(parent) is None
@@ -278,7 +277,7 @@ def test_a_trainer_that_ends_tells_why_in_its_code_or_nobody_knows(warmed):
 def test_a_game_goes_on_to_the_bit_whether_forked_or_started(runner, tmp_path, monkeypatch):
     """A run that was killed and forked anew ends as one that was started once and left alone."""
     # Who edits a trainer meanwhile would have the parent replaced.
-    monkeypatch.setattr(warm, "_sources", tuple)
+    monkeypatch.setattr(warm, "_sources", lambda _: ())
     options = {"rollout_steps": 32, "device": "cpu", "sticky_actions": 0.25}
     whole, broken = (
         msgspec.structs.replace(
