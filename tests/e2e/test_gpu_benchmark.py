@@ -1,0 +1,116 @@
+"""The benchmark for a box with a card works without one, and no part keeps others from theirs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+GPU = Path(__file__).parents[2] / "benchmarks/gpu.py"
+ON_A_CARD = ("readings", "forms", "power")
+
+
+@pytest.fixture
+def gpu() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_gpu", GPU)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["benchmark_gpu"] = module  # the annotations of its tuples are looked up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_without_a_card_all_that_needs_none_passes() -> None:
+    """What the processor can show, it shows; of everything else it is said that it needs a card."""
+    pytest.importorskip("stable_baselines3")
+    answer = subprocess.run(
+        [sys.executable, str(GPU), "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
+    parts = json.loads(answer.stdout)["parts"]
+    verdicts = {name: (part["verdict"], part["why"]) for name, part in parts.items()}
+    assert verdicts == {
+        name: ("left out", "it needs a card") if name in ON_A_CARD else ("passed", "")
+        for name in verdicts
+    }
+    differences = {
+        what: value for what, value in parts["resume"]["words"].items() if "difference" in what
+    }
+    assert differences
+    assert not any(differences.values())
+    assert "can't allocate memory" in parts["memory"]["words"]["asks for more than there is"]
+    assert all(rate > 0 for rate in parts["shared"]["figures"]["each of two: steps/s"])
+
+
+def test_a_part_that_hangs_is_told_and_nothing_of_it_is_left(
+    gpu: ModuleType, tmp_path: Path
+) -> None:
+    """What it had found until then is not lost, and what it started elsewhere is ended, too."""
+    told = tmp_path / "part.json"
+    code = (
+        "import subprocess, sys, time; from pathlib import Path\n"
+        f"sys.path.insert(0, {str(GPU.parent)!r}); import gpu\n"
+        f"gpu.Told(Path({str(told)!r})).figure('steps/s', 1.5)\n"
+        "other = subprocess.Popen(['setsid', 'sleep', '1000'])\n"
+        f"Path({str(tmp_path / 'pid')!r}).write_text(str(other.pid))\n"
+        "time.sleep(1000)"
+    )
+    found = gpu.watch([sys.executable, "-c", code], told, 2.0, {})
+    assert (found["verdict"], found["why"]) == ("failed", "it was not over within 2 s")
+    assert found["figures"] == {"steps/s": [1.5]}
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_part_that_hears_nothing_is_ended_all_the_same(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that is stuck in a call to the driver."""
+    monkeypatch.setattr(gpu, "TIDY_S", 0.2)
+    code = (
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()"
+    )
+    began_s = time.monotonic()
+    found = gpu.watch([sys.executable, "-c", code], tmp_path / "part.json", 0.5, {})
+    assert found["verdict"] == "failed"
+    assert time.monotonic() - began_s < 8
+
+
+def test_a_part_that_falls_is_told_with_its_reason(gpu: ModuleType, tmp_path: Path) -> None:
+    for code, why in (
+        (
+            "raise RuntimeError('no kernel image')",
+            "it has ended with 1: RuntimeError: no kernel image",
+        ),
+        ("import os; os.kill(os.getpid(), 9)", "it has ended with -9: it has said nothing"),
+    ):
+        found = gpu.watch([sys.executable, "-c", code], tmp_path / "part.json", 20.0, {})
+        assert (found["verdict"], found["why"]) == ("failed", why)
+
+
+def test_what_lacks_is_named_and_the_others_go_on(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare box has no emulators, perhaps no Stable-Baselines3."""
+    bare = gpu.Part(gpu.games, 5, ("no_such_module", "json", "another_that_lacks"))
+    card = gpu.Part(gpu.power, 5, ("json",), card=True)
+    monkeypatch.setattr(gpu, "PARTS", {"box": bare, "power": card})
+    found = gpu.measure(["power"], tmp_path, quick=True)
+    assert {name: part["why"] for name, part in found.items()} == {
+        "box": "it needs no_such_module, another_that_lacks",
+        "power": "it needs a card",
+    }
+    assert {part["verdict"] for part in found.values()} == {"left out"}
