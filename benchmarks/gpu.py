@@ -396,7 +396,7 @@ def games(told: Told, place: Place) -> None:
     from modes import load_ladder
 
     until_s = time.monotonic() + 0.9 * place.seconds
-    for kind in ("exact", "raw"):
+    for kind in ("exact",) if place.quick else ("exact", "raw"):
         n_envs, for_s = (4, 0.5) if place.quick else (32, 4.0)
         taken = beside_stock.environments(kind, n_envs, for_s, CORES)
         told.figure(f"games alone, {kind}: steps/s", sum(rate for _, rate in taken))
@@ -552,6 +552,7 @@ class Trainers:
         n_envs, batch_size, rollout = (32, 512, 4096) if card else (16, 64, 256)
         if self._place.quick:
             n_envs, batch_size, rollout = 4, 8, 16
+            options = {"features": 16, **options}
         return Spec(
             run=name,
             trainer=self._kind,

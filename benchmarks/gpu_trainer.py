@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from unittest.mock import MagicMock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,6 +38,7 @@ from trainers.session import options_of
 
 if TYPE_CHECKING:
     import torch
+    from gymnasium import spaces
     from numpy.typing import NDArray
 
     from trainers.contract import Spec
@@ -60,6 +61,8 @@ class Options(atari.Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """memory that it asks for before it learns"""
     end_by: Literal["", "kill", "stop"] = ""
     """the signal that it sends itself amid an update, once a checkpoint of this life is written"""
+    features: Annotated[int, msgspec.Meta(gt=0)] = 512
+    """of each observation; fewer than the published ones make quick steps and small checkpoints"""
     deterministic: bool = False
     """whether cuDNN may choose only what gives the same bits each time"""
 
@@ -148,10 +151,22 @@ def learn(session: Session) -> None:
     """Learn from games of noise as from real ones."""
     options = options_of(session.spec, Options)
     games = NoiseGames(session.spec.n_envs, session.spec.seed)
-    from trainers import atari_learner
-    from trainers.atari_ppo import Minibatch, Ppo
+    import torch
+
+    from trainers import atari_learner, atari_ppo
+    from trainers.atari_ppo import Minibatch, Network, Ppo
 
     _prepare(options)
+
+    class Narrowed(Network):
+        def __init__(self, observation_space: spaces.Box, **fields: Any) -> None:
+            super().__init__(observation_space, **fields)
+            self._features_dim = options.features
+            n_inputs: Any = self.linear[0].in_features
+            self.linear[0] = torch.nn.Linear(n_inputs, options.features)
+
+    if options.features != Options().features:
+        atari_ppo.Network = Narrowed  # type: ignore[misc]
     update = Ppo.update
 
     def update_and_end(self: Ppo, minibatch: Minibatch, clip_range: float) -> torch.Tensor:
@@ -187,8 +202,8 @@ def learn_plainly(session: Session) -> None:
     torch.manual_seed(spec.seed)
     network = nn.Sequential(
         *(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU()),
-        *(nn.Conv2d(64, 64, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.ReLU()),
-        nn.Linear(512, N_ACTIONS),
+        *(nn.Conv2d(64, 64, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3136, options.features)),
+        *(nn.ReLU(), nn.Linear(options.features, N_ACTIONS)),
     ).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=2.5e-4)
     if session.checkpoint:

@@ -71,8 +71,9 @@ def test_a_part_that_hangs_is_told_and_nothing_of_it_is_left(
     found = gpu.watch([sys.executable, "-c", code], told, 2.0, {})
     assert (found["verdict"], found["why"]) == ("failed", "it was not over within 2 s")
     assert found["figures"] == {"steps/s": [1.5]}
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    # Who inherits it may be late to bury it: what is dead has no environment any more.
+    environment = Path("/proc", (tmp_path / "pid").read_text(), "environ")
+    assert not environment.exists() or not environment.read_bytes()
 
 
 def test_a_part_that_hears_nothing_is_ended_all_the_same(
