@@ -10,10 +10,20 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 GPU = Path(__file__).parents[2] / "benchmarks/gpu.py"
+FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
+SMI = """\
+#!/bin/sh
+case $1 in
+--query-compute-apps*) echo "GPU-0000-1, 4711" ;;
+*) echo "NVIDIA H100 80GB HBM3, GPU-0000-1, 10240, 81920, 96, {temperature}, 401.12, 700.00" ;;
+esac
+"""
 ON_A_CARD = ("readings", "forms", "power")
 
 
@@ -26,6 +36,68 @@ def gpu() -> ModuleType:
     sys.modules["benchmark_gpu"] = module  # the annotations of its tuples are looked up there
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def card(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The second card of a box that has two, none of them real; returns what a part tells of it."""
+    monkeypatch.setenv("PYTHONPATH", str(FAKE_NVML))
+    monkeypatch.setenv("FAKE_NVML", str(tmp_path / "faults.json"))
+
+    def run(part: str, **faults: object) -> dict[str, Any]:
+        (tmp_path / "faults.json").write_text(json.dumps(faults))
+        place = gpu.Place(str(tmp_path), 20.0, True, 81_000, "0000-1")
+        gpu.PARTS[part].run(gpu.Told(tmp_path / "told.json"), place)
+        return json.loads((tmp_path / "told.json").read_text())
+
+    return run
+
+
+def test_a_power_limit_that_was_lowered_is_put_back(card: Any) -> None:
+    found = card("power")
+    assert found["faults"] == []
+    assert found["words"] == {
+        "before": "700 W",
+        "asked for": "630 W",
+        "came to": "630.0 W",
+        "after": "700.0 W",
+    }
+
+
+def test_to_be_refused_a_power_limit_is_a_result(card: Any) -> None:
+    """Without root nothing of the card changes, and our helper says why."""
+    found = card("power", nvmlDeviceSetPowerManagementLimit="NO_PERMISSION")
+    assert found["faults"] == []
+    assert "no permission: needs root" in found["words"]["came to"]
+    assert found["words"]["after"] == "700.0 W"
+
+
+@pytest.mark.parametrize(("temperature", "faults"), [(62, 0), (80, 1)])
+def test_readings_that_differ_from_those_of_others_are_told(
+    gpu: ModuleType,
+    card: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    temperature: int,
+    faults: int,
+) -> None:
+    torch = MagicMock()
+    torch.cuda.mem_get_info.return_value = (70 * 2**30, 80 * 2**30)
+    torch.cuda.get_device_name.return_value = "NVIDIA H100 80GB HBM3"
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    smi = tmp_path / "bin/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(SMI.format(temperature=temperature))
+    smi.chmod(0o700)
+    monkeypatch.setenv("PATH", str(smi.parent), prepend=os.pathsep)
+    found = card("readings", **{"pids@1": [os.getpid()]})
+    # The memory of this card never grows.
+    assert [fault for fault in found["faults"] if "were held" not in fault] == [
+        "temperature_c is 62.0, and nvidia-smi says 80"
+    ][:faults]
+    name = "NVIDIA H100 80GB HBM3"
+    assert found["words"]["name"] == f"{name}; nvidia-smi {name}; torch {name}"
+    assert found["words"]["pids"].endswith("nvidia-smi 4711")
 
 
 @pytest.mark.slow
@@ -72,8 +144,8 @@ def test_a_part_that_hangs_is_told_and_nothing_of_it_is_left(
     assert (found["verdict"], found["why"]) == ("failed", "it was not over within 2 s")
     assert found["figures"] == {"steps/s": [1.5]}
     # Who inherits it may be late to bury it: what is dead has no environment any more.
-    environment = Path("/proc", (tmp_path / "pid").read_text(), "environ")
-    assert not environment.exists() or not environment.read_bytes()
+    with pytest.raises((FileNotFoundError, ProcessLookupError)):
+        Path("/proc", (tmp_path / "pid").read_text(), "environ").read_bytes()
 
 
 def test_a_part_that_hears_nothing_is_ended_all_the_same(
