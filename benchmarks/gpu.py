@@ -384,7 +384,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "box": Part(box, 35, ("torch",)),
+    "box": Part(box, 60, ("torch",)),  # a first import of torch, from a cold disk
     "readings": Part(readings, 30, ("torch", "msgspec", "pynvml"), card=True),
     "forms": Part(forms, 40, ("torch", "msgspec", *LEARNER), card=True),
     "forms-cpu": Part(forms, 40, ("torch", "msgspec", *LEARNER), hides_card=True),
@@ -435,8 +435,10 @@ def main() -> None:
         "parts": found,
     }
     print(json.dumps(result, indent=1) if options.json else table(result))
-    if options.save:
-        card = found["box"]["words"].get("card") or "no card"
+    card = found["box"]["words"].get("card")
+    if options.save and card is None:
+        print("it is not kept: there is no card that it would be about", file=sys.stderr)
+    elif options.save:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{re.sub('[^A-Za-z0-9]+', '-', card)}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
@@ -494,7 +496,7 @@ def watch(
     found: dict[str, Any] = {"figures": {}, "words": {}, "faults": [], "over": False}
     with contextlib.suppress(OSError):
         found = json.loads(told.read_text())
-    if not why and not found["over"]:
+    if not why and (code or not found["over"]):
         lines = output.read_text(errors="replace").strip().splitlines()
         why = f"it has ended with {code}: {lines[-1] if lines else 'it has said nothing'}"
     if left:

@@ -169,6 +169,7 @@ def test_a_part_that_falls_is_told_with_its_reason(gpu: ModuleType, tmp_path: Pa
             "it has ended with 1: RuntimeError: no kernel image",
         ),
         ("import os; os.kill(os.getpid(), 9)", "it has ended with -9: it has said nothing"),
+        ("pass", "it has ended with 0: it has said nothing"),
     ):
         found = gpu.watch([sys.executable, "-c", code], tmp_path / "part.json", 20.0, {})
         assert (found["verdict"], found["why"]) == ("failed", why)
@@ -187,3 +188,12 @@ def test_what_lacks_is_named_and_the_others_go_on(
         "power": "it needs a card",
     }
     assert {part["verdict"] for part in found.values()} == {"left out"}
+
+
+def test_what_was_measured_in_haste_is_not_kept(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--quick", "--save"])
+    with pytest.raises(SystemExit) as left:
+        gpu.main()
+    assert left.value.code == 2
