@@ -37,7 +37,7 @@ import msgspec
 import psutil
 
 from modes import Mode, load_ladder
-from state.records import Run
+from state.records import Asked, Run, Target
 from supervisor.core import queue
 from trainers.checkpoint import Checkpoints
 from trainers.contract import RunFolder
@@ -66,9 +66,9 @@ class Times(BaseCallback):
     def _on_step(self):
         return True
 
-game, n_envs, batch_size, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+game, (n_envs, batch_size, cycle, steps) = sys.argv[1], map(int, sys.argv[2:6])
 env = VecFrameStack(make_atari_env(f"{game}NoFrameskip-v4", n_envs=n_envs, seed=1), n_stack=4)
-PPO("CnnPolicy", env, n_steps=4096 // n_envs, n_epochs=4, batch_size=batch_size, vf_coef=0.5,
+PPO("CnnPolicy", env, n_steps=cycle // n_envs, n_epochs=4, batch_size=batch_size, vf_coef=0.5,
     ent_coef=0.01, learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
     clip_range=LinearSchedule(0.1, 0.0, 1.0), seed=1).learn(steps, Times())
 """
@@ -285,19 +285,21 @@ def main() -> None:
 def _mode(name: str, turns: int) -> None:
     mode = load_ladder()[name]
     taken: dict[str, list[Turn]] = {"ours": [], "stock": []}
-    for turn in range(1, turns + 1):
-        for who, start in (("ours", _start_ours), ("stock", _start_stock)):
-            taken[who].append(_turn(start, mode))
+    for number in range(1, turns + 1):
+        for who, start in (("ours", start_ours), ("stock", start_stock)):
+            taken[who].append(turn(start, mode))
         ours, stock = taken["ours"][-1], taken["stock"][-1]
-        print(f"  turn {turn}: {ours.rate:.0f} and {stock.rate:.0f} steps/s", flush=True)
-    _compare(f"{name}: steps/s", *([turn.rate for turn in taken[who]] for who in taken))
-    _compare(f"{name}: memory in MiB", *([turn.memory_mib for turn in taken[who]] for who in taken))
+        print(f"  turn {number}: {ours.rate:.0f} and {stock.rate:.0f} steps/s", flush=True)
+    _compare(f"{name}: steps/s", *([one.rate for one in taken[who]] for who in taken))
+    _compare(f"{name}: memory in MiB", *([one.memory_mib for one in taken[who]] for who in taken))
 
 
-def _turn(start: Callable[[Path, str, Mode], Any], mode: Mode) -> Turn:
-    """One cycle of every game of the mode, after one that does not count."""
+def turn(
+    start: Callable[[Path, str, Mode, int], Any], mode: Mode, cycle: int = STEPS_PER_CYCLE
+) -> Turn:
+    """One cycle, of so many steps, of every game of the mode, after one that does not count."""
     with tempfile.TemporaryDirectory() as place:
-        games = [start(Path(place), game, mode) for game in GAMES[: mode.slots]]
+        games = [start(Path(place), game, mode, cycle) for game in GAMES[: mode.slots]]
         memory_mib = 0.0
         while any(process.poll() is None for process, _ in games):
             memory_mib = max(memory_mib, sum(_memory_mib(process.pid) for process, _ in games))
@@ -309,10 +311,11 @@ def _turn(start: Callable[[Path, str, Mode], Any], mode: Mode) -> Turn:
     return Turn(rate, memory_mib)
 
 
-def _start_ours(
-    place: Path, game: str, mode: Mode
+def start_ours(
+    place: Path, game: str, mode: Mode, cycle: int
 ) -> tuple[subprocess.Popen[bytes], Callable[[], Marks]]:
-    folder = _run_folder(place, game, mode, target_steps=2 * STEPS_PER_CYCLE)
+    """Our trainer of a game, and what reads its marks once it has ended."""
+    folder = _run_folder(place, game, mode, target_steps=2 * cycle, rollout_steps=cycle)
     process = _train(folder)
 
     def read() -> Marks:
@@ -322,11 +325,12 @@ def _start_ours(
     return process, read
 
 
-def _start_stock(
-    place: Path, game: str, mode: Mode
+def start_stock(
+    place: Path, game: str, mode: Mode, cycle: int
 ) -> tuple[subprocess.Popen[bytes], Callable[[], Marks]]:
+    """The same of Stable-Baselines3."""
     output = place / game
-    numbers = [str(mode.n_envs), str(mode.batch_size), str(2 * STEPS_PER_CYCLE)]
+    numbers = [str(mode.n_envs), str(mode.batch_size), str(cycle), str(2 * cycle)]
     with output.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-c", STOCK, game, *numbers], stdout=file)
 
@@ -346,16 +350,16 @@ def _run_folder(
     interval_s: float = 90.0,
     **options: Any,
 ) -> RunFolder:
-    run = Run(
+    asked = Asked(
         id=f"atari-{game}",
         trainer="atari",
         name=game,
         seed=1,
-        target_steps=target_steps,
+        target=Target(unit="steps", count=target_steps),
         options=options,
     )
-    spec = queue.spec(run, mode, cores=CORES, checkpoint_interval_s=interval_s)
-    folder = RunFolder(place / run.id)
+    spec = queue.spec(Run(asked=asked), mode, cores=CORES, checkpoint_interval_s=interval_s)
+    folder = RunFolder(place / asked.id)
     folder.path.mkdir()
     folder.spec.write_bytes(msgspec.json.encode(spec))
     return folder
@@ -383,7 +387,7 @@ def _limit(turns: int) -> None:
     rates: dict[str, list[float]] = {kind: [] for kind in ("raw", "native", "exact", "stock")}
     for _ in range(turns):
         for kind, taken in rates.items():
-            taken.append(sum(rate for _, rate in _environments(kind, 32, 5.0, CORES)))
+            taken.append(sum(rate for _, rate in environments(kind, 32, 5.0, CORES)))
     for kind in ("raw", "native", "exact"):
         _compare(f"games without learning, {kind}: steps/s", rates[kind], rates["stock"])
 
@@ -393,12 +397,12 @@ def _setup(turns: int) -> None:
     taken: dict[str, list[float]] = {"exact": [], "stock": []}
     for _ in range(turns):
         for kind, seconds in taken.items():
-            seconds += [ready_s for ready_s, _ in _environments(kind, 64, 0.0, 1)]
+            seconds += [ready_s for ready_s, _ in environments(kind, 64, 0.0, 1)]
     _compare("64 environments: seconds to the first step", taken["exact"], taken["stock"])
 
 
-def _environments(kind: str, n_envs: int, for_s: float, n: int) -> list[tuple[float, float]]:
-    """Seconds until the first step, and steps per second, of each of `n` processes."""
+def environments(kind: str, n_envs: int, for_s: float, n: int) -> list[tuple[float, float]]:
+    """Seconds until the first step, and steps per second, of each of `n` processes that play."""
     command = [sys.executable, "-c", ENVIRONMENTS, kind, str(n_envs), str(for_s)]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

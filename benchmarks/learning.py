@@ -34,7 +34,7 @@ from pathlib import Path
 import msgspec
 
 from modes import Mode
-from state.records import Run
+from state.records import Asked, Run, Target
 from supervisor.core import queue
 from trainers.contract import EXIT_AGAIN, Heartbeat, RunFolder
 
@@ -246,12 +246,12 @@ def _ours(game: str, seed: int) -> Curve:
 
 
 def _start(folder: RunFolder, game: str, seed: int, n_envs: int) -> subprocess.Popen[bytes]:
-    run = Run(
+    asked = Asked(
         id=folder.path.name,
         trainer="atari",
         name=game,
         seed=seed,
-        target_episodes=ENDLESS,
+        target=Target(unit="episodes", count=ENDLESS),
         options=OPTIONS,
     )
     mode = Mode(
@@ -261,7 +261,7 @@ def _start(folder: RunFolder, game: str, seed: int, n_envs: int) -> subprocess.P
         n_envs=n_envs,
         batch_size=BATCHES[game],
     )
-    spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=90.0)
+    spec = queue.spec(Run(asked=asked), mode, cores=1, checkpoint_interval_s=90.0)
     folder.spec.write_bytes(msgspec.json.encode(spec))
     command = [sys.executable, "-m", "trainers", "atari", "--run", str(folder.path)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -1,0 +1,45 @@
+"""The benchmarks ask the trainers for what trainers of today are asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from modes import load_ladder
+from trainers import session
+from trainers.contract import RunFolder
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # the annotations of its tuples are looked up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:
+    mode = load_ladder()["medium"]
+    folder = benchmark("atari")._run_folder(tmp_path, "Pong", mode, target_steps=8)
+    spec = session.read_spec(folder)
+    assert (spec.name, spec.target_steps) == ("Pong", 8)
+    assert (spec.n_envs, spec.batch_size) == (mode.n_envs, mode.batch_size)
+
+
+def test_a_run_that_is_to_learn_has_no_end_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = benchmark("learning")
+    monkeypatch.setattr(learning.subprocess, "Popen", lambda *_, **__: None)
+    folder = RunFolder(tmp_path)
+    learning._start(folder, "Pong", 3, learning.LIGHT)
+    spec = session.read_spec(folder)
+    assert (spec.seed, spec.target_episodes) == (3, learning.ENDLESS)
