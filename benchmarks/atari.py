@@ -95,12 +95,12 @@ if kind == "raw":
     n_envs = 1
 elif kind in ("exact", "native"):
     if kind == "exact":
-        from trainers.atari_exact import ExactGames as Games
+        from trainers.atari.exact import ExactGames as Games
         if for_s:  # in a life they load one after the other, beside the first steps
-            from trainers.atari_game import preload
+            from trainers.atari.game import preload
             preload("ms_pacman", n_envs)
     else:
-        from trainers.atari_native import NativeGames as Games
+        from trainers.atari.native import NativeGames as Games
     games = Games("ms_pacman", list(range(n_envs)), threads=1)
     games.reset()
     def step():
@@ -131,8 +131,8 @@ import sys, time
 from collections import defaultdict
 from pathlib import Path
 from trainers import session
-from trainers.atari_env import AtariGames
-from trainers.atari_ppo import Ppo
+from trainers.atari.env import AtariGames
+from trainers.atari.ppo import Ppo
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
@@ -164,7 +164,7 @@ STALL = """
 import sys, time
 from pathlib import Path
 from trainers import session
-from trainers.atari_learner import _Pilot
+from trainers.atari.learner import _Pilot
 
 take, save = _Pilot._snapshot, _Pilot._save
 copying_s = 0.0
@@ -218,8 +218,8 @@ if kind == "ours":
     session.limit_threads(threads)
     import torch
     torch.set_num_threads(threads)
-    from trainers.atari_ppo import Form, keep_freed_memory
-    from trainers.atari_probe import _model
+    from trainers.atari.ppo import Form, keep_freed_memory
+    from trainers.atari.forms import _model
     keep_freed_memory()
     model = _model(Form(), n)
     ((minibatch,),) = ([*epoch] for epoch in model.rollout_buffer.minibatches(n, 1))

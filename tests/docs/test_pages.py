@@ -221,11 +221,12 @@ def test_the_map_of_the_tree_has_every_module():
     """Each module of the four packages has its line in the map, and each line its module."""
     page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
     tree = page.partition("```text")[2].partition("```")[0]
-    told, room = set(), ""
+    told, house, room = set(), "", ""
     for line in tree.splitlines():
         name = line.split()[0] if line.strip() else ""
         if name.endswith("/"):
-            room = name if not line.startswith(" ") else f"supervisor/{name}"
+            house = house if line.startswith(" ") else name
+            room = f"{house}{name}" if line.startswith(" ") else house
         elif name.endswith(".py"):
             told.add(f"{room}{name}")
     rooms = ("modes", "state", "trainers", "supervisor")

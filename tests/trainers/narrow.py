@@ -2,7 +2,7 @@
 
 import torch
 
-from trainers import atari_ppo
+from trainers.atari import ppo as atari_ppo
 
 
 class Narrow(atari_ppo.Network):

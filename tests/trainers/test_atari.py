@@ -11,18 +11,14 @@ import pytest
 import torch
 from trainer_lives import names_in, write_spec
 
-from trainers import (
-    atari,
-    atari_game,
-    atari_learner,
-    atari_ppo,
-    atari_probe,
-    durable,
-    packages,
-)
+from trainers import atari, durable, packages
 from trainers.__main__ import main
-from trainers.atari_env import AtariGames
-from trainers.atari_native import NativeGames
+from trainers.atari import forms as atari_forms
+from trainers.atari import game as atari_game
+from trainers.atari import learner as atari_learner
+from trainers.atari import ppo as atari_ppo
+from trainers.atari.env import AtariGames
+from trainers.atari.native import NativeGames
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
 from trainers.session import Session, Stop, read_spec
@@ -236,7 +232,7 @@ def test_what_a_probe_chose_is_used_and_kept(copy):
     """The checkpoint names the form; a choice of another machine is told and not used."""
     tuning = {
         "load": {"threads": 1, "batch_size": 64},
-        "machine": atari_probe.machine(torch.device("cpu")),
+        "machine": atari_forms.machine(torch.device("cpu")),
         "choice": {"convolutions": "space_to_depth"},
         "took_s": {},
     }

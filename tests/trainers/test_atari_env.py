@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ale_py import Action, ALEInterface, roms
 
-from trainers.atari_env import AtariGames
-from trainers.atari_native import NativeGames
+from trainers.atari.env import AtariGames
+from trainers.atari.native import NativeGames
 
 N_GAMES = 2
 NOOP_MAX_FRAMES = 30

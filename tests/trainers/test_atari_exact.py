@@ -18,9 +18,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
 from trainer_lives import PATIENCE_S
 
-from trainers import atari_exact, atari_game
-from trainers.atari_exact import ExactGames, WorkerDied
-from trainers.atari_game import (
+from trainers.atari import exact as atari_exact
+from trainers.atari import game as atari_game
+from trainers.atari.exact import ExactGames, WorkerDied
+from trainers.atari.game import (
     OBSERVATION,
     Emulator,
     Game,
@@ -29,7 +30,7 @@ from trainers.atari_game import (
     seems_to_go_on_exactly,
     shrink,
 )
-from trainers.atari_native import NativeGames
+from trainers.atari.native import NativeGames
 
 CAMPAIGN = {
     "ms_pacman": "MsPacman",

@@ -15,12 +15,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import get_device
 
-from trainers import atari_ppo, atari_probe
-from trainers.atari_env import AtariGames
-from trainers.atari_exact import ExactGames
-from trainers.atari_game import OBSERVATION, Step
-from trainers.atari_native import NativeGames
-from trainers.atari_ppo import Adam, Form, Network, PictureBuffer, Ppo
+from trainers.atari import forms as atari_forms
+from trainers.atari import ppo as atari_ppo
+from trainers.atari.env import AtariGames
+from trainers.atari.exact import ExactGames
+from trainers.atari.game import OBSERVATION, Step
+from trainers.atari.native import NativeGames
+from trainers.atari.ppo import Adam, Form, Network, PictureBuffer, Ppo
 from trainers.contract import Load, Tuning
 
 pytestmark = [
@@ -260,8 +261,8 @@ def test_a_cold_start_does_not_load_torchs_compiler():
 import sys
 import torch
 from test_atari_ppo import Fields, SETTINGS, rollout_of
-from trainers.atari_env import AtariGames
-from trainers.atari_ppo import Form, Ppo
+from trainers.atari.env import AtariGames
+from trainers.atari.ppo import Form, Ppo
 model = Ppo(AtariGames(Fields()), form=Form(), initialise=True, **SETTINGS)
 rollout_of(model)
 model.train()
@@ -275,8 +276,8 @@ def test_the_memory_of_a_minibatch_serves_the_next():
     code = """
 import resource
 import torch
-from trainers.atari_ppo import Form, keep_freed_memory
-from trainers.atari_probe import _cycle_s, _model
+from trainers.atari.ppo import Form, keep_freed_memory
+from trainers.atari.forms import _cycle_s, _model
 
 def fresh_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -331,10 +332,10 @@ def _run(code):
 )
 def test_another_form_is_chosen_only_by_a_clear_margin(seconds, chosen, monkeypatch):
     """The default stands unless a form is quicker beyond the noise of its trials."""
-    monkeypatch.setattr(atari_probe, "TRIAL_S", 0.0)
-    monkeypatch.setattr(atari_probe, "_model", lambda form, _: _Standing(form))
-    monkeypatch.setattr(atari_probe, "_cycle_s", lambda model: seconds[model.form.convolutions])
-    (found,) = atari_probe.probe([Load(threads=1, batch_size=64)])
+    monkeypatch.setattr(atari_forms, "TRIAL_S", 0.0)
+    monkeypatch.setattr(atari_forms, "_model", lambda form, _: _Standing(form))
+    monkeypatch.setattr(atari_forms, "_cycle_s", lambda model: seconds[model.form.convolutions])
+    (found,) = atari_forms.probe([Load(threads=1, batch_size=64)])
     assert found.took_s == seconds
     assert found.choice == {"convolutions": chosen}
 
@@ -348,19 +349,19 @@ class _Standing:
 
 def test_a_probe_times_every_form(monkeypatch):
     """Real trials, as short as can be, give a choice that a trainer on this machine takes."""
-    monkeypatch.setattr(atari_probe, "TRIAL_S", 0.0)
-    (found,) = atari_probe.probe([Load(threads=1, batch_size=64)])
+    monkeypatch.setattr(atari_forms, "TRIAL_S", 0.0)
+    (found,) = atari_forms.probe([Load(threads=1, batch_size=64)])
     assert set(found.took_s) == set(LAYOUTS)
     assert min(found.took_s.values()) > 0
     again = msgspec.json.decode(msgspec.json.encode(found), type=Tuning)
     device = get_device("auto")
-    assert atari_probe.form_of(again, device) == (msgspec.convert(found.choice, Form), None)
-    assert atari_probe.form_of(None, device) == (Form(), None)
+    assert atari_forms.form_of(again, device) == (msgspec.convert(found.choice, Form), None)
+    assert atari_forms.form_of(None, device) == (Form(), None)
 
 
 def test_a_choice_of_another_machine_does_not_hold():
     """Another torch, processor or device, or words of another version: the default, and why."""
-    here = atari_probe.machine(torch.device("cpu"))
+    here = atari_forms.machine(torch.device("cpu"))
     choice = {"convolutions": "contiguous"}
     for machine, words, why in (
         ({**here, "torch": "0.1"}, choice, "not 0.1"),
@@ -369,7 +370,7 @@ def test_a_choice_of_another_machine_does_not_hold():
     ):
         load = Load(threads=1, batch_size=64)
         tuning = Tuning(load=load, machine=machine, choice=words, took_s={})
-        form, said = atari_probe.form_of(tuning, torch.device("cpu"))
+        form, said = atari_forms.form_of(tuning, torch.device("cpu"))
         assert form == Form()
         assert why in said
 
@@ -380,14 +381,14 @@ def test_a_choice_of_another_machine_does_not_hold():
 )
 def test_a_choice_of_another_gpu_is_told_and_of_no_gpu_is_not(monkeypatch, then, now, is_told):
     """Another GPU can be tried anew; a run beside the GPU can not, and trials would not help."""
-    monkeypatch.setattr(atari_probe, "machine", lambda _: {"torch": "2", "device": now})
+    monkeypatch.setattr(atari_forms, "machine", lambda _: {"torch": "2", "device": now})
     tuning = Tuning(
         load=Load(threads=1, batch_size=64),
         machine={"torch": "2", "device": then},
         choice={"convolutions": "contiguous"},
         took_s={},
     )
-    form, said = atari_probe.form_of(tuning, torch.device("cpu"))
+    form, said = atari_forms.form_of(tuning, torch.device("cpu"))
     assert form == Form()
     assert (said is not None) == is_told
 
@@ -400,7 +401,7 @@ def test_two_gpus_of_one_name_are_told_apart(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
         monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
-        return atari_probe.machine(torch.device("cuda"))["device"]
+        return atari_forms.machine(torch.device("cuda"))["device"]
 
     names = {named(), named(sizes=114), named(tf32=False), named(cudnn=91000)}
     assert len(names) == 4
@@ -409,12 +410,12 @@ def test_two_gpus_of_one_name_are_told_apart(monkeypatch):
 
 def test_the_games_of_a_trial_can_be_played():
     """They are games like any others, of noise: nothing is won, and none ends."""
-    env = AtariGames(atari_probe._Noise())
+    env = AtariGames(atari_forms._Noise())
     first = env.reset()
     observations, rewards, dones, infos = env.step(np.zeros(env.num_envs, np.int64))
     assert observations.shape == first.shape == (env.num_envs, *OBSERVATION)
     assert not rewards.any()
     assert not dones.any()
     assert not any("episode" in info for info in infos)
-    assert atari_probe._Noise().screen().shape == OBSERVATION[1:]
+    assert atari_forms._Noise().screen().shape == OBSERVATION[1:]
     env.close()

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from trainer_lives import write_spec
 
-from trainers import atari, atari_record, durable, play
+from trainers import atari, durable, play
 from trainers.__main__ import EXIT_INTERRUPTED, main
-from trainers.atari_game import GAME_MAX_FRAMES, Emulator
+from trainers.atari import film as atari_film
+from trainers.atari.game import GAME_MAX_FRAMES, Emulator
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, RunFolder
 from trainers.session import Session, read_spec
 
@@ -86,7 +87,7 @@ def test_a_film_shows_the_game_in_its_colours_at_real_speed(trained, record):
     assert sum(durations_ms) == 2000
     assert {picture.shape for picture in pictures} == {(told["height"], told["width"], 3)}
     screens = [picture[:HEIGHT] for picture in pictures]
-    assert (told["width"], told["height"]) == (WIDTH, HEIGHT + atari_record.CAPTION_PX)
+    assert (told["width"], told["height"]) == (WIDTH, HEIGHT + atari_film.CAPTION_PX)
     assert any(not np.array_equal(screens[0], screen) for screen in screens)
     seen = {tuple(colour) for colour in screens[0].reshape(-1, 3).tolist()}
     assert seen <= console_colours()
@@ -132,7 +133,7 @@ def test_a_run_in_native_environments_is_recorded_too(trained, record, tmp_path)
 
 def test_a_film_that_grows_too_large_ends(trained, record, monkeypatch):
     """A game that flashes all over must not fill the disk."""
-    monkeypatch.setattr(atari_record, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(atari_film, "MAX_BYTES", 10_000)
     _, told, file = record(trained, "--seconds", "600")
     assert told["return_so_far"] is not None
     assert 10_000 <= file.stat().st_size < 30_000
@@ -147,7 +148,7 @@ def test_every_pixel_of_a_film_is_the_one_that_was_shown():
     pictures.insert(1, pictures[0])
     pictures.insert(2, pictures[0].copy())
     pictures[2][7, 9] ^= 2
-    film = atari_record._Film()
+    film = atari_film._Film()
     for i, picture in enumerate(pictures):
         film.add(picture, f"caption {min(i, 1)}")
     shown = [picture for picture, _ in pictures_of(film.encoded(palette))]
@@ -159,7 +160,7 @@ def test_every_pixel_of_a_film_is_the_one_that_was_shown():
 def test_what_flickers_is_seen():
     """Games draw some things in every second picture; each picture of the film has them all."""
 
-    class Flickering(atari_record._FilmedGame):
+    class Flickering(atari_film._FilmedGame):
         def __init__(self):
             super().__init__("breakout", 1, 0.0)
             self._ale = self
@@ -224,7 +225,7 @@ def film_of(content):
     def record(*_, **__):
         if isinstance(content, BaseException):
             raise content
-        return atari_record.Recording(content, 1, 1, 1, 1.0, [], 0.0)
+        return atari_film.Recording(content, 1, 1, 1, 1.0, [], 0.0)
 
     return record
 

@@ -11,8 +11,8 @@ from lab import until
 from trainer_lives import write_spec
 from warm_lives import WarmLives
 
-from trainers.atari_game import GameState
-from trainers.atari_probe import machine
+from trainers.atari.forms import machine
+from trainers.atari.game import GameState
 from trainers.checkpoint import Checkpoints
 from trainers.contract import Load, Tuning
 

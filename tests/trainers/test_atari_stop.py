@@ -10,8 +10,11 @@ import torch
 from narrow import Narrow
 from trainer_lives import write_spec
 
-from trainers import atari, atari_game, atari_learner, atari_ppo
-from trainers.atari_game import GameState
+from trainers import atari
+from trainers.atari import game as atari_game
+from trainers.atari import learner as atari_learner
+from trainers.atari import ppo as atari_ppo
+from trainers.atari.game import GameState
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, RunFolder
 from trainers.session import Session, Stop, read_spec
@@ -353,8 +356,8 @@ def test_pictures_are_unpacked_as_they_were_packed(convolutions):
     """A checkpoint holds plain pictures, whatever form calculates."""
     from gymnasium import spaces  # noqa: PLC0415
 
-    from trainers.atari_game import OBSERVATION  # noqa: PLC0415
-    from trainers.atari_ppo import Form, Network  # noqa: PLC0415
+    from trainers.atari.game import OBSERVATION  # noqa: PLC0415
+    from trainers.atari.ppo import Form, Network  # noqa: PLC0415
 
     space = spaces.Box(0, 255, OBSERVATION, np.uint8)
     network = Network(space, form=Form(convolutions=convolutions))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainers import atari_learner
+from trainers.atari import learner as atari_learner
 from trainers.contract import RunFolder
 
 

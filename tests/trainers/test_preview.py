@@ -13,8 +13,8 @@ from PIL import Image
 from trainer_lives import write_spec
 
 from trainers import atari, durable
-from trainers.atari_exact import ExactGames
-from trainers.atari_native import NativeGames
+from trainers.atari.exact import ExactGames
+from trainers.atari.native import NativeGames
 from trainers.contract import RunFolder
 from trainers.preview import INTERVAL_S, Preview
 from trainers.session import Session, read_spec

@@ -85,7 +85,7 @@ def test_a_name_of_ours_is_nobody_elses(own, package):
     with pytest.raises(registry.BrokenTrainer) as refused:
         registry.load("atari")
     assert str(own / "atari.py") in str(refused.value)
-    assert str(registry.FOLDER / "atari.py") in str(refused.value)
+    assert str(registry.FOLDER / "atari/__init__.py") in str(refused.value)
     told = broken()
     assert str(refused.value) in told
     assert any("'drill'" in one and "theirs_of_the_test.learn" in one for one in told)

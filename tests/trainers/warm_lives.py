@@ -90,7 +90,10 @@ if __name__ == "__main__":
     import torch
     from narrow import Narrow
 
-    from trainers import atari, atari_game, atari_learner, atari_ppo, session  # noqa: F401 - once
+    from trainers import atari, session
+    from trainers.atari import game as atari_game
+    from trainers.atari import learner as atari_learner  # noqa: F401 - once
+    from trainers.atari import ppo as atari_ppo
     from trainers.contract import RunFolder
 
     NETWORKS = {"whole": atari_ppo.Network, "narrow": Narrow}

@@ -20,8 +20,8 @@ import torch
 from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
 
 from trainers.atari import Options
-from trainers.atari_game import GAME_MAX_FRAMES, OBSERVATION, Emulator, Game
-from trainers.atari_learner import greedy_policy
+from trainers.atari.game import GAME_MAX_FRAMES, OBSERVATION, Emulator, Game
+from trainers.atari.learner import greedy_policy
 from trainers.contract import Spec
 from trainers.registry import Recording
 

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import torch
 
-from trainers.atari_env import AtariGames
-from trainers.atari_game import OBSERVATION, Step
-from trainers.atari_ppo import N_EPOCHS, Form, Ppo, keep_freed_memory
+from trainers.atari.env import AtariGames
+from trainers.atari.game import OBSERVATION, Step
+from trainers.atari.ppo import N_EPOCHS, Form, Ppo, keep_freed_memory
 from trainers.contract import Load, Tuning
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from trainers.atari_game import OBSERVATION, SIDE
+from trainers.atari.game import OBSERVATION, SIDE
 
 if TYPE_CHECKING:
     from gymnasium import spaces

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 
-from trainers.atari_game import GAME_MAX_FRAMES, Step
+from trainers.atari.game import GAME_MAX_FRAMES, Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 from msgspec import msgpack
 
-from trainers.atari_game import (
+from trainers.atari.game import (
     GAME_MAX_FRAMES,
     OBSERVATION,
     WIDTH,

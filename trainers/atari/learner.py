@@ -55,11 +55,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from trainers import durable
 from trainers.atari import Options
-from trainers.atari_env import AtariGames, Games
-from trainers.atari_exact import STATE_MAX_BYTES, ExactGames
-from trainers.atari_game import ALE_VERSION, OBSERVATION, SIDE
-from trainers.atari_ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
-from trainers.atari_probe import form_of, machine
+from trainers.atari.env import AtariGames, Games
+from trainers.atari.exact import STATE_MAX_BYTES, ExactGames
+from trainers.atari.forms import form_of, machine
+from trainers.atari.game import ALE_VERSION, OBSERVATION, SIDE
+from trainers.atari.ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
 from trainers.contract import BadSpec, Score, Spec
 from trainers.preview import Preview
 from trainers.session import Session

@@ -2,7 +2,7 @@
 
 This module is light: it validates, and imports what learns when something is to
 be learnt, so that a spec is checked, and a finished run left, in milliseconds.
-What is learnt how, and what a checkpoint holds, is told in `atari_learner`.
+What is learnt how, and what a checkpoint holds, is told in `learner`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from trainers.contract import BadSpec, Load, Positive, Spec, Tuning
 from trainers.session import Session, options_of
 
 if TYPE_CHECKING:
-    from trainers.atari_exact import ExactGames
-    from trainers.atari_native import NativeGames
+    from trainers.atari.exact import ExactGames
+    from trainers.atari.native import NativeGames
     from trainers.registry import Recording
 
 EXTRA = "atari"
@@ -82,7 +82,7 @@ def remark(spec: Spec) -> str | None:
     options = options_of(spec, Options)
     if options.algorithm != "ppo" or options.environments != "exact":
         return None
-    from trainers.atari_game import goes_on_exactly  # noqa: PLC0415 - only when somebody asks
+    from trainers.atari.game import goes_on_exactly  # noqa: PLC0415 - only when somebody asks
 
     rom = rom_of(spec, options)
     if goes_on_exactly(rom):
@@ -101,9 +101,9 @@ def train(session: Session) -> None:
     # Before torch has threads, and in a cold start before it is imported: workers are forked from
     # a light process, and load their games meanwhile.
     with closing(_games(spec, options, rom, session.step, spec.n_envs)) as games:
-        from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
+        from trainers.atari import learner  # noqa: PLC0415 - imports torch, see above
 
-        atari_learner.learn(session, options, rom, games)
+        learner.learn(session, options, rom, games)
 
 
 def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
@@ -112,7 +112,7 @@ def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     import torch  # noqa: PLC0415 - heavy
 
-    from trainers import atari_game, atari_learner  # noqa: F401, PLC0415 - heavy
+    from trainers.atari import game, learner  # noqa: F401, PLC0415 - heavy
 
     torch.set_num_threads(1)
     wanted: list[tuple[Spec, Options]] = []
@@ -129,19 +129,19 @@ def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
     # One emulator of each game brings all of its games back at once, in turns. Those that are
     # likely to live get one for each game of a worker, which no life has to load again.
     for rom, _ in roms:
-        atari_game.preload(rom)
+        game.preload(rom)
         yield
     for rom, share in roms[:LIKELY]:
         for n_emulators in range(2, share + 1):
-            atari_game.preload(rom, n_emulators)
+            game.preload(rom, n_emulators)
             yield
 
 
 def probe(loads: Sequence[Load]) -> list[Tuning]:
     """Which form of PPO's update is the quickest here under each load."""
-    from trainers import atari_probe  # noqa: PLC0415 - imports torch
+    from trainers.atari import forms  # noqa: PLC0415 - imports torch
 
-    return atari_probe.probe(loads)
+    return forms.probe(loads)
 
 
 def evaluate(spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
@@ -150,21 +150,19 @@ def evaluate(spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
     rom = rom_of(spec, options)
     n_games = min(episodes, EVALUATION_GAMES)
     with closing(_games(spec, options, rom, NO_STEP, n_games)) as games:
-        from trainers import atari_learner  # noqa: PLC0415 - imports torch, see above
+        from trainers.atari import learner  # noqa: PLC0415 - imports torch, see above
 
-        return atari_learner.play(spec, options, rom, games, checkpoint, episodes)
+        return learner.play(spec, options, rom, games, checkpoint, episodes)
 
 
 def record(spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Recording:
     """A film of a game, played greedily by a checkpoint's policy; with exact environments."""
-    from trainers import atari_record  # noqa: PLC0415 - imports torch
+    from trainers.atari import film  # noqa: PLC0415 - imports torch
 
     options = options_of(spec, Options)
     rom = rom_of(spec, options)
     (seed,) = _seeds(spec, NO_STEP, 1)
-    return atari_record.record(
-        spec, options, rom, seed, checkpoint, episodes=episodes, seconds=seconds
-    )
+    return film.record(spec, options, rom, seed, checkpoint, episodes=episodes, seconds=seconds)
 
 
 def rom_of(spec: Spec, options: Options) -> str:
@@ -197,10 +195,10 @@ def _games(
 ) -> ExactGames | NativeGames:
     seeds = _seeds(spec, step, n_games)
     if options.environments == "native":
-        from trainers.atari_native import NativeGames  # noqa: PLC0415 - imports ale-py
+        from trainers.atari.native import NativeGames  # noqa: PLC0415 - imports ale-py
 
         return NativeGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
-    from trainers.atari_exact import ExactGames  # noqa: PLC0415 - as above
+    from trainers.atari.exact import ExactGames  # noqa: PLC0415 - as above
 
     return ExactGames(rom, seeds, threads=spec.threads, sticky_actions=options.sticky_actions)
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from trainers.atari_game import OBSERVATION, Step
+from trainers.atari.game import OBSERVATION, Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
