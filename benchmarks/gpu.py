@@ -174,26 +174,26 @@ def forms(told: Told, place: Place) -> None:
     limit_threads(max(threads for threads, _ in loads.values()))
     import gpu_trainer  # noqa: F401 - learns without emulators
 
-    from trainers import atari_probe
-    from trainers.atari_ppo import keep_freed_memory
+    from trainers.atari import forms
+    from trainers.atari.ppo import keep_freed_memory
 
     keep_freed_memory()
     for mode, (threads, batch_size) in loads.items():
         torch.set_num_threads(threads)
-        models = {form: atari_probe._model(form, batch_size) for form in atari_probe.FORMS}
+        models = {form: forms._model(form, batch_size) for form in forms.FORMS}
         until_s = time.monotonic() + 0.5 * place.seconds / len(loads)
         taken: dict[str, list[float]] = {form.convolutions: [] for form in models}
         rounds = 0
         while rounds < 2 or (time.monotonic() < until_s and not place.quick):
             for form, model in models.items():
                 told.must(model.device.type == place.device, f"it learns on {model.device}")
-                took_s = atari_probe._cycle_s(model)
+                took_s = forms._cycle_s(model)
                 if rounds:  # the first makes memory and kernels ready
                     taken[form.convolutions].append(batch_size / took_s)
             rounds += 1
         for convolutions, values in taken.items():
             told.figure(f"{mode}, {convolutions}: samples/s", *values)
-    told.say("machine", atari_probe.machine(model.device))
+    told.say("machine", forms.machine(model.device))
 
 
 def resume(told: Told, place: Place) -> None:

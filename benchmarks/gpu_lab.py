@@ -213,7 +213,12 @@ class Trainers:
         )
 
     def _spawn(
-        self, words: Sequence[str], folder: Path, stdin: int, output: int
+        self,
+        words: Sequence[str],
+        folder: Path,
+        stdin: int,
+        output: int,
+        trainers_dir: Path | None = None,  # noqa: ARG002 - as whoever forks calls it; ours is here
     ) -> subprocess.Popen[bytes]:
         from trainers.contract import MARKER
 

@@ -32,8 +32,8 @@ import numpy as np
 
 from trainers import atari, registry
 from trainers.__main__ import main
-from trainers.atari_exact import ExactGames
-from trainers.atari_game import OBSERVATION, Step
+from trainers.atari.exact import ExactGames
+from trainers.atari.game import OBSERVATION, Step
 from trainers.session import options_of
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def learn(session: Session) -> None:
     games = NoiseGames(session.spec.n_envs, session.spec.seed)
     import torch
 
-    from trainers import atari_learner, atari_ppo
-    from trainers.atari_ppo import Minibatch, Network, Ppo
+    from trainers.atari import learner, ppo
+    from trainers.atari.ppo import Minibatch, Network, Ppo
 
     _prepare(options)
 
@@ -166,7 +166,7 @@ def learn(session: Session) -> None:
             self.linear[0] = torch.nn.Linear(n_inputs, options.features)
 
     if options.features != Options().features:
-        atari_ppo.Network = Narrowed  # type: ignore[misc]
+        ppo.Network = Narrowed  # type: ignore[misc]
     update = Ppo.update
 
     def update_and_end(self: Ppo, minibatch: Minibatch, clip_range: float) -> torch.Tensor:
@@ -176,7 +176,7 @@ def learn(session: Session) -> None:
         return told
 
     Ppo.update = update_and_end  # type: ignore[method-assign]
-    atari_learner.learn(session, options, "noise", games)
+    learner.learn(session, options, "noise", games)
 
 
 def warm_up_plainly(_: Sequence[Spec]) -> Iterator[None]:
