@@ -11,7 +11,8 @@ with its spread. Parts:
     checkpoint      for how long training stands still for one
     kills           whether a checkpoint is ever torn: 40 kills in each turn, while it saves
     restart         from `kill -9` to the first new step, by benchmarks/restart.py
-    neighbour       gradient steps on all processors beside programs that keep each of them busy
+    neighbour       gradient steps by few and many threads, also bound to processors, beside
+                    programs that keep each of them busy
 
     .venv/bin/pip install -c constraints.txt -e '.[atari,benchmarks]'
     .venv/bin/python benchmarks/atari.py light --turns 5
@@ -516,24 +517,36 @@ def _restart(turns: int) -> None:
 
 
 def _neighbour(turns: int) -> None:
-    """Samples learnt from per second with a thread for each processor, alone and beside others."""
+    """Samples learnt from per second by few and many threads, alone and beside other programs."""
     for busy in (0, CORES):
-        rates: dict[str, list[float]] = {"ours": [], "stock": []}
-        for _ in range(turns):
-            others = [
-                subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)
-            ]
-            try:
-                for kind, taken in rates.items():
-                    command = [sys.executable, "-c", UPDATES, kind, str(CORES), "8"]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    taken.append(float(done.stdout))
-            finally:
-                for other in others:
-                    other.kill()
-                    other.wait()
-        what = f"{CORES} threads beside {busy} busy programs: samples/s"
-        _compare(what, rates["ours"], rates["stock"])
+        for threads in sorted({1, CORES}):
+            rates: dict[str, list[float]] = {"ours": [], "bound": [], "stock": []}
+            for _ in range(turns):
+                others = [
+                    subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                    for _ in range(busy)
+                ]
+                try:
+                    for kind, taken in rates.items():
+                        taken.append(_updates_per_s(kind, threads))
+                finally:
+                    for other in others:
+                        other.kill()
+                        other.wait()
+            what = f"{threads} threads beside {busy} busy programs: samples/s"
+            _compare(what, rates["ours"], rates["stock"])
+            print(f"  each thread bound to a processor: {_spread(rates['bound'])}", flush=True)
+
+
+def _updates_per_s(kind: str, threads: int) -> float:
+    """Samples a second of ours, also with each thread bound to a processor, or of stock."""
+    bound = {"OMP_PROC_BIND": "true"} if kind == "bound" else {}
+    who = "stock" if kind == "stock" else "ours"
+    command = [sys.executable, "-c", UPDATES, who, str(threads), "8"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | bound
+    )
+    return float(done.stdout)
 
 
 def _compare(what: str, ours: Sequence[float], stock: Sequence[float]) -> None:
