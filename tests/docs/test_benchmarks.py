@@ -27,6 +27,7 @@ def benchmark(name: str) -> ModuleType:
 
 
 def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:
+    """What is compared with stock is what a mode asks of a trainer."""
     mode = load_ladder()["medium"]
     folder = benchmark("atari")._run_folder(tmp_path, "Pong", mode, target_steps=8)
     spec = session.read_spec(folder)
@@ -37,6 +38,7 @@ def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:
 def test_a_run_that_is_to_learn_has_no_end_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It is stopped from outside, at the step at which stock is stopped."""
     learning = benchmark("learning")
     monkeypatch.setattr(learning.subprocess, "Popen", lambda *_, **__: None)
     folder = RunFolder(tmp_path)
