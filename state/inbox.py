@@ -21,6 +21,8 @@ from trainers import durable
 from trainers.contract import NAME
 
 WISH_MAX_BYTES = 16384
+DEPTH_MAX = 32
+"""how deeply options may be nested: what is read here must be written and read again by all"""
 AT_ONCE = 100
 """wishes taken up together; fewer than the memory keeps ids of answered ones"""
 
@@ -171,10 +173,17 @@ def _refuse_strangers(asked: dict[str, Any]) -> None:
     """Refuse what no run has: a typo must not train something else for hours.
 
     The state reads over such fields, which a newer version may have written; a request does not.
+    Nor may it bring what is nested so deeply that the state could not be read again.
 
     Raises:
         msgspec.ValidationError: there is something.
     """
+    level: list[Any] = [asked]
+    for _ in range(DEPTH_MAX):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+    if level:
+        raise msgspec.ValidationError(f"what is asked is nested more than {DEPTH_MAX} deep")
     parts = {"": (Asked, asked), "target.": (Target, asked.get("target"))}
     parts["retry."] = (Retry, asked.get("retry"))
     for where, (kind, given) in parts.items():

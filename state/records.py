@@ -59,9 +59,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often a run is tried again after it has failed."""
 
     retries: Annotated[int, msgspec.Meta(ge=0)] = 3
-    first_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    first_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 60.0
     """wait before the first of them"""
-    factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    factor: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
     """how many times as long each further wait is"""
 
 

@@ -14,6 +14,10 @@ from trainers.contract import Load, Spec
 
 ENDED = ("done", "failed", "cancelled")
 """states that need no slot any more"""
+COUNT_MAX = 10**18 - 1
+"""of a target: what the name of a checkpoint has room for"""
+SILENT_MAX_S = 31_536_000.0
+"""a year: no setting lets a trainer be silent for longer"""
 AT_REST = ("queued", *ENDED)
 """states in which nothing of a run lives, as far as is known"""
 
@@ -162,6 +166,10 @@ def refusal(asked: Asked, ladder: Ladder) -> str | None:
         return str(error)
     if asked.target is None or asked.target.unit not in ("steps", "episodes"):
         return "a target of steps or episodes is needed"
+    if asked.target.count > COUNT_MAX:
+        return f"no target is beyond {COUNT_MAX}"
+    if asked.silent_max_s is not None and not 0 < asked.silent_max_s <= SILENT_MAX_S:
+        return f"silent_max_s is a number of seconds up to {SILENT_MAX_S:g}"
     return None
 
 

@@ -90,3 +90,31 @@ def test_a_typo_in_what_is_asked_for_is_no_request(inbox, tmp_path):
     """It would train something else for hours."""
     _, (trouble,) = left(inbox, tmp_path, kind="submit", asked=JOB | {"targte": {}})
     assert "targte" in trouble.text
+
+
+def nested(depth):
+    return {} if depth == 0 else {"deeper": [nested(depth - 1)]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"options": nested(200)}, "nested more than"),
+        ({"retry": {"factor": 1e300}}, "<= 100"),
+        ({"retry": {"first_s": 0}}, "> 0"),
+        ({"retry": {"retires": 1}}, "retry.retires"),
+        ({"target": {"unit": "steps", "count": 1, "of": 2}}, "target.of"),
+        ({"max_s": -1}, "> 0"),
+        ({"place": "../moon"}, "matching regex"),
+    ],
+)
+def test_what_would_break_whoever_reads_it_is_no_request(inbox, tmp_path, fields, why):
+    """It ends here, and not in the state, from where it would come back at each start."""
+    _, (trouble,) = left(inbox, tmp_path, kind="submit", asked=JOB | fields)
+    assert why in trouble.text
+
+
+def test_options_may_be_nested_as_people_do(inbox, tmp_path):
+    """A few levels are nothing special."""
+    (asked,), troubles = left(inbox, tmp_path, kind="submit", asked=JOB | {"options": nested(5)})
+    assert (asked.asked.options, troubles) == (nested(5), ())

@@ -103,6 +103,12 @@ def test_a_second_claim_waits_until_the_first_is_over(box):
         (a_job(target=None), "can never train"),
         (a_job(id="no id"), "can never train"),
         (a_job(seed=-1), "can never train"),
+        (a_job(name="a/b"), "can never train"),
+        (a_job(name="a\x1b[2J"), "can never train"),
+        (a_job(trainer="../drill"), "can never train"),
+        (a_job(steps=10**400), "no target is beyond"),
+        (a_job(silent_max_s=-1.0), "silent_max_s"),
+        (a_job(silent_max_s=1e300), "silent_max_s"),
         (a_job(id="drill-A"), "is a run of the campaign"),
     ],
 )
