@@ -17,6 +17,21 @@ from supervisor.home import Home
 from supervisor.journal import Journal, tail
 
 
+def a_daemon(home, clock, runner, **given):
+    """A daemon of that home, of which only the clock, the runner and the machine are made up."""
+    parts = {
+        "config": Config(home.settings),
+        "store": Store(home.state),
+        "inbox": Inbox(home.inbox),
+        "boot_notes": BootNotes(home.boot_notes),
+        "journal": Journal(home, io.StringIO()),
+        "sensors": FakeSensors(),
+        "power": FakePower(),
+        "machine": Machine(cores=4, parts={}),
+    }
+    return Daemon(clock=clock, runner=runner, **parts | given)
+
+
 class Place:
     """A home, its machine and its daemon, which has looked once.
 
@@ -37,18 +52,7 @@ class Place:
 
     def begin(self):
         """A daemon comes to life, over what the one before has left."""
-        self.daemon = Daemon(
-            config=Config(self.home.settings),
-            clock=self.clock,
-            store=Store(self.home.state),
-            inbox=self.inbox,
-            boot_notes=BootNotes(self.home.boot_notes),
-            runner=FakeRunner(self.host),
-            journal=Journal(self.home, io.StringIO()),
-            sensors=FakeSensors(),
-            power=FakePower(),
-            machine=Machine(cores=4, parts={}),
-        )
+        self.daemon = a_daemon(self.home, self.clock, FakeRunner(self.host))
         self.daemon.start()
         self.look(0.0)
 

@@ -1,27 +1,23 @@
 """A queue of thousands: what a look does is about what lives, and not about what has ended."""
 
 import dataclasses
-import io
 
 import msgspec
 import pytest
 from builders import a_ladder, a_mode, a_run, a_time
-from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from fakes import FakeClock, FakeHost, FakeRunner, Plan
 from hypothesis import given
 from hypothesis import strategies as st
+from place import a_daemon
 
 from modes import Ladder
-from state.boot_notes import BootNotes
-from state.inbox import Inbox
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import history, queue
-from supervisor.core.seen import Machine
 from supervisor.core.slots import assign, near
 from supervisor.core.slots import wanted as all_wanted
-from supervisor.daemon import Daemon
 from supervisor.home import Home
-from supervisor.journal import Journal, tail
+from supervisor.journal import tail
 from supervisor.stop import stop
 from trainers.contract import RunFolder
 
@@ -66,18 +62,7 @@ class Place:
 
     def begin(self):
         self.runner = CountingRunner(self.host)
-        self.daemon = Daemon(
-            config=self.config,
-            clock=self.clock,
-            store=Store(self.home.state),
-            inbox=Inbox(self.home.inbox),
-            boot_notes=BootNotes(self.home.boot_notes),
-            runner=self.runner,
-            journal=Journal(self.home, io.StringIO()),
-            sensors=FakeSensors(),
-            power=FakePower(),
-            machine=Machine(cores=4, parts={}),
-        )
+        self.daemon = a_daemon(self.home, self.clock, self.runner, config=self.config)
         self.daemon.start()
         self.look(0.0)
 

@@ -1,15 +1,14 @@
 """What the daemon measures for the policy, on a machine made of numbers."""
 
-import io
 import math
 from importlib import metadata
 
 import msgspec
 import pytest
 from builders import HOUR_S, a_heartbeat, a_life, a_run, a_time
-from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from fakes import FakeClock, FakeHost, FakeRunner, FakeSensors, Plan
+from place import a_daemon
 
-from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.records import LEDGER_VERSION, Kept, Ledger, ModeLedger
 from state.store import AtomicStorage, Store
@@ -22,9 +21,8 @@ from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import Exit, RecoveryLimits, deaths_per_h, judge
 from supervisor.core.replay import replay
 from supervisor.core.seen import Machine
-from supervisor.daemon import Daemon
 from supervisor.home import Home
-from supervisor.journal import Journal, parse
+from supervisor.journal import parse
 from trainers.contract import Mark
 
 LEARNS_S = Plan().learns_s
@@ -72,16 +70,12 @@ class Bench:
 
     def begin(self):
         """A daemon comes to life and takes its first look."""
-        self.daemon = Daemon(
+        self.daemon = a_daemon(
+            self.home,
+            self.clock,
+            FakeRunner(self.host),
             config=self.config,
-            clock=self.clock,
-            store=Store(self.home.state),
-            inbox=Inbox(self.home.inbox),
-            boot_notes=BootNotes(self.home.boot_notes),
-            runner=FakeRunner(self.host),
-            journal=Journal(self.home, io.StringIO()),
             sensors=self.sensors,
-            power=FakePower(),
             machine=Machine(cores=4, parts=self.parts),
         )
         self.daemon.start()
