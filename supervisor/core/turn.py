@@ -713,11 +713,11 @@ class _Thought:
             due.append(STARTED_LOOK_S)
         if self._unlooked() or self._let_go_of:
             due.append(0.0)  # more may be about to leave
-        whose = (*memory.runs, *queue.submitted(self._all_runs()))
-        mode = self._ladder[memory.goal.mode]
-        appointment_in_s = slots.appointment_in_s(whose, mode, memory.timeline, self._sharing)
-        if appointment_in_s is not None:
-            due.append(appointment_in_s)
+        if self._seen.leaving is None:  # else nothing starts, and the mode may be on no ladder
+            whose = (*memory.runs, *queue.submitted(self._all_runs()))
+            mode = self._ladder[memory.goal.mode]
+            appointment_in_s = slots.appointment_in_s(whose, mode, memory.timeline, self._sharing)
+            due += [] if appointment_in_s is None else [appointment_in_s]
         run_due_s = reconcile.wake_in_s(
             memory.runs, self._lives, memory.timeline, self._settings.recovery
         )

@@ -165,6 +165,16 @@ def test_what_moves_by_itself_is_no_reason_to_save():
     assert still(spoken, LIMITS) != still(memory, LIMITS)
 
 
+def test_whoever_leaves_needs_no_ladder_with_its_mode():
+    """A mode file is removed in the moment in which the supervisor is asked to stop."""
+    memory = turn(a_memory(), a_look()).memory
+    goal = msgspec.structs.replace(memory.goal, mode="heavy")
+    memory = msgspec.structs.replace(memory, goal=goal)
+    alive = {A: a_life(), B: Life(), C: Life()}
+    decided = turn(memory, a_look(observations=alive, leaving="signal"))
+    assert decided.actions == (Stop(run=A),)
+
+
 def test_that_a_boot_came_to_a_look_is_worth_saving():
     """A boot without one is taken for one in which no supervisor came to life."""
     born = turn(a_memory(), a_look(observations=None)).memory
