@@ -18,6 +18,7 @@ import random
 import msgspec
 from builders import DAY_S, HOUR_S, MIDNIGHT
 from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from place import a_job
 
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
@@ -25,7 +26,7 @@ from state.records import Booking, Ledger
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import ledger as learnt
-from supervisor.core import policy
+from supervisor.core import measure, policy
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.recorded import make_again
 from supervisor.core.recovery import Exit
@@ -37,6 +38,7 @@ from supervisor.journal import Journal, parse, read
 
 LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))
 RUNS = ("alpha", "beta", "gamma", "delta", "omega")
+JOBS = ("iota", "kappa")
 WISHES = ("scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset")
 TARGET_STEPS = 40_000
 SETTLE_TICKS = 60
@@ -204,6 +206,7 @@ class SimulatedLife:
         self._planned_boots = set()
         self._clean = False
         self._calm = False
+        self._leaving = False
         self._lines = []
         """the decision log, read so far"""
         self._log_offset = 0
@@ -232,11 +235,12 @@ class SimulatedLife:
                 self._set_clock,
                 self._suspend,
                 self._wish,
+                self._job,
                 self._disk_fails,
                 self._settings_change,
                 self.settle,
             ),
-            weights=(60, 8, 3, 12, 3, 2, 8, 3, 3, 4),
+            weights=(60, 8, 3, 12, 3, 2, 8, 6, 3, 3, 4),
         )[0]
         self._note(happens.__name__)
         happens()
@@ -269,7 +273,7 @@ class SimulatedLife:
             self.tick()
 
     def _planned_reboot(self):
-        left = False
+        left, self._leaving = False, True
         for _ in range(SETTLE_TICKS):
             try:
                 if self.daemon is None:
@@ -282,6 +286,7 @@ class SimulatedLife:
                 continue
             self.check()
             self.clock.advance(min(5.0, self.host.next_end_s() + 1e-3))
+        self._leaving = False
         self._clean = left and not self.unsaved  # else systemd had to kill it in the end
         self._end_daemon("left")
         if self.chance.random() < 0.8:
@@ -311,12 +316,28 @@ class SimulatedLife:
         self._put(kind, mode)
         self.tick()
 
-    def _put(self, kind, mode=None):
+    def _job(self):
+        """A program submits a run that no settings name, or wants it no more."""
+        name = self.chance.choice(JOBS)
+        match self.chance.randrange(4):
+            case 0:
+                self._put("cancel", run=f"job-{name}")
+            case 1:
+                self._put("withdraw", run=f"job-{name}")
+            case _:
+                rank = self.chance.choice(("low", "normal", "high"))
+                token = f"{self.chance.randrange(100)}"
+                self._put("submit", asked=a_job(name, steps=9000, rank=rank, token=token))
+        self.tick()
+
+    def _put(self, kind, mode=None, **fields):
         """A person asks, and sees to it that the wish arrives."""
         faults = vars(self.disk).copy()
         left = self.fuse.left
         self._mend()
-        wish = Inbox(self.home.inbox).put(kind, mode=mode, by="ada", at=self.clock.read().wall)
+        wish = Inbox(self.home.inbox).put(
+            kind, mode=mode, by="ada", at=self.clock.read().wall, **fields
+        )
         vars(self.disk).update(faults)
         self.fuse.left = left
         self._wishes[wish.id] = 0
@@ -541,7 +562,8 @@ class SimulatedLife:
         assert 0 <= visit.stable_s <= visit.running_s + 1e-6
         assert visit.running_s <= memory.timeline.now_s - visit.entered_s + 1e-6
         assert list(visit.crashes_s) == sorted(visit.crashes_s)
-        assert memory.goal.mode in self._config.ladder.names
+        # Whoever leaves decides nothing more: what is edited then is seen at the next start.
+        assert self._leaving or memory.goal.mode in self._config.ladder.names
         if not memory.outbox and self._ledger is not None:
             ledger = functools.reduce(learnt.booked, memory.bookings, self._ledger)
             assert ledger == memory.ledger, "the log does not lead to the ledger"
@@ -554,7 +576,8 @@ class SimulatedLife:
         assert 3600 * sum(mode.hours for mode in modes) <= memory.timeline.now_s + 1e-6
         known = [*(mode.work for mode in modes), *memory.stretch.work.values()]
         for run in memory.runs:
-            kept = sum(work[run.name].steps for work in known if run.name in work)
+            kind = measure.kind(run)
+            kept = sum(work[kind].steps for work in known if kind in work)
             saved = self.host.folders[run.id].step if run.id in self.host.folders else 0
             assert kept <= saved + 1e-6, f"{run.id} has saved {saved} steps, and kept {kept}"
 
