@@ -38,14 +38,15 @@ import msgspec
 import psutil
 
 from modes import Mode, load_ladder
-from state.records import Asked, Run, Target
+from state.records import Asked, Run
 from supervisor.core import queue
 from trainers.checkpoint import Checkpoints
-from trainers.contract import RunFolder
+from trainers.contract import RunFolder, Target
 
 STEPS_PER_CYCLE = 4096
 GAMES = ("MsPacman", "Pong", "BeamRider", "Seaquest")
 LOOK_S = 0.2
+TINY = {"atari": {"n_envs": 4, "batch_size": 16}}
 KILLS = 40
 CORES = os.cpu_count() or 1
 
@@ -331,7 +332,8 @@ def start_stock(
 ) -> tuple[subprocess.Popen[bytes], Callable[[], Marks]]:
     """The same of Stable-Baselines3."""
     output = place / game
-    numbers = [str(mode.n_envs), str(mode.batch_size), str(cycle), str(2 * cycle)]
+    load = mode.load_of("atari")
+    numbers = [str(load["n_envs"]), str(load["batch_size"]), str(cycle), str(2 * cycle)]
     with output.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-c", STOCK, game, *numbers], stdout=file)
 
@@ -466,7 +468,7 @@ def _kills(turns: int) -> None:
     chance = random.Random(1)  # noqa: S311 - moments, not secrets
     while_writing = torn = torn_stock = 0
     with tempfile.TemporaryDirectory() as place:
-        mode = Mode(name="tiny", rung=0, slots=CORES, n_envs=4, batch_size=16)
+        mode = Mode(name="tiny", rung=0, slots=CORES, load=TINY)
         folder = _run_folder(
             Path(place), GAMES[0], mode, target_steps=10**9, interval_s=0.01, rollout_steps=16
         )

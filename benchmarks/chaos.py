@@ -294,7 +294,8 @@ class Machine:
         folder = self.home.path / "modes"
         folder.mkdir()
         for name, (rung, slots, n_envs) in MODES.items():
-            load = f"rung = {rung}\nslots = {slots}\nn_envs = {n_envs}\nbatch_size = 64\n"
+            load = f"rung = {rung}\nslots = {slots}\n"
+            load += f"[load.atari]\nn_envs = {n_envs}\nbatch_size = 64\n"
             durable.write(folder / f"{name}.toml", load.encode())
         settings = SETTINGS.format(
             trainer=trainer,

@@ -353,7 +353,11 @@ def games(told: Told, place: Place) -> None:
         who["stock"] = beside_stock.start_stock
     modes = [*load_ladder()]
     if place.quick:
-        modes = [msgspec.structs.replace(modes[0], slots=1, n_envs=4, batch_size=16)]
+        modes = [
+            msgspec.structs.replace(
+                modes[0], slots=1, load={"atari": {"n_envs": 4, "batch_size": 16}}
+            )
+        ]
     cycle = 16 if place.quick else 4096 if place.card_mib else 512
     took_s: dict[str, float] = {}
     """by who trained; the heavier mode, which comes next, may take three times that"""
@@ -403,7 +407,10 @@ def _loads(place: Place) -> dict[str, tuple[int, int]]:
 
     if place.quick:
         return {"small": (1, 32)}
-    return {mode.name: (max(1, CORES // mode.slots), mode.batch_size) for mode in load_ladder()}
+    return {
+        mode.name: (max(1, CORES // mode.slots), mode.load_of("atari")["batch_size"])
+        for mode in load_ladder()
+    }
 
 
 # One part after the other

@@ -192,7 +192,7 @@ class Trainers:
         time.sleep(LOOK_S)
 
     def _spec(self, name: str, cycles: int, options: dict[str, Any]) -> Spec:
-        from trainers.contract import Spec
+        from trainers.contract import Spec, Target
 
         card = bool(self._place.card_mib)
         n_envs, batch_size, rollout = (32, 512, 4096) if card else (16, 64, 256)
@@ -204,10 +204,9 @@ class Trainers:
             trainer=self._kind,
             name="Noise",
             mode="light",
-            n_envs=n_envs,
-            batch_size=batch_size,
+            load={"n_envs": n_envs, "batch_size": batch_size},
             threads=max(1, CORES // 4),
-            target_steps=cycles * rollout,
+            target=Target(unit="steps", count=cycles * rollout),
             # The first is due at once, where there is something to keep.
             options={"device": self._place.device, "rollout_steps": rollout, **options},
         )

@@ -34,6 +34,7 @@ from trainers import atari, registry
 from trainers.__main__ import main
 from trainers.atari.exact import ExactGames
 from trainers.atari.game import OBSERVATION, Step
+from trainers.options import load_of
 from trainers.session import options_of
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def check(spec: Spec) -> None:
 def learn(session: Session) -> None:
     """Learn from games of noise as from real ones."""
     options = options_of(session.spec, Options)
-    games = NoiseGames(session.spec.n_envs, session.spec.seed)
+    load = load_of(session.spec, atari.Load)
+    games = NoiseGames(load.n_envs, session.spec.seed)
     import torch
 
     from trainers.atari import learner, ppo
@@ -176,7 +178,7 @@ def learn(session: Session) -> None:
         return told
 
     Ppo.update = update_and_end  # type: ignore[method-assign]
-    learner.learn(session, options, "noise", games)
+    learner.learn(session, options, load, "noise", games)
 
 
 def warm_up_plainly(_: Sequence[Spec]) -> Iterator[None]:
@@ -194,6 +196,7 @@ def learn_plainly(session: Session) -> None:
     from torch import nn
 
     options, spec = options_of(session.spec, Options), session.spec
+    load = load_of(spec, atari.Load)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.device == "cuda" != device:
         raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
@@ -220,10 +223,10 @@ def learn_plainly(session: Session) -> None:
     while not session.target_reached and not session.stop_requested:
         # Drawn on the processor, from seed and step: the same for every life, on every device.
         chance = torch.Generator().manual_seed(spec.seed + session.step)
-        for _ in range(options.rollout_steps // spec.batch_size):
-            shape = (spec.batch_size, *OBSERVATION)
+        for _ in range(options.rollout_steps // load.batch_size):
+            shape = (load.batch_size, *OBSERVATION)
             pictures = torch.randint(0, 256, shape, generator=chance, dtype=torch.uint8)
-            numbers = torch.randint(0, N_ACTIONS, (spec.batch_size,), generator=chance)
+            numbers = torch.randint(0, N_ACTIONS, (load.batch_size,), generator=chance)
             told = network(pictures.to(device) / 255.0)
             loss = nn.functional.cross_entropy(told, numbers.to(device))
             optimizer.zero_grad()
@@ -261,8 +264,10 @@ def _end(session: Session, options: Options, step: int) -> None:
 
 
 TRAINERS = {
-    "noise": SimpleNamespace(check=check, train=learn, warm_up=atari.warm_up),
-    "plain": SimpleNamespace(check=check, train=learn_plainly, warm_up=warm_up_plainly),
+    "noise": SimpleNamespace(Load=atari.Load, check=check, train=learn, warm_up=atari.warm_up),
+    "plain": SimpleNamespace(
+        Load=atari.Load, check=check, train=learn_plainly, warm_up=warm_up_plainly
+    ),
 }
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ from pathlib import Path
 import msgspec
 
 from modes import Mode
-from state.records import Asked, Run, Target
+from state.records import Asked, Run
 from supervisor.core import queue
-from trainers.contract import EXIT_AGAIN, Heartbeat, RunFolder
+from trainers.contract import EXIT_AGAIN, Heartbeat, RunFolder, Target
 
 BUDGETS = {"Breakout": 250_000, "Pong": 300_000}
 """steps of each game: about half an hour of a core for each run of stock"""
@@ -258,8 +258,7 @@ def _start(folder: RunFolder, game: str, seed: int, n_envs: int) -> subprocess.P
         name="light" if n_envs == LIGHT else "heavy",
         rung=0,
         slots=1,
-        n_envs=n_envs,
-        batch_size=BATCHES[game],
+        load={"atari": {"n_envs": n_envs, "batch_size": BATCHES[game]}},
     )
     spec = queue.spec(Run(asked=asked), mode, cores=1, checkpoint_interval_s=90.0)
     folder.spec.write_bytes(msgspec.json.encode(spec))

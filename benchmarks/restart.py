@@ -56,7 +56,9 @@ trainers = [{warm}]
 [recovery]
 proven_s = 0.5
 """
-MODE = "rung = {rung}\nslots = {slots}\nn_envs = {n_envs}\nbatch_size = {batch_size}\n"
+MODE = (
+    "rung = {rung}\nslots = {slots}\n[load.atari]\nn_envs = {n_envs}\nbatch_size = {batch_size}\n"
+)
 
 STOCK = """\
 import sys, time

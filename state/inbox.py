@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.answers import Answers
-from state.records import Asked, Retry, Target
+from state.records import Asked, Retry
 from state.requests import AboutAJob, Amend, Submit, Wish, wish
 from trainers import durable
-from trainers.contract import NAME
+from trainers.contract import NAME, Target
 
 WISH_MAX_BYTES = 16384
 DEPTH_MAX = 32

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from trainers.contract import Mark, Name, Positive
+from trainers.contract import EPISODES, Mark, Name, Target
 
 SCHEMA_VERSION = 2
 """raised whenever an older program could misread a newer memory; see `state.migrations`"""
@@ -45,14 +45,6 @@ RunStatus = Literal[
     "cancelled",
 ]
 """the states of `supervisor.core.machine.LIFE`, which says what each means"""
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is to go."""
-
-    unit: Name
-    """what is counted: `steps`, `episodes`, or another word of the trainer"""
-    count: Positive
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +114,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: Process | None = None
     mode: str | None = None
     """the mode whose load it carries"""
+    gpus: tuple[str, ...] | None = None
+    """the GPUs that it may use, by UUID; None: all that its environment names"""
+    gpus_own: bool = False
+    """no other run may use them meanwhile"""
     started_s: float | None = None
     started_monotonic_s: float | None = None
     """CLOCK_MONOTONIC at that start; comparable within one boot"""
@@ -147,9 +143,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     booked: Mark | None = None
     """up to where its kept work stands in the ledger"""
 
-    def of(self, unit: str) -> int | None:
-        """The count of a unit; None where nobody has told it."""
-        return {"steps": self.step, "episodes": self.episodes}.get(unit)
+    def of(self, unit: str) -> int:
+        """The count of a unit."""
+        return self.episodes if unit == EPISODES else self.step
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -592,6 +588,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """every slot of the mode is wanted: what is kept tells how fast it is"""
     unsaved_s: float = 0.0
     """training that no checkpoint held at the last word of the trainers, averaged over them"""
+    gpus: tuple[str, ...] | None = None
+    """those that this home may use, by UUID; None: there are none, or it is not known which"""
     gpu_error: str | None = None
     """what the driver of a GPU reported last"""
     gpu_error_s: float = 0.0

@@ -104,7 +104,9 @@ def _machine(home: Home) -> Machine:
     }
     ours = ControlGroup.of().memory()
     memory_mib = None if ours is None else ours.limit // 2**20
-    return Machine(cores=cores(), parts=parts, memory_mib=memory_mib, home=home.place)
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = None if given is None else tuple(filter(None, map(str.strip, given.split(","))))
+    return Machine(cores=cores(), parts=parts, memory_mib=memory_mib, gpus=gpus, home=home.place)
 
 
 def installed(distribution: str) -> str | None:

@@ -37,7 +37,7 @@ def usual_rules() -> Rules:
 class InForce(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept of good settings."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     settings: Settings
     modes: tuple[Mode, ...]
 
@@ -118,7 +118,11 @@ class Config:
         """
         if not self._from_file:
             return ()
-        return tuple(f"{self._path}: {notice}" for notice in self.settings.dated())
+        modes = ((self._tried / f"{mode.name}.toml", mode.dated) for mode in self.ladder)
+        return (
+            *(f"{self._path}: {notice}" for notice in self.settings.dated()),
+            *(f"{path}: {notice}" for path, notice in modes if notice is not None),
+        )
 
     def _known_campaign(self) -> tuple[Settings, tuple[Run, ...], int]:
         if self._campaign is None or self._campaign[0] is not self.settings:

@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from modes import Mode
 from state.records import Run
 from state.store import Store
 from supervisor import tuning
@@ -20,6 +21,7 @@ from supervisor.cgroup import ControlGroup, cores
 from supervisor.clock import Moment
 from supervisor.config import Config
 from supervisor.core import queue
+from supervisor.core.readings import GpuReadings
 from supervisor.gpu import Gpus
 from supervisor.home import Home
 from supervisor.programs import program, with_trainers
@@ -52,7 +54,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         _share,
         lambda: _state(home),
         lambda: _leftovers(home, moment),
-        _gpus,
+        lambda: _gpus(config),
         lambda: _trainers(config),
         lambda: _tuning(home),
         lambda: _notify(config),
@@ -94,20 +96,31 @@ class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _ask_trainers(config: Config) -> list[tuple[str, str]]:
-    """What the trainers say of each run: what they refuse, or else what they remark."""
+    """What the trainers say of each run: what they refuse, or else what they remark.
+
+    Of each trainer one run is checked in every mode: what a heavier one lays upon it would
+    otherwise be refused at night, when the mode is tried.
+    """
     runs = config.settings.queue()
     called = queue.called(runs)
+    safest, *others = config.ladder
+    first = {run.asked.trainer: run for run in reversed(runs)}
+    pairs = [(run, safest) for run in runs]
+    pairs += [(run, mode) for run in first.values() for mode in others]
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
-        return list(
-            pool.map(lambda run: _check_run(run, called[run.id], config, Path(place)), runs)
-        )
+
+        def check(run: Run, mode: Mode) -> tuple[str, str]:
+            problem, remark = _check_run(run, called[run.id], mode, config, Path(place))
+            return problem, "" if mode is not safest else remark
+
+        return list(pool.map(check, *zip(*pairs, strict=True))) if pairs else []
 
 
-def _check_run(run: Run, called: str, config: Config, place: Path) -> tuple[str, str]:
+def _check_run(run: Run, called: str, mode: Mode, config: Config, place: Path) -> tuple[str, str]:
     interval_s = config.settings.checkpoints.interval_s
-    spec = queue.spec(run, config.ladder.safest, cores=1, checkpoint_interval_s=interval_s)
-    folder = RunFolder(place / run.id)
-    folder.path.mkdir()
+    spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s)
+    folder = RunFolder(place / mode.name / run.id)
+    folder.path.mkdir(parents=True)
     durable.write(folder.spec, msgspec.json.encode(spec), sync=False)
     command = [
         *program("trainers.__main__"),
@@ -193,7 +206,7 @@ def _leftovers(home: Home, moment: Moment) -> Finding:
     return Finding(verdict="well", what="leftovers", result="no trainer lives without a supervisor")
 
 
-def _gpus() -> Finding:
+def _gpus(config: Config | str) -> Finding:
     reader = Gpus(timeout_s=GPU_TIMEOUT_S)
     try:
         answer = reader.read_now()
@@ -201,10 +214,26 @@ def _gpus() -> Finding:
         reader.close()
     if answer.trouble is not None:
         return Finding(verdict="bad", what="gpu", result=answer.trouble)
-    if not answer.gpus:
-        return Finding(verdict="note", what="gpu", result="none: training runs on the processor")
     names = ", ".join(f"{gpu.name or 'GPU'} ({gpu.memory_total_mib} MiB)" for gpu in answer.gpus)
-    return Finding(verdict="well", what="gpu", result=names)
+    names = names or "none: training runs on the processor"
+    problem = None if isinstance(config, str) else _lacking_gpus(config, answer.gpus)
+    if problem is not None:
+        return Finding(verdict="bad", what="gpu", result=f"{names}; {problem}")
+    return Finding(verdict="well" if answer.gpus else "note", what="gpu", result=names)
+
+
+def _lacking_gpus(config: Config, gpus: Sequence[GpuReadings]) -> str | None:
+    """Which GPUs the settings or a mode ask for that there are not; None: there are all."""
+    named = config.settings.gpus
+    uuids = [gpu.uuid for gpu in gpus if gpu.uuid is not None]
+    for name in named or ():
+        if name.startswith("GPU-") and not any(uuid.startswith(name) for uuid in uuids):
+            return f"gpus names {name}, and this machine has {', '.join(uuids) or 'none by name'}"
+    count = len(uuids) if named is None else len(named)
+    for mode in config.ladder:
+        if (mode.gpus or 0) > count:
+            return f"{mode.name} gives each run {mode.gpus} GPUs for itself, and there are {count}"
+    return None
 
 
 def _trainers(config: Config | str) -> Finding:

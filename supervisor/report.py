@@ -21,7 +21,7 @@ from supervisor.core.settings import Settings
 from supervisor.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
-from trainers.contract import Heartbeat, Score, Spec
+from trainers.contract import EPISODES, Heartbeat, Score, Spec
 
 ENDED_SHOWN = 100
 """submitted runs that have ended and are told of, the newest"""
@@ -59,12 +59,16 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """why it does not train, though it is not at its end; None: it trains, or has ended"""
     rank: str
     mode: str | None
+    gpus: tuple[str, ...] | None
+    """those that its trainer may use, by UUID; None: all that there are, or none lives"""
+    gpus_own: bool
+    """no other run of this home may use them"""
     step: int
     episodes: int
     target: int | None
     """None: its trainer says when it is done"""
     target_unit: str | None
-    """`steps` or `episodes`"""
+    """`episodes`, or what its trainer calls a step"""
     progress: float | None
     """share of the target that is reached, 0 to 1; None: nobody can tell"""
     steps_per_s: float | None
@@ -165,6 +169,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
     memory, trouble = _now(home, config, moment)
     goal, modes = memory.goal, {} if isinstance(config, str) else {m.name: m for m in config.ladder}
     sharing = slots.Sharing() if isinstance(config, str) else config.settings.sharing
+    sharing = slots.on_machine(sharing, memory)
     waits = slots.waiting(memory.runs, goal, modes.get(goal.mode), memory.timeline, sharing)
     known = _runs(home, memory, config)
     called = queue.called(run for run, _ in known)
@@ -384,16 +389,12 @@ def _told(
     step = heartbeat.step if heartbeat is not None else run.progress.step
     episodes = heartbeat.episodes if heartbeat is not None else run.progress.episodes
     target = run.asked.target
-    reached = None
-    if target is not None:
-        reached = msgspec.structs.replace(run.progress, step=step, episodes=episodes).of(
-            target.unit
-        )
+    here = msgspec.structs.replace(run.progress, step=step, episodes=episodes)
     steps_per_s = heartbeat.steps_per_s if heartbeat is not None and alive else None
     eta_s = None
     if run.status == "done":
         eta_s = 0.0
-    elif steps_per_s and target is not None and target.unit == "steps":
+    elif steps_per_s and target is not None and target.unit != EPISODES:
         eta_s = max(0.0, target.count - step) / steps_per_s
     age_s = None
     if heartbeat is not None and heartbeat.checkpoint_at is not None:
@@ -408,11 +409,13 @@ def _told(
         waits=waits,
         rank=run.asked.rank,
         mode=run.attempt.mode,
+        gpus=run.attempt.gpus if alive else None,
+        gpus_own=run.attempt.gpus_own if alive else False,
         step=step,
         episodes=episodes,
         target=None if target is None else target.count,
         target_unit=None if target is None else target.unit,
-        progress=None if target is None or reached is None else min(1.0, reached / target.count),
+        progress=None if target is None else min(1.0, here.of(target.unit) / target.count),
         steps_per_s=steps_per_s,
         score=heartbeat.score if heartbeat is not None else None,
         loss=heartbeat.loss if heartbeat is not None else None,
@@ -436,7 +439,8 @@ def _left(left: Left, moment: Moment, *, called: str) -> RunReport:
 def _campaign(memory: Memory, runs: tuple[RunReport, ...], config: Config | str) -> CampaignReport:
     rates = [run.steps_per_s for run in runs if run.steps_per_s]
     open_ones = [run for run in runs if run.status not in queue.ENDED]
-    left = [run.target - run.step for run in open_ones if run.target and run.target_unit == "steps"]
+    counts = [run for run in open_ones if run.target and run.target_unit != EPISODES]
+    left = [(run.target or 0) - run.step for run in counts]
     rate = sum(rates) if rates else None
     eta_s = max(0, sum(left)) / rate if rate and len(left) == len(open_ones) else None
     cost = None if isinstance(config, str) else config.settings.cost_per_hour

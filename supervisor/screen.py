@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays
     from supervisor.counterfactual import Counterfactual
 
 BOOTS_SHOWN = 5
+GPU_SHOWN = len("GPU-12345678")
+"""letters of a UUID that tell a GPU from others of the machine"""
 """the newest, of those that are known"""
 VALUE_MAX = 200
 """letters of a value of a log that are shown"""
@@ -81,8 +83,12 @@ def runs(report: Report, *, waits: bool = False) -> str:
         report: what is true now.
         waits: say of each run that waits why it does.
     """
-    titles = ("run", "status", "step", "of", "rate", "score", "saved", "left", "restarts")
-    head, *table = _table(titles, [_row(run) for run in report.runs])
+    titles = ["run", "status", "step", "of", "rate", "score", "saved", "left", "restarts"]
+    rows = [_row(run) for run in report.runs]
+    if any(run.gpus is not None and (run.gpus_own or len(run.gpus) != 1) for run in report.runs):
+        titles.append("gpus")
+        rows = [(*row, _gpus(run)) for row, run in zip(rows, report.runs, strict=True)]
+    head, *table = _table(titles, rows)
     lines = [head]
     for run, line in zip(report.runs, table, strict=True):
         colour = STATUS_COLOURS.get(run.status)
@@ -329,6 +335,17 @@ def _row(run: RunReport) -> tuple[str, ...]:
         "-" if run.eta_s is None else span(run.eta_s),
         str(run.restarts),
     )
+
+
+def _gpus(run: RunReport) -> str:
+    """The GPUs of a run, as `nvidia-smi -L` begins to tell them; shared ones by their number."""
+    if run.gpus is None:
+        return "-"
+    if not run.gpus:
+        return "none"
+    if not run.gpus_own:
+        return f"shares {len(run.gpus)}"
+    return " ".join(card[:GPU_SHOWN] for card in run.gpus)
 
 
 def _head(rows: Sequence[tuple[str, str]], width: int = 9) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from supervisor.errors import SupervisorError
 from supervisor.programs import program, with_trainers
 from trainers import durable
-from trainers.contract import Load, NewerFile, Spec, Tuning, decode
+from trainers.contract import NewerFile, Share, Spec, Tuning, decode
 
 PROBE_TIMEOUT_S = 60.0
 """a probe takes 16 s of this, and the time to start"""
@@ -59,21 +59,19 @@ def known(path: Path) -> Kept:
 
 
 def tuned(spec: Spec, kept: Kept) -> Spec:
-    """`spec` with what was found for its trainer under this load."""
-    load = Load(threads=spec.threads, batch_size=spec.batch_size)
-    found = (tuning for tuning in kept.get(spec.trainer, ()) if tuning.load == load)
-    return msgspec.structs.replace(spec, tuning=next(found, None))
+    """`spec` with what was found for its trainer."""
+    return msgspec.structs.replace(spec, tunings=kept.get(spec.trainer, ()))
 
 
 def probe(
-    trainer: str, loads: Sequence[Load], trainers_dir: Path | None = None
+    trainer: str, shares: Sequence[Share], trainers_dir: Path | None = None
 ) -> tuple[Tuning, ...]:
     """Have a trainer try its ways of calculating, in a process of its own.
 
     Raises:
         ProbeFailed: it did not answer.
     """
-    words = [f"{load.threads}x{load.batch_size}" for load in loads]
+    words = [msgspec.json.encode(share).decode() for share in shares]
     command = [*program("trainers.__main__"), trainer, "--probe", *words]
     try:
         done = subprocess.run(
@@ -98,8 +96,8 @@ def probe(
 def described(kept: Kept) -> list[str]:
     """What was chosen under each load, and how long each way took."""
     return [
-        f"{trainer} with {one.load.threads} thread{'s' * (one.load.threads > 1)} and batches of "
-        f"{one.load.batch_size}: {', '.join(map(str, one.choice.values()))} ("
+        f"{trainer} under {', '.join(f'{key} {value}' for key, value in one.load.items())}: "
+        f"{', '.join(map(str, one.choice.values()))} ("
         + ", ".join(f"{way} {took_s * 1000:.0f} ms" for way, took_s in one.took_s.items())
         + ")"
         for trainer, tunings in kept.items()

@@ -5,11 +5,11 @@ import datetime as dt
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Asked, Goal, ModeLedger, Process, Run, Target, Timeline
+from state.records import Asked, Goal, ModeLedger, Process, Run, Timeline
 from state.requests import wish
 from supervisor.core.facts import Facts, StabilityLimits, Terms
 from supervisor.core.recovery import Exit, Life, alive_s
-from trainers.contract import Heartbeat, Spec
+from trainers.contract import Heartbeat, Spec, Target
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -20,7 +20,7 @@ RUNGS = ("light", "medium", "heavy", "extreme", "absurd")
 
 def a_mode(name="light", rung=0, **fields):
     """A mode of two slots and the smallest load."""
-    return Mode(**{"name": name, "rung": rung, "slots": 2, "n_envs": 1, "batch_size": 1, **fields})
+    return Mode(**{"name": name, "rung": rung, "slots": 2, **fields})
 
 
 def a_ladder(rungs=2):
@@ -127,10 +127,8 @@ def a_spec():
         trainer="drill",
         name="a",
         mode="light",
-        n_envs=1,
-        batch_size=1,
         threads=1,
-        target_steps=1_000_000,
+        target=steps(1_000_000),
     )
 
 

@@ -155,7 +155,7 @@ class FakeProcess:
         """How far it is; a step moves in whole numbers."""
         moving_s = min(now_s, self.born_s + self.plan.hangs_s) - self.born_s - self.plan.learns_s
         reached = self.from_step + int(max(0.0, moving_s) * self.plan.steps_per_s)
-        return min(reached, max(self.from_step, self.spec.target_steps))
+        return min(reached, max(self.from_step, self.spec.up_to("steps")))
 
     def moved_s(self, now_s):
         """When its step last moved."""
@@ -184,7 +184,7 @@ class FakeProcess:
         killed_s = self.killed_s + self.plan.unkillable_s
         ends = [(killed_s, Exit(signal=9))]
         if self.spec is not None:
-            plan, needed = self.plan, max(0, self.spec.target_steps - self.from_step)
+            plan, needed = self.plan, max(0, self.spec.up_to("steps") - self.from_step)
             done_s = plan.learns_s + needed / plan.steps_per_s
             if done_s <= plan.hangs_s:
                 ends.append((self.born_s + done_s + 1e-3, Exit(code=EXIT_DONE)))

@@ -89,7 +89,8 @@ class Machine:
         self.screen = screen or home.parent / "screen.log"
         self.home.mkdir(parents=True)
         self.boot = "b" * 32
-        self.extra: dict[str, str] = {}
+        self.extra: dict[str, str | None] = {}
+        """variables that are set; None: one that is not"""
         self.daemons: list[subprocess.Popen[str]] = []
         self.configure(SETTINGS)
 
@@ -97,13 +98,14 @@ class Machine:
         (self.home / "supervisor.toml").write_text(text)
 
     def environment(self) -> dict[str, str]:
-        return {
+        known = {
             **{key: value for key, value in os.environ.items() if key != "NO_COLOR"},
             "SUPERVISOR_HOME": str(self.home),
             "BOOT_ID": self.boot,
             "CUDA_VISIBLE_DEVICES": "",
             **self.extra,
         }
+        return {key: value for key, value in known.items() if value is not None}
 
     def __call__(
         self, *arguments: str, stdin: str | None = None

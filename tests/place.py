@@ -8,13 +8,14 @@ from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 from state.answers import Answers
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
-from state.records import Asked, Target
+from state.records import Asked
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.home import Home
 from supervisor.journal import Journal, tail
+from trainers.contract import Target
 
 
 def a_daemon(home, clock, runner, **given):

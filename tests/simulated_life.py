@@ -511,7 +511,7 @@ class SimulatedLife:
             if path.stem not in self._ladder:
                 path.unlink()
         for rung, name in enumerate(self._ladder):
-            load = f"rung = {rung}\nslots = {rung + 1}\nn_envs = 1\nbatch_size = 1\n"
+            load = f"rung = {rung}\nslots = {rung + 1}\n"
             (folder / f"{name}.toml").write_text(load + 'prefer = ["gamma"]\n')
         names = ", ".join(f'"{name}"' for name in self._runs)
         self.home.settings.write_text(

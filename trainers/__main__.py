@@ -16,7 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from trainers import play, registry, session, warm
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Load
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Share
 
 EXIT_UNKNOWN = 2
 """nothing is known by the name that somebody asks about"""
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--run", type=Path, metavar="RUN_DIR", help="the run folder")
     place.add_argument(
-        "--probe", type=_load, nargs="+", metavar="THREADSxBATCH", help="time its ways to calculate"
+        "--probe", type=_share, nargs="+", metavar="SHARE", help="time its ways to calculate"
     )
     place.add_argument("--list", action="store_true", help="only tell of it, or which there are")
     place.add_argument("--warm", type=Path, metavar="RUN_DIR", help=argparse.SUPPRESS)
@@ -113,7 +113,7 @@ def _apart(options: argparse.Namespace) -> int:
     return 0
 
 
-def _probe(trainer: str, loads: list[Load]) -> int:
+def _probe(trainer: str, shares: list[Share]) -> int:
     """Print what a probe of the machine finds, as JSON; nothing where a trainer has but one way."""
     try:
         probe = getattr(registry.load(trainer), "probe", None)
@@ -123,8 +123,12 @@ def _probe(trainer: str, loads: list[Load]) -> int:
     except registry.FolderAway as error:
         sys.stderr.write(f"trainers: {error}\n")
         return EXIT_AGAIN
-    session.limit_threads(max(load.threads for load in loads))
-    found = probe(loads) if probe else []
+    session.limit_threads(max(share.threads for share in shares))
+    try:
+        found = probe(shares) if probe else []
+    except BadSpec as error:
+        sys.stderr.write(f"trainers: {error}\n")
+        return error.exit_code
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return 0
 
@@ -148,9 +152,8 @@ def _list(trainer: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def _load(text: str) -> Load:
-    threads, _, batch_size = text.partition("x")
-    return Load(threads=_positive(threads), batch_size=_positive(batch_size))
+def _share(text: str) -> Share:
+    return msgspec.json.decode(text, type=Share)
 
 
 def _positive(text: str) -> int:

@@ -30,6 +30,9 @@ EXIT_AGAIN = 75
 EXIT_BAD_SPEC = 78
 """the spec can never work; starting again is pointless (EX_CONFIG)"""
 
+EPISODES = "episodes"
+"""the unit of a target that counts no steps: everything else is what a trainer calls its step"""
+
 MARKER = "TRAINING_SUPERVISOR_RUN"
 """environment variable of a trainer and of all its children: the path of the run folder,
 by which leftovers are recognised whatever session or group they moved to"""
@@ -81,6 +84,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 def decode(path: Path, content: bytes, kind: type[T]) -> T:
     """The JSON `content` of `path` as a `kind`, whose field `version` has the newest as default.
 
+    Of an older version it is first made one of the newest, where `kind` has an `of_before` for it.
     A field that is unknown here is taken for a newer version's where `kind` forbids such fields.
 
     Raises:
@@ -91,6 +95,8 @@ def decode(path: Path, content: bytes, kind: type[T]) -> T:
     if version > known:
         raise NewerFile(path, f"version {version}, this one knows {known}")
     try:
+        if version < known and (of_before := getattr(kind, "of_before", None)):
+            return msgspec.convert(of_before(msgspec.json.decode(content)), kind)
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
         # The library tells it in no other way; a test holds it to that.
@@ -106,17 +112,27 @@ def _version_of(kind: type[msgspec.Struct]) -> int:
     return int(known.default)
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a mode lays upon a trainer, as far as it decides which way to calculate is quickest."""
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run is to go."""
+
+    unit: Name
+    """what is counted: `episodes`, or what the trainer's step is, such as `steps`"""
+    count: Positive
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a mode gives each run, as far as it decides which way to calculate is quickest."""
 
     threads: Positive
-    batch_size: Positive
+    load: dict[str, Any] = {}
+    """in the words of the trainer, as in a spec"""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a trainer's probe of the machine found; the trainer alone knows what the words mean."""
 
-    load: Load
+    load: dict[str, Any]
+    """what it was found under; under anything else it does not hold"""
     machine: dict[str, str]
     """what it was found on; elsewhere it does not hold"""
     choice: dict[str, Any]
@@ -128,7 +144,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a trainer is asked to do: the content of `spec.json`."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     run: Name
     """the run's id, equal to the name of its folder"""
     trainer: Name
@@ -137,30 +153,42 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """what is trained, for people and plots: the game, the series"""
     mode: Name
     """the mode whose load this is"""
-    n_envs: Positive
-    """environments stepped side by side"""
-    batch_size: Positive
-    """samples per gradient step"""
     threads: Positive
     """processor threads that this trainer may use"""
-    target_steps: Positive | None = None
-    """environment steps after which the run is done"""
-    target_episodes: Positive | None = None
-    """finished episodes after which the run is done; exactly one target is set"""
+    gpus: tuple[str, ...] | None = None
+    """GPUs that it may use, as `CUDA_VISIBLE_DEVICES` names them: by UUID; None: those that its
+    environment names"""
+    load: dict[str, Any] = {}
+    """what the mode lays upon it: its `Load`, validated by the trainer"""
+    target: Target | None = None
+    """after how much the run is done; None: the trainer says when it is"""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
     checkpoint_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 90.0
     """longest time between two checkpoints, as far as the algorithm's update cycle allows"""
     options: dict[str, Any] = {}
     """the trainer's own settings, validated by the trainer"""
-    tuning: Tuning | None = None
-    """how to calculate on this machine; None: in the trainer's default way"""
+    tunings: tuple[Tuning, ...] = ()
+    """how to calculate on this machine under which load; where none fits, in the default way"""
     withheld: tuple[int, ...] = ()
     """steps of checkpoints that attempts have died of before their first step: they are kept, and
     not gone on from where there is another"""
 
-    def __post_init__(self) -> None:
-        if (self.target_steps is None) == (self.target_episodes is None):
-            raise ValueError("exactly one of target_steps and target_episodes must be set")
+    def up_to(self, unit: str) -> int | None:
+        """The target, where it is one in that unit."""
+        return self.target.count if self.target is not None and self.target.unit == unit else None
+
+    @staticmethod
+    def of_before(old: dict[str, Any]) -> dict[str, Any]:
+        """A spec of version 1 as one of this version."""
+        steps, episodes = old.pop("target_steps", None), old.pop("target_episodes", None)
+        target = {"unit": "steps", "count": steps} if episodes is None else None
+        load = {key: old.pop(key) for key in ("n_envs", "batch_size") if key in old}
+        old.pop("tuning", None)
+        return old | {
+            "version": 2,
+            "load": load,
+            "target": target or {"unit": "episodes", "count": episodes},
+        }
 
 
 Status = Literal["starting", "running", "stopping", "stopped", "done", "failed"]

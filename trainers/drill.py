@@ -87,8 +87,8 @@ def _count(session: Session, options: Options) -> None:
         time.sleep(TICK_S)
         now_s = time.monotonic()
         step = start_step + int((now_s - start_s) * options.steps_per_s)
-        if session.spec.target_steps is not None:
-            step = min(step, session.spec.target_steps)
+        if (target := session.spec.up_to("steps")) is not None:
+            step = min(step, target)
         _fail_between(session.step, step, options)
         loss = 1.0 / (1.0 + step)
         if options.nan_at_step is not None and step >= options.nan_at_step:

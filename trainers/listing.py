@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from trainers import durable, registry
+from trainers import durable, options, registry
 from trainers.registry import BrokenTrainer, Found
 
 UNSET = "unset"
@@ -49,6 +49,8 @@ class Described(Listed, frozen=True, kw_only=True):
     """One trainer with its options."""
 
     options: tuple[Option, ...] = ()
+    load: tuple[Option, ...] = ()
+    """what a mode may lay upon it, in `[load.NAME]` of its file"""
 
 
 def listed() -> tuple[Listed, ...]:
@@ -73,9 +75,13 @@ def described(name: str) -> Described:
         NoTrainer: there is none.
         BrokenTrainer: it cannot be used.
     """
-    kind = getattr(registry.load(name), "Options", None)
-    one = _listed(registry.find(name))
-    return Described(**msgspec.structs.asdict(one), options=() if kind is None else table(kind))
+    trainer = registry.load(name)
+    one = msgspec.structs.asdict(_listed(registry.find(name)))
+    return Described(
+        **one,
+        options=table(getattr(trainer, "Options", options.Nothing)),
+        load=table(getattr(trainer, "Load", options.Nothing)),
+    )
 
 
 def in_words(trainers: Sequence[Listed]) -> str:
@@ -92,13 +98,28 @@ def one_in_words(trainer: Described) -> str:
     """One trainer for people."""
     head = [f"{trainer.name}: {trainer.about}" if trainer.about else trainer.name]
     head += [f"from {trainer.origin}, {trainer.place}; it counts {trainer.unit}"]
-    if not trainer.options:
-        return "\n".join((*head, "", "It takes no options."))
-    rows = [("option", "default", "takes", "meaning")]
-    for one in trainer.options:
-        default = "required" if one.required else _shown(one.default)
-        rows.append((one.name, default, one.type.removesuffix(f" or {UNSET}"), one.about))
-    return "\n".join((*head, "", *_columns(rows)))
+    if trainer.options:
+        shown = _columns([("option", "default", "takes", "meaning"), *_rows(trainer.options)])
+    else:
+        shown = ["It takes no options."]
+    load = []
+    if trainer.load:
+        title = f"[load.{trainer.name}]"
+        load = _columns([(title, "default", "takes", "meaning"), *_rows(trainer.load)])
+        load = ["", "What the file of a mode can lay upon each of its runs:", *load]
+    return "\n".join((*head, "", *shown, *load))
+
+
+def _rows(table: Sequence[Option]) -> list[tuple[str, ...]]:
+    return [
+        (
+            one.name,
+            "required" if one.required else _shown(one.default),
+            one.type.removesuffix(f" or {UNSET}"),
+            one.about,
+        )
+        for one in table
+    ]
 
 
 def table(kind: type[msgspec.Struct]) -> tuple[Option, ...]:

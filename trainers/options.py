@@ -1,4 +1,4 @@
-"""A trainer's own settings, refused by name where it has no such option."""
+"""A trainer's own settings, and what a mode lays upon it, refused by name where it knows none."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
-from trainers.contract import BadSpec, Spec
+from trainers.contract import EPISODES, BadSpec, Spec
 
+OPTIONS = "options"
+"""where options stand in a spec"""
 SHOWN_MAX_CHARS = 80
 """of what somebody has written as the name of an option"""
 
 T = TypeVar("T")
 
 
-class NoSuchOption(BadSpec):
-    """A name that none of the options has."""
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be set where a trainer says nothing of it."""
 
-    def __init__(self, name: str, known: list[str]) -> None:
+
+class NoSuchOption(BadSpec):
+    """A name that nothing there has."""
+
+    def __init__(self, name: str, known: list[str], where: str) -> None:
         close = difflib.get_close_matches(name, known, n=1)
         if close:
             hint = f"did you mean {close[0]!r}?"
@@ -26,29 +32,40 @@ class NoSuchOption(BadSpec):
             hint = f"there are: {', '.join(known)}"
         else:
             hint = "this trainer takes none"
-        super().__init__(f"options: no option {name[:SHOWN_MAX_CHARS]!r}; {hint}")
+        what = "option" if where == OPTIONS else "entry"
+        super().__init__(f"{where}: no {what} {name[:SHOWN_MAX_CHARS]!r}; {hint}")
 
 
-def converted(options: dict[str, Any], kind: type[T]) -> T:
-    """Options as a value of `kind`.
+def converted(values: dict[str, Any], kind: type[T], where: str = OPTIONS) -> T:
+    """Options as a value of `kind`, or what stands `where` else.
 
     Raises:
         NoSuchOption: one of them has a name that `kind` forbids.
         BadSpec: a value is not as it must be.
     """
     if is_strict(kind):
-        _refuse_others(options, [field.encode_name for field in msgspec.structs.fields(kind)])
+        known = [field.encode_name for field in msgspec.structs.fields(kind)]
+        _refuse_others(values, known, where)
     try:
-        return msgspec.convert(options, kind)
+        return msgspec.convert(values, kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadSpec(f"options: {error}") from error
+        raise BadSpec(f"{where}: {error}") from error
+
+
+def load_of(spec: Spec, kind: type[T]) -> T:
+    """What the mode lays upon a run, as a value of `kind`.
+
+    Raises:
+        BadSpec: the mode file has something else.
+    """
+    return converted(spec.load, kind, f"[load.{spec.trainer}] of the mode {spec.mode}")
 
 
 def validate(trainer: object, spec: Spec) -> None:
     """Have a trainer refuse what it can never do.
 
-    Its `Options` are held to, if it has them, and its own `check` decides the rest. What has
-    neither takes no options.
+    Its `Options` and its `Load` are held to, if it has them, and its own `check` decides the rest.
+    What has neither takes no options; what has no `Load` takes none.
 
     Raises:
         BadSpec: it refuses.
@@ -57,13 +74,18 @@ def validate(trainer: object, spec: Spec) -> None:
     if kind is not None:
         converted(spec.options, kind)
     elif check is None:
-        _refuse_others(spec.options, [])
+        _refuse_others(spec.options, [], OPTIONS)
+    load_of(spec, getattr(trainer, "Load", Nothing))
+    units = ("steps", getattr(trainer, "UNIT", "steps"), EPISODES)
+    if spec.target is not None and spec.target.unit not in units:
+        known = " and ".join(dict.fromkeys(units[1:]))
+        raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {known}")
     if check is not None:
         check(spec)
 
 
 def is_strict(kind: object) -> TypeGuard[type[msgspec.Struct]]:
-    """Whether it can be the `Options` of a trainer: a Struct that forbids unknown fields."""
+    """Whether a trainer can have it as its `Options` or `Load`: unknown fields are forbidden."""
     return (
         isinstance(kind, type)
         and issubclass(kind, msgspec.Struct)
@@ -71,7 +93,7 @@ def is_strict(kind: object) -> TypeGuard[type[msgspec.Struct]]:
     )
 
 
-def _refuse_others(options: dict[str, Any], known: list[str]) -> None:
-    for name in options:
+def _refuse_others(values: dict[str, Any], known: list[str], where: str) -> None:
+    for name in values:
         if name not in known:
-            raise NoSuchOption(name, known)
+            raise NoSuchOption(name, known, where)

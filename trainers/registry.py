@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from trainers import durable, options
 from trainers.checkpoint import EXHAUSTED
-from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Load, Spec, Tuning
+from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Share, Spec, Tuning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -71,6 +71,8 @@ class Trainer(Protocol):
 
     * `Options`: a `msgspec.Struct` that forbids unknown fields, what can be set in `options`.
       Without it, and without a `check`, the trainer takes no options.
+    * `Load`: likewise, what a mode may lay upon it in `[load.NAME]` of its file. Without it, it
+      takes no load: slots, threads and GPUs are what a mode gives any trainer.
     * `UNIT = "points"`: what its step is; "steps" where it does not say.
     * `NAME = "pi"`: its name, which must be the one that it is found by.
     """
@@ -96,8 +98,12 @@ class Trainer(Protocol):
         meanwhile waits for it. No thread may be left behind, and no GPU touched.
         """
 
-    def probe(self, loads: Sequence[Load]) -> list[Tuning]:
-        """Which way of calculating is the quickest here under each load, found within 20 s."""
+    def probe(self, shares: Sequence[Share]) -> list[Tuning]:
+        """Which way of calculating is the quickest here under each load, found within 20 s.
+
+        Raises:
+            BadSpec: a load is not this trainer's.
+        """
 
     def evaluate(self, spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
         """The undiscounted returns of `episodes` whole episodes played greedily."""
@@ -235,10 +241,11 @@ def load(name: str) -> Trainer:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in EXHAUSTED:
             raise  # the machine's trouble, which may be over at the next start
         raise _broken(found, error) from error
-    kind = getattr(module, "Options", None)
-    if kind is not None and not options.is_strict(kind):
-        why = "its Options must be a msgspec.Struct with forbid_unknown_fields=True"
-        raise BrokenTrainer(name, found.path, why, origin=found.origin)
+    for said in ("Options", "Load"):
+        kind = getattr(module, said, None)
+        if kind is not None and not options.is_strict(kind):
+            why = f"its {said} must be a msgspec.Struct with forbid_unknown_fields=True"
+            raise BrokenTrainer(name, found.path, why, origin=found.origin)
     return cast("Trainer", module)
 
 

@@ -33,6 +33,7 @@ import msgspec
 from trainers import durable, options, registry, said
 from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
 from trainers.contract import (
+    EPISODES,
     EXIT_AGAIN,
     EXIT_BAD_SPEC,
     EXIT_DONE,
@@ -724,6 +725,9 @@ def _live(folder: RunFolder, trainer: str, stop: Stop) -> int:
     try:
         spec = check(folder.path, trainer)
         os.environ.setdefault(MARKER, str(folder.path))
+        if spec.gpus is not None:
+            # CUDA reads it once, when it is first used; so this holds in a fork of a warm parent.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
         session = Session(folder, spec, stop=stop)
         if not session.target_reached:
             _train(trainer, session)
@@ -776,9 +780,9 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 
 def _reached(spec: Spec, step: int, episodes: int) -> bool:
-    if spec.target_steps is not None:
-        return step >= spec.target_steps
-    return spec.target_episodes is not None and episodes >= spec.target_episodes
+    if spec.target is None:
+        return False
+    return (episodes if spec.target.unit == EPISODES else step) >= spec.target.count
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -55,10 +55,15 @@ def _tune(context: Context) -> int:
     home.make()
     if context.options.once:
         tuning.keep(home.tuning, {})  # whatever becomes of it, nobody waits for it again
-    loads = queue.loads(config.ladder, cores())
-    trainers = dict.fromkeys(run.asked.trainer for run in config.settings.queue())
+    shares = {
+        trainer: queue.shares(config.ladder, trainer, cores())
+        for trainer in dict.fromkeys(run.asked.trainer for run in config.settings.queue())
+    }
     print("finding out what is quickest on this machine, for 20 s or so", file=sys.stderr)
-    kept = {trainer: tuning.probe(trainer, loads, config.trainers_dir) for trainer in trainers}
+    kept = {
+        trainer: tuning.probe(trainer, given, config.trainers_dir)
+        for trainer, given in shares.items()
+    }
     tuning.keep(home.tuning, kept)
     if context.options.json:
         print_json(kept)

@@ -10,7 +10,7 @@ import msgspec
 from modes import Ladder, Mode
 from state.records import Asked, Ends, Left, Memory, Run
 from supervisor.core.machine import RUN_LIFE
-from trainers.contract import Load, Spec
+from trainers.contract import Share, Spec
 
 ENDED = ("done", "failed", "cancelled")
 """states that need no slot any more"""
@@ -127,29 +127,46 @@ _NO_RETRY = {
 }
 
 
-def load(mode: Mode, cores: int) -> Load:
-    """What `mode` lays upon each trainer: slots times threads are the cores."""
-    return Load(threads=max(1, cores // mode.slots), batch_size=mode.batch_size)
+def share(mode: Mode, trainer: str, cores: int) -> Share:
+    """What `mode` gives each run of that trainer: unless it says otherwise, slots share the cores.
+
+    Args:
+        mode: the mode.
+        trainer: its name.
+        cores: of the processor.
+    """
+    threads = mode.threads or max(1, cores // mode.slots)
+    return Share(threads=threads, load=mode.load_of(trainer))
 
 
-def loads(ladder: Ladder, cores: int) -> tuple[Load, ...]:
-    """All loads that the modes lay upon trainers, each once."""
-    return tuple(dict.fromkeys(load(mode, cores) for mode in ladder))
+def shares(ladder: Ladder, trainer: str, cores: int) -> tuple[Share, ...]:
+    """All that the modes give runs of that trainer, each once."""
+    found: list[Share] = []
+    for mode in ladder:
+        one = share(mode, trainer, cores)
+        found += [] if one in found else [one]
+    return tuple(found)
 
 
-def spec(run: Run, mode: Mode, *, cores: int, checkpoint_interval_s: float) -> Spec:
-    """What the trainer of `run` is asked to do in `mode`."""
-    target = run.asked.target
+def spec(
+    run: Run,
+    mode: Mode,
+    *,
+    cores: int,
+    checkpoint_interval_s: float,
+    gpus: tuple[str, ...] | None = None,
+) -> Spec:
+    """What the trainer of `run` is asked to do in `mode`, on these GPUs."""
+    given = share(mode, run.asked.trainer, cores)
     return Spec(
         run=run.id,
         trainer=run.asked.trainer,
         name=run.name,
         mode=mode.name,
-        n_envs=mode.n_envs,
-        batch_size=mode.batch_size,
-        threads=load(mode, cores).threads,
-        target_steps=target.count if target and target.unit == "steps" else None,
-        target_episodes=target.count if target and target.unit == "episodes" else None,
+        threads=given.threads,
+        gpus=gpus,
+        load=given.load,
+        target=run.asked.target,
         seed=run.asked.seed,
         checkpoint_interval_s=checkpoint_interval_s,
         options=run.asked.options,
@@ -164,9 +181,7 @@ def refusal(asked: Asked, ladder: Ladder) -> str | None:
         msgspec.convert(msgspec.to_builtins(wanted), Spec)
     except (msgspec.ValidationError, ValueError) as error:
         return str(error)
-    if asked.target is None or asked.target.unit not in ("steps", "episodes"):
-        return "a target of steps or episodes is needed"
-    if asked.target.count > COUNT_MAX:
+    if asked.target is not None and asked.target.count > COUNT_MAX:
         return f"no target is beyond {COUNT_MAX}"
     if asked.silent_max_s is not None and not 0 < asked.silent_max_s <= SILENT_MAX_S:
         return f"silent_max_s is a number of seconds up to {SILENT_MAX_S:g}"

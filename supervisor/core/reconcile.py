@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from state.records import Run, Timeline
+from supervisor.core.cards import Hand
 from supervisor.core.machine import RUN_LIFE
 from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import (
@@ -67,7 +68,7 @@ BLOCKED_LOOK_S = 10.0
 def reconcile(
     *,
     runs: tuple[Run, ...],
-    wanted: tuple[str, ...],
+    wanted: Mapping[str, Hand],
     elsewhere: tuple[str, ...] = (),
     mode: str,
     lives: Mapping[str, Life],
@@ -81,7 +82,7 @@ def reconcile(
 
     Args:
         runs: the queue, as judged by `recovery.judge` in this look.
-        wanted: the runs that shall train here now; empty while paused.
+        wanted: the runs that shall train here now, each with its GPUs; empty while paused.
         elsewhere: the runs that shall train elsewhere now. Of such a run a process lives here,
             which takes no slot: no mode ends it, and nothing here waits for it.
         mode: the goal's mode, whose load each of them shall carry.
@@ -101,7 +102,8 @@ def reconcile(
         life = lives.get(believed.id, Life())
         shall = believed.id in wanted or believed.id in elsewhere
         unwanted = None if shall else why_not
-        run, step, note = _end(believed, life, unwanted, mode, now_s, limits)
+        moved = believed.id in wanted and wanted[believed.id] != _hand(believed)
+        run, step, note = _end(believed, life, unwanted, mode, now_s, limits, moved=moved)
         after.append(run)
         steps += [step] if step else []
         notes += [note] if note else []
@@ -118,7 +120,7 @@ def reconcile(
     for place, run in enumerate(after):
         seen = lives.get(run.id)
         if run.id in elsewhere and seen and not seen.leftovers and _startable(run, now_s):
-            after[place] = _started(run, seen, None, now_s)
+            after[place] = _started(run, seen, None, Hand(), now_s)
             steps.append(start(after[place]))
     here = [run for run in after if run.local]
     if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in here):
@@ -127,7 +129,10 @@ def reconcile(
     ready = [
         at
         for at, run in enumerate(after)
-        if run.id in wanted and run.id in lives and _startable(run, now_s)
+        if run.id in wanted
+        and run.id in lives
+        and _startable(run, now_s)
+        and not _are_held(wanted[run.id], here, wanted)
     ]
     next_ones = ready[: max(0, free)]
     gpus_s = readings.gpu_awaited_s
@@ -144,7 +149,8 @@ def reconcile(
     if all(run.attempt.memory_held_s is None for run in after):
         for place in next_ones:
             run = after[place]
-            after[place] = _started(run, lives.get(run.id, Life()), mode, now_s)
+            life = lives.get(run.id, Life())
+            after[place] = _started(run, life, mode, wanted[run.id], now_s)
             steps.append(start(after[place]))
     return tuple(after), tuple(steps), tuple(notes)
 
@@ -196,16 +202,20 @@ def _end(
     mode: str,
     now_s: float,
     limits: RecoveryLimits,
+    *,
+    moved: bool,
 ) -> tuple[Run, Step | None, Note | None]:
     """What has to be asked of a run that lives, or has left something behind."""
     alive = life.process is not None
     if (
         run.status == "running"
         and alive
-        and (unwanted or run.attempt.stale or not _fits(run, mode))
+        and (unwanted or moved or run.attempt.stale or not _fits(run, mode))
     ):
         if unwanted:
             why = unwanted(run)
+        elif moved and _fits(run, mode) and not run.attempt.stale:
+            why = "it shall train on other GPUs"
         elif _fits(run, mode):
             why = "its target or its mode has changed"
         else:
@@ -222,6 +232,28 @@ def _end(
     if run.attempt.kill_asked_s is not None:
         run = run.but(kill_asked_s=None)
     return run, None, None
+
+
+def _hand(run: Run) -> Hand:
+    """The GPUs that its newest attempt was given."""
+    return Hand(run.attempt.gpus, run.attempt.gpus_own)
+
+
+def _are_held(asked: Hand, here: list[Run], wanted: Mapping[str, Hand]) -> bool:
+    """Whether a trainer that is about to leave has some of these GPUs, and one of the two its own.
+
+    Together they might want more memory than there is.
+    """
+    leaving = (
+        _hand(run)
+        for run in here
+        if run.status in ("running", "stopping") and wanted.get(run.id) != _hand(run)
+    )
+    return any(
+        (has.own or asked.own)
+        and (has.cards is None or asked.cards is None or not set(asked.cards).isdisjoint(has.cards))
+        for has in leaving
+    )
 
 
 def _fits(run: Run, mode: str) -> bool:
@@ -312,7 +344,7 @@ def _startable(run: Run, now_s: float) -> bool:
     return run.status == "queued"
 
 
-def _started(run: Run, life: Life, mode: str | None, now_s: float) -> Run:
+def _started(run: Run, life: Life, mode: str | None, hand: Hand, now_s: float) -> Run:
     """The run as it is believed to be from the moment that its start is asked for."""
     from_step = run.progress.step
     if life.heartbeat is not None:  # it resumes from what was saved, not from where it died
@@ -321,6 +353,8 @@ def _started(run: Run, life: Life, mode: str | None, now_s: float) -> Run:
         status=RUN_LIFE.after(run.status, "start"),
         number=run.attempt.number + 1,
         mode=mode,
+        gpus=hand.cards,
+        gpus_own=hand.own,
         process=None,
         hung=False,
         stale=False,

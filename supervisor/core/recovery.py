@@ -336,10 +336,9 @@ def _ended(
 
 
 def _short_of_target(run: Run) -> bool:
-    """Whether the run is not as far as was asked for, as far as is known."""
+    """Whether the run is not as far as was asked for."""
     target = run.asked.target
-    reached = None if target is None else run.progress.of(target.unit)
-    return target is not None and reached is not None and reached < target.count
+    return target is not None and run.progress.of(target.unit) < target.count
 
 
 def _cause(run: Run, life: Life) -> tuple[str, str]:

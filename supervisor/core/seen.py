@@ -31,6 +31,8 @@ class Machine(NamedTuple):
     learnt with one may not hold with another"""
     memory_mib: int | None = None
     """that our control group may use; None: all that there is"""
+    gpus: tuple[str, ...] | None = None
+    """those that the supervisor was given, by CUDA_VISIBLE_DEVICES; None: all that there are"""
     home: Place | None = None
     """where the home lies; None: nobody has looked"""
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from state.records import Asked, Rank, Run, Target
+from state.records import Asked, Rank, Run
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
-from trainers.contract import NAME, Name, Positive
+from trainers.contract import NAME, Name, Positive, Target
 
 CAMPAIGN = (
     "MsPacman",
@@ -32,10 +32,10 @@ CAMPAIGN = (
 TARGET_STEPS = 10_000_000
 """the published budget of PPO on Atari: 40 million frames"""
 
-UNITS = ("steps", "episodes")
-"""units in which a trainer can be told its target today; a spec has a place for no other"""
 OLD_FORMS = {"target_steps": "steps", "target_episodes": "episodes"}
 """keys that older settings have in place of `target`, and what each counts"""
+GPU_NAME = r"\A(GPU|MIG)-[0-9A-Za-z/-]{4,100}\Z"
+"""how CUDA names a GPU, or a part of one, in every boot alike"""
 PLACES_MAX = 4
 """further tables with an old key that its notice names; of the others it tells the number"""
 
@@ -208,6 +208,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """a folder of mode files that replaces the shipped one; relative to the settings file"""
     trainers_dir: str | None = None
     """a folder of trainers beside the shipped ones; relative to the settings file"""
+    gpus: tuple[Annotated[str, msgspec.Meta(pattern=GPU_NAME)], ...] | None = None
+    """UUIDs of the GPUs that this home may use, as `nvidia-smi -L` tells them, or how they begin;
+    none: training sees none; None: all"""
     cost_per_hour: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
     """what the machine costs an hour, in whatever currency"""
 
@@ -221,6 +224,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f'runs, list a second label, such as {first}-2, and set name = "{first}" in '
                 f"[run.{first}-2]"
             )
+        if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
+            raise ValueError("gpus names one of them more than once")
         strangers = sorted(set(self.run) - set(labels))
         if strangers:
             raise ValueError(f"[run.{strangers[0]}] is not in campaign.runs")
@@ -238,7 +243,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def sharing(self) -> Sharing:
         """How the campaign and what was submitted share the slots."""
-        return Sharing(self.campaign.slots_min, self.campaign.min_run_s, self.jobs.min_run_s)
+        return Sharing(
+            self.campaign.slots_min,
+            self.campaign.min_run_s,
+            self.jobs.min_run_s,
+            gpus=self.gpus,
+            gpus_named=self.gpus is not None,
+        )
 
     def queue(self) -> tuple[Run, ...]:
         """The runs of the campaign, as they stand on the first day."""
@@ -307,7 +318,7 @@ def _old_target(table: Campaign | OneRun) -> dict[str, int]:
 def _wrong_target(table: Campaign | OneRun) -> str | None:
     """What is wrong with the target that a table sets, to follow its heading; None: nothing."""
     target, old = table.target, _old_target(table)
-    possible = "write " + " or ".join(f"target = {{ {unit} = N }}" for unit in UNITS)
+    possible = "write target = { steps = N }, or another unit of the trainer"
     if target is not None and old:
         keys = " and ".join(f"target_{unit}" for unit in old)
         return f"sets target and, in its old form, {keys}: keep target alone"
@@ -317,12 +328,4 @@ def _wrong_target(table: Campaign | OneRun) -> str | None:
         return None
     if len(target) > 1:
         return f"has a target in {' and in '.join(target)}, and a run has one: {possible}"
-    if not target:
-        return (
-            "has an empty target, which leaves to the trainer when it is done, and no trainer can "
-            f"be asked that yet: {possible}"
-        )
-    (unit,) = target
-    if unit not in UNITS:
-        return f"has a target in {unit}, and no trainer can be told of those yet: {possible}"
     return None

@@ -11,8 +11,10 @@ from heapq import nsmallest
 from typing import NamedTuple, get_args
 
 from modes import Ladder, Mode
-from state.records import Goal, Origin, Rank, Run, Timeline
+from state.records import Goal, Memory, Origin, Rank, Run, Timeline
 from supervisor.clock import span, stamp
+from supervisor.core import cards
+from supervisor.core.cards import Cards
 from supervisor.core.queue import ENDED, called
 
 WITHOUT_CLAIM = (*ENDED, "held", "blocked")
@@ -24,7 +26,7 @@ LEAVING_MAX = 8
 
 
 class Sharing(NamedTuple):
-    """How the campaign and what was submitted share the slots."""
+    """How the campaign and what was submitted share the slots, and the GPUs."""
 
     slots_min: int = 0
     """slots that the campaign has whatever is submitted"""
@@ -32,10 +34,19 @@ class Sharing(NamedTuple):
     """how long a living trainer of the campaign is safe from a higher class"""
     jobs_min_s: float = 600.0
     """the same of what was submitted"""
+    gpus: Cards | None = None
+    """those of this home; None: there are none, or which there are is not known"""
+    gpus_named: bool = False
+    """the settings say which these are"""
 
     def min_run_s(self, origin: Origin) -> float:
         """How long a living trainer keeps its slot, whoever comes."""
         return self.campaign_min_s if origin == "campaign" else self.jobs_min_s
+
+
+def on_machine(sharing: Sharing, memory: Memory) -> Sharing:
+    """The same with the GPUs that the machine was seen to have, where the settings name none."""
+    return sharing if sharing.gpus_named else sharing._replace(gpus=memory.gpus)
 
 
 def has_claim(run: Run, at: float) -> bool:
@@ -65,7 +76,8 @@ def assign(
 
     The higher class comes first, then within a class those that the mode prefers, by id or by
     name, then the queue in its order. Only a class takes a slot from a trainer of another run:
-    first of all from the one that loses least by it, and from none that has just begun.
+    first of all from the one that loses least by it, and from none that has just begun. Whoever
+    needs more GPUs for itself than are left waits, and the next one has the slot.
 
     Args:
         runs: the queue, or all of it that may have a slot.
@@ -93,7 +105,7 @@ def _first(
     """As many of `claims` as `mode` has slots, the strongest first."""
     ranks = {run.asked.rank for run in claims}
     if not mode.prefer and len(ranks) < 2 and not any(run.is_job for run in claims):
-        return claims[: mode.slots]  # all alike, and a queue may be very long
+        return cards.fitting(claims, mode, sharing.gpus)  # all alike: a queue may be very long
     preferred = {name: place for place, name in enumerate(mode.prefer)}
     living = {run.id for run in claims if _trains_in(run, mode)}
     highest = min((RANKS.index(rank) for rank in ranks), default=0)
@@ -115,14 +127,16 @@ def _first(
         )
 
     if not sharing.slots_min:
-        return nsmallest(mode.slots, claims, key=claim)
+        if mode.gpus is None and not any(run.asked.gpus for run in claims):
+            return nsmallest(mode.slots, claims, key=claim)
+        return cards.fitting(sorted(claims, key=claim), mode, sharing.gpus)
     in_order = sorted(claims, key=claim)
     safe = [run for run in in_order if not claim(run)[0]][: mode.slots]
     rest = [run for run in in_order if claim(run)[0]]
     missing = min(sharing.slots_min, mode.slots) - sum(not run.is_job for run in safe)
     kept = [run for run in rest if not run.is_job][: max(0, missing)]
-    chosen = [*safe, *kept, *(run for run in rest if run not in kept)][: mode.slots]
-    return sorted(chosen, key=claim)
+    order = [*safe, *kept, *(run for run in rest if run not in kept)]
+    return sorted(cards.fitting(order, mode, sharing.gpus), key=claim)
 
 
 def _trains_in(run: Run, mode: Mode) -> bool:
@@ -178,7 +192,8 @@ def waiting(
     holders = [run for run in runs if run.id in claims]
     names = called(runs)
     return {
-        run.id: _bars_itself(run, now) or _is_barred(run, goal, mode, holders, names, now)
+        run.id: _bars_itself(run, now)
+        or _is_barred(run, goal, mode, holders, names, now, sharing.gpus)
         for run in runs
         if run.status not in (*ENDED, "running", "stopping")
     }
@@ -219,6 +234,7 @@ def _is_barred(
     holders: list[Run],
     names: Mapping[str, str],
     now: Timeline,
+    gpus: Cards | None,
 ) -> str:
     """What else keeps it from training, or is about to let it."""
     left_s = None if run.retry_s is None else max(0.0, run.retry_s - now.now_s)
@@ -230,11 +246,24 @@ def _is_barred(
     if mode is None:
         return "which mode it may train in is not known, since the settings cannot be read"
     if run.local and run not in holders:
-        return _passed_over(run, holders, names)
+        return _lacks_gpus(run, mode, holders, gpus) or _passed_over(run, holders, names)
     if left_s:
         return f"after a death: it starts again in {span(left_s)}"
     what = "a slot" if run.local else f"a place, {run.asked.place}"
     return f"it has {what}, and starts as soon as nothing is in its way"
+
+
+def _lacks_gpus(run: Run, mode: Mode, holders: list[Run], gpus: Cards | None) -> str | None:
+    """Why it has no slot, where it is for want of a GPU; None: that is not why."""
+    need = cards.needed(run, mode)
+    never = need is not None and gpus is not None and need > len(gpus)
+    if need == 0 or (len(holders) == mode.slots and not never):
+        return None
+    if need is None:
+        return "no GPU is left to share"
+    there = "which there are is not known" if gpus is None else f"this home has {len(gpus)}"
+    held = "" if never or gpus is None else ", which others hold"
+    return f"it needs {need} GPU{'s' * (need > 1)} for itself; {there}{held}"
 
 
 def _passed_over(run: Run, holders: list[Run], names: Mapping[str, str]) -> str:
@@ -267,7 +296,8 @@ def near(
     """
     at = now.seen_at
     favourites = {name for mode in ladder for name in mode.prefer}
-    room = dict.fromkeys(RANKS, max(mode.slots for mode in ladder))
+    most = max(mode.slots for mode in ladder)
+    room: dict[tuple[Rank, int], int] = {}
     places: list[int] = []
     ready: list[Run] = []
     where: dict[str, int] = {}
@@ -284,11 +314,14 @@ def near(
             places.append(place)
         if asked.origin == "job" and not (run.local and has_claim(run, at)):
             continue
-        left = room[asked.rank]
+        kind = asked.rank, asked.gpus
+        left = room.get(kind, most)
         if left or asked.name in favourites or asked.id in favourites:
-            room[asked.rank] = max(0, left - 1)
+            room[kind] = max(0, left - 1)
             ready.append(run)
             where[asked.id] = place
+    if any(gpus for _, gpus in room):  # whoever needs GPUs may be passed over by any of these
+        places += where.values()
     campaign = [run for run in ready if not run.is_job] if sharing.slots_min else []
     for mode in ladder:
         next_ones = _first(ready, mode, now, sharing, {})

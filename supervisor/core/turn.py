@@ -31,8 +31,9 @@ from state.records import (
 )
 from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain, Wish
 from supervisor.clock import span
-from supervisor.core import history, measure, policy, queue, reconcile, recovery, slots
+from supervisor.core import cards, history, measure, policy, queue, reconcile, recovery, slots
 from supervisor.core import ledger as learnt
+from supervisor.core.cards import Hand
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
 from supervisor.core.readings import Readings
@@ -87,7 +88,8 @@ def watched(
     """
     memory = _enrolled(memory, rules, left)
     runs = memory.runs
-    places = slots.near(runs, rules.ladder, memory.timeline, rules.sharing)
+    sharing = slots.on_machine(rules.sharing, memory)
+    places = slots.near(runs, rules.ladder, memory.timeline, sharing)
     return tuple(runs[place] for place in places)
 
 
@@ -165,7 +167,6 @@ class _Thought:
         self._lives: Mapping[str, Life] = seen.observations or {}
         self._ladder = seen.rules.ladder
         self._settings = seen.rules.settings
-        self._sharing = seen.rules.sharing
         self._limits = seen.rules.limits
         self._rest: list[Run] | None = None
         """every run, while the memory holds those alone that this turn may be about"""
@@ -176,6 +177,10 @@ class _Thought:
         self._just_ended: set[str] = set()
         """runs that this look has found at their end"""
         self._unsaved_s = measure.unsaved_s(heartbeats(self._lives))
+
+    @property
+    def _sharing(self) -> slots.Sharing:
+        return slots.on_machine(self._seen.rules.sharing, self.memory)
 
     # Take down
 
@@ -193,6 +198,7 @@ class _Thought:
         for said in seen.said:
             self._write(said.event, rule=said.rule, reason=said.reason, evidence=said.evidence)
         self._hear_of_the_disk()
+        self._count_gpus()
         for outcome in seen.outcomes:
             match outcome:
                 case Started(run=run, process=process):
@@ -201,6 +207,14 @@ class _Thought:
                     self._limited(PowerLimit(watts=watts, refused=refused))
                 case Lost(event=event, rule=rule, reason=reason):
                     self._write(event, rule=rule, reason=reason)
+
+    def _count_gpus(self) -> None:
+        """Remember which GPUs there are; at a start nothing is taken for granted."""
+        seen, memory = self._seen, self.memory
+        named, inherited = seen.rules.settings.gpus, seen.machine.gpus
+        before = None if seen.fresh else memory.gpus
+        gpus = cards.known(named, inherited, seen.readings, memory.runs, before)
+        self.memory = msgspec.structs.replace(memory, gpus=gpus)
 
     def _hear_of_the_disk(self) -> None:
         """A disk that refuses does not end the supervision: it goes on in memory, and says so."""
@@ -297,7 +311,7 @@ class _Thought:
     def _recognise(self) -> None:
         """Notice that the machine has become another, on which what failed may work."""
         parts = dict(self._seen.machine.parts) | {"gpus": _models(self._seen.readings)}
-        parts |= {f"{learnt.MODE_PART}{mode.name}": _definition(mode) for mode in self._ladder}
+        parts |= {f"{learnt.MODE_PART}{mode.name}": mode.definition for mode in self._ladder}
         self.memory, changed = measure.recognise(self.memory, parts, self._ladder, self._limits)
         if changed:
             what = "; ".join(f"{part}: {change}" for part, change in changed.items())
@@ -490,7 +504,7 @@ class _Thought:
             wanted = slots.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
         runs, steps, notes = reconcile.reconcile(
             runs=self.memory.runs,
-            wanted=wanted,
+            wanted=self._dealt(wanted, mode),
             elsewhere=self._elsewhere(),
             mode=goal.mode,
             lives=self._lives,
@@ -501,7 +515,7 @@ class _Thought:
             limits=self._settings.recovery,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
-        full = mode is not None and len(wanted) == mode.slots
+        full = mode is not None and len(wanted) >= cards.room(mode, self._sharing.gpus) > 0
         self.memory = measure.plan_work(self.memory, some=bool(wanted), full=full)
         strays = tuple(sorted(note.run for note in notes if note.rule == "stray"))
         for note in notes:
@@ -529,6 +543,15 @@ class _Thought:
             if seen.leaving == "stop":
                 reason = f"no supervisor was running; {reason}"
             self._write("supervisor.stopped", rule=seen.leaving, reason=reason)
+
+    def _dealt(self, wanted: tuple[str, ...], mode: Mode | None) -> dict[str, Hand]:
+        """The GPUs of each run that shall train here."""
+        if mode is None:
+            return {}
+        here = {run.id: run for run in self.memory.runs}
+        sharing = self._sharing
+        runs = [here[run_id] for run_id in wanted]
+        return cards.dealt(runs, mode, sharing.gpus, named=sharing.gpus_named)
 
     def _why_not(self, run: Run, wanted: tuple[str, ...]) -> str:
         if self._seen.leaving is not None:
@@ -674,11 +697,11 @@ class _Thought:
             cores = self._seen.machine.cores
             spec = queue.spec(run, mode, cores=cores, checkpoint_interval_s=interval_s)
             return Start(spec=spec, nice=0)
-        (spec,) = self._specs((run,))
+        (spec,) = self._specs((run,), starts=True)
         return Start(spec=spec, nice=self._ladder[self.memory.goal.mode].nice)
 
-    def _specs(self, runs: Iterable[Run]) -> list[Spec]:
-        """What the trainers of `runs` are asked to do if they start now.
+    def _specs(self, runs: Iterable[Run], *, starts: bool = False) -> list[Spec]:
+        """What the trainers of `runs` are asked to do if they start now, or as they start.
 
         They save the more often, the sooner a crash is to be expected, or a death of their own.
         """
@@ -693,6 +716,7 @@ class _Thought:
                 run,
                 mode,
                 cores=self._seen.machine.cores,
+                gpus=run.attempt.gpus if starts else None,
                 checkpoint_interval_s=learnt.checkpoint_interval_s(
                     crashes.mean_per_h + recovery.deaths_per_h(run, now_s),
                     costs[run.asked.trainer],
@@ -858,12 +882,3 @@ def _models(readings: Readings) -> str | None:
     """The models of the GPUs. Not how many: one that is in trouble is gone now and then."""
     names = {gpu.name or "" for gpu in readings.gpus}
     return ", ".join(sorted(names)) if names and "" not in names else None
-
-
-def _definition(mode: Mode) -> str:
-    """What a mode lays upon the machine, in words."""
-    power = "no power limit" if mode.power_limit_w is None else f"{mode.power_limit_w:g} W"
-    return (
-        f"{mode.slots} runs of {mode.n_envs} environments in batches of {mode.batch_size}, "
-        f"nice {mode.nice}, {power}"
-    )

@@ -255,7 +255,7 @@ def ladder(world: World) -> Ladder:
     """The modes of a world, as files would tell them: the promise stands in the slots."""
     return Ladder(
         tuple(
-            Mode(name=name, rung=rung, slots=round(100 * promised), n_envs=1, batch_size=1)
+            Mode(name=name, rung=rung, slots=round(100 * promised))
             for rung, (name, promised) in enumerate(zip(world.names, world.promised, strict=True))
         )
     )

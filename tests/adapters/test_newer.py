@@ -17,7 +17,7 @@ from supervisor.config import Config
 from supervisor.core.recovery import RecoveryLimits, judge
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner, read_heartbeat
-from trainers.contract import Heartbeat, Load, NewerFile, RunFolder, Spec, Tuning, decode
+from trainers.contract import Heartbeat, NewerFile, RunFolder, Spec, Tuning, decode
 
 SPEC = a_spec()
 PATIENCE_S = 60.0
@@ -59,7 +59,9 @@ def test_damage_is_not_taken_for_a_newer_version(tmp_path, kind, content):
         decode(tmp_path, content, kind)
 
 
-@pytest.mark.parametrize("fields", [{"version": 2}, {"colour": "red"}, {"tuning": {"colour": 1}}])
+@pytest.mark.parametrize(
+    "fields", [{"version": 3}, {"colour": "red"}, {"tunings": [{"colour": 1}]}]
+)
 def test_no_trainer_is_started_on_a_spec_of_a_newer_version(runner, tmp_path, fields):
     """The spec stays as it is, with what the trainer last said; the log has the reason."""
     folder = RunFolder(tmp_path / "runs" / SPEC.run)
@@ -70,6 +72,18 @@ def test_no_trainer_is_started_on_a_spec_of_a_newer_version(runner, tmp_path, fi
         runner.start(SPEC, nice=0)
     assert NEWER in runner.look((a_run(SPEC.run),))[SPEC.run].exit.start_error
     assert (folder.spec.read_bytes(), folder.heartbeat.read_bytes()) == before
+
+
+def test_a_spec_of_the_version_before_is_read(tmp_path):
+    """Whoever evaluates a run of it needs nothing else; the next start writes the new form."""
+    old = {"run": "r", "trainer": "atari", "name": "Pong", "mode": "light", "threads": 1}
+    old |= {"n_envs": 4, "batch_size": 64, "target_steps": 7, "target_episodes": None}
+    old |= {"tuning": {"load": {"threads": 1, "batch_size": 64}}, "version": 1}
+    spec = decode(tmp_path, json.dumps(old).encode(), Spec)
+    assert (spec.version, spec.load) == (2, {"n_envs": 4, "batch_size": 64})
+    assert spec.up_to("steps") == 7
+    old |= {"target_steps": None, "target_episodes": 3}
+    assert decode(tmp_path, json.dumps(old).encode(), Spec).up_to("episodes") == 3
 
 
 def test_the_last_words_of_a_newer_version_are_not_removed(runner, tmp_path):
@@ -106,7 +120,7 @@ def test_a_living_trainer_of_a_newer_version_is_asked_to_leave(runner, tmp_path)
     assert judge(run, a_life(), a_time(1e6), RecoveryLimits())[0].status == "stopping"
 
 
-@pytest.mark.parametrize("newer", [{"version": 2}, {"colour": "red"}, {"settings": {"colour": 1}}])
+@pytest.mark.parametrize("newer", [{"version": 3}, {"colour": "red"}, {"settings": {"colour": 1}}])
 def test_last_good_settings_of_a_newer_version_stay(tmp_path, newer):
     """Those in force are not kept then; where they are needed, the message names the file."""
     settings, kept = tmp_path / "supervisor.toml", tmp_path / "settings.last.json"
@@ -162,7 +176,7 @@ def test_settings_that_were_kept_before_targets_had_a_unit_are_read(tmp_path):
 
 FOUND = {
     "drill": (
-        Tuning(load=Load(threads=1, batch_size=2), machine={}, choice={"way": "b"}, took_s={}),
+        Tuning(load={"threads": 1, "batch_size": 2}, machine={}, choice={"way": "b"}, took_s={}),
     )
 }
 

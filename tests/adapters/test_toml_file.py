@@ -4,11 +4,11 @@ import codecs
 
 import pytest
 
-from modes import Load
+from modes import ModeFile
 from modes.toml_file import InvalidFile, read_toml
 from supervisor.core.settings import Settings
 
-TEXT = "# für alle\nrung = 0\nslots = 2\nn_envs = 3\nbatch_size = 4\n"
+TEXT = "# für alle\nrung = 0\nslots = 2\nnice = 4\n"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_an_editor_adds_changes_nothing(tmp_path, raw):
     """A byte order mark, and the line ends of another system."""
     path = tmp_path / "mode.toml"
     path.write_bytes(raw)
-    assert read_toml(path, Load) == Load(rung=0, slots=2, n_envs=3, batch_size=4)
+    assert read_toml(path, ModeFile) == ModeFile(rung=0, slots=2, nice=4)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_is_no_text_is_named_with_its_line(tmp_path, raw, said):
     path = tmp_path / "mode.toml"
     path.write_bytes(raw)
     with pytest.raises(InvalidFile) as caught:
-        read_toml(path, Load)
+        read_toml(path, ModeFile)
     (problem,) = caught.value.problems
     assert problem.startswith(f"{path}: ")
     assert said in problem

@@ -11,21 +11,21 @@ from supervisor import tuning
 from supervisor.core import queue
 from supervisor.home import Home
 from supervisor.runners.local import LocalRunner
-from trainers.contract import Load, Spec, Tuning
+from trainers.contract import Share, Spec, Tuning
 
-LIGHT = Load(threads=1, batch_size=512)
+LIGHT = Share(threads=1, load={"n_envs": 32, "batch_size": 512})
 FOUND = Tuning(
-    load=LIGHT, machine={"processor": "fast"}, choice={"way": "b"}, took_s={"a": 0.2, "b": 0.1}
+    load={"threads": 1, "batch_size": 512},
+    machine={"processor": "fast"},
+    choice={"way": "b"},
+    took_s={"a": 0.2, "b": 0.1},
 )
 SPEC = Spec(
     run="run",
     trainer="drill",
     name="drill",
     mode="light",
-    n_envs=1,
-    batch_size=512,
     threads=1,
-    target_steps=1,
 )
 
 
@@ -36,13 +36,12 @@ def home(tmp_path):
     return home
 
 
-def test_a_trainer_is_told_what_was_found_for_it_under_its_load(home):
-    """Another trainer, another number of threads or another batch gets the default."""
+def test_a_trainer_is_told_what_was_found_for_it(home):
+    """Another trainer is told nothing of that."""
     tuning.keep(home.tuning, {"drill": (FOUND,)})
     kept = tuning.read(home.tuning)
-    assert tuning.tuned(SPEC, kept).tuning == FOUND
-    for other in ({"threads": 2}, {"batch_size": 64}, {"trainer": "other"}):
-        assert tuning.tuned(msgspec.structs.replace(SPEC, **other), kept).tuning is None
+    assert tuning.tuned(SPEC, kept).tunings == (FOUND,)
+    assert tuning.tuned(msgspec.structs.replace(SPEC, trainer="other"), kept).tunings == ()
 
 
 NESTED = b'{"drill": [{"choice": ' + 100_000 * b"[" + b"]]}"
@@ -65,7 +64,7 @@ def test_a_runner_writes_the_choice_into_the_spec(home):
     runner.start(SPEC, nice=0)
     runner.kill(SPEC.run)
     written = msgspec.json.decode(home.run(SPEC.run).spec.read_bytes(), type=Spec)
-    assert written == msgspec.structs.replace(SPEC, tuning=FOUND)
+    assert written == msgspec.structs.replace(SPEC, tunings=(FOUND,))
 
 
 @pytest.mark.parametrize(
@@ -98,5 +97,8 @@ def test_a_trainer_with_one_way_has_nothing_to_choose():
 def test_each_load_of_the_ladder_is_tried_once():
     """Modes that lay the same load upon a trainer share what is found."""
     ladder = load_ladder(Path("modes"))
-    assert queue.loads(ladder, 2) == (LIGHT, Load(threads=1, batch_size=1024))
-    assert queue.loads([ladder.safest, ladder.safest], 8) == (Load(threads=4, batch_size=512),)
+    heavier = Share(threads=1, load={"n_envs": 64, "batch_size": 1024})
+    assert queue.shares(ladder, "atari", 2) == (LIGHT, heavier)
+    assert queue.shares(ladder, "drill", 8) == (Share(threads=4), Share(threads=2))
+    only = [ladder.safest, ladder.safest]
+    assert queue.shares(only, "atari", 2) == (LIGHT,)

@@ -55,7 +55,7 @@ def test_the_first_boot_trains(machine: Machine) -> None:
 @pytest.mark.slow
 def test_a_real_game_goes_on_after_a_power_cut(machine: Machine) -> None:
     """Real PPO on a real emulator trains as a service, and resumes after a power cut."""
-    mode = "rung = 0\nslots = 1\nn_envs = 4\nbatch_size = 64\n"
+    mode = "rung = 0\nslots = 1\n[load.atari]\nn_envs = 4\nbatch_size = 64\n"
     machine.write("/etc/training-supervisor/modes/light.toml", mode)
     machine.configure(ATARI)
     machine.boot()

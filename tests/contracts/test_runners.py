@@ -9,7 +9,7 @@ from supervisor.clock import boot_id
 from supervisor.core.recovery import Exit
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner
-from trainers.contract import Spec
+from trainers.contract import Spec, Target
 
 RUN = a_run()
 FOR_EVER = 1_000_000
@@ -96,10 +96,8 @@ def a_spec(steps, options):
         trainer="drill",
         name=RUN.name,
         mode="light",
-        n_envs=1,
-        batch_size=1,
         threads=1,
-        target_steps=steps,
+        target=Target(unit="steps", count=steps),
         options=options,
     )
 

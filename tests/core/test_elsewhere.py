@@ -34,7 +34,7 @@ def a_place(folder, policy="ledger"):
     modes = folder / "modes"
     modes.mkdir(parents=True)
     for rung, (name, slots) in enumerate((("light", 1), ("medium", 2))):
-        text = f"rung = {rung}\nslots = {slots}\nn_envs = 1\nbatch_size = 1\n"
+        text = f"rung = {rung}\nslots = {slots}\n"
         (modes / f"{name}.toml").write_text(text)
     return Place(folder, SETTINGS.format(policy=policy))
 

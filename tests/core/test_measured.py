@@ -64,7 +64,7 @@ class Bench:
         folder = self.home.path / "modes"
         folder.mkdir(exist_ok=True)
         for rung, (name, slots) in enumerate((("light", light), ("medium", medium))):
-            text = f"rung = {rung}\nslots = {slots}\nn_envs = 1\nbatch_size = 1\n"
+            text = f"rung = {rung}\nslots = {slots}\n"
             (folder / f"{name}.toml").write_text(text)
         self.home.settings.write_text(SETTINGS + more)
 

@@ -37,7 +37,7 @@ def ratio(seed, folder, *, jobs_per_h):
     modes = folder / "modes"
     modes.mkdir(parents=True)
     for rung, (name, slots) in enumerate((("light", 1), ("medium", 2))):
-        text = f"rung = {rung}\nslots = {slots}\nn_envs = 1\nbatch_size = 1\n"
+        text = f"rung = {rung}\nslots = {slots}\n"
         (modes / f"{name}.toml").write_text(text)
     chance = random.Random(seed)  # noqa: S311 - to be lived again
     settings = SETTINGS.format(min_run_s=chance.choice((0, 120, 600)))

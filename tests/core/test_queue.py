@@ -215,17 +215,16 @@ def test_a_held_run_is_wanted_where_a_slot_is_left(slots, wanted):
 @pytest.mark.parametrize(("cores", "slots", "threads"), [(8, 2, 4), (7, 2, 3), (1, 4, 1)])
 def test_the_cores_are_shared_among_the_slots(cores, slots, threads):
     """Slots times threads is at most the number of cores, and nobody gets none."""
-    mode = a_mode(slots=slots, n_envs=32, batch_size=512)
+    mode = a_mode(slots=slots, load={"drill": {"n_envs": 32}})
     spec = queue.spec(A, mode, cores=cores, checkpoint_interval_s=60.0)
     assert spec == Spec(
         run=A.id,
         trainer="drill",
         name="a",
         mode="light",
-        n_envs=32,
-        batch_size=512,
+        load={"n_envs": 32},
         threads=threads,
-        target_steps=1000,
+        target=steps(1000),
         seed=1,
         checkpoint_interval_s=60.0,
     )

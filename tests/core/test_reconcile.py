@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import queue
+from supervisor.core.cards import Hand
 from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.reconcile import GPU_LOOK_S, Kill, Start, Stop, reconcile, wake_in_s
 from supervisor.core.recovery import Life, RecoveryLimits, ask_to_stop
@@ -30,7 +31,7 @@ def steps_for(runs, wanted=(), lives=None, mode="light", gpus=(), now=None, awai
     """The runs afterwards by id, the steps, and the events of the notes."""
     after, steps, notes = reconcile(
         runs=tuple(runs),
-        wanted=tuple(run.id for run in wanted),
+        wanted={run.id: Hand() for run in wanted},
         mode=mode,
         lives=dict.fromkeys((run.id for run in runs), Life()) | (lives or {}),
         start=started,
@@ -73,7 +74,7 @@ def test_what_no_look_has_covered_is_not_started():
     lives = {A.id: Life()}
     after, steps, _ = reconcile(
         runs=(A, B),
-        wanted=(A.id, B.id),
+        wanted={A.id: Hand(), B.id: Hand()},
         mode="light",
         lives=lives,
         start=started,
@@ -406,7 +407,7 @@ def reconciled(world, mode):
     wanted = assign(runs, a_mode(mode, slots=slots), a_time())
     after, steps, _ = reconcile(
         runs=runs,
-        wanted=wanted,
+        wanted={run_id: Hand() for run_id in wanted},
         mode=mode,
         lives=lives,
         start=started,

@@ -100,7 +100,6 @@ def test_a_second_claim_waits_until_the_first_is_over(box):
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        (a_job(target=None), "can never train"),
         (a_job(id="no id"), "can never train"),
         (a_job(seed=-1), "can never train"),
         (a_job(name="a/b"), "can never train"),
@@ -172,7 +171,7 @@ def test_an_amendment_keeps_the_place_in_the_queue(box):
         (a_job(revision=3, trainer="atari"), "keeps its trainer"),
         (a_job(revision=3, place="moon"), "keeps its place"),
         (a_job(revision=3, token=ANOTHER), "with another token"),
-        (a_job(revision=3, target=None), "could never train"),
+        (a_job(revision=3, seed=-1), "could never train"),
         (a_job("nobody", revision=1), "there is no run"),
         (but(a_job(revision=1), id="drill-A"), "comes from the settings"),
     ],

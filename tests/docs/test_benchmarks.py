@@ -31,8 +31,8 @@ def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:
     mode = load_ladder()["medium"]
     folder = benchmark("atari")._run_folder(tmp_path, "Pong", mode, target_steps=8)
     spec = session.read_spec(folder)
-    assert (spec.name, spec.target_steps) == ("Pong", 8)
-    assert (spec.n_envs, spec.batch_size) == (mode.n_envs, mode.batch_size)
+    assert (spec.name, spec.up_to("steps")) == ("Pong", 8)
+    assert spec.load == mode.load_of("atari")
 
 
 def test_a_run_that_is_to_learn_has_no_end_of_its_own(
@@ -44,4 +44,4 @@ def test_a_run_that_is_to_learn_has_no_end_of_its_own(
     folder = RunFolder(tmp_path)
     learning._start(folder, "Pong", 3, learning.LIGHT)
     spec = session.read_spec(folder)
-    assert (spec.seed, spec.target_episodes) == (3, learning.ENDLESS)
+    assert (spec.seed, spec.up_to("episodes")) == (3, learning.ENDLESS)

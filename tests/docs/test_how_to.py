@@ -17,7 +17,7 @@ from modes.toml_file import read_toml
 from supervisor.core import policy
 from supervisor.core.settings import Settings
 from trainers import options, session
-from trainers.contract import RunFolder, Spec
+from trainers.contract import RunFolder, Spec, Target
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 
@@ -69,10 +69,8 @@ def test_the_example_of_a_trainer_resumes_where_it_was(tmp_path, monkeypatch):
                 trainer="pi",
                 name="circle",
                 mode="light",
-                n_envs=1,
-                batch_size=1,
                 threads=1,
-                target_steps=target,
+                target=Target(unit="steps", count=target),
                 options={"points_per_update": 1000},
             )
             folder.spec.write_bytes(msgspec.json.encode(spec))

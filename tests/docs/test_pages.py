@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from modes import Load
+from modes import ModeFile
 from supervisor.commands import EPILOG, build_parser
 from supervisor.core.policy import RULES
 from supervisor.core.recovery import RecoveryLimits
@@ -43,7 +43,8 @@ TABLES = {
     "warm": Warm,
     "logs": Logs,
     "notify": Notify,
-    "Mode files": Load,
+    "Mode files": ModeFile,
+    "What a mode lays upon games": atari.Load,
 }
 OPTIONS = {"atari": atari.Options, "drill": drill.Options}
 

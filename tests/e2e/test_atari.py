@@ -35,7 +35,7 @@ def atari(machine: Machine) -> Machine:
     """Two modes that two cores bear: one game with 4 environments, two with 8 each."""
     modes = machine.home / "modes"
     modes.mkdir()
-    mode = "rung = {}\nslots = {}\nn_envs = {}\nbatch_size = 64\nprefer = {}\n"
+    mode = "rung = {}\nslots = {}\nprefer = {}\n[load.atari]\nn_envs = {}\nbatch_size = 64\n"
     (modes / "light.toml").write_text(mode.format(0, 1, 4, '["Pong"]'))
     (modes / "medium.toml").write_text(mode.format(1, 2, 8, '["Pong", "Freeway"]'))
     machine.configure(SETTINGS)

@@ -390,14 +390,27 @@ def test_old_forms_in_the_settings_are_hints(machine: Machine) -> None:
     assert old in settings["result"]
 
 
+def test_a_load_that_its_trainer_refuses_is_found_before_the_mode_is_tried(
+    machine: Machine,
+) -> None:
+    """A typo in the heavier mode would otherwise end every run at night."""
+    modes = machine.home / "modes"
+    modes.mkdir()
+    (modes / "light.toml").write_text("rung = 0\nslots = 1\n")
+    (modes / "medium.toml").write_text("rung = 1\nslots = 2\n[load.drill]\nn_envs = 8\n")
+    machine.configure(f'modes_dir = "modes"\n{SETTINGS}')
+    checked = machine("check-config")
+    assert checked.returncode == 78
+    assert "[load.drill] of the mode medium: no entry 'n_envs'" in checked.stderr
+    assert "[load.drill]" in machine("doctor").stdout
+
+
 def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:
     """A folder of one's own replaces the shipped modes, with as many rungs as it has files."""
     modes = machine.home / "modes"
     modes.mkdir()
     for rung, (name, slots) in enumerate([("one", 1), ("two", 2), ("three", 3)]):
-        (modes / f"{name}.toml").write_text(
-            f"rung = {rung}\nslots = {slots}\nn_envs = 1\nbatch_size = 1\n"
-        )
+        (modes / f"{name}.toml").write_text(f"rung = {rung}\nslots = {slots}\n")
     machine.configure(f'modes_dir = "modes"\n{SETTINGS}')
     machine.start()
     assert machine("get-mode").stdout == "one\n"

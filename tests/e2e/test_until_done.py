@@ -9,7 +9,8 @@ import pytest
 from lab import PATIENCE_S, SETTINGS, Machine
 
 from state.inbox import Inbox
-from state.records import Asked, Target
+from state.records import Asked
+from trainers.contract import Target
 
 SHORT = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A", "B"]').replace("1000000", "20")
 COMMAND = '[notify]\nwhen_done = ["sh", "-c", "echo $SUPERVISOR_OUTCOME >>ran"]\n'

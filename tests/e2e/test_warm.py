@@ -113,7 +113,8 @@ def test_a_killed_game_comes_back_warm(machine: Machine) -> None:
     """Real training is forked anew after a kill, goes on from its checkpoint, and is stopped."""
     modes = machine.home / "modes"
     modes.mkdir()
-    (modes / "light.toml").write_text("rung = 0\nslots = 1\nn_envs = 4\nbatch_size = 64\n")
+    light = "rung = 0\nslots = 1\n[load.atari]\nn_envs = 4\nbatch_size = 64\n"
+    (modes / "light.toml").write_text(light)
     machine.configure(ATARI)
     daemon = machine.start()
     forked = until_forked(machine, "Pong", "atari")

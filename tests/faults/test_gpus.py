@@ -1,9 +1,11 @@
 """GPUs that fail: the library is a fake, its process and all that follows from it are real."""
 
+import contextlib
 import itertools
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from runs import resumed_step, story
 from witness import mains
 
 from supervisor.gpu import ANSWER_MAX_S
+from trainers.contract import ANY_RUN
 
 FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
@@ -167,7 +170,7 @@ def test_the_power_limit_of_a_mode_comes_and_goes_with_it(
     """What kept one machine alive: fewer watts in one mode, and the default in the others."""
     modes = machine.home / "modes"
     modes.mkdir()
-    mode = "rung = {}\nslots = 1\nn_envs = 1\nbatch_size = 1\n"
+    mode = "rung = {}\nslots = 1\n"
     (modes / "light.toml").write_text(mode.format(0))
     (modes / "medium.toml").write_text(mode.format(1) + "power_limit_w = 300\n")
     machine.configure(f'modes_dir = "modes"\n{ONE_RUN}\n[policy]\ntick_s = 0.3\n')
@@ -189,6 +192,122 @@ def test_the_power_limit_of_a_mode_comes_and_goes_with_it(
     machine.until(lambda: limits() == {700}, "both have their default back")
     told = [line["event"] for line in machine.events() if line["event"].startswith("power.")]
     assert told == ["power.limited", "power.refused", "power.limited", "power.limited"]
+
+
+SEES = """\
+import os
+from trainers.session import Session
+
+def warm_up(specs):
+    yield
+
+def train(session: Session) -> None:
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    (session.folder.path / "seen.txt").write_text(f"{seen} {os.getppid()}")
+    while not session.stop_requested:
+        session.progress(session.step + 1)
+        session.alive()
+    session.save([("nothing", b"")])
+"""
+UUIDS = ("GPU-0000-0", "GPU-0000-1")
+
+
+def seeing(machine: Machine, *, gpus: str = "", warm: bool = False) -> None:
+    """Let runs train in a home that tell which GPUs they see."""
+    folder = machine.home / "own"
+    folder.mkdir()
+    (folder / "sees.py").write_text(SEES)
+    modes = machine.home / "modes"
+    modes.mkdir()
+    (modes / "light.toml").write_text("rung = 0\nslots = 2\n")
+    (modes / "medium.toml").write_text("rung = 1\nslots = 2\ngpus = 1\n")
+    machine.configure(
+        'trainers_dir = "own"\nmodes_dir = "modes"\n'
+        f"{gpus}\n[logs]\nturns = true\n[policy]\ntick_s = 0.3\n"
+        f"[warm]\ntrainers = {['sees'] if warm else []}\n"
+        '[campaign]\ntrainer = "sees"\nruns = ["A", "B"]\n'
+    )
+
+
+def seen(machine: Machine) -> dict[str, tuple[str, int]]:
+    """Name -> what its newest trainer has found in its environment, and its parent."""
+    runs = machine.home / "runs"
+    found = {}
+    for name in "AB":
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            gpus, parent = (runs / f"sees-{name}/seen.txt").read_text().split()
+            found[name] = gpus, int(parent)
+    return found
+
+
+def forked(machine: Machine) -> bool:
+    """Whether both trainers come from the warm parent; one that does not is killed."""
+    trainers = machine.trainers()
+    parent = next((pid for pid, run in trainers.items() if run == ANY_RUN), None)
+    strangers = [name for name, (_, whose) in seen(machine).items() if whose != parent]
+    if parent is None or len(seen(machine)) < 2:
+        return False
+    for pid, run in trainers.items():
+        if run[-1] in strangers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    time.sleep(0.5 if strangers else 0)
+    return not strangers
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_each_trainer_finds_its_own_gpu_in_its_environment(
+    machine: Machine, nvml: Callable[..., None], *, warm: bool
+) -> None:
+    """By UUID, started cold as forked by a warm parent, which has another environment."""
+    machine.extra["CUDA_VISIBLE_DEVICES"] = None
+    seeing(machine, warm=warm)
+    daemon = machine.start()
+    machine.until(lambda: len(seen(machine)) == 2, "both train")
+    machine.until(lambda: gpus(machine), "the GPUs are seen")
+    assert machine("pin", "medium").returncode == 0
+
+    def parted() -> bool:
+        return sorted(found for found, _ in seen(machine).values()) == sorted(UUIDS)
+
+    machine.until(parted, "each has its own")
+    if warm:
+        machine.until(lambda: forked(machine) and parted(), "so it is in forks")
+    told = json.loads(machine("runs", "--json").stdout)
+    assert sorted(run["gpus"] for run in told) == [[uuid] for uuid in UUIDS]
+    assert all(run["gpus_own"] for run in told)
+    assert all(uuid in machine("runs").stdout for uuid in UUIDS)
+    assert machine("unpin").returncode == 0
+    assert machine.stop(daemon) == 0
+
+
+def test_two_homes_on_one_machine_have_different_gpus(
+    machine: Machine, nvml: Callable[..., None], tmp_path: Path
+) -> None:
+    """Each by its settings, and without waiting for what NVML tells."""
+    other = Machine(tmp_path / "other/home", commands=machine.commands)
+    other.extra = {**machine.extra}
+    for home, uuid in zip((machine, other), UUIDS, strict=True):
+        seeing(home, gpus=f'gpus = ["{uuid}"]')
+        home.start()
+    for home, uuid in zip((machine, other), UUIDS, strict=True):
+        home.until(lambda home=home: len(seen(home)) == 2, "both train")
+        assert {found for found, _ in seen(home).values()} == {uuid}
+        assert home.stop(home.daemons[-1]) == 0
+    (finding,) = [
+        one for one in json.loads(machine("doctor", "--json").stdout) if one["what"] == "gpu"
+    ]
+    assert finding["verdict"] == "well"
+
+
+def test_doctor_names_a_gpu_that_is_not_there(machine: Machine, nvml: Callable[..., None]) -> None:
+    """A card that the settings name and the machine lacks, and a mode that asks for too many."""
+    machine.configure('gpus = ["GPU-0000-7"]\n' + SETTINGS)
+    said = machine("doctor").stdout
+    assert "gpus names GPU-0000-7, and this machine has GPU-0000-0, GPU-0000-1" in said
+    seeing(machine, gpus='gpus = ["GPU-0000-1"]')
+    (machine.home / "modes/medium.toml").write_text("rung = 1\nslots = 2\ngpus = 2\n")
+    assert "medium gives each run 2 GPUs for itself, and there are 1" in machine("doctor").stdout
 
 
 @pytest.fixture

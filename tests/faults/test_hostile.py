@@ -145,7 +145,7 @@ def test_what_is_no_file_in_a_run_costs_that_run_at_most(machine: Machine, kind:
     """Nobody waits for it: the other runs train, and it trains, too, or its trouble is told."""
     modes = machine.home / "modes"
     modes.mkdir()
-    load = f"rung = 0\nslots = {len(OF_A_RUN) + 1}\nn_envs = 1\nbatch_size = 1\n"
+    load = f"rung = 0\nslots = {len(OF_A_RUN) + 1}\n"
     (modes / "all.toml").write_text(load)
     names = [f"r{number}" for number in range(len(OF_A_RUN))]
     queue = json.dumps(["well", *names])

@@ -43,7 +43,7 @@ def drilling_three(machine: Machine) -> subprocess.Popen[str]:
     """A supervisor of three runs, each with workers in another hiding place, and a checkpoint."""
     modes = machine.home / "modes"
     modes.mkdir()
-    (modes / "light.toml").write_text("rung = 0\nslots = 3\nn_envs = 1\nbatch_size = 1\n")
+    (modes / "light.toml").write_text("rung = 0\nslots = 3\n")
     runs = SETTINGS.replace('["A", "B", "C", "D", "E"]', f"{list(KINDS)}")
     kinds = "".join(f'[run.{kind}.options]\nworker_kind = "{kind}"\n' for kind in KINDS)
     settings = with_options(runs, f"workers = {WORKERS}")

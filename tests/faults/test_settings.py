@@ -152,7 +152,7 @@ def test_a_broken_mode_file_is_refused_and_a_mended_one_taken_over(machine: Mach
     before = mains(machine.home / "runs")
     modes = machine.home / "modes"
     modes.mkdir()
-    mode = "rung = 0\nslots = {}\nn_envs = 7\nbatch_size = 1\n"
+    mode = "rung = 0\nslots = {}\nthreads = 7\n"
     (modes / "light.toml").write_text(mode.format(0))
     machine.configure(f'modes_dir = "modes"\n{SETTINGS}')
     machine.until(lambda: machine.events("settings.refused"), "the refusal")
@@ -162,7 +162,7 @@ def test_a_broken_mode_file_is_refused_and_a_mended_one_taken_over(machine: Mach
     machine.until(lambda: len(mains(machine.home / "runs") - before) == 3, "three begin anew")
     assert not before & mains(machine.home / "runs")
     specs = [json.loads(path.read_bytes()) for path in machine.home.glob("runs/*/spec.json")]
-    assert [spec["n_envs"] for spec in specs] == [7, 7, 7]
+    assert [spec["threads"] for spec in specs] == [7, 7, 7]
     assert machine.events("run.died") == []
 
 

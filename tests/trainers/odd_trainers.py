@@ -37,7 +37,7 @@ def leaves_by_exit(life):
 
 
 def saves_nothing(life):
-    life.progress(life.spec.target_steps)
+    life.progress(life.spec.target.count)
 
 
 def counts_with_numpy(life):

@@ -20,7 +20,8 @@ from trainers.atari import ppo as atari_ppo
 from trainers.atari.env import AtariGames
 from trainers.atari.native import NativeGames
 from trainers.checkpoint import Checkpoints
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec, Target
+from trainers.options import load_of
 from trainers.session import Session, Stop, read_spec
 
 pytestmark = pytest.mark.slow
@@ -173,9 +174,9 @@ def test_what_moves_a_bit_is_a_condition(change):
         spec = msgspec.structs.replace(_spec("Pong"), **part_of(Spec, values))
         form = atari_ppo.Form(**part_of(atari_ppo.Form, values))
         cpu = torch.device("cpu")
-        return atari_learner._conditions(
-            spec, atari.Options(**part_of(atari.Options, values)), form, cpu
-        )
+        load = atari.Load(**part_of(atari.Load, values))
+        options = atari.Options(**part_of(atari.Options, values))
+        return atari_learner._conditions(spec, load, options, form, cpu)
 
     def part_of(kind, values):
         return {key: value for key, value in values.items() if key in kind.__struct_fields__}
@@ -204,9 +205,10 @@ def test_random_numbers_go_on_after_a_resume(copy):
 
 def _model(run):
     spec = read_spec(RunFolder(run))
-    games = NativeGames("pong", [1] * spec.n_envs, threads=1)
+    load = load_of(spec, atari.Load)
+    games = AtariGames(NativeGames("pong", [1] * load.n_envs, threads=1))
     options = atari.Options(rollout_steps=ROLLOUT_STEPS)
-    return atari_learner._ppo(AtariGames(games), spec, options, atari_ppo.Form())
+    return atari_learner._ppo(games, spec, load, options, atari_ppo.Form())
 
 
 def test_native_environments_begin_anew_in_silence(copy):
@@ -236,14 +238,14 @@ def test_what_a_probe_chose_is_used_and_kept(copy):
         "choice": {"convolutions": "space_to_depth"},
         "took_s": {},
     }
-    run = copy(target_steps=384, tuning=tuning)
+    run = copy(target_steps=384, tunings=[tuning])
     session, code = live(run)
     assert (code, session.step) == (EXIT_DONE, 384)
     assert state_of(run)["conditions"]["convolutions"] == "space_to_depth"
     said = (run / "heartbeat.json").read_text()
     assert "not to the bit as without the interruption: convolutions space_to_depth" in said
     tuning["machine"]["torch"] = "0.1"
-    write_spec(run, **SMALL, target_steps=512, options=options(), tuning=tuning)
+    write_spec(run, **SMALL, target_steps=512, options=options(), tunings=[tuning])
     assert live(run)[1] == EXIT_DONE
     assert state_of(run)["conditions"]["convolutions"] == "channels_last"
     said = (run / "heartbeat.json").read_text()
@@ -496,10 +498,9 @@ def _spec(game, **fields):
         trainer="atari",
         name=game,
         mode="light",
-        n_envs=4,
-        batch_size=64,
+        load={"n_envs": 4, "batch_size": 64},
         threads=1,
-        target_steps=1,
+        target=Target(unit="steps", count=1),
         **fields,
     )
 
@@ -537,8 +538,8 @@ def test_a_game_is_not_looked_for_without_its_packages(monkeypatch):
 def test_every_mode_has_the_same_update_cycle(n_envs, monkeypatch):
     """A rollout is 4096 transitions with any number of environments."""
     monkeypatch.setattr(atari_learner, "_Ppo", lambda *_, **fields: _Fields(fields))
-    spec = msgspec.structs.replace(_spec("Pong"), n_envs=n_envs, batch_size=512)
-    model = atari_learner._ppo(None, spec, atari.Options(), atari_ppo.Form())
+    load = atari.Load(n_envs=n_envs, batch_size=512)
+    model = atari_learner._ppo(None, _spec("Pong"), load, atari.Options(), atari_ppo.Form())
     assert model.fields["n_steps"] * n_envs == 4096
     assert model.fields["batch_size"] == 512
 

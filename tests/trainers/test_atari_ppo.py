@@ -22,7 +22,7 @@ from trainers.atari.exact import ExactGames
 from trainers.atari.game import OBSERVATION, Step
 from trainers.atari.native import NativeGames
 from trainers.atari.ppo import Adam, Form, Network, PictureBuffer, Ppo
-from trainers.contract import Load, Tuning
+from trainers.contract import Tuning
 
 pytestmark = [
     pytest.mark.slow,
@@ -335,7 +335,7 @@ def test_another_form_is_chosen_only_by_a_clear_margin(seconds, chosen, monkeypa
     monkeypatch.setattr(atari_forms, "TRIAL_S", 0.0)
     monkeypatch.setattr(atari_forms, "_model", lambda form, _: _Standing(form))
     monkeypatch.setattr(atari_forms, "_cycle_s", lambda model: seconds[model.form.convolutions])
-    (found,) = atari_forms.probe([Load(threads=1, batch_size=64)])
+    (found,) = atari_forms.probe([(1, 64)])
     assert found.took_s == seconds
     assert found.choice == {"convolutions": chosen}
 
@@ -350,7 +350,7 @@ class _Standing:
 def test_a_probe_times_every_form(monkeypatch):
     """Real trials, as short as can be, give a choice that a trainer on this machine takes."""
     monkeypatch.setattr(atari_forms, "TRIAL_S", 0.0)
-    (found,) = atari_forms.probe([Load(threads=1, batch_size=64)])
+    (found,) = atari_forms.probe([(1, 64)])
     assert set(found.took_s) == set(LAYOUTS)
     assert min(found.took_s.values()) > 0
     again = msgspec.json.decode(msgspec.json.encode(found), type=Tuning)
@@ -368,7 +368,7 @@ def test_a_choice_of_another_machine_does_not_hold():
         ({}, choice, "not known"),
         (here, {"convolutions": "sideways"}, "cannot be used"),
     ):
-        load = Load(threads=1, batch_size=64)
+        load = {"threads": 1, "batch_size": 64}
         tuning = Tuning(load=load, machine=machine, choice=words, took_s={})
         form, said = atari_forms.form_of(tuning, torch.device("cpu"))
         assert form == Form()
@@ -383,7 +383,7 @@ def test_a_choice_of_another_gpu_is_told_and_of_no_gpu_is_not(monkeypatch, then,
     """Another GPU can be tried anew; a run beside the GPU can not, and trials would not help."""
     monkeypatch.setattr(atari_forms, "machine", lambda _: {"torch": "2", "device": now})
     tuning = Tuning(
-        load=Load(threads=1, batch_size=64),
+        load={"threads": 1, "batch_size": 64},
         machine={"torch": "2", "device": then},
         choice={"convolutions": "contiguous"},
         took_s={},

@@ -14,7 +14,7 @@ from warm_lives import WarmLives
 from trainers.atari.forms import machine
 from trainers.atari.game import GameState
 from trainers.checkpoint import Checkpoints
-from trainers.contract import Load, Tuning
+from trainers.contract import Tuning
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +27,13 @@ ROLLOUTS = 7
 OTHERWISE = {
     "Breakout": {
         "threads": 2,
-        "tuning": Tuning(
-            load=Load(threads=2, batch_size=32),
-            machine=machine(torch.device("cpu")),
-            choice={"convolutions": "space_to_depth"},
-            took_s={},
+        "tunings": (
+            Tuning(
+                load={"threads": 2, "batch_size": 32},
+                machine=machine(torch.device("cpu")),
+                choice={"convolutions": "space_to_depth"},
+                took_s={},
+            ),
         ),
     }
 }

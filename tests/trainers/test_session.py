@@ -21,6 +21,7 @@ from trainers.contract import (
     RunFolder,
     Score,
     Spec,
+    Target,
 )
 from trainers.session import Session, _is_out_of_memory, open_folder
 
@@ -221,10 +222,8 @@ def live_on_a_tiny_disk(disk):
         trainer="drill",
         name="x",
         mode="light",
-        n_envs=1,
-        batch_size=1,
         threads=1,
-        target_steps=10**9,
+        target=Target(unit="steps", count=10**9),
         checkpoint_interval_s=0.000001,
     )
     clock = Clock()
@@ -379,8 +378,9 @@ def test_a_bad_spec_is_refused_in_one_line(make_run, start, content, message):
     [
         {"run": "other"},
         {"run": "../run"},
-        {"target_steps": 5, "target_episodes": 5},
-        {"n_envs": 0},
+        {"target": {"unit": "epochs", "count": 5}},
+        {"load": {"n_envs": 1}},
+        {"threads": 0},
         {"seed": -1},
         {"trainer": "nothing"},
         {"trainer": "atari"},
@@ -562,7 +562,7 @@ def test_a_run_of_a_newer_version_is_not_begun_anew(make_run, start):
     assert names_in(run / "checkpoints") == before
 
 
-@pytest.mark.parametrize("fields", [{"version": 2}, {"colour": "red"}])
+@pytest.mark.parametrize("fields", [{"version": 3}, {"colour": "red"}])
 def test_a_spec_of_a_newer_version_is_told_as_one(make_run, start, fields):
     """It is no mistake that somebody could mend in it."""
     code, _, errors = start(make_run(**fields)).end()

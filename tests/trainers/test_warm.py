@@ -16,7 +16,7 @@ from trainer_lives import kill_all
 from supervisor.clock import boot_id
 from supervisor.runners import warm
 from supervisor.runners.local import LocalRunner
-from trainers.contract import MARKER
+from trainers.contract import MARKER, Target
 
 SPEC = a_spec()
 RUN = a_run(SPEC.run)
@@ -285,10 +285,9 @@ def test_a_game_goes_on_to_the_bit_whether_forked_or_started(runner, tmp_path, m
             run=f"atari-{name}",
             trainer="atari",
             name="Pong",
-            n_envs=2,
-            batch_size=16,
+            load={"n_envs": 2, "batch_size": 16},
             threads=2,
-            target_steps=3 * 32,
+            target=Target(unit="steps", count=3 * 32),
             checkpoint_interval_s=0.001,
             options=options,
         )
@@ -315,5 +314,5 @@ def test_a_game_goes_on_to_the_bit_whether_forked_or_started(runner, tmp_path, m
     codes = [until(lambda spec=spec: ended(spec)).code for spec in (broken, whole)]
     assert (codes, runner.keep_warm([], memory_max_mib=1024)) == ([0, 0], ())
     step, state, games = everything(tmp_path / broken.run)
-    assert step == broken.target_steps
+    assert step == broken.up_to("steps")
     assert (step, state, games) == everything(tmp_path / whole.run)

@@ -86,19 +86,22 @@ def strict_json(content):
 
 
 def write_spec(folder, **fields):
-    """Write a spec: the fields given, the rest as small as can be."""
+    """Write a spec: the fields given, some in short, the rest as small as can be."""
     spec = {
         "run": folder.name,
         "trainer": "drill",
         "name": "drill",
         "mode": "light",
-        "n_envs": 1,
-        "batch_size": 1,
+        "version": 2,
         "threads": 1,
+        "target": {"unit": "steps", "count": 1_000_000_000},
         **fields,
     }
-    if "target_episodes" not in spec:
-        spec.setdefault("target_steps", 1_000_000_000)
+    for unit in ("steps", "episodes"):
+        if (count := spec.pop(f"target_{unit}", None)) is not None:
+            spec["target"] = {"unit": unit, "count": count}
+    load = {key: spec.pop(key) for key in ("n_envs", "batch_size") if key in spec}
+    spec.setdefault("load", load)
     (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from trainers import packages
-from trainers.contract import BadSpec, Load, Positive, Spec, Tuning
+from trainers.contract import BadSpec, Positive, Share, Spec, Tuning
+from trainers.options import converted, load_of
 from trainers.session import Session, options_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """DQN: transitions played at random before learning starts"""
 
 
+class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How heavy a game is for the machine; by default as PPO was published for Atari."""
+
+    n_envs: Positive = 8
+    """environments of each game, which play side by side"""
+    batch_size: Positive = 256
+    """PPO: samples per gradient step"""
+
+
 def check(spec: Spec) -> None:
     """Validate options and game, and that what trains them is installed.
 
@@ -72,8 +82,11 @@ def check(spec: Spec) -> None:
     options = options_of(spec, Options)
     packages.require(EXTRA)
     rom_of(spec, options)
-    n_steps = max(1, options.rollout_steps // spec.n_envs)
-    if options.algorithm == "ppo" and min(spec.batch_size, n_steps * spec.n_envs) < 2:
+    if spec.target is None:
+        raise BadSpec("a game has no end of its own: a target in steps or in episodes is needed")
+    load = load_of(spec, Load)
+    n_steps = max(1, options.rollout_steps // load.n_envs)
+    if options.algorithm == "ppo" and min(load.batch_size, n_steps * load.n_envs) < 2:
         raise BadSpec("PPO learns from two transitions at least: batch_size, rollout_steps")
 
 
@@ -97,13 +110,14 @@ def train(session: Session) -> None:
         return
     spec = session.spec
     options = options_of(spec, Options)
+    load = load_of(spec, Load)
     rom = rom_of(spec, options)
     # Before torch has threads, and in a cold start before it is imported: workers are forked from
     # a light process, and load their games meanwhile.
-    with closing(_games(spec, options, rom, session.step, spec.n_envs)) as games:
+    with closing(_games(spec, options, rom, session.step, load.n_envs)) as games:
         from trainers.atari import learner  # noqa: PLC0415 - imports torch, see above
 
-        learner.learn(session, options, rom, games)
+        learner.learn(session, options, load, rom, games)
 
 
 def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
@@ -115,16 +129,16 @@ def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
     from trainers.atari import game, learner  # noqa: F401, PLC0415 - heavy
 
     torch.set_num_threads(1)
-    wanted: list[tuple[Spec, Options]] = []
+    wanted: list[tuple[Spec, Options, Load]] = []
     for spec in specs:
         with suppress(BadSpec):
-            wanted.append((spec, options_of(spec, Options)))
+            wanted.append((spec, options_of(spec, Options), load_of(spec, Load)))
     yield
     roms: list[tuple[str, int]] = []
-    for spec, options in wanted:
+    for spec, options, load in wanted:
         if options.environments == "exact":
             with suppress(BadSpec):
-                share = -(-spec.n_envs // min(spec.threads, spec.n_envs))
+                share = -(-load.n_envs // min(spec.threads, load.n_envs))
                 roms.append((rom_of(spec, options), share))
     # One emulator of each game brings all of its games back at once, in turns. Those that are
     # likely to live get one for each game of a worker, which no life has to load again.
@@ -137,11 +151,18 @@ def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
             yield
 
 
-def probe(loads: Sequence[Load]) -> list[Tuning]:
-    """Which form of PPO's update is the quickest here under each load."""
+def probe(shares: Sequence[Share]) -> list[Tuning]:
+    """Which form of PPO's update is the quickest here under each load.
+
+    Raises:
+        BadSpec: a mode file asks for a load that is none.
+    """
+    loads = [
+        (share.threads, converted(share.load, Load, "[load.atari]").batch_size) for share in shares
+    ]
     from trainers.atari import forms  # noqa: PLC0415 - imports torch
 
-    return forms.probe(loads)
+    return forms.probe(list(dict.fromkeys(loads)))
 
 
 def evaluate(spec: Spec, checkpoint: Path, episodes: int) -> list[float]:

@@ -17,12 +17,14 @@ import torch
 from trainers.atari.env import AtariGames
 from trainers.atari.game import OBSERVATION, Step
 from trainers.atari.ppo import N_EPOCHS, Form, Ppo, keep_freed_memory
-from trainers.contract import Load, Tuning
+from trainers.contract import Spec, Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from trainers.atari import Load
 
 TRIAL_S = 16.0
 """of all trials together, at least three of each form"""
@@ -38,10 +40,20 @@ FORMS = tuple(
 )
 
 
-def probe(loads: Sequence[Load]) -> list[Tuning]:
-    """Try each form with each load for a while, in turn, so that a disturbance meets all."""
+def probe(loads: Sequence[tuple[int, int]]) -> list[Tuning]:
+    """Try each form with each load for a while, in turn, so that a disturbance meets all.
+
+    Args:
+        loads: threads and samples per gradient step.
+    """
     keep_freed_memory()
-    return [_probe(load, TRIAL_S / len(loads)) for load in loads]
+    return [_probe(*load, TRIAL_S / len(loads)) for load in loads]
+
+
+def found_for(spec: Spec, load: Load) -> Tuning | None:
+    """What was found under the load of a run; None: nothing."""
+    under = _under(spec.threads, load.batch_size)
+    return next((tuning for tuning in spec.tunings if tuning.load == under), None)
 
 
 def form_of(tuning: Tuning | None, device: torch.device) -> tuple[Form, str | None]:
@@ -93,9 +105,14 @@ def _name(device: torch.device) -> str:
     )
 
 
-def _probe(load: Load, trial_s: float) -> Tuning:
-    torch.set_num_threads(load.threads)
-    models = {form: _model(form, load.batch_size) for form in FORMS}
+def _under(threads: int, batch_size: int) -> dict[str, int]:
+    """What the quickest form depends on, beside the machine."""
+    return {"threads": threads, "batch_size": batch_size}
+
+
+def _probe(threads: int, batch_size: int, trial_s: float) -> Tuning:
+    torch.set_num_threads(threads)
+    models = {form: _model(form, batch_size) for form in FORMS}
     best_s = dict.fromkeys(FORMS, float("inf"))
     rounds, begun_s = 0, time.monotonic()
     while rounds < 3 or time.monotonic() - begun_s < trial_s:
@@ -110,7 +127,7 @@ def _probe(load: Load, trial_s: float) -> Tuning:
     quickest = min(FORMS, key=best_s.__getitem__)
     chosen = quickest if best_s[quickest] < MARGIN * best_s[default] else default
     return Tuning(
-        load=load,
+        load=_under(threads, batch_size),
         machine=machine(models[default].device),
         choice=msgspec.structs.asdict(chosen),
         took_s={form.convolutions: round(best_s[form], 4) for form in FORMS},

@@ -5,7 +5,7 @@ to the ladder in two places. A PPO rollout has the same number of transitions
 however many environments collect it, so that light and heavy modes share one
 update cycle. DQN keeps the published four transitions per gradient step of 32
 samples with any number of environments; a mode's `batch_size` is for PPO only.
-Schedules decay over `target_steps`, or over a nominal ten million steps where
+Schedules decay over a target in steps, or over a nominal ten million steps where
 the target is in episodes.
 
 A checkpoint holds weights, optimizer, counters, the results of the last games,
@@ -54,13 +54,13 @@ from stable_baselines3.common.utils import LinearSchedule, get_device
 from torch.utils.tensorboard import SummaryWriter
 
 from trainers import durable
-from trainers.atari import Options
+from trainers.atari import Load, Options
 from trainers.atari.env import AtariGames, Games
 from trainers.atari.exact import STATE_MAX_BYTES, ExactGames
-from trainers.atari.forms import form_of, machine
+from trainers.atari.forms import form_of, found_for, machine
 from trainers.atari.game import ALE_VERSION, OBSERVATION, SIDE
 from trainers.atari.ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
-from trainers.contract import BadSpec, Score, Spec
+from trainers.contract import EPISODES, BadSpec, Score, Spec
 from trainers.preview import Preview
 from trainers.session import Session
 
@@ -97,7 +97,7 @@ class _Stopped(Exception):
     """Leaves Stable-Baselines3 wherever it is; the checkpoint is written."""
 
 
-def learn(session: Session, options: Options, rom: str, games: Games) -> None:
+def learn(session: Session, options: Options, load: Load, rom: str, games: Games) -> None:
     """Learn until the target is reached or a stop is requested."""
     spec = session.spec
     # What is built and loaded is copied around, and threads would only wait for each other.
@@ -114,13 +114,13 @@ def learn(session: Session, options: Options, rom: str, games: Games) -> None:
     form = Form()
     model: _Ppo | _Dqn
     if options.algorithm == "ppo":
-        form, other_machine = form_of(spec.tuning, device)
+        form, other_machine = form_of(found_for(spec, load), device)
         if other_machine:
             session.notice(other_machine)
-        model = _ppo(env, spec, options, form, initialise=state is None)
+        model = _ppo(env, spec, load, options, form, initialise=state is None)
     else:
-        model = _dqn(env, spec, options)
-    conditions = _conditions(spec, options, form, device)
+        model = _dqn(env, spec, load, options)
+    conditions = _conditions(spec, load, options, form, device)
     pilot = _Pilot(session, options, rom, games, conditions)
     model.set_logger(Logger(None, [_Lines(session), _TensorBoard(session)]))
     if state:
@@ -206,15 +206,21 @@ class _Dqn(_Schedules, DQN):
 
 
 def _ppo(
-    env: AtariGames, spec: Spec, options: Options, form: Form, *, initialise: bool = True
+    env: AtariGames,
+    spec: Spec,
+    load: Load,
+    options: Options,
+    form: Form,
+    *,
+    initialise: bool = True,
 ) -> _Ppo:
-    n_steps = max(1, options.rollout_steps // spec.n_envs)
+    n_steps = max(1, options.rollout_steps // load.n_envs)
     model = _Ppo(
         env,
         form=form,
         initialise=initialise,
         n_steps=n_steps,
-        batch_size=min(spec.batch_size, n_steps * spec.n_envs),
+        batch_size=min(load.batch_size, n_steps * load.n_envs),
         n_epochs=N_EPOCHS,
         learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
         clip_range=LinearSchedule(0.1, 0.0, 1.0),
@@ -225,11 +231,11 @@ def _ppo(
         seed=spec.seed,
         device=options.device,
     )
-    model.schedule_steps = spec.target_steps or NOMINAL_STEPS
+    model.schedule_steps = spec.up_to("steps") or NOMINAL_STEPS
     return model
 
 
-def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
+def _dqn(env: AtariGames, spec: Spec, load: Load, options: Options) -> _Dqn:
     model = _Dqn(
         "CnnPolicy",
         env,
@@ -239,8 +245,8 @@ def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
         learning_starts=options.learning_starts,
         target_update_interval=1000,
         # Four transitions per gradient step, however many one step of all games brings.
-        train_freq=max(1, 4 // spec.n_envs),
-        gradient_steps=max(1, spec.n_envs // 4),
+        train_freq=max(1, 4 // load.n_envs),
+        gradient_steps=max(1, load.n_envs // 4),
         exploration_fraction=0.1,
         exploration_final_eps=0.01,
         # Halves the memory; it excludes the special handling of games that were cut off.
@@ -252,7 +258,7 @@ def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
     )
     # The same maths; on a processor with AVX512 the update takes three quarters of the time.
     model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
-    model.schedule_steps = spec.target_steps or NOMINAL_STEPS
+    model.schedule_steps = spec.up_to("steps") or NOMINAL_STEPS
     return model
 
 
@@ -411,10 +417,10 @@ class _Pilot(BaseCallback):
         """How many steps and episodes are told: no target is reached before all is learnt."""
         step, episodes = self.model.num_timesteps, self.tally.games
         spec = self._session.spec
-        if not learnt and spec.target_steps is not None:
-            step = min(step, spec.target_steps - 1)
-        if not learnt and spec.target_episodes is not None:
-            episodes = min(episodes, spec.target_episodes - 1)
+        if not learnt and (target := spec.up_to("steps")) is not None:
+            step = min(step, target - 1)
+        if not learnt and (target := spec.up_to(EPISODES)) is not None:
+            episodes = min(episodes, target - 1)
         return step, episodes
 
     def _log(self) -> None:
@@ -602,13 +608,15 @@ class _Memory:
         return self._copies[place].copy_(value.detach(), non_blocking=True)
 
 
-def _conditions(spec: Spec, options: Options, form: Form, device: torch.device) -> State:
+def _conditions(
+    spec: Spec, load: Load, options: Options, form: Form, device: torch.device
+) -> State:
     """What must be the same for two lives to calculate the same."""
     return {
-        "n_envs": spec.n_envs,
+        "n_envs": load.n_envs,
         "environments": options.environments,
         "threads": spec.threads,
-        "batch_size": spec.batch_size,
+        "batch_size": load.batch_size,
         "rollout_steps": options.rollout_steps,
         "sticky_actions": options.sticky_actions,
         **msgspec.structs.asdict(form),

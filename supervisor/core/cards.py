@@ -1,0 +1,140 @@
+"""Which GPUs a run trains on: for itself, shared with all that share, or none.
+
+A mode says how many each run has for itself (`gpus` of its file), and a run that was submitted may
+ask for its own. All others share what is left. GPUs are called what CUDA calls them in
+`CUDA_VISIBLE_DEVICES`: by UUID, since their numbers may change with every boot.
+
+What lives keeps what it has for as long as that is possible: a driver that cannot name a card for a
+while stops no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from modes import Mode
+from state.records import Run
+from supervisor.core.readings import Readings
+
+Cards = tuple[str, ...]
+"""the names of GPUs; none: training sees none"""
+
+
+class Hand(NamedTuple):
+    """The GPUs of one run."""
+
+    cards: Cards | None = None
+    """None: all that its environment names"""
+    own: bool = False
+    """no other run has them"""
+
+
+def known(
+    named: Cards | None,
+    inherited: Cards | None,
+    readings: Readings,
+    runs: Iterable[Run],
+    before: Cards | None,
+) -> Cards | None:
+    """The GPUs of a home; None: there are none, or which there are is not known.
+
+    Args:
+        named: those that the settings give it; None: all.
+        inherited: those that the supervisor itself was given; None: all.
+        readings: what NVML tells.
+        runs: the queue.
+        before: what was known at the look before, in the same boot.
+    """
+    given = named if named is not None else inherited
+    if given is not None:
+        return given
+    seen = [gpu.uuid for gpu in readings.gpus if gpu.uuid is not None]
+    if not seen:
+        return before
+    used = [card for run in runs if run.status == "running" for card in run.attempt.gpus or ()]
+    return tuple(dict.fromkeys((*seen, *sorted(used))))
+
+
+def needed(run: Run, mode: Mode) -> int | None:
+    """How many a run has for itself in that mode; None: it shares."""
+    return run.asked.gpus or mode.gpus
+
+
+def room(mode: Mode, cards: Cards | None) -> int:
+    """How many runs that ask for no GPU themselves can train in that mode at once."""
+    if not mode.gpus:
+        return mode.slots
+    return min(mode.slots, len(cards or ()) // mode.gpus)
+
+
+def fitting(order: Sequence[Run], mode: Mode, cards: Cards | None) -> list[Run]:
+    """As many of `order` as there are slots and GPUs for, the first of them first.
+
+    A run that needs more than there are left is passed over. Whoever shares needs one of those that
+    nobody has for itself, if there are any GPUs at all.
+    """
+    if mode.gpus is None and not any(run.asked.gpus for run in order):
+        return list(order[: mode.slots])
+    left, shared = len(cards or ()), False
+    chosen: list[Run] = []
+    for run in order:
+        if len(chosen) == mode.slots:
+            break
+        need = needed(run, mode)
+        if need is None and not shared:
+            if cards and not left:
+                continue
+            shared = True
+        elif need:
+            if left - need < int(shared):
+                continue
+            left -= need
+        chosen.append(run)
+    return chosen
+
+
+def dealt(runs: Sequence[Run], mode: Mode, cards: Cards | None, *, named: bool) -> dict[str, Hand]:
+    """Run id -> its GPUs.
+
+    Args:
+        runs: those that have a slot, as `fitting` has chosen them.
+        mode: whose slots.
+        cards: the GPUs of this home.
+        named: the settings say which these are: a trainer on any other has to leave it.
+    """
+    given: dict[str, Hand] = {}
+    taken: set[str] = set()
+    owners = [(run, need) for run in runs if (need := needed(run, mode))]
+    for run, need in owners:
+        has = run.attempt.gpus or ()
+        if _lives_in(run, mode) and len(has) == need and taken.isdisjoint(has):
+            if named and not set(has) <= set(cards or ()):
+                continue
+            given[run.id] = Hand(has, own=True)
+            taken.update(has)
+    for run, need in owners:
+        if run.id not in given:
+            free = [card for card in cards or () if card not in taken][:need]
+            given[run.id] = Hand(tuple(free), own=True)
+            taken.update(free)
+    rest = None if cards is None else tuple(card for card in cards if card not in taken)
+    for run in runs:
+        need = needed(run, mode)
+        if need is None:
+            keeps = _lives_in(run, mode) and _may_keep(run.attempt.gpus, taken, rest, named=named)
+            given[run.id] = Hand(run.attempt.gpus if keeps else rest)
+        elif need == 0:
+            given[run.id] = Hand(())
+    return given
+
+
+def _lives_in(run: Run, mode: Mode) -> bool:
+    return run.status == "running" and run.attempt.mode == mode.name and not run.attempt.stale
+
+
+def _may_keep(has: Cards | None, taken: set[str], rest: Cards | None, *, named: bool) -> bool:
+    """Whether a trainer that shares may stay on what it has."""
+    if has is None:
+        return not taken and not named
+    return bool(has) and taken.isdisjoint(has) and (not named or set(has) <= set(rest or ()))
