@@ -15,13 +15,13 @@ import msgspec
 
 from state.records import Run
 from state.store import Store
-from supervisor import tuning
-from supervisor.cgroup import ControlGroup, cores
-from supervisor.clock import Moment
 from supervisor.config import Config
 from supervisor.core import queue
-from supervisor.gpu import Gpus
-from supervisor.home import Home
+from supervisor.core.moments import Moment
+from supervisor.host import tuning
+from supervisor.host.cgroup import ControlGroup, cores
+from supervisor.host.gpu import Gpus
+from supervisor.host.home import Home
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
 from trainers import durable

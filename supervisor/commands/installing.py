@@ -7,7 +7,7 @@ import os
 from supervisor.commands import Adding
 from supervisor.config import Config
 from supervisor.context import Context, Refused
-from supervisor.home import Home
+from supervisor.host.home import Home
 
 PLACE = 20
 
@@ -33,7 +33,7 @@ def add(command: Adding) -> None:
 
 
 def _install(context: Context) -> int:
-    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host import install  # noqa: PLC0415 - reading commands stay quick
 
     options = context.options
     if context.config_named:
@@ -63,7 +63,7 @@ def _install(context: Context) -> int:
 
 
 def _uninstall(context: Context) -> int:
-    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host import install  # noqa: PLC0415 - reading commands stay quick
 
     options = context.options
     plans = install.installed(context.named_home)

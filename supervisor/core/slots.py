@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 
 from modes import Ladder, Mode
 from state.records import Goal, Origin, Rank, Run, Timeline
-from supervisor.clock import span, stamp
+from supervisor.core.moments import span, stamp
 from supervisor.core.queue import ENDED, called
 
 WITHOUT_CLAIM = (*ENDED, "held", "blocked")

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from lab import PATIENCE_S, until
 
-from supervisor import gpu
 from supervisor.core.readings import GpuAnswer
-from supervisor.gpu import Gpus
+from supervisor.host import gpu
+from supervisor.host.gpu import Gpus
 
 FAKE_NVML = Path(__file__).parent / "fake_nvml"
 
@@ -642,7 +642,7 @@ def test_the_process_dies_with_the_daemon(nvml, fault):
 
 DAEMON = """
 import time
-from supervisor.gpu import Gpus
+from supervisor.host.gpu import Gpus
 gpus = Gpus(timeout_s=1e6)
 gpus.read()
 print(flush=True)
@@ -674,7 +674,8 @@ def test_the_process_inherits_no_lock(nvml, make_gpus, tmp_path):
 def test_the_daemon_never_loads_nvml(nvml):
     """Reading GPUs leaves NVML and its binding out of the daemon's own process."""
     program = (
-        "import sys; from supervisor.gpu import Gpus; gpus = Gpus(); assert gpus.read_now().gpus;"
+        "import sys; from supervisor.host.gpu import Gpus; gpus = Gpus();"
+        "assert gpus.read_now().gpus;"
         "gpus.close(); print('pynvml' in sys.modules)"
     )
     printed = subprocess.check_output([sys.executable, "-c", program], text=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from lab import PATIENCE_S
 
-from supervisor import install
+from supervisor.host import install
 
 NOBODY = 65534
 

@@ -13,7 +13,7 @@ from lab import SETTINGS, Machine
 from runs import resumed_step, story
 from witness import mains
 
-from supervisor.gpu import ANSWER_MAX_S
+from supervisor.host.gpu import ANSWER_MAX_S
 
 FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')

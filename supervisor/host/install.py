@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from supervisor.errors import SupervisorError
-from supervisor.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
-from supervisor.owner import NotYours, owned
+from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
+from supervisor.host.owner import NotYours, owned
+from supervisor.programs import ROOT
 from trainers import durable
 
 Kind = Literal["system", "user", "cron", "profile"]
@@ -383,7 +384,7 @@ def _cron_runs() -> bool:
 
 def _shipped(name: str) -> str:
     """A file of `systemd/`: of the checkout, or where the package has put it."""
-    checkout = Path(__file__).parents[1] / "systemd" / name
+    checkout = ROOT / "systemd" / name
     packaged = Path(sys.prefix) / "share/training-supervisor/systemd" / name
     return (checkout if checkout.exists() else packaged).read_text(encoding="utf-8")
 
@@ -402,7 +403,7 @@ def _places() -> tuple[Path, ...]:
     Raises:
         CannotInstall: the account of the service could not read one of them.
     """
-    folders = (Path(sys.prefix), Path(__file__).parents[1], Path(sys.base_prefix).resolve())
+    folders = (Path(sys.prefix), ROOT, Path(sys.base_prefix).resolve())
     for folder in folders:
         if any(folder.is_relative_to(place) for place in ("/tmp", "/var/tmp")):  # noqa: S108
             raise CannotInstall(

@@ -30,7 +30,7 @@ import msgspec
 from supervisor.core.readings import GpuAnswer, GpuReadings
 from supervisor.programs import program
 
-COMMAND = tuple(program("supervisor.gpu"))
+COMMAND = tuple(program("supervisor.host.gpu"))
 
 # NVML may wake every GPU when it starts, which takes seconds for each; a late start is no hang.
 START_TIMEOUT_S = 60.0
