@@ -50,7 +50,7 @@ def _install(context: Context) -> int:
         )
     steps = plan.steps()
     # A person looks on: what is wrong is better said now. Those of the service are root's file.
-    Config(install.SETTINGS if kind == "system" else Home(plan.home).settings)
+    Config(plan.settings or Home(plan.home).settings)
     if kind == "system":
         os.umask(0o022)  # the account of the service reads what root writes here
     print(f"kind: {kind} ({why})")
