@@ -9,7 +9,9 @@ from typing import Literal
 
 from trainers.contract import TRAINERS_DIR
 
-Program = Literal["supervisor.cli", "supervisor.host.gpu", "supervisor.errand", "trainers.__main__"]
+Program = Literal[
+    "supervisor.cli", "supervisor.helpers.nvml", "supervisor.errand", "trainers.__main__"
+]
 ROOT = Path(__file__).parents[1]
 """where all our packages lie"""
 WAY_IN = ROOT / "training_supervisor.py"

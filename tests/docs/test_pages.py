@@ -56,7 +56,6 @@ NO_EVENTS = {
     "state.json",
     "supervisor.toml",
     "supervisor.cli",
-    "supervisor.host.gpu",
     "supervisor.errand",
 }
 
