@@ -44,7 +44,7 @@ from state.store import Store
 from supervisor import screen
 from supervisor.core.goodput import Goodput
 from supervisor.core.recorded import make_again
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.journal import parse, read
 from supervisor.runners.local import read_heartbeat
 from trainers import durable

@@ -346,7 +346,7 @@ class Card:
     """
 
     def __init__(self, place: Place) -> None:
-        from supervisor.gpu import Gpus
+        from supervisor.host.gpu import Gpus
 
         self._gpus = Gpus()
         self._uuid = place.uuid

@@ -29,17 +29,17 @@ sys.path.insert(0, str(ROOT))
 from state.boot_notes import BootNotes  # noqa: E402 - after the path is set
 from state.inbox import Inbox  # noqa: E402
 from state.store import Store  # noqa: E402
-from supervisor.clock import SystemClock, pause  # noqa: E402
 from supervisor.config import Config  # noqa: E402
 from supervisor.core import history  # noqa: E402
 from supervisor.core.seen import Machine  # noqa: E402
 from supervisor.daemon import Daemon  # noqa: E402
-from supervisor.gpu import Gpus  # noqa: E402
-from supervisor.home import Home  # noqa: E402
+from supervisor.host.clock import SystemClock, pause  # noqa: E402
+from supervisor.host.gpu import Gpus  # noqa: E402
+from supervisor.host.home import Home  # noqa: E402
+from supervisor.host.sensors import Sensors  # noqa: E402
 from supervisor.journal import Journal  # noqa: E402
 from supervisor.report import report  # noqa: E402
 from supervisor.runners.local import LocalRunner  # noqa: E402
-from supervisor.sensors import Sensors  # noqa: E402
 from supervisor.stop import stop  # noqa: E402
 from trainers.contract import Heartbeat, Mark  # noqa: E402
 

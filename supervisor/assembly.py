@@ -13,20 +13,20 @@ from typing import TextIO
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
-from supervisor.cgroup import ControlGroup, cores
-from supervisor.clock import SystemClock
 from supervisor.config import Config
 from supervisor.core.queue import all_ended, ends
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
-from supervisor.gpu import Gpus
-from supervisor.home import Home, HomeLost
+from supervisor.host.cgroup import ControlGroup, cores
+from supervisor.host.clock import SystemClock
+from supervisor.host.gpu import Gpus
+from supervisor.host.home import Home, HomeLost
+from supervisor.host.notify import Notify
+from supervisor.host.sensors import Sensors
+from supervisor.host.watch import SETTINGS, WISHES, Watch
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger
-from supervisor.notify import Notify
 from supervisor.runners.local import LocalRunner
-from supervisor.sensors import Sensors
-from supervisor.watch import SETTINGS, WISHES, Watch
 from trainers import durable
 
 TEND_S = 30.0

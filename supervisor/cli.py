@@ -19,7 +19,7 @@ from state.store import NewerState
 from supervisor.commands import build_parser
 from supervisor.context import EXIT_REFUSED, OF_THE_MACHINE, Context
 from supervisor.errors import SupervisorError
-from supervisor.home import HomeUnusable
+from supervisor.host.home import HomeUnusable
 from supervisor.terminal import screen as screen_of
 from trainers.contract import NewerFile
 

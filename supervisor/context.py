@@ -13,11 +13,12 @@ import msgspec
 
 from modes.toml_file import InvalidFile
 from state.records import Run
-from supervisor.clock import Moment, SystemClock
 from supervisor.config import Config
 from supervisor.core import queue
+from supervisor.core.moments import Moment
 from supervisor.errors import SupervisorError
-from supervisor.home import (
+from supervisor.host.clock import SystemClock
+from supervisor.host.home import (
     SYSTEM_HOME,
     Home,
     HomeUnusable,
@@ -25,7 +26,7 @@ from supervisor.home import (
     expanded,
     service_is_hidden,
 )
-from supervisor.owner import BeyondTheOwner, NotYours, become, owned
+from supervisor.host.owner import BeyondTheOwner, NotYours, become, owned
 from supervisor.report import Report, report
 from supervisor.report import runs as known_runs
 from supervisor.terminal import escaped

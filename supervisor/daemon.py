@@ -18,10 +18,10 @@ from state.inbox import AT_ONCE, Inbox
 from state.records import BootNote, Left, Memory
 from state.requests import Wish
 from state.store import Store
-from supervisor.clock import Clock, Moment, stamp
 from supervisor.config import Config
 from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
+from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
 from supervisor.core.recovery import Life
@@ -41,6 +41,7 @@ from supervisor.core.seen import (
     Turn,
 )
 from supervisor.core.turn import sought, still, turn, watched
+from supervisor.host.clock import Clock
 from supervisor.journal import Journal
 from supervisor.runners import Runner, StartFailed
 

@@ -16,14 +16,14 @@ import msgspec
 from modes import Mode
 from state.records import Run
 from state.store import Store
-from supervisor import tuning
-from supervisor.cgroup import ControlGroup, cores
-from supervisor.clock import Moment
 from supervisor.config import Config
 from supervisor.core import queue
+from supervisor.core.moments import Moment
 from supervisor.core.readings import GpuReadings
-from supervisor.gpu import Gpus
-from supervisor.home import Home
+from supervisor.host import tuning
+from supervisor.host.cgroup import ControlGroup, cores
+from supervisor.host.gpu import Gpus
+from supervisor.host.home import Home
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
 from trainers import durable

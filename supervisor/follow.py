@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from supervisor.clock import pause
+from supervisor.host.clock import pause
 from trainers import durable
 
 TAIL_BYTES = 1024 * 1024

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import msgspec
 
 from state.records import LOG_VERSION
-from supervisor.clock import when
-from supervisor.home import Home
+from supervisor.core.moments import when
+from supervisor.host.home import Home
 from supervisor.terminal import RESET, coloured, mark, printable
 from trainers import durable
 from trainers.contract import NewerFile

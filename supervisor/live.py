@@ -21,8 +21,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.clock import pause, span, when
-from supervisor.home import Home
+from supervisor.core.moments import span, when
+from supervisor.host.clock import pause
+from supervisor.host.home import Home
 from supervisor.journal import human, tail
 from supervisor.report import Report
 from supervisor.screen import STATUS_COLOURS, count

@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.records import Memory, Process
-from supervisor.clock import Clock
 from supervisor.core.queue import ends
 from supervisor.core.settings import Notify
 from supervisor.errand import Job, Result
-from supervisor.home import Home
+from supervisor.host.clock import Clock
+from supervisor.host.home import Home
+from supervisor.host.process import start_ticks
 from supervisor.journal import Journal, Line, human, tail
-from supervisor.process import start_ticks
 from supervisor.programs import program
 from trainers import durable
 

@@ -9,8 +9,12 @@ from typing import Literal
 
 from trainers.contract import TRAINERS_DIR
 
-Program = Literal["supervisor.cli", "supervisor.gpu", "supervisor.errand", "trainers.__main__"]
-WAY_IN = Path(__file__).parents[1] / "training_supervisor.py"
+Program = Literal[
+    "supervisor.cli", "supervisor.helpers.nvml", "supervisor.errand", "trainers.__main__"
+]
+ROOT = Path(__file__).parents[1]
+"""where all our packages lie"""
+WAY_IN = ROOT / "training_supervisor.py"
 
 
 def program(module: Program) -> list[str]:

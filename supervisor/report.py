@@ -12,13 +12,13 @@ from modes import load_ladder
 from state.records import LEDGER_VERSION, Boot, Left, Memory, Run
 from state.store import Store
 from supervisor import journal
-from supervisor.clock import Moment, stamp
 from supervisor.config import Config
 from supervisor.core import explain, history, policy, queue, slots
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
+from supervisor.core.moments import Moment, stamp
 from supervisor.core.settings import Settings
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
 from trainers.contract import EPISODES, Heartbeat, Score, Spec

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.clock import span, when
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
+from supervisor.core.moments import span, when
 from supervisor.report import BootReport, LedgerReport, Report, RunReport
 from supervisor.terminal import columns, paint, printable
 

@@ -12,14 +12,15 @@ import msgspec
 
 from state.records import Asked, Memory, Run
 from state.store import Store
-from supervisor.clock import Clock, Moment, pause
 from supervisor.core import history, queue
+from supervisor.core.moments import Moment
 from supervisor.core.reconcile import Kill, Stop, grace_s
 from supervisor.core.recovery import Life, RecoveryLimits
 from supervisor.core.seen import Machine, Rules, Seen
 from supervisor.core.turn import turn
 from supervisor.errors import SupervisorError
-from supervisor.home import Holder, Home
+from supervisor.host.clock import Clock, pause
+from supervisor.host.home import Holder, Home
 from supervisor.journal import Journal
 from supervisor.runners.local import LocalRunner
 

@@ -12,13 +12,14 @@ from state.inbox import Inbox
 from state.records import Left
 from state.requests import Wish, wish
 from state.store import Store
-from supervisor.clock import Moment, pause
 from supervisor.config import Config
 from supervisor.core import history
+from supervisor.core.moments import Moment
 from supervisor.core.seen import Machine, Seen
 from supervisor.core.turn import sought, turn
 from supervisor.errors import SupervisorError
-from supervisor.home import Home
+from supervisor.host.clock import pause
+from supervisor.host.home import Home
 from supervisor.journal import Journal
 from supervisor.report import present
 

@@ -13,7 +13,7 @@ import msgspec
 from builders import MIDNIGHT
 
 from state.records import Process
-from supervisor.clock import Moment
+from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.recovery import Exit, Life, alive_s
 from supervisor.runners import StartFailed

@@ -13,7 +13,7 @@ from state.store import Store
 from supervisor.config import Config
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.journal import Journal, tail
 from trainers.contract import Target
 

@@ -33,7 +33,7 @@ from supervisor.core.recovery import Exit
 from supervisor.core.seen import Machine
 from supervisor.core.slots import assign
 from supervisor.daemon import Daemon
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.journal import Journal, parse, read
 
 LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))

@@ -44,9 +44,9 @@ def add(command: Adding) -> None:
 
 
 def _tune(context: Context) -> int:
-    from supervisor import tuning  # noqa: PLC0415 - reading commands stay quick
-    from supervisor.cgroup import cores  # noqa: PLC0415 - as above
     from supervisor.core import queue  # noqa: PLC0415 - as above
+    from supervisor.host import tuning  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host.cgroup import cores  # noqa: PLC0415 - as above
 
     home, config = context.home, context.config
     if context.options.once and (home.tuning.exists() or home.holder() is not None):
@@ -78,7 +78,7 @@ def _await_quiet(context: Context) -> None:
     Raises:
         Refused: training goes on.
     """
-    from supervisor.clock import pause  # noqa: PLC0415 - only here
+    from supervisor.host.clock import pause  # noqa: PLC0415 - only here
 
     patience_s = context.config.settings.recovery.grace_s
     while context.home.holder() is not None:

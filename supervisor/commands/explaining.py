@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervisor import screen
-from supervisor.cgroup import cores
 from supervisor.commands import Adding
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.policy import RULES
 from supervisor.core.settings import Policy
+from supervisor.host.cgroup import cores
 from trainers import durable
 
 if TYPE_CHECKING:

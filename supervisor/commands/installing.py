@@ -7,7 +7,7 @@ import os
 from supervisor.commands import Adding
 from supervisor.config import Config
 from supervisor.context import Context, Refused
-from supervisor.home import Home
+from supervisor.host.home import Home
 
 PLACE = 20
 
@@ -33,7 +33,7 @@ def add(command: Adding) -> None:
 
 
 def _install(context: Context) -> int:
-    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host import install  # noqa: PLC0415 - reading commands stay quick
 
     options = context.options
     if context.config_named:
@@ -50,7 +50,7 @@ def _install(context: Context) -> int:
         )
     steps = plan.steps()
     # A person looks on: what is wrong is better said now. Those of the service are root's file.
-    Config(install.SETTINGS if kind == "system" else Home(plan.home).settings)
+    Config(plan.settings or Home(plan.home).settings)
     if kind == "system":
         os.umask(0o022)  # the account of the service reads what root writes here
     print(f"kind: {kind} ({why})")
@@ -63,7 +63,7 @@ def _install(context: Context) -> int:
 
 
 def _uninstall(context: Context) -> int:
-    from supervisor import install  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host import install  # noqa: PLC0415 - reading commands stay quick
 
     options = context.options
     plans = install.installed(context.named_home)

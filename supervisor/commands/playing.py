@@ -12,7 +12,7 @@ from supervisor import follow
 from supervisor.commands import Adding
 from supervisor.context import Context, whole_number
 from supervisor.errors import SupervisorError
-from supervisor.owner import BeyondTheOwner
+from supervisor.host.owner import BeyondTheOwner
 from supervisor.programs import program, with_trainers
 from trainers.contract import EXIT_AGAIN
 

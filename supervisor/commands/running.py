@@ -7,12 +7,12 @@ import os
 import sys
 
 from modes.toml_file import InvalidFile
-from supervisor import init
-from supervisor.clock import SystemClock
 from supervisor.commands import Adding
 from supervisor.config import usual_rules
 from supervisor.context import Context, Refused
 from supervisor.errors import SupervisorError
+from supervisor.host import init
+from supervisor.host.clock import SystemClock
 from supervisor.programs import program
 
 PLACE = 10

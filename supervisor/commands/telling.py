@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 from supervisor import follow, screen
-from supervisor.clock import since
 from supervisor.commands import Adding
 from supervisor.context import Context, Refused, print_json
+from supervisor.core.moments import since
 from supervisor.core.sought import Sought, chosen
 from supervisor.report import Report, goodput
 from supervisor.terminal import drawn, escaped

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from state.records import LEDGER_VERSION, Boot, BootNote, HomeId, Memory, Place
-from supervisor.clock import Moment
 from supervisor.core import history, measure, queue
+from supervisor.core.moments import Moment
 from supervisor.core.recovery import Life
 from supervisor.core.seen import Rules
 from supervisor.core.turn import heard, heartbeats

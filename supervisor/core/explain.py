@@ -11,10 +11,10 @@ import math
 import msgspec
 
 from state.records import Goal
-from supervisor.clock import span, stamp
 from supervisor.core import ledger as learnt
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts
+from supervisor.core.moments import span, stamp
 from supervisor.core.replay import LoggedDecision
 
 OTHER_RULES = "it was decided by the rules of another version of this program"

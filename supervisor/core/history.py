@@ -31,10 +31,10 @@ from state.records import (
     Visit,
 )
 from state.requests import AboutTheMode, Wish
-from supervisor.clock import Moment, stamp
 from supervisor.core import ledger as learnt
 from supervisor.core import slots
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
+from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
 
 GAP_MAX_S = 24 * 3600.0

@@ -13,11 +13,11 @@ import msgspec
 
 from modes import Ladder
 from state.records import Kept, Memory, Run
-from supervisor.clock import Moment
 from supervisor.core import history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.goodput import Lived
+from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from trainers.contract import Heartbeat, Mark
 

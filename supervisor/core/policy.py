@@ -17,11 +17,11 @@ from typing import Literal
 import msgspec
 
 from state.records import Goal
-from supervisor.clock import span
 from supervisor.core import answers
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Evidence, Facts, Forecast
 from supervisor.core.machine import mode_after
+from supervisor.core.moments import span
 
 AFTERSHOCKS_KNOWN = 2
 """aftershocks from which their rate counts as known"""

@@ -14,7 +14,7 @@ import msgspec
 
 from modes import Ladder, Mode
 from state.records import LOG_VERSION, Memory
-from supervisor.clock import stamp
+from supervisor.core.moments import stamp
 from supervisor.core.seen import Seen, Turn
 from supervisor.core.turn import turn
 

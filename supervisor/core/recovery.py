@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import msgspec
 
 from state.records import Process, Retry, Run, Timeline
-from supervisor.clock import span, stamp
 from supervisor.core.facts import Evidence
 from supervisor.core.goodput import lived
 from supervisor.core.machine import RUN_LIFE
+from supervisor.core.moments import span, stamp
 from supervisor.core.queue import label
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat
 

@@ -11,9 +11,9 @@ import msgspec
 from modes import Ladder
 from state.records import Left, Memory, Place, Process, Run
 from state.requests import Wish
-from supervisor.clock import Moment
 from supervisor.core import slots
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
 from supervisor.core.recovery import Life

@@ -12,9 +12,9 @@ from typing import NamedTuple, get_args
 
 from modes import Ladder, Mode
 from state.records import Goal, Memory, Origin, Rank, Run, Timeline
-from supervisor.clock import span, stamp
 from supervisor.core import cards
 from supervisor.core.cards import Cards
+from supervisor.core.moments import span, stamp
 from supervisor.core.queue import ENDED, called
 
 WITHOUT_CLAIM = (*ENDED, "held", "blocked")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.clock import wall
+from supervisor.core.moments import wall
 from supervisor.core.settings import ERRAND_EVENTS, EVENTS
 
 LOGGED = tuple(sorted((*EVENTS, *ERRAND_EVENTS)))

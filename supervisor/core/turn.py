@@ -30,12 +30,12 @@ from state.records import (
     Told,
 )
 from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain, Wish
-from supervisor.clock import span
 from supervisor.core import cards, history, measure, policy, queue, reconcile, recovery, slots
 from supervisor.core import ledger as learnt
 from supervisor.core.cards import Hand
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
+from supervisor.core.moments import span
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
 from supervisor.core.recovery import Life, Note, judge

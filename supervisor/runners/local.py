@@ -26,14 +26,14 @@ from pathlib import Path
 import msgspec
 
 from state.records import Process, Run
-from supervisor.cgroup import ControlGroup, memberships
 from supervisor.core.recovery import Exit, Life, alive_s
-from supervisor.process import open_exactly, start_ticks
+from supervisor.host.cgroup import ControlGroup, memberships
+from supervisor.host.process import open_exactly, start_ticks
+from supervisor.host.tuning import read as read_tuning
+from supervisor.host.tuning import tuned
 from supervisor.programs import program, with_trainers
 from supervisor.runners import StartFailed
 from supervisor.runners.warm import WarmLost, WarmParents
-from supervisor.tuning import read as read_tuning
-from supervisor.tuning import tuned
 from trainers import durable
 from trainers.contract import (
     HEARTBEAT_MAX_BYTES,

@@ -13,9 +13,9 @@ import msgspec
 
 from modes import Ladder, Mode
 from state.records import Asked, Kept, Memory, Run
-from supervisor.clock import Moment
 from supervisor.core import history, policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core.moments import Moment
 from supervisor.simulation.worlds import Fate, World
 
 FIRST_H = 72.0

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import cgroup
-from supervisor.cgroup import ControlGroup
 from supervisor.core.readings import GpuAnswer
-from supervisor.sensors import Sensors
+from supervisor.host import cgroup
+from supervisor.host.cgroup import ControlGroup
+from supervisor.host.sensors import Sensors
 
 MIB = 2**20
 SECOND = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -182,7 +182,7 @@ def test_a_real_quota_is_found(quota: Path) -> None:
     code = (
         "import pathlib, sys\n"
         "pathlib.Path(sys.argv[1]).write_text('0')\n"
-        "from supervisor.cgroup import cores\n"
+        "from supervisor.host.cgroup import cores\n"
         "print(cores())"
     )
     words = [sys.executable, "-c", code, str(quota / "cgroup.procs")]

@@ -13,9 +13,9 @@ import pytest
 from builders import a_run, a_spec, a_time
 
 from state.records import Process, Run
-from supervisor.clock import boot_id
 from supervisor.core.recovery import Life, RecoveryLimits, judge
-from supervisor.process import start_ticks
+from supervisor.host.clock import boot_id
+from supervisor.host.process import start_ticks
 from supervisor.runners import local
 from supervisor.runners.local import LocalRunner, is_alive
 from trainers.contract import MARKER

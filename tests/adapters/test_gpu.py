@@ -4,40 +4,19 @@ import json
 import math
 import os
 import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
-from lab import PATIENCE_S, until
+from lab import PATIENCE_S
 
-from supervisor import gpu
 from supervisor.core.readings import GpuAnswer
-from supervisor.gpu import Gpus
+from supervisor.helper import REST_MAX_S, REST_MIN_S
+from supervisor.host import gpu
+from supervisor.host.gpu import Gpus
 
 FAKE_NVML = Path(__file__).parent / "fake_nvml"
-
-STRANGERS = set()
-
-
-class Clock:
-    """A monotonic clock that moves only when told."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def __call__(self):
-        return self.now_s
-
-    def advance(self, seconds):
-        self.now_s += seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -57,12 +36,11 @@ def nvml(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def make_gpus(clock):
+def make_gpus(clock, children):
     """Build GPUs with a fake clock, and prove afterwards that no process is left over.
 
     Nothing has a short deadline but what is meant to meet it.
     """
-    STRANGERS.update(psutil.Process().children())
     made = []
 
     def make(**options):
@@ -72,7 +50,7 @@ def make_gpus(clock):
     yield make
     for gpus in made:
         gpus.close()
-    assert nvml_processes() == []
+    assert children.all() == []
 
 
 def look(gpus):
@@ -91,16 +69,6 @@ def look(gpus):
 def listen(gpus):
     """Sleep until the NVML process has said something."""
     assert select.select(gpus.handles, (), (), PATIENCE_S)[0], "the NVML process says nothing"
-
-
-def nvml_processes():
-    """The children of this process, less those of other tests."""
-    return [child for child in psutil.Process().children() if child not in STRANGERS]
-
-
-def nvml_process():
-    (process,) = nvml_processes()
-    return process
 
 
 def test_healthy_gpus_tell_everything(nvml, make_gpus):
@@ -127,18 +95,18 @@ def test_healthy_gpus_tell_everything(nvml, make_gpus):
     assert (second.index, second.uuid, second.temperature_c) == (1, "GPU-0000-1", 62)
 
 
-def test_one_process_serves_many_readings(nvml, make_gpus):
+def test_one_process_serves_many_readings(nvml, make_gpus, children):
     """One process serves many readings, in a session of its own."""
     gpus = make_gpus()
     look(gpus)
-    process = nvml_process()
+    process = children.one()
     look(gpus)
 
-    assert nvml_process() == process
+    assert children.one() == process
     assert os.getsid(process.pid) == process.pid
 
 
-def test_no_library_is_no_gpu(make_gpus, monkeypatch):
+def test_no_library_is_no_gpu(make_gpus, monkeypatch, children):
     """A machine without NVML has no GPU and no trouble, and is asked again once an hour."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     if Path("/dev/nvidiactl").exists():
@@ -146,13 +114,13 @@ def test_no_library_is_no_gpu(make_gpus, monkeypatch):
     gpus = make_gpus()
 
     assert look(gpus) == ((), None)
-    assert nvml_processes() == []
+    assert children.all() == []
     assert gpus.limit_power(None) is None
     assert gpus.limit_power(250) == "there is no GPU to limit"
 
 
 @pytest.mark.parametrize("faults", [{"nvmlInit": "LIBRARY_NOT_FOUND"}, {"count": 0}])
-def test_absence_is_remembered_for_an_hour(nvml, make_gpus, clock, faults):
+def test_absence_is_remembered_for_an_hour(nvml, make_gpus, clock, faults, children):
     """A GPU that appears is seen within an hour, and no process starts before that."""
     nvml(**faults)
     gpus = make_gpus()
@@ -161,19 +129,19 @@ def test_absence_is_remembered_for_an_hour(nvml, make_gpus, clock, faults):
 
     clock.advance(3599)
     assert look(gpus) == ((), None)
-    assert nvml_processes() == []
+    assert children.all() == []
     clock.advance(1)
     assert len(look(gpus)[0]) == 2
 
 
-def test_gpus_that_vanish_are_trouble(nvml, make_gpus, clock):
+def test_gpus_that_vanish_are_trouble(nvml, make_gpus, clock, children):
     """A driver upgrade takes the library away: GPUs that were here are unknown, not absent."""
     gpus = make_gpus()
     look(gpus)
-    nvml_process().kill()
+    children.one().kill()
     look(gpus)
     nvml(nvmlInit="LIBRARY_NOT_FOUND")
-    clock.advance(gpu.REST_MIN_S)
+    clock.advance(REST_MIN_S)
 
     assert look(gpus) == ((), "the GPUs that were here are gone")
 
@@ -192,9 +160,9 @@ def test_nvml_that_does_not_start_is_no_crash_loop(nvml, make_gpus, clock, error
     gpus = make_gpus()
     starts = 0
     for _ in range(24 * 60):  # a day, looked at every minute
-        before = gpus._started_s
+        before = gpus._helper.started_s
         assert look(gpus) == ((), trouble)
-        starts += gpus._started_s != before
+        starts += gpus._helper.started_s != before
         clock.advance(60)
     assert 24 < starts < 40
 
@@ -223,7 +191,7 @@ def test_a_gpu_lost_before_the_start(nvml, make_gpus):
     assert second.uuid == "GPU-0000-1"
 
 
-def test_when_every_gpu_is_lost_the_process_lets_go(nvml, make_gpus, clock):
+def test_when_every_gpu_is_lost_the_process_lets_go(nvml, make_gpus, clock, children):
     """With every GPU lost, no process holds them open, and a reset GPU is found again."""
     gpus = make_gpus()
     look(gpus)
@@ -231,10 +199,10 @@ def test_when_every_gpu_is_lost_the_process_lets_go(nvml, make_gpus, clock):
 
     lost = ((), "GPU 0: GPU is lost: needs a reboot; GPU 1: Unknown Error")
     assert look(gpus) == lost
-    assert nvml_processes() == []
+    assert children.all() == []
     assert look(gpus) == lost
     nvml()
-    clock.advance(gpu.REST_MIN_S)
+    clock.advance(REST_MIN_S)
     readings, trouble = look(gpus)
     assert len(readings) == 2
     assert trouble is None
@@ -394,17 +362,17 @@ def test_a_limit_in_the_middle_of_a_reading(nvml, make_gpus):
     assert [one.power_limit_w for one in look(gpus)[0]] == [300, 300]
 
 
-def test_a_limit_that_meets_a_hang_gives_it_up_in_time(nvml, make_gpus, clock):
+def test_a_limit_that_meets_a_hang_gives_it_up_in_time(nvml, make_gpus, clock, children):
     """It is refused while a reading has time left; after that the process is ended as ever."""
     gpus = make_gpus()
     look(gpus)
     nvml(nvmlDeviceGetName="hang")
     gpus.read()
-    gpus._timeout_s = 0.5
+    gpus._helper.timeout_s = 0.5
     assert gpus.limit_power(300) == "NVML is still reading"  # by a clock that stands still
     clock.advance(0.5)
     assert gpus.limit_power(300) == "NVML did not answer within 0.5 s"
-    assert nvml_processes() == []
+    assert children.all() == []
     assert gpus.take()
     assert gpus.read() == GpuAnswer(trouble="NVML did not answer within 0.5 s")
 
@@ -415,14 +383,14 @@ def test_a_command_waits_for_its_reading(nvml, make_gpus, clock):
     answer = gpus.read_now()
     assert (len(answer.gpus), answer.trouble, answer.awaited_s) == (2, None, None)
     nvml(nvmlDeviceGetName="hang")
-    gpus._timeout_s = 0.5
+    gpus._helper.timeout_s = 0.5
     assert gpus.read_now() == GpuAnswer(trouble="NVML did not answer within 0.5 s")
     nvml(nvmlInit="hang")
-    clock.advance(gpu.REST_MIN_S)
+    clock.advance(REST_MIN_S)
     assert gpus.read_now() == GpuAnswer(trouble="NVML is still starting")
 
 
-def test_a_hanging_call_costs_no_wait_and_its_process(nvml, make_gpus, clock):
+def test_a_hanging_call_costs_no_wait_and_its_process(nvml, make_gpus, clock, children):
     """A call that never returns: looks go on meanwhile, its process dies, a later one works."""
     gpus = make_gpus(timeout_s=5.0)
     (first, _), _ = look(gpus)
@@ -439,70 +407,62 @@ def test_a_hanging_call_costs_no_wait_and_its_process(nvml, make_gpus, clock):
     assert gpus.take()
     hung = GpuAnswer(trouble="NVML did not answer within 5 s")
     assert gpus.read() == hung
-    assert nvml_processes() == []
+    assert children.all() == []
     assert (gpus.handles, gpus.due_s) == ((), math.inf)
 
     nvml()
     assert gpus.read() == hung  # still resting: no other process is asked
     assert gpus.limit_power(300) == hung.trouble
-    assert nvml_processes() == []
-    clock.advance(gpu.REST_MIN_S)
+    assert children.all() == []
+    clock.advance(REST_MIN_S)
     assert gpus.read().trouble == hung.trouble  # nothing better is known yet
     assert look(gpus)[1] is None
 
 
-def test_a_slow_start_is_no_hang(nvml, make_gpus, clock):
+def test_a_slow_start_is_no_hang(nvml, make_gpus, clock, children):
     """NVML may take a minute to wake the GPUs; one that takes longer is given up."""
     nvml(nvmlInit="hang")
     gpus = make_gpus(timeout_s=5.0)
 
     assert gpus.read() == GpuAnswer(awaited_s=0.0)
     assert gpus.due_s == 5.0  # a look in between, for what waits for no more than that
-    process = nvml_process()
+    process = children.one()
     clock.advance(5.0)
     assert not gpus.take()
     assert gpus.read() == GpuAnswer(trouble="NVML is still starting", awaited_s=5.0)
     clock.advance(gpu.START_TIMEOUT_S - 6.0)
     assert gpus.due_s == 1.0
     assert gpus.read().trouble == "NVML is still starting"
-    assert nvml_process() == process
+    assert children.one() == process
     clock.advance(1.0)
     assert gpus.take()
     assert gpus.read() == GpuAnswer(trouble="NVML did not start within 60 s")
-    assert nvml_processes() == []
+    assert children.all() == []
 
 
-def test_a_crash_rests_twice_as_long_each_time(nvml, make_gpus, clock):
-    """NVML that ends its process is met again after 5, 10, 20 ... seconds, at most an hour."""
+def test_a_crash_is_trouble_until_a_later_process_answers(nvml, make_gpus, clock, children):
+    """NVML that ends its process is told of, and met again after a rest."""
     nvml(nvmlDeviceGetName="abort")
     gpus = make_gpus()
-    rest_s = gpu.REST_MIN_S
-    for _ in range(12):
-        assert look(gpus) == ((), "the NVML process was ended by signal 6 (Aborted)")
-        started_s = gpus._started_s
-        clock.advance(rest_s - 1)
-        look(gpus)
-        assert gpus._started_s == started_s
-        assert nvml_processes() == []
-        clock.advance(1)
-        rest_s = min(2 * rest_s, gpu.REST_MAX_S)
-
-
-def test_a_process_that_lived_long_earns_a_short_rest(nvml, make_gpus, clock):
-    """One crash after a long healthy life is not paid for with the rests of old crashes."""
-    nvml(nvmlDeviceGetName="abort")
-    gpus = make_gpus()
-    for _ in range(3):
-        look(gpus)
-        clock.advance(gpu.REST_MAX_S)
+    assert look(gpus) == ((), "the NVML process was ended by signal 6 (Aborted)")
     nvml()
+    assert look(gpus) == ((), "the NVML process was ended by signal 6 (Aborted)")
+    assert children.all() == []
+    clock.advance(REST_MIN_S)
     assert look(gpus)[1] is None
-    clock.advance(gpu.REST_MAX_S)
-    nvml_process().kill()
 
-    assert look(gpus) == ((), "the NVML process was ended by signal 9 (Killed)")
-    clock.advance(gpu.REST_MIN_S)
-    assert look(gpus)[1] is None
+
+def test_a_process_that_cannot_die_is_said_to_be_in_the_driver(nvml, make_gpus, clock, monkeypatch):
+    """What holds a process that has asked a GPU is the driver, and a reboot helps."""
+    gpus = make_gpus()
+    look(gpus)
+    child = gpus._helper._child
+    monkeypatch.setattr(child, "kill", lambda: False)
+    monkeypatch.setattr(child, "is_dead", lambda: False)
+    nvml(nvmlDeviceGetName="abort")
+    look(gpus)
+    clock.advance(REST_MAX_S)
+    assert look(gpus) == ((), "the NVML process is stuck in the driver: needs a reboot")
 
 
 def test_what_the_library_prints_is_no_reply(nvml, make_gpus):
@@ -512,35 +472,6 @@ def test_what_the_library_prints_is_no_reply(nvml, make_gpus):
 
     assert trouble is None
     assert [one.name for one in readings] == ["NVIDIA H100 80GB HBM3"] * 2
-
-
-@pytest.mark.parametrize(
-    ("program", "trouble"),
-    [
-        (r"print('NVRM: hello')", "talks nonsense: b'NVRM: hello'"),
-        (r"print('\xff\x00')", "talks nonsense"),
-        (r"print('[]')", "talks nonsense"),
-        (r"print('{}\n{}')", "talks out of turn"),
-        (r"print('x' * 3_000_000)", "talks without end"),
-        (r"raise SystemExit(3)", "ended with exit status 3"),
-        (r"import os; os.close(1)", "closed its pipes"),
-    ],
-)
-def test_nonsense_is_ended(make_gpus, program, trouble):
-    """A process that talks nonsense is ended, and the reason is said."""
-    gpus = make_gpus(
-        command=(sys.executable, "-u", "-c", f"{program}\nimport time; time.sleep(1e6)")
-    )
-    readings, said = look(gpus)
-
-    assert readings == ()
-    assert trouble in said
-    assert nvml_processes() == []
-
-
-def test_a_command_that_does_not_exist(make_gpus):
-    """An interpreter that was upgraded away is trouble, not an exception."""
-    assert "did not start" in look(make_gpus(command=("/no/such/python",)))[1]
 
 
 def test_the_power_limit_is_clamped_and_given_back(nvml, make_gpus):
@@ -582,110 +513,22 @@ def test_a_limit_that_is_no_number_of_watts(make_gpus, watts):
         make_gpus().limit_power(watts)
 
 
-def test_no_process_starts_beside_one_that_cannot_die(nvml, make_gpus, clock):
-    """A process that SIGKILL does not end is waited for, never joined by a second one."""
-    gpus = make_gpus()
-    assert look(gpus)[0]
-    process = nvml_process()
-    # A tracer that stops the process in the middle of its exit stands for the driver.
-    tracer = subprocess.Popen(
-        [sys.executable, "-c", TRACER, str(process.pid)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        if tracer.stdout.readline() != "0\n":
-            pytest.skip("this machine does not let a process trace another")
-        nvml(nvmlDeviceGetName="hang")
-        gpus.read()
-        clock.advance(PATIENCE_S)
-        assert look(gpus) == ((), f"NVML did not answer within {PATIENCE_S:g} s")
-        assert process.is_running()
-        nvml()
-        for _ in range(3):
-            clock.advance(gpu.REST_MAX_S)
-            assert look(gpus) == ((), "the NVML process is stuck in the driver: needs a reboot")
-        assert set(nvml_processes()) == {process, psutil.Process(tracer.pid)}
-    finally:
-        tracer.kill()
-        tracer.communicate()
-    until(lambda: process.status() == psutil.STATUS_ZOMBIE)
-    clock.advance(gpu.REST_MAX_S)
-    until(lambda: look(gpus)[1] is None)
-    assert nvml_process() != process
-
-
-TRACER = """
-import ctypes, sys, time
-PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 0x4206, 0x40
-ptrace = ctypes.CDLL(None).ptrace
-ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-print(ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, PTRACE_O_TRACEEXIT), flush=True)
-time.sleep(1e6)
-"""
-
-
-@pytest.mark.parametrize("fault", [{}, {"nvmlDeviceGetName": "hang"}])
-def test_the_process_dies_with_the_daemon(nvml, fault):
-    """When the daemon is killed, its NVML process goes too, even from inside a hung call."""
-    nvml(**fault)
-    daemon = subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PIPE, text=True)
-    try:
-        daemon.stdout.readline()
-        (process,) = psutil.Process(daemon.pid).children()
-        if fault:
-            # Only a process that has entered the hung call proves anything.
-            until(lambda: signal.SIGTERM in blocked_signals(process.pid))
-    finally:
-        daemon.kill()
-        daemon.communicate()
-    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
-
-
-DAEMON = """
-import time
-from supervisor.gpu import Gpus
-gpus = Gpus(timeout_s=1e6)
-gpus.read()
-print(flush=True)
-gpus.read_now()
-time.sleep(1e6)
-"""
-
-
-def blocked_signals(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("SigBlk:"):
-            mask = int(line.split()[1], 16)
-            return {number for number in range(1, 65) if mask >> (number - 1) & 1}
-    return set()
-
-
-def test_the_process_inherits_no_lock(nvml, make_gpus, tmp_path):
-    """The daemon's lock file is not open in the NVML process, even if marked inheritable."""
-    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-    os.set_inheritable(lock, True)
-    try:
-        look(make_gpus())
-        open_paths = {path.readlink() for path in Path(f"/proc/{nvml_process().pid}/fd").iterdir()}
-    finally:
-        os.close(lock)
-    assert tmp_path / "lock" not in open_paths
-
-
 def test_the_daemon_never_loads_nvml(nvml):
     """Reading GPUs leaves NVML and its binding out of the daemon's own process."""
     program = (
-        "import sys; from supervisor.gpu import Gpus; gpus = Gpus(); assert gpus.read_now().gpus;"
+        "import sys; from supervisor.host.gpu import Gpus; gpus = Gpus();"
+        "assert gpus.read_now().gpus;"
         "gpus.close(); print('pynvml' in sys.modules)"
     )
     printed = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert printed == "False\n"
 
 
-def test_closing_twice_or_before_the_start_is_harmless(nvml, make_gpus):
+def test_closing_twice_or_before_the_start_is_harmless(nvml, make_gpus, children):
     """Closing is always possible, also twice and before the first reading."""
     gpus = make_gpus()
     gpus.close()
     look(gpus)
     gpus.close()
     gpus.close()
-    assert nvml_processes() == []
+    assert children.all() == []

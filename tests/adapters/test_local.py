@@ -9,8 +9,8 @@ import pytest
 from builders import a_run, a_spec
 from lab import until
 
-from supervisor.cgroup import ControlGroup
-from supervisor.clock import boot_id
+from supervisor.host.cgroup import ControlGroup
+from supervisor.host.clock import boot_id
 from supervisor.runners import local
 from supervisor.runners.local import OOM_S, LocalRunner
 from trainers.contract import Spec

@@ -14,10 +14,10 @@ import pytest
 from lab import PATIENCE_S
 
 from modes import load_ladder
-from supervisor.clock import SystemClock
 from supervisor.core import history
 from supervisor.core.settings import Notify, Settings
-from supervisor.home import Home
+from supervisor.host.clock import SystemClock
+from supervisor.host.home import Home
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger, Said
 

@@ -11,10 +11,11 @@ from builders import a_life, a_run, a_spec, a_time
 
 from modes.toml_file import InvalidFile
 from state.records import LOG_VERSION
-from supervisor import decision_log, journal, tuning
-from supervisor.clock import boot_id
+from supervisor import decision_log, journal
 from supervisor.config import Config
 from supervisor.core.recovery import RecoveryLimits, judge
+from supervisor.host import tuning
+from supervisor.host.clock import boot_id
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner, read_heartbeat
 from trainers.contract import Heartbeat, NewerFile, RunFolder, Spec, Tuning, decode

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from accounts import ANOTHER, STRANGER, apart, common_ground, needs_root
 
-from supervisor.owner import Exchangeable, Owned, become, owned
+from supervisor.host.owner import Exchangeable, Owned, become, owned
 
 pytestmark = needs_root
 

@@ -6,7 +6,7 @@ from written_life import WrittenLife
 
 from state.store import Store
 from supervisor import screen
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.report import report
 
 

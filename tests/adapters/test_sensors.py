@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from supervisor.core.readings import GpuAnswer, GpuReadings, Readings
-from supervisor.sensors import CPU_WINDOW_MIN_S, Sensors
+from supervisor.host.sensors import CPU_WINDOW_MIN_S, Sensors
 
 
 class FakeGpus:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from modes import load_ladder
-from supervisor import tuning
 from supervisor.core import queue
-from supervisor.home import Home
+from supervisor.host import tuning
+from supervisor.host.home import Home
 from supervisor.runners.local import LocalRunner
 from trainers.contract import Share, Spec, Tuning
 

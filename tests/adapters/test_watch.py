@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lab import PATIENCE_S
 
-from supervisor.watch import SETTINGS, WISHES, Watch
+from supervisor.host.watch import SETTINGS, WISHES, Watch
 
 # From <sys/inotify.h>.
 MODIFY, CLOSE_WRITE, CLOSE_NOWRITE, OPEN, MOVED_TO, DELETE = 0x2, 0x8, 0x10, 0x20, 0x80, 0x200
@@ -93,7 +93,7 @@ def test_files_that_cannot_be_watched_cost_a_sentence(watch, tmp_path, monkeypat
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr("supervisor.watch.Observer", none_left)
+        patched.setattr("supervisor.host.watch.Observer", none_left)
         assert not watch.files({tmp_path: WISHES})
         assert watch.trouble in str(error)
         assert watch.sleep(0.0, ()) == "time"

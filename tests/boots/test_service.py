@@ -127,7 +127,7 @@ def test_an_upgrade_costs_no_training(training: Machine) -> None:
     for package in PACKAGES:  # as pip does it: the old goes, the new comes
         shutil.rmtree(place / package)
         shutil.copytree(CHECKOUT / package, place / package, ignore=HALF_WRITTEN)
-    with (place / "supervisor/notify.py").open("a") as new:
+    with (place / "supervisor/host/notify.py").open("a") as new:
         new.write(NEW_VERSION)
     training.systemctl("restart", SERVICE)
     assert training.unit_property("StatusText") == "the new version"

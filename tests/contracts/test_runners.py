@@ -5,8 +5,8 @@ from builders import a_run, asked
 from fakes import FakeClock, FakeHost, FakeRunner, Plan
 from lab import until
 
-from supervisor.clock import boot_id
 from supervisor.core.recovery import Exit
+from supervisor.host.clock import boot_id
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner
 from trainers.contract import Spec, Target

@@ -16,7 +16,7 @@ from supervisor.config import Config
 from supervisor.core import history, queue
 from supervisor.core.slots import assign, near
 from supervisor.core.slots import wanted as all_wanted
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.journal import tail
 from supervisor.stop import stop
 from trainers.contract import RunFolder

@@ -21,7 +21,7 @@ from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import Exit, RecoveryLimits, deaths_per_h, judge
 from supervisor.core.replay import replay
 from supervisor.core.seen import Machine
-from supervisor.home import Home
+from supervisor.host.home import Home
 from supervisor.journal import parse
 from trainers.contract import Mark
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from builders import DAY_S, HOUR_S, MIDNIGHT
 
-from supervisor.clock import since, stamp, wall, when
+from supervisor.core.moments import since, stamp, wall, when
 from supervisor.core.sought import LOGGED, NOUNS, Sought, chosen
 
 DIED = {"event": "run.died", "run": "drill-A", "time": stamp(MIDNIGHT)}

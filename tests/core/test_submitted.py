@@ -9,9 +9,9 @@ from place import Place, a_job, but
 from state.archive import Archive
 from state.records import Retry
 from state.store import Store
-from supervisor.clock import SystemClock
 from supervisor.core.recovery import Exit
 from supervisor.core.submitted import SUBMITTED_MAX
+from supervisor.host.clock import SystemClock
 from supervisor.wishes import ask
 from trainers.contract import EXIT_BAD_SPEC
 

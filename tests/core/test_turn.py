@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Place
-from supervisor.clock import Moment
 from supervisor.core import history
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
 from supervisor.core.recorded import make_again, record

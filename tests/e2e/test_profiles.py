@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from lab import PATIENCE_S
 
-from supervisor import install
+from supervisor.host import install
+from supervisor.host.install import lines, profile
+from supervisor.host.install.lines import BEGIN, END
+from supervisor.host.install.steps import CannotInstall, Step
 
 NOBODY = 65534
 
@@ -28,9 +31,9 @@ class Account:
         monkeypatch.setenv("HOME", str(home))
         for variable in ("ZDOTDIR", "XDG_CONFIG_HOME", "ENV", "BASH_ENV"):
             monkeypatch.delenv(variable, raising=False)
-        monkeypatch.setattr(install, "_login_shell", lambda: self.shell)
+        monkeypatch.setattr(profile, "_login_shell", lambda: self.shell)
         start = f"echo >>'{self.mark}' #"
-        monkeypatch.setattr(install, "_command", lambda _home: f"sh -c {self.quoted(start)}")
+        monkeypatch.setattr(lines, "our_command", lambda _home: f"sh -c {self.quoted(start)}")
         self.plan = install.plan("profile", home / "it's home")
 
     @staticmethod
@@ -46,7 +49,7 @@ class Account:
         self._carry_out(install.plan("profile", self.plan.home).undo())
 
     @staticmethod
-    def _carry_out(steps: tuple[install.Step, ...]) -> None:
+    def _carry_out(steps: tuple[Step, ...]) -> None:
         edits = tuple(step for step in steps if step.text.startswith(("write", "remove")))
         list(install.carry_out(edits, dry_run=False))
 
@@ -104,9 +107,7 @@ def test_one_file_is_edited_and_it_is_the_one_that_is_read(
         (account.home / name).write_bytes(b"# theirs\n")
     account.edit()
     after = account.files()
-    assert {name for name, content in after.items() if install.BEGIN.encode() in content} == {
-        chosen
-    }
+    assert {name for name, content in after.items() if BEGIN.encode() in content} == {chosen}
     account.edit()
     assert account.files() == after
     account.undo()
@@ -127,7 +128,7 @@ def test_zsh_is_followed_to_its_own_folder(
 def test_a_shell_that_nobody_here_knows_is_refused(account: Account, shell: str) -> None:
     """Better than a line that is never read."""
     account.shell = shell
-    with pytest.raises(install.CannotInstall, match=shell):
+    with pytest.raises(CannotInstall, match=shell):
         account.edit()
     assert account.files() == {}
 
@@ -157,7 +158,7 @@ def test_a_linked_profile_stays_a_link(account: Account) -> None:
     link = account.home / ".profile"
     link.symlink_to("dotfiles/profile")
     account.edit()
-    assert install.BEGIN in kept.read_text()
+    assert BEGIN in kept.read_text()
     account.undo()
     assert (link.is_symlink(), kept.read_text()) == (True, "")
 
@@ -166,13 +167,13 @@ def test_a_link_that_leads_nowhere_is_refused(account: Account) -> None:
     """What would be made at its other end is nobody's wish."""
     account.shell = "/bin/sh"
     (account.home / ".profile").symlink_to("nowhere/profile")
-    with pytest.raises(install.CannotInstall, match="leads nowhere"):
+    with pytest.raises(CannotInstall, match="leads nowhere"):
         account.edit()
 
 
 OLD = (
-    f"{install.BEGIN}\nmkdir -p /h; ({{ flock true; exec setsid sh -c 'supervisor run --plain'; }}"
-    f" </dev/null >/dev/null 2>&1 &)\n{install.END}\n"
+    f"{BEGIN}\nmkdir -p /h; ({{ flock true; exec setsid sh -c 'supervisor run --plain'; }}"
+    f" </dev/null >/dev/null 2>&1 &)\n{END}\n"
 )
 
 
@@ -182,8 +183,8 @@ OLD = (
         (f"mine\n{OLD}", "mine\n"),
         (f"mine\n{OLD}theirs", "mine\ntheirs"),
         (f"{OLD}mine\n{OLD}", "mine\n"),
-        (OLD.replace(install.END, f"export OF=mine\n{install.END}"), "export OF=mine\n"),
-        (f"mine\n{OLD.replace(install.END, '')}all the rest\n", "mine\n\nall the rest\n"),
+        (OLD.replace(END, f"export OF=mine\n{END}"), "export OF=mine\n"),
+        (f"mine\n{OLD.replace(END, '')}all the rest\n", "mine\n\nall the rest\n"),
         ("a\x0cb\u2028c\r\n\x85\n" + OLD, "a\x0cb\u2028c\r\n\x85\n"),
     ],
     ids=["behind", "between", "twice", "a line of theirs", "the end is lost", "odd letters"],
@@ -213,7 +214,7 @@ def test_an_earlier_installation_moves_to_the_file_that_is_read(account: Account
     account.edit()
     files = account.files()
     assert files[".profile"] == b"mine\n"
-    assert files[".bash_profile"].count(install.BEGIN.encode()) == 1
+    assert files[".bash_profile"].count(BEGIN.encode()) == 1
 
 
 @pytest.mark.parametrize(
@@ -233,5 +234,5 @@ def test_a_crontab_that_cannot_be_read_is_not_replaced(
     if installs:
         assert steps()
         return
-    with pytest.raises(install.CannotInstall, match="cannot be read"):
+    with pytest.raises(CannotInstall, match="cannot be read"):
         steps()

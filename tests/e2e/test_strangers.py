@@ -35,7 +35,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 STRANGER = """\
 import os, sys
 from pathlib import Path
-from supervisor import context, home
+from supervisor import context
+from supervisor.host import home
 home.UNITS = Path(sys.argv[1]) / "units"
 home.SYSTEM_HOME = context.SYSTEM_HOME = Path(sys.argv[1]) / "service"
 os.access = lambda path, _mode: path != home.SYSTEM_HOME

@@ -22,11 +22,11 @@ from modes import load_ladder
 from state.records import Asked, Run
 from state.store import Store
 from supervisor import live
-from supervisor.clock import SystemClock
 from supervisor.commands import build_parser
 from supervisor.context import Context
 from supervisor.core import history
-from supervisor.home import Home
+from supervisor.host.clock import SystemClock
+from supervisor.host.home import Home
 
 
 def command(*arguments: str) -> list[str]:

@@ -16,9 +16,9 @@ import pytest
 from builders import a_heartbeat, a_ladder, a_run
 
 from state.store import Store
-from supervisor.clock import Moment
 from supervisor.core import history
-from supervisor.home import Home
+from supervisor.core.moments import Moment
+from supervisor.host.home import Home
 
 CHAOS = Path(__file__).parents[2] / "benchmarks/chaos.py"
 MOMENT = Moment(wall=0.0, monotonic_s=0.0, boottime_s=0.0, boot_id="b" * 32)

@@ -15,7 +15,7 @@ from lab import SETTINGS, Machine
 from runs import resumed_step, story
 from witness import mains
 
-from supervisor.gpu import ANSWER_MAX_S
+from supervisor.host.gpu import ANSWER_MAX_S
 from trainers.contract import ANY_RUN
 
 FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"

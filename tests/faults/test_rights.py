@@ -16,9 +16,9 @@ import pytest
 from accounts import ANOTHER, STRANGER, apart, busy, common_ground, living, needs_root, take_on
 from lab import PATIENCE_S, SETTINGS, Machine
 
-from supervisor.home import Home
-from supervisor.owner import become
-from supervisor.process import start_ticks
+from supervisor.host.home import Home
+from supervisor.host.owner import become
+from supervisor.host.process import start_ticks
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 WRITABLE = 0o022

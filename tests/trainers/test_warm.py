@@ -13,7 +13,7 @@ from lab import until
 from test_atari_resume import everything, newest_step
 from trainer_lives import kill_all
 
-from supervisor.clock import boot_id
+from supervisor.host.clock import boot_id
 from supervisor.runners import warm
 from supervisor.runners.local import LocalRunner
 from trainers.contract import MARKER, Target

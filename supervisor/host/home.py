@@ -15,10 +15,11 @@ import msgspec
 
 from state.archive import ARCHIVE
 from state.records import Place
-from supervisor.clock import Moment, boot_id, pause
+from supervisor.core.moments import Moment
 from supervisor.errors import SupervisorError
-from supervisor.owner import NotYours, owned
-from supervisor.process import start_ticks
+from supervisor.host.clock import boot_id, pause
+from supervisor.host.owner import NotYours, owned
+from supervisor.host.process import start_ticks
 from trainers import durable
 from trainers.contract import RunFolder
 from trainers.durable import account_of

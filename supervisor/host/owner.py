@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.errors import SupervisorError
+from supervisor.programs import ROOT
 
-PROGRAM = Path(__file__).parents[1]
 LINKS_MAX = 40
 """on one way, as the kernel has it"""
 KEPT = (
@@ -145,7 +145,7 @@ def become(owner: int, place: Path) -> None:
         name, group, home = entry.pw_name, entry.pw_gid, entry.pw_dir
     except KeyError:
         name, group, home = "", owner, "/"
-    _show(owner, {str(place), sys.prefix, sys.base_prefix, *sys.path, str(PROGRAM)})
+    _show(owner, {str(place), sys.prefix, sys.base_prefix, *sys.path, str(ROOT)})
     if name:
         os.initgroups(name, group)
     else:

@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 
 import psutil
 
-from supervisor.cgroup import ControlGroup
 from supervisor.core.readings import GpuAnswer, Readings
+from supervisor.host.cgroup import ControlGroup
 
 MIB = 2**20
 

@@ -1,0 +1,1 @@
+"""Helpers: programs that may hang, crash or weigh much, each in a child of the daemon."""

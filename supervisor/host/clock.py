@@ -1,0 +1,50 @@
+"""The only place that reads a clock."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Protocol
+
+from supervisor.core.moments import Moment
+
+
+class Clock(Protocol):
+    """Whatever can say what time it is."""
+
+    def read(self) -> Moment:
+        """The present moment."""
+        ...
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def __init__(self) -> None:
+        self._boot_id = boot_id()
+
+    def read(self) -> Moment:
+        """The present moment."""
+        return Moment(
+            wall=time.time(),  # noqa: TID251 - this is the one place
+            monotonic_s=time.monotonic(),
+            boottime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+            boot_id=self._boot_id,
+        )
+
+
+def pause(seconds: float) -> None:
+    """Let time pass, for commands that look again and again; the daemon sleeps in `Watch`."""
+    time.sleep(seconds)
+
+
+def boot_id() -> str:
+    """The identity of this boot, without dashes.
+
+    systemd passes it as `BOOT_ID=%b`: inside a container or a hardened unit the
+    file may be hidden or be another machine's.
+    """
+    told = os.environ.get("BOOT_ID")
+    text = told or Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    return text.strip().replace("-", "").lower()

@@ -1,0 +1,87 @@
+"""Lines in the crontab of one user."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from supervisor.host.install.lines import (
+    BEGIN,
+    start_log,
+    start_now,
+    stop_now,
+    unless_running,
+    with_lines,
+    without_ours,
+)
+from supervisor.host.install.steps import (
+    CannotInstall,
+    Plan,
+    Step,
+    decoded,
+    kept,
+    our_command,
+    run,
+    text_of,
+    tuned,
+)
+
+
+def plan(home: Path) -> Plan:
+    """How to have cron start it at boot, and every five minutes where it does not run."""
+    now = _crontab()
+    place = f"mkdir -p {shlex.quote(str(home))}"
+    training = f"{our_command(home)} run --plain >/dev/null 2>{start_log(home)}"
+    start = f"{place}; {unless_running(home)} {training}"
+    start = start.replace("%", r"\%")  # a bare one ends a line of a crontab
+
+    def edit(wanted: str) -> Step:
+        # An empty table would be one all the same.
+        how = "-" if wanted else "-r"
+        return run("crontab", how, unless=lambda: _crontab() == wanted, given=wanted)
+
+    def steps() -> tuple[Step, ...]:
+        if shutil.which("crontab") is None:
+            raise CannotInstall("there is no cron here (no `crontab`): take --profile")
+        if now is None:
+            raise CannotInstall(
+                "your crontab cannot be read (look with `crontab -l`): take --profile"
+            )
+        table = with_lines(without_ours(now)[0], f"@reboot {start}", f"*/5 * * * * {start}")
+        return (edit(table), tuned(home), start_now(home))
+
+    return Plan(
+        kind="cron",
+        home=home,
+        is_installed=lambda: now is not None and BEGIN in now,
+        steps=steps,
+        undo=lambda: (edit(without_ours(now or "")[0]), stop_now(home)),
+        after=f"home: {home}; cron starts it at boot, and within five minutes if it was killed",
+        kept=kept(home),
+    )
+
+
+def cron_runs() -> bool:
+    """Whether a cron daemon runs on this machine."""
+    names = []
+    for entry in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            names.append(text_of(entry).strip())
+        except OSError:
+            continue
+    return any(name in ("cron", "crond", "fcron", "busybox-crond") for name in names)
+
+
+def _crontab() -> str | None:
+    """The table of this user, which may be empty; None: it cannot be read."""
+    if shutil.which("crontab") is None:
+        return ""
+    environment = {**os.environ, "LC_ALL": "C"}
+    listed = subprocess.run(["crontab", "-l"], capture_output=True, check=False, env=environment)
+    if listed.returncode == 0:
+        return decoded(listed.stdout)
+    said = decoded(listed.stderr).lower()
+    return "" if "no crontab" in said or "no such file" in said else None

@@ -1,0 +1,62 @@
+"""A service of one user, who need not be logged in."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from supervisor.host.home import SERVICE, expanded
+from supervisor.host.install.steps import (
+    CannotInstall,
+    Plan,
+    Step,
+    kept,
+    remove,
+    run,
+    succeeds,
+    tuned,
+    write,
+)
+from supervisor.host.install.units import BOOT_SERVICE, shipped, started, stopped, unit_file
+
+
+def plan(home: Path) -> Plan:
+    """How to make it a service of this user."""
+    manager = ("systemctl", "--user")
+    folder = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "systemd/user"
+    note_boot = home / "note-boot"
+
+    def steps() -> tuple[Step, ...]:
+        if not succeeds(*manager, "show", "--property=Version"):
+            raise CannotInstall(
+                "no systemd of this user can be reached: log in as that user, not with su or sudo; "
+                "or take --cron or --profile"
+            )
+        files = [
+            write(folder / unit, unit_file(f"user/{unit}", home, note_boot))
+            for unit in (SERVICE, BOOT_SERVICE)
+        ]
+        name = pwd.getpwuid(os.getuid()).pw_name
+        lingering = Path("/var/lib/systemd/linger") / name
+        return (
+            write(note_boot, shipped("note-boot"), executable=True),
+            *files,
+            run("loginctl", "enable-linger", name, unless=lingering.exists),
+            tuned(home),
+            *started(manager, changed=not all(step.is_done() for step in files)),
+        )
+
+    return Plan(
+        kind="user",
+        home=home,
+        is_installed=(folder / SERVICE).exists,
+        steps=steps,
+        undo=lambda: (
+            stopped(manager),
+            *(remove(path) for path in (folder / SERVICE, folder / BOOT_SERVICE, note_boot)),
+            run(*manager, "daemon-reload"),
+        ),
+        after=f"home: {home}; look with `supervisor show-state`",
+        kept=f"{kept(home)}; loginctl disable-linger",
+    )
