@@ -19,9 +19,10 @@ from trainers.atari import learner as atari_learner
 from trainers.atari import ppo as atari_ppo
 from trainers.atari.env import AtariGames
 from trainers.atari.native import NativeGames
+from trainers.attempt import read_spec
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
-from trainers.session import Session, Stop, read_spec
+from trainers.session import Session, Stop
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,10 @@ from trainers.atari import game as atari_game
 from trainers.atari import learner as atari_learner
 from trainers.atari import ppo as atari_ppo
 from trainers.atari.game import GameState
+from trainers.attempt import read_spec
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, RunFolder
-from trainers.session import Session, Stop, read_spec
+from trainers.session import Session, Stop
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ import pytest
 from trainer_lives import Clock, names_in, strict_json, write_spec
 
 from trainers import durable
+from trainers.attempt import _is_out_of_memory, open_folder
 from trainers.contract import (
     EXIT_AGAIN,
     EXIT_BAD_SPEC,
@@ -22,7 +23,7 @@ from trainers.contract import (
     Score,
     Spec,
 )
-from trainers.session import Session, _is_out_of_memory, open_folder
+from trainers.session import Session
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -333,7 +334,7 @@ def test_episodes_can_be_the_target(open_session):
 
 def test_metrics_survive_a_torn_line_and_rotate(open_session, monkeypatch):
     """A line after a power cut begins on its own line; the file has a bounded size."""
-    monkeypatch.setattr("trainers.session.METRICS_MAX_BYTES", 2000)
+    monkeypatch.setattr("trainers.sinks.METRICS_MAX_BYTES", 2000)
     session = open_session()
     session.folder.metrics.write_bytes(b'{"step": 1, "los')
     session.log({"loss": 0.5})

@@ -36,7 +36,6 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,7 +50,6 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
-from torch.utils.tensorboard import SummaryWriter
 
 from trainers import durable
 from trainers.atari import Options
@@ -122,7 +120,7 @@ def learn(session: Session, options: Options, rom: str, games: Games) -> None:
         model = _dqn(env, spec, options)
     conditions = _conditions(spec, options, form, device)
     pilot = _Pilot(session, options, rom, games, conditions)
-    model.set_logger(Logger(None, [_Lines(session), _TensorBoard(session)]))
+    model.set_logger(Logger(None, [_Lines(session)]))
     if state:
         _restore(model, state, options)
         pilot.restore(model, state)
@@ -516,66 +514,23 @@ class _Snapshot(NamedTuple):
 
 
 class _Lines(KVWriter):
-    """Stable-Baselines3's records as lines of the run's metrics."""
+    """Stable-Baselines3's records as what the session logs."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-
-    def write(
-        self,
-        key_values: dict[str, Any],
-        key_excluded: dict[str, tuple[str, ...]],  # noqa: ARG002 - the parent's signature
-        step: int = 0,  # noqa: ARG002 - the session knows it
-    ) -> None:
-        """Write one line."""
-        self._session.log(key_values)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _TensorBoard(KVWriter):
-    """TensorBoard's files: one curve over all lives.
-
-    What earlier lives have written beyond the checkpoint that this one goes on from
-    is not shown any more, for these steps are made again.
-
-    A full disk ends them for this life and not the training: their writer
-    thread dies of it.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._began = session.step
-        self._writer: SummaryWriter | None = None
-        self._failed = False
 
     def write(
         self,
         key_values: dict[str, Any],
         key_excluded: dict[str, tuple[str, ...]],
-        step: int = 0,
+        step: int = 0,  # noqa: ARG002 - the session knows it
     ) -> None:
-        """Write the values at `step`."""
-        if self._failed:
-            return
-        try:
-            self._writer = self._writer or SummaryWriter(
-                str(self._session.folder.tensorboard), purge_step=self._began + 1
-            )
-            for key, value in key_values.items():
-                if "tensorboard" not in (key_excluded[key] or ()):
-                    self._writer.add_scalar(key, value, step)
-            self._writer.flush()
-        except OSError as error:
-            self._failed = True
-            self._session.disk_failed("TensorBoard's files", error)
+        """Write one line."""
+        no_curves = [key for key, excluded in key_excluded.items() if "tensorboard" in excluded]
+        self._session.log(key_values, file_only=no_curves)
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        with suppress(OSError):
-            if self._writer:
-                self._writer.close()
+        """Nothing is open."""
 
 
 class _Memory:
