@@ -17,6 +17,7 @@ from trainers.atari import forms as atari_forms
 from trainers.atari import game as atari_game
 from trainers.atari import learner as atari_learner
 from trainers.atari import ppo as atari_ppo
+from trainers.atari import snapshot as atari_snapshot
 from trainers.atari.env import AtariGames
 from trainers.atari.native import NativeGames
 from trainers.attempt import read_spec
@@ -174,7 +175,7 @@ def test_what_moves_a_bit_is_a_condition(change):
         spec = msgspec.structs.replace(_spec("Pong"), **part_of(Spec, values))
         form = atari_ppo.Form(**part_of(atari_ppo.Form, values))
         cpu = torch.device("cpu")
-        return atari_learner._conditions(
+        return atari_snapshot.conditions(
             spec, atari.Options(**part_of(atari.Options, values)), form, cpu
         )
 
@@ -193,8 +194,8 @@ def test_random_numbers_go_on_after_a_resume(copy):
     session, _ = live(run, StopAtStep(256 + 4))
     assert session.step == 256 + 4
     before = state_of(run)["random"]
-    atari_learner._set_random_states(model := _model(run), before)
-    after = atari_learner._random_states(model)
+    atari_snapshot.set_random_states(model := _model(run), before)
+    after = atari_snapshot.random_states(model)
     assert before["python"] == after["python"]
     assert before["numpy"] == after["numpy"]
     assert before["actions"] == after["actions"]

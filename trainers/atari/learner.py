@@ -8,12 +8,10 @@ samples with any number of environments; a mode's `batch_size` is for PPO only.
 Schedules decay over `target_steps`, or over a nominal ten million steps where
 the target is in episodes.
 
-A checkpoint holds weights, optimizer, counters, the results of the last games,
-the exploration rate, all random states and, of PPO with exact environments, the
-games. So PPO goes on to the bit as if it had never been interrupted, in the same
-mode on the same kind of machine; where something differs, the run says so. DQN's
-replay buffer (gigabytes) is not saved: a resumed life begins with new games, and
-its policy refills the buffer before learning goes on.
+What a checkpoint holds is told in `snapshot`. So PPO goes on to the bit as if it had
+never been interrupted, in the same mode on the same kind of machine; where something
+differs, the run says so. DQN's replay buffer (gigabytes) is not saved: a resumed life
+begins with new games, and its policy refills the buffer before learning goes on.
 
 From time to time PPO is saved at the start of a rollout, when its buffer is empty. A stop
 saves it where it stands: in the middle of a rollout with what was played so far, in the
@@ -28,42 +26,33 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
-import io
-import random
 import sys
 import time
-import zipfile
-import zlib
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
-import stable_baselines3
 import torch
 from gymnasium import spaces
-from msgspec import msgpack
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
 
-from trainers import durable
-from trainers.atari import Options
+from trainers.atari import Options, snapshot
 from trainers.atari.env import AtariGames, Games
-from trainers.atari.exact import STATE_MAX_BYTES, ExactGames
-from trainers.atari.forms import form_of, machine
-from trainers.atari.game import ALE_VERSION, OBSERVATION, SIDE
+from trainers.atari.exact import ExactGames
+from trainers.atari.forms import form_of
+from trainers.atari.game import OBSERVATION
 from trainers.atari.ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
-from trainers.contract import BadSpec, Score, Spec
+from trainers.atari.snapshot import Memory, Snapshot, State
+from trainers.contract import Score, Spec
 from trainers.preview import Preview
 from trainers.session import Session
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
@@ -74,21 +63,6 @@ REFILL_STEPS = 10_000
 """transitions that a resumed DQN collects before it learns again"""
 LOG_INTERVAL_S = 10.0
 """time between two lines of metrics of DQN, whose updates are too many for a line each"""
-STATE_FILE = "state.pt"
-GAMES_FILE = "games.msgpack.zlib"
-"""of PPO with exact environments: the state of each game"""
-PICTURES_FILE = "pictures.zlib"
-"""of PPO that was stopped before all was learnt from: what the rollout is made of"""
-
-ARITHMETIC = 1
-"""counted up with each change of ours that moves a bit of what is calculated"""
-
-GAME_MAX_BYTES = STATE_MAX_BYTES + 16
-"""of the state of a game in a checkpoint"""
-GAMES_FIT = {"n_envs", "environments", "sticky_actions", "ale-py"}
-"""conditions under which the games of a checkpoint can go on"""
-
-State = dict[str, Any]
 
 
 class _Stopped(Exception):
@@ -103,7 +77,7 @@ def learn(session: Session, options: Options, rom: str, games: Games) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         # Not a bad spec: a driver may be back after the next reboot.
         raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
-    state = _load(session.checkpoint.path, options, rom) if session.checkpoint else None
+    state = snapshot.load(session.checkpoint.path, options, rom) if session.checkpoint else None
     if session.stop_requested:
         return
     keep_freed_memory()
@@ -118,11 +92,13 @@ def learn(session: Session, options: Options, rom: str, games: Games) -> None:
         model = _ppo(env, spec, options, form, initialise=state is None)
     else:
         model = _dqn(env, spec, options)
-    conditions = _conditions(spec, options, form, device)
+    conditions = snapshot.conditions(spec, options, form, device)
     pilot = _Pilot(session, options, rom, games, conditions)
     model.set_logger(Logger(None, [_Lines(session)]))
     if state:
-        _restore(model, state, options)
+        snapshot.restore(model, state)
+        if isinstance(model, _Dqn):
+            model.refill_steps = min(REFILL_STEPS, options.learning_starts, options.buffer_size)
         pilot.restore(model, state)
     torch.set_num_threads(spec.threads)
     try:
@@ -162,7 +138,7 @@ def play(
 
 def greedy_policy(checkpoint: Path, options: Options, rom: str, n_actions: int) -> BasePolicy:
     """What a checkpoint has learnt, without what it would need to learn on."""
-    state = _load(checkpoint, options, rom)
+    state = snapshot.load(checkpoint, options, rom)
     kind = PPO if options.algorithm == "ppo" else DQN
     policy: BasePolicy = kind.policy_aliases["CnnPolicy"](
         spaces.Box(0, 255, OBSERVATION, np.uint8),
@@ -304,7 +280,7 @@ class _Pilot(BaseCallback):
         self._conditions = conditions
         self._boundary_s: float | None = None
         """PPO: when the current rollout began, or was gone on with"""
-        self._memories = [_Memory(), _Memory()]
+        self._memories = [Memory(), Memory()]
         self._logged_s = time.monotonic()
         self._preview = Preview(session.folder.preview)
         self._screen = games.screen
@@ -316,25 +292,26 @@ class _Pilot(BaseCallback):
         path = self._session.checkpoint.path
         before = state.get("conditions", {})
         changed = [what for what, now in self._conditions.items() if before.get(what) != now]
-        same_games = self._restore_games(model, path / GAMES_FILE, state, changed)
+        same_games = self._restore_games(model, path, state, changed)
         if left := state.get("unfinished"):
             assert isinstance(model, Ppo)  # noqa: S101 - no other leaves anything
             same_games = same_games and "rollout_steps" not in changed
-            pictures = _pictures(path / PICTURES_FILE, left)
-            model.go_on(left, pictures, same_games=same_games)
+            model.go_on(left, snapshot.pictures_of(path, left), same_games=same_games)
 
     def _restore_games(
-        self, model: BaseAlgorithm, path: Path, state: State, changed: list[str]
+        self, model: BaseAlgorithm, checkpoint: Path, state: State, changed: list[str]
     ) -> bool:
         """Whether the games of a checkpoint go on here; a person hears where that is not exact."""
         if self._games is None:
             return False
         before = state.get("conditions", {})
-        fit = path.exists() and not GAMES_FIT & set(changed)
-        if fit:
-            content = _unpacked(path, self._games.n_games * GAME_MAX_BYTES)
-            model._last_obs = self._games.restore(msgpack.decode(content, type=list[bytes]))
+        held = None
+        if not snapshot.GAMES_FIT & set(changed):
+            held = snapshot.games_of(checkpoint, self._games.n_games)
+        if held is not None:
+            model._last_obs = self._games.restore(held)
             model._last_episode_starts = np.array(state["episode_starts"])
+        fit = held is not None
         if not fit or changed:
             how = "not to the bit as without the interruption" if fit else "with new games"
             why = "; ".join(
@@ -430,46 +407,34 @@ class _Pilot(BaseCallback):
                 self.logger.record(key, value)
         self.logger.dump(self.model.num_timesteps)
 
-    def _snapshot(self) -> _Snapshot:
+    def _snapshot(self) -> Snapshot:
         """A copy of everything that the learning depends on."""
         model = self.model
-        policy = model.policy
-        memory = self._memories[0]
-        left = model.unfinished() if isinstance(model, Ppo) else None
         state = {
             **self._identity,
             **self.tally.snapshot(),
             "conditions": self._conditions,
-            "num_timesteps": model.num_timesteps,
-            "n_updates": model._n_updates,
-            "episode_num": model._episode_num,
-            "n_calls": getattr(model, "_n_calls", 0),
-            "exploration_rate": getattr(model, "exploration_rate", 0.0),
-            "random": _random_states(model),
-            "unfinished": left,
-            "policy": memory.copy(policy.state_dict()),
-            "optimizer": memory.copy(policy.optimizer.state_dict()),
+            **snapshot.take(model, self._memories[0]),
         }
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
         if self._games:
             state["episode_starts"] = np.asarray(model._last_episode_starts).tolist()
-        return _Snapshot(
+        left = state["unfinished"]
+        return Snapshot(
             state,
             *self._told(learnt=left is None),
             games=self._games.clone() if self._games else None,
             pictures=model.rollout_buffer.pictures() if isinstance(model, Ppo) and left else None,
         )
 
-    def _save(self, snapshot: _Snapshot, *, wait: bool) -> None:
-        state, step = snapshot.state, snapshot.step
+    def _save(self, taken: Snapshot, *, wait: bool) -> None:
+        state, step = taken.state, taken.step
         if step == 0:
             return
         recent = state["recent"]
         self._session.save(
-            snapshot.files(),
+            taken.files(),
             step=step,
-            episodes=snapshot.episodes,
+            episodes=taken.episodes,
             score=_return_mean(fmean(game[0] for game in recent)) if recent else None,
             wait=wait,
             replace=True,
@@ -480,37 +445,6 @@ class _Pilot(BaseCallback):
 
 def _return_mean(mean: float) -> Score:
     return Score(name="return_mean", value=mean)
-
-
-class _Snapshot(NamedTuple):
-    """A copy of a run that learning goes on beside."""
-
-    state: State
-    step: int
-    episodes: int
-    games: list[bytes] | None
-    """with exact environments: the state of each game"""
-    pictures: NDArray[np.uint8] | None
-    """of what is not learnt from yet, where there is anything; not copied"""
-
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """What a checkpoint holds.
-
-        Raises:
-            FloatingPointError: it is worth nothing.
-        """
-        if not all(np.isfinite(part.numpy().sum()) for part in self.state["policy"].values()):
-            # No life could go on from it. The newest one that can is what the next life needs.
-            raise FloatingPointError("the weights are not finite numbers: they are not saved")
-        # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
-        buffer = io.BytesIO()
-        torch.save(self.state, buffer)
-        yield STATE_FILE, buffer.getvalue()
-        if self.games is not None:
-            # A tenth of its size, at a speed that the disk would hardly beat.
-            yield GAMES_FILE, zlib.compress(msgpack.encode(self.games), 1)
-        if self.pictures is not None:
-            yield PICTURES_FILE, zlib.compress(self.pictures.data, 1)
 
 
 class _Lines(KVWriter):
@@ -531,133 +465,3 @@ class _Lines(KVWriter):
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-class _Memory:
-    """Memory for copies of tensors, used again each time: new memory takes twice as long."""
-
-    def __init__(self) -> None:
-        self._copies: dict[tuple[Any, ...], torch.Tensor] = {}
-
-    def copy(self, value: Any) -> Any:
-        """`value`, with copies of all tensors in it; the next call overwrites them."""
-        if isinstance(value, dict):
-            return {key: self.copy(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [self.copy(part) for part in value]
-        if not isinstance(value, torch.Tensor):
-            return value
-        # Shared parameters have several names and one place, and stay one tensor in the copy.
-        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
-        if place not in self._copies:
-            # From a GPU to pinned memory: no copy waits for the one before.
-            self._copies[place] = torch.empty_like(
-                value, device="cpu", pin_memory=value.is_cuda, requires_grad=False
-            )
-        return self._copies[place].copy_(value.detach(), non_blocking=True)
-
-
-def _conditions(spec: Spec, options: Options, form: Form, device: torch.device) -> State:
-    """What must be the same for two lives to calculate the same."""
-    return {
-        "n_envs": spec.n_envs,
-        "environments": options.environments,
-        "threads": spec.threads,
-        "batch_size": spec.batch_size,
-        "rollout_steps": options.rollout_steps,
-        "sticky_actions": options.sticky_actions,
-        **msgspec.structs.asdict(form),
-        **machine(device),
-        "ale-py": ALE_VERSION,
-        "stable-baselines3": str(stable_baselines3.__version__),
-        "numpy": str(np.__version__),
-        "arithmetic": ARITHMETIC,
-    }
-
-
-def _load(checkpoint: Path, options: Options, rom: str) -> State:
-    path = checkpoint / STATE_FILE
-    _refuse_packed(path)
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
-    for what, asked in (("algorithm", options.algorithm), ("rom", rom)):
-        if state[what] != asked:
-            raise BadSpec(
-                f"checkpoint {checkpoint.name} is of {what} {state[what]!r}, the spec asks for "
-                f"{asked!r}: use a new run"
-            )
-    return state
-
-
-def _refuse_packed(path: Path) -> None:
-    """Refuse to load what would unpack to more than it is: torch itself never packs.
-
-    Raises:
-        ValueError: it is packed, or nothing that `torch.save` writes today.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"{path.name} is not what torch saves: {error}") from error
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError(f"{path.name} is packed, as torch packs nothing")
-
-
-def _pictures(path: Path, left: State) -> NDArray[np.uint8]:
-    """The pictures of a rollout that was left."""
-    stacks = left["transitions"][0]
-    n_pictures = min(left["n_pictures"], 1 + stacks.numel())  # and none that nothing refers to
-    content = bytearray(_unpacked(path, n_pictures * SIDE**2))  # torch wants to own it
-    return np.frombuffer(content, np.uint8).reshape(n_pictures, SIDE, SIDE)
-
-
-def _unpacked(path: Path, max_bytes: int) -> bytes:
-    """The content of a compressed file of a checkpoint.
-
-    Raises:
-        ValueError: it is larger than anything that is saved, or torn.
-    """
-    packed = durable.read(path, max_bytes + max_bytes // 1000 + 1024)  # noise grows a little
-    engine = zlib.decompressobj()
-    content = engine.decompress(packed, max_bytes)
-    if not engine.eof:
-        raise ValueError(f"{path.name} unpacks to more than {max_bytes} bytes, or is torn")
-    return content
-
-
-def _restore(model: BaseAlgorithm, state: State, options: Options) -> None:
-    model.policy.load_state_dict(state["policy"])
-    model.policy.optimizer.load_state_dict(state["optimizer"])
-    model.num_timesteps = state["num_timesteps"]
-    model._n_updates = state["n_updates"]
-    model._episode_num = state["episode_num"]
-    if isinstance(model, _Dqn):
-        model._n_calls = state["n_calls"]
-        model.exploration_rate = state["exploration_rate"]
-        model.refill_steps = min(REFILL_STEPS, options.learning_starts, options.buffer_size)
-    _set_random_states(model, state["random"])
-
-
-def _random_states(model: BaseAlgorithm) -> State:
-    # The global generator: Stable-Baselines3 draws its minibatches from it.
-    drawn: Any = np.random.get_state(legacy=False)
-    return {
-        "python": random.getstate(),
-        # Checkpoints hold tensors and plain values only, so that loading one runs no code.
-        "numpy": {**drawn, "state": {**drawn["state"], "key": drawn["state"]["key"].tolist()}},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(model.device) if model.device.type == "cuda" else None,
-        "actions": model.action_space.np_random.bit_generator.state,
-    }
-
-
-def _set_random_states(model: BaseAlgorithm, states: State) -> None:
-    random.setstate(states["python"])
-    drawn = states["numpy"]
-    key = np.asarray(drawn["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**drawn, "state": {**drawn["state"], "key": key}})
-    torch.set_rng_state(states["torch"])
-    if isinstance(states["cuda"], torch.Tensor) and model.device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], model.device)
-    model.action_space.np_random.bit_generator.state = states["actions"]
