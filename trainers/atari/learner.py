@@ -1,12 +1,13 @@
 """How an Atari game is learnt: Stable-Baselines3's PPO and DQN, made to survive.
 
-The hyper-parameters are those of rl-baselines3-zoo for `NoFrameskip-v4`, fitted
-to the ladder in two places. A PPO rollout has the same number of transitions
-however many environments collect it, so that light and heavy modes share one
-update cycle. DQN keeps the published four transitions per gradient step of 32
-samples with any number of environments; a mode's `batch_size` is for PPO only.
-Schedules decay over `target_steps`, or over a nominal ten million steps where
-the target is in episodes.
+The published hyper-parameters, which are the defaults of `Options`, are fitted to
+the ladder in two places. A PPO rollout has the same number of transitions however
+many environments collect it, so that light and heavy modes share one update cycle.
+DQN keeps the published four transitions per gradient step of 32 samples with any
+number of environments; a mode's `batch_size` is for PPO only. What falls in the
+course of a run does so over its target, or over `nominal_steps` where that is in
+episodes. An option that is changed holds from the next life on, for what is learnt
+from then.
 
 What a checkpoint holds is told in `snapshot`. So PPO goes on to the bit as if it had
 never been interrupted, in the same mode on the same kind of machine; where something
@@ -46,7 +47,7 @@ from trainers.atari.env import AtariGames, Games
 from trainers.atari.exact import ExactGames
 from trainers.atari.forms import form_of
 from trainers.atari.game import OBSERVATION
-from trainers.atari.ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
+from trainers.atari.ppo import Adam, Form, Ppo, keep_freed_memory
 from trainers.atari.snapshot import Memory, Snapshot, State
 from trainers.contract import Score, Spec
 from trainers.preview import Preview
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
-NOMINAL_STEPS = 10_000_000
 RECENT_GAMES = 100
 """games whose mean is the mean return"""
 REFILL_STEPS = 10_000
@@ -183,23 +183,27 @@ def _ppo(
     env: AtariGames, spec: Spec, options: Options, form: Form, *, initialise: bool = True
 ) -> _Ppo:
     n_steps = max(1, options.rollout_steps // spec.n_envs)
+    rate, clip_range = options.ppo_learning_rate, options.clip_range
     model = _Ppo(
         env,
         form=form,
         initialise=initialise,
         n_steps=n_steps,
         batch_size=min(spec.batch_size, n_steps * spec.n_envs),
-        n_epochs=N_EPOCHS,
-        learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
-        clip_range=LinearSchedule(0.1, 0.0, 1.0),
-        vf_coef=0.5,
-        ent_coef=0.01,
-        gamma=0.99,
-        gae_lambda=0.95,
+        n_epochs=options.n_epochs,
+        learning_rate=LinearSchedule(rate, 0.0, 1.0) if options.anneal_learning_rate else rate,
+        clip_range=LinearSchedule(clip_range, 0.0, 1.0)
+        if options.anneal_clip_range
+        else clip_range,
+        vf_coef=options.vf_coef,
+        ent_coef=options.ent_coef,
+        gamma=options.gamma,
+        gae_lambda=options.gae_lambda,
+        max_grad_norm=options.ppo_max_grad_norm,
         seed=spec.seed,
         device=options.device,
     )
-    model.schedule_steps = spec.target_steps or NOMINAL_STEPS
+    model.schedule_steps = spec.target_steps or options.nominal_steps
     return model
 
 
@@ -208,15 +212,18 @@ def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
         "CnnPolicy",
         env,
         buffer_size=options.buffer_size,
-        learning_rate=1e-4,
-        batch_size=32,
+        learning_rate=options.dqn_learning_rate,
+        batch_size=options.replay_batch_size,
         learning_starts=options.learning_starts,
-        target_update_interval=1000,
-        # Four transitions per gradient step, however many one step of all games brings.
-        train_freq=max(1, 4 // spec.n_envs),
-        gradient_steps=max(1, spec.n_envs // 4),
-        exploration_fraction=0.1,
-        exploration_final_eps=0.01,
+        target_update_interval=options.target_update_interval,
+        # So many transitions per gradient step, however many one step of all games brings.
+        train_freq=max(1, options.transitions_per_update // spec.n_envs),
+        gradient_steps=max(1, spec.n_envs // options.transitions_per_update),
+        gamma=options.gamma,
+        max_grad_norm=options.dqn_max_grad_norm,
+        exploration_fraction=options.exploration_fraction,
+        exploration_initial_eps=options.exploration_initial,
+        exploration_final_eps=options.exploration_final,
         # Halves the memory; it excludes the special handling of games that were cut off.
         optimize_memory_usage=True,
         replay_buffer_kwargs={"handle_timeout_termination": False},
@@ -226,7 +233,7 @@ def _dqn(env: AtariGames, spec: Spec, options: Options) -> _Dqn:
     )
     # The same maths; on a processor with AVX512 the update takes three quarters of the time.
     model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
-    model.schedule_steps = spec.target_steps or NOMINAL_STEPS
+    model.schedule_steps = spec.target_steps or options.nominal_steps
     return model
 
 
@@ -290,7 +297,7 @@ class _Pilot(BaseCallback):
         self.tally.restore(state)
         assert self._session.checkpoint is not None  # noqa: S101 - the state is from there
         path = self._session.checkpoint.path
-        before = state.get("conditions", {})
+        before = snapshot.conditions_of(state)
         changed = [what for what, now in self._conditions.items() if before.get(what) != now]
         same_games = self._restore_games(model, path, state, changed)
         if left := state.get("unfinished"):
@@ -304,7 +311,7 @@ class _Pilot(BaseCallback):
         """Whether the games of a checkpoint go on here; a person hears where that is not exact."""
         if self._games is None:
             return False
-        before = state.get("conditions", {})
+        before = snapshot.conditions_of(state)
         held = None
         if not snapshot.GAMES_FIT & set(changed):
             held = snapshot.games_of(checkpoint, self._games.n_games)

@@ -26,7 +26,7 @@ from msgspec import msgpack
 from stable_baselines3 import DQN
 
 from trainers import durable
-from trainers.atari import Options
+from trainers.atari import PPO_CONDITIONS, Options
 from trainers.atari.exact import STATE_MAX_BYTES
 from trainers.atari.forms import machine
 from trainers.atari.game import ALE_VERSION, SIDE
@@ -118,6 +118,7 @@ def conditions(spec: Spec, options: Options, form: Form, device: torch.device) -
         "batch_size": spec.batch_size,
         "rollout_steps": options.rollout_steps,
         "sticky_actions": options.sticky_actions,
+        **{name: getattr(options, name) for name in PPO_CONDITIONS},
         **msgspec.structs.asdict(form),
         **machine(device),
         "ale-py": ALE_VERSION,
@@ -125,6 +126,15 @@ def conditions(spec: Spec, options: Options, form: Form, device: torch.device) -
         "numpy": str(np.__version__),
         "arithmetic": ARITHMETIC,
     }
+
+
+def conditions_of(state: State) -> State:
+    """Those under which the copy was taken; before they were options, PPO's were as published."""
+    held: State = state.get("conditions", {})
+    if not held:
+        return held
+    published = Options()
+    return {**{name: getattr(published, name) for name in PPO_CONDITIONS}, **held}
 
 
 def load(checkpoint: Path, options: Options, rom: str) -> State:
