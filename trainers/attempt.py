@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import faulthandler
 import os
+import re
 import signal
 import threading
 import time
@@ -38,9 +39,18 @@ from trainers.session import Session, Stop, wall_time_s
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """signals that mean the trainer itself"""
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "allocation_failed")
-"""words of torch's CPU allocator, of the CUDA driver, and of cuBLAS and cuDNN, which take memory
-of the GPU themselves"""
+NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out[ _]of[ _]memory"
+    r"|alloc_failed|allocation_failed"
+    r"|cu(blas|solver|sparse)_status_(not_initialized|internal_error),? when calling .cu\w+create\("
+    r"|cudnn_status_not_initialized",
+    re.IGNORECASE,
+)
+"""words of torch's CPU allocator, of the CUDA driver, and of its libraries, which take memory of
+the GPU themselves: one that cannot even be opened for that says that it is not initialized
+
+What they say as often for other reasons, such as that a call is not supported, is not among them:
+whoever wants memory is put into a lighter mode."""
 
 OF_THE_MACHINE = frozenset(
     {
@@ -193,6 +203,7 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
     pid = os.getpid()
     try:
         spec = check(folder.path, trainer)
+        _last_words(folder)  # or a newer version's would be replaced by the first of ours
         os.environ.setdefault(MARKER, str(folder.path))
         session = Session(folder, spec, stop=stop)
         if not session.target_reached:
@@ -251,28 +262,38 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     # Torch says these with a plain RuntimeError.
-    text = said.text(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(said.text(error)) is not None
+
+
+def _last_words(folder: RunFolder) -> Heartbeat | None:
+    """The heartbeat that was there before; None where it cannot be read.
+
+    Raises:
+        NewerFile: a newer version has written it, and may mean something else by it.
+    """
+    try:
+        return decode(folder.heartbeat, durable.read(folder.heartbeat), Heartbeat)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _fail_without_session(folder: RunFolder, reason: str) -> None:
     """Write the last words of a trainer that could not even begin, keeping what is known."""
     try:
-        known = decode(folder.heartbeat, durable.read(folder.heartbeat), Heartbeat)
+        known = _last_words(folder)
     except NewerFile:
         return
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        known = Heartbeat(
-            run=folder.path.name,
-            pid=os.getpid(),
-            mode="",
-            status="failed",
-            step=0,
-            episodes=0,
-            written_at=0.0,
-            progress_at_s=0.0,
-            longest_gap_s=0.0,
-        )
+    known = known or Heartbeat(
+        run=folder.path.name,
+        pid=os.getpid(),
+        mode="",
+        status="failed",
+        step=0,
+        episodes=0,
+        written_at=0.0,
+        progress_at_s=0.0,
+        longest_gap_s=0.0,
+    )
     last_words = msgspec.structs.replace(
         known,
         pid=os.getpid(),
