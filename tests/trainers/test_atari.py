@@ -21,6 +21,7 @@ from trainers.atari import ppo as atari_ppo
 from trainers.atari import snapshot as atari_snapshot
 from trainers.atari.env import AtariGames
 from trainers.atari.native import NativeGames
+from trainers.atari.options import PPO_CONDITIONS
 from trainers.attempt import read_spec
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec
@@ -286,7 +287,7 @@ def test_a_checkpoint_from_before_there_were_such_options_is_as_published(copy):
     run = copy(target_steps=384)
     checkpoint = Checkpoints(run / "checkpoints").newest().checkpoint
     state = state_of(run)
-    for name in atari.PPO_CONDITIONS:
+    for name in PPO_CONDITIONS:
         del state["conditions"][name]
     content = io.BytesIO()
     torch.save(state, content)

@@ -42,11 +42,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
 
-from trainers.atari import Options, snapshot
+from trainers.atari import snapshot
 from trainers.atari.env import AtariGames, Games
 from trainers.atari.exact import ExactGames
 from trainers.atari.forms import form_of
 from trainers.atari.game import OBSERVATION
+from trainers.atari.options import Options
 from trainers.atari.ppo import Adam, Form, Ppo, keep_freed_memory
 from trainers.atari.snapshot import Memory, Snapshot, State
 from trainers.contract import Score, Spec

@@ -26,10 +26,10 @@ from msgspec import msgpack
 from stable_baselines3 import DQN
 
 from trainers import durable
-from trainers.atari import PPO_CONDITIONS, Options
 from trainers.atari.exact import STATE_MAX_BYTES
 from trainers.atari.forms import machine
 from trainers.atari.game import ALE_VERSION, SIDE
+from trainers.atari.options import PPO_CONDITIONS, Options
 from trainers.atari.ppo import Form, Ppo
 from trainers.contract import BadSpec, Spec
 
