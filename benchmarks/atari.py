@@ -132,7 +132,7 @@ PROFILE = """
 import sys, time
 from collections import defaultdict
 from pathlib import Path
-from trainers import session
+from trainers import attempt
 from trainers.atari.env import AtariGames
 from trainers.atari.ppo import Ppo
 from stable_baselines3 import PPO
@@ -154,7 +154,7 @@ timed("games", AtariGames, "step_wait")
 timed("choice of actions", ActorCriticPolicy, "forward")
 timed("rollouts", Ppo, "collect_rollouts")
 timed("learning", PPO, "learn")
-session.run(Path(sys.argv[1]), "atari")
+attempt.run(Path(sys.argv[1]), "atari")
 rollouts_s, whole_s = spent_s.pop("rollouts"), spent_s.pop("learning")
 spent_s["rest of the rollouts"] = rollouts_s - sum(spent_s.values())
 spent_s["updates"] = whole_s - rollouts_s
@@ -165,7 +165,7 @@ for what, s in spent_s.items():
 STALL = """
 import sys, time
 from pathlib import Path
-from trainers import session
+from trainers import attempt
 from trainers.atari.learner import _Pilot
 
 take, save = _Pilot._snapshot, _Pilot._save
@@ -185,7 +185,7 @@ def timed_save(pilot, snapshot, *, wait):
         print("stall", copying_s + time.perf_counter() - began_s)
 
 _Pilot._snapshot, _Pilot._save = timed_take, timed_save
-session.run(Path(sys.argv[1]), "atari")
+attempt.run(Path(sys.argv[1]), "atari")
 """
 
 SAVE = """
@@ -216,8 +216,8 @@ UPDATES = """
 import sys, time
 kind, threads, for_s, n = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), 256
 if kind == "ours":
-    from trainers import session
-    session.limit_threads(threads)
+    from trainers import attempt
+    attempt.limit_threads(threads)
     import torch
     torch.set_num_threads(threads)
     from trainers.atari.ppo import Form, keep_freed_memory

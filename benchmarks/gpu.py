@@ -168,7 +168,7 @@ def forms(told: Told, place: Place) -> None:
     """Samples learnt from per second in each form that the tuning tries, with each mode's batch."""
     import torch
 
-    from trainers.session import limit_threads
+    from trainers.attempt import limit_threads
 
     loads = _loads(place)
     limit_threads(max(threads for threads, _ in loads.values()))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOOK_S = 0.02
 CORES = len(os.sched_getaffinity(0))
 MIB = 2**20
-LEARNER = ("numpy", "gymnasium", "stable_baselines3", "tensorboard")
+LEARNER = ("numpy", "gymnasium", "stable_baselines3")
 """what our learner imports beside torch; the emulators are not needed for games of noise"""
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-from trainers.session import limit_threads
+from trainers.attempt import limit_threads
 
 # As each trainer does, before anything numeric is imported. The threads of several processes on two
 # cores would spin while they wait for each other, ten times as long as they work.

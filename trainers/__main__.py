@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import msgspec
 
-from trainers import play, registry, session, warm
+from trainers import attempt, play, registry, warm
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Share
 
 EXIT_UNKNOWN = 2
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _probe(options.trainer, options.probe)
     if options.warm is not None:
         run = warm.fork_trainers(options.trainer, options.warm)
-        warm.leave(session.run(run, options.trainer))
+        warm.leave(attempt.run(run, options.trainer))
     if not (options.list or options.check or options.evaluate or options.record):
-        return session.run(options.run, options.trainer)
+        return attempt.run(options.run, options.trainer)
     try:
         return _apart(options)
     except (BadSpec, play.NoCheckpoint, play.CannotWrite) as error:
@@ -88,7 +88,7 @@ def _apart(options: argparse.Namespace) -> int:
     if options.list:
         return _list(options.trainer, as_json=options.json)
     if options.check:
-        spec = session.check(options.run, options.trainer)
+        spec = attempt.check(options.run, options.trainer)
         remark = getattr(registry.load(options.trainer), "remark", None)
         if remark and (text := remark(spec)):
             sys.stderr.write(f"trainers: {text}\n")
@@ -123,7 +123,7 @@ def _probe(trainer: str, shares: list[Share]) -> int:
     except registry.FolderAway as error:
         sys.stderr.write(f"trainers: {error}\n")
         return EXIT_AGAIN
-    session.limit_threads(max(share.threads for share in shares))
+    attempt.limit_threads(max(share.threads for share in shares))
     try:
         found = probe(shares) if probe else []
     except BadSpec as error:

@@ -252,6 +252,7 @@ class Checkpoints:
     def withhold(self, steps: Collection[int]) -> list[int]:
         """Have the checkpoints of `steps` out of the way, whole as they are, and no others.
 
+        One of a newer version stays where it is: whoever looks for the newest is told of it.
         One that was withheld before comes back where it is newer than all others: a younger one
         tells that the run has gone on without it.
 
@@ -261,10 +262,14 @@ class Checkpoints:
         Raises:
             OSError: one cannot be renamed; it stays where it is.
         """
-        withheld = [step for step in sorted(self._steps()) if step in steps]
+        withheld = [step for step in sorted(self._steps()) if step in steps and self._is_ours(step)]
         renamed = [(str(step), self._free_name(f"withheld-{step}")) for step in withheld]
-        newest = max((step for step in self._steps() if step not in steps), default=-1)
-        before = [match for name in self._names() if (match := _WITHHELD.fullmatch(name))]
+        newest = max((step for step in self._steps() if step not in withheld), default=-1)
+        before = [
+            match
+            for name in self._names()
+            if (match := _WITHHELD.fullmatch(name)) and self._is_ours(name)
+        ]
         # In reverse: of two of the same step the later one comes back.
         for match in sorted(before, key=lambda match: len(match[0]), reverse=True):
             if int(match[1]) > newest and int(match[1]) not in steps:
@@ -325,6 +330,16 @@ class Checkpoints:
 
     def _steps(self) -> list[int]:
         return [int(name) for name in self._names() if _STEP.fullmatch(name)]
+
+    def _is_ours(self, name: int | str) -> bool:
+        """Whether no newer version has written the folder of that name."""
+        try:
+            _read_manifest(self.folder / str(name))
+        except NewerFile:
+            return False
+        except (DamagedCheckpoint, OSError):
+            pass
+        return True
 
     def _manifests(self) -> tuple[list[Manifest], list[NewerFile]]:
         """What all checkpoints say of themselves, and those of a newer version."""

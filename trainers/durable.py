@@ -234,21 +234,29 @@ def append(path: Path, line: bytes, *, max_bytes: int, kept: int = 1, sync: bool
             _rotate(path, kept)
             return append(path, line, max_bytes=max_bytes, kept=kept, sync=sync)
         torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        content = (b"\n" if torn else b"") + line + b"\n"
-        try:
-            if os.write(handle, content) < len(content):  # the disk took what it had room for
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if sync:
-                os.fsync(handle)
-        except OSError:
-            os.ftruncate(handle, size)  # whoever writes it again must not find it there
-            raise
+        add(handle, (b"\n" if torn else b"") + line + b"\n", size, sync=sync)
     finally:
         os.close(handle)
     if size + len(line) >= max_bytes:
         with contextlib.suppress(OSError):  # the line is there; the next one tries again
             _rotate(path, kept)
     return None
+
+
+def add(handle: int, content: bytes, size: int, *, sync: bool = False) -> None:
+    """Write `content` behind the `size` bytes of an open log, or leave the log as it was.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    try:
+        if os.write(handle, content) < len(content):  # the disk took what it had room for
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if sync:
+            os.fsync(handle)
+    except OSError:
+        os.ftruncate(handle, size)  # whoever writes it again must not find it there
+        raise
 
 
 def _rotate(path: Path, kept: int) -> None:

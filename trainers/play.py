@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from trainers import durable, registry, session
+from trainers import attempt, durable, registry
 from trainers.checkpoint import Checkpoint, Checkpoints
 from trainers.contract import EXIT_AGAIN, BadSpec, Spec
 from trainers.registry import Recording
@@ -23,7 +23,7 @@ from trainers.registry import Recording
 Which = Literal["best", "newest"]
 """the checkpoint with the highest mean return, or the last one"""
 
-ATTEMPTS = 3
+TRIES = 3
 """how often a checkpoint that vanishes while it is read is looked for again"""
 RECORDING_NICE = 5
 """the training goes first, but a busy machine still gets it done"""
@@ -146,7 +146,7 @@ def record(
 
 def _ready(path: Path, trainer: str, what: str) -> tuple[Spec, Callable[..., Any]]:
     """The spec, and the function of that name that the trainer may offer."""
-    spec = session.check(path, trainer)
+    spec = attempt.check(path, trainer)
     function = getattr(registry.load(trainer), what, None)
     if function is None:
         raise BadSpec(f"the trainer {trainer!r} cannot {what}")
@@ -155,8 +155,8 @@ def _ready(path: Path, trainer: str, what: str) -> tuple[Spec, Callable[..., Any
 
 def _played(path: Path, which: Which, play: Callable[[Checkpoint], T]) -> tuple[Checkpoint, T]:
     """What came of playing with a checkpoint, and which it was."""
-    checkpoints = Checkpoints(session.open_folder(path).checkpoints)
-    for attempt in range(1, ATTEMPTS + 1):
+    checkpoints = Checkpoints(attempt.open_folder(path).checkpoints)
+    for tried in range(1, TRIES + 1):
         found = checkpoints.best() if which == "best" else checkpoints.newest()
         for told in (*found.passed_over, *found.newer):
             sys.stderr.write(f"trainers: {told}\n")
@@ -166,7 +166,7 @@ def _played(path: Path, which: Which, play: Callable[[Checkpoint], T]) -> tuple[
             return found.checkpoint, play(found.checkpoint)
         except FileNotFoundError:
             # The run trains on meanwhile, and may prune what was just found.
-            if attempt == ATTEMPTS:
+            if tried == TRIES:
                 raise
     raise NoCheckpoint
 

@@ -1,54 +1,37 @@
-"""What every trainer gets free: one life of a run, from its lock to its last heartbeat.
+"""What a trainer uses of its run: one attempt, from its checkpoint to its last heartbeat.
 
-`run` is a whole trainer process. It takes the run's lock, validates the spec,
-finds the newest good checkpoint, hands a `Session` to the trainer, and turns
-the way the trainer ended into a final heartbeat and an exit code. The trainer
-says how far it is (`progress`), what it measured (`log`), and what it would
-need to go on (`save`); that it lives while no step is made (`alive`), and that its
-work is over before any target (`done`). It asks whether a checkpoint is due and
-whether it should stop.
+The trainer says how far it is (`progress`), what it measured (`log`), and what it
+would need to go on (`save`); that it lives while no step is made (`alive`), and
+that its work is over before any target (`done`). It asks whether a checkpoint is
+due and whether it should stop. Whoever has made the session for it says what came
+of the attempt: `finish`, or `fail`.
 """
 
 from __future__ import annotations
 
-import errno
-import faulthandler
 import os
-import signal
-import sys
-import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent import futures
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
-import msgspec
-
-from trainers import durable, options, registry, said
+from trainers import durable, options, said, sinks
 from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
 from trainers.contract import (
     EPISODES,
     EXIT_AGAIN,
-    EXIT_BAD_SPEC,
     EXIT_DONE,
-    HEARTBEAT_MAX_BYTES,
-    MARKER,
     NOTICES_MAX,
-    BadSpec,
     Heartbeat,
     Mark,
-    NewerFile,
     RunFolder,
     Score,
     Spec,
     Status,
-    decode,
 )
 
 if TYPE_CHECKING:
@@ -58,44 +41,14 @@ HEARTBEAT_INTERVAL_S = 1.0
 """the least time between two heartbeats that only tell of progress"""
 RATE_WINDOW_S = 60.0
 """`steps_per_s` is the mean over about this long, to span a few update cycles"""
-METRICS_MAX_BYTES = 16 * 1024 * 1024
-"""`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
 SLOW_WRITE_S = 10.0
 """a checkpoint that is written for longer, and for longer than the interval, is worth a notice"""
-HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-"""signals that mean the trainer itself"""
 TAKEN = ("step", "episodes", "mode", "at", "steps_per_s")
 """names that every line of metrics has already"""
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "allocation_failed")
-"""words of torch's CPU allocator, of the CUDA driver, and of cuBLAS and cuDNN, which take memory
-of the GPU themselves"""
-
-OF_THE_MACHINE = frozenset(
-    {
-        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.EMFILE,
-        errno.ENFILE, errno.EAGAIN, errno.EACCES, errno.EPERM, errno.ETIMEDOUT,
-    }
-)  # fmt: skip
-"""errors that tell of the machine as it is now, and nothing of a checkpoint"""
-
 NO_CHECKPOINT = ", and no checkpoint holds it: a trainer must save before it returns"
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
 T = TypeVar("T")
-
-
-class CannotLock(Exception):
-    """The run's lock is not to be had now; later it may be."""
-
-    exit_code = EXIT_AGAIN
-
-    def __init__(self, folder: RunFolder, error: OSError) -> None:
-        if isinstance(error, BlockingIOError):
-            super().__init__(f"another trainer holds {folder.path}")
-        else:
-            super().__init__(f"cannot lock {folder.path}: {error.strerror}")
 
 
 class Stop:
@@ -114,12 +67,13 @@ class Stop:
         self.requested = True
 
 
-def _wall_time_s() -> float:
+def wall_time_s() -> float:
+    """Seconds since 1970."""
     return time.time()  # noqa: TID251 - the one reading of the wall clock here; for people only
 
 
 class Session:
-    """One life of a run, as its trainer sees it.
+    """One attempt of a run, as its trainer sees it.
 
     Created with the run's lock held. It knows at once where the run stands:
     `checkpoint` is the newest good one (None: start from nothing), `step` and
@@ -140,7 +94,7 @@ class Session:
         *,
         stop: Stop | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
-        wall_time_s: Callable[[], float] = _wall_time_s,
+        wall_time_s: Callable[[], float] = wall_time_s,
     ) -> None:
         self.folder = folder
         self.spec = spec
@@ -177,7 +131,11 @@ class Session:
         self._writer = futures.ThreadPoolExecutor(1)
         self._writing: futures.Future[None] | None = None
         self._resume()
-        _tell(f"{spec.name} in mode {spec.mode} begins at step {self.step:,}")
+        self._sinks: tuple[sinks.Sink, ...] = (
+            sinks.Metrics(folder.metrics),
+            sinks.Curves(folder.tensorboard, self.step),
+        )
+        sinks.tell(f"{spec.name} in mode {spec.mode} begins at step {self.step:,}")
         self._beat()
 
     @property
@@ -252,30 +210,37 @@ class Session:
         """
         self._over = True
 
-    def log(self, values: Mapping[str, SupportsIndex | SupportsFloat | None]) -> None:
-        """Append one line to `metrics.jsonl`: the step, the episodes and `values`.
+    def log(
+        self,
+        values: Mapping[str, SupportsIndex | SupportsFloat | None],
+        *,
+        file_only: Collection[str] = (),
+    ) -> None:
+        """Add `values` to the metrics and to the curves that TensorBoard shows.
 
-        After a crash the steps since the last checkpoint are made again: a line counts unless a
-        later one has the same step or an earlier one. What is not finite becomes null.
+        In `metrics.jsonl` it is one line, with the step and the episodes. After a crash the steps
+        since the last checkpoint are made again: a line counts unless a later one has the same
+        step or an earlier one. What is not finite becomes null there, and is no point of a curve.
+
+        Args:
+            values: names and numbers; None: there is none now.
+            file_only: names of those that are no curve.
 
         Raises:
             Misused: a name or a number cannot be used; the attempt ends of it.
         """
         measured = said.metrics("log: values", values, TAKEN)
-        own = (
-            self.step,
-            self.episodes,
-            self.spec.mode,
-            round(self._wall_time_s(), 3),
-            self._steps_per_s(),
-        )
-        try:
-            content = msgspec.json.encode({**dict(zip(TAKEN, own, strict=True)), **measured})
-            durable.append(self.folder.metrics, content, max_bytes=METRICS_MAX_BYTES)
-        except durable.UnreadableFile as error:  # no matter of the disk, and not over with time
-            self.notice(f"the metrics are not kept: {self.folder.metrics.name} is {error.strerror}")
-        except OSError as error:
-            self.disk_failed("metrics", error)
+        at = round(self._wall_time_s(), 3)
+        own = (self.step, self.episodes, self.spec.mode, at, self._steps_per_s())
+        line = sinks.Line(self.step, at, dict(zip(TAKEN, own, strict=True)), measured, file_only)
+        for sink in self._sinks:
+            try:
+                sink.write(line)
+            except durable.UnreadableFile as error:  # no matter of the disk, not over with time
+                name = Path(error.filename).name
+                self.notice(f"the {sink.what} are not kept: {name} is {error.strerror}")
+            except OSError as error:
+                self.disk_failed(sink.what, error)
 
     def notice(self, text: str) -> None:
         """Tell a person something, once per life; in one line, of which the beginning is kept."""
@@ -283,7 +248,7 @@ class Session:
         if text not in self._notices:
             self._notices = [*self._notices, text][-NOTICES_MAX:]
             self._notices_total += 1
-            _say(text)
+            sinks.say(text)
             self._beat()
 
     def checkpoint_due(self, within_s: float = 0.0) -> bool:
@@ -393,7 +358,7 @@ class Session:
         if self._disk_failing:
             self._disk_failing = False
             self.notice(f"the disk can be written to again; checkpoint {manifest.step} is saved")
-        _tell(
+        sinks.tell(
             f"checkpoint {manifest.step:,}: {manifest.episodes:,} episodes, "
             f"{_told(manifest.score)}{_brief(self._steps_per_s())} steps/s"
         )
@@ -413,7 +378,7 @@ class Session:
             self._over and not self._unsaved
         ):
             self._end("done")
-            _tell(f"done at step {self.step:,}")
+            sinks.tell(f"done at step {self.step:,}")
             return EXIT_DONE
         if self.target_reached or self._over:
             why = "its work is over" if self._over else "the target is reached"
@@ -424,11 +389,11 @@ class Session:
         self.step, self.episodes = (held.step, held.episodes) if held else (0, 0)
         self._end("stopped", returned_at=early_at)
         if early_at is not None:
-            _say(
+            sinks.say(
                 f"it has returned before its target, at step {early_at:,}; what ends by itself "
                 "says session.done() before"
             )
-        _tell(f"stopped; the next life begins at step {self.step:,}")
+        sinks.tell(f"stopped; the next life begins at step {self.step:,}")
         return EXIT_AGAIN
 
     def fail(
@@ -578,205 +543,17 @@ class Session:
             notices_before=self._notices_total - len(self._notices),
             **last_words,
         )
-        _write_heartbeat(self.folder, heartbeat)
+        sinks.write_heartbeat(self.folder, heartbeat)
 
 
-def run(path: Path, trainer: str) -> int:
-    """Live one life of the run in `path` with the trainer of that name.
-
-    Returns:
-        The exit code: done, try again, or bad spec. One line on stderr says why
-        where it is not done; a crash adds its traceback.
-    """
-    stop = Stop()
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        # An orderly shutdown sends it to everybody in a login's session.
-        signal.signal(signal.SIGHUP, stop)
-    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
-    os.register_at_fork(
-        before=_hold_signals,
-        after_in_parent=_let_signals,
-        after_in_child=partial(_be_nobody, stop),
-    )
-    try:
-        folder = _folder(path)
-        with _locked(folder):
-            return _live(folder, trainer, stop)
-    except (BadSpec, CannotLock) as error:
-        _say(str(error))
-        return error.exit_code
-
-
-_forking = threading.local()
-"""`blocked`: the signals that a thread which forks had blocked before"""
-
-
-def _hold_signals() -> None:
-    """Let signals wait for the end of a fork: before the child is nobody it would remember them."""
-    _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
-
-
-def _let_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.blocked)
-
-
-def _be_nobody(stop: Stop) -> None:
-    """Let a process that the trainer forks end of what other processes end of.
-
-    The signals to this trainer mean this trainer. A pool of processes, for instance, ends its
-    own with SIGTERM, and waits for ever for one that only remembers it. Handlers that the program
-    has set itself are its own.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is stop:
-            plain = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, plain)
-    faulthandler.unregister(signal.SIGUSR1)
-    _let_signals()
-
-
-def check(path: Path, trainer: str) -> Spec:
-    """The valid spec of the run in `path`, for the trainer of that name.
+def options_of(spec: Spec, kind: type[T]) -> T:
+    """The options of a spec as a value of `kind`.
 
     Raises:
-        BadSpec: it can never work.
+        NoSuchOption: one of them has a name that `kind` forbids.
+        BadSpec: a value is not as it must be.
     """
-    program = registry.load(trainer)
-    spec = read_spec(open_folder(path))
-    if spec.trainer != trainer:
-        raise BadSpec(f"the spec asks for the trainer {spec.trainer!r}, not {trainer!r}")
-    limit_threads(spec.threads)  # before the trainer imports anything numeric
-    options.validate(program, spec)
-    return spec
-
-
-def open_folder(path: Path) -> RunFolder:
-    """The run folder at `path`.
-
-    Raises:
-        BadSpec: it is no folder, or one of our files in it is a symlink, through which a trainer
-            would read or write elsewhere. What the program of a trainer keeps there is its own.
-    """
-    folder = _folder(path)
-    for ours in folder.ours:
-        if ours.is_symlink():
-            raise BadSpec(f"{ours} is a symlink; the files of a run must be its own")
-    return folder
-
-
-def _folder(path: Path) -> RunFolder:
-    # Not resolved before it is looked at: a link to a folder is no run folder.
-    path = path.absolute()
-    if path.is_symlink() or not path.is_dir():
-        raise BadSpec(f"there is no run folder {path}")
-    return RunFolder(path)
-
-
-def read_spec(folder: RunFolder) -> Spec:
-    """The content of `spec.json`.
-
-    Raises:
-        BadSpec: it is absent, unreadable, or not a spec of this run.
-        NewerFile: a newer version has written it.
-    """
-    spec = _read(folder.spec, lambda content: decode(folder.spec, content, Spec))
-    if spec.run != folder.path.name:
-        raise BadSpec(f"{folder.spec} belongs to the run {spec.run!r}")
-    return spec
-
-
-def options_of(source: Path | Spec, kind: type[T]) -> T:
-    """A JSON file, or the options of a spec, as a value of `kind`.
-
-    Raises:
-        BadSpec: the file is absent or unreadable, or the content is not of that kind.
-    """
-    if isinstance(source, Path):
-        return _read(source, lambda content: msgspec.json.decode(content, type=kind))
-    return options.converted(source.options, kind)
-
-
-def _read(path: Path, decoded: Callable[[bytes], T]) -> T:
-    try:
-        return decoded(durable.read(path))
-    except FileNotFoundError as error:
-        raise BadSpec(f"{path} is missing") from error
-    except durable.UnreadableFile as error:
-        raise BadSpec(str(error)) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadSpec(f"{path}: {error}") from error
-
-
-def limit_threads(threads: int) -> None:
-    """Tell numeric libraries how many threads to use; they read it once, when imported.
-
-    Threads that wait for each other sleep, and do not spin: beside other programs a thread that
-    spins takes the processor from the one that it waits for.
-    """
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _live(folder: RunFolder, trainer: str, stop: Stop) -> int:
-    session: Session | None = None
-    pid = os.getpid()
-    try:
-        spec = check(folder.path, trainer)
-        os.environ.setdefault(MARKER, str(folder.path))
-        if spec.gpus is not None:
-            # CUDA reads it once, when it is first used; so this holds in a fork of a warm parent.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
-        session = Session(folder, spec, stop=stop)
-        if not session.target_reached:
-            _train(trainer, session)
-        if os.getpid() == pid:
-            return session.finish()
-    except BaseException as error:  # noqa: BLE001 - whatever ended it, the last words are written
-        reason = said.reason(error)
-        if not isinstance(error, BadSpec) or isinstance(error, said.Misused):
-            with suppress(Exception):  # an error may be one in everything that it says
-                traceback.print_exception(error)
-        if os.getpid() == pid:
-            last_words = {
-                "out_of_memory": _is_out_of_memory(error),
-                "of_the_machine": isinstance(error, OSError) and error.errno in OF_THE_MACHINE,
-            }
-            if session:
-                session.fail(reason, **last_words)
-            else:
-                _fail_without_session(folder, reason)
-            _say(reason)
-            return EXIT_BAD_SPEC if isinstance(error, BadSpec) else EXIT_AGAIN
-    # What the trainer has forked has come back from where only the trainer may.
-    os._exit(EXIT_AGAIN)
-
-
-def _train(trainer: str, session: Session) -> None:
-    """Train; to leave with `sys.exit()` is to return."""
-    try:
-        registry.load(trainer).train(session)
-    except SystemExit as error:
-        if error.code not in (None, 0):
-            raise
-
-
-@contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock.
-
-    Raises:
-        CannotLock: another process holds it, or the disk refuses.
-    """
-    try:
-        lock = durable.hold(folder.path)
-    except OSError as error:
-        raise CannotLock(folder, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return options.converted(spec.options, kind)
 
 
 def _reached(spec: Spec, step: int, episodes: int) -> bool:
@@ -785,73 +562,9 @@ def _reached(spec: Spec, step: int, episodes: int) -> bool:
     return (episodes if spec.target.unit == EPISODES else step) >= spec.target.count
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # Torch says these with a plain RuntimeError.
-    text = said.text(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
-
-
-def _fail_without_session(folder: RunFolder, reason: str) -> None:
-    """Write the last words of a trainer that could not even begin, keeping what is known."""
-    try:
-        known = decode(folder.heartbeat, durable.read(folder.heartbeat), Heartbeat)
-    except NewerFile:
-        return
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        known = Heartbeat(
-            run=folder.path.name,
-            pid=os.getpid(),
-            mode="",
-            status="failed",
-            step=0,
-            episodes=0,
-            written_at=0.0,
-            progress_at_s=0.0,
-            longest_gap_s=0.0,
-        )
-    last_words = msgspec.structs.replace(
-        known,
-        pid=os.getpid(),
-        status="failed",
-        written_at=round(_wall_time_s(), 3),
-        progress_at_s=round(time.monotonic(), 3),
-        longest_gap_s=0.0,
-        steps_per_s=None,
-        began=None,
-        reached=None,
-        stepping_at_s=None,
-        checkpoints=None,
-        checkpoint_stall_s=None,
-        alive_at_s=None,
-        returned_at=None,
-        notices=(),
-        notices_before=0,
-        error=reason,
-        out_of_memory=False,
-        of_the_machine=False,
-    )
-    _write_heartbeat(folder, last_words)
-
-
 def _size_bytes(held: Manifest) -> int:
     """How large a checkpoint is."""
     return sum(file.size_bytes for file in held.files.values())
-
-
-def _write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
-    content = msgspec.json.encode(heartbeat)
-    try:
-        durable.write(folder.heartbeat, content, sync=False)
-    except OSError:
-        # A full disk must not look like a hang. Overwriting the old file in place needs no
-        # new block; a reader that meets it half written sees an unreadable one, and the next.
-        with suppress(OSError), durable.open_regular(folder.heartbeat, writable=True) as file:
-            size = min(os.fstat(file.fileno()).st_size, HEARTBEAT_MAX_BYTES)
-            os.pwrite(file.fileno(), content.ljust(size), 0)
 
 
 def _told(score: Score | None) -> str:
@@ -861,17 +574,3 @@ def _told(score: Score | None) -> str:
 
 def _brief(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f}"
-
-
-def _tell(text: str) -> None:
-    """Report to the run's output; a reader that went away must not end the training."""
-    with suppress(OSError, ValueError, AttributeError):  # closed, without the letters, or none
-        sys.stdout.write(f"trainers: {text}\n")
-        sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    """Tell a person what went wrong."""
-    with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"trainers: {text}\n")
-        sys.stderr.flush()

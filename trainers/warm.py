@@ -39,7 +39,7 @@ from typing import NoReturn
 
 import msgspec
 
-from trainers import registry, session
+from trainers import attempt, registry
 from trainers.contract import EXIT_AGAIN, MARKER, WarmReply, WarmRequest
 
 PACE_S = 0.5
@@ -94,7 +94,7 @@ def leave(code: int) -> NoReturn:
 
 def _serve(supervisor: socket.socket, trainer: str, marker: _Marker) -> Path:
     request, _ = _hear(supervisor)
-    session.limit_threads(1)
+    attempt.limit_threads(1)
     warm_up = getattr(registry.load(trainer), "warm_up", None)
     if warm_up is None:
         raise _CannotServe(f"the trainer {trainer!r} has nothing to warm up")

@@ -97,10 +97,18 @@ def test_the_last_words_of_a_newer_version_are_not_removed(runner, tmp_path):
     assert json.loads(folder.heartbeat.read_bytes())["version"] == 2
 
 
-def test_a_field_more_is_no_newer_heartbeat(tmp_path):
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"colour": "red"},
+        {"score": {"name": "rmse", "value": 0.5, "better": "lower", "colour": "red"}},
+        {"saved": {"step": 10, "trained_s": 1.0, "colour": "red"}},
+    ],
+)
+def test_a_field_more_is_no_newer_heartbeat(tmp_path, more):
     """Trainers of a newer version live on under an older supervisor, and are heard."""
     folder = RunFolder(tmp_path / SPEC.run)
-    said(folder, colour="red")
+    said(folder, **more)
     assert read_heartbeat(folder).step == 10
 
 

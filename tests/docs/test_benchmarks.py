@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from modes import load_ladder
-from trainers import session
+from trainers import attempt
 from trainers.contract import RunFolder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -30,7 +30,7 @@ def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:
     """What is compared with stock is what a mode asks of a trainer."""
     mode = load_ladder()["medium"]
     folder = benchmark("atari")._run_folder(tmp_path, "Pong", mode, target_steps=8)
-    spec = session.read_spec(folder)
+    spec = attempt.read_spec(folder)
     assert (spec.name, spec.up_to("steps")) == ("Pong", 8)
     assert spec.load == mode.load_of("atari")
 
@@ -43,5 +43,5 @@ def test_a_run_that_is_to_learn_has_no_end_of_its_own(
     monkeypatch.setattr(learning.subprocess, "Popen", lambda *_, **__: None)
     folder = RunFolder(tmp_path)
     learning._start(folder, "Pong", 3, learning.LIGHT)
-    spec = session.read_spec(folder)
+    spec = attempt.read_spec(folder)
     assert (spec.seed, spec.up_to("episodes")) == (3, learning.ENDLESS)

@@ -11,9 +11,10 @@ sys.path.append(str(Path(__file__).parent))
 
 from trainer_lives import Clock, Life, write_spec
 
+from trainers.attempt import read_spec
 from trainers.checkpoint import Manifest
 from trainers.contract import RunFolder
-from trainers.session import Session, Stop, read_spec
+from trainers.session import Session, Stop
 
 
 @pytest.fixture

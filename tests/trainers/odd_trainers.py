@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from trainers import registry, session
+from trainers import attempt, registry
 from trainers.contract import Score
 
 
@@ -152,4 +152,4 @@ def forks(life):
 if __name__ == "__main__":
     train = globals()[sys.argv[1]]
     registry.load = lambda name: SimpleNamespace(check=lambda spec: None, train=train)
-    sys.exit(session.run(Path(sys.argv[2]), "drill"))
+    sys.exit(attempt.run(Path(sys.argv[2]), "drill"))

@@ -1,5 +1,6 @@
 """Real games, trained for a little, interrupted in every way, and resumed."""
 
+import io
 import shutil
 import signal
 import subprocess
@@ -17,12 +18,15 @@ from trainers.atari import forms as atari_forms
 from trainers.atari import game as atari_game
 from trainers.atari import learner as atari_learner
 from trainers.atari import ppo as atari_ppo
+from trainers.atari import snapshot as atari_snapshot
 from trainers.atari.env import AtariGames
 from trainers.atari.native import NativeGames
+from trainers.atari.options import PPO_CONDITIONS
+from trainers.attempt import read_spec
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder, Spec, Target
 from trainers.options import load_of
-from trainers.session import Session, Stop, read_spec
+from trainers.session import Session, Stop
 
 pytestmark = pytest.mark.slow
 
@@ -165,6 +169,17 @@ def test_the_first_games_are_not_played_again(trained):
         {"rollout_steps": 99},
         {"sticky_actions": 0.25},
         {"convolutions": "contiguous"},
+        {"gamma": 0.9},
+        {"nominal_steps": 10},
+        {"ppo_learning_rate": 1e-3},
+        {"anneal_learning_rate": False},
+        {"ppo_max_grad_norm": 1.0},
+        {"n_epochs": 3},
+        {"gae_lambda": 0.9},
+        {"clip_range": 0.2},
+        {"anneal_clip_range": False},
+        {"ent_coef": 0.0},
+        {"vf_coef": 1.0},
     ],
 )
 def test_what_moves_a_bit_is_a_condition(change):
@@ -176,7 +191,7 @@ def test_what_moves_a_bit_is_a_condition(change):
         cpu = torch.device("cpu")
         load = atari.Load(**part_of(atari.Load, values))
         options = atari.Options(**part_of(atari.Options, values))
-        return atari_learner._conditions(spec, load, options, form, cpu)
+        return atari_snapshot.conditions(spec, load, options, form, cpu)
 
     def part_of(kind, values):
         return {key: value for key, value in values.items() if key in kind.__struct_fields__}
@@ -193,8 +208,8 @@ def test_random_numbers_go_on_after_a_resume(copy):
     session, _ = live(run, StopAtStep(256 + 4))
     assert session.step == 256 + 4
     before = state_of(run)["random"]
-    atari_learner._set_random_states(model := _model(run), before)
-    after = atari_learner._random_states(model)
+    atari_snapshot.set_random_states(model := _model(run), before)
+    after = atari_snapshot.random_states(model)
     assert before["python"] == after["python"]
     assert before["numpy"] == after["numpy"]
     assert before["actions"] == after["actions"]
@@ -250,6 +265,58 @@ def test_what_a_probe_chose_is_used_and_kept(copy):
     assert state_of(run)["conditions"]["convolutions"] == "channels_last"
     said = (run / "heartbeat.json").read_text()
     assert "is not for this machine: torch" in said
+
+
+def test_a_hyper_parameter_that_changes_in_the_midst_of_a_run_holds_from_there(copy):
+    """What was learnt stays; what follows is learnt in the new way, and a person hears of it."""
+    run = copy(target_steps=512, options=options(ppo_learning_rate=1e-3, anneal_clip_range=False))
+    assert live(run)[1] == EXIT_DONE
+    lines = metrics_of(run)[2:]
+    assert [line["train/learning_rate"] for line in lines] == pytest.approx([2.5e-4, 0.0])
+    assert [line["train/clip_range"] for line in lines] == [0.1, 0.1]
+    (notice,) = msgspec.json.decode((run / "heartbeat.json").read_bytes())["notices"]
+    assert notice == (
+        "it goes on from step 256 not to the bit as without the interruption: "
+        "ppo_learning_rate 0.001, not 0.00025; anneal_clip_range False, not True"
+    )
+    write_spec(run, **SMALL, target_steps=640, options=options())
+    assert live(run)[1] == EXIT_DONE
+    assert "ppo_learning_rate 0.00025, not 0.001" in (run / "heartbeat.json").read_text()
+
+
+def test_a_checkpoint_from_before_there_were_such_options_is_as_published(copy):
+    """A run that an earlier version began goes on to the bit, and nothing is told."""
+    run = copy(target_steps=384)
+    checkpoint = Checkpoints(run / "checkpoints").newest().checkpoint
+    state = state_of(run)
+    for name in PPO_CONDITIONS:
+        del state["conditions"][name]
+    content = io.BytesIO()
+    torch.save(state, content)
+    files = {name: (checkpoint.path / name).read_bytes() for name in checkpoint.manifest.files}
+    files["state.pt"] = content.getvalue()
+    manifest = msgspec.structs.replace(checkpoint.manifest, files={})
+    Checkpoints(run / "checkpoints").save(manifest, files.items(), replace=True)
+    assert live(run)[1] == EXIT_DONE
+    assert "goes on" not in (run / "heartbeat.json").read_text()
+    write_spec(run, **SMALL, target_steps=512, options=options(gamma=0.9))
+    assert live(run)[1] == EXIT_DONE
+    assert "gamma 0.9, not 0.99" in (run / "heartbeat.json").read_text()
+
+
+@pytest.mark.parametrize("n_epochs", [1, 6])
+def test_an_update_that_was_left_ends_after_the_epochs_of_now(copy, monkeypatch, n_epochs):
+    """It was left in its third epoch of four; one is enough then, or six are made."""
+    run = copy(target_steps=512, checkpoint_interval_s=1000.0)
+    _, code = live(run, StopAtOptimizerStep(5, monkeypatch))
+    assert (code, state_of(run)["unfinished"]["epoch"]) == (EXIT_AGAIN, 2)
+    write_spec(run, **SMALL, target_steps=512, options=options(n_epochs=n_epochs))
+    monkeypatch.undo()
+    session, code = live(run)
+    assert (code, session.step) == (EXIT_DONE, 512)
+    learnt = 8 + max(2, n_epochs) + n_epochs
+    assert state_of(run)["n_updates"] == learnt
+    assert f"n_epochs {n_epochs}, not 4" in (run / "heartbeat.json").read_text()
 
 
 def test_a_stop_in_mid_rollout_keeps_what_was_played(copy):

@@ -298,7 +298,7 @@ assert later < first / 10, (first, later)
 )
 def test_threads_that_wait_sleep(own, policy):
     """Torch's threads leave the processor to others, unless a person knows better."""
-    code = "from trainers import session; session.limit_threads(2); import torch"
+    code = "from trainers import attempt; attempt.limit_threads(2); import torch"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

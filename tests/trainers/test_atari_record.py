@@ -15,8 +15,9 @@ from trainers import atari, durable, play
 from trainers.__main__ import EXIT_INTERRUPTED, main
 from trainers.atari import film as atari_film
 from trainers.atari.game import GAME_MAX_FRAMES, Emulator
+from trainers.attempt import read_spec
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, RunFolder
-from trainers.session import Session, read_spec
+from trainers.session import Session
 
 pytestmark = pytest.mark.slow
 

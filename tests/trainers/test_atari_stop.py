@@ -14,10 +14,12 @@ from trainers import atari
 from trainers.atari import game as atari_game
 from trainers.atari import learner as atari_learner
 from trainers.atari import ppo as atari_ppo
+from trainers.atari import snapshot as atari_snapshot
 from trainers.atari.game import GameState
+from trainers.attempt import read_spec
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, RunFolder
-from trainers.session import Session, Stop, read_spec
+from trainers.session import Session, Stop
 
 pytestmark = pytest.mark.slow
 
@@ -196,13 +198,13 @@ def test_a_stop_before_the_first_step_writes_nothing(make, monkeypatch):
     stopped(run, 5, monkeypatch)
     before = newest(run).manifest
     stop = Stop()
-    load = atari_learner._load
+    load = atari_snapshot.load
 
     def slow(*arguments):
         stop.requested = True
         return load(*arguments)
 
-    monkeypatch.setattr(atari_learner, "_load", slow)
+    monkeypatch.setattr(atari_snapshot, "load", slow)
     assert live(run, stop)[1] == EXIT_AGAIN
     assert newest(run).manifest == before
 
@@ -334,21 +336,6 @@ def test_a_checkpoint_of_an_older_version_goes_on(make, monkeypatch, whole):
     # Its schedules have decayed over another target, and so it is not the same run.
     assert live(run)[1] == EXIT_DONE
     assert newest(run).manifest.step == everything(run)[0] == whole[0][0]
-
-
-def test_a_bomb_is_not_unpacked(tmp_path):
-    """What is larger than a rollout can be is refused before it fills the memory."""
-    bomb = tmp_path / "bomb"
-    bomb.write_bytes(zlib.compress(bytes(2**20), 9))
-    with pytest.raises(ValueError, match="unpacks to more than 1000 bytes"):
-        atari_learner._unpacked(bomb, 1000)
-    bomb.write_bytes(zlib.compress(bytes(999), 9)[:-4])
-    with pytest.raises(ValueError, match="torn"):
-        atari_learner._unpacked(bomb, 1000)
-    transitions = (torch.zeros((2, 4), dtype=torch.int64),)
-    bomb.write_bytes(zlib.compress(bytes(2**20), 9))
-    with pytest.raises(ValueError, match="unpacks to more than"):
-        atari_learner._pictures(bomb, {"transitions": transitions, "n_pictures": 10**9})
 
 
 @pytest.mark.parametrize("convolutions", ["contiguous", "channels_last", "space_to_depth"])

@@ -415,6 +415,19 @@ def test_what_is_withheld_is_never_deleted_and_never_older_than_the_newest(check
     assert (checkpoints.folder / "withheld-5/a.bin").read_bytes() == b"first"
 
 
+def test_what_a_newer_version_has_written_is_not_withheld(checkpoints):
+    """Nor brought back: it is told by name, and nothing older is taken in its place in silence."""
+    for step in (1, 2, 3):
+        save(checkpoints, step)
+    checkpoints.withhold([3])
+    for name in ("2", "withheld-3"):
+        rewrite(checkpoints.folder / name, version=3)
+    assert checkpoints.withhold([2]) == []
+    assert names_in(checkpoints.folder) == ["1", "2", "withheld-3"]
+    with pytest.raises(NewerFile, match=f"{checkpoints.folder}/2 was written by a newer version"):
+        checkpoints.newest()
+
+
 def test_the_checkpoint_that_was_gone_on_from_outlives_younger_ones(checkpoints):
     """Nobody knows yet whether these load."""
     for step in range(1, 9):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from trainers import listing, options
-from trainers.contract import EXIT_BAD_SPEC, BadSpec
+from trainers.contract import EXIT_BAD_SPEC, BadSpec, Spec, Target
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,9 +29,45 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 @pytest.fixture
 def spec():
     def made(**given):
-        return SimpleNamespace(options=given)
+        return Spec(run="r", trainer="tft", name="n", mode="heavy", threads=1, options=given)
 
     return made
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a mode may lay upon it."""
+
+    batch_size: Annotated[int, msgspec.Meta(gt=0)] = 64
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        ({"batchsize": 1}, "[load.tft] of the mode heavy: no entry 'batchsize'; did you mean"),
+        ({"batch_size": 0}, "[load.tft] of the mode heavy: Expected `int` >= 1"),
+    ],
+)
+def test_what_a_mode_lays_upon_a_trainer_is_judged_by_it(load, said, spec):
+    """The line names the table and the mode, whose file is to be mended."""
+    asked = msgspec.structs.replace(spec(), load=load)
+    with pytest.raises(BadSpec) as refused:
+        options.validate(SimpleNamespace(Load=Load), asked)
+    assert str(refused.value).startswith(said)
+    with pytest.raises(BadSpec, match="no entry 'batch_?size'; this trainer takes none"):
+        options.validate(SimpleNamespace(), asked)
+
+
+def test_a_target_is_in_a_unit_that_the_trainer_counts(spec):
+    """Its own word for a step, or that word itself, or episodes."""
+    trainer = SimpleNamespace(UNIT="epochs")
+    for unit in ("epochs", "steps", "episodes"):
+        target = Target(unit=unit, count=3)
+        options.validate(trainer, msgspec.structs.replace(spec(), target=target))
+    other = msgspec.structs.replace(spec(), target=Target(unit="rounds", count=3))
+    with pytest.raises(
+        BadSpec, match="a target in rounds: this trainer counts epochs and episodes"
+    ):
+        options.validate(trainer, other)
 
 
 @pytest.mark.parametrize(

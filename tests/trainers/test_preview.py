@@ -15,9 +15,10 @@ from trainer_lives import write_spec
 from trainers import atari, durable
 from trainers.atari.exact import ExactGames
 from trainers.atari.native import NativeGames
+from trainers.attempt import read_spec
 from trainers.contract import RunFolder
 from trainers.preview import INTERVAL_S, Preview
-from trainers.session import Session, read_spec
+from trainers.session import Session
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 

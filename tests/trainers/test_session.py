@@ -11,6 +11,7 @@ import pytest
 from trainer_lives import Clock, names_in, strict_json, write_spec
 
 from trainers import durable
+from trainers.attempt import _is_out_of_memory, open_folder
 from trainers.contract import (
     EXIT_AGAIN,
     EXIT_BAD_SPEC,
@@ -23,7 +24,7 @@ from trainers.contract import (
     Spec,
     Target,
 )
-from trainers.session import Session, _is_out_of_memory, open_folder
+from trainers.session import Session
 
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -332,7 +333,7 @@ def test_episodes_can_be_the_target(open_session):
 
 def test_metrics_survive_a_torn_line_and_rotate(open_session, monkeypatch):
     """A line after a power cut begins on its own line; the file has a bounded size."""
-    monkeypatch.setattr("trainers.session.METRICS_MAX_BYTES", 2000)
+    monkeypatch.setattr("trainers.sinks.METRICS_MAX_BYTES", 2000)
     session = open_session()
     session.folder.metrics.write_bytes(b'{"step": 1, "los')
     session.log({"loss": 0.5})
@@ -420,6 +421,41 @@ def test_last_words_keep_what_was_known(open_session, start):
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (type("OutOfMemoryError", (RuntimeError,), {})("as torch calls it"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
+        (RuntimeError("unable to mmap 8 bytes from file <x>: Cannot allocate memory (12)"), True),
+        (RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"), True),
+        (RuntimeError("Last error:\nCuda failure 2 'out of memory'"), True),
+        (
+            RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in"),
+            True,
+        ),
+        (
+            RuntimeError(
+                "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+            ),
+            True,
+        ),
+        (
+            RuntimeError(
+                "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasLtCreate(handle)`"
+            ),
+            True,
+        ),
+        (
+            RuntimeError(
+                "cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling "
+                "`cusolverDnCreate(handle)`. If you keep seeing this error, you may use"
+            ),
+            True,
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `sgemm(x)`"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `sgemm`"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
         (RuntimeError("CUDA error: unspecified launch failure"), False),
         (ValueError("out of memory"), False),
         (NO_SPACE, False),
@@ -560,6 +596,18 @@ def test_a_run_of_a_newer_version_is_not_begun_anew(make_run, start):
     assert code == EXIT_BAD_SPEC
     assert f"{run}/checkpoints/20 was written by a newer version (version 3" in errors
     assert names_in(run / "checkpoints") == before
+
+
+def test_the_last_words_of_a_newer_version_are_not_replaced(make_run, start):
+    """Not by the first of an attempt, and not by those that tell why there is none."""
+    run = make_run(target_steps=20, options={"steps_per_s": 1000})
+    words = b'{"version": 1000, "step": {"of": 7}}'
+    (run / "heartbeat.json").write_bytes(words)
+    code, _, errors = start(run).end()
+    assert code == EXIT_BAD_SPEC
+    assert f"{run}/heartbeat.json was written by a newer version (version 1000" in errors
+    assert (run / "heartbeat.json").read_bytes() == words
+    assert not (run / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("fields", [{"version": 3}, {"colour": "red"}])

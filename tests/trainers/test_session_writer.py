@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from trainer_lives import PATIENCE_S, write_spec
 
+from trainers.attempt import read_spec
 from trainers.contract import EXIT_DONE, Heartbeat, RunFolder
-from trainers.session import Session, read_spec
+from trainers.session import Session
 
 
 class Slow:

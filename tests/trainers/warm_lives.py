@@ -73,15 +73,15 @@ def main():
                 pass
         network, run = line.strip().split(" ", 1)
         run = Path(run)
-        spec = session.read_spec(RunFolder(run))
-        atari_game.preload(atari.rom_of(spec, session.options_of(spec, atari.Options)))
+        spec = attempt.read_spec(RunFolder(run))
+        atari_game.preload(atari.rom_of(spec, options_of(spec, atari.Options)))
         pid = os.fork()
         if pid == 0:
             atari_ppo.Network = NETWORKS[network]
             output = os.open(run / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os._exit(session.run(run, "atari"))
+            os._exit(attempt.run(run, "atari"))
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
 
@@ -90,11 +90,12 @@ if __name__ == "__main__":
     import torch
     from narrow import Narrow
 
-    from trainers import atari, session
+    from trainers import atari, attempt
     from trainers.atari import game as atari_game
     from trainers.atari import learner as atari_learner  # noqa: F401 - once
     from trainers.atari import ppo as atari_ppo
     from trainers.contract import RunFolder
+    from trainers.session import options_of
 
     NETWORKS = {"whole": atari_ppo.Network, "narrow": Narrow}
     main()

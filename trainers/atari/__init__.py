@@ -13,12 +13,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from trainers import packages
-from trainers.contract import BadSpec, Positive, Share, Spec, Tuning
+from trainers.atari.options import Load, Options
+from trainers.contract import BadSpec, Share, Spec, Tuning
 from trainers.options import converted, load_of
 from trainers.session import Session, options_of
 
@@ -41,36 +40,6 @@ _ELSEWHERE = re.compile(
     r"(?:-?ram)?(?:[-_ ]?v[0-9]+)?(?:\.(?:bin|a26))?\s*\Z"
 )
 """what others write around the name of a game: `ALE/Pong-v5`, `PongNoFrameskip-v4`"""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is learnt, and how."""
-
-    algorithm: Literal["ppo", "dqn"] = "ppo"
-    game: str | None = None
-    """such as `MsPacman`; None: the spec's name"""
-    sticky_actions: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
-    """probability that an action is repeated; 0 as in NoFrameskip-v4, 0.25 as in v5"""
-    environments: Literal["exact", "native"] = "exact"
-    """exact: a resumed run goes on with the very games of its checkpoint; native: with new ones,
-    each step a little cheaper"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: the GPU where there is one"""
-    rollout_steps: Positive = 4096
-    """PPO: transitions collected between two updates, over all environments"""
-    buffer_size: Positive = 100_000
-    """DQN: transitions kept; each takes 28 KB of memory"""
-    learning_starts: Positive = 100_000
-    """DQN: transitions played at random before learning starts"""
-
-
-class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How heavy a game is for the machine; by default as PPO was published for Atari."""
-
-    n_envs: Positive = 8
-    """environments of each game, which play side by side"""
-    batch_size: Positive = 256
-    """PPO: samples per gradient step"""
 
 
 def check(spec: Spec) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
 
-from trainers.atari import Options
 from trainers.atari.game import GAME_MAX_FRAMES, OBSERVATION, Emulator, Game
 from trainers.atari.learner import greedy_policy
+from trainers.atari.options import Options
 from trainers.contract import Spec
 from trainers.registry import Recording
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainers.atari import Load
+    from trainers.atari.options import Load
 
 TRIAL_S = 16.0
 """of all trials together, at least three of each form"""

@@ -1,19 +1,18 @@
 """How an Atari game is learnt: Stable-Baselines3's PPO and DQN, made to survive.
 
-The hyper-parameters are those of rl-baselines3-zoo for `NoFrameskip-v4`, fitted
-to the ladder in two places. A PPO rollout has the same number of transitions
-however many environments collect it, so that light and heavy modes share one
-update cycle. DQN keeps the published four transitions per gradient step of 32
-samples with any number of environments; a mode's `batch_size` is for PPO only.
-Schedules decay over a target in steps, or over a nominal ten million steps where
-the target is in episodes.
+The published hyper-parameters, which are the defaults of `Options`, are fitted to
+the ladder in two places. A PPO rollout has the same number of transitions however
+many environments collect it, so that light and heavy modes share one update cycle.
+DQN keeps the published four transitions per gradient step of 32 samples with any
+number of environments; a mode's `batch_size` is for PPO only. What falls in the
+course of a run does so over its target, or over `nominal_steps` where that is in
+episodes. An option that is changed holds from the next life on, for what is learnt
+from then.
 
-A checkpoint holds weights, optimizer, counters, the results of the last games,
-the exploration rate, all random states and, of PPO with exact environments, the
-games. So PPO goes on to the bit as if it had never been interrupted, in the same
-mode on the same kind of machine; where something differs, the run says so. DQN's
-replay buffer (gigabytes) is not saved: a resumed life begins with new games, and
-its policy refills the buffer before learning goes on.
+What a checkpoint holds is told in `snapshot`. So PPO goes on to the bit as if it had
+never been interrupted, in the same mode on the same kind of machine; where something
+differs, the run says so. DQN's replay buffer (gigabytes) is not saved: a resumed life
+begins with new games, and its policy refills the buffer before learning goes on.
 
 From time to time PPO is saved at the start of a rollout, when its buffer is empty. A stop
 saves it where it stands: in the middle of a rollout with what was played so far, in the
@@ -28,69 +27,43 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
-import io
-import random
 import sys
 import time
-import zipfile
-import zlib
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
-import stable_baselines3
 import torch
 from gymnasium import spaces
-from msgspec import msgpack
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
-from torch.utils.tensorboard import SummaryWriter
 
-from trainers import durable
-from trainers.atari import Load, Options
+from trainers.atari import snapshot
 from trainers.atari.env import AtariGames, Games
-from trainers.atari.exact import STATE_MAX_BYTES, ExactGames
-from trainers.atari.forms import form_of, found_for, machine
-from trainers.atari.game import ALE_VERSION, OBSERVATION, SIDE
-from trainers.atari.ppo import N_EPOCHS, Adam, Form, Ppo, keep_freed_memory
-from trainers.contract import EPISODES, BadSpec, Score, Spec
+from trainers.atari.exact import ExactGames
+from trainers.atari.forms import form_of, found_for
+from trainers.atari.game import OBSERVATION
+from trainers.atari.options import Load, Options
+from trainers.atari.ppo import Adam, Form, Ppo, keep_freed_memory
+from trainers.atari.snapshot import Memory, Snapshot, State
+from trainers.contract import EPISODES, Score, Spec
 from trainers.preview import Preview
 from trainers.session import Session
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
-NOMINAL_STEPS = 10_000_000
 RECENT_GAMES = 100
 """games whose mean is the mean return"""
 REFILL_STEPS = 10_000
 """transitions that a resumed DQN collects before it learns again"""
 LOG_INTERVAL_S = 10.0
 """time between two lines of metrics of DQN, whose updates are too many for a line each"""
-STATE_FILE = "state.pt"
-GAMES_FILE = "games.msgpack.zlib"
-"""of PPO with exact environments: the state of each game"""
-PICTURES_FILE = "pictures.zlib"
-"""of PPO that was stopped before all was learnt from: what the rollout is made of"""
-
-ARITHMETIC = 1
-"""counted up with each change of ours that moves a bit of what is calculated"""
-
-GAME_MAX_BYTES = STATE_MAX_BYTES + 16
-"""of the state of a game in a checkpoint"""
-GAMES_FIT = {"n_envs", "environments", "sticky_actions", "ale-py"}
-"""conditions under which the games of a checkpoint can go on"""
-
-State = dict[str, Any]
 
 
 class _Stopped(Exception):
@@ -105,7 +78,7 @@ def learn(session: Session, options: Options, load: Load, rom: str, games: Games
     if options.device == "cuda" and not torch.cuda.is_available():
         # Not a bad spec: a driver may be back after the next reboot.
         raise RuntimeError("the options ask for CUDA, and torch finds no usable GPU")
-    state = _load(session.checkpoint.path, options, rom) if session.checkpoint else None
+    state = snapshot.load(session.checkpoint.path, options, rom) if session.checkpoint else None
     if session.stop_requested:
         return
     keep_freed_memory()
@@ -120,11 +93,13 @@ def learn(session: Session, options: Options, load: Load, rom: str, games: Games
         model = _ppo(env, spec, load, options, form, initialise=state is None)
     else:
         model = _dqn(env, spec, load, options)
-    conditions = _conditions(spec, load, options, form, device)
+    conditions = snapshot.conditions(spec, load, options, form, device)
     pilot = _Pilot(session, options, rom, games, conditions)
-    model.set_logger(Logger(None, [_Lines(session), _TensorBoard(session)]))
+    model.set_logger(Logger(None, [_Lines(session)]))
     if state:
-        _restore(model, state, options)
+        snapshot.restore(model, state)
+        if isinstance(model, _Dqn):
+            model.refill_steps = min(REFILL_STEPS, options.learning_starts, options.buffer_size)
         pilot.restore(model, state)
     torch.set_num_threads(spec.threads)
     try:
@@ -164,7 +139,7 @@ def play(
 
 def greedy_policy(checkpoint: Path, options: Options, rom: str, n_actions: int) -> BasePolicy:
     """What a checkpoint has learnt, without what it would need to learn on."""
-    state = _load(checkpoint, options, rom)
+    state = snapshot.load(checkpoint, options, rom)
     kind = PPO if options.algorithm == "ppo" else DQN
     policy: BasePolicy = kind.policy_aliases["CnnPolicy"](
         spaces.Box(0, 255, OBSERVATION, np.uint8),
@@ -215,23 +190,27 @@ def _ppo(
     initialise: bool = True,
 ) -> _Ppo:
     n_steps = max(1, options.rollout_steps // load.n_envs)
+    rate, clip_range = options.ppo_learning_rate, options.clip_range
     model = _Ppo(
         env,
         form=form,
         initialise=initialise,
         n_steps=n_steps,
         batch_size=min(load.batch_size, n_steps * load.n_envs),
-        n_epochs=N_EPOCHS,
-        learning_rate=LinearSchedule(2.5e-4, 0.0, 1.0),
-        clip_range=LinearSchedule(0.1, 0.0, 1.0),
-        vf_coef=0.5,
-        ent_coef=0.01,
-        gamma=0.99,
-        gae_lambda=0.95,
+        n_epochs=options.n_epochs,
+        learning_rate=LinearSchedule(rate, 0.0, 1.0) if options.anneal_learning_rate else rate,
+        clip_range=LinearSchedule(clip_range, 0.0, 1.0)
+        if options.anneal_clip_range
+        else clip_range,
+        vf_coef=options.vf_coef,
+        ent_coef=options.ent_coef,
+        gamma=options.gamma,
+        gae_lambda=options.gae_lambda,
+        max_grad_norm=options.ppo_max_grad_norm,
         seed=spec.seed,
         device=options.device,
     )
-    model.schedule_steps = spec.up_to("steps") or NOMINAL_STEPS
+    model.schedule_steps = spec.up_to("steps") or options.nominal_steps
     return model
 
 
@@ -240,15 +219,18 @@ def _dqn(env: AtariGames, spec: Spec, load: Load, options: Options) -> _Dqn:
         "CnnPolicy",
         env,
         buffer_size=options.buffer_size,
-        learning_rate=1e-4,
-        batch_size=32,
+        learning_rate=options.dqn_learning_rate,
+        batch_size=options.replay_batch_size,
         learning_starts=options.learning_starts,
-        target_update_interval=1000,
-        # Four transitions per gradient step, however many one step of all games brings.
-        train_freq=max(1, 4 // load.n_envs),
-        gradient_steps=max(1, load.n_envs // 4),
-        exploration_fraction=0.1,
-        exploration_final_eps=0.01,
+        target_update_interval=options.target_update_interval,
+        # So many transitions per gradient step, however many one step of all games brings.
+        train_freq=max(1, options.transitions_per_update // load.n_envs),
+        gradient_steps=max(1, load.n_envs // options.transitions_per_update),
+        gamma=options.gamma,
+        max_grad_norm=options.dqn_max_grad_norm,
+        exploration_fraction=options.exploration_fraction,
+        exploration_initial_eps=options.exploration_initial,
+        exploration_final_eps=options.exploration_final,
         # Halves the memory; it excludes the special handling of games that were cut off.
         optimize_memory_usage=True,
         replay_buffer_kwargs={"handle_timeout_termination": False},
@@ -258,7 +240,7 @@ def _dqn(env: AtariGames, spec: Spec, load: Load, options: Options) -> _Dqn:
     )
     # The same maths; on a processor with AVX512 the update takes three quarters of the time.
     model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing there
-    model.schedule_steps = spec.up_to("steps") or NOMINAL_STEPS
+    model.schedule_steps = spec.up_to("steps") or options.nominal_steps
     return model
 
 
@@ -312,7 +294,7 @@ class _Pilot(BaseCallback):
         self._conditions = conditions
         self._boundary_s: float | None = None
         """PPO: when the current rollout began, or was gone on with"""
-        self._memories = [_Memory(), _Memory()]
+        self._memories = [Memory(), Memory()]
         self._logged_s = time.monotonic()
         self._preview = Preview(session.folder.preview)
         self._screen = games.screen
@@ -322,27 +304,28 @@ class _Pilot(BaseCallback):
         self.tally.restore(state)
         assert self._session.checkpoint is not None  # noqa: S101 - the state is from there
         path = self._session.checkpoint.path
-        before = state.get("conditions", {})
+        before = snapshot.conditions_of(state)
         changed = [what for what, now in self._conditions.items() if before.get(what) != now]
-        same_games = self._restore_games(model, path / GAMES_FILE, state, changed)
+        same_games = self._restore_games(model, path, state, changed)
         if left := state.get("unfinished"):
             assert isinstance(model, Ppo)  # noqa: S101 - no other leaves anything
             same_games = same_games and "rollout_steps" not in changed
-            pictures = _pictures(path / PICTURES_FILE, left)
-            model.go_on(left, pictures, same_games=same_games)
+            model.go_on(left, snapshot.pictures_of(path, left), same_games=same_games)
 
     def _restore_games(
-        self, model: BaseAlgorithm, path: Path, state: State, changed: list[str]
+        self, model: BaseAlgorithm, checkpoint: Path, state: State, changed: list[str]
     ) -> bool:
         """Whether the games of a checkpoint go on here; a person hears where that is not exact."""
         if self._games is None:
             return False
-        before = state.get("conditions", {})
-        fit = path.exists() and not GAMES_FIT & set(changed)
-        if fit:
-            content = _unpacked(path, self._games.n_games * GAME_MAX_BYTES)
-            model._last_obs = self._games.restore(msgpack.decode(content, type=list[bytes]))
+        before = snapshot.conditions_of(state)
+        held = None
+        if not snapshot.GAMES_FIT & set(changed):
+            held = snapshot.games_of(checkpoint, self._games.n_games)
+        if held is not None:
+            model._last_obs = self._games.restore(held)
             model._last_episode_starts = np.array(state["episode_starts"])
+        fit = held is not None
         if not fit or changed:
             how = "not to the bit as without the interruption" if fit else "with new games"
             why = "; ".join(
@@ -438,46 +421,34 @@ class _Pilot(BaseCallback):
                 self.logger.record(key, value)
         self.logger.dump(self.model.num_timesteps)
 
-    def _snapshot(self) -> _Snapshot:
+    def _snapshot(self) -> Snapshot:
         """A copy of everything that the learning depends on."""
         model = self.model
-        policy = model.policy
-        memory = self._memories[0]
-        left = model.unfinished() if isinstance(model, Ppo) else None
         state = {
             **self._identity,
             **self.tally.snapshot(),
             "conditions": self._conditions,
-            "num_timesteps": model.num_timesteps,
-            "n_updates": model._n_updates,
-            "episode_num": model._episode_num,
-            "n_calls": getattr(model, "_n_calls", 0),
-            "exploration_rate": getattr(model, "exploration_rate", 0.0),
-            "random": _random_states(model),
-            "unfinished": left,
-            "policy": memory.copy(policy.state_dict()),
-            "optimizer": memory.copy(policy.optimizer.state_dict()),
+            **snapshot.take(model, self._memories[0]),
         }
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
         if self._games:
             state["episode_starts"] = np.asarray(model._last_episode_starts).tolist()
-        return _Snapshot(
+        left = state["unfinished"]
+        return Snapshot(
             state,
             *self._told(learnt=left is None),
             games=self._games.clone() if self._games else None,
             pictures=model.rollout_buffer.pictures() if isinstance(model, Ppo) and left else None,
         )
 
-    def _save(self, snapshot: _Snapshot, *, wait: bool) -> None:
-        state, step = snapshot.state, snapshot.step
+    def _save(self, taken: Snapshot, *, wait: bool) -> None:
+        state, step = taken.state, taken.step
         if step == 0:
             return
         recent = state["recent"]
         self._session.save(
-            snapshot.files(),
+            taken.files(),
             step=step,
-            episodes=snapshot.episodes,
+            episodes=taken.episodes,
             score=_return_mean(fmean(game[0] for game in recent)) if recent else None,
             wait=wait,
             replace=True,
@@ -490,227 +461,21 @@ def _return_mean(mean: float) -> Score:
     return Score(name="return_mean", value=mean)
 
 
-class _Snapshot(NamedTuple):
-    """A copy of a run that learning goes on beside."""
-
-    state: State
-    step: int
-    episodes: int
-    games: list[bytes] | None
-    """with exact environments: the state of each game"""
-    pictures: NDArray[np.uint8] | None
-    """of what is not learnt from yet, where there is anything; not copied"""
-
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """What a checkpoint holds.
-
-        Raises:
-            FloatingPointError: it is worth nothing.
-        """
-        if not all(np.isfinite(part.numpy().sum()) for part in self.state["policy"].values()):
-            # No life could go on from it. The newest one that can is what the next life needs.
-            raise FloatingPointError("the weights are not finite numbers: they are not saved")
-        # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
-        buffer = io.BytesIO()
-        torch.save(self.state, buffer)
-        yield STATE_FILE, buffer.getvalue()
-        if self.games is not None:
-            # A tenth of its size, at a speed that the disk would hardly beat.
-            yield GAMES_FILE, zlib.compress(msgpack.encode(self.games), 1)
-        if self.pictures is not None:
-            yield PICTURES_FILE, zlib.compress(self.pictures.data, 1)
-
-
 class _Lines(KVWriter):
-    """Stable-Baselines3's records as lines of the run's metrics."""
+    """Stable-Baselines3's records as what the session logs."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-
-    def write(
-        self,
-        key_values: dict[str, Any],
-        key_excluded: dict[str, tuple[str, ...]],  # noqa: ARG002 - the parent's signature
-        step: int = 0,  # noqa: ARG002 - the session knows it
-    ) -> None:
-        """Write one line."""
-        self._session.log(key_values)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _TensorBoard(KVWriter):
-    """TensorBoard's files: one curve over all lives.
-
-    What earlier lives have written beyond the checkpoint that this one goes on from
-    is not shown any more, for these steps are made again.
-
-    A full disk ends them for this life and not the training: their writer
-    thread dies of it.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._began = session.step
-        self._writer: SummaryWriter | None = None
-        self._failed = False
 
     def write(
         self,
         key_values: dict[str, Any],
         key_excluded: dict[str, tuple[str, ...]],
-        step: int = 0,
+        step: int = 0,  # noqa: ARG002 - the session knows it
     ) -> None:
-        """Write the values at `step`."""
-        if self._failed:
-            return
-        try:
-            self._writer = self._writer or SummaryWriter(
-                str(self._session.folder.tensorboard), purge_step=self._began + 1
-            )
-            for key, value in key_values.items():
-                if "tensorboard" not in (key_excluded[key] or ()):
-                    self._writer.add_scalar(key, value, step)
-            self._writer.flush()
-        except OSError as error:
-            self._failed = True
-            self._session.disk_failed("TensorBoard's files", error)
+        """Write one line."""
+        no_curves = [key for key, excluded in key_excluded.items() if "tensorboard" in excluded]
+        self._session.log(key_values, file_only=no_curves)
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        with suppress(OSError):
-            if self._writer:
-                self._writer.close()
-
-
-class _Memory:
-    """Memory for copies of tensors, used again each time: new memory takes twice as long."""
-
-    def __init__(self) -> None:
-        self._copies: dict[tuple[Any, ...], torch.Tensor] = {}
-
-    def copy(self, value: Any) -> Any:
-        """`value`, with copies of all tensors in it; the next call overwrites them."""
-        if isinstance(value, dict):
-            return {key: self.copy(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [self.copy(part) for part in value]
-        if not isinstance(value, torch.Tensor):
-            return value
-        # Shared parameters have several names and one place, and stay one tensor in the copy.
-        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
-        if place not in self._copies:
-            # From a GPU to pinned memory: no copy waits for the one before.
-            self._copies[place] = torch.empty_like(
-                value, device="cpu", pin_memory=value.is_cuda, requires_grad=False
-            )
-        return self._copies[place].copy_(value.detach(), non_blocking=True)
-
-
-def _conditions(
-    spec: Spec, load: Load, options: Options, form: Form, device: torch.device
-) -> State:
-    """What must be the same for two lives to calculate the same."""
-    return {
-        "n_envs": load.n_envs,
-        "environments": options.environments,
-        "threads": spec.threads,
-        "batch_size": load.batch_size,
-        "rollout_steps": options.rollout_steps,
-        "sticky_actions": options.sticky_actions,
-        **msgspec.structs.asdict(form),
-        **machine(device),
-        "ale-py": ALE_VERSION,
-        "stable-baselines3": str(stable_baselines3.__version__),
-        "numpy": str(np.__version__),
-        "arithmetic": ARITHMETIC,
-    }
-
-
-def _load(checkpoint: Path, options: Options, rom: str) -> State:
-    path = checkpoint / STATE_FILE
-    _refuse_packed(path)
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
-    for what, asked in (("algorithm", options.algorithm), ("rom", rom)):
-        if state[what] != asked:
-            raise BadSpec(
-                f"checkpoint {checkpoint.name} is of {what} {state[what]!r}, the spec asks for "
-                f"{asked!r}: use a new run"
-            )
-    return state
-
-
-def _refuse_packed(path: Path) -> None:
-    """Refuse to load what would unpack to more than it is: torch itself never packs.
-
-    Raises:
-        ValueError: it is packed, or nothing that `torch.save` writes today.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"{path.name} is not what torch saves: {error}") from error
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError(f"{path.name} is packed, as torch packs nothing")
-
-
-def _pictures(path: Path, left: State) -> NDArray[np.uint8]:
-    """The pictures of a rollout that was left."""
-    stacks = left["transitions"][0]
-    n_pictures = min(left["n_pictures"], 1 + stacks.numel())  # and none that nothing refers to
-    content = bytearray(_unpacked(path, n_pictures * SIDE**2))  # torch wants to own it
-    return np.frombuffer(content, np.uint8).reshape(n_pictures, SIDE, SIDE)
-
-
-def _unpacked(path: Path, max_bytes: int) -> bytes:
-    """The content of a compressed file of a checkpoint.
-
-    Raises:
-        ValueError: it is larger than anything that is saved, or torn.
-    """
-    packed = durable.read(path, max_bytes + max_bytes // 1000 + 1024)  # noise grows a little
-    engine = zlib.decompressobj()
-    content = engine.decompress(packed, max_bytes)
-    if not engine.eof:
-        raise ValueError(f"{path.name} unpacks to more than {max_bytes} bytes, or is torn")
-    return content
-
-
-def _restore(model: BaseAlgorithm, state: State, options: Options) -> None:
-    model.policy.load_state_dict(state["policy"])
-    model.policy.optimizer.load_state_dict(state["optimizer"])
-    model.num_timesteps = state["num_timesteps"]
-    model._n_updates = state["n_updates"]
-    model._episode_num = state["episode_num"]
-    if isinstance(model, _Dqn):
-        model._n_calls = state["n_calls"]
-        model.exploration_rate = state["exploration_rate"]
-        model.refill_steps = min(REFILL_STEPS, options.learning_starts, options.buffer_size)
-    _set_random_states(model, state["random"])
-
-
-def _random_states(model: BaseAlgorithm) -> State:
-    # The global generator: Stable-Baselines3 draws its minibatches from it.
-    drawn: Any = np.random.get_state(legacy=False)
-    return {
-        "python": random.getstate(),
-        # Checkpoints hold tensors and plain values only, so that loading one runs no code.
-        "numpy": {**drawn, "state": {**drawn["state"], "key": drawn["state"]["key"].tolist()}},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(model.device) if model.device.type == "cuda" else None,
-        "actions": model.action_space.np_random.bit_generator.state,
-    }
-
-
-def _set_random_states(model: BaseAlgorithm, states: State) -> None:
-    random.setstate(states["python"])
-    drawn = states["numpy"]
-    key = np.asarray(drawn["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**drawn, "state": {**drawn["state"], "key": key}})
-    torch.set_rng_state(states["torch"])
-    if isinstance(states["cuda"], torch.Tensor) and model.device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], model.device)
-    model.action_space.np_random.bit_generator.state = states["actions"]
+        """Nothing is open."""

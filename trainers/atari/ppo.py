@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 N_EPOCHS = 4
-"""how often each transition is learnt from, once it has been played"""
+"""how often each transition is learnt from, once it has been played, as published"""
 PICTURES = OBSERVATION[0]
 PLAYED = ("actions", "rewards", "episode_starts", "values", "log_probs")
 """what a buffer keeps of each step, beside the observations"""

@@ -1,0 +1,227 @@
+"""Where that goes which a trainer says: its output, its heartbeat, its metrics and its curves.
+
+Whoever reads it may be away, and the disk may be full: a word that cannot be said is an error of
+the disk at most, for the session to tell, and never the end of a training.
+
+Curves are files of TensorBoard. Its own writer would take a light trainer twice the memory and a
+quarter of a second at each start, and so they are written here: a record is its length and its
+content, each with a checksum, and its content an `Event` in the encoding of Protocol Buffers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol
+
+import msgspec
+
+from trainers import durable
+from trainers.contract import HEARTBEAT_MAX_BYTES, Heartbeat, RunFolder
+
+METRICS_MAX_BYTES = 16 * 1024 * 1024
+"""`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
+CURVES_THIN_BYTES = 16 * 1024 * 1024
+"""each time that the curves of a run grow by as much, half as many of its lines are added"""
+
+EVENTS = re.compile(r"events\.out\.tfevents\.([0-9]{10})(?:\..*)?")
+"""a file of TensorBoard, which reads them in the order of their names; ours or another program's"""
+NUMBER_MAX = 9_999_999_999
+
+VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
+"""how a field of a protocol buffer is written"""
+FORMAT = b"brain.Event:2"
+START = b"\x08\x01"
+"""the SessionLog that tells TensorBoard to forget all that has this step or a later one"""
+
+
+def _remainder(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
+    return byte
+
+
+_CRC32C = tuple(map(_remainder, range(256)))
+
+
+class Line(NamedTuple):
+    """What a trainer has measured at one place of its run."""
+
+    step: int
+    at: float
+    """wall time, seconds since 1970"""
+    own: Mapping[str, object]
+    """what the session says in every line; the step is there, too"""
+    values: Mapping[str, float | None]
+    file_only: Collection[str]
+    """names of values that are no curve"""
+
+
+class Sink(Protocol):
+    """A place for lines."""
+
+    what: ClassVar[str]
+    """what is kept there, for people"""
+
+    def write(self, line: Line) -> None:
+        """Add a line.
+
+        Raises:
+            UnreadableFile: something else is in its place.
+            OSError: the disk or the rights forbid it; at most this line is missing.
+        """
+
+
+class Metrics:
+    """`metrics.jsonl`: every line, as JSON."""
+
+    what: ClassVar[str] = "metrics"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, line: Line) -> None:
+        """Append a line; see `Sink`."""
+        content = msgspec.json.encode({**line.own, **line.values})
+        durable.append(self._path, content, max_bytes=METRICS_MAX_BYTES)
+
+
+class Curves:
+    """TensorBoard's files: one curve over all attempts.
+
+    Each attempt has a file of its own. It begins with the step from which on TensorBoard forgets
+    what earlier ones have written, since these steps are made again. Nothing is kept open, so there
+    is nothing that a kill could lose.
+
+    Args:
+        folder: where they lie; made with the first line.
+        began: the step that this attempt goes on from.
+    """
+
+    what: ClassVar[str] = "curves of TensorBoard"
+
+    def __init__(self, folder: Path, began: int) -> None:
+        self._folder = folder
+        self._began = began
+        self._path: Path | None = None
+        self._size_bytes = 0
+        """of all that was written for the run"""
+        self._lines = 0
+
+    def write(self, line: Line) -> None:
+        """Add a point to the curve of each value that is known; see `Sink`."""
+        points = b"".join(
+            _point(name, value)
+            for name, value in line.values.items()
+            if value is not None and name not in line.file_only
+        )
+        if not points:
+            return
+        durable.make_folder(self._folder)
+        path = self._path = self._path or self._next(int(line.at))
+        self._lines += 1
+        # The name is the newest and stays that: a reader has done with those before.
+        if (self._lines - 1) % 2 ** (self._size_bytes // CURVES_THIN_BYTES):
+            return
+        record = _event(line, _bytes(5, points))
+        handle = durable.open_log(path)
+        try:
+            size = os.fstat(handle).st_size
+            if size == 0:
+                record = self._head(line) + record
+            durable.add(handle, record, size)
+        finally:
+            os.close(handle)
+        self._size_bytes += len(record)
+
+    def _head(self, line: Line) -> bytes:
+        # What was said at the very step that was gone on from is the past, unless it is said again.
+        forgotten = line._replace(step=min(self._began + 1, line.step))
+        return _event(line._replace(step=0), _bytes(3, FORMAT)) + _event(
+            forgotten, _bytes(7, START)
+        )
+
+    def _next(self, now_s: int) -> Path:
+        """A name behind all that are there, also where the clock was set back."""
+        number = now_s
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if there := EVENTS.fullmatch(entry.name):
+                    number = max(number, int(there[1]) + 1)
+                    self._size_bytes += entry.stat(follow_symlinks=False).st_size
+        return self._folder / f"events.out.tfevents.{min(number, NUMBER_MAX):010d}"
+
+
+def write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
+    """Replace the heartbeat; on a full disk in place, and otherwise not at all."""
+    content = msgspec.json.encode(heartbeat)
+    try:
+        durable.write(folder.heartbeat, content, sync=False)
+    except OSError:
+        # A full disk must not look like a hang. Overwriting the old file in place needs no
+        # new block; a reader that meets it half written sees an unreadable one, and the next.
+        with suppress(OSError), durable.open_regular(folder.heartbeat, writable=True) as file:
+            size = min(os.fstat(file.fileno()).st_size, HEARTBEAT_MAX_BYTES)
+            os.pwrite(file.fileno(), content.ljust(size), 0)
+
+
+def tell(text: str) -> None:
+    """Report to the run's output; a reader that went away must not end the training."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, without the letters, or none
+        sys.stdout.write(f"trainers: {text}\n")
+        sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Tell a person what went wrong."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"trainers: {text}\n")
+        sys.stderr.flush()
+
+
+def _event(line: Line, what: bytes) -> bytes:
+    """A record with an Event: when, at which step, and `what` as a field of it."""
+    when = _key(1, DOUBLE) + struct.pack("<d", line.at)
+    content = when + _key(2, VARINT) + _varint(line.step) + what
+    length = struct.pack("<Q", len(content))
+    return length + _checksum(length) + content + _checksum(content)
+
+
+def _point(name: str, value: float) -> bytes:
+    """A value of a Summary; nothing where TensorBoard's numbers have no room for it."""
+    try:
+        number = struct.pack("<f", value)
+    except OverflowError:
+        return b""
+    return _bytes(1, _bytes(1, name.encode()) + _key(2, FLOAT) + number)
+
+
+def _bytes(field: int, content: bytes) -> bytes:
+    return _key(field, BYTES) + _varint(len(content)) + content
+
+
+def _key(field: int, kind: int) -> bytes:
+    return _varint(field << 3 | kind)
+
+
+def _varint(number: int) -> bytes:
+    content = bytearray()
+    while number > 0x7F:
+        content.append(number & 0x7F | 0x80)
+        number >>= 7
+    content.append(number)
+    return bytes(content)
+
+
+def _checksum(content: Iterable[int]) -> bytes:
+    """CRC-32C, turned as TensorFlow does it, so that the checksum of a checksum is none."""
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
