@@ -53,7 +53,7 @@ def test_what_a_mode_lays_upon_a_trainer_is_judged_by_it(load, said, spec):
     with pytest.raises(BadSpec) as refused:
         options.validate(SimpleNamespace(Load=Load), asked)
     assert str(refused.value).startswith(said)
-    with pytest.raises(BadSpec, match="no entry 'batch_?size'; this trainer takes none"):
+    with pytest.raises(BadSpec, match=r"no entry 'batch_?size'; this trainer takes none"):
         options.validate(SimpleNamespace(), asked)
 
 
