@@ -80,7 +80,7 @@ backoff_max_s = 2
 proven_s = 10
 start_s = 60
 silent_min_s = {silent_min_s}
-held_s = 10
+quarantine_s = 10
 
 [checkpoints]
 interval_s = {interval_s}
@@ -166,7 +166,7 @@ time_t time(time_t *place) {
 """
 
 
-ENDS = ("run.died", "run.held", "run.stopped", "run.done", "run.lost")
+ENDS = ("run.died", "run.quarantined", "run.stopped", "run.done", "run.lost")
 """events that tell of a trainer that is gone"""
 
 
@@ -521,7 +521,7 @@ class Witness:
         """Whether exactly what is wanted trains."""
         memory, _ = Store(self.machine.home.state).peek()
         mains = {process.run: process.pid for process in self.machine.mains()}
-        if memory is None or mains.keys() != set(memory.wanted):
+        if memory is None or mains.keys() != set(memory.demanded):
             return False
         beats = [self._heartbeat(run) for run in mains]
         return all(
@@ -583,7 +583,7 @@ class Witness:
         """Whoever trains without being wanted is stopped, within its grace."""
         now_s, strays = time.monotonic(), set[str]()
         if memory and self.machine.daemon_lives:
-            wanted = dict.fromkeys(memory.wanted, memory.goal.mode)
+            wanted = dict.fromkeys(memory.demanded, memory.goal.mode)
             strays = {one.run for one in mains if wanted.get(one.run) != self._mode(one.run)}
         self._stray_since_s = {run: self._stray_since_s.get(run, now_s) for run in strays}
         if any(now_s - since_s > STRAY_S for since_s in self._stray_since_s.values()):
@@ -666,7 +666,7 @@ class Chaos:
             "both killed": (2, self._kill_both),
             "reboot": (3, self._reboot),
             "shutdown": (1, self._shut_down),
-            "wish": (1, self._wish),
+            "request": (1, self._request),
         }
         if machine.disk:
             disk = machine.disk
@@ -884,12 +884,12 @@ class Chaos:
         now = time.time() + step_s  # noqa: TID251 - what the false clock shows
         return memory is not None and abs(memory.timeline.seen_at - now) < 3600
 
-    def _wish(self) -> str:
-        wish = self.chance.choice(("force-scale-up", "force-scale-down", "pause"))
-        self._type(wish)
-        if wish == "pause":
+    def _request(self) -> str:
+        request = self.chance.choice(("force-scale-up", "force-scale-down", "pause"))
+        self._type(request)
+        if request == "pause":
             self._in(self.chance.uniform(1.0, 4.0), lambda: self._type("resume"))
-        return wish
+        return request
 
     def _type(self, command: str) -> None:
         asked = self.machine.ask(command)

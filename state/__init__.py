@@ -1,1 +1,1 @@
-"""What survives a reboot: the memory of the supervisor and the wishes of people."""
+"""What survives a reboot: the memory of the supervisor and the requests of people."""

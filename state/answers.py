@@ -1,6 +1,6 @@
-"""What became of wishes: one small file each, found by the id of the wish.
+"""What became of requests: one small file each, found by the id of the request.
 
-Whoever asks reads the one file that is named like the wish, however many others ask at the same
+Whoever asks reads the one file that is named like the request, however many others ask at the same
 moment. The daemon alone writes here, from the lines that are saved with its memory, so that a power
 cut neither loses an answer nor gives two that differ.
 """
@@ -35,27 +35,27 @@ class Answers:
         self._folder = folder
 
     def put(self, answer: Answer) -> None:
-        """Answer a wish, durably; one that is answered already stays so.
+        """Answer a request, durably; one that is answered already stays so.
 
         Raises:
             OSError: the folder cannot be written to.
         """
-        path = self._path(answer.wish)
+        path = self._path(answer.request)
         if path is None or path.exists():
             return
         durable.make_folder(self._folder)
         durable.write(path, msgspec.json.encode(answer))
 
-    def read(self, wish: str) -> Answer | None:
-        """What became of that wish; None where nobody has answered it, or too long ago."""
-        path = self._path(wish)
+    def read(self, request: str) -> Answer | None:
+        """What became of that request; None where nobody has answered it, or too long ago."""
+        path = self._path(request)
         try:
             if path is None:
                 return None
             answer = msgspec.json.decode(durable.read(path, ANSWER_MAX_BYTES), type=Answer)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        return answer if answer.wish == wish else None
+        return answer if answer.request == request else None
 
     def prune(self, now: float) -> None:
         """Forget what nobody waits for any more.
@@ -77,6 +77,6 @@ class Answers:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _path(self, wish: str) -> Path | None:
-        """The file of the answer to that wish; None where no file could be named so."""
-        return self._folder / f"{wish}.json" if NAME.fullmatch(wish) else None
+    def _path(self, request: str) -> Path | None:
+        """The file of the answer to that request; None where no file could be named so."""
+        return self._folder / f"{request}.json" if NAME.fullmatch(request) else None

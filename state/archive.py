@@ -14,6 +14,7 @@ import msgspec
 
 from state.records import Left
 from trainers import durable
+from trainers.contract import NewerFile, decode
 
 ARCHIVE = "archive.jsonl"
 """the name of the file"""
@@ -78,9 +79,9 @@ class Archive:
         found: dict[str, Left] = {}
         for run, raw in newest.items():
             try:
-                found[run] = msgspec.json.decode(raw, type=Left)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue  # another version's
+                found[run] = decode(self._path, raw, Left)
+            except (NewerFile, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue
         return found
 
 

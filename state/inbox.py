@@ -1,6 +1,6 @@
-"""Wishes from outside: one small file each, put there by anyone, drained by the daemon.
+"""Requests from outside: one small file each, put there by anyone, drained by the daemon.
 
-A wish made while the daemon is down waits for it. What is no wish is moved out of
+A request made while the daemon is down waits for it. What is no request is moved out of
 the way and told, and never read again.
 """
 
@@ -16,37 +16,37 @@ import msgspec
 
 from state.answers import Answers
 from state.records import Asked, Retry
-from state.requests import AboutAJob, Amend, Submit, Wish, wish
+from state.requests import AboutAJob, Amend, Request, Submit, request
 from trainers import durable
 from trainers.contract import NAME, Target
 
-WISH_MAX_BYTES = 16384
+REQUEST_MAX_BYTES = 16384
 DEPTH_MAX = 32
 """how deeply options may be nested: what is read here must be written and read again by all"""
 AT_ONCE = 100
-"""wishes taken up together; fewer than the memory keeps ids of answered ones"""
+"""requests taken up together; fewer than the memory keeps ids of answered ones"""
 
 
-class NoWish(Exception):
-    """A file in the inbox that is not a wish."""
+class NoRequest(Exception):
+    """A file in the inbox that is not a request."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path.name!a} in the inbox is no wish: {why}")
+        super().__init__(f"{path.name!a} in the inbox is no request: {why}")
 
 
 class Trouble(NamedTuple):
-    """Something that was found in the inbox and is no wish."""
+    """Something that was found in the inbox and is no request."""
 
     text: str
-    wish: str | None = None
+    request: str | None = None
     """the id that whoever put it there waits for an answer to; None where it names none"""
 
 
 class Inbox:
-    """The folder of wishes.
+    """The folder of requests.
 
     Args:
-        folder: where they lie; made on the first wish. Answers lie beside it.
+        folder: where they lie; made on the first request. Answers lie beside it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,8 +60,8 @@ class Inbox:
         by: str,
         at: float,
         **fields: Any,
-    ) -> Wish:
-        """Leave a wish for the daemon; it is durable on return.
+    ) -> Request:
+        """Leave a request for the daemon; it is durable on return.
 
         Args:
             kind: what is asked.
@@ -74,17 +74,17 @@ class Inbox:
         """
         # The name sorts by time, and within the same moment by chance. A clock may say 1969.
         name = f"{int(max(0.0, at) * 1e6):020d}-{_chance()}"
-        asked = wish(kind, id=name, by=by, asked_at=at, **fields)
+        asked = request(kind, id=name, by=by, asked_at=at, **fields)
         durable.make_folder(self._folder)
         durable.write(self._folder / f"{asked.id}.json", msgspec.json.encode(asked))
         return asked
 
-    def pending(self) -> tuple[tuple[Wish, ...], tuple[Trouble, ...]]:
-        """The oldest wishes that wait, in their order, and what was found that is none.
+    def pending(self) -> tuple[tuple[Request, ...], tuple[Trouble, ...]]:
+        """The oldest requests that wait, in their order, and what was found that is none.
 
-        An inbox that cannot be read holds no wishes; that, too, is told.
+        An inbox that cannot be read holds no requests; that, too, is told.
         """
-        wishes: list[Wish] = []
+        requests: list[Request] = []
         trouble: list[Trouble] = []
         try:
             names = sorted(self._names())
@@ -97,26 +97,26 @@ class Inbox:
                 continue  # being written, or moved out of the way
             path = self._folder / name
             try:
-                wishes.append(_read(path))
+                requests.append(_read(path))
             except FileNotFoundError:
                 continue  # taken back in this moment
-            except NoWish as error:
+            except NoRequest as error:
                 known = path.suffix == ".json" and NAME.fullmatch(path.stem)
                 trouble.append(Trouble(str(error), path.stem if known else None))
                 self._set_aside(path)
-            if len(wishes) == AT_ONCE:
+            if len(requests) == AT_ONCE:
                 break
-        return tuple(wishes), tuple(trouble)
+        return tuple(requests), tuple(trouble)
 
-    def holds(self, wish: Wish) -> bool:
-        """Whether the wish still waits here."""
-        return (self._folder / f"{wish.id}.json").exists()
+    def holds(self, request: Request) -> bool:
+        """Whether the request still waits here."""
+        return (self._folder / f"{request.id}.json").exists()
 
-    def remove(self, wish: Wish) -> None:
-        """Forget a wish that has been answered."""
+    def remove(self, request: Request) -> None:
+        """Forget a request that has been answered."""
         with contextlib.suppress(OSError):
             # Where that is forbidden, the memory still knows that it was answered.
-            (self._folder / f"{wish.id}.json").unlink(missing_ok=True)
+            (self._folder / f"{request.id}.json").unlink(missing_ok=True)
 
     def _names(self) -> list[str]:
         handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -139,33 +139,33 @@ def _chance() -> str:
     return os.urandom(4).hex()  # as the module secrets does, which loads OpenSSL for it
 
 
-def _read(path: Path) -> Wish:
-    """The wish in `path`.
+def _read(path: Path) -> Request:
+    """The request in `path`.
 
     Raises:
-        NoWish: it is none.
+        NoRequest: it is none.
         FileNotFoundError: it is gone.
     """
     try:
         with durable.open_regular(path) as file:
             owner = os.fstat(file.fileno()).st_uid
-            content = file.read(WISH_MAX_BYTES + 1)
-        if len(content) > WISH_MAX_BYTES:
-            raise NoWish(path, f"it is larger than {WISH_MAX_BYTES} bytes")
-        asked: Wish = msgspec.json.decode(content, type=Wish)
+            content = file.read(REQUEST_MAX_BYTES + 1)
+        if len(content) > REQUEST_MAX_BYTES:
+            raise NoRequest(path, f"it is larger than {REQUEST_MAX_BYTES} bytes")
+        asked: Request = msgspec.json.decode(content, type=Request)
         if isinstance(asked, Submit | Amend):
             _refuse_strangers(msgspec.json.decode(content)["asked"])
     except FileNotFoundError:
         raise
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NoWish(path, " ".join(str(error).split())) from error
+        raise NoRequest(path, " ".join(str(error).split())) from error
     if path.name != f"{asked.id}.json" or not NAME.fullmatch(asked.id):
-        raise NoWish(path, "its id is not its name")
+        raise NoRequest(path, "its id is not its name")
     if not asked.by.isprintable():
-        raise NoWish(path, "it holds characters that no name has")
+        raise NoRequest(path, "it holds characters that no name has")
     for_others = asked.on_behalf is not None or isinstance(asked, AboutAJob)
     if for_others and owner != os.geteuid():
-        raise NoWish(path, "only the account of this home asks on behalf of others")
+        raise NoRequest(path, "only the account of this home asks on behalf of others")
     return msgspec.structs.replace(asked, account=_account(owner))
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from state.renames import in_words_of_today
+
 Row = dict[str, Any]
 
 REFUSALS = ("wish.refused", "wish.unreadable")
@@ -67,5 +69,10 @@ def _answer(line: Row) -> Row:
     }
 
 
-MIGRATIONS: dict[int, Callable[[Row], Row]] = {1: _asked_apart}
+def _renamed(row: Row) -> Row:
+    """3: the words of `state.renames`."""
+    return in_words_of_today(row) | {"schema": 3}
+
+
+MIGRATIONS: dict[int, Callable[[Row], Row]] = {1: _asked_apart, 2: _renamed}
 """version: how a memory of that version becomes one of the next"""

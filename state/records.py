@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from state.renames import in_words_of_today
 from trainers.contract import EPISODES, Mark, Name, Target
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """raised whenever an older program could misread a newer memory; see `state.migrations`"""
-LOG_VERSION = 2
+LOG_VERSION = 3
 """raised whenever an older program could misread a line of the decision log"""
 LEDGER_VERSION = 2
 """raised whenever equal entries come to another ledger, or the rules make other decisions from it;
@@ -38,7 +39,7 @@ RunStatus = Literal[
     "running",
     "stopping",
     "waiting",
-    "held",
+    "quarantined",
     "blocked",
     "done",
     "failed",
@@ -130,7 +131,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """it is being stopped because it stood still"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
-    memory_held_s: float | None = None
+    memory_awaited_s: float | None = None
     """since when the dead `process` has been seen to hold memory of a GPU, and is waited for"""
 
 
@@ -181,7 +182,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     """why the run is not simply running: what ended the last attempt, what is waited for"""
     retry_s: float | None = None
-    """when a waiting or held run may start again"""
+    """when a waiting or quarantined run may start again"""
     withdrawn: bool = False
     """nobody asks for it any more: it leaves the queue once nothing of it lives"""
     ending: Literal["cancel", "give_up"] | None = None
@@ -240,7 +241,7 @@ _PART_OF = {
 class Left(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run that has left the queue, as it was then; see `state.archive`."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     run: Run
     at: float
     """wall time when it left, for people"""
@@ -248,6 +249,11 @@ class Left(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """of the home: what an older one knew of its campaign is void"""
     said: dict[str, Any] = {}
     """the last heartbeat of its trainer, for people"""
+
+    @staticmethod
+    def of_before(old: dict[str, Any]) -> dict[str, Any]:
+        """One of version 1 as one of this version."""
+        return in_words_of_today(old) | {"version": 2}
 
 
 class Ends(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -520,20 +526,20 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     strays: tuple[str, ...] = ()
     """runs in no queue of which something lives"""
     inbox: tuple[str, ...] = ()
-    """what lies in the inbox and is no wish"""
+    """what lies in the inbox and is no request"""
     power: PowerLimit | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one wish."""
+    """What became of one request."""
 
-    wish: str
+    request: str
     """its id"""
     refused: bool
     reason: str
     """one sentence for a person"""
     mode: str | None = None
-    """the mode of the goal from then on, where the wish was about it"""
+    """the mode of the goal from then on, where the request was about it"""
     line: int | None = None
     """the line of the decision log that tells it; None: an earlier one does"""
 
@@ -556,7 +562,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     clean_stop: bool = False
     """the supervisor stopped by request: the next boot is planned, not a crash"""
     asked_s: float = 0.0
-    """when a person's wish was last granted; boot loops from before are forgiven"""
+    """when a person's request was last granted; boot loops from before are forgiven"""
     cool_downs: dict[str, float] = {}
     """mode: until when it is not tried again by itself"""
     boots: tuple[Boot, ...] = ()
@@ -574,10 +580,10 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """a checksum of the campaign that the queue follows"""
     resting: bool = False
     """every run of a campaign, and all that was submitted, has ended; the log has been told"""
-    wanted: tuple[str, ...] = ()
-    """the runs whose training is wanted now, as the log was told last"""
-    wishes_done: tuple[str, ...] = ()
-    """ids of the newest wishes answered, so that none is answered twice"""
+    demanded: tuple[str, ...] = ()
+    """the runs whose training is demanded now, as the log was told last"""
+    requests_done: tuple[str, ...] = ()
+    """ids of the newest requests answered, so that none is answered twice"""
     decisions: int = 0
     """how many lines the decision log has been given"""
     ledger: Ledger = Ledger()

@@ -14,7 +14,7 @@ from state.records import Asked
 from trainers.contract import Name
 
 
-class Request(
+class _Request(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
@@ -47,26 +47,26 @@ class Request(
         return asker if self.on_behalf is None else f"{asker} for {self.on_behalf}"
 
     @property
-    def wanted(self) -> str:
+    def words(self) -> str:
         """What is asked, in words."""
         return self.kind.replace("_", " ")
 
 
-class ScaleUp(Request, frozen=True, tag="scale_up"):
+class ScaleUp(_Request, frozen=True, tag="scale_up"):
     """One mode up, now."""
 
 
-class ScaleDown(Request, frozen=True, tag="scale_down"):
+class ScaleDown(_Request, frozen=True, tag="scale_down"):
     """One mode down, now."""
 
 
-class OfAMode(Request, frozen=True):
+class OfAMode(_Request, frozen=True):
     """A request that names a mode."""
 
     mode: Name
 
     @property
-    def wanted(self) -> str:
+    def words(self) -> str:
         """What is asked, in words."""
         return f"{self.kind} {self.mode}"
 
@@ -75,7 +75,7 @@ class Pin(OfAMode, frozen=True, tag="pin"):
     """That mode and no other."""
 
 
-class Unpin(Request, frozen=True, tag="unpin"):
+class Unpin(_Request, frozen=True, tag="unpin"):
     """The policy chooses again."""
 
 
@@ -87,26 +87,26 @@ class Allow(OfAMode, frozen=True, tag="allow"):
     """That mode is no longer forbidden."""
 
 
-class Pause(Request, frozen=True, tag="pause"):
+class Pause(_Request, frozen=True, tag="pause"):
     """Nothing trains, until `Resume`."""
 
 
-class Resume(Request, frozen=True, tag="resume"):
+class Resume(_Request, frozen=True, tag="resume"):
     """A person's pause is over, and idling."""
 
 
-class Reset(Request, frozen=True, tag="reset"):
+class Reset(_Request, frozen=True, tag="reset"):
     """Back to the first day."""
 
 
-class TryAgain(Request, frozen=True, tag="retry"):
+class TryAgain(_Request, frozen=True, tag="retry"):
     """A run that has ended badly, or waits, is tried again, its deaths forgotten."""
 
     run: Name
     """its id"""
 
 
-class _OfWhatIsAsked(Request, frozen=True):
+class _OfWhatIsAsked(_Request, frozen=True):
     """A request that says what is asked for, as a whole."""
 
     asked: Asked
@@ -124,7 +124,7 @@ class Submit(_OfWhatIsAsked, frozen=True, tag="submit"):
     """
 
     @property
-    def wanted(self) -> str:
+    def words(self) -> str:
         """What is asked, in words."""
         return f"submit {self.run}"
 
@@ -133,12 +133,12 @@ class Amend(_OfWhatIsAsked, frozen=True, tag="amend"):
     """What was asked for is replaced by a newer revision."""
 
     @property
-    def wanted(self) -> str:
+    def words(self) -> str:
         """What is asked, in words."""
         return f"amend {self.run} to revision {self.asked.revision}"
 
 
-class _OfWhatWasSubmitted(Request, frozen=True):
+class _OfWhatWasSubmitted(_Request, frozen=True):
     """A request about a run that was submitted."""
 
     run: Name
@@ -147,7 +147,7 @@ class _OfWhatWasSubmitted(Request, frozen=True):
     """that it was submitted with"""
 
     @property
-    def wanted(self) -> str:
+    def words(self) -> str:
         """What is asked, in words."""
         return f"{self.kind} {self.run}"
 
@@ -165,16 +165,16 @@ AboutTheMode = ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resu
 AboutAJob = Submit | Amend | Withdraw | Cancel
 """requests about runs that do not come from the settings; believed from the home's own account
 alone, which answers for whoever stands behind them"""
-Wish = AboutTheMode | TryAgain | AboutAJob
+Request = AboutTheMode | TryAgain | AboutAJob
 """every request"""
 
 
-def wish(kind: str, **fields: Any) -> Wish:
+def request(kind: str, **fields: Any) -> Request:
     """The request of that kind; fields that are None are left out.
 
     Raises:
         msgspec.ValidationError: there is no such kind, or a field is missing or does not fit it.
     """
     given = {name: value for name, value in fields.items() if value is not None}
-    asked: Wish = msgspec.convert({"kind": kind, **given}, Wish)
+    asked: Request = msgspec.convert({"kind": kind, **given}, Request)
     return asked

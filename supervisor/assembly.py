@@ -14,6 +14,7 @@ from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
 from supervisor.config import Config
+from supervisor.core.events import Event
 from supervisor.core.queue import all_ended, ends
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
@@ -23,7 +24,7 @@ from supervisor.host.gpu import Gpus
 from supervisor.host.home import Home, HomeLost
 from supervisor.host.notify import Notify
 from supervisor.host.sensors import Sensors
-from supervisor.host.watch import SETTINGS, WISHES, Watch
+from supervisor.host.watch import REQUESTS, SETTINGS, Watch
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger
 from supervisor.runners.local import LocalRunner
@@ -155,15 +156,15 @@ def _live(
         due_s = min(due_s, messenger.due_s, gpus.due_s)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         blind = watch.trouble
-        if watch.files({home.inbox: WISHES} | dict.fromkeys(config.watched, SETTINGS)):
+        if watch.files({home.inbox: REQUESTS} | dict.fromkeys(config.watched, SETTINGS)):
             due_s = 0.0  # look once more: something may have changed before it was watched
         if watch.trouble and watch.trouble != blind:
             look_s = config.settings.policy.tick_s
             reason = (
-                f"files cannot be watched ({watch.trouble}): wishes and changed settings are seen "
-                f"every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
+                f"files cannot be watched ({watch.trouble}): requests and changed settings are "
+                f"seen every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
             )
-            daemon.write_down("watch.lost", rule="watch", reason=reason, evidence={})
+            daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
         over = until_done and daemon.memory.resting and not messenger.busy
         if not over:
             cause = _sleep(watch, runner, messenger, gpus, notify, due_s)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from supervisor.core.sought import LOGGED, NOUNS
+from supervisor.core.events import LOGGED
+from supervisor.core.sought import NOUNS
 from supervisor.errors import SupervisorError
 
 LISTED = (

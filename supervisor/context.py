@@ -32,7 +32,7 @@ from supervisor.report import runs as known_runs
 from supervisor.terminal import escaped
 
 EXIT_REFUSED = 2
-"""a wish was refused, or the command line makes no sense"""
+"""a request was refused, or the command line makes no sense"""
 OF_THE_MACHINE = ("install", "uninstall", "completion")
 """commands that touch no home but with a step for it"""
 DIGITS_MAX = 20
@@ -69,7 +69,7 @@ class AmbiguousRun(SupervisorError):
 
 
 class Refused(SupervisorError):
-    """A wish that was not granted."""
+    """A request that was not granted."""
 
     exit_code = EXIT_REFUSED
 

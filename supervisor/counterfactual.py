@@ -7,7 +7,7 @@ heavier than that of the log there are more of them, at the difference of the ra
 the log says nothing of a moment (the machine was down), the rates hold alone. They are learnt
 from the log around that moment, as far as the mode was tried near to it. Time
 in which nothing was to train, because a person paused or stopped it, is left out. Other
-wishes are not made again.
+requests are not made again.
 
 Both the policy of the log and the other one are lived again, through the real decision code
 (`supervisor.simulation`), with the same luck, and compared with each other.
@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from supervisor.core import ledger as learnt
+from supervisor.core.events import Event
 from supervisor.core.facts import Facts, StabilityLimits
 from supervisor.core.replay import logged_decision, replay
 from supervisor.errors import SupervisorError
@@ -367,10 +368,10 @@ class _Reading:
         if self._seen_s is None:
             self._seen_s = now_s
             self._left_out_s = now_s
-        if event == "boot.recorded":
+        if event == Event.BOOT_RECORDED:
             self._boots.append((now_s, evidence.get("crash") is True))
             return
-        if event == "supervisor.started":
+        if event == Event.SUPERVISOR_STARTED:
             down_s = evidence.get("down_s", 0.0)
             self._start(now_s, max(0.0, down_s) if isinstance(down_s, int | float) else 0.0)
         self._pass(now_s, self._mode)
@@ -379,7 +380,7 @@ class _Reading:
         if isinstance(goal, dict) and isinstance(goal.get("mode"), str):
             self._mode = goal["mode"]
             self._resting = goal.get("paused") is True or bool(goal.get("pauses"))
-        elif event == "mode.changed" and isinstance(line.get("new"), str):
+        elif event == Event.MODE_CHANGED and isinstance(line.get("new"), str):
             self._mode = line["new"]
 
     def _start(self, now_s: float, down_s: float) -> None:

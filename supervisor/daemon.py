@@ -16,15 +16,16 @@ import msgspec
 from state.boot_notes import BootNotes
 from state.inbox import AT_ONCE, Inbox
 from state.records import BootNote, Left, Memory
-from state.requests import Wish
+from state.requests import Request
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
+from supervisor.core.events import Event
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
-from supervisor.core.recovery import Life
+from supervisor.core.recovery import Observation
 from supervisor.core.seen import (
     Action,
     BackUp,
@@ -72,7 +73,7 @@ class Daemon:
         config: the settings and the ladder in force.
         clock: tells the time.
         store: keeps the memory, and the runs that have left it.
-        inbox: where wishes come in, and answers go.
+        inbox: where requests come in, and answers go.
         boot_notes: what earlier boots said of themselves.
         runner: where the trainers live.
         journal: writes the logs.
@@ -160,12 +161,12 @@ class Daemon:
     def leave(self) -> bool:
         """Begin or go on to stop cleanly; whether nothing lives any more.
 
-        From the first call on nothing is started, and wishes wait for the next start.
+        From the first call on nothing is started, and requests wait for the next start.
         """
         seen = self._see(leaving=True)
         if not self._leaving:
             self._leaving = True
-            asked = Said(event="supervisor.stopping", rule="signal", reason="asked to stop")
+            asked = Said(event=Event.SUPERVISOR_STOPPING, rule="signal", reason="asked to stop")
             seen = msgspec.structs.replace(seen, said=(asked,))
         self._carry_out(seen, "stop")
         return self.memory.clean_stop
@@ -173,10 +174,10 @@ class Daemon:
     def hand_over(self) -> None:
         """Leave the trainers alive to a supervisor that will come soon and adopt them."""
         reason = "asked to hand over: its trainers train on, and the next supervisor adopts them"
-        self.write_down("supervisor.stopped", rule="hand_over", reason=reason, evidence=None)
+        self.write_down(Event.SUPERVISOR_STOPPED, rule="hand_over", reason=reason, evidence=None)
 
     def write_down(
-        self, event: str, *, rule: str, reason: str, evidence: dict[str, Any] | None
+        self, event: Event, *, rule: str, reason: str, evidence: dict[str, Any] | None
     ) -> None:
         """Log what somebody beside the loop has to say, and save it."""
         said = Said(event=event, rule=rule, reason=reason, evidence=evidence or None)
@@ -209,8 +210,8 @@ class Daemon:
         self._journal.max_bytes, self._journal.kept = logs.max_bytes, logs.kept
         moment, rules = self._clock.read(), self._config.rules
         readings = self._sensors.read()
-        wishes, trouble = ((), ()) if leaving else self._inbox.pending()
-        left = self._left(wishes)
+        requests, trouble = ((), ()) if leaving else self._inbox.pending()
+        left = self._left(requests)
         observations = self._runner.look(watched(self.memory, rules, left))
         seen = Seen(
             moment=moment,
@@ -222,8 +223,8 @@ class Daemon:
             readings=readings,
             observations=observations,
             left=left,
-            wishes=wishes,
-            more=len(wishes) == AT_ONCE,
+            requests=requests,
+            more=len(requests) == AT_ONCE,
             troubles=tuple(Trouble(*one) for one in trouble),
             unsaved=self._unsaved,
             leaving="signal" if leaving else None,
@@ -232,9 +233,9 @@ class Daemon:
         self._fresh = False
         return seen
 
-    def _left(self, wishes: tuple[Wish, ...]) -> dict[str, Left] | None:
+    def _left(self, requests: tuple[Request, ...]) -> dict[str, Left] | None:
         """How runs were that have left the queue and may be back; None: that cannot be read."""
-        runs = sought(self.memory, self._config.rules, wishes)
+        runs = sought(self.memory, self._config.rules, requests)
         if not runs:
             return {}
         try:
@@ -253,8 +254,8 @@ class Daemon:
         if self.memory.answers:
             self._deliver()  # somebody waits; without that no start waits for the log
         if self._unsaved is None:
-            for wish in seen.wishes:
-                self._inbox.remove(wish)
+            for request in seen.requests:
+                self._inbox.remove(request)
         outcomes = self._act(decided.actions)
         due_s = decided.due_s
         if outcomes:
@@ -311,7 +312,7 @@ class Daemon:
                 self._store.back_up(copy.name)
             except OSError as error:
                 reason = f"no backup: {error.strerror}"
-                lost.append(Lost(event="state.unsaved", rule="disk", reason=reason))
+                lost.append(Lost(event=Event.STATE_UNSAVED, rule="disk", reason=reason))
         return tuple(lost)
 
     def _act(self, actions: tuple[Action, ...]) -> tuple[Outcome, ...]:
@@ -333,7 +334,8 @@ class Daemon:
                 case KeepWarm(specs=specs, memory_max_mib=most_mib):
                     troubles = self._runner.keep_warm(specs, memory_max_mib=most_mib)
                     outcomes += [
-                        Lost(event="warm.lost", rule="warm", reason=trouble) for trouble in troubles
+                        Lost(event=Event.WARM_LOST, rule="warm", reason=trouble)
+                        for trouble in troubles
                     ]
         return tuple(outcomes)
 
@@ -362,7 +364,9 @@ class Daemon:
             run.id: {
                 "status": run.status,
                 "step": run.progress.step,
-                "steps_per_s": getattr(looked.get(run.id, Life()).heartbeat, "steps_per_s", None),
+                "steps_per_s": getattr(
+                    looked.get(run.id, Observation()).heartbeat, "steps_per_s", None
+                ),
             }
             for run in [run for run in memory.runs if run.status != "queued"][:MONITORED_MAX]
         }

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import msgspec
 
 from state.records import LOG_VERSION
+from state.renames import in_words_of_today
+from supervisor.core.events import Event
 from supervisor.core.moments import when
 from supervisor.host.home import Home
 from supervisor.terminal import RESET, coloured, mark, printable
@@ -107,11 +109,13 @@ class Journal:
             if path not in self._failing:
                 self._failing.add(path)
                 reason = f"cannot write {path.name}: {error.strerror}; going on in memory"
-                self.show({"event": "disk.failed", "reason": reason})
+                self.show({"event": Event.DISK_FAILED, "reason": reason})
             return False
         if path in self._failing:
             self._failing.remove(path)
-            self.show({"event": "disk.recovered", "reason": f"{path.name} can be written again"})
+            self.show(
+                {"event": Event.DISK_RECOVERED, "reason": f"{path.name} can be written again"}
+            )
         return True
 
 
@@ -217,8 +221,15 @@ def parse(raw: Iterable[bytes]) -> list[Line]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         if isinstance(line, dict):
-            lines.append(line)
+            lines.append(_today(line))
     return lines
+
+
+def _today(line: Line) -> Line:
+    """A line with what an older version called otherwise in the words of today."""
+    version = line.get("version", 1)
+    older = isinstance(version, int) and version < LOG_VERSION
+    return in_words_of_today(line) if older else line
 
 
 def human(line: Mapping[str, Any]) -> dict[str, str]:

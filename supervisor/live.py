@@ -107,8 +107,8 @@ def _head(report: Report) -> Table:
     running, stable = span(report.mode_running_s), span(report.stable_s)
     table.add_row("since", f"{when(report.mode_since)}, {running} of running, {stable} stable")
     table.add_row("next", _text(report.next.why))
-    if report.holds:
-        table.add_row("holds", _text(", ".join(report.holds), "yellow"))
+    if report.bounds:
+        table.add_row("bounds", _text(", ".join(report.bounds), "yellow"))
     crashes = f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"
     table.add_row("crashes", crashes)
     rate = f"{count(campaign.steps_per_s)} steps/s" if campaign.steps_per_s else "no rate yet"

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.records import Memory, Process
+from supervisor.core.events import Event
 from supervisor.core.queue import ends
 from supervisor.core.settings import Notify
 from supervisor.errand import Job, Result
@@ -164,7 +165,7 @@ class Messenger:
             return []
         self._remember(done=errand.job.seq, tries=0, process=None)
         reason = f"{errand.job.name} runs on while the supervisor leaves; it is not begun again"
-        return [Said("notify.ended", "when_done", reason, {})]
+        return [Said(Event.NOTIFY_ENDED, "when_done", reason, {})]
 
     def _read_on(self) -> None:
         if self._journal.last <= self._read_to:
@@ -174,7 +175,7 @@ class Messenger:
             seq = line.get("seq")
             if isinstance(seq, int) and seq > self._read_to:
                 self._lines.append(line)
-                if line.get("event") == "campaign.done":
+                if line.get("event") == Event.CAMPAIGN_DONE:
                     self._ended = seq
         self._read_to = self._journal.last
 
@@ -185,7 +186,7 @@ class Messenger:
             if place not in self._told.posted:
                 self._remember(posted={**self._told.posted, place: before})
             lines = [line for line in self._lines if line["seq"] > self._told.posted[place]]
-            chosen = [line for line in lines if line.get("event") in wanted.events][:LINES_AT_ONCE]
+            chosen = [line for line in lines if line.get("event") in wanted.chosen][:LINES_AT_ONCE]
             if chosen and self._is_rested(place):
                 self._next = (place, _post(url, chosen))
                 return
@@ -206,7 +207,7 @@ class Messenger:
         if self._told.tries >= TRIES_MAX:
             self._remember(done=self._ended, tries=0, process=None)
             reason = f"{name} was cut off {TRIES_MAX} times, and is not begun again"
-            return [Said("notify.failed", "when_done", reason, {})]
+            return [Said(Event.NOTIFY_FAILED, "when_done", reason, {})]
         self._next = ("", _command(wanted, memory, self._home, self._ended))
         attempt = (self._ended, self._told.tries)
         if attempt == self._announced:  # it could not be started, and rested
@@ -214,7 +215,7 @@ class Messenger:
         self._announced = attempt
         again = " again: it was cut off" if self._told.tries else ""
         reason = f"every run has ended: running {name}{again}"
-        return [Said("notify.started", "when_done", reason, {"tries": self._told.tries + 1})]
+        return [Said(Event.NOTIFY_STARTED, "when_done", reason, {"tries": self._told.tries + 1})]
 
     def _end(self) -> list[Said]:
         """What an errand came to that has ended."""
@@ -225,7 +226,7 @@ class Messenger:
         if result is None:
             return []
         self._errand, job = None, errand.job
-        event = "notify.ended" if result.well else "notify.failed"
+        event = Event.NOTIFY_ENDED if result.well else Event.NOTIFY_FAILED
         if not errand.place:
             self._rests.pop("", None)
             self._remember(done=job.seq, tries=0, process=None)

@@ -138,7 +138,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     mode_running_s: float
     stable_s: float
     goal: dict[str, Any]
-    holds: tuple[str, ...]
+    bounds: tuple[str, ...]
     policy: str
     ledger: LedgerReport | None
     """None while the settings cannot be read"""
@@ -198,7 +198,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         mode_running_s=round(memory.visit.running_s, 1),
         stable_s=round(memory.visit.stable_s, 1),
         goal=msgspec.to_builtins(goal) | {"paused": goal.paused},
-        holds=explain.holds(goal),
+        bounds=explain.bounds(goal),
         policy="unknown" if isinstance(config, str) else config.settings.policy.name,
         ledger=None if isinstance(config, str) else _ledger(memory, config, home, moment),
         next=_next(memory, config, up=holder is not None),

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.explain import Explanation, Input, KnownMode
-from supervisor.core.goodput import SHARES, UNWANTED, Goodput, RunGoodput, Times
+from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, RunGoodput, Times
 from supervisor.core.moments import span, when
 from supervisor.report import BootReport, LedgerReport, Report, RunReport
 from supervisor.terminal import columns, paint, printable
@@ -28,7 +28,7 @@ STATUS_COLOURS = {
     "done": "blue",
     "failed": "red",
     "blocked": "red",
-    "held": "yellow",
+    "quarantined": "yellow",
     "waiting": "yellow",
     "stopping": "yellow",
     "starting": "yellow",
@@ -59,14 +59,14 @@ def state(report: Report) -> str:
     """The whole of `show-state`."""
     who = f"running, pid {report.daemon.pid}" if report.daemon.pid else report.daemon.state
     up = report.daemon.state == "running"
-    holds = ", ".join(report.holds) or "none"
+    bounds = ", ".join(report.bounds) or "none"
     rows = [("state", paint(text, "red")) for text in report.trouble]
     rows += [
         ("mode", f"{paint(report.mode, 'bold')} since {when(report.mode_since)}"),
         ("", f"{span(report.mode_running_s)} of running, {span(report.stable_s)} of it stable"),
         *_learnt(report),
         ("next", report.next.why),
-        ("holds", paint(holds, "yellow") if report.holds else holds),
+        ("bounds", paint(bounds, "yellow") if report.bounds else bounds),
         ("crashes", f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"),
         ("boots", f"{report.boots_total} since {when(report.history_since)}"),
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
@@ -112,22 +112,25 @@ def findings(results: Sequence[Finding]) -> str:
 
 def goodput(measured: Goodput) -> str:
     """The whole of `goodput`."""
-    if not measured.wanted_s:
-        return "nothing has been wanted yet"
-    total = f"{paint(_percent(measured.goodput), 'bold')} of {_brief(measured.wanted_s)}"
-    rows = [("goodput", f"{total} of training wanted, since {when(measured.since or 'unknown')}")]
+    if not measured.demanded_s:
+        return "nothing has been demanded yet"
+    total = f"{paint(_percent(measured.goodput), 'bold')} of {_brief(measured.demanded_s)}"
+    rows = [("goodput", f"{total} of training demanded, since {when(measured.since or 'unknown')}")]
     rows += [
-        (share, f"{_percent(spent_s / measured.wanted_s):>7} {_brief(spent_s):>8}  {SHARES[share]}")
+        (
+            share,
+            f"{_percent(spent_s / measured.demanded_s):>7} {_brief(spent_s):>8}  {SHARES[share]}",
+        )
         for share, spent_s in measured.spent_s.items()
         if spent_s
     ]
-    unwanted = [
-        f"{_brief(seconds)} {UNWANTED[why]}"
-        for why, seconds in measured.unwanted_s.items()
+    idle = [
+        f"{_brief(seconds)} {NOT_DEMANDED[why]}"
+        for why, seconds in measured.not_demanded_s.items()
         if seconds >= 1
     ]
     rows += [
-        ("not wanted", ", ".join(unwanted) or "never"),
+        ("not demanded", ", ".join(idle) or "never"),
         ("work", f"{count(measured.steps_kept)} steps kept, {count(measured.steps_lost)} lost"),
         ("ends", f"{measured.deaths} of trainers, {measured.crashes} crashes of the machine"),
         ("starts", _took(measured.start, "to the first new step")),
@@ -135,7 +138,7 @@ def goodput(measured: Goodput) -> str:
         ("detection", _took(measured.detection, "where a hang or a death had to be noticed")),
         ("checkpoints", _took(measured.checkpoint_stall, "of standing still")),
     ]
-    titles = ("run", "goodput", "wanted", "kept", "lost", "lives", "deaths")
+    titles = ("run", "goodput", "demanded", "kept", "lost", "attempts", "deaths")
     table = _table(titles, [_goodput_row(run) for run in measured.runs])
     return "\n".join([_head(rows, width=15), "", *table])
 
@@ -207,7 +210,7 @@ def replayed(result: Replayed, turns: MadeAgain) -> str:
     ]
     if result.older:
         rows.append(
-            ("older", f"{result.older} of an older version, compared on mode, holds and rule alone")
+            ("older", f"{result.older} of an older version, compared on goal and rule alone")
         )
     if result.others:
         rows.append(("others", f"{result.others} by the rules of another version, left alone"))
@@ -282,7 +285,7 @@ def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
     table = _table(("", "recorded", "as it was set", "as asked"), cells, left=1)
     note = (
         "an estimate: the crashes of the log come again in the mode in which they came and in",
-        "heavier ones; elsewhere the learnt rates of crashes decide, by chance. Wishes of a",
+        "heavier ones; elsewhere the learnt rates of crashes decide, by chance. Requests of a",
         "person are not made again.",
     )
     return "\n".join([_head(rows), "", *table, "", *(paint(line, "dim") for line in note)])
@@ -462,10 +465,10 @@ def _goodput_row(run: RunGoodput) -> tuple[str, ...]:
     return (
         run.run,
         _percent(run.goodput),
-        _brief(run.wanted_s),
+        _brief(run.demanded_s),
         f"{count(run.steps_kept)} steps",
         f"{count(run.steps_lost)} steps",
-        str(run.lives),
+        str(run.attempts),
         str(run.deaths),
     )
 

@@ -15,7 +15,7 @@ from state.store import Store
 from supervisor.core import history, queue
 from supervisor.core.moments import Moment
 from supervisor.core.reconcile import Kill, Stop, grace_s
-from supervisor.core.recovery import Life, RecoveryLimits
+from supervisor.core.recovery import Observation, RecoveryLimits
 from supervisor.core.seen import Machine, Rules, Seen
 from supervisor.core.turn import turn
 from supervisor.errors import SupervisorError
@@ -73,7 +73,7 @@ def stop(home: Home, clock: Clock, rules: Rules) -> str:
     holder = home.holder()
     limits = rules.settings.recovery
     begun = clock.read()
-    patience_s = _patience_s(_lives(home, begun), limits)
+    patience_s = _patience_s(_observations(home, begun), limits)
     if holder is not None and holder.pid:
         if holder.stop_command:
             raise KeptBySystemd(holder.stop_command)
@@ -170,8 +170,8 @@ def _alive_perhaps(memory: Memory) -> list[Run]:
 
 def _living(seen: Seen) -> set[str]:
     """The runs of which something lives."""
-    lives = (seen.observations or {}).items()
-    return {run for run, life in lives if life.process or life.leftovers}
+    observations = (seen.observations or {}).items()
+    return {run for run, observed in observations if observed.process or observed.leftovers}
 
 
 def _lost(run_id: str) -> Run:
@@ -179,14 +179,16 @@ def _lost(run_id: str) -> Run:
     return Run(asked=Asked(id=run_id, trainer="", name=run_id, seed=0), withdrawn=True)
 
 
-def _lives(home: Home, now: Moment) -> Collection[Life]:
+def _observations(home: Home, now: Moment) -> Collection[Observation]:
     """What lives of any run of the home, known or not."""
     if not home.runs.is_dir():
         return ()
-    lives = LocalRunner(home.runs, now.boot_id).look(())
-    return [life for life in lives.values() if life.process or life.leftovers]
+    observations = LocalRunner(home.runs, now.boot_id).look(())
+    return [
+        observed for observed in observations.values() if observed.process or observed.leftovers
+    ]
 
 
-def _patience_s(lives: Collection[Life], limits: RecoveryLimits) -> float:
+def _patience_s(observations: Collection[Observation], limits: RecoveryLimits) -> float:
     """The longest grace that any run of the home needs."""
-    return max((grace_s(life, limits) for life in lives), default=limits.grace_s)
+    return max((grace_s(observed, limits) for observed in observations), default=limits.grace_s)

@@ -6,9 +6,9 @@ import msgspec
 
 from modes import Ladder, Mode
 from state.records import Asked, Goal, ModeLedger, Process, Run, Timeline
-from state.requests import wish
+from state.requests import request
 from supervisor.core.facts import Facts, StabilityLimits, Terms
-from supervisor.core.recovery import Exit, Life, alive_s
+from supervisor.core.recovery import Exit, Observation, alive_s
 from trainers.contract import Heartbeat, Spec, Target
 
 HOUR_S = 3600.0
@@ -69,9 +69,9 @@ def a_heartbeat(**fields):
     return Heartbeat(**{**given, **fields})
 
 
-def a_life(*, alive=True, heartbeat=None, leftovers=0, last_line=None, **ended):
+def an_observation(*, alive=True, heartbeat=None, leftovers=0, last_line=None, **ended):
     """One look at a run, at `a_time()`: alive, or gone with the exit that the keywords tell."""
-    return Life(
+    return Observation(
         process=a_process() if alive else None,
         exit=Exit(**ended) if ended else None,
         leftovers=leftovers,
@@ -93,9 +93,9 @@ def a_time(now_s=1000.0, boot_id="boot-1", monotonic_s=None):
     )
 
 
-def a_wish(kind, mode=None, wish_id="wish-1"):
+def a_request(kind, mode=None, request_id="request-1"):
     """What ada asks."""
-    return wish(kind, mode=mode, id=wish_id, by="ada", asked_at=MIDNIGHT)
+    return request(kind, mode=mode, id=request_id, by="ada", asked_at=MIDNIGHT)
 
 
 def a_mode_ledger(**fields):

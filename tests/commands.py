@@ -151,7 +151,7 @@ if __name__ == "__main__":
     import shutil  # noqa: F401 - once, for all
 
     import training_supervisor  # noqa: F401 - as above
-    from supervisor import cli, journal, wishes  # noqa: F401 - as above
+    from supervisor import ask, cli, journal  # noqa: F401 - as above
 
     gc.freeze()  # what is here already lives as long as each of them: none looks through it again
     _give_birth(socket.socket(fileno=int(sys.argv[1])))

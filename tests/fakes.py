@@ -15,7 +15,7 @@ from builders import MIDNIGHT
 from state.records import Process
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
-from supervisor.core.recovery import Exit, Life, alive_s
+from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.runners import StartFailed
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark
 
@@ -340,7 +340,7 @@ class FakeRunner:
                 self._adopt(run_id, known.get(run_id), processes)
             held, _ = self._held.get(run_id, (None, False))
             heartbeat, run = self._heartbeat(run_id), known.get(run_id)
-            lives[run_id] = Life(
+            lives[run_id] = Observation(
                 process=held.identity if held else None,
                 exit=exits.get(run_id),
                 leftovers=0 if held else len(processes),

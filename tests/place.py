@@ -73,12 +73,12 @@ class Place:
 
     def ask(self, kind, **fields):
         """Ada asks, and a look later has the answer."""
-        wish = self.put(kind, **fields)
+        request = self.put(kind, **fields)
         self.look()
-        return self.answer(wish)
+        return self.answer(request)
 
-    def answer(self, wish):
-        return Answers(self.home.answers).read(wish)
+    def answer(self, request):
+        return Answers(self.home.answers).read(request)
 
     def run(self, name=None):
         """The run of that name, in the queue or as it left it; without a name the first one."""

@@ -39,7 +39,7 @@ from supervisor.journal import Journal, parse, read
 LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))
 RUNS = ("alpha", "beta", "gamma", "delta", "omega")
 JOBS = ("iota", "kappa")
-WISHES = ("scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset")
+REQUESTS = ("scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset")
 TARGET_STEPS = 40_000
 SETTLE_TICKS = 60
 """looks within which the machine agrees with the goal: most of them after a kill or a backoff"""
@@ -133,9 +133,9 @@ class DeadlyInbox(Inbox):
         super().__init__(folder)
         self._fuse = fuse
 
-    def remove(self, wish):
+    def remove(self, request):
         self._fuse()
-        super().remove(wish)
+        super().remove(request)
         self._fuse()
 
 
@@ -216,8 +216,8 @@ class SimulatedLife:
         """the mode that the chain of `mode.changed` lines has led to"""
         self._in_doubt = False
         """a daemon died that had not saved: what it decided may be logged, and is forgotten"""
-        self._wishes = {}
-        """how often each wish was answered"""
+        self._requests = {}
+        """how often each request was answered"""
         self._cursed = self.chance.choice((None, *RUNS))
         """this run dies at the same step, again and again"""
         self._disk_was_faulty = False
@@ -234,7 +234,7 @@ class SimulatedLife:
                 self._daemon_dies,
                 self._set_clock,
                 self._suspend,
-                self._wish,
+                self._request,
                 self._job,
                 self._disk_fails,
                 self._settings_change,
@@ -310,8 +310,8 @@ class SimulatedLife:
         self.clock.suspend(8 * HOUR_S)
         self.tick()
 
-    def _wish(self):
-        kind = self.chance.choice(WISHES if self.chance.random() < 0.6 else WISHES[:-1])
+    def _request(self):
+        kind = self.chance.choice(REQUESTS if self.chance.random() < 0.6 else REQUESTS[:-1])
         mode = self.chance.choice((*self._ladder, "unheard-of")) if kind == "pin" else None
         self._put(kind, mode)
         self.tick()
@@ -331,17 +331,17 @@ class SimulatedLife:
         self.tick()
 
     def _put(self, kind, mode=None, **fields):
-        """A person asks, and sees to it that the wish arrives."""
+        """A person asks, and sees to it that the request arrives."""
         faults = vars(self.disk).copy()
         left = self.fuse.left
         self._mend()
-        wish = Inbox(self.home.inbox).put(
+        request = Inbox(self.home.inbox).put(
             kind, mode=mode, by="ada", at=self.clock.read().wall, **fields
         )
         vars(self.disk).update(faults)
         self.fuse.left = left
-        self._wishes[wish.id] = 0
-        self._note(f"ada wishes {kind} {mode or ''}")
+        self._requests[request.id] = 0
+        self._note(f"ada requests {kind} {mode or ''}")
 
     def _disk_fails(self):
         """The disk is full, or flushes nothing, or saves no state, for a while."""
@@ -389,8 +389,8 @@ class SimulatedLife:
             raise AssertionError(f"no agreement: {self._picture()}")
         assert self._now_s() <= until_s, f"agreement came late: {self._picture()}"
         self._check_books(self.daemon.memory)
-        assert not any(self.home.inbox.glob("*.json")), "a wish is left lying"
-        assert all(self._wishes.values()), "a wish was not answered"
+        assert not any(self.home.inbox.glob("*.json")), "a request is left lying"
+        assert all(self._requests.values()), "a request was not answered"
         rested_s = 0.0
         for _ in range(6):
             before = self._statuses()
@@ -601,9 +601,9 @@ class SimulatedLife:
 
     def _check_line(self, line):
         self._note(f"log: {line['event']} {line.get('run', '')} {line['reason']}")
-        if "wish" in line:
-            self._wishes[line["wish"]] += 1
-            assert self._wishes[line["wish"]] == 1 or self._disk_was_faulty, "answered twice"
+        if "request" in line:
+            self._requests[line["request"]] += 1
+            assert self._requests[line["request"]] == 1 or self._disk_was_faulty, "answered twice"
         if line["event"] == "state.lagged":
             assert self._disk_was_faulty
             self._ledger = None
@@ -617,7 +617,7 @@ class SimulatedLife:
             assert (line["rule"], line["reason"]) == (decision.rule, decision.reason)
             if self._ledger is not None:
                 assert learnt.booked(self._ledger, facts.booking) == facts.ledger
-            if facts.wish is not None and facts.wish.kind == "reset":
+            if facts.request is not None and facts.request.kind == "reset":
                 self._ledger = Ledger()
             elif decision.ledger is not None:
                 self._ledger = decision.ledger

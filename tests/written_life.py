@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import msgspec
-from builders import HOUR_S, a_ladder, a_run, a_wish
+from builders import HOUR_S, a_ladder, a_request, a_run
 from fakes import FakeClock
 
 from state.records import Kept
@@ -60,13 +60,13 @@ class WrittenLife:
         self.memory = msgspec.structs.replace(self.memory, running=True)
         return self
 
-    def wish(self, kind, mode=None):
+    def request(self, kind, mode=None):
         """What a person asks is answered."""
         facts = history.facts(
             self.memory,
             self.ladder,
             self.limits,
-            wish=a_wish(kind, mode, f"wish-{len(self.lines)}"),
+            request=a_request(kind, mode, f"request-{len(self.lines)}"),
         )
         self._enact(facts, policy.decide(facts))
         if kind == "reset":
@@ -107,9 +107,9 @@ class WrittenLife:
     def _enact(self, facts, decision):
         old, new = facts.goal, decision.goal
         self.memory = history.enact(self.memory, decision)
-        event = "wish.refused" if decision.refused else "wish.granted"
+        event = "request.refused" if decision.refused else "request.granted"
         if new != old:
-            event = "mode.changed" if new.mode != old.mode else "hold.changed"
+            event = "mode.changed" if new.mode != old.mode else "goal.changed"
         event = "mode.proved" if decision.outcome == "proved" else event
         self._write(
             event,
@@ -118,7 +118,7 @@ class WrittenLife:
             evidence=decision.evidence,
             old=old.mode,
             new=new.mode,
-            wish=facts.wish.id if facts.wish else None,
+            request=facts.request.id if facts.request else None,
             facts=msgspec.to_builtins(facts),
             decision=msgspec.to_builtins(decision),
         )

@@ -77,9 +77,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mode: str
     """the mode whose load the run was under"""
     step: Count
-    """environment steps that it holds, over all lives of the run: learnt from, or kept to be"""
+    """environment steps that it holds, over all attempts of the run: learnt from, or kept to be"""
     episodes: Count
-    """episodes finished, over all lives of the run"""
+    """episodes finished, over all attempts of the run"""
     score: Score | None = None
     """how good what it holds is, as the trainer measures that"""
     saved_at: float
@@ -87,7 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     write_s: float = 0.0
     """how long its files took to write"""
     trained_s: float = 0.0
-    """time spent on its steps over all lives of the run, without starts and checkpoints"""
+    """time spent on its steps over all attempts of the run, without starts and checkpoints"""
     files: dict[str, File] = {}
 
 

@@ -218,9 +218,9 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """A place in a run: how far it is, and how much training that took."""
 
     step: int
-    """environment steps, over all lives of the run"""
+    """environment steps, over all attempts of the run"""
     trained_s: float
-    """time spent on these steps, over all lives; neither starts nor checkpoints count"""
+    """time spent on these steps, over all attempts; neither starts nor checkpoints count"""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,16 +237,16 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     status: Status
     step: int
-    """environment steps so far, over all lives of the run; with a final status other than
+    """environment steps so far, over all attempts of the run; with a final status other than
     `failed`, those of the newest checkpoint"""
     episodes: int
-    """episodes finished so far, over all lives of the run"""
+    """episodes finished so far, over all attempts of the run"""
     written_at: float
     """wall time, seconds since 1970; for people, never for a rule"""
     progress_at_s: float
     """CLOCK_MONOTONIC when the step last moved; comparable within one boot"""
     longest_gap_s: float
-    """longest time between two moves of the step in this life, after the first; hang
+    """longest time between two moves of the step in this attempt, after the first; hang
     limits are learnt from it"""
     steps_per_s: float | None = None
     score: Score | None = None
@@ -261,24 +261,24 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_bytes: int | None = None
     """how large it is"""
     began: Mark | None = None
-    """where this life went on from"""
+    """where this attempt went on from"""
     reached: Mark | None = None
-    """the furthest place of this life, whether or not a checkpoint holds it"""
+    """the furthest place of this attempt, whether or not a checkpoint holds it"""
     saved: Mark | None = None
     """the place that the newest complete checkpoint holds"""
     stepping_at_s: float | None = None
-    """CLOCK_MONOTONIC at the first new step of this life"""
+    """CLOCK_MONOTONIC at the first new step of this attempt"""
     checkpoints: int | None = None
-    """written in this life"""
+    """written in this attempt"""
     checkpoint_stall_s: float | None = None
-    """for how long training has stood still for them in this life"""
+    """for how long training has stood still for them in this attempt"""
     alive_at_s: float | None = None
     """CLOCK_MONOTONIC when the trainer last said that it works on without a step"""
     notices: tuple[str, ...] = ()
     """what a person should hear, oldest first: a damaged checkpoint passed over, a loss that
     is not a number; the supervisor logs each once"""
     notices_before: int = 0
-    """older ones of this life that there was no room for"""
+    """older ones of this attempt that there was no room for"""
     returned_at: int | None = None
     """with status `stopped`: nobody had asked it to, it has returned at this step"""
     error: str | None = None
@@ -296,7 +296,7 @@ class WarmRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     ask: Literal["load", "fork", "code"]
-    """load: once, before all else, what every life needs; answered when that is done. fork: a
+    """load: once, before all else, what every attempt needs; answered when that is done. fork: a
     trainer; its output file comes with the packet. code: with which one it has ended"""
     specs: tuple[Spec, ...] = ()
     """load: of runs that may follow; what they need is loaded while nothing else is asked"""

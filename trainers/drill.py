@@ -1,7 +1,7 @@
 """A trainer that learns nothing: it only counts, to rehearse the supervisor and its machine.
 
 It starts in a few dozen milliseconds, keeps the whole contract, and misbehaves on
-demand. Faults that name a step happen whenever the count passes it, so a life
+demand. Faults that name a step happen whenever the count passes it, so an attempt
 that resumes below it fails at the same step again.
 """
 

@@ -91,9 +91,9 @@ class Trainer(Protocol):
         """Learn until the target is reached or a stop is requested."""
 
     def warm_up(self, specs: Sequence[Spec]) -> Iterator[None]:
-        """Load what lives will need, in a process that trainers are forked from.
+        """Load what attempts will need, in a process that trainers are forked from.
 
-        First what every life needs, up to the first `yield`; then, piece by piece, what runs
+        First what every attempt needs, up to the first `yield`; then, piece by piece, what runs
         like these need. Each piece takes well under a second, since whoever asks for a trainer
         meanwhile waits for it. No thread may be left behind, and no GPU touched.
         """

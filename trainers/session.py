@@ -159,8 +159,8 @@ class Session:
         """Say how far the training is; cheap enough for every environment step.
 
         Args:
-            step: environment steps so far, over all lives of the run; never fewer than before.
-            episodes: episodes finished so far, over all lives, likewise; None: as before.
+            step: environment steps so far, over all attempts of the run; never fewer than before.
+            episodes: episodes finished so far, over all attempts, likewise; None: as before.
             score: how good the run is by now; the best checkpoint is that of the best. None: as
                 before.
             loss: of the last update; None: as before.
@@ -243,7 +243,7 @@ class Session:
                 self.disk_failed(sink.what, error)
 
     def notice(self, text: str) -> None:
-        """Tell a person something, once per life; in one line, of which the beginning is kept."""
+        """Tell a person something, once per attempt; in one line, whose beginning is kept."""
         text = said.text(text)
         if text not in self._notices:
             self._notices = [*self._notices, text][-NOTICES_MAX:]
@@ -370,7 +370,7 @@ class Session:
 
         The run is done when a checkpoint holds the target, or when the trainer has said so
         and nothing that it wanted to keep is missing. Otherwise it stopped, asked or by itself,
-        and its step falls back to the one that the next life resumes from.
+        and its step falls back to the one that the next attempt resumes from.
         """
         self._settle()
         held = self.checkpoint.manifest if self.checkpoint else None
@@ -393,7 +393,7 @@ class Session:
                 f"it has returned before its target, at step {early_at:,}; what ends by itself "
                 "says session.done() before"
             )
-        sinks.tell(f"stopped; the next life begins at step {self.step:,}")
+        sinks.tell(f"stopped; the next attempt begins at step {self.step:,}")
         return EXIT_AGAIN
 
     def fail(

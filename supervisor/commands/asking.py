@@ -13,20 +13,20 @@ PLACE = 40
 
 
 class NoAnswer(SupervisorError):
-    """The daemon is up and has not answered a wish in time."""
+    """The daemon is up and has not answered a request in time."""
 
     exit_code = 75  # EX_TEMPFAIL
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(
-            f"the supervisor has not answered within {wait_s:.0f} s; the wish waits in the "
+            f"the supervisor has not answered within {wait_s:.0f} s; the request waits in the "
             "inbox; look with `supervisor decisions`"
         )
 
 
 def add(command: Adding) -> None:
     """Add these commands."""
-    wishes: tuple[tuple[str, str, str], ...] = (
+    requests: tuple[tuple[str, str, str], ...] = (
         ("force-scale-up", "scale_up", "go one mode up, now"),
         ("force-scale-down", "scale_down", "go one mode down, now"),
         ("pin", "pin", "go to a mode and stay there until `unpin`"),
@@ -36,29 +36,29 @@ def add(command: Adding) -> None:
         ("pause", "pause", "save and stop every run until `resume`"),
         ("resume", "resume", "train again after `pause`, or at once while idle"),
     )
-    for name, kind, text in wishes:
-        sub = command(name, _wish(kind), text)
+    for name, kind, text in requests:
+        sub = command(name, _request(kind), text)
         if kind in ("pin", "forbid", "allow"):
             sub.add_argument("mode", metavar="MODE")
     command(
         "retry",
-        _wish("retry"),
-        "try a run again that has failed, is held, or waits after a death",
+        _request("retry"),
+        "try a run again that has failed, is in quarantine, or waits after a death",
         "run",
         more="Its deaths are forgotten; it goes on from its newest checkpoint.",
     )
     sub = command(
         "reset",
         _reset,
-        "forget all history and holds",
+        "forget all history, pins and pauses",
         more="Checkpoints and a backup of the state are kept.",
     )
     sub.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _wish(kind: str) -> Action:
+def _request(kind: str) -> Action:
     def act(context: Context) -> int:
-        from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
+        from supervisor import ask  # noqa: PLC0415 - reading commands stay quick
 
         mode = getattr(context.options, "mode", None)
         if mode is not None and not NAME.fullmatch(mode):  # no file of modes could be named so
@@ -66,7 +66,7 @@ def _wish(kind: str) -> Action:
         # A mistake in the settings must keep nobody from a pause.
         config = context.kept_config
         named = getattr(context.options, "run", None)
-        answer = wishes.ask(
+        answer = ask.ask(
             context.home,
             config,
             context.now(),
@@ -90,7 +90,7 @@ def _reset(context: Context) -> int:
         if not sys.stdin.isatty():
             raise Refused("reset forgets all history; say --yes where nobody can be asked")
         question = (
-            f"Forget mode, boots, holds and the queue's progress of {context.home.path}?\n"
+            f"Forget mode, boots, pins, pauses and the queue's progress of {context.home.path}?\n"
             "Checkpoints stay, and a backup of the state is kept. [y/N] "
         )
         try:
@@ -99,9 +99,9 @@ def _reset(context: Context) -> int:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             raise Refused("nothing was changed")
-    from supervisor import wishes  # noqa: PLC0415 - reading commands stay quick
+    from supervisor import ask  # noqa: PLC0415 - reading commands stay quick
 
     if context.home.holder() is None:
-        print(wishes.reset_now(context.home, context.kept_config, context.now()))
+        print(ask.reset_now(context.home, context.kept_config, context.now()))
         return 0
-    return _wish("reset")(context)
+    return _request("reset")(context)

@@ -21,7 +21,7 @@ PAUSERS = {
 
 
 def answer(facts: Facts, asked: AboutTheMode) -> Decision:
-    """What becomes of a wish. The goal's mode has to be on the ladder."""
+    """What becomes of a request. The goal's mode has to be on the ladder."""
     match asked:
         case requests.ScaleUp():
             return _scale_up(facts, asked)
@@ -138,18 +138,18 @@ def _grant(facts: Facts, asked: AboutTheMode, **goal: Any) -> Decision:
     """What is asked: the goal with these of its fields replaced."""
     return Decision(
         goal=msgspec.structs.replace(facts.goal, **goal),
-        rule="wish",
-        reason=f"{asked.asker} asked: {asked.wanted}",
-        evidence={"wish": asked.id, "kind": asked.kind},
+        rule="request",
+        reason=f"{asked.asker} asked: {asked.words}",
+        evidence={"request": asked.id, "kind": asked.kind},
     )
 
 
 def _refuse(facts: Facts, asked: AboutTheMode, why: str) -> Decision:
     return Decision(
         goal=facts.goal,
-        rule="wish",
+        rule="request",
         reason=why,
-        evidence={"wish": asked.id, "kind": asked.kind},
+        evidence={"request": asked.id, "kind": asked.kind},
         refused=True,
     )
 

@@ -185,11 +185,11 @@ def _plain_inputs(facts: Facts) -> tuple[Input, ...]:
     found = [
         Input(name="policy", value=limits.name, note="strict" if limits.strict else ""),
         Input(name="mode", value=goal.mode, note=f"of {', '.join(facts.ladder)}"),
-        Input(name="holds", value=", ".join(holds(facts.goal)) or "none"),
+        Input(name="bounds", value=", ".join(bounds(facts.goal)) or "none"),
     ]
-    if facts.wish is not None:
-        asked = facts.wish.wanted
-        found.append(Input(name="wish", value=asked, note=f"of {facts.wish.asker}"))
+    if facts.request is not None:
+        asked = facts.request.words
+        found.append(Input(name="request", value=asked, note=f"of {facts.request.asker}"))
     found += [
         Input(name="running", value=facts.running_s, unit="s", note=f"in {goal.mode}"),
         Input(
@@ -242,19 +242,19 @@ def verdicts(facts: Facts) -> tuple[Verdict, ...]:
     return tuple(found)
 
 
-def holds(goal: Goal) -> tuple[str, ...]:
+def bounds(goal: Goal) -> tuple[str, ...]:
     """What keeps the policy from doing as it would, in the words of the commands."""
-    held = [f"pin {goal.mode}"] if goal.pinned else []
-    held += [f"forbid {goal.forbidden}"] if goal.forbidden else []
-    held += ["pause"] if goal.paused else []
-    return (*held, "idle") if goal.idle_until_s is not None else tuple(held)
+    found = [f"pin {goal.mode}"] if goal.pinned else []
+    found += [f"forbid {goal.forbidden}"] if goal.forbidden else []
+    found += ["pause"] if goal.paused else []
+    return (*found, "idle") if goal.idle_until_s is not None else tuple(found)
 
 
 def _next(facts: Facts, decision: Decision) -> str:
     """What comes after a decision if nothing happens, and which crashes would undo it."""
     goal = decision.goal
     after = msgspec.structs.replace(
-        facts, goal=goal, wish=None, ledger=decision.ledger or facts.ledger
+        facts, goal=goal, request=None, ledger=decision.ledger or facts.ledger
     )
     if goal.mode != facts.goal.mode:
         cool_downs = {mode: until for mode, until in facts.cool_downs.items() if mode != goal.mode}

@@ -142,7 +142,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """when this boot was written down, on the timeline"""
     short_boots: int = 0
     """boots in a row before this one that crashed at once, with the lowest mode or without any"""
-    wish: AboutTheMode | None = None
+    request: AboutTheMode | None = None
     """what a person asks, if this decision answers one"""
     readings: Readings | None = None
     """the machine at this moment; None where nobody looked"""
@@ -217,7 +217,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger | None = None
     """the ledger from now on; None leaves it as it is"""
     refused: bool = False
-    """a wish was not granted; the goal is as it was"""
+    """a request was not granted; the goal is as it was"""
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,17 +1,17 @@
-"""Goodput: which share of the time in which training was wanted is kept as training.
+"""Goodput: which share of the time in which training was demanded is kept as training.
 
-    goodput = time of the steps that a durable checkpoint holds / time in which they were wanted
+    goodput = time of the steps that a durable checkpoint holds / time in which they were demanded
 
 Both sides are summed over the slots, so a campaign's goodput weighs each run by the
-slot-seconds that it was wanted for. It is the runtime part of Google's "ML Productivity
+slot-seconds that it was demanded for. It is the runtime part of Google's "ML Productivity
 Goodput" (2024) together with its scheduling part, and MegaScale's "effective training time
 ratio" (Jiang et al., NSDI 2024), with one sharper edge: a step counts once a checkpoint holds
-it, and no longer where the next life had to go on from an older one.
+it, and no longer where the next attempt had to go on from an older one.
 
-The decision log alone tells it. `slots.assigned` says which runs are wanted, and the line that
-ends a life of a trainer says in its evidence (`Lived`) what the life came to. A checkpoint
+The decision log alone tells it. `slots.assigned` says which runs are demanded, and the line that
+ends an attempt of a trainer says in its evidence (`Lived`) what the attempt came to. A checkpoint
 carries the training time of its steps, so what a power cut left of a run is known from where
-its next life began, even if the heartbeat of the last one was lost. All durations lie on the
+its next attempt began, even if the heartbeat of the last one was lost. All durations lie on the
 timeline; the wall clock plays no part.
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from state.records import Run, Timeline
+from supervisor.core.events import Event
 from supervisor.core.facts import Evidence
 from trainers.contract import Heartbeat, Mark
 
@@ -34,35 +35,35 @@ SHARES = {
     "start": "from the start of a trainer to its first new step",
     "stop": "from the last step of a trainer to its end on request",
     "hung": "living without moving, until it was ended",
-    "waiting": "between two trainers: backoff, hold, making room",
+    "waiting": "between two trainers: backoff, quarantine, making room",
     "idle": "not trained, because the machine died of it at once",
     "machine_down": "the machine was down, or not yet up again",
     "supervisor_down": "the trainer was gone, and no supervisor there",
     "unknown": "nobody can tell",
 }
-"""where the time goes in which training was wanted, each second to one of them"""
+"""where the time goes in which training was demanded, each second to one of them"""
 
-UNWANTED = {
+NOT_DEMANDED = {
     "pause": "paused by a person",
     "stop": "the supervisor was stopped by a person",
     "rest": "every run had ended",
 }
-"""the rules of `slots.assigned` under which nothing is wanted"""
+"""the rules of `slots.assigned` under which nothing is demanded"""
 
 PRESENT = "present"
-"""the event of a line that no log holds: what a life has come to that has not ended"""
+"""the event of a line that no log holds: what an attempt has come to that has not ended"""
 
 ENDS = {
-    "run.died": "lost",
-    "run.held": "lost",
-    "run.lost": "machine_down",
-    "run.stopped": "stop",
-    "run.done": "stop",
-    "run.failed": "stop",
-    "run.cleared": "stop",
+    Event.RUN_DIED: "lost",
+    Event.RUN_QUARANTINED: "lost",
+    Event.RUN_LOST: "machine_down",
+    Event.RUN_STOPPED: "stop",
+    Event.RUN_DONE: "stop",
+    Event.RUN_FAILED: "stop",
+    Event.RUN_CLEARED: "stop",
     PRESENT: "unknown",
 }
-"""events that end a life, and the share of the time after its last step"""
+"""events that end an attempt, and the share of the time after its last step"""
 
 AFTER = {
     "hung": "hung",
@@ -75,24 +76,24 @@ AFTER = {
 
 
 class Lived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one life of a trainer came to: evidence of the line that tells its end.
+    """What one attempt of a trainer came to: evidence of the line that tells its end.
 
     What is absent is unknown.
     """
 
     lived_s: float | None = None
     start_s: float | None = None
-    """from the start to the first new step; the whole life, if it made none"""
+    """from the start to the first new step; the whole attempt, if it made none"""
     began_step: int | None = None
     began_trained_s: float | None = None
-    """the training behind that step, over all lives of the run"""
+    """the training behind that step, over all attempts of the run"""
     step: int | None = None
     """the furthest one"""
     trained_s: float | None = None
     checkpoint_step: int | None = None
     checkpoint_trained_s: float | None = None
     checkpoints: int | None = None
-    """written in this life"""
+    """written in this attempt"""
     stall_s: float | None = None
     """for how long training stood still for them"""
     silent_s: float | None = None
@@ -117,22 +118,22 @@ class Lived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def lived(run: Run, heartbeat: Heartbeat | None, now: Timeline) -> Evidence:
-    """The evidence of a life of `run` that has ended, or of what it has come to so far."""
+    """The evidence of an attempt of `run` that has ended, or of what it has come to so far."""
     here = run.attempt.process is not None and run.attempt.process.boot_id == now.boot_id
     lived_s = _since(run.attempt.started_s, now.now_s)
-    life = Lived(lived_s=lived_s, stop_s=_since(run.attempt.stop_asked_s, now.now_s))
+    attempt = Lived(lived_s=lived_s, stop_s=_since(run.attempt.stop_asked_s, now.now_s))
     if not run.local:  # its heartbeat tells the time of another machine
         pass
     elif heartbeat is None:  # it never came to its first word, or the power cut took it
-        life = msgspec.structs.replace(life, start_s=lived_s if here else None)
+        attempt = msgspec.structs.replace(attempt, start_s=lived_s if here else None)
     elif heartbeat.began is not None and heartbeat.reached is not None:
         began, reached, saved = heartbeat.began, heartbeat.reached, heartbeat.saved
         start_s, silent_s = lived_s if here else None, None
         if heartbeat.stepping_at_s is not None:
             start_s = _since(run.attempt.started_monotonic_s, heartbeat.stepping_at_s)
             silent_s = _since(heartbeat.progress_at_s, now.monotonic_s) if here else None
-        life = msgspec.structs.replace(
-            life,
+        attempt = msgspec.structs.replace(
+            attempt,
             start_s=start_s,
             began_step=began.step,
             began_trained_s=began.trained_s,
@@ -144,7 +145,7 @@ def lived(run: Run, heartbeat: Heartbeat | None, now: Timeline) -> Evidence:
             stall_s=heartbeat.checkpoint_stall_s,
             silent_s=silent_s,
         )
-    evidence: Evidence = msgspec.to_builtins(life)
+    evidence: Evidence = msgspec.to_builtins(attempt)
     return evidence
 
 
@@ -169,35 +170,35 @@ class RunGoodput(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     goodput: float | None
-    wanted_s: float
-    """time in which it was wanted, or its trainer not yet gone"""
+    demanded_s: float
+    """time in which it was demanded, or its trainer not yet gone"""
     spent_s: dict[str, float]
     """the same, by where it went: see `SHARES`"""
     steps_kept: int
     steps_lost: int
-    lives: int
+    attempts: int
     deaths: int
-    """lives that ended by themselves, by a kill or by a hang; not with the machine"""
+    """attempts that ended by themselves, by a kill or by a hang; not with the machine"""
 
 
 class Goodput(msgspec.Struct, frozen=True, kw_only=True):
     """The goodput of a campaign, and where the rest of its time went."""
 
     goodput: float | None
-    """None: nothing was wanted, or nothing is known"""
+    """None: nothing was demanded, or nothing is known"""
     since: str | None
     """wall time of the first line that counts"""
     span_s: float
     """time since then, as the supervisor counts it"""
-    wanted_s: float
-    """slot-seconds in which training was wanted"""
+    demanded_s: float
+    """slot-seconds in which training was demanded"""
     spent_s: dict[str, float]
     """the same, by where they went: see `SHARES`"""
-    unwanted_s: dict[str, float]
-    """time in which nothing was wanted, by its reason: see `UNWANTED`"""
+    not_demanded_s: dict[str, float]
+    """time in which nothing was demanded, by its reason: see `NOT_DEMANDED`"""
     steps_kept: int
     steps_lost: int
-    lives: int
+    attempts: int
     deaths: int
     crashes: int
     """of the machine"""
@@ -235,38 +236,38 @@ class _Account:
     def __init__(self) -> None:
         self.spent_s = dict.fromkeys(SHARES, 0.0)
         """under `kept`, until the end of the log: all training, kept or not"""
-        self.wanted = False
-        self.life_s: float | None = None
-        """the time of the present life; None: no trainer lives"""
-        self.lives = self.deaths = self.made_steps = 0
+        self.demanded = False
+        self.attempt_s: float | None = None
+        """the time of the present attempt; None: no trainer lives"""
+        self.attempts = self.deaths = self.made_steps = 0
         self.first: Mark | None = None
         """where all training that can be kept began"""
         self.durable: Mark | None = None
         """what the newest checkpoint is known to hold"""
         self.head: Mark | None = None
-        """the furthest place that the last life is known to have reached"""
+        """the furthest place that the last attempt is known to have reached"""
         self.hung_s = 0.0
-        """for how long the present life stood still when that was noticed"""
+        """for how long the present attempt stood still when that was noticed"""
         self.tail = ("unknown", 0.0)
         """where the time after that place went"""
         self.unsaved = Mark(step=0, trained_s=0.0)
 
     def begin(self) -> None:
         """A trainer was started."""
-        if self.life_s is not None:
+        if self.attempt_s is not None:
             self.end(Lived(), "unknown")  # the line of its end is missing
-        self.life_s = 0.0
-        self.lives += 1
-        self.wanted = True
+        self.attempt_s = 0.0
+        self.attempts += 1
+        self.demanded = True
 
-    def end(self, life: Lived, after: str) -> None:
-        """Spread the time of the present life over the shares.
+    def end(self, attempt: Lived, after: str) -> None:
+        """Spread the time of the present attempt over the shares.
 
         Args:
-            life: what it came to.
+            attempt: what it came to.
             after: the share of the time after its last step.
         """
-        left_s, self.life_s = self.life_s or 0.0, None
+        left_s, self.attempt_s = self.attempt_s or 0.0, None
 
         def spend(share: str, seconds: float) -> float:
             nonlocal left_s
@@ -275,18 +276,18 @@ class _Account:
             self.spent_s[share] += spent_s
             return spent_s
 
-        trained_s = self._move(life)
-        spend("start", life.start_s or 0.0)
-        spend("stall", life.stall_s or 0.0)
+        trained_s = self._move(attempt)
+        spend("start", attempt.start_s or 0.0)
+        spend("stall", attempt.stall_s or 0.0)
         # Before its training: one that moved on when it was stopped takes a hang for a long step.
         spend("hung", self.hung_s)
         self.hung_s = 0.0
         spend("kept", trained_s)
-        known_s = spend(after, life.silent_s or 0.0)
-        rest = after if after == "machine_down" and life.began else "unknown"
+        known_s = spend(after, attempt.silent_s or 0.0)
+        rest = after if after == "machine_down" and attempt.began else "unknown"
         rest_s = spend(rest, left_s)
-        if life.began is None and self.tail[0] == rest:
-            rest_s += self.tail[1]  # several lives in a row of which nothing was heard
+        if attempt.began is None and self.tail[0] == rest:
+            rest_s += self.tail[1]  # several attempts in a row of which nothing was heard
         self.tail = (after, known_s) if known_s > rest_s else (rest, rest_s)
 
     def result(self, run: str) -> RunGoodput:
@@ -305,22 +306,22 @@ class _Account:
         return RunGoodput(
             run=run,
             goodput=_ratio(spent_s, known=self.first is not None),
-            wanted_s=sum(spent_s.values()),
+            demanded_s=sum(spent_s.values()),
             spent_s=spent_s,
             steps_kept=kept_steps,
             steps_lost=max(0, self.made_steps - unsaved.step - kept_steps),
-            lives=self.lives,
+            attempts=self.attempts,
             deaths=self.deaths,
         )
 
-    def _move(self, life: Lived) -> float:
-        """Follow the run through one life; the training of that life in seconds."""
-        began, reached = life.began, life.reached
+    def _move(self, attempt: Lived) -> float:
+        """Follow the run through one attempt; the training of that attempt in seconds."""
+        began, reached = attempt.began, attempt.reached
         if began is None or reached is None:
             self.head = self.durable
             return 0.0
         if self.head is not None and began.step > self.head.step:
-            # The last life had come further than it was heard to, as the checkpoint shows.
+            # The last attempt had come further than it was heard to, as the checkpoint shows.
             share, tail_s = self.tail
             moved_s = min(max(0.0, began.trained_s - self.head.trained_s), tail_s)
             self.spent_s[share] -= moved_s
@@ -328,7 +329,7 @@ class _Account:
             self.made_steps += began.step - self.head.step
         if self.first is None or began.step < self.first.step:
             self.first = began
-        self.durable, self.head = life.saved or began, reached
+        self.durable, self.head = attempt.saved or began, reached
         self.made_steps += max(0, reached.step - began.step)
         return reached.trained_s - began.trained_s
 
@@ -360,16 +361,16 @@ class _Ledger:
         self.last: _Line | None = None
         self.span_s = 0.0
         self.idle = False
-        self.unwanted = "rest"
-        """why nothing is wanted, when nothing is"""
-        self.unwanted_s = dict.fromkeys(UNWANTED, 0.0)
+        self.not_demanded = "rest"
+        """why nothing is demanded, when nothing is"""
+        self.not_demanded_s = dict.fromkeys(NOT_DEMANDED, 0.0)
         self.crashes = self.checkpoints = 0
         self.stall_s = 0.0
         self.detection, self.stop, self.start = Times(), Times(), Times()
 
     def read(self, line: _Line) -> None:
         """Follow the log by one line."""
-        if line.event in ("boot.recorded", "state.damaged"):
+        if line.event in (Event.BOOT_RECORDED, Event.STATE_DAMAGED):
             # What the time before it was, only the start of the supervisor will say.
             self.crashes += line.evidence.get("crash") is True
             return
@@ -377,11 +378,11 @@ class _Ledger:
         self.first, self.last = self.first or line, line
         if line.decision is not None:
             self.idle = line.decision.goal.get("idle_until_s") is not None
-        if line.event == "slots.assigned":
+        if line.event == Event.SLOTS_ASSIGNED:
             self._assign(line)
-        elif line.event == "supervisor.stopped" and line.rule != "hand_over":
+        elif line.event == Event.SUPERVISOR_STOPPED and line.rule != "hand_over":
             self._stop()
-        elif line.event == "run.hung":
+        elif line.event == Event.RUN_HUNG:
             silent_s = line.evidence.get("silent_s")
             self.detection.add(silent_s)
             self._account(line.run or "").hung_s = silent_s or 0.0
@@ -391,7 +392,7 @@ class _Ledger:
     def result(self) -> Goodput:
         """The goodput of all runs together."""
         for account in self.accounts.values():
-            if account.life_s is not None:  # the log ends before it does
+            if account.attempt_s is not None:  # the log ends before it does
                 account.end(Lived(), "unknown")
         runs = tuple(account.result(run) for run, account in self.accounts.items())
         spent_s = {share: sum(run.spent_s[share] for run in runs) for share in SHARES}
@@ -402,12 +403,12 @@ class _Ledger:
             goodput=_ratio(spent_s, known=any(run.goodput is not None for run in runs)),
             since=self.first.time if self.first else None,
             span_s=self.span_s,
-            wanted_s=sum(spent_s.values()),
+            demanded_s=sum(spent_s.values()),
             spent_s=spent_s,
-            unwanted_s=self.unwanted_s,
+            not_demanded_s=self.not_demanded_s,
             steps_kept=sum(run.steps_kept for run in runs),
             steps_lost=sum(run.steps_lost for run in runs),
-            lives=sum(run.lives for run in runs),
+            attempts=sum(run.attempts for run in runs),
             deaths=sum(run.deaths for run in runs),
             crashes=self.crashes,
             detection=self.detection,
@@ -424,17 +425,17 @@ class _Ledger:
         for run in line.runs:
             self._account(run)
         for run, account in self.accounts.items():
-            account.wanted = run in line.runs
+            account.demanded = run in line.runs
         if not line.runs:
-            self.unwanted = line.rule if line.rule in UNWANTED else "rest"
+            self.not_demanded = line.rule if line.rule in NOT_DEMANDED else "rest"
 
     def _stop(self) -> None:
-        """Nobody lives and nothing is wanted until the next start, whoever did the stopping."""
+        """Nobody lives and nothing is demanded until the next start, whoever did the stopping."""
         for account in self.accounts.values():
-            account.wanted = False
-            if account.life_s is not None:
+            account.demanded = False
+            if account.attempt_s is not None:
                 account.end(Lived(), "unknown")
-        self.unwanted = "stop"
+        self.not_demanded = "stop"
 
     def _pass_time(self, line: _Line) -> None:
         """Book the time since the last line, which never goes back: a reset begins it anew."""
@@ -443,35 +444,37 @@ class _Ledger:
         gone_s = max(0.0, line.now_s - self.last.now_s)
         self.span_s += gone_s
         down, down_s = "supervisor_down", 0.0
-        if line.event in ("supervisor.started", PRESENT):
+        if line.event in (Event.SUPERVISOR_STARTED, PRESENT):
             down = "supervisor_down" if line.boot == self.last.boot else "machine_down"
             down_s = min(gone_s, line.evidence.get("down_s") or 0.0)
         for account in self.accounts.values():
-            if account.life_s is not None:
-                account.life_s += gone_s
-            elif account.wanted:
+            if account.attempt_s is not None:
+                account.attempt_s += gone_s
+            elif account.demanded:
                 account.spent_s[down] += down_s
                 account.spent_s["idle" if self.idle else "waiting"] += gone_s - down_s
-        if all(one.life_s is None and not one.wanted for one in self.accounts.values()):
-            self.unwanted_s[self.unwanted] += gone_s
+        if all(one.attempt_s is None and not one.demanded for one in self.accounts.values()):
+            self.not_demanded_s[self.not_demanded] += gone_s
 
     def _follow(self, line: _Line, account: _Account) -> None:
-        """What a line about one run says of its lives."""
-        if line.event == "run.started" or (line.event == "run.adopted" and account.life_s is None):
+        """What a line about one run says of its attempts."""
+        if line.event == Event.RUN_STARTED or (
+            line.event == Event.RUN_ADOPTED and account.attempt_s is None
+        ):
             account.begin()
-        elif account.life_s is not None and line.event in (*ENDS, PRESENT):
-            life = _lived(line)
-            account.end(life, AFTER.get(line.rule) or ENDS[line.event])
-            if line.rule == "alive" and life.reached is not None:
-                account.unsaved = _beyond(life.saved or life.began, life.reached)
-            account.deaths += line.event in ("run.died", "run.held")
-            self.stop.add(life.stop_s)
-            if life.began and life.reached and life.reached.step > life.began.step:
-                self.start.add(life.start_s)
+        elif account.attempt_s is not None and line.event in (*ENDS, PRESENT):
+            attempt = _lived(line)
+            account.end(attempt, AFTER.get(line.rule) or ENDS[line.event])
+            if line.rule == "alive" and attempt.reached is not None:
+                account.unsaved = _beyond(attempt.saved or attempt.began, attempt.reached)
+            account.deaths += line.event in (Event.RUN_DIED, Event.RUN_QUARANTINED)
+            self.stop.add(attempt.stop_s)
+            if attempt.began and attempt.reached and attempt.reached.step > attempt.began.step:
+                self.start.add(attempt.start_s)
             if line.rule == "vanished":
-                self.detection.add(life.silent_s)
-            self.checkpoints += life.checkpoints or 0
-            self.stall_s += life.stall_s or 0.0
+                self.detection.add(attempt.silent_s)
+            self.checkpoints += attempt.checkpoints or 0
+            self.stall_s += attempt.stall_s or 0.0
 
 
 def _lived(line: _Line) -> Lived:
@@ -500,5 +503,5 @@ def _since(then_s: float | None, now_s: float) -> float | None:
 
 
 def _ratio(spent_s: Mapping[str, float], *, known: bool) -> float | None:
-    wanted_s = sum(spent_s.values())
-    return spent_s["kept"] / wanted_s if known and wanted_s > 0 else None
+    demanded_s = sum(spent_s.values())
+    return spent_s["kept"] / demanded_s if known and demanded_s > 0 else None

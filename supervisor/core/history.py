@@ -30,9 +30,10 @@ from state.records import (
     Timeline,
     Visit,
 )
-from state.requests import AboutTheMode, Wish
+from state.requests import AboutTheMode, Request
 from supervisor.core import ledger as learnt
 from supervisor.core import slots
+from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
@@ -41,7 +42,7 @@ GAP_MAX_S = 24 * 3600.0
 """the longest time between two boots that is booked: more tells nothing about the machine"""
 BOOTS_KEPT = 200
 CRASHES_KEPT = 100
-WISHES_KEPT = 200
+REQUESTS_KEPT = 200
 REASON_MAX = 2000
 OUTBOX_MAX = 1000
 """lines kept while the log cannot be written; the oldest go first"""
@@ -88,7 +89,7 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
         left=memory.left,
         home=memory.home,
         epoch=memory.epoch + 1,
-        wishes_done=memory.wishes_done,
+        requests_done=memory.requests_done,
         decisions=memory.decisions,
         told=memory.told,
         outbox=memory.outbox,
@@ -96,12 +97,12 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
     )
 
 
-def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) -> Memory:
+def write(memory: Memory, event: Event, *, rule: str, reason: str, **fields: Any) -> Memory:
     """The memory with a numbered line in its outbox; the save of it makes the line last.
 
     Args:
         memory: the memory that the line was decided with.
-        event: what happened, as `noun.happened`.
+        event: what happened.
         rule: what decided it.
         reason: one sentence for a person.
         fields: more of the line; None is left out.
@@ -112,7 +113,7 @@ def write(memory: Memory, event: str, *, rule: str, reason: str, **fields: Any) 
         "time": stamp(memory.timeline.seen_at),
         "boot": memory.timeline.boot_id,
         "now_s": round(memory.timeline.now_s, 3),
-        "event": event,
+        "event": str(event),
         "rule": rule,
         "reason": _one_line(reason),
         **{key: value for key, value in fields.items() if value is not None},
@@ -396,7 +397,7 @@ def enact(memory: Memory, decision: Decision) -> Memory:
     """The memory once `decision` is the goal. Entering a mode begins a new visit."""
     now_s, old = memory.timeline.now_s, memory.goal
     cool_downs = {mode: until for mode, until in memory.cool_downs.items() if until > now_s}
-    granted = decision.rule == "wish" and not decision.refused
+    granted = decision.rule == "request" and not decision.refused
     visit = memory.visit
     if decision.outcome == "proved":
         visit = msgspec.structs.replace(visit, proved=True)
@@ -420,10 +421,10 @@ def enact(memory: Memory, decision: Decision) -> Memory:
     )
 
 
-def answered(memory: Memory, wish: Wish) -> Memory:
-    """The memory once `wish` has been granted or refused, so that it never is again."""
+def answered(memory: Memory, request: Request) -> Memory:
+    """The memory once `request` has been granted or refused, so that it never is again."""
     return msgspec.structs.replace(
-        memory, wishes_done=(*memory.wishes_done, wish.id)[-WISHES_KEPT:]
+        memory, requests_done=(*memory.requests_done, request.id)[-REQUESTS_KEPT:]
     )
 
 
@@ -454,7 +455,7 @@ def facts(
     ladder: Ladder,
     limits: StabilityLimits,
     *,
-    wish: AboutTheMode | None = None,
+    request: AboutTheMode | None = None,
     readings: Readings | None = None,
 ) -> Facts:
     """What a decision may know, taken from the memory."""
@@ -490,7 +491,7 @@ def facts(
         away=visit.away,
         booted_s=memory.boots[-1].recorded_s if memory.boots else 0.0,
         short_boots=_short_boots(memory, ladder.safest.name, limits),
-        wish=wish,
+        request=request,
         readings=readings,
         gpu_error=memory.gpu_error if now_s - memory.gpu_error_s < limits.stable_min * 60 else None,
     )

@@ -10,7 +10,7 @@ The life of a run
     running   has a slot; its trainer is wanted and, as far as is known, lives
     stopping  its trainer has been asked to save and leave
     waiting   its trainer died; the next start comes after a backoff
-    held      it died at the same step again and again; others get its slot for a while
+    quarantined  it died at the same step again and again; others get its slot for a while
     blocked   its processes cannot be ended; nothing new starts beside them
     done      the target is reached
     failed    its spec can never work, and a person must mend it; or it was given up
@@ -53,13 +53,13 @@ LIFE: tuple[Move, ...] = (
     Move("leave", "stopping", "queued"),
     Move("die", "running", "waiting"),
     Move("die", "stopping", "waiting"),
-    Move("hold", "running", "held"),
-    Move("hold", "stopping", "held"),
-    Move("retry", "held", "queued"),
+    Move("quarantine", "running", "quarantined"),
+    Move("quarantine", "stopping", "quarantined"),
+    Move("retry", "quarantined", "queued"),
     Move("jam", "stopping", "blocked"),
     Move("jam", "queued", "blocked"),
     Move("jam", "waiting", "blocked"),
-    Move("jam", "held", "blocked"),
+    Move("jam", "quarantined", "blocked"),
     # Freed again, these are started once more, and end at once as they had ended.
     Move("jam", "done", "blocked"),
     Move("jam", "failed", "blocked"),
@@ -73,11 +73,11 @@ LIFE: tuple[Move, ...] = (
     *(
         Move(event, source, target)
         for event, target in (("give_up", "failed"), ("cancel", "cancelled"))
-        for source in ("queued", "running", "stopping", "waiting", "held")
+        for source in ("queued", "running", "stopping", "waiting", "quarantined")
     ),
     # The settings changed: what could never work may work now.
     Move("mend", "failed", "queued"),
-    Move("mend", "held", "queued"),
+    Move("mend", "quarantined", "queued"),
     Move("mend", "cancelled", "queued"),
     Move("extend", "done", "queued"),
 )

@@ -187,7 +187,7 @@ def price(
 def record_death(
     memory: Memory,
     run: Run,
-    life: Lived,
+    attempt: Lived,
     ladder: Ladder,
     limits: StabilityLimits,
     *,
@@ -202,7 +202,7 @@ def record_death(
     Args:
         memory: what is known.
         run: after its death.
-        life: what the life came to that has ended.
+        attempt: what the attempt came to that has ended.
         ladder: the modes in force.
         limits: those of the policy.
         out_of_memory: it wanted more memory than there was.
@@ -215,9 +215,9 @@ def record_death(
     if run.faults.dies_everywhere:
         return memory, run
     lost_s = 0.0
-    if life.reached is not None and life.began is not None:
-        lost_s = max(0.0, life.reached.trained_s - (life.saved or life.began).trained_s)
-    slot_h = (lost_s + (life.start_s or 0.0)) / 3600
+    if attempt.reached is not None and attempt.began is not None:
+        lost_s = max(0.0, attempt.reached.trained_s - (attempt.saved or attempt.began).trained_s)
+    slot_h = (lost_s + (attempt.start_s or 0.0)) / 3600
     crashes = slot_h / ladder[mode].slots / learnt.price_h(memory.ledger, limits)
     if out_of_memory and memory.visit.running_s <= limits.out_of_memory_min * 60:
         visit = msgspec.structs.replace(memory.visit, out_of_memory=True)

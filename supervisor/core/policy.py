@@ -93,14 +93,14 @@ def unknown_mode(facts: Facts) -> Decision | WhyNot:
     return Decision(goal=goal, rule="unknown_mode", reason=reason)
 
 
-def wish(facts: Facts) -> Decision | WhyNot:
+def request(facts: Facts) -> Decision | WhyNot:
     """A person's word is granted, or refused with the reason."""
-    if facts.wish is None:
+    if facts.request is None:
         return lambda: "nobody asks for anything"
-    return answers.answer(facts, facts.wish)
+    return answers.answer(facts, facts.request)
 
 
-def held_by_person(facts: Facts) -> Decision | WhyNot:
+def bounded_by_person(facts: Facts) -> Decision | WhyNot:
     """While a person pins or pauses, nothing moves by itself."""
     if facts.goal.paused:
         return _stay(facts, "paused", f"paused by {answers.who_pauses(facts.goal.pauses)}")
@@ -374,11 +374,11 @@ def exonerated(facts: Facts) -> Decision | WhyNot:
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "fixed": (unknown_mode, wish, held_by_person, forbidden, reboot_storm, boot_loop, stable),
+    "fixed": (unknown_mode, request, bounded_by_person, forbidden, reboot_storm, boot_loop, stable),
     "ledger": (
         unknown_mode,
-        wish,
-        held_by_person,
+        request,
+        bounded_by_person,
         forbidden,
         absence,
         out_of_memory,
@@ -396,7 +396,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 def forecast(facts: Facts) -> Forecast:
-    """What comes next, when and why, if no crash and no wish comes first."""
+    """What comes next, when and why, if no crash and no request comes first."""
     mode = facts.goal.mode
     if mode not in facts.ladder:
         return Forecast(action="stay", in_s=0.0, why=f"{mode} is no longer a mode")

@@ -116,7 +116,7 @@ def retry(run: Run) -> Run | str:
     )
 
 
-_CHANCES = {"failed": "mend", "held": "retry", "cancelled": "mend", "done": "extend"}
+_CHANCES = {"failed": "mend", "quarantined": "retry", "cancelled": "mend", "done": "extend"}
 """status: the event that gives a run another chance"""
 _NO_RETRY = {
     "done": "has reached its target; with a higher one it goes on",

@@ -13,11 +13,12 @@ import msgspec
 
 from state.records import Run, Timeline
 from supervisor.core.cards import Hand
+from supervisor.core.events import Event
 from supervisor.core.machine import RUN_LIFE
 from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.recovery import (
-    Life,
     Note,
+    Observation,
     RecoveryLimits,
     ask_to_stop,
     known_gap_s,
@@ -53,7 +54,7 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
     run: str
 
 
-Step = Start | Stop | Kill
+RunAction = Start | Stop | Kill
 
 KILLED_LOOK_S = 0.1
 """how soon to look again whether a killed process is gone"""
@@ -68,25 +69,25 @@ BLOCKED_LOOK_S = 10.0
 def reconcile(
     *,
     runs: tuple[Run, ...],
-    wanted: Mapping[str, Hand],
+    assigned: Mapping[str, Hand],
     elsewhere: tuple[str, ...] = (),
     mode: str,
-    lives: Mapping[str, Life],
+    observations: Mapping[str, Observation],
     start: Callable[[Run], Start],
     why_not: Callable[[Run], str],
     readings: Readings,
     now: Timeline,
     limits: RecoveryLimits,
-) -> tuple[tuple[Run, ...], tuple[Step, ...], tuple[Note, ...]]:
+) -> tuple[tuple[Run, ...], tuple[RunAction, ...], tuple[Note, ...]]:
     """The runs as they are asked to be from now on, and the steps that ask them.
 
     Args:
         runs: the queue, as judged by `recovery.judge` in this look.
-        wanted: the runs that shall train here now, each with its GPUs; empty while paused.
+        assigned: the runs that shall train here now, each with its GPUs; empty while paused.
         elsewhere: the runs that shall train elsewhere now. Of such a run a process lives here,
             which takes no slot: no mode ends it, and nothing here waits for it.
         mode: the goal's mode, whose load each of them shall carry.
-        lives: what the look showed of each run; one that no look has covered is not started.
+        observations: what the look showed of each run; one that no look has covered is not started.
         start: what a start of a run is, as things are now.
         why_not: why a run that lives shall not, in words.
         readings: what is known of the GPUs, and whether news of them is under way, which causes
@@ -96,83 +97,85 @@ def reconcile(
     """
     now_s = now.now_s
     after: list[Run] = []
-    steps: list[Step] = []
+    actions: list[RunAction] = []
     notes: list[Note] = []
     for believed in runs:
-        life = lives.get(believed.id, Life())
-        shall = believed.id in wanted or believed.id in elsewhere
+        observed = observations.get(believed.id, Observation())
+        shall = believed.id in assigned or believed.id in elsewhere
         unwanted = None if shall else why_not
-        moved = believed.id in wanted and wanted[believed.id] != _hand(believed)
-        run, step, note = _end(believed, life, unwanted, mode, now_s, limits, moved=moved)
+        moved = believed.id in assigned and assigned[believed.id] != _hand(believed)
+        run, action, note = _end(believed, observed, unwanted, mode, now_s, limits, moved=moved)
         after.append(run)
-        steps += [step] if step else []
+        actions += [action] if action else []
         notes += [note] if note else []
     known = {run.id for run in runs}
     strays = sorted(
         run_id
-        for run_id in lives.keys() - known
-        if lives[run_id].process or lives[run_id].leftovers
+        for run_id in observations.keys() - known
+        if observations[run_id].process or observations[run_id].leftovers
     )
     for run_id in strays:
         reason = "it is in no queue, and something of it lives: killed"
-        steps.append(Kill(run=run_id))
-        notes.append(Note(event="run.killed", run=run_id, rule="stray", reason=reason))
+        actions.append(Kill(run=run_id))
+        notes.append(Note(event=Event.RUN_KILLED, run=run_id, rule="stray", reason=reason))
     for place, run in enumerate(after):
-        seen = lives.get(run.id)
+        seen = observations.get(run.id)
         if run.id in elsewhere and seen and not seen.leftovers and _startable(run, now_s):
             after[place] = _started(run, seen, None, Hand(), now_s)
-            steps.append(start(after[place]))
+            actions.append(start(after[place]))
     here = [run for run in after if run.local]
-    if strays or any(_in_the_way(run, lives.get(run.id, Life()), mode) for run in here):
-        return tuple(after), tuple(steps), tuple(notes)
-    free = len(wanted) - sum(run.status in ("running", "stopping") for run in here)
+    if strays or any(
+        _in_the_way(run, observations.get(run.id, Observation()), mode) for run in here
+    ):
+        return tuple(after), tuple(actions), tuple(notes)
+    free = len(assigned) - sum(run.status in ("running", "stopping") for run in here)
     ready = [
         at
         for at, run in enumerate(after)
-        if run.id in wanted
-        and run.id in lives
+        if run.id in assigned
+        and run.id in observations
         and _startable(run, now_s)
-        and not _are_held(wanted[run.id], here, wanted)
+        and not _are_held(assigned[run.id], here, assigned)
     ]
     next_ones = ready[: max(0, free)]
     gpus_s = readings.gpu_awaited_s
     awaited = gpus_s is not None and gpus_s < limits.gpu_free_s
-    dead = _dead_pids(here, lives, now) if next_ones else {}
+    dead = _dead_pids(here, observations, now) if next_ones else {}
     if dead and awaited:
         # What is known of the GPUs is from before this death: it may list the process still, or
         # not yet. A slow helper is not waited for longer than slow memory.
-        return tuple(after), tuple(steps), tuple(notes)
+        return tuple(after), tuple(actions), tuple(notes)
     holders = _memory_holders(dead, readings.gpus)
     for place, run in enumerate(after):
         after[place], note = _await_memory(run, holders.get(run.id), now_s, limits)
         notes += [note] if note else []
-    if all(run.attempt.memory_held_s is None for run in after):
+    if all(run.attempt.memory_awaited_s is None for run in after):
         for place in next_ones:
             run = after[place]
-            life = lives.get(run.id, Life())
-            after[place] = _started(run, life, mode, wanted[run.id], now_s)
-            steps.append(start(after[place]))
-    return tuple(after), tuple(steps), tuple(notes)
+            observed = observations.get(run.id, Observation())
+            after[place] = _started(run, observed, mode, assigned[run.id], now_s)
+            actions.append(start(after[place]))
+    return tuple(after), tuple(actions), tuple(notes)
 
 
 def wake_in_s(
     runs: tuple[Run, ...],
-    lives: Mapping[str, Life],
+    observations: Mapping[str, Observation],
     now: Timeline,
     limits: RecoveryLimits,
 ) -> float | None:
     """Seconds until some run needs another look without being heard of; None: never."""
     now_s = now.now_s
-    due_s = [_due_s(run, lives.get(run.id, Life()), now, limits) for run in runs]
+    due_s = [_due_s(run, observations.get(run.id, Observation()), now, limits) for run in runs]
     moments = [moment for moment in due_s if moment is not None]
-    if lives.keys() - {run.id for run in runs}:
+    if observations.keys() - {run.id for run in runs}:
         moments.append(now_s + STRAY_LOOK_S)
-    if any(run.attempt.memory_held_s is not None for run in runs):
+    if any(run.attempt.memory_awaited_s is not None for run in runs):
         moments.append(now_s + GPU_LOOK_S)
     return max(0.0, min(moments) - now_s) if moments else None
 
 
-def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float | None:
+def _due_s(run: Run, observed: Observation, now: Timeline, limits: RecoveryLimits) -> float | None:
     """When the run needs another look; None: not before it is heard of."""
     now_s = now.now_s
     if run.status == "blocked":
@@ -180,15 +183,15 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
     if run.attempt.kill_asked_s is not None:
         return now_s + KILLED_LOOK_S
     if run.status == "stopping" and run.attempt.stop_asked_s is not None:
-        return run.attempt.stop_asked_s + grace_s(life, limits)
-    if run.status in ("waiting", "held") and run.retry_s is not None:
+        return run.attempt.stop_asked_s + grace_s(observed, limits)
+    if run.status in ("waiting", "quarantined") and run.retry_s is not None:
         return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
     if run.status == "running" and run.local:
         since_s = run.attempt.started_s if run.attempt.started_s is not None else now_s
-        if life.alive_s is not None:
-            since_s = max(since_s, now_s - life.alive_s)
-        due_s = since_s + silence_max_s(life.heartbeat, run, limits)
-        if known_gap_s(life.heartbeat, run) is None and run.asked.silent_max_s is None:
+        if observed.alive_s is not None:
+            since_s = max(since_s, now_s - observed.alive_s)
+        due_s = since_s + silence_max_s(observed.heartbeat, run, limits)
+        if known_gap_s(observed.heartbeat, run) is None and run.asked.silent_max_s is None:
             # Once it steps, a much shorter silence is too long; nobody tells that it does.
             due_s = min(due_s, now_s + limits.silent_min_s)
         return due_s
@@ -197,16 +200,16 @@ def _due_s(run: Run, life: Life, now: Timeline, limits: RecoveryLimits) -> float
 
 def _end(
     run: Run,
-    life: Life,
+    observed: Observation,
     unwanted: Callable[[Run], str] | None,
     mode: str,
     now_s: float,
     limits: RecoveryLimits,
     *,
     moved: bool,
-) -> tuple[Run, Step | None, Note | None]:
+) -> tuple[Run, RunAction | None, Note | None]:
     """What has to be asked of a run that lives, or has left something behind."""
-    alive = life.process is not None
+    alive = observed.process is not None
     if (
         run.status == "running"
         and alive
@@ -223,12 +226,12 @@ def _end(
         run = ask_to_stop(run, now_s, why)
     if run.status == "stopping" and alive:
         asked_s = run.attempt.stop_asked_s if run.attempt.stop_asked_s is not None else now_s
-        patience_s = grace_s(life, limits)
+        patience_s = grace_s(observed, limits)
         if now_s - asked_s < patience_s:
             return run, Stop(run=run.id, dump=run.attempt.hung), None
         return _kill(run, now_s, limits, f"did not leave within {patience_s:.0f} s")
-    if life.leftovers or (alive and run.status != "running"):
-        return _kill(run, now_s, limits, f"left {life.leftovers} processes behind")
+    if observed.leftovers or (alive and run.status != "running"):
+        return _kill(run, now_s, limits, f"left {observed.leftovers} processes behind")
     if run.attempt.kill_asked_s is not None:
         run = run.but(kill_asked_s=None)
     return run, None, None
@@ -239,7 +242,7 @@ def _hand(run: Run) -> Hand:
     return Hand(run.attempt.gpus, run.attempt.gpus_own)
 
 
-def _are_held(asked: Hand, here: list[Run], wanted: Mapping[str, Hand]) -> bool:
+def _are_held(asked: Hand, here: list[Run], assigned: Mapping[str, Hand]) -> bool:
     """Whether a trainer that is about to leave has some of these GPUs, and one of the two its own.
 
     Together they might want more memory than there is.
@@ -247,7 +250,7 @@ def _are_held(asked: Hand, here: list[Run], wanted: Mapping[str, Hand]) -> bool:
     leaving = (
         _hand(run)
         for run in here
-        if run.status in ("running", "stopping") and wanted.get(run.id) != _hand(run)
+        if run.status in ("running", "stopping") and assigned.get(run.id) != _hand(run)
     )
     return any(
         (has.own or asked.own)
@@ -261,21 +264,21 @@ def _fits(run: Run, mode: str) -> bool:
     return not run.local or run.attempt.mode == mode
 
 
-def grace_s(life: Life, limits: RecoveryLimits) -> float:
+def grace_s(observed: Observation, limits: RecoveryLimits) -> float:
     """Time to save and leave, in seconds: never less than saving has been seen to take.
 
     Twice that, since the stop may come while one checkpoint is being written, after
     which another is due.
     """
-    written_s = life.heartbeat.checkpoint_write_s if life.heartbeat is not None else None
+    written_s = observed.heartbeat.checkpoint_write_s if observed.heartbeat is not None else None
     return max(limits.grace_s, 2 * (written_s or 0.0))
 
 
 def _kill(
     run: Run, now_s: float, limits: RecoveryLimits, why: str
-) -> tuple[Run, Step | None, Note | None]:
+) -> tuple[Run, RunAction | None, Note | None]:
     if run.attempt.kill_asked_s is None:
-        note = Note(event="run.killed", run=run.id, rule="grace", reason=f"{why}: killed")
+        note = Note(event=Event.RUN_KILLED, run=run.id, rule="grace", reason=f"{why}: killed")
         return run.but(kill_asked_s=now_s), Kill(run=run.id), note
     if now_s - run.attempt.kill_asked_s < limits.kill_s or run.status == "blocked":
         return run, Kill(run=run.id), None
@@ -284,23 +287,27 @@ def _kill(
         "nothing starts beside it, a reboot may be needed"
     )
     run = run.but(status=RUN_LIFE.after(run.status, "jam"), reason=reason)
-    note = Note(event="run.blocked", run=run.id, rule="unkillable", reason=reason)
+    note = Note(event=Event.RUN_BLOCKED, run=run.id, rule="unkillable", reason=reason)
     return run, Kill(run=run.id), note
 
 
-def _in_the_way(run: Run, life: Life, mode: str) -> bool:
+def _in_the_way(run: Run, observed: Observation, mode: str) -> bool:
     """Something of this run lives that nothing may start beside.
 
     Two modes never train together, and what was left behind may hold the memory
     that the next trainer needs.
     """
-    of_another_mode = life.process is not None and run.attempt.mode != mode
-    return run.status == "blocked" or life.leftovers > 0 or of_another_mode
+    of_another_mode = observed.process is not None and run.attempt.mode != mode
+    return run.status == "blocked" or observed.leftovers > 0 or of_another_mode
 
 
-def _dead_pids(runs: list[Run], lives: Mapping[str, Life], now: Timeline) -> dict[str, int]:
+def _dead_pids(
+    runs: list[Run], observations: Mapping[str, Observation], now: Timeline
+) -> dict[str, int]:
     """Runs whose main process of this boot is dead: run id -> the pid that it had."""
-    living = {life.process.pid for life in lives.values() if life.process is not None}
+    living = {
+        observed.process.pid for observed in observations.values() if observed.process is not None
+    }
     return {
         run.id: run.attempt.process.pid
         for run in runs
@@ -325,17 +332,17 @@ def _await_memory(
     would fail for want of it. It may also never do so: then starting is worth a try.
     """
     if gpu is None or run.attempt.process is None:
-        return run.but(memory_held_s=None), None
+        return run.but(memory_awaited_s=None), None
     what = f"the memory of process {run.attempt.process.pid}, which is dead"
-    if run.attempt.memory_held_s is None:
+    if run.attempt.memory_awaited_s is None:
         reason = f"GPU {gpu} holds {what}: nothing starts for at most {limits.gpu_free_s:.0f} s"
-        note = Note(event="gpu.awaited", run=run.id, rule="gpu_memory", reason=reason)
-        return run.but(memory_held_s=now_s), note
-    if now_s - run.attempt.memory_held_s < limits.gpu_free_s:
+        note = Note(event=Event.GPU_AWAITED, run=run.id, rule="gpu_memory", reason=reason)
+        return run.but(memory_awaited_s=now_s), note
+    if now_s - run.attempt.memory_awaited_s < limits.gpu_free_s:
         return run, None
     reason = f"GPU {gpu} still holds {what}, after {limits.gpu_free_s:.0f} s: starting all the same"
-    note = Note(event="gpu.leaked", run=run.id, rule="gpu_memory", reason=reason)
-    return run.but(process=None, memory_held_s=None), note
+    note = Note(event=Event.GPU_LEAKED, run=run.id, rule="gpu_memory", reason=reason)
+    return run.but(process=None, memory_awaited_s=None), note
 
 
 def _startable(run: Run, now_s: float) -> bool:
@@ -344,11 +351,11 @@ def _startable(run: Run, now_s: float) -> bool:
     return run.status == "queued"
 
 
-def _started(run: Run, life: Life, mode: str | None, hand: Hand, now_s: float) -> Run:
+def _started(run: Run, observed: Observation, mode: str | None, hand: Hand, now_s: float) -> Run:
     """The run as it is believed to be from the moment that its start is asked for."""
     from_step = run.progress.step
-    if life.heartbeat is not None:  # it resumes from what was saved, not from where it died
-        from_step = life.heartbeat.checkpoint_step or 0
+    if observed.heartbeat is not None:  # it resumes from what was saved, not from where it died
+        from_step = observed.heartbeat.checkpoint_step or 0
     return run.but(
         status=RUN_LIFE.after(run.status, "start"),
         number=run.attempt.number + 1,

@@ -83,8 +83,12 @@ def make_again(lines: Iterable[Mapping[str, Any]]) -> MadeAgain:
     first: str | None = None
     for number, line in enumerate(lines, 1):
         try:
-            recorded = msgspec.convert(line, RecordedTurn, dec_hook=_made)
+            # Another version thinks otherwise, and says it in other words.
+            same = line.get("version", LOG_VERSION) == LOG_VERSION
+            recorded = msgspec.convert(line, RecordedTurn, dec_hook=_made) if same else None
         except msgspec.ValidationError:
+            recorded = None
+        if recorded is None:
             unreadable, memory = unreadable + 1, None
             continue
         memory = recorded.began or _delivered(memory, recorded)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from state.records import Process, Retry, Run, Timeline
+from supervisor.core.events import Event
 from supervisor.core.facts import Evidence
 from supervisor.core.goodput import lived
 from supervisor.core.machine import RUN_LIFE
@@ -34,6 +35,9 @@ RETRY_MAX_S = 86_400.0
 DEATHS_HALF_LIFE_H = 6.0
 """half of the deaths of a run is forgotten after this"""
 
+OLD_KEYS = {"held_after": "quarantine_after", "held_s": "quarantine_s"}
+"""old form of a limit -> its key"""
+
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 """signals that somebody sent, as against those that a crash raises"""
 
@@ -49,23 +53,47 @@ class RecoveryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """longest wait for a GPU to free the memory of a trainer that is gone"""
     backoff_first_s: Seconds = 1.0
     """wait before the restart after a second death in a row; doubles with each further one.
-    The first restart is at once, unless that life never moved its step: it waits as long, too"""
+    The first restart is at once, unless that attempt never moved its step: it waits as long, too"""
     backoff_max_s: Seconds = 300.0
     """the longest such wait"""
     proven_s: Seconds = 600.0
-    """a life that moved its step for this long starts the backoff afresh"""
+    """an attempt that moved its step for this long starts the backoff afresh"""
     start_s: Seconds = 600.0
     """longest time from a start to the first move of the step"""
     silent_min_s: Seconds = 300.0
     """a trainer whose step stands still for less is never taken for hung"""
     silent_factor: Annotated[float, msgspec.Meta(ge=2, le=1000)] = 10.0
     """hung is a stand-still longer than this many times the run's own longest gap"""
-    held_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 5
+    quarantine_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 5
     """deaths at the same step after which others get the slot for a while"""
-    held_s: Seconds = 3600.0
+    quarantine_s: Seconds = 3600.0
     """how long"""
+    held_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
+    """old form of `quarantine_after`"""
+    held_s: Seconds | None = None
+    """old form of `quarantine_s`"""
     withheld_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 3
     """deaths before the first step from the same checkpoint after which the one before is tried"""
+
+    def __post_init__(self) -> None:
+        usual = {field.name: field.default for field in msgspec.structs.fields(RecoveryLimits)}
+        for old, key in OLD_KEYS.items():
+            value = getattr(self, old)
+            if value is None:
+                continue
+            if getattr(self, key) not in (value, usual[key]):
+                raise ValueError(
+                    f"recovery.{key} stands there in its old form, {old}, too: keep {key}"
+                )
+            msgspec.structs.force_setattr(self, key, value)
+
+    def dated(self) -> tuple[str, ...]:
+        """What is written in an old form: one notice for each key."""
+        return tuple(
+            f"{old} in [recovery] is the old form of {key}: write {key} = {value:g}"
+            for old, key in OLD_KEYS.items()
+            if (value := getattr(self, old)) is not None
+        )
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +109,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """it never came to life: why not"""
 
 
-class Life(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What one look at the machine shows of one run."""
 
     process: Process | None = None
@@ -106,7 +134,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a run, for the decision log."""
 
-    event: str
+    event: Event
     run: str
     rule: str
     reason: str
@@ -114,20 +142,20 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    run: Run, life: Life, now: Timeline, limits: RecoveryLimits
+    run: Run, observed: Observation, now: Timeline, limits: RecoveryLimits
 ) -> tuple[Run, tuple[Note, ...]]:
     """What `run` is after this look, and what to say about it."""
-    run, ending = _to_end(run, life, now)
-    run, notes = _after(run, life, now, limits)
-    if run.ending is not None and run.status in ("queued", "waiting", "held"):
+    run, ending = _to_end(run, observed, now)
+    run, notes = _after(run, observed, now, limits)
+    if run.ending is not None and run.status in ("queued", "waiting", "quarantined"):
         run, end = _end(run)
         notes = (*notes, end)
     return run, (*ending, *notes)
 
 
-def _to_end(run: Run, life: Life, now: Timeline) -> tuple[Run, tuple[Note, ...]]:
+def _to_end(run: Run, observed: Observation, now: Timeline) -> tuple[Run, tuple[Note, ...]]:
     """The run, which is to end where the time that it was given is used up."""
-    asked, said = run.asked, life.heartbeat
+    asked, said = run.asked, observed.heartbeat
     if run.ending is not None or run.status in ("done", "failed", "cancelled"):
         return run, ()
     trained_s = said.reached.trained_s if said is not None and said.reached is not None else 0.0
@@ -137,14 +165,14 @@ def _to_end(run: Run, life: Life, now: Timeline) -> tuple[Run, tuple[Note, ...]]
         rule, reason = "max_s", f"it has trained for {span(trained_s)}, and may for no longer"
     else:
         return run, ()
-    note = _note(run, "run.noticed", rule, f"{reason}: it is given up")
+    note = _note(run, Event.RUN_NOTICED, rule, f"{reason}: it is given up")
     return run.but(ending="give_up", reason=reason), (note,)
 
 
 def _end(run: Run) -> tuple[Run, Note]:
     """The run, of which nothing lives and which is to end, at its end."""
     event = run.ending or "give_up"
-    name = "run.cancelled" if event == "cancel" else "run.failed"
+    name = Event.RUN_CANCELLED if event == "cancel" else Event.RUN_FAILED
     reason = run.reason or "it was asked to end"
     if event == "give_up":
         reason = f"given up: {reason}"
@@ -153,35 +181,37 @@ def _end(run: Run) -> tuple[Run, Note]:
 
 
 def _after(
-    run: Run, life: Life, now: Timeline, limits: RecoveryLimits
+    run: Run, observed: Observation, now: Timeline, limits: RecoveryLimits
 ) -> tuple[Run, tuple[Note, ...]]:
     if run.status in ("running", "stopping"):
-        if life.process is not None:
-            return _living(run, life, now, limits)
-        if life.elsewhere and life.exit is None:
+        if observed.process is not None:
+            return _living(run, observed, now, limits)
+        if observed.elsewhere and observed.exit is None:
             reason = "this home is a copy: that trainer is another home's, and trains on there"
-            lost = _note(run, "run.lost", "copy", reason, lived(run, life.heartbeat, now))
+            lost = _note(run, Event.RUN_LOST, "copy", reason, lived(run, observed.heartbeat, now))
             return _move(run, "lose", reason=None, process=None), (lost,)
-        if life.exit is None and (
+        if observed.exit is None and (
             run.attempt.process is None or run.attempt.process.boot_id != now.boot_id
         ):
             # The machine went down with it, or the power failed before the start.
-            reason, evidence = "the machine went down with it", lived(run, life.heartbeat, now)
-            lost = _note(run, "run.lost", "boot", reason, evidence)
+            reason, evidence = "the machine went down with it", lived(run, observed.heartbeat, now)
+            lost = _note(run, Event.RUN_LOST, "boot", reason, evidence)
             return _move(run, "lose", reason=None), (
                 lost,
             ) if run.attempt.process is not None else ()
-        run, notes = _heard(run, life)
-        evidence = lived(run, life.heartbeat, now)
-        run, notes = _ended(run, life, notes, now_s=now.now_s, limits=limits)
+        run, notes = _heard(run, observed)
+        evidence = lived(run, observed.heartbeat, now)
+        run, notes = _ended(run, observed, notes, now_s=now.now_s, limits=limits)
         *said, end = notes
         end = msgspec.structs.replace(end, evidence={**end.evidence, **evidence})
         return run, (*said, end)
-    if run.status in ("queued", "waiting") and life.process is not None:
+    if run.status in ("queued", "waiting") and observed.process is not None:
         # The memory is older than the machine: a trainer lives that it does not know of.
-        mode = life.heartbeat.mode if life.heartbeat is not None else run.attempt.mode
-        note = _note(run, "run.adopted", "alive", "its trainer lives already; taken over as it is")
-        run = _move(run, "start", reason=None, mode=mode, process=life.process, retry_s=None)
+        mode = observed.heartbeat.mode if observed.heartbeat is not None else run.attempt.mode
+        note = _note(
+            run, Event.RUN_ADOPTED, "alive", "its trainer lives already; taken over as it is"
+        )
+        run = _move(run, "start", reason=None, mode=mode, process=observed.process, retry_s=None)
         return run.but(
             number=run.attempt.number + 1,
             hung=False,
@@ -189,26 +219,33 @@ def _after(
             started_monotonic_s=None,
             started_step=run.progress.step,
         ), (note,)
-    if run.status == "blocked" and life.process is None and life.leftovers == 0:
-        evidence = lived(run, life.heartbeat, now) if run.attempt.stop_asked_s is not None else {}
-        note = _note(run, "run.cleared", "gone", "its processes have ended at last", evidence)
+    if run.status == "blocked" and observed.process is None and observed.leftovers == 0:
+        evidence = (
+            lived(run, observed.heartbeat, now) if run.attempt.stop_asked_s is not None else {}
+        )
+        note = _note(run, Event.RUN_CLEARED, "gone", "its processes have ended at last", evidence)
         return _move(run, "clear", reason=None), (note,)
     if (
         run.status == "waiting"
         and run.attempt.process is not None
         and run.attempt.process.boot_id != now.boot_id
     ):
-        # A fresh boot is as good as a backoff: whatever held the last life down is gone.
+        # A fresh boot is as good as a backoff: whatever held the last attempt down is gone.
         return _move(run, "lose", reason=None, retry_s=None, process=None), ()
-    if run.status == "held" and run.retry_s is not None and now.now_s >= run.retry_s:
-        note = _note(run, "run.retried", "held", "has been held for long enough; tried once more")
+    if run.status == "quarantined" and run.retry_s is not None and now.now_s >= run.retry_s:
+        note = _note(
+            run,
+            Event.RUN_RETRIED,
+            "quarantine",
+            "has been in quarantine for long enough; tried once more",
+        )
         return _move(run, "retry", reason=None, retry_s=None, died_there=0), (note,)
     return run, ()
 
 
 def blames_the_load(note: Note) -> bool:
     """Whether `note` tells of a death that the load of the mode may have caused."""
-    if note.event not in ("run.died", "run.held"):
+    if note.event not in (Event.RUN_DIED, Event.RUN_QUARANTINED):
         return False
     if note.rule == "killed":
         return note.evidence.get("signal") not in FROM_OUTSIDE
@@ -218,7 +255,7 @@ def blames_the_load(note: Note) -> bool:
 def backoff_s(failures: int, limits: RecoveryLimits, *, moved: bool) -> float:
     """Wait before the start that follows the `failures`-th death in a row, in seconds.
 
-    A life that moved its step has shown that starting works: it waits one doubling less, and
+    An attempt that moved its step has shown that starting works: it waits one doubling less, and
     after a first death not at all.
     """
     doublings = failures - 1 - moved
@@ -254,28 +291,28 @@ def alive_s(heartbeat: Heartbeat | None, monotonic_s: float) -> float | None:
 
 
 def known_gap_s(heartbeat: Heartbeat | None, run: Run) -> float | None:
-    """The longest time between two moves of the step of this life; None before the second one."""
+    """The longest time between two moves of the step of this attempt; None before the second."""
     if heartbeat is None or heartbeat.step <= _began_at(heartbeat, run):
         return None
     return heartbeat.longest_gap_s or None  # until then it is only known how long the start took
 
 
 def _living(
-    run: Run, life: Life, now: Timeline, limits: RecoveryLimits
+    run: Run, observed: Observation, now: Timeline, limits: RecoveryLimits
 ) -> tuple[Run, tuple[Note, ...]]:
     now_s = now.now_s
-    run, notes = _heard(run.but(process=life.process), life)
-    heartbeat, lived_s = life.heartbeat, _lived_s(run, now_s)
+    run, notes = _heard(run.but(process=observed.process), observed)
+    heartbeat, lived_s = observed.heartbeat, _lived_s(run, now_s)
     if run.faults.failures and _proven(run, heartbeat, lived_s, limits):
         run = run.but(failures=0, own_failures=0, died_there=0, dies_everywhere=False)
     if run.status != "running":
         return run, notes
-    if life.newer is not None:
-        deaf = _note(run, "run.noticed", "version", f"{life.newer}; the trainer is stopped")
-        return ask_to_stop(run, now_s, life.newer), (*notes, deaf)
+    if observed.newer is not None:
+        deaf = _note(run, Event.RUN_NOTICED, "version", f"{observed.newer}; the trainer is stopped")
+        return ask_to_stop(run, now_s, observed.newer), (*notes, deaf)
     if not run.local:
         return run, notes  # what is silent there is for its own people to judge
-    silent_s = lived_s if life.alive_s is None else min(lived_s, life.alive_s)
+    silent_s = lived_s if observed.alive_s is None else min(lived_s, observed.alive_s)
     most_s, setting = _patience(heartbeat, run, limits)
     if silent_s <= most_s:
         return run, notes
@@ -284,7 +321,7 @@ def _living(
     )
     hung = _note(
         run,
-        "run.hung",
+        Event.RUN_HUNG,
         "silence",
         f"{reason}: its stacks are dumped, then it is stopped",
         {
@@ -304,9 +341,14 @@ def ask_to_stop(run: Run, now_s: float, reason: str, *, hung: bool = False) -> R
 
 
 def _ended(
-    run: Run, life: Life, notes: tuple[Note, ...], *, now_s: float, limits: RecoveryLimits
+    run: Run,
+    observed: Observation,
+    notes: tuple[Note, ...],
+    *,
+    now_s: float,
+    limits: RecoveryLimits,
 ) -> tuple[Run, tuple[Note, ...]]:
-    exit_, heartbeat = life.exit or Exit(), life.heartbeat
+    exit_, heartbeat = observed.exit or Exit(), observed.heartbeat
     said = heartbeat.status if heartbeat is not None else None
     in_peace = exit_.code == EXIT_DONE or exit_ == Exit()
     if in_peace and (said == "done" or (exit_.code == EXIT_DONE and not _short_of_target(run))):
@@ -316,21 +358,21 @@ def _ended(
                 "program",
                 f"its program is done at step {run.progress.step}, before its target",
             )
-        done = _note(run, "run.done", rule, reason, {"step": run.progress.step})
+        done = _note(run, Event.RUN_DONE, rule, reason, {"step": run.progress.step})
         return _move(run, "finish", reason=None if rule == "target" else reason), (*notes, done)
     error = heartbeat.error if heartbeat is not None and said == "failed" else None
     if exit_.code == EXIT_BAD_SPEC:
-        error = error or life.last_line or "it cannot work as it is set"
+        error = error or observed.last_line or "it cannot work as it is set"
         reason = f"{error}; mend it, then `supervisor retry`"
-        failed = _note(run, "run.failed", "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
+        failed = _note(run, Event.RUN_FAILED, "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
         return _move(run, "refuse", reason=reason), (*notes, failed)
     if run.ending is not None:
         run, end = _end(run)
         return run, (*notes, end)
     if run.status == "stopping" and not run.attempt.hung:
-        stopped = _note(run, "run.stopped", "asked", f"stopped: {run.reason}")
+        stopped = _note(run, Event.RUN_STOPPED, "asked", f"stopped: {run.reason}")
         return _move(run, "leave", reason=None), (*notes, stopped)
-    cause = _cause(run, life)
+    cause = _cause(run, observed)
     run, note = _death(run, cause, exit_, heartbeat, now_s=now_s, limits=limits)
     return run, (*notes, note)
 
@@ -341,9 +383,9 @@ def _short_of_target(run: Run) -> bool:
     return target is not None and run.progress.of(target.unit) < target.count
 
 
-def _cause(run: Run, life: Life) -> tuple[str, str]:
+def _cause(run: Run, observed: Observation) -> tuple[str, str]:
     """The kind of a death and the sentence about it."""
-    exit_, heartbeat = life.exit or Exit(), life.heartbeat
+    exit_, heartbeat = observed.exit or Exit(), observed.heartbeat
     failed = heartbeat is not None and heartbeat.status == "failed"
     error = heartbeat.error if heartbeat is not None and failed else None
     if exit_.start_error is not None:
@@ -362,8 +404,8 @@ def _cause(run: Run, life: Life) -> tuple[str, str]:
     if error is not None:
         return "crash", error
     kind, sentence = _left(run, exit_, heartbeat)
-    if kind in ("again", "crash") and life.last_line:
-        sentence += f"; it printed last: {life.last_line}"
+    if kind in ("again", "crash") and observed.last_line:
+        sentence += f"; it printed last: {observed.last_line}"
     return kind, sentence
 
 
@@ -437,18 +479,18 @@ def _death(
         sentence += withheld
     if run.asked.retry is not None and own_fault:
         return _retried(run, cause, sentence, evidence, run.asked.retry, now_s)
-    if unwilling or run.faults.died_there >= limits.held_after:
-        wait_s = limits.held_s
+    if unwilling or run.faults.died_there >= limits.quarantine_after:
+        wait_s = limits.quarantine_s
         often = (
             "" if unwilling else f"; died {run.faults.died_there} times at step {run.progress.step}"
         )
         reason = f"{sentence}{often}: others get its slot, tried again in {wait_s:.0f} s"
-        run = _move(run, "hold", reason=reason, retry_s=now_s + wait_s)
-        return run, _note(run, "run.held", kind, reason, evidence)
+        run = _move(run, "quarantine", reason=reason, retry_s=now_s + wait_s)
+        return run, _note(run, Event.RUN_QUARANTINED, kind, reason, evidence)
     wait_s = backoff_s(failures, limits, moved=moved)
     reason = f"{sentence}; starts again {f'in {wait_s:.0f} s' if wait_s else 'at once'}"
     run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
-    return run, _note(run, "run.died", kind, reason, evidence)
+    return run, _note(run, Event.RUN_DIED, kind, reason, evidence)
 
 
 def _retried(
@@ -463,7 +505,7 @@ def _retried(
     wait_s = min(retry.first_s * retry.factor ** min(failed - 1, 60), RETRY_MAX_S)
     reason = f"{sentence}; retry {failed} of {retry.retries} in {span(wait_s)}"
     run = _move(run, "die", reason=reason, retry_s=now_s + wait_s)
-    return run, _note(run, "run.died", cause[0], reason, evidence)
+    return run, _note(run, Event.RUN_DIED, cause[0], reason, evidence)
 
 
 def _failed_load(
@@ -475,7 +517,7 @@ def _failed_load(
     that, too, the reason is no checkpoint: it comes back to the newest, and others get its slot.
 
     Returns:
-        The run, whether it is to be held, and what that comes of.
+        The run, whether it is to be quarantined, and what that comes of.
     """
     if heartbeat is None or not _is_of(heartbeat, run) or heartbeat.began is None:
         return run, False, ""  # it did not come to its checkpoint
@@ -505,19 +547,19 @@ def _proven(run: Run, heartbeat: Heartbeat | None, lived_s: float, limits: Recov
 
 
 def _moved(run: Run, heartbeat: Heartbeat | None) -> bool:
-    """Whether this life has moved the step; the words of an earlier one say nothing of it."""
+    """Whether this attempt has moved the step; the words of an earlier one say nothing of it."""
     if heartbeat is None or not _is_of(heartbeat, run):
         return False
     return heartbeat.step > _began_at(heartbeat, run)
 
 
 def _began_at(heartbeat: Heartbeat, run: Run) -> int:
-    """The step that this life has gone on from: before what was expected, perhaps."""
+    """The step that this attempt has gone on from: before what was expected, perhaps."""
     return heartbeat.began.step if heartbeat.began is not None else run.attempt.started_step
 
 
 def _is_of(heartbeat: Heartbeat, run: Run) -> bool:
-    """Whether these are words of this life."""
+    """Whether these are words of this attempt."""
     return run.attempt.process is not None and heartbeat.pid == run.attempt.process.pid
 
 
@@ -525,14 +567,14 @@ def _lived_s(run: Run, now_s: float) -> float:
     return now_s - (now_s if run.attempt.started_s is None else run.attempt.started_s)
 
 
-def _heard(run: Run, life: Life) -> tuple[Run, tuple[Note, ...]]:
+def _heard(run: Run, observed: Observation) -> tuple[Run, tuple[Note, ...]]:
     """The run with what its trainer said since the last look."""
-    heartbeat = life.heartbeat
+    heartbeat = observed.heartbeat
     if heartbeat is None:
         return run, ()
     before = heartbeat.notices_before
     fresh = heartbeat.notices[max(0, run.attempt.notices_seen - before) :]
-    notes = tuple(_note(run, "run.noticed", "notice", text) for text in fresh)
+    notes = tuple(_note(run, Event.RUN_NOTICED, "notice", text) for text in fresh)
     run = run.but(
         mode=heartbeat.mode,  # a memory older than the machine may believe another
         step=heartbeat.step,
@@ -552,5 +594,5 @@ def _move(run: Run, event: str, **fields: Any) -> Run:
     return run.but(status=status, **fields)
 
 
-def _note(run: Run, event: str, rule: str, reason: str, evidence: Evidence | None = None) -> Note:
+def _note(run: Run, event: Event, rule: str, reason: str, evidence: Evidence | None = None) -> Note:
     return Note(event=event, run=run.id, rule=rule, reason=reason, evidence=evidence or {})

@@ -16,13 +16,14 @@ from state.migrations import pauses_with_owners
 from state.records import LEDGER_VERSION, LOG_VERSION, Booking, Goal, Ledger
 from supervisor.core import ledger as learnt
 from supervisor.core import policy
+from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 
 Line = Mapping[str, Any]
 
-LOSES = ("state.damaged", "state.lagged", "state.unsaved")
+LOSES = (Event.STATE_DAMAGED, Event.STATE_LAGGED, Event.STATE_UNSAVED)
 """events from which on the state may be older than the log"""
-BEGINS = "ledger.begun"
+BEGINS = Event.LEDGER_BEGUN
 """the event with which a ledger of another version was given up for a fresh one"""
 
 
@@ -301,7 +302,7 @@ def _plain(value: Any) -> Any:
 def _is_reset(line: Line) -> bool:
     evidence = line.get("evidence")
     asked = evidence.get("kind") if isinstance(evidence, dict) else None
-    return asked == "reset" and line.get("event") != "wish.refused"
+    return asked == "reset" and line.get("event") != Event.REQUEST_REFUSED
 
 
 def _first_difference(field: str, logged: Any, now: Any) -> tuple[str, Any, Any] | None:

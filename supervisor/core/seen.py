@@ -10,13 +10,14 @@ import msgspec
 
 from modes import Ladder
 from state.records import Left, Memory, Place, Process, Run
-from state.requests import Wish
+from state.requests import Request
 from supervisor.core import slots
+from supervisor.core.events import Event
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Kill, Start, Stop
-from supervisor.core.recovery import Life
+from supervisor.core.recovery import Observation
 from supervisor.core.settings import Settings
 from trainers.contract import Spec
 
@@ -99,7 +100,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Something beside the training went wrong; training goes on."""
 
-    event: str
+    event: Event
     rule: str
     reason: str
 
@@ -110,7 +111,7 @@ Outcome = Started | PowerLimited | Lost
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """A line for the log, from whoever has something to say beside the loop."""
 
-    event: str
+    event: Event
     rule: str
     reason: str
     evidence: dict[str, Any] | None = None
@@ -120,7 +121,7 @@ class Trouble(NamedTuple):
     """Something that was found among the requests and is none."""
 
     text: str
-    wish: str | None = None
+    request: str | None = None
     """the id that whoever put it there waits for an answer to; None where it names none"""
 
 
@@ -137,17 +138,17 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     dated: tuple[str, ...] = ()
     """what of settings that are newly in force is written in an old form"""
     readings: Readings = Readings()
-    observations: dict[str, Life] | None = None
+    observations: dict[str, Observation] | None = None
     """what a look has shown of each run that `watched` names, and of every other of which something
     lives; None: nobody has looked, and this turn takes down what is told beside, and no more"""
     left: dict[str, Left] | None = {}
     """of the runs that `sought` names: how those were that have left the queue; None: that cannot
     be read"""
-    wishes: tuple[Wish, ...] = ()
+    requests: tuple[Request, ...] = ()
     more: bool = False
     """more of them wait"""
     troubles: tuple[Trouble, ...] = ()
-    """what was found among the wishes and is none"""
+    """what was found among the requests and is none"""
     said: tuple[Said, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     """of the actions of the turn before, in their order"""
@@ -155,7 +156,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """why the disk did not take the memory the last time"""
     leaving: Literal["signal", "stop"] | None = None
     """everything is to come to rest, by a signal to the supervisor, or by `stop` where there is
-    none: nothing is decided or started, and wishes wait"""
+    none: nothing is decided or started, and requests wait"""
     fresh: bool = False
     """the first turn of this process: what limits the machine may have been set by another"""
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import msgspec
 
 from state.records import Asked, Rank, Run
+from state.renames import today
+from supervisor.core.events import TOLD_ELSEWHERE, Event
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
@@ -38,24 +40,6 @@ GPU_NAME = r"\A(GPU|MIG)-[0-9A-Za-z/-]{4,100}\Z"
 """how CUDA names a GPU, or a part of one, in every boot alike"""
 PLACES_MAX = 4
 """further tables with an old key that its notice names; of the others it tells the number"""
-
-
-EVENTS = (
-    "boot.recorded", "boot.unreadable", "campaign.done", "climb.vetoed", "crash.priced",
-    "gpu.awaited", "gpu.leaked", "hold.changed", "home.closed", "home.renewed", "ledger.begun",
-    "machine.changed", "mode.changed", "mode.proved", "power.limited", "power.refused",
-    "run.adopted", "run.blocked", "run.cancelled", "run.cleared", "run.died", "run.done",
-    "run.failed", "run.held", "run.hung", "run.killed", "run.lost", "run.noticed", "run.retried",
-    "run.started", "run.stopped", "settings.changed", "settings.dated", "settings.refused",
-    "settings.unkept", "slots.assigned",
-    "state.damaged", "state.lagged", "state.saved", "state.unsaved", "supervisor.started",
-    "supervisor.stopped", "supervisor.stopping", "warm.lost", "watch.lost", "wish.granted",
-    "wish.refused", "wish.unreadable",
-)  # fmt: skip
-"""what the decision log tells, but for errands themselves"""
-
-ERRAND_EVENTS = ("notify.ended", "notify.failed", "notify.started")
-"""what it tells of errands: nobody can ask to be told of these elsewhere"""
 
 
 class Policy(StabilityLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,19 +146,24 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     urls: Annotated[tuple[str, ...], msgspec.Meta(max_length=10)] = ()
     """where chosen lines of the decision log are posted to, as JSON"""
     events: tuple[str, ...] = (
-        "campaign.done",
-        "mode.changed",
-        "run.done",
-        "run.failed",
-        "run.held",
-        "run.blocked",
-        "state.damaged",
+        Event.CAMPAIGN_DONE,
+        Event.MODE_CHANGED,
+        Event.RUN_DONE,
+        Event.RUN_FAILED,
+        Event.RUN_QUARANTINED,
+        Event.RUN_BLOCKED,
+        Event.STATE_DAMAGED,
     )
     """which lines those are"""
     when_done: tuple[str, ...] = ()
     """a command and its arguments, run once every run has ended"""
     when_done_max_s: Seconds = 3600.0
     """how long it may take before it is ended"""
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Which lines those are, in the words of today."""
+        return frozenset(today("event", event) for event in self.events)
 
     def __post_init__(self) -> None:
         for number, url in enumerate(self.urls, 1):
@@ -184,8 +173,8 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     f"notify.urls: number {number} is no address that begins with https://"
                 )
         for event in self.events:
-            if event not in EVENTS:
-                close = difflib.get_close_matches(event, EVENTS, n=1)
+            if today("event", event) not in TOLD_ELSEWHERE:
+                close = difflib.get_close_matches(event, TOLD_ELSEWHERE, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise ValueError(f"notify.events: there is no event {event!r}{hint}")
         if self.when_done and not self.when_done[0]:
@@ -274,6 +263,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 more = len(others) - PLACES_MAX
                 notice += f"; likewise in {few}" + (f" and {more} more" if more > 0 else "")
             notices.append(notice)
+        notices += self.recovery.dated()
+        notices += [
+            f"{event!r} in notify.events is the old name of {today('event', event)!r}"
+            for event in self.notify.events
+            if today("event", event) != event
+        ]
         return tuple(notices)
 
     def _tables(self) -> dict[str, Campaign | OneRun]:

@@ -17,7 +17,7 @@ from supervisor.core.cards import Cards
 from supervisor.core.moments import span, stamp
 from supervisor.core.queue import ENDED, called
 
-WITHOUT_CLAIM = (*ENDED, "held", "blocked")
+WITHOUT_CLAIM = (*ENDED, "quarantined", "blocked")
 """states in which a run asks for no slot"""
 RANKS = get_args(Rank)
 """classes of priority, the highest first"""
@@ -114,12 +114,12 @@ def _first(
     def claim(run: Run) -> tuple[bool, int, bool, float, int]:
         """What is smaller goes first; equal claims go in the order of the queue."""
         rank = RANKS.index(run.asked.rank)
-        lives = run.id in living
+        observations = run.id in living
         lived_s = now.now_s - (run.attempt.started_s or 0.0)
         # Where the slots of a class are not its queue's alone to order, who has one keeps it.
-        keeps = lives and (rank > highest or run.asked.rank in with_jobs)
+        keeps = observations and (rank > highest or run.asked.rank in with_jobs)
         return (
-            not (lives and lived_s < sharing.min_run_s(run.asked.origin)),
+            not (observations and lived_s < sharing.min_run_s(run.asked.origin)),
             rank,
             not keeps,
             -unsaved_s.get(run.id, 0.0) if keeps else 0.0,
@@ -240,7 +240,7 @@ def _is_barred(
     left_s = None if run.retry_s is None else max(0.0, run.retry_s - now.now_s)
     if not goal.trains and (run.local or "person" in goal.pauses):
         return "nothing trains now: " + ("paused" if goal.paused else "the machine is left idle")
-    if run.status == "held":
+    if run.status == "quarantined":
         again = "" if left_s is None else f": tried again in {span(left_s)}"
         return f"it died again and again at the same step{again}"
     if mode is None:
@@ -340,16 +340,18 @@ def _is_over(run: Run, at: float) -> bool:
     return run.asked.deadline_at is not None and run.asked.deadline_at <= at
 
 
-def wanted(runs: tuple[Run, ...], assigned: tuple[str, ...], mode: Mode) -> tuple[str, ...]:
-    """The ids of the runs whose training is wanted here, in the order of the queue.
+def demanded(runs: tuple[Run, ...], assigned: tuple[str, ...], mode: Mode) -> tuple[str, ...]:
+    """The ids of the runs whose training is demanded here, in the order of the queue.
 
-    Those that shall have a slot, and as many of the held and blocked ones as there are slots
+    Those that shall have a slot, and as many of the quarantined and blocked ones as there are slots
     left: nobody wants them to wait.
     """
     waiting = [
         run.id
         for run in runs
-        if run.status in ("held", "blocked") and run.local and not (run.withdrawn or run.ending)
+        if run.status in ("quarantined", "blocked")
+        and run.local
+        and not (run.withdrawn or run.ending)
     ]
     chosen = {*assigned, *waiting[: mode.slots - len(assigned)]}
     return tuple(run.id for run in runs if run.id in chosen)

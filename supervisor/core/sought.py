@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
+from state.renames import today
+from supervisor.core.events import LOGGED
 from supervisor.core.moments import wall
-from supervisor.core.settings import ERRAND_EVENTS, EVENTS
 
-LOGGED = tuple(sorted((*EVENTS, *ERRAND_EVENTS)))
-"""every event that the log can hold"""
 NOUNS = tuple(dict.fromkeys(event.partition(".")[0] for event in LOGGED))
 """what stands before the dot of some event: each is short for all events of that thing"""
 
@@ -49,7 +48,7 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for said in names:
-        name = said.lower()
+        name = today("event", said.lower())
         meant = [event for event in LOGGED if name in (event, event.partition(".")[0])]
         if not meant:
             close = difflib.get_close_matches(name, (*LOGGED, *NOUNS), n=1)

@@ -31,47 +31,47 @@ class Heeded(NamedTuple):
 
 
 def heed(
-    wish: TryAgain | AboutAJob, known: Run | None, submitted: int, ladder: Ladder
+    request: TryAgain | AboutAJob, known: Run | None, submitted: int, ladder: Ladder
 ) -> Heeded | str:
     """What becomes of the run; or why nothing does.
 
     Args:
-        wish: what is asked.
+        request: what is asked.
         known: the run as it is, in the queue or as it left it.
         submitted: how many such runs are in the queue.
         ladder: the modes in force.
     """
-    if isinstance(wish, Submit):
-        return _submit(wish, known, submitted, ladder)
+    if isinstance(request, Submit):
+        return _submit(request, known, submitted, ladder)
     if known is None:
-        return f"there is no run {wish.run!r}"
-    if isinstance(wish, TryAgain):
+        return f"there is no run {request.run!r}"
+    if isinstance(request, TryAgain):
         again = queue.retry(known)
         was = f"{known.status}: {known.reason}" if known.reason else known.status
         return again if isinstance(again, str) else Heeded(again, f"retry {known.name} ({was})")
     if not known.is_job:
-        return f"{wish.run} comes from the settings, and is changed or taken out there"
-    token = wish.asked.token if isinstance(wish, Amend) else wish.token
+        return f"{request.run} comes from the settings, and is changed or taken out there"
+    token = request.asked.token if isinstance(request, Amend) else request.token
     if token is not None and token != known.asked.token:
-        return f"{wish.run} was submitted with another token"
-    match wish:
+        return f"{request.run} was submitted with another token"
+    match request:
         case Amend():
-            return _amend(wish, known, ladder)
+            return _amend(request, known, ladder)
         case Withdraw():
-            return _withdraw(wish, known)
+            return _withdraw(request, known)
         case Cancel():
-            return _cancel(wish, known)
+            return _cancel(request, known)
 
 
-def _submit(wish: Submit, known: Run | None, submitted: int, ladder: Ladder) -> Heeded | str:
-    asked = msgspec.structs.replace(wish.asked, origin="job")
+def _submit(request: Submit, known: Run | None, submitted: int, ladder: Ladder) -> Heeded | str:
+    asked = msgspec.structs.replace(request.asked, origin="job")
     has_left = known is not None and (known.withdrawn or known.status in queue.ENDED)
     if known is not None and not known.is_job:
         return f"{asked.id} is a run of the campaign"
     if known is not None and known.asked.token == asked.token:
         if known.withdrawn:
             return f"{asked.id} was withdrawn; a new token submits it again"
-        return Heeded(known, f"{wish.wanted}; it is known already: {known.status}")
+        return Heeded(known, f"{request.words}; it is known already: {known.status}")
     if known is not None and not has_left:
         return f"{asked.id} is in the queue already, with another token"
     if submitted >= SUBMITTED_MAX:
@@ -80,16 +80,16 @@ def _submit(wish: Submit, known: Run | None, submitted: int, ladder: Ladder) -> 
     if trouble is not None:
         return f"{asked.id} can never train: {trouble}"
     if known is None:
-        return Heeded(Run(asked=asked), wish.wanted)
+        return Heeded(Run(asked=asked), request.words)
     # Its folder is there, with what was saved: only what its deaths have shown is forgotten.
     again = Run(asked=asked, attempt=known.attempt, progress=known.progress, faults=Faults())
-    return Heeded(again, f"{wish.wanted}; it goes on from step {known.progress.step}")
+    return Heeded(again, f"{request.words}; it goes on from step {known.progress.step}")
 
 
-def _amend(wish: Amend, known: Run, ladder: Ladder) -> Heeded | str:
-    asked = msgspec.structs.replace(wish.asked, origin="job")
+def _amend(request: Amend, known: Run, ladder: Ladder) -> Heeded | str:
+    asked = msgspec.structs.replace(request.asked, origin="job")
     if asked == known.asked:
-        return Heeded(known, f"{wish.wanted}; it is so already")
+        return Heeded(known, f"{request.words}; it is so already")
     if known.withdrawn:
         return f"{asked.id} was withdrawn"
     if asked.revision <= known.asked.revision:
@@ -100,26 +100,26 @@ def _amend(wish: Amend, known: Run, ladder: Ladder) -> Heeded | str:
     trouble = queue.refusal(asked, ladder)
     if trouble is not None:
         return f"{asked.id} could never train: {trouble}"
-    return Heeded(queue.amended(known, asked), wish.wanted)
+    return Heeded(queue.amended(known, asked), request.words)
 
 
 def _differs(asked: Asked, known: Asked, part: str) -> bool:
     return bool(getattr(asked, part) != getattr(known, part))
 
 
-def _withdraw(wish: Withdraw, known: Run) -> Heeded:
+def _withdraw(request: Withdraw, known: Run) -> Heeded:
     if known.withdrawn:
-        return Heeded(known, f"{wish.wanted}; it is withdrawn already")
+        return Heeded(known, f"{request.words}; it is withdrawn already")
     if known.status in queue.ENDED:
-        return Heeded(known, f"{wish.wanted}; it has ended already: {known.status}")
-    return Heeded(known.but(withdrawn=True), wish.wanted)
+        return Heeded(known, f"{request.words}; it has ended already: {known.status}")
+    return Heeded(known.but(withdrawn=True), request.words)
 
 
-def _cancel(wish: Cancel, known: Run) -> Heeded | str:
+def _cancel(request: Cancel, known: Run) -> Heeded | str:
     if known.status == "cancelled" or known.ending == "cancel":
-        return Heeded(known, f"{wish.wanted}; it is cancelled already")
+        return Heeded(known, f"{request.words}; it is cancelled already")
     if known.withdrawn or known.status in queue.ENDED:
         how = "withdrawn" if known.withdrawn else known.status
         return f"{known.id} has left the queue: {how}"
-    reason = f"{wish.asker} asked: {wish.wanted}"
-    return Heeded(known.but(ending="cancel", reason=reason), wish.wanted)
+    reason = f"{request.asker} asked: {request.words}"
+    return Heeded(known.but(ending="cancel", reason=reason), request.words)

@@ -29,16 +29,17 @@ from state.records import (
     Run,
     Told,
 )
-from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain, Wish
+from state.requests import AboutAJob, AboutTheMode, Pause, Request, Reset, TryAgain
 from supervisor.core import cards, history, measure, policy, queue, reconcile, recovery, slots
 from supervisor.core import ledger as learnt
 from supervisor.core.cards import Hand
+from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
 from supervisor.core.moments import span
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
-from supervisor.core.recovery import Life, Note, judge
+from supervisor.core.recovery import Note, Observation, judge
 from supervisor.core.seen import (
     Action,
     BackUp,
@@ -68,9 +69,9 @@ ANSWERS_MAX = 1000
 """answers kept while they cannot be written; the oldest go first"""
 
 
-def sought(memory: Memory, rules: Rules, wishes: tuple[Wish, ...] = ()) -> frozenset[str]:
+def sought(memory: Memory, rules: Rules, requests: tuple[Request, ...] = ()) -> frozenset[str]:
     """Ids of runs in no queue that the next turn may be about: they may have left it."""
-    named = [wish.run for wish in wishes if isinstance(wish, TryAgain | AboutAJob)]
+    named = [request.run for request in requests if isinstance(request, TryAgain | AboutAJob)]
     if memory.campaign != rules.revision:
         named += [run.id for run in rules.campaign]
     return frozenset(named) - {run.id for run in memory.runs} if named else frozenset()
@@ -103,7 +104,7 @@ def turn(memory: Memory, seen: Seen) -> Turn:
     if seen.leaving is None:
         thought.decide()
         thought.answer()
-        if seen.wishes:
+        if seen.requests:
             thought.decide()  # a mode that was held may have to be left before a trainer starts
     thought.plan()
     due_s = thought.due_s()
@@ -164,7 +165,7 @@ class _Thought:
         self.before_save: list[BackUp] = []
         self.actions: list[Action] = []
         self._seen = seen
-        self._lives: Mapping[str, Life] = seen.observations or {}
+        self._observations: Mapping[str, Observation] = seen.observations or {}
         self._ladder = seen.rules.ladder
         self._settings = seen.rules.settings
         self._limits = seen.rules.limits
@@ -176,7 +177,7 @@ class _Thought:
         """runs that have left the queue in this turn"""
         self._just_ended: set[str] = set()
         """runs that this look has found at their end"""
-        self._unsaved_s = measure.unsaved_s(heartbeats(self._lives))
+        self._unsaved_s = measure.unsaved_s(heartbeats(self._observations))
 
     @property
     def _sharing(self) -> slots.Sharing:
@@ -189,11 +190,11 @@ class _Thought:
         seen = self._seen
         for problem in seen.refused:
             reason = f"{problem}; the last good settings stay in force"
-            self._write("settings.refused", rule="settings", reason=reason)
+            self._write(Event.SETTINGS_REFUSED, rule="settings", reason=reason)
         if seen.reloaded:
-            self._write("settings.changed", rule="settings", reason="new settings are in force")
+            self._write(Event.SETTINGS_CHANGED, rule="settings", reason="new settings are in force")
         for notice in seen.dated:
-            self._write("settings.dated", rule="settings", reason=notice)
+            self._write(Event.SETTINGS_DATED, rule="settings", reason=notice)
         self.memory = history.pass_time(self.memory, seen.moment)
         for said in seen.said:
             self._write(said.event, rule=said.rule, reason=said.reason, evidence=said.evidence)
@@ -221,9 +222,9 @@ class _Thought:
         now, before = self._seen.unsaved, self.memory.told.unsaved
         if now is not None and before is None:
             reason = f"the state cannot be saved: {now}; going on in memory"
-            self._write("state.unsaved", rule="disk", reason=reason)
+            self._write(Event.STATE_UNSAVED, rule="disk", reason=reason)
         if now is None and before is not None:
-            self._write("state.saved", rule="disk", reason="the state can be saved again")
+            self._write(Event.STATE_SAVED, rule="disk", reason="the state can be saved again")
         if (now is None) != (before is None):
             self._tell(unsaved=now)
 
@@ -236,7 +237,7 @@ class _Thought:
         before = "the checkpoint before " if run.attempt.started_step in run.faults.withheld else ""
         where = f"in {run.attempt.mode}" if run.local else f"on {run.asked.place}"
         self._write(
-            "run.started",
+            Event.RUN_STARTED,
             rule="slot",
             reason=f"{where}, from {before}step {run.attempt.started_step}",
             run=run_id,
@@ -252,9 +253,12 @@ class _Thought:
             return
         self._tell(power=power)
         limit = "its default" if power.watts is None else f"{power.watts:g} W"
-        event, outcome = "power.limited", f"the power limit of every GPU is {limit}"
+        event, outcome = Event.POWER_LIMITED, f"the power limit of every GPU is {limit}"
         if power.refused is not None:
-            event, outcome = "power.refused", f"cannot limit every GPU to {limit}: {power.refused}"
+            event, outcome = (
+                Event.POWER_REFUSED,
+                f"cannot limit every GPU to {limit}: {power.refused}",
+            )
         self._write(event, rule="mode", reason=outcome)
 
     # Look
@@ -270,15 +274,15 @@ class _Thought:
             self._recognise()
 
     def _judge(self) -> None:
-        self._narrow(self._lives.keys())
-        self.memory = heard(self.memory, heartbeats(self._lives), self._seen.rules)
+        self._narrow(self._observations.keys())
+        self.memory = heard(self.memory, heartbeats(self._observations), self._seen.rules)
         judged: list[Run] = []
         for believed in self.memory.runs:
-            life = self._lives.get(believed.id)
-            if life is None:  # nobody has looked: nothing is known
+            observed = self._observations.get(believed.id)
+            if observed is None:  # nobody has looked: nothing is known
                 judged.append(believed)
                 continue
-            run, notes = judge(believed, life, self.memory.timeline, self._settings.recovery)
+            run, notes = judge(believed, observed, self.memory.timeline, self._settings.recovery)
             for note in notes:
                 if run.local and recovery.blames_the_load(note):
                     run = self._charge(run, note)
@@ -286,13 +290,17 @@ class _Thought:
             judged.append(run)
             if run.status in queue.ENDED and believed.status not in queue.ENDED:
                 self._just_ended.add(run.id)
-            if self._seen.fresh and life.process and life.process == believed.attempt.process:
+            if (
+                self._seen.fresh
+                and observed.process
+                and observed.process == believed.attempt.process
+            ):
                 self._write(
-                    "run.adopted",
+                    Event.RUN_ADOPTED,
                     rule="alive",
                     reason="its trainer lived on without a supervisor; taken over as it is",
                     run=run.id,
-                    evidence={"pid": life.process.pid, "step": run.progress.step},
+                    evidence={"pid": observed.process.pid, "step": run.progress.step},
                 )
         self.memory = msgspec.structs.replace(self.memory, runs=tuple(judged))
 
@@ -317,7 +325,7 @@ class _Thought:
             what = "; ".join(f"{part}: {change}" for part, change in changed.items())
             afresh = "; what has failed before is tried afresh"
             reason = what + (afresh if self._limits.name == "ledger" else "")
-            self._write("machine.changed", rule="fingerprint", reason=reason, evidence=changed)
+            self._write(Event.MACHINE_CHANGED, rule="fingerprint", reason=reason, evidence=changed)
 
     # Decide
 
@@ -329,9 +337,9 @@ class _Thought:
             else:
                 self._tell_veto(facts, decision)
 
-    def _facts(self, wish: AboutTheMode | None = None) -> Facts:
+    def _facts(self, request: AboutTheMode | None = None) -> Facts:
         return history.facts(
-            self.memory, self._ladder, self._limits, wish=wish, readings=self._seen.readings
+            self.memory, self._ladder, self._limits, request=request, readings=self._seen.readings
         )
 
     def _tell_veto(self, facts: Facts, decision: Decision) -> None:
@@ -346,16 +354,16 @@ class _Thought:
         kind = re.sub(r"[\d., ]+", " ", str(decision.evidence.get("pressure")))
         if kind not in told:
             self._tell(pressures=(*told, kind))
-            self._write_decision("climb.vetoed", facts, decision)
+            self._write_decision(Event.CLIMB_VETOED, facts, decision)
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
         self.memory = history.enact(self.memory, decision)
-        event = "wish.refused" if decision.refused else "wish.granted"
-        event = "mode.proved" if decision.outcome == "proved" else event
+        event = Event.REQUEST_REFUSED if decision.refused else Event.REQUEST_GRANTED
+        event = Event.MODE_PROVED if decision.outcome == "proved" else event
         if new != old:
-            event = "mode.changed" if new.mode != old.mode else "hold.changed"
+            event = Event.MODE_CHANGED if new.mode != old.mode else Event.GOAL_CHANGED
         if new.mode != old.mode:
             self.memory = history.starting(self.memory)
         self._write_decision(
@@ -364,12 +372,14 @@ class _Thought:
             decision,
             old=old.mode,
             new=new.mode,
-            wish=facts.wish.id if facts.wish else None,
+            request=facts.request.id if facts.request else None,
         )
-        if facts.wish is not None:
-            self._reply(facts.wish.id, refused=decision.refused, mode=new.mode)
+        if facts.request is not None:
+            self._reply(facts.request.id, refused=decision.refused, mode=new.mode)
 
-    def _write_decision(self, event: str, facts: Facts, decision: Decision, **fields: Any) -> None:
+    def _write_decision(
+        self, event: Event, facts: Facts, decision: Decision, **fields: Any
+    ) -> None:
         """One line from which the decision can be made again."""
         self._write(
             event,
@@ -386,60 +396,62 @@ class _Thought:
     def answer(self) -> None:
         """Grant or refuse what people asked."""
         troubles = tuple(dict.fromkeys(self._seen.troubles))
-        for text, wish_id in troubles:
+        for text, request_id in troubles:
             if text not in self.memory.told.inbox:
-                self._write("wish.unreadable", rule="inbox", reason=text, wish=wish_id)
-                if wish_id is not None:
-                    self._reply(wish_id, refused=True)
+                self._write(Event.REQUEST_UNREADABLE, rule="inbox", reason=text, request=request_id)
+                if request_id is not None:
+                    self._reply(request_id, refused=True)
         told = tuple(text for text, _ in troubles)
         if told != self.memory.told.inbox:
             self._tell(inbox=told)
-        for wish in self._seen.wishes:
-            if wish.id in self.memory.wishes_done:
+        for request in self._seen.requests:
+            if request.id in self.memory.requests_done:
                 # Its answer may have been lost; whoever has one keeps it.
                 again = "it was answered before; `supervisor decisions` tells how"
-                self._answered(Answer(wish=wish.id, refused=False, reason=again))
+                self._answered(Answer(request=request.id, refused=False, reason=again))
                 continue
-            if isinstance(wish, TryAgain | AboutAJob):
-                self._heed(wish)
+            if isinstance(request, TryAgain | AboutAJob):
+                self._heed(request)
             else:
-                self._decide_about(wish)
-            self.memory = history.answered(self.memory, wish)
+                self._decide_about(request)
+            self.memory = history.answered(self.memory, request)
 
-    def _decide_about(self, wish: AboutTheMode) -> None:
+    def _decide_about(self, request: AboutTheMode) -> None:
         """Answer what is asked about the mode."""
-        facts = self._facts(wish)
+        facts = self._facts(request)
         self._enact(facts, policy.decide(facts))
-        if isinstance(wish, Pause):
-            self._tell_of_elsewhere(wish)
-        if isinstance(wish, Reset):
+        if isinstance(request, Pause):
+            self._tell_of_elsewhere(request)
+        if isinstance(request, Reset):
             self._forget()
 
-    def _reply(self, wish: str, *, refused: bool, mode: str | None = None) -> None:
-        """Answer a wish by what the newest line of the log says."""
+    def _reply(self, request: str, *, refused: bool, mode: str | None = None) -> None:
+        """Answer a request by what the newest line of the log says."""
         line = self.memory.outbox[-1]
         self._answered(
-            Answer(wish=wish, refused=refused, reason=line["reason"], mode=mode, line=line["seq"])
+            Answer(
+                request=request, refused=refused, reason=line["reason"], mode=mode, line=line["seq"]
+            )
         )
 
     def _answered(self, answer: Answer) -> None:
-        if any(known.wish == answer.wish for known in self.memory.answers):
-            return  # not delivered yet, nor was the wish taken away: it is seen at each look
+        if any(known.request == answer.request for known in self.memory.answers):
+            return  # not delivered yet, nor was the request taken away: it is seen at each look
         answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
         self.memory = msgspec.structs.replace(self.memory, answers=answers)
 
-    def _heed(self, wish: TryAgain | AboutAJob) -> None:
+    def _heed(self, request: TryAgain | AboutAJob) -> None:
         """Do what is asked of one run, or say why not."""
         self._widen()
-        known, outcome = self._known(wish.run), UNREADABLE
+        known, outcome = self._known(request.run), UNREADABLE
         if self._seen.left is not None or known is not None:
             submitted = len(queue.submitted(self.memory.runs))
-            outcome = heed(wish, known, submitted, self._ladder)
+            outcome = heed(request, known, submitted, self._ladder)
         if isinstance(outcome, str):
-            self._settle(wish, outcome, None)
+            self._settle(request, outcome, None)
         else:
-            self._settle(wish, f"{wish.asker} asked: {outcome.what}", outcome.run)
-        self._narrow(self._lives.keys())
+            self._settle(request, f"{request.asker} asked: {outcome.what}", outcome.run)
+        self._narrow(self._observations.keys())
 
     def _known(self, run_id: str) -> Run | None:
         """What became of a run, whether it is in the queue or has left it."""
@@ -449,17 +461,22 @@ class _Thought:
             None if left is None else left.run,
         )
 
-    def _settle(self, wish: TryAgain | AboutAJob, reason: str, run: Run | None) -> None:
+    def _settle(self, request: TryAgain | AboutAJob, reason: str, run: Run | None) -> None:
         """Answer what is asked of one run: granted, with what the run is then, or refused."""
-        event = "wish.refused" if run is None else "wish.granted"
-        evidence = {"wish": wish.id, "kind": wish.kind}
+        event = Event.REQUEST_REFUSED if run is None else Event.REQUEST_GRANTED
+        evidence = {"request": request.id, "kind": request.kind}
         self._write(
-            event, rule="wish", reason=reason, wish=wish.id, run=wish.run, evidence=evidence
+            event,
+            rule="request",
+            reason=reason,
+            request=request.id,
+            run=request.run,
+            evidence=evidence,
         )
-        self._reply(wish.id, refused=run is None)
+        self._reply(request.id, refused=run is None)
         if run is None:
             return
-        memory, known = self.memory, self._known(wish.run)
+        memory, known = self.memory, self._known(request.run)
         if known == run:
             return
         if all(one.id != run.id for one in memory.runs) and known is not None:
@@ -469,11 +486,11 @@ class _Thought:
         runs = queue.placed(memory.runs, run, self._seen.rules.campaign)
         self.memory = msgspec.structs.replace(memory, runs=runs)
 
-    def _tell_of_elsewhere(self, wish: Pause) -> None:
+    def _tell_of_elsewhere(self, request: Pause) -> None:
         """Say to who pauses what a pause does not give back."""
         runs = [run for run in self._all_runs() if not run.local and run.attempt.process]
         *others, answer = self.memory.answers
-        if runs and answer.wish == wish.id and not answer.refused:
+        if runs and answer.request == request.id and not answer.refused:
             names = ", ".join(f"{run.name} ({run.asked.place})" for run in runs)
             held = f"{names} will rest, too: what is held there may go on to cost"
             answer = msgspec.structs.replace(answer, reason=f"{answer.reason}; {held}")
@@ -487,8 +504,9 @@ class _Thought:
         memory = history.forgotten(self.memory, seen.moment, rules.ladder, rules.campaign)
         self.memory = msgspec.structs.replace(memory, campaign=rules.revision)
         # What lives is adopted, as after any other loss of memory. How another one ended is known.
-        self._lives = {
-            run: msgspec.structs.replace(life, exit=None) for run, life in self._lives.items()
+        self._observations = {
+            run: msgspec.structs.replace(observed, exit=None)
+            for run, observed in self._observations.items()
         }
         self._judge()
 
@@ -499,24 +517,24 @@ class _Thought:
         seen, goal, now = self._seen, self.memory.goal, self.memory.timeline
         nothing = seen.leaving is not None or not goal.trains
         mode = None if nothing else self._ladder[goal.mode]
-        wanted: tuple[str, ...] = ()
+        assigned: tuple[str, ...] = ()
         if mode is not None:
-            wanted = slots.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
-        runs, steps, notes = reconcile.reconcile(
+            assigned = slots.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
+        runs, actions, notes = reconcile.reconcile(
             runs=self.memory.runs,
-            wanted=self._dealt(wanted, mode),
+            assigned=self._dealt(assigned, mode),
             elsewhere=self._elsewhere(),
             mode=goal.mode,
-            lives=self._lives,
+            observations=self._observations,
             start=self._start,
-            why_not=lambda run: self._why_not(run, wanted),
+            why_not=lambda run: self._why_not(run, assigned),
             readings=seen.readings,
             now=self.memory.timeline,
             limits=self._settings.recovery,
         )
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
-        full = mode is not None and len(wanted) >= cards.room(mode, self._sharing.gpus) > 0
-        self.memory = measure.plan_work(self.memory, some=bool(wanted), full=full)
+        full = mode is not None and len(assigned) >= cards.room(mode, self._sharing.gpus) > 0
+        self.memory = measure.plan_work(self.memory, some=bool(assigned), full=full)
         strays = tuple(sorted(note.run for note in notes if note.rule == "stray"))
         for note in notes:
             if not (note.rule == "stray" and note.run in self.memory.told.strays):
@@ -534,7 +552,7 @@ class _Thought:
         self.memory = msgspec.structs.replace(self.memory, running=alive)
         if seen.leaving is None:
             self._limit_power()
-        self.actions += steps
+        self.actions += actions
         if seen.leaving is None:
             self._keep_warm()
         elif self._at_rest():
@@ -542,21 +560,21 @@ class _Thought:
             reason = "every run is saved and stopped"
             if seen.leaving == "stop":
                 reason = f"no supervisor was running; {reason}"
-            self._write("supervisor.stopped", rule=seen.leaving, reason=reason)
+            self._write(Event.SUPERVISOR_STOPPED, rule=seen.leaving, reason=reason)
 
-    def _dealt(self, wanted: tuple[str, ...], mode: Mode | None) -> dict[str, Hand]:
+    def _dealt(self, assigned: tuple[str, ...], mode: Mode | None) -> dict[str, Hand]:
         """The GPUs of each run that shall train here."""
         if mode is None:
             return {}
         here = {run.id: run for run in self.memory.runs}
         sharing = self._sharing
-        runs = [here[run_id] for run_id in wanted]
+        runs = [here[run_id] for run_id in assigned]
         return cards.dealt(runs, mode, sharing.gpus, named=sharing.gpus_named)
 
-    def _why_not(self, run: Run, wanted: tuple[str, ...]) -> str:
+    def _why_not(self, run: Run, assigned: tuple[str, ...]) -> str:
         if self._seen.leaving is not None:
             return "everything is asked to stop"
-        return slots.why_not(run, self.memory.runs, wanted, self.memory.goal)
+        return slots.why_not(run, self.memory.runs, assigned, self.memory.goal)
 
     def _elsewhere(self) -> tuple[str, ...]:
         """The runs that shall train elsewhere, whatever this machine is at."""
@@ -596,10 +614,10 @@ class _Thought:
 
     def _is_gone(self, run: Run, held: Collection[int]) -> bool:
         """Whether a run has left, and nothing of it is left."""
-        life = self._lives.get(run.id)
-        if life is None or life.process is not None or life.leftovers:
+        observed = self._observations.get(run.id)
+        if observed is None or observed.process is not None or observed.leftovers:
             return False
-        if run.id in self._just_ended or run.attempt.memory_held_s is not None:
+        if run.id in self._just_ended or run.attempt.memory_awaited_s is not None:
             return False
         if run.attempt.process is not None and run.attempt.process.pid in held:
             return False
@@ -607,7 +625,7 @@ class _Thought:
         return run.status in queue.ENDED or (withdrawn and not queue.lives_perhaps(run))
 
     def _last_words(self, run_id: str) -> dict[str, Any]:
-        said = self._lives[run_id].heartbeat
+        said = self._observations[run_id].heartbeat
         return {} if said is None else dict(msgspec.to_builtins(said))
 
     def _tell_rest(self) -> None:
@@ -617,7 +635,7 @@ class _Thought:
             return  # by whatever rules
         resting = bool(campaign) and queue.all_ended(self._all_runs())
         if resting and not memory.resting:
-            self._write("campaign.done", rule="queue", reason=f"{self._outcome()}; resting")
+            self._write(Event.CAMPAIGN_DONE, rule="queue", reason=f"{self._outcome()}; resting")
         ends = memory.ends
         if memory.resting and not resting:
             ends = {origin: known for origin, known in ends.items() if origin != "job"}
@@ -633,32 +651,36 @@ class _Thought:
         return outcome + (f", {came.cancelled} cancelled" if came.cancelled else "")
 
     def _tell_slots(self) -> None:
-        """Say whose training is wanted, whenever that changes; goodput is measured against it."""
+        """Say whose training is demanded, whenever that changes; goodput is measured against it."""
         goal, runs = self.memory.goal, self.memory.runs
         why = "pause" if goal.paused else "queue"
         if self._seen.leaving is not None:
             why = "stop"
-        wanted: tuple[str, ...] = ()
+        demanded: tuple[str, ...] = ()
         if why == "queue":
             mode, now = self._ladder[goal.mode], self.memory.timeline
             assigned = slots.assign(runs, mode, now, self._sharing, self._unsaved_s)
-            wanted = slots.wanted(runs, assigned, mode)
-        if wanted == self.memory.wanted:
+            demanded = slots.demanded(runs, assigned, mode)
+        if demanded == self.memory.demanded:
             return
-        self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
+        self.memory = msgspec.structs.replace(self.memory, demanded=demanded)
         called = queue.called(self._all_runs())
-        names = ", ".join(called[run.id] for run in runs if run.id in wanted)
+        names = ", ".join(called[run.id] for run in runs if run.id in demanded)
         self._write(
-            "slots.assigned",
-            rule="rest" if why == "queue" and not wanted else why,
+            Event.SLOTS_ASSIGNED,
+            rule="rest" if why == "queue" and not demanded else why,
             reason=f"to train now: {names or 'nothing'}",
-            runs=wanted,
+            runs=demanded,
         )
 
     def _at_rest(self) -> bool:
         """Whether nothing lives any more; what cannot be ended is not waited for."""
         blocked = {run.id for run in self.memory.runs if run.status == "blocked"}
-        living = {run for run, life in self._lives.items() if life.process or life.leftovers}
+        living = {
+            run
+            for run, observed in self._observations.items()
+            if observed.process or observed.leftovers
+        }
         return not living - blocked
 
     def _limit_power(self) -> None:
@@ -678,7 +700,7 @@ class _Thought:
         memory, warm = self.memory, self._settings.warm
         runs = (
             run
-            for run in sorted(memory.runs, key=lambda run: run.id not in memory.wanted)
+            for run in sorted(memory.runs, key=lambda run: run.id not in memory.demanded)
             if (memory.goal.trains or memory.running)
             and run.local
             and run.asked.trainer in warm.trainers
@@ -707,7 +729,7 @@ class _Thought:
         """
         mode = self._ladder[self.memory.goal.mode]
         saving = self._settings.checkpoints
-        costs = measure.savings(self.memory.runs, heartbeats(self._lives))
+        costs = measure.savings(self.memory.runs, heartbeats(self._observations))
         ledger = history.facts(self.memory, self._ladder, self._limits).ledger
         crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
         now_s = self.memory.timeline.now_s
@@ -743,7 +765,7 @@ class _Thought:
             appointment_in_s = slots.appointment_in_s(whose, mode, memory.timeline, self._sharing)
             due += [] if appointment_in_s is None else [appointment_in_s]
         run_due_s = reconcile.wake_in_s(
-            memory.runs, self._lives, memory.timeline, self._settings.recovery
+            memory.runs, self._observations, memory.timeline, self._settings.recovery
         )
         if run_due_s is not None:
             due.append(run_due_s)
@@ -766,7 +788,7 @@ class _Thought:
 
     def _unlooked(self) -> bool:
         """Whether a run waits for nothing but a look: what came near in this turn had none."""
-        return any(run.id not in self._lives for run in self.memory.runs)
+        return any(run.id not in self._observations for run in self.memory.runs)
 
     # The memory
 
@@ -801,7 +823,7 @@ class _Thought:
         told_now: Told = msgspec.structs.replace(self.memory.told, **told)
         self.memory = msgspec.structs.replace(self.memory, told=told_now)
 
-    def _write(self, event: str, *, rule: str, reason: str, **fields: Any) -> None:
+    def _write(self, event: Event, *, rule: str, reason: str, **fields: Any) -> None:
         self.memory = history.write(self.memory, event, rule=rule, reason=reason, **fields)
 
     def _write_note(self, note: Note) -> None:
@@ -862,7 +884,7 @@ def heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> 
     counted = f"; {span(most_s)} of it count" if paid.cost_s > most_s else ""
     return history.write(
         memory,
-        "crash.priced",
+        Event.CRASH_PRICED,
         rule="outage",
         reason=f"the crash cost {cost}: {down} down, {lost} of work{counted}",
         evidence={
@@ -873,9 +895,9 @@ def heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> 
     )
 
 
-def heartbeats(lives: Mapping[str, Life]) -> dict[str, Heartbeat]:
+def heartbeats(observations: Mapping[str, Observation]) -> dict[str, Heartbeat]:
     """What the trainers said last, as the look has it."""
-    return {run: life.heartbeat for run, life in lives.items() if life.heartbeat}
+    return {run: observed.heartbeat for run, observed in observations.items() if observed.heartbeat}
 
 
 def _models(readings: Readings) -> str | None:

@@ -323,7 +323,7 @@ class Home:
             if not durable.is_held(self.path):
                 return None
         except PermissionError:
-            return said if said is not None and self._lives(said) else None
+            return said if said is not None and self._observations(said) else None
         except OSError:
             return None
         return said or Holder(pid=0, boot_id="", started_at=0.0)
@@ -358,7 +358,7 @@ class Home:
         known = holder.stop_command in STOP_COMMANDS
         return holder if known else msgspec.structs.replace(holder, stop_command=None)
 
-    def _lives(self, holder: Holder) -> bool:
+    def _observations(self, holder: Holder) -> bool:
         if account_of(holder.pid) != self.path.stat().st_uid:
             return False
         ticks = start_ticks(holder.pid)

@@ -42,8 +42,8 @@ class Interest(NamedTuple):
 
 
 # A file that is being written is of no interest before it is closed.
-WISHES = Interest("wish", ".json", (FileCreatedEvent, FileMovedEvent, FileClosedEvent))
-SETTINGS = Interest("settings", ".toml", (*WISHES.events, FileDeletedEvent))
+REQUESTS = Interest("request", ".json", (FileCreatedEvent, FileMovedEvent, FileClosedEvent))
+SETTINGS = Interest("settings", ".toml", (*REQUESTS.events, FileDeletedEvent))
 
 
 class Watch:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from state.records import Process, Run
-from supervisor.core.recovery import Life
+from supervisor.core.recovery import Observation
 from supervisor.errors import SupervisorError
 from trainers.contract import Spec
 
@@ -23,7 +23,7 @@ class Runner(Protocol):
         """Handles that become readable when a trainer ends."""
         ...
 
-    def look(self, runs: Iterable[Run]) -> dict[str, Life]:
+    def look(self, runs: Iterable[Run]) -> dict[str, Observation]:
         """What lives of each of `runs`, and of any other of which something lives."""
         ...
 

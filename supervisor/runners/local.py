@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from state.records import Process, Run
-from supervisor.core.recovery import Exit, Life, alive_s
+from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.host.cgroup import ControlGroup, memberships
 from supervisor.host.process import open_exactly, start_ticks
 from supervisor.host.tuning import read as read_tuning
@@ -57,7 +57,7 @@ GONE_S = 2.0
 """how long a trainer is waited for that was killed before it began"""
 
 
-class _Held:
+class _Living:
     """A living main process, held by a pidfd."""
 
     def __init__(
@@ -151,7 +151,7 @@ class LocalRunner:
         self._trainers_dir = trainers_dir
         self._boot_id = boot_id
         self._output_max_bytes = output_max_bytes
-        self._held: dict[str, _Held] = {}
+        self._living: dict[str, _Living] = {}
         self._failed: dict[str, str] = {}
         self._last_lines: dict[str, str | None] = {}
         """of attempts that have ended since the look before"""
@@ -164,28 +164,28 @@ class LocalRunner:
     @property
     def exits(self) -> tuple[int, ...]:
         """Handles that become readable when a trainer ends, or what was left of one."""
-        return (*(held.handle for held in self._held.values()), *self._left.values())
+        return (*(living.handle for living in self._living.values()), *self._left.values())
 
-    def look(self, runs: Iterable[Run]) -> dict[str, Life]:
+    def look(self, runs: Iterable[Run]) -> dict[str, Observation]:
         """What lives of each of `runs`, and of any other of which something lives."""
         for process in [it for it, handle in self._left.items() if _ended(handle)]:
             os.close(self._left.pop(process))
         known = {run.id: run for run in runs}
         self._last_lines.clear()
-        exits = {run_id: self._exit(run_id) for run_id in known.keys() | self._held.keys()}
+        exits = {run_id: self._exit(run_id) for run_id in known.keys() | self._living.keys()}
         marked = self._marked(known)
         for run_id in known.keys() | marked.keys():
-            if run_id not in self._held:
+            if run_id not in self._living:
                 self._adopt(run_id, known.get(run_id), marked.get(run_id, {}))
-        lives: dict[str, Life] = {}
-        for run_id in known.keys() | marked.keys() | self._held.keys():
-            held = self._held.get(run_id)
-            beside = marked.get(run_id, {}).items() if held is None else ()
+        observations: dict[str, Observation] = {}
+        for run_id in known.keys() | marked.keys() | self._living.keys():
+            living = self._living.get(run_id)
+            beside = marked.get(run_id, {}).items() if living is None else ()
             believed = known.get(run_id)
             heartbeat = read_heartbeat(RunFolder(self._runs / run_id))
-            lives[run_id] = Life(
-                process=held.process if held else None,
-                elsewhere=held is None
+            observations[run_id] = Observation(
+                process=living.process if living else None,
+                elsewhere=living is None
                 and believed is not None
                 and believed.attempt.process is not None
                 and believed.attempt.process.pid not in marked.get(run_id, {})
@@ -197,11 +197,11 @@ class LocalRunner:
                 alive_s=None
                 if believed is not None and not believed.local
                 else alive_s(heartbeat, time.monotonic()),
-                newer=self._newer(run_id) if held and heartbeat is None else None,
+                newer=self._newer(run_id) if living and heartbeat is None else None,
             )
-        self._suspects = {run_id for run_id, life in lives.items() if life.leftovers}
+        self._suspects = {run_id for run_id, observed in observations.items() if observed.leftovers}
         self.tend()
-        return lives
+        return observations
 
     def _newer(self, run_id: str) -> str | None:
         """Why a trainer cannot be heard that a newer version has started."""
@@ -213,7 +213,7 @@ class LocalRunner:
 
     def holds(self, run_id: str) -> bool:
         """Whether the run's main process lived at the last look."""
-        return run_id in self._held
+        return run_id in self._living
 
     def end_all(self) -> None:
         """End the trainers that this runner holds, at once and no others.
@@ -221,8 +221,8 @@ class LocalRunner:
         For a home that is gone: they have no place to save to, and a process that
         carries the same mark may belong to whoever has taken its path.
         """
-        for held in self._held.values():
-            _send(held.handle, signal.SIGKILL)
+        for living in self._living.values():
+            _send(living.handle, signal.SIGKILL)
 
     def keep_warm(self, specs: Sequence[Spec], *, memory_max_mib: float) -> tuple[str, ...]:
         """Be ready to start such runs at once; what went wrong with that since the last call."""
@@ -235,12 +235,12 @@ class LocalRunner:
 
     def tend(self) -> None:
         """Keep the output of every living trainer within its size, and what is warm warm."""
-        for run_id, held in self._held.items():
+        for run_id, living in self._living.items():
             self._rotate(RunFolder(self._runs / run_id))
-            self._judge(held, run_id)
-            held.heed_memory()
+            self._judge(living, run_id)
+            living.heed_memory()
         # A warm parent is loaded while nobody starts, who would need the processor.
-        steps = [held.steps for held in self._held.values()]
+        steps = [living.steps for living in self._living.values()]
         self._warm.tend(calm=bool(steps) and all(steps))
 
     def start(self, spec: Spec, *, nice: int) -> Process:
@@ -266,20 +266,20 @@ class LocalRunner:
 
     def stop(self, run_id: str, *, dump: bool) -> None:
         """Ask the run's trainer to save and leave; with `dump`, for its stacks before."""
-        held = self._held.get(run_id)
-        if held is None:
+        living = self._living.get(run_id)
+        if living is None:
             return
-        if dump and _catches(held.process.pid, signal.SIGUSR1):
-            _send(held.handle, signal.SIGUSR1)
-        _send(held.handle, signal.SIGTERM)
+        if dump and _catches(living.process.pid, signal.SIGUSR1):
+            _send(living.handle, signal.SIGUSR1)
+        _send(living.handle, signal.SIGTERM)
         # One that somebody has stopped would not hear it.
-        _send(held.handle, signal.SIGCONT)
+        _send(living.handle, signal.SIGCONT)
 
     def kill(self, run_id: str) -> None:
         """End every process of the run at once."""
-        held = self._held.get(run_id)
-        if held is not None:
-            _send(held.handle, signal.SIGKILL)
+        living = self._living.get(run_id)
+        if living is not None:
+            _send(living.handle, signal.SIGKILL)
         for _ in range(SWEEPS):  # what forks while it is being killed is found the next time
             marked = _marked_processes(self._runs).get(run_id, {})
             if not marked:
@@ -292,7 +292,7 @@ class LocalRunner:
         durable.make_folder(folder.path)
         _refuse_newer(folder.spec, Spec)
         _refuse_newer(folder.heartbeat, Heartbeat)
-        # What an earlier life said must not be taken for this one's words.
+        # What an earlier attempt said must not be taken for this one's words.
         folder.heartbeat.unlink(missing_ok=True)
         if self._tuning is not None:
             spec = tuned(spec, read_tuning(self._tuning))
@@ -309,7 +309,7 @@ class LocalRunner:
             os.close(output)
         handle = os.pidfd_open(pid)
         process = Process(boot_id=self._boot_id, pid=pid, start_ticks=start_ticks(pid) or 0)
-        self._held[spec.run] = _Held(
+        self._living[spec.run] = _Living(
             process,
             handle,
             code,
@@ -353,36 +353,36 @@ class LocalRunner:
             self._left[process] = handle
         return process in self._left and not _ended(self._left[process])
 
-    def _judge(self, held: _Held, run_id: str, *, ended: bool = False) -> None:
+    def _judge(self, living: _Living, run_id: str, *, ended: bool = False) -> None:
         """See whether the trainer steps, and what that says of the parent that has forked it."""
-        if held.steps:
+        if living.steps:
             return
         said = read_heartbeat(RunFolder(self._runs / run_id))
-        if said is not None and said.pid == held.process.pid:
-            held.steps = said.stepping_at_s is not None
+        if said is not None and said.pid == living.process.pid:
+            living.steps = said.stepping_at_s is not None
             # One that was stopped before its first step, or had none to make, has lived well.
             ended = ended and said.status not in ("stopped", "done")
-        if held.forked is not None and (held.steps or ended):
-            self._warm.judge(held.forked, good=held.steps)
+        if living.forked is not None and (living.steps or ended):
+            self._warm.judge(living.forked, good=living.steps)
 
     def _exit(self, run_id: str) -> Exit | None:
         """How the run's main process ended, if it did since the last look."""
         reason = self._failed.pop(run_id, None)
         if reason is not None:
             return Exit(start_error=reason)
-        held = self._held.get(run_id)
-        if held is None or not _ended(held.handle):
+        living = self._living.get(run_id)
+        if living is None or not _ended(living.handle):
             return None
-        os.close(held.handle)
-        del self._held[run_id]
-        if held.output_from is not None:
+        os.close(living.handle)
+        del self._living[run_id]
+        if living.output_from is not None:
             output = RunFolder(self._runs / run_id).output
-            self._last_lines[run_id] = _last_line(output, held.output_from)
+            self._last_lines[run_id] = _last_line(output, living.output_from)
         self._rotate(RunFolder(self._runs / run_id))  # a run that is held is not tended
         self._suspects = (self._suspects or set()) | {run_id}
-        code = held.code()
-        self._judge(held, run_id, ended=True)
-        return held.ended(code)
+        code = living.code()
+        self._judge(living, run_id, ended=True)
+        return living.ended(code)
 
     def _marked(self, known: dict[str, Run]) -> dict[str, dict[int, int]]:
         """Processes of runs that may have some beside a held main process."""
@@ -413,7 +413,7 @@ class LocalRunner:
         handle = open_exactly(pid, ticks)
         if handle is not None:
             process = Process(boot_id=self._boot_id, pid=pid, start_ticks=ticks)
-            self._held[run_id] = _Held(process, handle, lambda: None)
+            self._living[run_id] = _Living(process, handle, lambda: None)
 
     def _rotate(self, folder: RunFolder) -> None:
         """Keep a trainer's output within its size while the trainer holds it open.

@@ -201,7 +201,7 @@ class _Parent:
             theirs.close()
         self._started_s = time.monotonic()
         self.loaded = False
-        """whether it has said that it has loaded what every life needs"""
+        """whether it has said that it has loaded what every attempt needs"""
 
     def is_stale(self, trainers_dir: Path | None) -> bool:
         """Whether it may have imported other code than a trainer would that starts now."""

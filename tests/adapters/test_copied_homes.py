@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from builders import a_run, a_spec, a_time
 
 from state.records import Process, Run
-from supervisor.core.recovery import Life, RecoveryLimits, judge
+from supervisor.core.recovery import Observation, RecoveryLimits, judge
 from supervisor.host.clock import boot_id
 from supervisor.host.process import start_ticks
 from supervisor.runners import local
@@ -54,7 +55,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def seen(runs: Path, run: Run) -> Life:
+def seen(runs: Path, run: Run) -> Observation:
     """What a supervisor that has just begun sees of the run in that home."""
     return LocalRunner(runs, boot_id()).look((run,))[run.id]
 
@@ -74,13 +75,17 @@ def test_a_copied_home_leaves_the_trainers_of_the_original_alone(home: Path, run
 
 def test_a_copy_starts_its_runs_itself_and_says_why(run: Run) -> None:
     """What trains on in the original has not died in the copy: nobody is blamed."""
-    copied, (note,) = judge(run, Life(elsewhere=True), a_time(boot_id=boot_id()), RecoveryLimits())
+    copied, (note,) = judge(
+        run, Observation(elsewhere=True), a_time(boot_id=boot_id()), RecoveryLimits()
+    )
     assert (copied.status, copied.attempt.process, copied.faults.failures) == ("queued", None, 0)
     assert (note.event, note.rule, "copy" in note.reason) == ("run.lost", "copy", True)
 
 
 def test_what_a_moved_home_left_behind_is_ended(home: Path, run: Run) -> None:
     """Its trainer can save nowhere any more, so it is no trainer to take over."""
+    # It would notice at its next save, and be about to end when it is looked at.
+    os.kill(run.attempt.process.pid, signal.SIGSTOP)
     moved = home.rename(home.with_name("B"))
     life = seen(moved, run)
     assert (life.process, life.leftovers, life.elsewhere) == (None, 1, False)

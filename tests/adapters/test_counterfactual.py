@@ -87,9 +87,9 @@ def test_a_heavier_mode_than_that_of_the_log_crashes_as_it_was_learnt_to():
 
 def test_a_pause_is_left_out():
     """Time in which a person wanted nothing is no part of the past."""
-    life = WrittenLife(FIXED).train(2.0).wish("pause")
+    life = WrittenLife(FIXED).train(2.0).request("pause")
     life.memory = msgspec.structs.replace(life.memory, running=False)
-    life.train(10.0).wish("resume")
+    life.train(10.0).request("resume")
     assert past(life.lines).hours == pytest.approx(2.0)
 
 

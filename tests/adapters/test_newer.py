@@ -7,7 +7,7 @@ import time
 
 import msgspec
 import pytest
-from builders import a_life, a_run, a_spec, a_time
+from builders import a_run, a_spec, a_time, an_observation
 
 from modes.toml_file import InvalidFile
 from state.records import LOG_VERSION
@@ -126,7 +126,7 @@ def test_a_living_trainer_of_a_newer_version_is_asked_to_leave(runner, tmp_path)
     assert (run.status, run.attempt.hung) == ("stopping", False)
     assert [note.event for note in notes] == ["run.noticed"]
     assert f"{folder.heartbeat} {NEWER}" in notes[0].reason
-    assert judge(run, a_life(), a_time(1e6), RecoveryLimits())[0].status == "stopping"
+    assert judge(run, an_observation(), a_time(1e6), RecoveryLimits())[0].status == "stopping"
 
 
 @pytest.mark.parametrize("newer", [{"version": 3}, {"colour": "red"}, {"settings": {"colour": 1}}])

@@ -40,17 +40,17 @@ def left(inbox, tmp_path, **fields):
 )
 def test_what_does_not_fit_its_kind_is_no_request(inbox, tmp_path, fields, why):
     """It is told with the reason, and whoever waits for an answer has one."""
-    wishes, (trouble,) = left(inbox, tmp_path, **fields)
-    assert wishes == ()
+    requests, (trouble,) = left(inbox, tmp_path, **fields)
+    assert requests == ()
     assert why in trouble.text
-    assert trouble.wish == "r-1"
+    assert trouble.request == "r-1"
 
 
 def test_a_request_is_read_back_as_it_was_made(inbox, tmp_path):
     """Its kind is its type."""
     (asked,), _ = left(inbox, tmp_path, kind="forbid", mode="medium")
     assert (type(asked).__name__, asked.kind, asked.mode) == ("Forbid", "forbid", "medium")
-    assert asked.wanted == "forbid medium"
+    assert asked.words == "forbid medium"
 
 
 def test_for_others_asks_the_account_of_the_home_alone(inbox, tmp_path, monkeypatch):
@@ -59,8 +59,8 @@ def test_for_others_asks_the_account_of_the_home_alone(inbox, tmp_path, monkeypa
     assert asked.asker.endswith(" for acme")
     owner = os.geteuid()
     monkeypatch.setattr("state.inbox.os.geteuid", lambda: owner + 1)
-    wishes, (trouble,) = left(inbox, tmp_path, kind="pause", on_behalf="acme")
-    assert wishes == ()
+    requests, (trouble,) = left(inbox, tmp_path, kind="pause", on_behalf="acme")
+    assert requests == ()
     assert "on behalf of others" in trouble.text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lab import PATIENCE_S
 
-from supervisor.host.watch import SETTINGS, WISHES, Watch
+from supervisor.host.watch import REQUESTS, SETTINGS, Watch
 
 # From <sys/inotify.h>.
 MODIFY, CLOSE_WRITE, CLOSE_NOWRITE, OPEN, MOVED_TO, DELETE = 0x2, 0x8, 0x10, 0x20, 0x80, 0x200
@@ -40,8 +40,8 @@ def masks():
 
 @pytest.mark.parametrize(
     ("interest", "asked"),
-    [(WISHES, CLOSE_WRITE | MOVED_TO), (SETTINGS, CLOSE_WRITE | MOVED_TO | DELETE)],
-    ids=["wishes", "settings"],
+    [(REQUESTS, CLOSE_WRITE | MOVED_TO), (SETTINGS, CLOSE_WRITE | MOVED_TO | DELETE)],
+    ids=["requests", "settings"],
 )
 def test_readers_and_growing_logs_wake_nobody(watch, tmp_path, interest, asked):
     """Whoever reads the home, and every line of a log in it, costs the daemon nothing."""
@@ -94,13 +94,13 @@ def test_files_that_cannot_be_watched_cost_a_sentence(watch, tmp_path, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr("supervisor.host.watch.Observer", none_left)
-        assert not watch.files({tmp_path: WISHES})
+        assert not watch.files({tmp_path: REQUESTS})
         assert watch.trouble in str(error)
         assert watch.sleep(0.0, ()) == "time"
-    assert watch.files({tmp_path: WISHES})
+    assert watch.files({tmp_path: REQUESTS})
     assert watch.trouble is None
     (tmp_path / "a.json").touch()
-    assert watch.sleep(PATIENCE_S, ()) == "wish"
+    assert watch.sleep(PATIENCE_S, ()) == "request"
 
 
 def test_tries_that_failed_leave_nothing_behind(watch, tmp_path, monkeypatch):
@@ -112,9 +112,9 @@ def test_tries_that_failed_leave_nothing_behind(watch, tmp_path, monkeypatch):
 
         patch.setattr("watchdog.observers.inotify.InotifyEmitter.on_thread_start", fail)
         for _ in range(3):
-            assert not watch.files({tmp_path: WISHES})
+            assert not watch.files({tmp_path: REQUESTS})
         assert watch.trouble
-    assert watch.files({tmp_path: WISHES})
+    assert watch.files({tmp_path: REQUESTS})
     assert watch.trouble is None
     (handlers,) = watch._observer._handlers.values()
     assert len(handlers) == 1

@@ -167,7 +167,7 @@ def test_a_machine_that_dies_before_the_first_look_is_left_idle(machine: Machine
     # The first of the loop followed an orderly power-off, and so does not count as a crash.
     assert (state["boots_total"], state["crashes_total"]) == (1 + loop_of + 1, loop_of)
     assert state["mode"] == "light"
-    assert state["holds"] == ["idle"]
+    assert state["bounds"] == ["idle"]
     assert machine.trainers() == {}
     assert "run.started" not in told(machine, state["boot_id"])
     machine.supervisor("resume")
@@ -184,12 +184,12 @@ def test_an_idle_machine_tries_again_by_itself(machine: Machine) -> None:
     machine.boot()
     machine.until(lambda: len(machine.mains()) == 2, "two train")
     boot_id = machine.state()["boot_id"]
-    holds = [line["rule"] for line in machine.events("hold.changed") if line["boot"] == boot_id]
+    holds = [line["rule"] for line in machine.events("goal.changed") if line["boot"] == boot_id]
     assert holds == ["boot_loop", "idle_over"]
-    assert told(machine, boot_id)[-4:] == ["hold.changed"] * 2 + ["run.started"] * 2
+    assert told(machine, boot_id)[-4:] == ["goal.changed"] * 2 + ["run.started"] * 2
 
 
-def test_wishes_wait_for_the_next_boot(machine: Machine) -> None:
+def test_requests_wait_for_the_next_boot(machine: Machine) -> None:
     """What a person asks while the supervisor is down is granted before any trainer starts."""
     machine.boot()
     machine.until_steps("drill-A")
@@ -207,8 +207,8 @@ def test_wishes_wait_for_the_next_boot(machine: Machine) -> None:
     assert granted == [("mode.changed", None)] + [("run.started", "medium")] * 4
 
 
-def test_a_wish_survives_a_boot_without_the_supervisor(machine: Machine) -> None:
-    """A wish made in a boot in which the supervisor never starts is honoured in the next one."""
+def test_a_request_survives_a_boot_without_the_supervisor(machine: Machine) -> None:
+    """A request made in a boot in which the supervisor never starts is honoured in the next one."""
     machine.drop_in(NEVER_STARTED)
     machine.boot()
     assert "waits" in machine.supervisor("pause")
@@ -217,7 +217,7 @@ def test_a_wish_survives_a_boot_without_the_supervisor(machine: Machine) -> None
     machine.boot()
     assert machine.systemctl("is-active", SERVICE) == "active"
     state = machine.state()
-    assert state["holds"] == ["pause"]
+    assert state["bounds"] == ["pause"]
     assert state["boots_total"] == 2
     assert machine.events("run.started") == []
     assert machine.trainers() == {}

@@ -81,7 +81,7 @@ def test_a_clock_without_a_battery(machine: Machine, clock: Clock) -> None:
     state = machine.state()
     assert (state["mode"], state["boots_total"]) == ("light", 3)
     assert (state["crashes_total"], state["crashes_last_hour"]) == (1, 1)
-    assert machine.events("mode.changed") == machine.events("hold.changed") == []
+    assert machine.events("mode.changed") == machine.events("goal.changed") == []
     assert machine.events("run.hung") == machine.events("run.died") == []
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from builders import a_ladder, a_run, a_wish
+from builders import a_ladder, a_request, a_run
 from fakes import FakeClock
 
 from state.boot_notes import BootNotes
@@ -43,10 +43,10 @@ class Machine:
         self.memory, _ = history.record_boot(self.memory, self.clock.read(), LADDER, LIMITS)
         return self.look()
 
-    def look(self, wish=None):
+    def look(self, request=None):
         for _ in LADDER.names:
-            self.memory = history.enact(self.memory, policy.decide(self.facts(wish=wish)))
-            wish = None
+            self.memory = history.enact(self.memory, policy.decide(self.facts(request=request)))
+            request = None
         return self
 
     def idle_min(self):
@@ -103,7 +103,7 @@ def test_a_planned_reboot_ends_the_loop():
 def test_a_persons_word_ends_the_idle_time(kind):
     """Who says resume or pause is obeyed, and the short boots before are forgiven."""
     machine = Machine().short_boots(4)
-    machine.look(a_wish(kind))
+    machine.look(a_request(kind))
     assert machine.goal == Goal(mode="light", pauses=("person",) * (kind == "pause"))
     assert machine.train(1).goal.idle_until_s is None
 

@@ -90,7 +90,7 @@ def _judged_by(place):
         for run in memory.runs
         if run.local
     ]
-    what = ("running", "full", "unsaved_s", "outage", "stretch", "boots", "visit", "wanted")
+    what = ("running", "full", "unsaved_s", "outage", "stretch", "boots", "visit", "demanded")
     lives = sorted(main.spec.name for main in place.host.mains() if main.spec.name in "ABC")
     return facts, here, lives, [getattr(memory, name) for name in what]
 

@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 import pytest
-from builders import a_wish, some_facts
+from builders import a_request, some_facts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_life import WrittenLife
@@ -23,7 +23,7 @@ def a_stormy_life(limits=None, rungs=2):
     life = WrittenLife(limits, rungs=rungs).train(1.5)
     for _ in range(5):
         life.train(0.05).crash()
-    life.train(3.0).wish("forbid", "light").wish("pin", "light").train(0.5).wish("unpin")
+    life.train(3.0).request("forbid", "light").request("pin", "light").train(0.5).request("unpin")
     for _ in range(4):
         life.train(0.04).crash()
     return life.train(26.0)
@@ -55,9 +55,9 @@ def test_a_rule_that_comes_too_late_says_who_was_asked_before():
         "medium", pinned=True, limits=FIXED, crashes_s=(9000.0, 9100.0, 9200.0, 9300.0)
     )
     told = {verdict.rule: verdict for verdict in explain.verdicts(facts)}
-    assert told["held_by_person"].decides
+    assert told["bounded_by_person"].decides
     assert not told["reboot_storm"].decides
-    assert "held_by_person is asked before" in told["reboot_storm"].why
+    assert "bounded_by_person is asked before" in told["reboot_storm"].why
 
 
 def test_where_nothing_decides_no_rule_is_said_to():
@@ -102,7 +102,7 @@ def test_fixed_is_explained_without_a_ledger():
     assert told["policy"] == "fixed"
 
 
-def test_pressure_holds_and_wishes_are_inputs():
+def test_pressure_holds_and_requests_are_inputs():
     """What a GPU reads, what a person holds and what one asks can all have mattered."""
     gpu = GpuReadings(
         index=0,
@@ -116,14 +116,14 @@ def test_pressure_holds_and_wishes_are_inputs():
     facts = some_facts(
         goal=Goal(mode="light", pinned=True, forbidden="medium"),
         readings=Readings(gpus=(gpu,)),
-        wish=a_wish("allow", "medium"),
+        request=a_request("allow", "medium"),
         cool_downs={"medium": 10_100.0, "light": 1.0},
         work_left=False,
     )
     values = [each.value for each in explain.inputs(facts)]
     assert {95.0, 70.0, "Xid 79", 2, "allow medium", 100.0, "none left"} <= set(values)
-    assert by_name(facts)["holds"] == "pin light, forbid medium"
-    assert explain.holds(Goal(mode="light", pauses=("person",), idle_until_s=5.0)) == (
+    assert by_name(facts)["bounds"] == "pin light, forbid medium"
+    assert explain.bounds(Goal(mode="light", pauses=("person",), idle_until_s=5.0)) == (
         "pause",
         "idle",
     )
@@ -151,14 +151,14 @@ def test_a_log_decided_again_is_the_same_to_the_bit(limits, rungs):
         st.one_of(
             st.floats(0.01, 3.0).map(lambda hours: ("train", hours)),
             st.just(("crash",)),
-            st.sampled_from(["scale_up", "pause", "resume", "reset"]).map(lambda w: ("wish", w)),
+            st.sampled_from(["scale_up", "pause", "resume", "reset"]).map(lambda w: ("request", w)),
         ),
         max_size=12,
     ),
     st.sampled_from(["ledger", "fixed"]),
 )
 def test_whatever_happens_the_log_rebuilds_the_ledger(story, name):
-    """Crashes, wishes and resets in any order leave no difference."""
+    """Crashes, requests and resets in any order leave no difference."""
     life = WrittenLife(StabilityLimits(name=name))
     for what, *how in story:
         getattr(life, what)(*how)
@@ -222,7 +222,7 @@ def test_a_ledger_that_was_begun_anew_is_begun_anew():
     old = len(life.lines)
     life.memory = msgspec.structs.replace(life.memory, ledger=Ledger())
     life._write("ledger.begun", rule="version")
-    life.train(0.2).crash().wish("scale_up").wish("scale_down")
+    life.train(0.2).crash().request("scale_up").request("scale_down")
     assert replay(life.lines).first is None
     del life.lines[old]
     for number, line in enumerate(life.lines, 1):

@@ -133,9 +133,9 @@ def test_after_days_without_power_it_begins_in_the_lowest_mode():
 
 def test_what_is_forbidden_is_left_and_what_is_allowed_again_is_climbed_to():
     """From heavy down to light; an hour of calm in light counts as ever."""
-    life = Played(rungs=3).until("23:00").wish("forbid", "medium").until("30:00")
-    assert life.moves[2:] == [("23:00", "light", "wish")]
-    assert [mode for _, mode, _ in life.wish("allow", "medium").until("32:00").moves[3:]] == [
+    life = Played(rungs=3).until("23:00").request("forbid", "medium").until("30:00")
+    assert life.moves[2:] == [("23:00", "light", "request")]
+    assert [mode for _, mode, _ in life.request("allow", "medium").until("32:00").moves[3:]] == [
         "medium",
         "heavy",
     ]

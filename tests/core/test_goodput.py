@@ -209,8 +209,8 @@ def test_every_second_is_told_as_it_was(deeds):
     measured = world.measured()
     for run in measured.runs:
         assert run.spent_s == pytest.approx(world.shares_of(run.run), abs=0.1)
-        assert run.wanted_s == pytest.approx(world.now_s, abs=0.1)
-    assert sum(measured.spent_s.values()) == pytest.approx(measured.wanted_s)
+        assert run.demanded_s == pytest.approx(world.now_s, abs=0.1)
+    assert sum(measured.spent_s.values()) == pytest.approx(measured.demanded_s)
     assert measured.goodput is None or 0 <= measured.goodput <= 1
     assert all(spent_s >= -1e-6 for spent_s in measured.spent_s.values())
     assert measured.span_s == pytest.approx(world.now_s)
@@ -238,7 +238,7 @@ def test_a_log_that_begins_anywhere_and_has_gaps_gives_bounded_figures(deeds, da
     span_s = lines[-1]["now_s"] - lines[0]["now_s"] if lines else 0.0
     assert measured.goodput is None or 0 <= measured.goodput <= 1
     assert all(spent_s >= -1e-6 for spent_s in measured.spent_s.values())
-    assert measured.wanted_s <= span_s + 1e-6
+    assert measured.demanded_s <= span_s + 1e-6
     assert measured.steps_kept >= 0
     assert measured.steps_lost >= 0
 
@@ -416,16 +416,16 @@ def test_a_pause_is_not_wanted_and_an_idle_machine_is(world):
     world.advance(3600.0)
     world.want("drill-a")
     paused = world.measured()
-    assert paused.unwanted_s["pause"] == 3600.0
-    assert paused.wanted_s == before.wanted_s + 1.0
-    world.write("hold.changed", decision={"goal": {"mode": "light", "idle_until_s": 9999.0}})
+    assert paused.not_demanded_s["pause"] == 3600.0
+    assert paused.demanded_s == before.demanded_s + 1.0
+    world.write("goal.changed", decision={"goal": {"mode": "light", "idle_until_s": 9999.0}})
     world.advance(600.0)
-    world.write("hold.changed", decision={"goal": {"mode": "light", "idle_until_s": None}})
+    world.write("goal.changed", decision={"goal": {"mode": "light", "idle_until_s": None}})
     world.advance(5.0)
     idle = world.measured()
     assert idle.spent_s["idle"] == 600.0
     assert idle.spent_s["waiting"] == 5.0
-    assert idle.wanted_s == paused.wanted_s + 605.0
+    assert idle.demanded_s == paused.demanded_s + 605.0
 
 
 def test_a_campaign_weighs_its_runs_by_the_time_that_they_were_wanted():
@@ -437,7 +437,7 @@ def test_a_campaign_weighs_its_runs_by_the_time_that_they_were_wanted():
     measured = world.measured()
     by_run = {run.run: run for run in measured.runs}
     assert by_run["a"].goodput == pytest.approx(0.97)
-    assert (by_run["b"].goodput, by_run["b"].wanted_s) == (None, 100.0)
+    assert (by_run["b"].goodput, by_run["b"].demanded_s) == (None, 100.0)
     assert measured.goodput == pytest.approx(0.97 / 2)
 
 
@@ -480,7 +480,7 @@ def test_what_is_stopped_without_a_supervisor_is_not_wanted_until_the_next_start
     world.start("drill-a")
     world.advance(START_S)
     measured = world.measured()
-    assert (measured.unwanted_s["stop"], measured.wanted_s) == (3600.0, 13.0 + START_S)
+    assert (measured.not_demanded_s["stop"], measured.demanded_s) == (3600.0, 13.0 + START_S)
 
 
 def test_a_hand_over_is_no_stop(world):
@@ -498,20 +498,20 @@ def test_a_reset_begins_the_timeline_anew_and_ends_no_life(world):
     """The trainers live on, and so does their account."""
     world.start("drill-a")
     world.advance(50.0)
-    world.write("wish.granted", rule="wish")
+    world.write("request.granted", rule="request")
     world.forgotten_s = world.now_s
     world.write("run.adopted", "drill-a", rule="alive")
     world.want("drill-a")
     world.advance(10.0)
     world.write("settings.changed")
     measured = measure(world.lines)
-    assert (measured.lives, measured.span_s, measured.wanted_s) == (1, 60.0, 60.0)
+    assert (measured.attempts, measured.span_s, measured.demanded_s) == (1, 60.0, 60.0)
 
 
 def test_lines_that_tell_of_no_timeline_count_for_nothing():
     """An older version wrote no place on the timeline: unknown is not 0."""
     measured = measure([{"event": "run.started", "run": "a"}, {}, {"now_s": "soon"}, {"event": 3}])
-    assert (measured.goodput, measured.since, measured.wanted_s) == (None, None, 0)
+    assert (measured.goodput, measured.since, measured.demanded_s) == (None, None, 0)
     assert (measured.stop.mean_s, measured.start.mean_s, measured.detection.mean_s) == (None,) * 3
 
 
@@ -555,5 +555,5 @@ def test_a_million_lines_need_the_memory_of_one():
     measured = measure(itertools.islice(many, 40_000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert measured.lives == 20_000
+    assert measured.attempts == 20_000
     assert peak < 100_000

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_run, a_wish, asked
+from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_request, a_run, asked
 from fakes import FakeClock, at
 from hypothesis import given
 from hypothesis import strategies as st
@@ -261,7 +261,7 @@ def test_a_hold_begins_no_visit(clock):
     memory = running(clock)
     clock.advance(HOUR_S / 2)
     memory = passed(memory, clock)
-    decision = Decision(goal=Goal(mode="light", pauses=("person",)), rule="wish", reason="")
+    decision = Decision(goal=Goal(mode="light", pauses=("person",)), rule="request", reason="")
     assert history.enact(memory, decision).visit == memory.visit
 
 
@@ -274,13 +274,13 @@ def test_the_mode_that_failed_cools_down_until_it_is_entered_or_the_time_is_over
     assert moved_to(passed(memory, clock), "heavy").cool_downs == {}
 
 
-def test_answered_wishes_are_remembered_up_to_a_number(clock):
-    """The ids of answered wishes are kept, newest last, and do not grow without end."""
+def test_answered_requests_are_remembered_up_to_a_number(clock):
+    """The ids of answered requests are kept, newest last, and do not grow without end."""
     memory = first_day(clock)
-    for number in range(history.WISHES_KEPT + 5):
-        memory = history.answered(memory, a_wish("pause", wish_id=f"{number}"))
-    assert len(memory.wishes_done) == history.WISHES_KEPT
-    assert memory.wishes_done[-1] == f"{history.WISHES_KEPT + 4}"
+    for number in range(history.REQUESTS_KEPT + 5):
+        memory = history.answered(memory, a_request("pause", request_id=f"{number}"))
+    assert len(memory.requests_done) == history.REQUESTS_KEPT
+    assert memory.requests_done[-1] == f"{history.REQUESTS_KEPT + 4}"
 
 
 def test_lines_are_numbered_and_the_outbox_is_bounded(clock):
@@ -294,20 +294,26 @@ def test_lines_are_numbered_and_the_outbox_is_bounded(clock):
 
 
 def test_a_reset_forgets_all_but_the_numbers_of_the_log(clock):
-    """After a reset it is a first day, and no line or wish gets its number twice."""
+    """After a reset it is a first day, and no line or request gets its number twice."""
     memory = history.write(moved_to(running(clock), "heavy", 60.0), "a.b", rule="r", reason="s")
-    memory = history.answered(memory, a_wish("reset"))
+    memory = history.answered(memory, a_request("reset"))
     clock.advance(HOUR_S)
     fresh = history.forgotten(memory, clock.read(), LADDER, ())
     assert fresh.goal == Goal(mode="light")
     assert (fresh.boots_total, fresh.crashes_total, fresh.cool_downs) == (1, 0, {})
     assert (fresh.decisions, fresh.outbox) == (memory.decisions, memory.outbox)
-    assert fresh.wishes_done == ("wish-1",)
+    assert fresh.requests_done == ("request-1",)
 
 
 @pytest.mark.parametrize(
     ("status", "work_left"),
-    [("queued", True), ("held", True), ("blocked", True), ("done", False), ("failed", False)],
+    [
+        ("queued", True),
+        ("quarantined", True),
+        ("blocked", True),
+        ("done", False),
+        ("failed", False),
+    ],
 )
 def test_work_is_left_until_every_run_has_ended(clock, status, work_left):
     """A run that is held or blocked is still work; one that is done or failed is not."""

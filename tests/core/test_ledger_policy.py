@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from builders import HOUR_S, a_mode_ledger, a_wish, some_facts
+from builders import HOUR_S, a_mode_ledger, a_request, some_facts
 
 from state.records import Goal, Kept, Ledger, ModeLedger
 from supervisor.core import policy
@@ -390,9 +390,9 @@ def test_a_forbidden_mode_is_not_climbed_to():
 )
 def test_what_a_person_allows_and_forbids_is_done(kind, mode, before, after):
     """At once; and who asks for training ends the idle time."""
-    decision = policy.decide(some_facts(rungs=3, goal=before, wish=a_wish(kind, mode)))
-    assert (decision.goal, decision.rule, decision.refused) == (after, "wish", False)
-    assert decision.evidence == {"wish": "wish-1", "kind": kind}
+    decision = policy.decide(some_facts(rungs=3, goal=before, request=a_request(kind, mode)))
+    assert (decision.goal, decision.rule, decision.refused) == (after, "request", False)
+    assert decision.evidence == {"request": "request-1", "kind": kind}
     assert decision.reason == f"ada asked: {kind.replace('_', ' ')}" + (f" {mode}" if mode else "")
 
 
@@ -413,16 +413,16 @@ def test_what_a_person_allows_and_forbids_is_done(kind, mode, before, after):
 )
 def test_what_cannot_be_allowed_or_forbidden_is_refused(kind, mode, before, why):
     """With the reason, and nothing moves."""
-    decision = policy.decide(some_facts(rungs=3, goal=before, wish=a_wish(kind, mode)))
+    decision = policy.decide(some_facts(rungs=3, goal=before, request=a_request(kind, mode)))
     assert (decision.goal, decision.refused) == (before, True)
     assert why in decision.reason
-    assert decision.evidence == {"wish": "wish-1", "kind": kind}
+    assert decision.evidence == {"request": "request-1", "kind": kind}
     assert decision.ledger is None
 
 
-def test_a_wish_for_another_mode_ends_the_visit_and_punishes_nothing():
+def test_a_request_for_another_mode_ends_the_visit_and_punishes_nothing():
     """A forced move is written down, and no failure."""
-    facts = in_medium(FAILED, crashes_s=STORM_S, wish=a_wish("scale_down"))
+    facts = in_medium(FAILED, crashes_s=STORM_S, request=a_request("scale_down"))
     decision = policy.decide(facts)
     assert (decision.outcome, decision.cool_down_s) == (None, None)
     assert decision.ledger.modes["medium"] == msgspec.structs.replace(
@@ -733,7 +733,7 @@ def test_pressure_never_forces_a_fall_back(gpu, pressed, fine, why):
     readings = Readings(gpus=(msgspec.structs.replace(gpu, **pressed),))
     assert policy.decide(in_medium(EVENLY, proved=True, readings=readings)).rule == "stay"
     for facts in (
-        in_light(readings=readings, wish=a_wish("scale_up")),
+        in_light(readings=readings, request=a_request("scale_up")),
         in_light(readings=readings, stable_s=3600.0, limits=StabilityLimits(name="fixed")),
     ):
         assert policy.decide(facts).goal.mode == "medium"
@@ -749,7 +749,8 @@ def test_a_climb_waits_for_an_answer_that_is_under_way():
         assert (decision.goal, decision.rule, decision.outcome) == (facts.goal, "awaited", None)
         assert "once the GPUs have answered" in decision.reason
         assert (
-            policy.decide(in_light(readings=awaited, wish=a_wish("scale_up"))).goal.mode == "medium"
+            policy.decide(in_light(readings=awaited, request=a_request("scale_up"))).goal.mode
+            == "medium"
         )
     for limits, awaited_s in ((StabilityLimits(), 60.0), (StabilityLimits(name="fixed"), 0.0)):
         readings = Readings(gpu_awaited_s=awaited_s)

@@ -14,8 +14,7 @@ from modes import Ladder
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import history, queue
-from supervisor.core.slots import assign, near
-from supervisor.core.slots import wanted as all_wanted
+from supervisor.core.slots import assign, demanded, near
 from supervisor.host.home import Home
 from supervisor.journal import tail
 from supervisor.stop import stop
@@ -178,7 +177,7 @@ def test_what_lives_of_a_run_at_rest_is_found(place):
     assert last.id in adopted
 
 
-STATUSES = ("queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed")
+STATUSES = ("queued", "running", "stopping", "waiting", "quarantined", "blocked", "done", "failed")
 
 
 @given(
@@ -201,7 +200,7 @@ def test_who_is_near_may_claim_every_slot(before, after, slots, preferred):
     for mode in ladder:
         assert assign(seen, mode, a_time()) == assign(later, mode, a_time())
         assigned = assign(seen, mode, a_time())
-        assert all_wanted(seen, assigned, mode) == all_wanted(later, assigned, mode)
+        assert demanded(seen, assigned, mode) == demanded(later, assigned, mode)
     assert queue.all_ended(seen) == queue.all_ended(later)
 
 

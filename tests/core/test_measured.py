@@ -5,7 +5,7 @@ from importlib import metadata
 
 import msgspec
 import pytest
-from builders import HOUR_S, a_heartbeat, a_life, a_run, a_time
+from builders import HOUR_S, a_heartbeat, a_run, a_time, an_observation
 from fakes import FakeClock, FakeHost, FakeRunner, FakeSensors, Plan
 from place import a_daemon
 
@@ -338,7 +338,7 @@ def test_a_crash_after_the_last_run_is_no_crash_of_its_mode(medium):
 def test_after_days_without_power_it_begins_low(medium):
     """Decided before any trainer starts in the mode from before."""
     medium.crash(off_s=30 * HOUR_S).begin()
-    assert [line["rule"] for line in medium.lines("mode.changed")] == ["wish", "absence"]
+    assert [line["rule"] for line in medium.lines("mode.changed")] == ["request", "absence"]
     assert [line["evidence"]["mode"] for line in medium.lines("run.started")][-1] == "light"
 
 
@@ -732,7 +732,7 @@ def test_deaths_of_a_run_are_forgotten():
     for minute in range(0, 4 * 24 * 60, 10):
         steady, _ = judge(
             steady.but(status="running", retry_s=None),
-            a_life(alive=False, signal=9),
+            an_observation(alive=False, signal=9),
             a_time(60.0 * minute),
             RecoveryLimits(),
         )

@@ -37,9 +37,9 @@ def _until_medium(life, most_h):
 @pytest.mark.parametrize("kind", ["scale_down", "forbid"])
 def test_what_a_person_has_left_is_tried_again_without_an_hour_of_calm(shaky, kind):
     """Nothing is held against medium, and light is never calm: an hour of running is enough."""
-    shaky.wish(kind, "medium" if kind == "forbid" else None)
+    shaky.request(kind, "medium" if kind == "forbid" else None)
     if kind == "forbid":
-        shaky.wish("allow", "medium")
+        shaky.request("allow", "medium")
     assert shaky.memory.goal.mode == "light"
     assert _until_medium(shaky, 3.0) >= 1.0
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from builders import RUNGS, a_wish, some_facts
+from builders import RUNGS, a_request, some_facts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -36,11 +36,11 @@ modes = st.builds(
 
 
 @st.composite
-def facts(draw, *, wished=True, name=None):
+def facts(draw, *, asks=True, name=None):
     """Any facts that a life could bring about, under either policy."""
     rungs = draw(st.integers(1, 5))
     names = RUNGS[:rungs]
-    kind = draw(st.none() | kinds) if wished else None
+    kind = draw(st.none() | kinds) if asks else None
     named = kind in ("pin", "forbid", "allow")
     asked_mode = draw(st.sampled_from((*names, "removed"))) if named else None
     return some_facts(
@@ -61,7 +61,7 @@ def facts(draw, *, wished=True, name=None):
             budget=draw(st.none() | st.floats(-5, 3)),
             modes=draw(st.dictionaries(st.sampled_from(names), modes)),
         ),
-        wish=a_wish(kind, asked_mode) if kind else None,
+        request=a_request(kind, asked_mode) if kind else None,
     )
 
 
@@ -218,16 +218,16 @@ def test_a_mode_without_its_file_becomes_the_safest():
         ("reset", None, Goal(mode="heavy", pinned=True, pauses=("person",)), Goal(mode="light")),
     ],
 )
-def test_a_wish_is_granted(kind, mode, before, after):
+def test_a_request_is_granted(kind, mode, before, after):
     """What a person asks is done at once, whatever the rules would say."""
     facts = some_facts(
         rungs=3,
         goal=before,
-        wish=a_wish(kind, mode),
+        request=a_request(kind, mode),
         cool_downs={"medium": NOW_S + 3000, "heavy": NOW_S + 3000},
     )
     decision = policy.decide(facts)
-    assert (decision.goal, decision.rule, decision.refused) == (after, "wish", False)
+    assert (decision.goal, decision.rule, decision.refused) == (after, "request", False)
     assert decision.cool_down_s is None
     assert "ada" in decision.reason
 
@@ -246,9 +246,9 @@ def test_a_wish_is_granted(kind, mode, before, after):
         ("resume", None, Goal(mode="light"), "paused"),
     ],
 )
-def test_a_wish_that_makes_no_sense_is_refused(kind, mode, before, why):
+def test_a_request_that_makes_no_sense_is_refused(kind, mode, before, why):
     """A refusal is a value with its reason, and the goal stays."""
-    decision = policy.decide(some_facts(rungs=3, goal=before, wish=a_wish(kind, mode)))
+    decision = policy.decide(some_facts(rungs=3, goal=before, request=a_request(kind, mode)))
     assert decision.refused
     assert decision.goal == before
     assert why in decision.reason
@@ -285,9 +285,9 @@ def test_a_decision_wants_a_mode_of_the_ladder(facts):
     assert decision.reason
 
 
-@given(facts(wished=False))
+@given(facts(asks=False))
 def test_nothing_moves_by_more_than_one_rung_by_itself(facts):
-    """Without a wish the mode moves by one rung at most, if it exists."""
+    """Without a request the mode moves by one rung at most, if it exists."""
     assume(facts.goal.mode in facts.ladder)
     assert abs(rung(facts.ladder, policy.decide(facts).goal) - facts.rung) <= 1
 
@@ -314,7 +314,7 @@ def test_the_wall_clock_and_the_boot_decide_nothing(facts, wall, boot_id):
     assert policy.decide(elsewhere) == policy.decide(facts)
 
 
-@given(facts(wished=False, name="fixed"), st.floats(0, NOW_S))
+@given(facts(asks=False, name="fixed"), st.floats(0, NOW_S))
 def test_one_more_crash_never_leads_higher(facts, crash_s):
     """With a crash more, the mode is never a heavier one than without it.
 
@@ -327,7 +327,7 @@ def test_one_more_crash_never_leads_higher(facts, crash_s):
     )
 
 
-@given(facts(wished=False), seconds)
+@given(facts(asks=False), seconds)
 def test_longer_stability_never_leads_lower(facts, more_s):
     """With more stable time, the mode is never a lighter one than without it."""
     assume(facts.goal.mode in facts.ladder)
@@ -337,7 +337,7 @@ def test_longer_stability_never_leads_lower(facts, more_s):
     )
 
 
-@given(facts(wished=False))
+@given(facts(asks=False))
 def test_a_forecast_comes_true(facts):
     """A climb that is forecast comes then, if no crash does, and not a second before."""
     assume(facts.goal.mode in facts.ladder)

@@ -336,7 +336,7 @@ events = st.lists(
     st.tuples(st.just("train"), st.floats(0.01, 3.0))
     | st.tuples(st.just("crash"), st.floats(0.0, 7200.0))
     | st.tuples(
-        st.just("wish"),
+        st.just("request"),
         st.sampled_from(
             [
                 ("scale_up",),
@@ -361,7 +361,7 @@ def written(happens, **how):
         elif what == "crash":
             life.crash(cost_s=detail)
         else:
-            life.wish(*detail)
+            life.request(*detail)
     return life
 
 

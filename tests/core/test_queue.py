@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from state.records import Goal
 from supervisor.core import queue
-from supervisor.core.slots import RANKS, Sharing, assign, waiting
-from supervisor.core.slots import wanted as all_wanted
+from supervisor.core.slots import RANKS, Sharing, assign, demanded, waiting
 from trainers.contract import Spec
 
 NOW = a_time()
@@ -41,7 +40,7 @@ def test_a_dropped_run_stays_until_nothing_of_it_lives(status):
     assert queue.enrol((kept, with_status(gone, "queued")), (A,), {}) == (A,)
 
 
-@pytest.mark.parametrize("status", ["queued", "waiting", "held", "done", "failed"])
+@pytest.mark.parametrize("status", ["queued", "waiting", "quarantined", "done", "failed"])
 def test_a_dropped_run_of_which_nothing_lives_leaves_at_once(status):
     """Nothing needs to be ended, so nothing is remembered."""
     assert queue.enrol((with_status(B, status), A), (A,), {}) == (A,)
@@ -57,7 +56,7 @@ def test_a_run_that_comes_back_is_welcome():
     ("status", "after"),
     [
         ("failed", "queued"),
-        ("held", "queued"),
+        ("quarantined", "queued"),
         ("done", "queued"),
         ("queued", "queued"),
         ("running", "running"),
@@ -77,7 +76,7 @@ def test_a_changed_run_gets_another_chance(status, after):
         assert (run.reason, run.faults.died_there, run.retry_s) == (None, 0, None)
 
 
-@pytest.mark.parametrize("status", ["failed", "held", "done"])
+@pytest.mark.parametrize("status", ["failed", "quarantined", "done"])
 def test_an_unchanged_run_gets_no_chance_by_being_read_again(status):
     """Reading the same settings again mends nothing."""
     known = with_status(A, status)
@@ -118,7 +117,7 @@ def test_runs_of_one_name_are_told_apart():
     assert why[twin.id] == "the slots are with drill-c, whose turn is before it"
 
 
-@pytest.mark.parametrize("status", ["done", "failed", "held", "blocked"])
+@pytest.mark.parametrize("status", ["done", "failed", "quarantined", "blocked"])
 def test_who_cannot_train_has_no_claim(status):
     """A run that has ended, is held or blocked leaves its slot to others, preferred or not."""
     assert assign((with_status(A, status), B, C), a_mode(slots=2, prefer=("a",)), NOW) == (
@@ -151,7 +150,7 @@ def test_the_claims_of_runs_in_one_table(ranks, prefer, first):
         ({}, Goal(mode="light"), "with a, whose turn is before it"),
         ({}, Goal(mode="light", pauses=("person",)), "paused"),
         ({}, Goal(mode="light", idle_until_s=99.0), "left idle"),
-        ({"status": "held", "retry_s": 90.0}, Goal(mode="light"), "tried again in 80 s"),
+        ({"status": "quarantined", "retry_s": 90.0}, Goal(mode="light"), "tried again in 80 s"),
         ({"status": "blocked"}, Goal(mode="light"), "cannot be ended"),
         ({"withdrawn": True}, Goal(mode="light"), "nobody asks"),
         ({"status": "waiting", "retry_s": 15.0}, Goal(mode="light"), "with a,"),
@@ -206,10 +205,10 @@ def test_more_slots_than_runs_are_left_free():
 )
 def test_a_held_run_is_wanted_where_a_slot_is_left(slots, wanted):
     """Held and blocked runs give their slot to others; nobody wants it to stay empty."""
-    statuses = ("held", "running", "done")
+    statuses = ("quarantined", "running", "done")
     runs = tuple(a_run(f"drill-{n}", status=status) for n, status in enumerate(statuses))
     mode = a_mode(slots=slots)
-    assert all_wanted(runs, assign(runs, mode, NOW), mode) == wanted
+    assert demanded(runs, assign(runs, mode, NOW), mode) == wanted
 
 
 @pytest.mark.parametrize(("cores", "slots", "threads"), [(8, 2, 4), (7, 2, 3), (1, 4, 1)])
@@ -235,7 +234,7 @@ def test_the_cores_are_shared_among_the_slots(cores, slots, threads):
     [
         (("done", "failed"), True),
         (("done", "queued"), False),
-        (("done", "held"), False),
+        (("done", "quarantined"), False),
         (("blocked",), False),
     ],
 )
@@ -253,7 +252,7 @@ def test_processes_do_not_matter_to_the_queue():
 
 def test_whoever_tries_a_run_again_begins_with_its_newest_checkpoint():
     """What was counted against checkpoints is forgotten: a person may have mended the reason."""
-    held = with_status(A, "held", failed_loads=2, withheld=(3000, 4000))
+    held = with_status(A, "quarantined", failed_loads=2, withheld=(3000, 4000))
     run = queue.retry(held)
     assert (run.status, run.faults.failed_loads, run.faults.withheld) == ("queued", 0, ())
 

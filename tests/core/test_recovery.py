@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from builders import a_heartbeat, a_life, a_process, a_run, a_time, steps
+from builders import a_heartbeat, a_process, a_run, a_time, an_observation, steps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def judged(run, life, now=None):
 
 def died(run, heartbeat=None, **ended):
     """The run after its death, and the one thing that is said of it."""
-    run, notes = judged(run, a_life(alive=False, heartbeat=heartbeat, **ended))
+    run, notes = judged(run, an_observation(alive=False, heartbeat=heartbeat, **ended))
     (note,) = notes
     return run, note
 
@@ -96,7 +96,7 @@ def test_every_cause_of_death_has_its_name(ended, heartbeat, rule, reason):
 )
 def test_what_a_trainer_printed_last_is_the_reason_where_it_told_none(ended, heartbeat, reason):
     """A cause that was found before the first heartbeat reaches the log and `show-state`."""
-    life = a_life(alive=False, heartbeat=heartbeat, last_line="no licence", **ended)
+    life = an_observation(alive=False, heartbeat=heartbeat, last_line="no licence", **ended)
     run, notes = judged(running(), life)
     assert notes[-1][2].startswith(reason)
     assert run.reason.startswith(reason)
@@ -121,22 +121,24 @@ def test_what_a_trainer_printed_last_is_the_reason_where_it_told_none(ended, hea
 )
 def test_only_what_a_trainer_did_itself_may_come_of_its_load(ended, heartbeat, blamed):
     """Kills from outside, full disks and bad specs say nothing about the mode."""
-    _, notes = judge(running(), a_life(alive=False, heartbeat=heartbeat, **ended), NOW, LIMITS)
+    _, notes = judge(
+        running(), an_observation(alive=False, heartbeat=heartbeat, **ended), NOW, LIMITS
+    )
     assert [blames_the_load(note) for note in notes] == [blamed]
 
 
 def test_a_hang_may_come_of_the_load_once_it_has_ended_the_trainer():
     """Its death tells it, not the first suspicion."""
-    _, notes = judge(running(started_s=0.0, process=None), a_life(), NOW, LIMITS)
+    _, notes = judge(running(started_s=0.0, process=None), an_observation(), NOW, LIMITS)
     assert [(note.event, blames_the_load(note)) for note in notes] == [("run.hung", False)]
     hung = running(status="stopping", hung=True)
-    _, notes = judge(hung, a_life(alive=False, signal=9), NOW, LIMITS)
+    _, notes = judge(hung, an_observation(alive=False, signal=9), NOW, LIMITS)
     assert [(note.event, blames_the_load(note)) for note in notes] == [("run.died", True)]
 
 
 def test_a_trainer_that_went_unwatched_is_started_again():
     """It died while no supervisor lived: nobody knows why, and it goes on."""
-    run, notes = judged(running(), a_life(alive=False))
+    run, notes = judged(running(), an_observation(alive=False))
     assert run.status == "waiting"
     assert [note[:2] for note in notes] == [("run.died", "vanished")]
 
@@ -170,7 +172,7 @@ def test_to_leave_in_peace_is_not_to_be_done():
 def test_an_early_return_is_nobody_elses_doing():
     """It is told with its step, holds the run in the end, and blames no mode."""
     said = a_heartbeat(step=4, status="stopped", returned_at=10)
-    run, notes = judge(running(), a_life(alive=False, heartbeat=said, code=75), NOW, LIMITS)
+    run, notes = judge(running(), an_observation(alive=False, heartbeat=said, code=75), NOW, LIMITS)
     assert [note.rule for note in notes] == ["returned"]
     assert "returned before its target, at step 10" in notes[0].reason
     assert (run.faults.died_there, blames_the_load(notes[0])) == (1, False)
@@ -178,7 +180,7 @@ def test_an_early_return_is_nobody_elses_doing():
 
 def test_a_trainer_that_finished_unwatched_is_done():
     """Its last word stands in the heartbeat, though nobody saw its exit code."""
-    run, _ = judged(running(), a_life(alive=False, heartbeat=a_heartbeat(status="done")))
+    run, _ = judged(running(), an_observation(alive=False, heartbeat=a_heartbeat(status="done")))
     assert run.status == "done"
 
 
@@ -192,7 +194,9 @@ def test_exit_78_is_never_tried_again(status):
 
 def test_a_run_that_was_asked_to_leave_is_queued():
     """Leaving on request is no death: no backoff, no restart counted; the log has a line."""
-    run, notes = judged(running(status="stopping", reason="x"), a_life(alive=False, code=75))
+    run, notes = judged(
+        running(status="stopping", reason="x"), an_observation(alive=False, code=75)
+    )
     assert (run.status, run.faults.restarts, run.retry_s) == ("queued", 0, None)
     assert notes == [("run.stopped", "asked", "stopped: x")]
 
@@ -202,7 +206,7 @@ def test_a_machine_that_went_down_is_nobodys_fault():
     for status in ("running", "stopping", "waiting"):
         run, notes = judged(
             running(status=status, failures=3, retry_s=NOW_S + 99),
-            a_life(alive=False),
+            an_observation(alive=False),
             a_time(NOW_S, boot_id="boot-2"),
         )
         assert (run.status, run.faults.restarts, run.attempt.stop_asked_s) == ("queued", 0, None)
@@ -212,7 +216,7 @@ def test_a_machine_that_went_down_is_nobodys_fault():
 
 def test_a_start_that_the_power_cut_prevented_never_happened():
     """The goal was saved, the trainer was not born: it is started, without a death."""
-    run, notes = judged(running(process=None), a_life(alive=False))
+    run, notes = judged(running(process=None), an_observation(alive=False))
     assert (run.status, run.faults.restarts, notes) == ("queued", 0, [])
 
 
@@ -279,7 +283,7 @@ def test_a_life_that_leaves_nothing_proves_nothing():
 
 def test_a_proven_trainer_is_forgiven_while_it_lives():
     """Deaths are forgotten as soon as it has proved itself, so that nobody is shown old ones."""
-    beating = a_life(heartbeat=kept(a_heartbeat(step=20, progress_at_s=NOW_S)))
+    beating = an_observation(heartbeat=kept(a_heartbeat(step=20, progress_at_s=NOW_S)))
     deaths = {"failures": 3, "died_there": 2, "dies_everywhere": True}
     young, _ = judged(running(**deaths), beating)
     faults = young.faults
@@ -293,7 +297,7 @@ def test_a_life_that_began_with_the_timeline_has_lasted_too():
     """The very first moment of the timeline is a moment like any other."""
     run, _ = died(running(started_s=0.0, failures=5), kept(a_heartbeat()), code=1)
     assert run.faults.failures == 1
-    hung, _ = judged(running(started_s=0.0, process=None), a_life())
+    hung, _ = judged(running(started_s=0.0, process=None), an_observation())
     assert hung.status == "stopping"
 
 
@@ -318,15 +322,15 @@ def test_dying_at_the_same_step_again_and_again_is_held():
     run, notes = lives_and_deaths([(50, CRASH)] * 4)
     assert run.status == "waiting"
     run, notes = lives_and_deaths([(50, CRASH)] * 5)
-    assert (run.status, run.retry_s) == ("held", NOW_S + 3600)
-    assert notes[-1][0] == "run.held"
+    assert (run.status, run.retry_s) == ("quarantined", NOW_S + 3600)
+    assert notes[-1][0] == "run.quarantined"
     assert "5 times at step 50" in notes[-1][2]
 
 
 def test_dying_short_of_the_furthest_step_is_no_progress():
     """A life that resumes earlier and dies earlier has not come further."""
     run, _ = lives_and_deaths([(50, CRASH), (40, CRASH), (50, CRASH), (45, CRASH), (50, CRASH)])
-    assert run.status == "held"
+    assert run.status == "quarantined"
 
 
 def test_progress_between_deaths_is_no_reason_to_hold():
@@ -348,15 +352,15 @@ def test_kills_from_outside_never_hold_a_run(ended):
 def test_crashes_by_signal_do_hold_a_run(ended):
     """A segmentation fault, an abort and running out of memory are the trainer's own."""
     run, _ = lives_and_deaths([(50, ended)] * 5)
-    assert run.status == "held"
+    assert run.status == "quarantined"
 
 
 def test_a_held_run_is_tried_once_more():
     """When its time is over it is queued, with all its chances."""
-    held = a_run(status="held", retry_s=NOW_S, died_there=5, reason="why")
-    early, notes = judged(held, a_life(alive=False), a_time(NOW_S - 1))
+    held = a_run(status="quarantined", retry_s=NOW_S, died_there=5, reason="why")
+    early, notes = judged(held, an_observation(alive=False), a_time(NOW_S - 1))
     assert (early, notes) == (held, [])
-    run, notes = judged(held, a_life(alive=False))
+    run, notes = judged(held, an_observation(alive=False))
     assert (run.status, run.faults.died_there, run.retry_s) == ("queued", 0, None)
     assert notes[0][0] == "run.retried"
 
@@ -380,7 +384,8 @@ def test_a_hang_limit_is_learnt_from_the_run():
 def test_a_silent_trainer_is_hung(silent_s, status):
     """Beyond its limit it is stopped with a dump of its stacks; up to it, it is let be."""
     run, notes = judged(
-        running(started_s=0.0), a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - silent_s))
+        running(started_s=0.0),
+        an_observation(heartbeat=a_heartbeat(progress_at_s=NOW_S - silent_s)),
     )
     assert run.status == status
     if status == "stopping":
@@ -393,7 +398,7 @@ def test_a_slow_trainer_that_moves_is_let_alone():
     """At a fiftieth of its speed it still moves: that is no hang."""
     run, notes = judged(
         running(started_s=0.0),
-        a_life(heartbeat=a_heartbeat(longest_gap_s=90.0, progress_at_s=NOW_S - 800)),
+        an_observation(heartbeat=a_heartbeat(longest_gap_s=90.0, progress_at_s=NOW_S - 800)),
     )
     assert (run.status, notes) == ("running", [])
 
@@ -403,7 +408,7 @@ def test_eight_hours_of_sleep_are_no_silence():
     asleep_s = 8 * 3600.0
     run, notes = judged(
         running(),
-        a_life(heartbeat=a_heartbeat(progress_at_s=NOW_S - 1)),
+        an_observation(heartbeat=a_heartbeat(progress_at_s=NOW_S - 1)),
         a_time(NOW_S + asleep_s, monotonic_s=NOW_S),
     )
     assert (run.status, notes) == ("running", [])
@@ -425,7 +430,7 @@ def test_each_notice_is_told_once():
     run = running()
     told = []
     for notices in (("a",), ("a", "b"), ("a", "b")):
-        life = a_life(heartbeat=a_heartbeat(notices=notices, progress_at_s=NOW_S))
+        life = an_observation(heartbeat=a_heartbeat(notices=notices, progress_at_s=NOW_S))
         run, notes = judged(run, life)
         told += [note[2] for note in notes]
     assert told == ["a", "b"]
@@ -433,7 +438,9 @@ def test_each_notice_is_told_once():
 
 def test_a_notice_of_the_last_moment_is_told_before_the_death():
     """What the trainer said last is heard although it is dead."""
-    _, notes = judged(running(), a_life(alive=False, code=1, heartbeat=a_heartbeat(notices=("a",))))
+    _, notes = judged(
+        running(), an_observation(alive=False, code=1, heartbeat=a_heartbeat(notices=("a",)))
+    )
     assert [note[0] for note in notes] == ["run.noticed", "run.died"]
 
 
@@ -441,7 +448,7 @@ def test_a_notice_of_the_last_moment_is_told_before_the_death():
 def test_a_living_trainer_that_nobody_remembers_is_taken_over(status):
     """The memory was lost or is older than the machine: no second trainer is started."""
     lost = a_run(status=status, retry_s=NOW_S + 5, hung=True)
-    run, notes = judged(lost, a_life(heartbeat=a_heartbeat(mode="heavy")))
+    run, notes = judged(lost, an_observation(heartbeat=a_heartbeat(mode="heavy")))
     assert (run.status, run.attempt.mode, run.attempt.process) == ("running", "heavy", a_process())
     assert (run.attempt.started_s, run.attempt.hung) == (NOW_S, False)
     assert notes[0][0] == "run.adopted"
@@ -449,16 +456,18 @@ def test_a_living_trainer_that_nobody_remembers_is_taken_over(status):
 
 def test_a_trainer_is_believed_about_its_mode():
     """A memory that is older than the machine may hold another mode than the trainer's load."""
-    run, _ = judged(running(), a_life(heartbeat=a_heartbeat(mode="heavy", progress_at_s=NOW_S)))
+    run, _ = judged(
+        running(), an_observation(heartbeat=a_heartbeat(mode="heavy", progress_at_s=NOW_S))
+    )
     assert run.attempt.mode == "heavy"
 
 
 def test_a_blocked_run_is_cleared_when_nothing_of_it_lives():
     """As long as something lives it stays blocked; then it is queued, and said so."""
     blocked = a_run(status="blocked", reason="why", kill_asked_s=1.0)
-    for life in (a_life(), a_life(alive=False, leftovers=1)):
+    for life in (an_observation(), an_observation(alive=False, leftovers=1)):
         assert judged(blocked, life) == (blocked, [])
-    run, notes = judged(blocked, a_life(alive=False))
+    run, notes = judged(blocked, an_observation(alive=False))
     assert (run.status, run.reason, run.attempt.kill_asked_s) == ("queued", None, None)
     assert notes[0][0] == "run.cleared"
 
@@ -480,7 +489,7 @@ heartbeats = st.none() | st.builds(
     progress_at_s=st.floats(0, NOW_S),
 )
 lives = st.builds(
-    lambda alive, leftovers, heartbeat, ended: a_life(
+    lambda alive, leftovers, heartbeat, ended: an_observation(
         alive=alive, leftovers=leftovers, heartbeat=heartbeat, **({} if alive else ended)
     ),
     st.booleans(),
@@ -488,7 +497,7 @@ lives = st.builds(
     heartbeats,
     exits,
 )
-STATUSES = ("queued", "running", "stopping", "waiting", "held", "blocked", "done", "failed")
+STATUSES = ("queued", "running", "stopping", "waiting", "quarantined", "blocked", "done", "failed")
 
 
 @given(st.sampled_from(STATUSES), lives, st.booleans(), st.booleans())
@@ -500,7 +509,7 @@ def test_no_look_surprises_the_judge(status, life, here, recorded):
     assert after.status in STATUSES
     if life.process is not None and status in ("running", "stopping", "queued", "waiting"):
         assert after.status in ("running", "stopping")
-    if after.status in ("waiting", "held"):
+    if after.status in ("waiting", "quarantined"):
         assert after.retry_s is not None
     if life.process is None:
         assert after.status not in ("running", "stopping")
@@ -535,7 +544,7 @@ def died_loading(run, at_step, kind="crash", **words):
         started_s=NOW_S - 5,
         started_step=at_step,
     )
-    run, notes = judge(run, a_life(alive=False, heartbeat=heartbeat, **ended), NOW, LIMITS)
+    run, notes = judge(run, an_observation(alive=False, heartbeat=heartbeat, **ended), NOW, LIMITS)
     return run, notes[-1]
 
 
@@ -569,7 +578,7 @@ def test_what_is_no_fault_of_a_trainer_is_none_of_its_checkpoint(kind):
 def test_a_reboot_is_no_fault_of_a_checkpoint():
     """However often the machine goes down while it is loaded."""
     run = running(failed_loads=2)
-    after, _ = judge(run, a_life(alive=False), a_time(NOW_S, boot_id="boot-2"), LIMITS)
+    after, _ = judge(run, an_observation(alive=False), a_time(NOW_S, boot_id="boot-2"), LIMITS)
     assert (after.faults.failed_loads, after.faults.withheld) == (2, ())
 
 
@@ -579,11 +588,11 @@ def test_where_the_one_before_fails_too_the_newest_comes_back():
     run, _ = loads(run, OLDER, ["crash"] * 2)
     assert (run.status, run.faults.withheld) == ("waiting", (NEWER,))
     run, note = loads(run, OLDER, ["crash"])
-    assert (run.status, run.faults.withheld) == ("held", ())
+    assert (run.status, run.faults.withheld) == ("quarantined", ())
     assert "comes back" in note.reason
     # So does one that could not be withheld, for want of another.
     run, _ = loads(a_run(), NEWER, ["crash"] * 6)
-    assert (run.status, run.faults.withheld) == ("held", ())
+    assert (run.status, run.faults.withheld) == ("quarantined", ())
 
 
 def test_a_life_that_steps_forgives_what_was_counted():
@@ -599,14 +608,14 @@ def test_a_life_that_steps_forgives_what_was_counted():
     )
     # It was expected to go on from the newest.
     run = run.but(status="running", process=a_process(), started_s=NOW_S - 9, started_step=NEWER)
-    run, _ = judge(run, a_life(alive=False, heartbeat=stepped, code=75), NOW, LIMITS)
+    run, _ = judge(run, an_observation(alive=False, heartbeat=stepped, code=75), NOW, LIMITS)
     assert (run.faults.failed_loads, run.faults.withheld, run.faults.failures) == (0, (NEWER,), 6)
 
 
 def test_a_life_that_steps_and_is_stopped_forgives_too():
     """Deaths of last week and of today are not in a row."""
     said = a_heartbeat(step=NEWER + 1, began=Mark(step=NEWER, trained_s=1.0))
-    run, _ = judged(running(failed_loads=2, started_step=NEWER), a_life(heartbeat=said))
+    run, _ = judged(running(failed_loads=2, started_step=NEWER), an_observation(heartbeat=said))
     assert run.faults.failed_loads == 0
 
 
@@ -623,11 +632,11 @@ def test_whoever_says_that_it_works_on_is_not_hung():
     """A validation takes as long as it takes."""
     run = running(started_s=0.0)
     silent = a_heartbeat(progress_at_s=NOW_S - 900, longest_gap_s=1.0)
-    assert [note[0] for note in judged(run, a_life(heartbeat=silent))[1]] == ["run.hung"]
+    assert [note[0] for note in judged(run, an_observation(heartbeat=silent))[1]] == ["run.hung"]
     busy = msgspec.structs.replace(silent, alive_at_s=NOW_S - 1)
-    assert judged(run, a_life(heartbeat=busy))[1] == []
+    assert judged(run, an_observation(heartbeat=busy))[1] == []
     gone = msgspec.structs.replace(silent, alive_at_s=NOW_S - 301)
-    assert [note[0] for note in judged(run, a_life(heartbeat=gone))[1]] == ["run.hung"]
+    assert [note[0] for note in judged(run, an_observation(heartbeat=gone))[1]] == ["run.hung"]
 
 
 @pytest.mark.parametrize(
@@ -644,7 +653,7 @@ def test_the_line_about_a_hang_names_the_setting(own, gap_s, setting):
     """Whoever finds it too strict knows what to change."""
     run = running(started_s=0.0, silent_max_s=own)
     said = a_heartbeat(progress_at_s=NOW_S - 700, longest_gap_s=gap_s)
-    _, ((event, _, reason),) = judged(run, a_life(heartbeat=said))
+    _, ((event, _, reason),) = judged(run, an_observation(heartbeat=said))
     assert event == "run.hung"
     assert setting in reason
 
@@ -653,14 +662,14 @@ def test_a_run_may_have_a_patience_of_its_own():
     """Shorter or longer than what all others have."""
     said = a_heartbeat(progress_at_s=NOW_S - 700, longest_gap_s=1.0)
     patient = running(started_s=0.0, silent_max_s=7200.0)
-    assert judged(patient, a_life(heartbeat=said))[1] == []
+    assert judged(patient, an_observation(heartbeat=said))[1] == []
 
 
 def test_notices_that_had_no_room_any_more_are_not_told_again():
     """The window moves on; what came after the last look is told, each once."""
     texts = tuple(str(number) for number in range(5, 25))
     said = a_heartbeat(notices=texts, notices_before=5)
-    run, told = judged(running(notices_seen=20), a_life(heartbeat=said))
+    run, told = judged(running(notices_seen=20), an_observation(heartbeat=said))
     assert [note[2] for note in told] == ["20", "21", "22", "23", "24"]
     assert run.attempt.notices_seen == 25
-    assert judged(run, a_life(heartbeat=said))[1] == []
+    assert judged(run, an_observation(heartbeat=said))[1] == []

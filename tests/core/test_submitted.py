@@ -9,10 +9,10 @@ from place import Place, a_job, but
 from state.archive import Archive
 from state.records import Retry
 from state.store import Store
+from supervisor.ask import ask
 from supervisor.core.recovery import Exit
 from supervisor.core.submitted import SUBMITTED_MAX
 from supervisor.host.clock import SystemClock
-from supervisor.wishes import ask
 from trainers.contract import EXIT_BAD_SPEC
 
 BOX = '[campaign]\nruns = []\ntrainer = "drill"\n'
@@ -126,7 +126,7 @@ def test_the_queue_of_what_was_submitted_has_an_end(box):
         box.put("submit", asked=a_job(f"j{at}"))
     box.settle(8)
     assert len(box.queue()) == SUBMITTED_MAX
-    refused = box.lines("wish.refused")
+    refused = box.lines("request.refused")
     assert len(refused) == 1
     assert "try again when some have ended" in refused[0]["reason"]
 
@@ -232,7 +232,7 @@ def test_a_run_waits_until_its_time(box):
 
 
 def test_who_loses_its_slot_hears_to_whom(place):
-    """The line that tells the stop names who ranks above it, or whose wish it was."""
+    """The line that tells the stop names who ranks above it, or whose request it was."""
     place.ask("submit", asked=a_job(rank="high"))
     place.ask("submit", asked=a_job("other", rank="normal"))
     place.settle(4)
@@ -370,7 +370,7 @@ def test_a_run_without_retries_of_its_own_is_tried_for_ever(box):
     box.plans["job"] = CRASHES
     box.ask("submit", asked=a_job())
     box.settle(400, after_s=60.0)
-    assert box.run("job").status in ("running", "waiting", "held", "queued")
+    assert box.run("job").status in ("running", "waiting", "quarantined", "queued")
     assert len(box.lines("run.started")) > 10
 
 

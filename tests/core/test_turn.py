@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from builders import MIDNIGHT, a_heartbeat, a_ladder, a_life, a_process
-from builders import a_wish as a_wish_for
+from builders import MIDNIGHT, a_heartbeat, a_ladder, a_process, an_observation
+from builders import a_request as a_request_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
 from supervisor.core.recorded import make_again, record
-from supervisor.core.recovery import Exit, Life
+from supervisor.core.recovery import Exit, Observation
 from supervisor.core.seen import Machine, Rules, Said, Seen, Started
 from supervisor.core.settings import Campaign, Settings
 from supervisor.core.turn import DUE_MIN_S, still, turn, watched
@@ -32,7 +32,7 @@ def a_memory():
 
 def a_look(**fields):
     """A turn at which nothing lives, unless `observations` say otherwise."""
-    nothing = dict.fromkeys((A, B, C), Life())
+    nothing = dict.fromkeys((A, B, C), Observation())
     fields = {"moment": a_moment(), "observations": nothing, **fields}
     return Seen(rules=RULES, machine=Machine(cores=2, parts={}), **fields)
 
@@ -43,8 +43,8 @@ def a_moment(after_s=0.0):
     return Moment(wall=MIDNIGHT + after_s, boot_id="boot-1", **clocks)
 
 
-def a_wish(kind="pause"):
-    return a_wish_for(kind, wish_id=f"wish-{kind}")
+def a_request(kind="pause"):
+    return a_request_for(kind, request_id=f"request-{kind}")
 
 
 def starts(decided):
@@ -78,7 +78,7 @@ def test_after_a_death_the_turn_that_the_gpus_answer_causes_starts():
     awaited = Readings(gpu_awaited_s=0.0)
     memory = turn(a_memory(), a_look(readings=awaited)).memory
     memory = turn(memory, a_look(observations=None, outcomes=(STARTED,))).memory
-    lives = dict.fromkeys((A, B, C), Life()) | {A: Life(exit=Exit(signal=9))}
+    lives = dict.fromkeys((A, B, C), Observation()) | {A: Observation(exit=Exit(signal=9))}
     memory = turn(memory, a_look(moment=a_moment(1.0), observations=lives)).memory
     later = a_moment(3600.0)
     before = turn(memory, a_look(moment=later, readings=awaited))
@@ -99,12 +99,12 @@ def test_a_reset_is_followed_by_a_look_at_what_it_brings_near():
     """The first day's first run had long left the queue: this turn's look knows nothing of it."""
     memory = turn(a_memory(), a_look()).memory
     memory = msgspec.structs.replace(memory, runs=memory.runs[1:])
-    near = {run.id: Life() for run in watched(memory, RULES)}
-    decided = turn(memory, a_look(observations=near, wishes=(a_wish("reset"),)))
+    near = {run.id: Observation() for run in watched(memory, RULES)}
+    decided = turn(memory, a_look(observations=near, requests=(a_request("reset"),)))
     assert [copy.name for copy in decided.before_save]
     assert decided.due_s == DUE_MIN_S
     assert starts(decided) == []
-    near = {run.id: Life() for run in watched(decided.memory, RULES)}
+    near = {run.id: Observation() for run in watched(decided.memory, RULES)}
     assert starts(turn(decided.memory, a_look(observations=near))) == [A]
 
 
@@ -119,19 +119,19 @@ def test_a_disk_that_refuses_is_told_once_and_once_when_it_is_well():
 
 
 def test_an_answer_is_in_the_memory_with_the_goal():
-    """Whoever asked finds it by the id of the wish, and the number of the line that tells it."""
-    memory = turn(a_memory(), a_look(wishes=(a_wish(),))).memory
+    """Whoever asked finds it by the id of the request, and the number of the line that tells it."""
+    memory = turn(a_memory(), a_look(requests=(a_request(),))).memory
     assert memory.goal.paused
     (answer,) = memory.answers
-    (line,) = [line for line in memory.outbox if line.get("wish") == "wish-pause"]
-    assert (answer.wish, answer.refused, answer.line) == ("wish-pause", False, line["seq"])
+    (line,) = [line for line in memory.outbox if line.get("request") == "request-pause"]
+    assert (answer.request, answer.refused, answer.line) == ("request-pause", False, line["seq"])
 
 
-def test_a_wish_that_cannot_be_taken_away_is_answered_once():
+def test_a_request_that_cannot_be_taken_away_is_answered_once():
     """With a full disk it is seen at each look: other answers are not pushed out by that."""
     memory = a_memory()
     for _ in range(3):
-        memory = turn(memory, a_look(wishes=(a_wish(),), unsaved="full")).memory
+        memory = turn(memory, a_look(requests=(a_request(),), unsaved="full")).memory
     (answer,) = memory.answers
     assert (answer.refused, answer.line is not None) == (False, True)
 
@@ -140,11 +140,11 @@ def test_a_wish_that_cannot_be_taken_away_is_answered_once():
 def test_leaving_ends_with_a_line_once_nothing_lives(leaving, event):
     """Until then the trainers are asked to save; nothing is decided."""
     memory = turn(a_memory(), a_look()).memory
-    alive = {A: a_life(heartbeat=a_heartbeat()), B: Life(), C: Life()}
-    decided = turn(memory, a_look(observations=alive, leaving=leaving, wishes=(a_wish(),)))
+    alive = {A: an_observation(heartbeat=a_heartbeat()), B: Observation(), C: Observation()}
+    decided = turn(memory, a_look(observations=alive, leaving=leaving, requests=(a_request(),)))
     assert [type(action) for action in decided.actions] == [Stop]
     assert not decided.memory.clean_stop
-    gone = {A: Life(exit=Exit(code=75)), B: Life(), C: Life()}
+    gone = {A: Observation(exit=Exit(code=75)), B: Observation(), C: Observation()}
     decided = turn(decided.memory, a_look(observations=gone, leaving=leaving))
     assert decided.memory.clean_stop
     assert not decided.memory.goal.paused
@@ -154,9 +154,9 @@ def test_leaving_ends_with_a_line_once_nothing_lives(leaving, event):
 def test_what_moves_by_itself_is_no_reason_to_save():
     """Time, steps and running time are heard of again; a line of the log is another matter."""
     memory = turn(a_memory(), a_look()).memory
-    alive = {A: a_life(heartbeat=a_heartbeat(step=500)), B: Life(), C: Life()}
+    alive = {A: an_observation(heartbeat=a_heartbeat(step=500)), B: Observation(), C: Observation()}
     memory = turn(memory, a_look(observations=alive)).memory
-    alive[A] = a_life(heartbeat=a_heartbeat(step=900))
+    alive[A] = an_observation(heartbeat=a_heartbeat(step=900))
     later = turn(memory, a_look(observations=alive, moment=a_moment(after_s=20.0))).memory
     assert later.runs[0].progress.step == 900
     assert still(later, LIMITS) == still(memory, LIMITS)
@@ -170,7 +170,7 @@ def test_whoever_leaves_needs_no_ladder_with_its_mode():
     memory = turn(a_memory(), a_look()).memory
     goal = msgspec.structs.replace(memory.goal, mode="heavy")
     memory = msgspec.structs.replace(memory, goal=goal)
-    alive = {A: a_life(), B: Life(), C: Life()}
+    alive = {A: an_observation(), B: Observation(), C: Observation()}
     decided = turn(memory, a_look(observations=alive, leaving="signal"))
     assert decided.actions == (Stop(run=A),)
 
@@ -217,7 +217,7 @@ def test_a_copied_home_is_another_home(place, where):
 def test_a_reset_begins_another_epoch_of_the_same_home():
     """What others know of runs from before it is void."""
     memory = awoken(None, HERE, "a")
-    memory = turn(memory, a_look(wishes=(a_wish("reset"),))).memory
+    memory = turn(memory, a_look(requests=(a_request("reset"),))).memory
     assert (memory.home.id, memory.epoch) == ("a", 2)
 
 
@@ -268,7 +268,7 @@ def test_a_turn_that_is_missing_is_a_gap(missing):
 def test_a_turn_that_would_be_another_now_is_told():
     """The first difference is named; later ones would only follow from it."""
     lines = recorded_turns(4)
-    lines[1]["seen"]["wishes"] = [msgspec.to_builtins(a_wish())]
+    lines[1]["seen"]["requests"] = [msgspec.to_builtins(a_request())]
     made = make_again(lines)
     assert made.differences == 1
     assert made.first.startswith("turn 2,")

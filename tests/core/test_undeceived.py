@@ -217,7 +217,7 @@ def failed_once():
 def test_a_forced_visit_that_is_left_has_not_failed():
     """No level, no cool-down, no bad spell, in both policies; and yet it is left."""
     for limits in (LIMITS, StabilityLimits(name="fixed")):
-        life = WrittenLife(limits).train(0.2).wish("scale_up")
+        life = WrittenLife(limits).train(0.2).request("scale_up")
         for _ in range(5):
             life.train(0.02).crash()
         assert life.memory.goal.mode == "light"
@@ -233,7 +233,7 @@ def test_a_cool_down_from_before_outlasts_a_forced_visit():
     """Whoever tries a mode that cools down neither shortens its cool-down nor begins another."""
     life = failed_once()
     until_s = life.memory.cool_downs["medium"]
-    life.wish("scale_up")
+    life.request("scale_up")
     while life.memory.goal.mode == "medium":
         life.train(0.01).crash()
     assert life.memory.cool_downs == {"medium": until_s}
@@ -242,11 +242,11 @@ def test_a_cool_down_from_before_outlasts_a_forced_visit():
 
 def test_what_crashes_under_a_pin_is_forgiven_when_it_ends():
     """A hundred crashes of a pinned mode cost no budget, and `unpin` falls back for none."""
-    life = WrittenLife().train(0.2).wish("pin", "medium")
+    life = WrittenLife().train(0.2).request("pin", "medium")
     for _ in range(120):
         life.train(0.03).crash()
     assert life.memory.ledger.budget == 3.0
-    life.wish("unpin").train(0.05)
+    life.request("unpin").train(0.05)
     assert life.memory.goal == Goal(mode="medium")
     assert (life.memory.visit.crashes, life.memory.visit.crashes_s) == (0, ())
     assert life.memory.ledger.budget == 3.0
@@ -256,7 +256,7 @@ def test_what_crashes_under_a_pin_is_forgiven_when_it_ends():
 
 def test_a_pin_where_it_stands_forgives_what_came_under_it_and_nothing_else():
     """A mode on probation is on probation again when it is set free."""
-    life = failed_once().wish("pin", "medium").crash().wish("unpin")
+    life = failed_once().request("pin", "medium").crash().request("unpin")
     assert life.memory.ledger.budget < 3.0
     assert life.memory.ledger.modes["medium"].level == 1
 
@@ -267,7 +267,7 @@ def test_a_pin_where_it_stands_forgives_what_came_under_it_and_nothing_else():
 def test_a_long_list_of_crashes_is_counted_though_it_is_not_kept():
     """Of 291 crashes a hundred are listed, the first among them; 291 are told and judged by."""
     life = WrittenLife(StabilityLimits(crashes_max=99, budget_max=99.0, cool_down_max_h=8000.0))
-    life.wish("pin", "light").train(0.1).crash()
+    life.request("pin", "light").train(0.1).crash()
     first_s = life.memory.visit.crashes_s[0]
     for _ in range(290):
         life.train(0.01).crash()

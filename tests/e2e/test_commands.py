@@ -11,7 +11,7 @@ import pytest
 from lab import SETTINGS, Machine
 
 STATE_KEYS = {
-    "mode", "mode_since", "mode_running_s", "goal", "holds", "policy", "ledger", "boot_id",
+    "mode", "mode_since", "mode_running_s", "goal", "bounds", "policy", "ledger", "boot_id",
     "boots", "boots_total", "crashes_last_hour", "daemon", "next", "runs",
 }  # fmt: skip
 RUN_KEYS = {
@@ -94,19 +94,19 @@ def test_holds_are_shown_until_taken_back(machine: Machine) -> None:
     assert machine("pin", "medium").returncode == 0
     assert machine("pause").returncode == 0
     state = machine.state()
-    assert (state["mode"], state["holds"]) == ("medium", ["pin medium", "pause"])
+    assert (state["mode"], state["bounds"]) == ("medium", ["pin medium", "pause"])
     machine.until(lambda: not machine.trainers(), "nothing trains")
     assert machine("force-scale-down").returncode == 2
     assert machine("resume").returncode == 0
     machine.until(lambda: len(machine.trainers()) == 4, "all train again")
     assert machine("unpin").returncode == 0
-    assert machine.state()["holds"] == []
+    assert machine.state()["bounds"] == []
     nonsense = machine("pin", "turbo")
     assert nonsense.returncode == 2
     assert "the modes are light, medium" in nonsense.stderr
 
 
-def test_a_wish_made_while_the_daemon_is_down_waits_for_it(machine: Machine) -> None:
+def test_a_request_made_while_the_daemon_is_down_waits_for_it(machine: Machine) -> None:
     """What is asked of a stopped supervisor is honoured at its next start, once."""
     waiting = machine("force-scale-up")
     assert waiting.returncode == 0
@@ -262,7 +262,7 @@ def test_bad_settings_stop_the_start_and_not_the_reading(machine: Machine) -> No
 def test_a_mistake_in_the_settings_keeps_nobody_from_a_pause(
     machine: Machine, mistake: str
 ) -> None:
-    """While the last good settings are in force, wishes are granted and questions answered."""
+    """While the last good settings are in force, requests are granted and questions answered."""
     machine.start()
     machine.until_steps("A")
     machine.configure(mistake)

@@ -45,11 +45,11 @@ def test_lost_steps_are_those_between_heartbeat_and_checkpoint(machine: Machine)
     assert goodput(machine)["steps_lost"] == lost
     assert machine.stop(daemon) == 0
     measured = goodput(machine)
-    assert (measured["steps_lost"], measured["deaths"], measured["lives"]) == (lost, 3, 4)
+    assert (measured["steps_lost"], measured["deaths"], measured["attempts"]) == (lost, 3, 4)
     assert measured["steps_kept"] == newest_checkpoint(machine, "drill-A")
-    assert sum(measured["spent_s"].values()) == pytest.approx(measured["wanted_s"])
+    assert sum(measured["spent_s"].values()) == pytest.approx(measured["demanded_s"])
     assert 0 < measured["goodput"] < 1
-    assert measured["spent_s"]["unknown"] < 0.1 * measured["wanted_s"]
+    assert measured["spent_s"]["unknown"] < 0.1 * measured["demanded_s"]
 
 
 def test_the_figures_go_on_through_crashes_pauses_and_stops(machine: Machine) -> None:
@@ -67,8 +67,8 @@ def test_the_figures_go_on_through_crashes_pauses_and_stops(machine: Machine) ->
     measured = goodput(machine)
     assert measured["crashes"] == 1
     assert measured["spent_s"]["machine_down"] > 0
-    assert measured["unwanted_s"]["pause"] > 0
-    assert measured["unwanted_s"]["stop"] > 0
+    assert measured["not_demanded_s"]["pause"] > 0
+    assert measured["not_demanded_s"]["stop"] > 0
     assert measured["stop"]["count"] == 4
     text = machine("goodput").stdout
     assert "crashes of the machine" in text
@@ -78,4 +78,4 @@ def test_the_figures_go_on_through_crashes_pauses_and_stops(machine: Machine) ->
 def test_with_nothing_told_nothing_is_claimed(machine: Machine) -> None:
     """Before the first start there is no figure, and that is said."""
     assert goodput(machine)["goodput"] is None
-    assert "nothing has been wanted yet" in machine("goodput").stdout
+    assert "nothing has been demanded yet" in machine("goodput").stdout

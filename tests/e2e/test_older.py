@@ -68,8 +68,8 @@ def test_an_answer_that_was_not_delivered_yet_is() -> None:
     old, runs = raw(DATA / "young.json")
     line = {"seq": 9, "wish": "w", "event": "wish.refused", "reason": "no", "new": "light"}
     row = MIGRATIONS[1]({**old, "runs": runs, "boots": [], "outbox": [line, {"seq": 10}]})
-    (answer,) = msgspec.convert(row, Memory).answers
-    assert (answer.wish, answer.refused, answer.reason, answer.line) == ("w", True, "no", 9)
+    (answer,) = msgspec.convert(MIGRATIONS[2](row), Memory).answers
+    assert (answer.request, answer.refused, answer.reason, answer.line) == ("w", True, "no", 9)
 
 
 def test_a_line_of_an_older_log_is_decided_again() -> None:
@@ -81,7 +81,7 @@ def test_a_line_of_an_older_log_is_decided_again() -> None:
     }  # fmt: skip
     goal = {"mode": "light", "pinned": False, "paused": True, "forbidden": None}
     line = {
-        "version": 1, "seq": 1, "event": "hold.changed", "rule": "paused", "facts": facts,
+        "version": 1, "seq": 1, "event": "goal.changed", "rule": "paused", "facts": facts,
         "decision": {"goal": {**goal, "idle_until_s": None}},
     }  # fmt: skip
     replayed = replay([line])
@@ -114,6 +114,6 @@ def test_the_version_before_leaves_a_newer_home_alone(
         check=False,
     )
     assert asked.returncode == 78, asked.stderr
-    assert "has schema 2, this version knows up to 1" in asked.stderr
+    assert "has schema 3, this version knows up to 1" in asked.stderr
     assert len(asked.stderr.splitlines()) == 1
     assert (home / "state.json").read_bytes() == before

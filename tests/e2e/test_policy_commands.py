@@ -21,7 +21,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(5):
         life.train(0.02).crash()
     life.train(2.0)
-    life.wish("forbid", "medium").wish("allow", "medium").train(26.0)
+    life.request("forbid", "medium").request("allow", "medium").train(26.0)
     home = tmp_path_factory.mktemp("lived")
     life.save(home)
     return home
@@ -65,7 +65,7 @@ def test_why_tells_the_newest_decision_with_its_inputs_and_rules(stormy: Machine
         newest["rule"],
         "price of a crash",
         "crashes/h",
-        "held_by_person",
+        "bounded_by_person",
         "no person pins or pauses",
     ):
         assert text in answer.stdout
@@ -343,7 +343,7 @@ def test_a_forbidden_mode_is_shown_kept_out_and_allowed_again(machine: Machine) 
     answer = machine("forbid", "medium")
     assert (answer.returncode, answer.stdout.startswith("light: ")) == (0, True)
     state = machine.state()
-    assert (state["mode"], state["holds"]) == ("light", ["forbid medium"])
+    assert (state["mode"], state["bounds"]) == ("light", ["forbid medium"])
     assert "medium is forbidden" in state["next"]["why"]
     refused = machine("force-scale-up")
     assert refused.returncode == 2
@@ -352,7 +352,7 @@ def test_a_forbidden_mode_is_shown_kept_out_and_allowed_again(machine: Machine) 
     assert machine("forbid", "turbo").returncode == 2
     assert machine("allow", "light").returncode == 2
     assert machine("allow", "medium").returncode == 0
-    assert machine.state()["holds"] == []
+    assert machine.state()["bounds"] == []
     assert "agree in everything" in machine("replay").stdout
 
 

@@ -164,7 +164,7 @@ def test_a_linked_profile_stays_a_link(account: Account) -> None:
 
 
 def test_a_link_that_leads_nowhere_is_refused(account: Account) -> None:
-    """What would be made at its other end is nobody's wish."""
+    """What would be made at its other end is nobody's request."""
     account.shell = "/bin/sh"
     (account.home / ".profile").symlink_to("nowhere/profile")
     with pytest.raises(CannotInstall, match="leads nowhere"):

@@ -76,7 +76,7 @@ def test_a_full_disk_is_told_once_and_survived(tmp_path: Path) -> None:
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
     states = [line["event"] for line in lines if line["event"].startswith("state.")]
     assert states == ["state.unsaved", "state.saved"] * (len(states) // 2)
-    assert machine.events("run.held") == []
+    assert machine.events("run.quarantined") == []
 
 
 def test_a_request_on_a_full_disk_hears_what_can_still_be_done(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_disk_that_turns_read_only_is_told_and_trainers_train_on(tmp_path: Pat
     assert machine("show-state").returncode == 0
     assert daemon.poll() is None
     assert set(machine.trainers()) == trainers
-    refused = machine("pause")  # a wish cannot even be left there
+    refused = machine("pause")  # a request cannot even be left there
     assert (refused.returncode, "Read-only" in refused.stderr) == (73, True)
     daemon.terminate()
     assert daemon.wait(PATIENCE_S) == 0

@@ -94,7 +94,7 @@ def test_a_gpu_that_fails_under_training_costs_readings_and_nothing_else(
 def test_a_gpu_that_hangs_keeps_no_look_waiting(
     machine: Machine, nvml: Callable[..., None]
 ) -> None:
-    """Looks go on while an answer is under way, a wish is granted, and the answer's age is told."""
+    """Looks go on while an answer is under way, requests are granted, and its age is told."""
     machine.configure(ONE_RUN + "\n[policy]\ntick_s = 0.3\n")
     machine.start()
     machine.until(lambda: gpus(machine), "the GPUs are seen")
@@ -119,14 +119,14 @@ def test_an_answer_causes_a_look_and_the_look_no_answer(
     machine.start()
     machine.until_steps("A")
     machine.until(lambda: gpus(machine), "the GPUs are seen")
-    for wish in ("pause", "resume", "pause"):
+    for request in ("pause", "resume", "pause"):
         seen = len(looks(machine))
 
         def answered(seen: int = seen) -> list[dict[str, Any]]:
             newer = looks(machine)[seen:]
             return [look["readings"] for look in newer if look["cause"] == "answer"]
 
-        assert machine(wish).returncode == 0
+        assert machine(request).returncode == 0
         machine.until(answered, "the answer is seen")
         readings = answered()[0]
         assert readings["gpu_awaited_s"] is None

@@ -184,7 +184,7 @@ def test_what_is_no_file_in_a_home_costs_that_file_at_most(machine: Machine, kin
     machine.until_steps("A", 50)
     assert machine("pause").returncode == 0
     assert machine.events("state.damaged")
-    assert len(machine.events("wish.unreadable")) == 1
+    assert len(machine.events("request.unreadable")) == 1
     assert machine.stop(daemon) == 0
 
 
@@ -219,7 +219,7 @@ def test_a_pipe_in_place_of_what_the_supervisor_lives_from_is_told(
 
 
 def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
-    """Whatever is no wish is moved away and told, and the daemon goes on."""
+    """Whatever is no request is moved away and told, and the daemon goes on."""
     inbox = machine.home / "inbox"
     inbox.mkdir()
     (inbox / "deep.json").write_text("[" * 100_000)
@@ -227,14 +227,16 @@ def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
     (inbox / "link.json").symlink_to("/etc/passwd")
     (inbox / "folder.json").mkdir()
     (inbox / "evil\x1b[31m.json").write_text('{"kind": "pause"}')
-    wish = {"kind": "pin", "mode": "../../etc", "by": "ada", "asked_at": 0}
-    (inbox / "traversal.json").write_text(json.dumps(wish | {"id": "../traversal"}))
-    (inbox / "mode.json").write_text(json.dumps(wish | {"id": "mode"}))
-    (inbox / "by.json").write_text(json.dumps({**wish, "id": "by", "mode": None, "by": "\x1b[2J"}))
+    request = {"kind": "pin", "mode": "../../etc", "by": "ada", "asked_at": 0}
+    (inbox / "traversal.json").write_text(json.dumps(request | {"id": "../traversal"}))
+    (inbox / "mode.json").write_text(json.dumps(request | {"id": "mode"}))
+    (inbox / "by.json").write_text(
+        json.dumps({**request, "id": "by", "mode": None, "by": "\x1b[2J"})
+    )
     hostile = len(list(inbox.iterdir()))
     machine.start()
     machine.until_steps("A")
-    told = [line["reason"] for line in machine.events("wish.unreadable")]
+    told = [line["reason"] for line in machine.events("request.unreadable")]
     assert len(told) == hostile
     assert all(map(one_line, told))
     assert [path.name for path in inbox.iterdir() if not path.name.startswith(".")] == []
@@ -290,7 +292,7 @@ def test_a_name_that_leads_elsewhere_is_refused(machine: Machine, words: tuple[s
 
 
 def test_an_inbox_that_was_removed_is_heard_again(machine: Machine) -> None:
-    """A removed inbox is made again at the next look, and wishes in it are heard."""
+    """A removed inbox is made again at the next look, and requests in it are heard."""
     machine.configure(SETTINGS + "\n[policy]\ntick_s = 0.5\n")
     machine.start()
     machine.until_steps("A")

@@ -312,13 +312,13 @@ def test_a_run_that_dies_at_the_same_step_is_held_and_others_go_on(machine: Mach
     machine.start()
     machine.until_steps("B")
     other = next(pid for pid, run in machine.trainers().items() if run == "drill-B")
-    machine.until(lambda: machine.events("run.held"), "A is held")
+    machine.until(lambda: machine.events("run.quarantined"), "A is held")
     machine.until_steps("C")
-    (held,) = machine.events("run.held")
+    (held,) = machine.events("run.quarantined")
     assert held["run"] == "drill-A"
     assert "died 3 times at step " in held["reason"]
     assert other in machine.trainers()
-    assert machine.run("A")["status"] == "held"
+    assert machine.run("A")["status"] == "quarantined"
 
 
 def test_a_checkpoint_that_cannot_be_loaded_does_not_hold_its_run(machine: Machine) -> None:
@@ -351,8 +351,8 @@ def test_where_no_checkpoint_can_be_loaded_the_newest_comes_back(machine: Machin
     names = sorted(path.name for path in checkpoints.iterdir())
     machine.configure(f"{with_options(ONE_RUN, 'unloadable_from_step = 1')}\n{QUICK}\nheld_s = 1")
     machine.start()
-    machine.until(lambda: len(machine.events("run.held")) == 1, "it is held")
-    assert "comes back" in machine.events("run.held")[0]["reason"]
+    machine.until(lambda: len(machine.events("run.quarantined")) == 1, "it is held")
+    assert "comes back" in machine.events("run.quarantined")[0]["reason"]
     machine.until(lambda: len(machine.events("run.died")) == 6, "the newest is tried once more")
     assert sorted(path.name for path in checkpoints.iterdir()) == names
 

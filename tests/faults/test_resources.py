@@ -36,7 +36,7 @@ def test_a_crash_loop_that_prints_a_gigabyte_keeps_little_of_it(machine: Machine
     quick += "withheld_after = 1000\n"  # whatever is gone on from, it dies
     machine.configure(f"{ONE_RUN.replace('steps_per_s', noisy)}\n{quick}")
     machine.start()
-    machine.until(lambda: machine.events("run.held"), "the crash loop is given up")
+    machine.until(lambda: machine.events("run.quarantined"), "the crash loop is given up")
     assert len(machine.events("run.started")) == LIVES
     folder = machine.home / "runs/drill-A"
     kept = {path.name: path.stat().st_size for path in folder.glob("output.log*")}
@@ -191,7 +191,7 @@ def test_an_oom_kill_is_told_from_other_kills(
 
 
 def test_without_inotify_it_trains_and_says_so_once(machine: Machine) -> None:
-    """All instances are taken by others: wishes are seen at the next look, and it is told once."""
+    """All instances are taken by others: requests are seen at the next look; it is told once."""
     none = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
     within = ("unshare", "--user", "--map-root-user", "sh", "-c", none, "sh")
     if subprocess.run([*within, "true"], check=False, capture_output=True).returncode:
@@ -200,7 +200,7 @@ def test_without_inotify_it_trains_and_says_so_once(machine: Machine) -> None:
     daemon = machine.start(*within)
     machine.until_steps("A")
     assert machine("pin", "medium").returncode == 0
-    machine.until(lambda: machine.state()["mode"] == "medium", "a wish is seen all the same")
+    machine.until(lambda: machine.state()["mode"] == "medium", "a request is seen all the same")
     (told,) = machine.events("watch.lost")
     assert "inotify" in told["reason"]
     assert machine.stop(daemon) == 0
@@ -220,7 +220,7 @@ def make_history(machine: Machine, *, boots: int, decisions: int) -> None:
         for number in range(1, decisions + 1):
             log.write(
                 f'{{"seq":{number},"time":"2026-01-05T00:00:00Z","boot":"{number % 97:032x}",'
-                '"event":"wish.refused","rule":"wish","reason":"light is already the lowest"}\n'
+                '"event":"request.refused","rule":"request","reason":"it is the lowest"}\n'
             )
 
 

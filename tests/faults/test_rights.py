@@ -100,7 +100,7 @@ def test_root_asks_as_the_owner_and_both_are_told(foreign: Machine) -> None:
     foreign.extra["LOGNAME"] = "ada"
     answer = foreign("pause")
     assert answer.returncode == 0, answer.stderr
-    (line,) = foreign.events("hold.changed")
+    (line,) = foreign.events("goal.changed")
     assert line["reason"].startswith("ada (account nobody) asked")
     for words in (("show-state",), ("decisions",), ("logs", "A"), ("doctor",), ("resume",)):
         answer = foreign(*words)

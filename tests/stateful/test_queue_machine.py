@@ -11,7 +11,7 @@ from supervisor.core.slots import assign
 
 IDS = tuple(f"drill-{letter}" for letter in "abcde")
 LIVELY = ("running", "stopping", "blocked")
-HOPELESS = ("done", "failed", "cancelled", "held", "blocked")
+HOPELESS = ("done", "failed", "cancelled", "quarantined", "blocked")
 
 campaigns = st.lists(st.sampled_from(IDS), unique=True, min_size=1)
 

@@ -110,7 +110,7 @@ def warm_up(specs: Sequence[Spec]) -> Iterator[None]:
                 share = -(-load.n_envs // min(spec.threads, load.n_envs))
                 roms.append((rom_of(spec, options), share))
     # One emulator of each game brings all of its games back at once, in turns. Those that are
-    # likely to live get one for each game of a worker, which no life has to load again.
+    # likely to live get one for each game of a worker, which no attempt has to load again.
     for rom, _ in roms:
         game.preload(rom)
         yield
@@ -194,7 +194,7 @@ def _games(
 
 
 def _seeds(spec: Spec, step: int, n_games: int) -> list[int]:
-    """Seeds of the games of a life that begins at `step`: the first games are not played again."""
+    """Seeds of an attempt that begins at `step`: the games of those before are not played again."""
     import numpy as np  # noqa: PLC0415 - 0.1 s that listing the trainers need not pay
 
     return [

@@ -6,17 +6,17 @@ many environments collect it, so that light and heavy modes share one update cyc
 DQN keeps the published four transitions per gradient step of 32 samples with any
 number of environments; a mode's `batch_size` is for PPO only. What falls in the
 course of a run does so over its target, or over `nominal_steps` where that is in
-episodes. An option that is changed holds from the next life on, for what is learnt
+episodes. An option that is changed holds from the next attempt on, for what is learnt
 from then.
 
 What a checkpoint holds is told in `snapshot`. So PPO goes on to the bit as if it had
 never been interrupted, in the same mode on the same kind of machine; where something
-differs, the run says so. DQN's replay buffer (gigabytes) is not saved: a resumed life
+differs, the run says so. DQN's replay buffer (gigabytes) is not saved: a resumed attempt
 begins with new games, and its policy refills the buffer before learning goes on.
 
 From time to time PPO is saved at the start of a rollout, when its buffer is empty. A stop
 saves it where it stands: in the middle of a rollout with what was played so far, in the
-middle of an update with how far that is. The next life goes on from there. Where it
+middle of an update with how far that is. The next attempt goes on from there. Where it
 cannot go on with the same games, in another mode for instance, it learns from what was
 played all the same, together with the steps of new games that the rollout lacks.
 
@@ -349,7 +349,7 @@ class _Pilot(BaseCallback):
         now_s = time.monotonic()
         begun_s, self._boundary_s = self._boundary_s, now_s
         if begun_s is None:
-            # Nothing was learnt in this life yet.
+            # Nothing was learnt in this attempt yet.
             return
         self._log()
         if self._session.target_reached or self._session.stop_requested:

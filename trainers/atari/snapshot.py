@@ -72,7 +72,7 @@ class Snapshot(NamedTuple):
             FloatingPointError: it is worth nothing.
         """
         if not all(np.isfinite(part.numpy().sum()) for part in self.state["policy"].values()):
-            # No life could go on from it. The newest one that can is what the next life needs.
+            # No attempt could go on from it. The newest one that can is what the next one needs.
             raise FloatingPointError("the weights are not finite numbers: they are not saved")
         # Through memory: torch reports a full disk as a RuntimeError that looks like any other.
         buffer = io.BytesIO()
@@ -110,7 +110,7 @@ class Memory:
 
 
 def conditions(spec: Spec, load: Load, options: Options, form: Form, device: torch.device) -> State:
-    """What must be the same for two lives to calculate the same."""
+    """What must be the same for two attempts to calculate the same."""
     return {
         "n_envs": load.n_envs,
         "environments": options.environments,

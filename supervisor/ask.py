@@ -1,4 +1,4 @@
-"""Asking the daemon from outside: leave a wish, wait for the decision, tell it."""
+"""Asking the daemon from outside: leave a request, wait for the decision, tell it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import msgspec
 
 from state.inbox import Inbox
 from state.records import Left
-from state.requests import Wish, wish
+from state.requests import Request, request
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import history
+from supervisor.core.events import Event
 from supervisor.core.moments import Moment
 from supervisor.core.seen import Machine, Seen
 from supervisor.core.turn import sought, turn
@@ -26,11 +27,11 @@ from supervisor.report import present
 WAIT_S = 30.0
 LOOK_S = 0.05
 LOST_S = 5.0
-"""an answer comes before its wish is taken away; after this long without one there is none"""
+"""an answer comes before its request is taken away; after this long without one there is none"""
 
 
 class NoRoom(SupervisorError):
-    """A wish that the disk does not take."""
+    """A request that the disk does not take."""
 
     exit_code = 75  # EX_TEMPFAIL
 
@@ -39,25 +40,25 @@ class NoRoom(SupervisorError):
         stop = (holder.stop_command if holder else None) or "supervisor stop"
         now = f"to stop all training without it: {stop}" if holder else "nothing trains meanwhile"
         super().__init__(
-            f"the disk of {home.path} is full, so the wish cannot be written: make room, and ask "
-            f"again (old runs in {home.runs} are yours to delete); {now}"
+            f"the disk of {home.path} is full, so the request cannot be written: make room, and "
+            f"ask again (old runs in {home.runs} are yours to delete); {now}"
         )
 
 
 class AnswerLost(SupervisorError):
-    """A wish that was taken up, and nobody could write down what became of it."""
+    """A request that was taken up, and nobody could write down what became of it."""
 
     exit_code = 75  # EX_TEMPFAIL
 
     def __init__(self) -> None:
         super().__init__(
-            "the supervisor has taken the wish up, and its answer is lost; what became of it "
+            "the supervisor has taken the request up, and its answer is lost; what became of it "
             "stands in `supervisor decisions`"
         )
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a wish, as far as is known here."""
+    """What became of a request, as far as is known here."""
 
     reason: str
     decided: bool = True
@@ -74,7 +75,7 @@ def ask(
     by: str,
     **fields: Any,
 ) -> Outcome:
-    """Leave a wish for the supervisor of `home`, and wait for its decision if it is up.
+    """Leave a request for the supervisor of `home`, and wait for its decision if it is up.
 
     Args:
         home: of the supervisor.
@@ -89,7 +90,7 @@ def ask(
         HomeUnusable: nothing can be written there.
         AnswerLost: it was taken up, and nobody knows more.
     """
-    asked = wish(kind, id="foreseen", by=by, asked_at=moment.wall, **fields)
+    asked = request(kind, id="foreseen", by=by, asked_at=moment.wall, **fields)
     up = home.holder() is not None
     if not up:
         refusal = _foreseen_refusal(home, config, moment, asked)
@@ -99,22 +100,24 @@ def ask(
     waiting = _put(home, kind, by, moment, fields)
     if not up:
         return Outcome(
-            reason="the supervisor is not running; the wish waits for its next start",
+            reason="the supervisor is not running; the request waits for its next start",
             decided=False,
         )
     inbox = Inbox(home.inbox)
     waited_s = lost_s = 0.0
     while waited_s < WAIT_S:
         # In this order: who has gone since may have answered before.
-        lives, waits = home.holder() is not None, inbox.holds(waiting)
+        observations, waits = home.holder() is not None, inbox.holds(waiting)
         answer = inbox.answers.read(waiting.id)
         if answer is not None:
             reason = f"{answer.mode}: {answer.reason}" if answer.mode else answer.reason
             return Outcome(
                 reason=answer.reason if answer.refused else reason, refused=answer.refused
             )
-        if not lives and waits:
-            return Outcome(reason="the supervisor went down; the wish waits for it", decided=False)
+        if not observations and waits:
+            return Outcome(
+                reason="the supervisor went down; the request waits for it", decided=False
+            )
         lost_s = 0.0 if waits else lost_s + LOOK_S
         if lost_s > LOST_S:
             raise AnswerLost
@@ -123,7 +126,7 @@ def ask(
     return Outcome(reason="no answer", decided=False, waited_s=waited_s)
 
 
-def _put(home: Home, kind: str, by: str, moment: Moment, fields: dict[str, Any]) -> Wish:
+def _put(home: Home, kind: str, by: str, moment: Moment, fields: dict[str, Any]) -> Request:
     try:
         return Inbox(home.inbox).put(kind, by=by, at=moment.wall, **fields)
     except OSError as error:
@@ -147,13 +150,14 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
         memory = known or history.first_day(moment, config.ladder, queued)
         memory = history.forgotten(memory, moment, config.ladder, queued)
         kept = f"; the old state is in {backup.name}" if backup else ""
+        moved = known is not None and known.goal.mode != memory.goal.mode
         memory = history.write(
             # Nothing trains: a reboot from here on is no crash.
             msgspec.structs.replace(
                 memory, clean_stop=True, decisions=max(memory.decisions, journal.last)
             ),
-            "mode.changed" if known and known.goal.mode != memory.goal.mode else "wish.granted",
-            rule="wish",
+            Event.MODE_CHANGED if moved else Event.REQUEST_GRANTED,
+            rule="request",
             reason=f"reset while the supervisor was down{kept}",
             evidence={"kind": "reset"},
             old=known.goal.mode if known else None,
@@ -162,26 +166,26 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
         store.save(memory)
         journal.deliver(memory.outbox)
         inbox = Inbox(home.inbox)
-        for wish in inbox.pending()[0]:  # asked for before the reset: forgotten with the rest
-            inbox.remove(wish)
+        for request in inbox.pending()[0]:  # asked for before the reset: forgotten with the rest
+            inbox.remove(request)
     return f"back to the first day in {memory.goal.mode}{kept}"
 
 
-def _foreseen_refusal(home: Home, config: Config, moment: Moment, asked: Wish) -> str | None:
-    """Why the wish would be refused as things stand; None if it may be granted."""
+def _foreseen_refusal(home: Home, config: Config, moment: Moment, asked: Request) -> str | None:
+    """Why the request would be refused as things stand; None if it may be granted."""
     memory = present(home, config, moment)
     waiting, _ = Inbox(home.inbox).pending()
-    wishes = (*waiting, asked)
+    requests = (*waiting, asked)
     left: dict[str, Left] | None = None
     with contextlib.suppress(OSError):
-        left = Store(home.state).archive.find(sought(memory, config.rules, wishes))
+        left = Store(home.state).archive.find(sought(memory, config.rules, requests))
     seen = Seen(
         moment=moment,
         rules=config.rules,
         machine=Machine(cores=1, parts={}),
         observations={},
         left=left,
-        wishes=wishes,
+        requests=requests,
     )
     answers = turn(memory, seen).memory.answers
-    return next((one.reason for one in answers if one.wish == asked.id and one.refused), None)
+    return next((one.reason for one in answers if one.request == asked.id and one.refused), None)
