@@ -36,8 +36,8 @@ def atari(machine: Machine) -> Machine:
     modes = machine.home / "modes"
     modes.mkdir()
     mode = "rung = {}\nslots = {}\nprefer = {}\n[load.atari]\nn_envs = {}\nbatch_size = 64\n"
-    (modes / "light.toml").write_text(mode.format(0, 1, 4, '["Pong"]'))
-    (modes / "medium.toml").write_text(mode.format(1, 2, 8, '["Pong", "Freeway"]'))
+    (modes / "light.toml").write_text(mode.format(0, 1, '["Pong"]', 4))
+    (modes / "medium.toml").write_text(mode.format(1, 2, '["Pong", "Freeway"]', 8))
     machine.configure(SETTINGS)
     return machine
 
