@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from builders import a_ladder, a_run, a_wish
-from fakes import FakeClock
 
 from state.boot_notes import BootNotes
 from state.records import BootNote, Goal
 from supervisor.core import history, policy
 from supervisor.core.facts import StabilityLimits
+from testkit.builders import a_ladder, a_run, a_wish
+from testkit.fakes import FakeClock
 
 LADDER = a_ladder(2)
 LIMITS = StabilityLimits()

@@ -4,11 +4,11 @@ import math
 import random
 
 import pytest
-from fakes import Plan
-from place import Place, a_job
 
 from supervisor.core import history
 from supervisor.core.recovery import Exit
+from testkit.fakes import Plan
+from testkit.place import Place, a_job
 from trainers.contract import EXIT_DONE
 
 # Each look is saved: else what a crash takes from the memory depends on what else had been saved.

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_ladder, a_run
-from fakes import FakeClock, at, time_of_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core import history, policy
 from supervisor.core.facts import StabilityLimits
+from testkit.builders import DAY_S, HOUR_S, a_ladder, a_run
+from testkit.fakes import FakeClock, at, time_of_day
 
 TICK_S = 300.0
 

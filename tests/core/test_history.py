@@ -2,8 +2,6 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_run, a_wish, asked
-from fakes import FakeClock, at
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +9,8 @@ from state.records import Goal, Kept
 from supervisor.core import history, measure
 from supervisor.core.facts import Decision, StabilityLimits
 from supervisor.core.goodput import Lived
+from testkit.builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_run, a_wish, asked
+from testkit.fakes import FakeClock, at
 from trainers.contract import Mark
 
 LADDER = a_ladder(3)

@@ -6,10 +6,8 @@ from itertools import pairwise, zip_longest
 
 import msgspec
 import pytest
-from builders import HOUR_S, some_terms
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from written_life import TICK_S, WrittenLife
 
 from state.records import Kept, Ledger, ModeLedger
 from state.store import Store
@@ -19,6 +17,8 @@ from supervisor.core.facts import StabilityLimits
 from supervisor.core.replay import replay
 from supervisor.simulation.life import Supervised, live
 from supervisor.simulation.worlds import FAMILIES, Strike, constant, draw
+from testkit.builders import HOUR_S, some_terms
+from testkit.written_life import TICK_S, WrittenLife
 
 LIMITS = StabilityLimits()
 DAY_H = 24.0

@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from fakes import Plan
-from place import Place, a_job
 
 from state.records import Booking, Kept, Ledger, ModeLedger
 from supervisor.core import history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Terms
+from testkit.fakes import Plan
+from testkit.place import Place, a_job
 
 SETTINGS = """\
 modes_dir = "modes"

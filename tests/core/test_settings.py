@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from builders import steps
 
 from modes.toml_file import InvalidFile, read_toml
 from supervisor.core.settings import TARGET_STEPS, Settings
+from testkit.builders import steps
 from trainers.contract import Target
 
 

@@ -2,8 +2,6 @@
 
 import msgspec
 import pytest
-from builders import MIDNIGHT, a_heartbeat, a_ladder, a_life, a_process
-from builders import a_wish as a_wish_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +17,8 @@ from supervisor.core.recovery import Exit, Life
 from supervisor.core.seen import Machine, Rules, Said, Seen, Started
 from supervisor.core.settings import Campaign, Settings
 from supervisor.core.turn import DUE_MIN_S, still, turn, watched
+from testkit.builders import MIDNIGHT, a_heartbeat, a_ladder, a_life, a_process
+from testkit.builders import a_wish as a_wish_for
 
 SETTINGS = Settings(campaign=Campaign(runs=("a", "b", "c"), trainer="drill", target_steps=10**6))
 RULES = Rules(SETTINGS, a_ladder(), SETTINGS.queue(), revision=1)

@@ -2,7 +2,17 @@
 
 import msgspec
 import pytest
-from builders import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state.records import Goal, Kept, Ledger, ModeLedger
+from supervisor.core import explain, history, measure, policy
+from supervisor.core import ledger as learnt
+from supervisor.core.facts import StabilityLimits
+from supervisor.core.replay import replay
+from supervisor.simulation.life import Supervised, live, record_work
+from supervisor.simulation.worlds import FAMILIES, constant, draw
+from testkit.builders import (
     HOUR_S,
     a_heartbeat,
     a_ladder,
@@ -12,18 +22,8 @@ from builders import (
     asked,
     some_facts,
 )
-from fakes import FakeClock
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from written_life import WrittenLife
-
-from state.records import Goal, Kept, Ledger, ModeLedger
-from supervisor.core import explain, history, measure, policy
-from supervisor.core import ledger as learnt
-from supervisor.core.facts import StabilityLimits
-from supervisor.core.replay import replay
-from supervisor.simulation.life import Supervised, live, record_work
-from supervisor.simulation.worlds import FAMILIES, constant, draw
+from testkit.fakes import FakeClock
+from testkit.written_life import WrittenLife
 from trainers.contract import Mark
 
 LIMITS = StabilityLimits()

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from modes import load_ladder
+from testkit.benchmarks import benchmark
 from trainers import session
 from trainers.contract import RunFolder
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def benchmark(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # the annotations of its tuples are looked up there
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, SETTINGS, Machine
 
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
 from trainers.contract import ANY_RUN
 
 WARM = SETTINGS + '[warm]\ntrainers = ["drill"]\n[policy]\ntick_s = 0.5\n'

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from disks import a_disk
-from lab import PATIENCE_S, SETTINGS, Machine, until
-from runs import resumed_step, saved_step, story
-from witness import Witness, is_held, mains
 
 from state.records import Process
 from state.store import Store
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S, until
+from testkit.processes import is_held, mains
+from testkit.runs import resumed_step, saved_step, story
+from testkit.witness import Witness
+from testkit.worlds import a_disk
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 QUICK = "[recovery]\nbackoff_first_s = 0.1\ngrace_s = 20\n"

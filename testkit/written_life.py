@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import msgspec
-from builders import HOUR_S, a_ladder, a_run, a_wish
-from fakes import FakeClock
 
 from state.records import Kept
 from state.store import Store
@@ -12,6 +10,8 @@ from supervisor.core import history, policy
 from supervisor.core.facts import StabilityLimits
 from supervisor.journal import encode
 from supervisor.simulation.life import record_work
+from testkit.builders import HOUR_S, a_ladder, a_run, a_wish
+from testkit.fakes import FakeClock
 
 TICK_S = 300.0
 

@@ -25,9 +25,11 @@ from typing import Any
 
 import psutil
 import pytest
-from lab import PATIENCE_S, until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from testkit.patience import PATIENCE_S, until
+from testkit.processes import PROC, processes, stat
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = ("modes", "state", "supervisor", "systemd", "trainers")
 MODULE = "training_supervisor.py"
 """what the checkout consists of, as far as a machine runs it"""
@@ -393,14 +395,8 @@ class Machine:
 
     def trainers(self) -> dict[int, str]:
         """Its living processes that belong to a run: pid -> id of the run."""
-        prefix = f"TRAINING_SUPERVISOR_RUN={self.home_path}/runs/".encode()
-        found: dict[int, str] = {}
-        for entry in self._proc.iterdir():
-            with contextlib.suppress(OSError):
-                for variable in (entry / "environ").read_bytes().split(b"\0"):
-                    if entry.name.isdigit() and variable.startswith(prefix):
-                        found[int(entry.name)] = variable[len(prefix) :].decode()
-        return found
+        found = processes(Path(self.home_path, "runs"), self._proc)
+        return {one.pid: one.run for one in found}
 
     def supervisors(self) -> list[int]:
         """Its living supervisors, of whomever."""
@@ -581,8 +577,5 @@ def _remove(*folders: Path) -> None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(status.rpartition(")")[2].split()[19])
+    fields = stat(PROC / str(pid))
+    return int(fields[19]) if fields else None

@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from builders import MIDNIGHT
 
 from state.records import Process
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.recovery import Exit, Life, alive_s
 from supervisor.runners import StartFailed
+from testkit.builders import MIDNIGHT
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark
 
 CHECKPOINT_S = 90.0
@@ -66,6 +66,19 @@ class FakeClock:
     def _begin(self, up_s):
         self.boot_id = f"{next(self._boots):032x}"
         self._monotonic_s = self._boottime_s = up_s
+
+
+class FakeTime:
+    """A monotonic clock as a function, which moves only when it is told to."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+    def advance(self, seconds):
+        self.now_s += seconds
 
 
 def at(time_of_day):

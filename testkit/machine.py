@@ -8,22 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pytest
-from commands import Commands
+from typing import Any
 
 from supervisor import journal
 from supervisor.core.recorded import make_again
+from testkit.commands import Commands
+from testkit.patience import PATIENCE_S, until
+from testkit.processes import processes
 
-Answer = TypeVar("Answer")
-
-PATIENCE_S = 300.0
-"""how long anything is waited for: only what hangs takes so long, on however busy a machine"""
-
+PROGRAM = (sys.executable, "-m", "supervisor")
 SETTINGS = """\
 [logs]
 turns = true
@@ -41,37 +36,6 @@ interval_s = 0.5
 """
 
 
-def sample_of_a_series(count: int) -> tuple[int, int]:
-    """How many of a long series to go through, and from which seed.
-
-    Args:
-        count: the sample that the suite takes; benchmarks/series.py asks for more.
-    """
-    return int(os.environ.get("SERIES_COUNT", count)), int(os.environ.get("SERIES_SEED", "1"))
-
-
-def until(
-    condition: Callable[[], Answer],
-    what: str = "it happens",
-    story: Callable[[], str] = str,
-    look_s: float = 0.005,
-) -> Answer:
-    """Look until `condition` holds; what it answered. Only real processes make this necessary.
-
-    Args:
-        condition: what is waited for.
-        what: the same in words, for a failure.
-        story: what helps to understand a failure.
-        look_s: the pause between two looks.
-    """
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        if time.monotonic() > deadline_s:
-            pytest.fail(f"still not true: {what}\n{story()}")
-        time.sleep(look_s)
-    return answer
-
-
 class Machine:
     """One home, and the commands that a person types about it.
 
@@ -79,12 +43,18 @@ class Machine:
         home: where it is.
         screen: where daemons print.
         commands: starts commands quickly; without it, each has a Python of its own.
+        program: how commands begin.
     """
 
     def __init__(
-        self, home: Path, screen: Path | None = None, commands: Commands | None = None
+        self,
+        home: Path,
+        screen: Path | None = None,
+        commands: Commands | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.commands = commands
+        self.program = tuple(program)
         self.home = home
         self.screen = screen or home.parent / "screen.log"
         self.home.mkdir(parents=True)
@@ -107,6 +77,10 @@ class Machine:
         }
         return {key: value for key, value in known.items() if value is not None}
 
+    def command(self, *arguments: str) -> list[str]:
+        """What a person types."""
+        return [*self.program, *arguments]
+
     def __call__(
         self, *arguments: str, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -115,7 +89,7 @@ class Machine:
         if stdin is None and self.commands and self.commands.can_run_in(environment):
             return self.commands.run(arguments, environment, PATIENCE_S)
         return subprocess.run(
-            [sys.executable, "-m", "supervisor", *arguments],
+            self.command(*arguments),
             env=environment,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
@@ -146,17 +120,23 @@ class Machine:
             within: a command that runs it; none by default.
         """
         seen = len(self.events("supervisor.started"))
-        daemon = subprocess.Popen(
-            [*within, sys.executable, "-m", "supervisor", "run"],
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self.screen.open("a"),
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.daemons.append(daemon)
+        daemon = self.launch([*within, *self.command("run")])
         self.until(lambda: len(self.events("supervisor.started")) > seen, "the daemon started")
+        return daemon
+
+    def launch(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a daemon with that command, and wait for nothing."""
+        with self.screen.open("a") as screen:
+            daemon = subprocess.Popen(
+                command,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self.daemons.append(daemon)
         return daemon
 
     def stop(self, daemon: subprocess.Popen[str]) -> int:
@@ -184,18 +164,7 @@ class Machine:
 
     def trainers(self) -> dict[int, str]:
         """Living processes of runs of this home: pid -> id of the run."""
-        prefix = f"TRAINING_SUPERVISOR_RUN={self.home / 'runs'}/".encode()
-        found: dict[int, str] = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                if (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                    continue
-                for variable in (entry / "environ").read_bytes().split(b"\0"):
-                    if variable.startswith(prefix):
-                        found[int(entry.name)] = variable[len(prefix) :].decode()
-        return found
+        return {one.pid: one.run for one in processes(self.home / "runs")}
 
     def sweep(self) -> None:
         calm = 0
