@@ -128,7 +128,7 @@ def measure(
                     found.setdefault(f"warm {n_envs}", []).append(warm.kill_trainer())
                 with warm.frozen():
                     found.setdefault(f"cold {n_envs}", []).append(cold.kill_trainer())
-                    found.setdefault(f"boot {n_envs}", []).append(cold.boot())
+                    found.setdefault(f"boot {n_envs}", []).append(cold.begin_anew())
                 with warm.frozen(), cold.frozen():
                     if rivals:
                         found.setdefault(f"stock {n_envs}", []).append(next(rivals))
@@ -197,7 +197,7 @@ class Supervisor(Machine):
         os.kill(before, signal.SIGKILL)
         return self._stepping_at_s(GAME, lambda beat: beat["pid"] != before) - killed_s
 
-    def boot(self) -> float:
+    def begin_anew(self) -> float:
         """End everything as a power cut does; seconds from the next start to the first step."""
         self.until_saved()
         before = self._beat(GAME)["pid"]
