@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from state.records import Place
 from supervisor.core import history
 from supervisor.core.awake import Awakening, awake
+from supervisor.core.campaign import Campaign
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
@@ -15,7 +16,7 @@ from supervisor.core.reconcile import Start, Stop
 from supervisor.core.recorded import make_again, record
 from supervisor.core.recovery import Exit, Life
 from supervisor.core.seen import Machine, Rules, Said, Seen, Started
-from supervisor.core.settings import Campaign, Settings
+from supervisor.core.settings import Settings
 from supervisor.core.turn import DUE_MIN_S, still, turn, watched
 from testkit.builders import MIDNIGHT, a_heartbeat, a_ladder, a_life, a_process
 from testkit.builders import a_wish as a_wish_for

@@ -12,16 +12,15 @@ import pytest
 
 from modes import ModeFile
 from supervisor.commands import EPILOG, build_parser
+from supervisor.core.campaign import Campaign, OneRun
 from supervisor.core.policy import RULES
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.core.settings import (
     EVENTS,
-    Campaign,
     Checkpoints,
     Jobs,
     Logs,
     Notify,
-    OneRun,
     Policy,
     Settings,
     Warm,
