@@ -12,7 +12,6 @@ same `turn` runs once more at once, without a look: it only takes them down.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -21,21 +20,30 @@ import msgspec
 from modes import Mode
 from state.records import (
     Answer,
-    Ends,
     Left,
     Memory,
     PowerLimit,
     Process,
     Run,
-    Told,
 )
-from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain, Wish
-from supervisor.core import cards, history, measure, policy, queue, reconcile, recovery, slots
+from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain
+from supervisor.core import (
+    cards,
+    decisions,
+    history,
+    measure,
+    policy,
+    queue,
+    reconcile,
+    recovery,
+    slots,
+    told,
+)
 from supervisor.core import ledger as learnt
 from supervisor.core.cards import Hand
+from supervisor.core.enrolment import counted, departed, enrolled
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
-from supervisor.core.moments import span
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
 from supervisor.core.recovery import Life, Note, judge
@@ -64,33 +72,6 @@ DUE_MIN_S = 0.05
 WARM_SHARE_MAX = 0.25
 """of the memory that a control group may use, for each process that only waits"""
 UNREADABLE: Heeded | str = "which runs have left the queue cannot be read; ask again"
-ANSWERS_MAX = 1000
-"""answers kept while they cannot be written; the oldest go first"""
-
-
-def sought(memory: Memory, rules: Rules, wishes: tuple[Wish, ...] = ()) -> frozenset[str]:
-    """Ids of runs in no queue that the next turn may be about: they may have left it."""
-    named = [wish.run for wish in wishes if isinstance(wish, TryAgain | AboutAJob)]
-    if memory.campaign != rules.revision:
-        named += [run.id for run in rules.campaign]
-    return frozenset(named) - {run.id for run in memory.runs} if named else frozenset()
-
-
-def watched(
-    memory: Memory, rules: Rules, left: Mapping[str, Left] | None = None
-) -> tuple[Run, ...]:
-    """The runs that the next turn may be about, and that have to be looked at for it.
-
-    Args:
-        memory: as the turn before has left it.
-        rules: what is in force.
-        left: as in `Seen`.
-    """
-    memory = _enrolled(memory, rules, left)
-    runs = memory.runs
-    sharing = slots.on_machine(rules.sharing, memory)
-    places = slots.near(runs, rules.ladder, memory.timeline, sharing)
-    return tuple(runs[place] for place in places)
 
 
 def turn(memory: Memory, seen: Seen) -> Turn:
@@ -197,14 +178,15 @@ class _Thought:
         self.memory = history.pass_time(self.memory, seen.moment)
         for said in seen.said:
             self._write(said.event, rule=said.rule, reason=said.reason, evidence=said.evidence)
-        self._hear_of_the_disk()
+        self.memory = told.disk(self.memory, seen.unsaved)
         self._count_gpus()
         for outcome in seen.outcomes:
             match outcome:
                 case Started(run=run, process=process):
                     self._started(run, process)
                 case PowerLimited(watts=watts, refused=refused):
-                    self._limited(PowerLimit(watts=watts, refused=refused))
+                    limit = PowerLimit(watts=watts, refused=refused)
+                    self.memory = told.power(self.memory, limit)
                 case Lost(event=event, rule=rule, reason=reason):
                     self._write(event, rule=rule, reason=reason)
 
@@ -216,46 +198,13 @@ class _Thought:
         gpus = cards.known(named, inherited, seen.readings, memory.runs, before)
         self.memory = msgspec.structs.replace(memory, gpus=gpus)
 
-    def _hear_of_the_disk(self) -> None:
-        """A disk that refuses does not end the supervision: it goes on in memory, and says so."""
-        now, before = self._seen.unsaved, self.memory.told.unsaved
-        if now is not None and before is None:
-            reason = f"the state cannot be saved: {now}; going on in memory"
-            self._write("state.unsaved", rule="disk", reason=reason)
-        if now is None and before is not None:
-            self._write("state.saved", rule="disk", reason="the state can be saved again")
-        if (now is None) != (before is None):
-            self._tell(unsaved=now)
-
     def _started(self, run_id: str, process: Process) -> None:
         memory = self.memory
         (run,) = (run for run in memory.runs if run.id == run_id)
         run = run.but(process=process, started_monotonic_s=memory.timeline.monotonic_s)
         runs = tuple(run if other.id == run_id else other for other in memory.runs)
         self.memory = msgspec.structs.replace(memory, runs=runs, running=True)
-        before = "the checkpoint before " if run.attempt.started_step in run.faults.withheld else ""
-        where = f"in {run.attempt.mode}" if run.local else f"on {run.asked.place}"
-        self._write(
-            "run.started",
-            rule="slot",
-            reason=f"{where}, from {before}step {run.attempt.started_step}",
-            run=run_id,
-            evidence={
-                "pid": process.pid,
-                "step": run.attempt.started_step,
-                "mode": run.attempt.mode,
-            },
-        )
-
-    def _limited(self, power: PowerLimit) -> None:
-        if power == self.memory.told.power:
-            return
-        self._tell(power=power)
-        limit = "its default" if power.watts is None else f"{power.watts:g} W"
-        event, outcome = "power.limited", f"the power limit of every GPU is {limit}"
-        if power.refused is not None:
-            event, outcome = "power.refused", f"cannot limit every GPU to {limit}: {power.refused}"
-        self._write(event, rule="mode", reason=outcome)
+        self.memory = told.start(self.memory, run)
 
     # Look
 
@@ -264,7 +213,7 @@ class _Thought:
         self.memory = measure.heed(self.memory, self._seen.readings)
         known = self._seen.leaving != "stop"  # it may go by rules that are in force nowhere
         if known:
-            self.memory = _enrolled(self.memory, self._seen.rules, self._seen.left)
+            self.memory = enrolled(self.memory, self._seen.rules, self._seen.left)
         self._judge()
         if known:
             self._recognise()
@@ -282,7 +231,7 @@ class _Thought:
             for note in notes:
                 if run.local and recovery.blames_the_load(note):
                     run = self._charge(run, note)
-                self._write_note(note)
+                self.memory = told.note(self.memory, note)
             judged.append(run)
             if run.status in queue.ENDED and believed.status not in queue.ENDED:
                 self._just_ended.add(run.id)
@@ -327,59 +276,28 @@ class _Thought:
             if acts:
                 self._enact(facts, decision)
             else:
-                self._tell_veto(facts, decision)
+                self.memory = told.veto(self.memory, facts, decision)
 
     def _facts(self, wish: AboutTheMode | None = None) -> Facts:
-        return history.facts(
+        return decisions.facts(
             self.memory, self._ladder, self._limits, wish=wish, readings=self._seen.readings
         )
-
-    def _tell_veto(self, facts: Facts, decision: Decision) -> None:
-        """Say once why the next mode is not tried, though it would be its time."""
-        told = self.memory.told.pressures
-        if decision.rule == policy.AWAITED:
-            return  # whether the veto holds is seen in a moment
-        if decision.outcome != "vetoed":
-            if told:
-                self._tell(pressures=())
-            return
-        kind = re.sub(r"[\d., ]+", " ", str(decision.evidence.get("pressure")))
-        if kind not in told:
-            self._tell(pressures=(*told, kind))
-            self._write_decision("climb.vetoed", facts, decision)
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
-        self.memory = history.enact(self.memory, decision)
+        self.memory = decisions.enact(self.memory, decision)
         event = "wish.refused" if decision.refused else "wish.granted"
         event = "mode.proved" if decision.outcome == "proved" else event
         if new != old:
             event = "mode.changed" if new.mode != old.mode else "hold.changed"
         if new.mode != old.mode:
             self.memory = history.starting(self.memory)
-        self._write_decision(
-            event,
-            facts,
-            decision,
-            old=old.mode,
-            new=new.mode,
-            wish=facts.wish.id if facts.wish else None,
-        )
-        if facts.wish is not None:
-            self._reply(facts.wish.id, refused=decision.refused, mode=new.mode)
-
-    def _write_decision(self, event: str, facts: Facts, decision: Decision, **fields: Any) -> None:
-        """One line from which the decision can be made again."""
-        self._write(
-            event,
-            rule=decision.rule,
-            reason=decision.reason,
-            evidence=decision.evidence,
-            **fields,
-            facts=msgspec.to_builtins(facts),
-            decision=msgspec.to_builtins(decision),
-        )
+        wish = facts.wish.id if facts.wish else None
+        fields = {"old": old.mode, "new": new.mode, "wish": wish}
+        self.memory = told.decision(self.memory, event, facts, decision, **fields)
+        if wish is not None:
+            self.memory = told.reply(self.memory, wish, refused=decision.refused, mode=new.mode)
 
     # Answer
 
@@ -390,43 +308,31 @@ class _Thought:
             if text not in self.memory.told.inbox:
                 self._write("wish.unreadable", rule="inbox", reason=text, wish=wish_id)
                 if wish_id is not None:
-                    self._reply(wish_id, refused=True)
-        told = tuple(text for text, _ in troubles)
-        if told != self.memory.told.inbox:
-            self._tell(inbox=told)
+                    self.memory = told.reply(self.memory, wish_id, refused=True)
+        inbox = tuple(text for text, _ in troubles)
+        if inbox != self.memory.told.inbox:
+            self.memory = told.remember(self.memory, inbox=inbox)
         for wish in self._seen.wishes:
             if wish.id in self.memory.wishes_done:
                 # Its answer may have been lost; whoever has one keeps it.
                 again = "it was answered before; `supervisor decisions` tells how"
-                self._answered(Answer(wish=wish.id, refused=False, reason=again))
+                answer = Answer(wish=wish.id, refused=False, reason=again)
+                self.memory = told.answer(self.memory, answer)
                 continue
             if isinstance(wish, TryAgain | AboutAJob):
                 self._heed(wish)
             else:
                 self._decide_about(wish)
-            self.memory = history.answered(self.memory, wish)
+            self.memory = decisions.answered(self.memory, wish)
 
     def _decide_about(self, wish: AboutTheMode) -> None:
         """Answer what is asked about the mode."""
         facts = self._facts(wish)
         self._enact(facts, policy.decide(facts))
         if isinstance(wish, Pause):
-            self._tell_of_elsewhere(wish)
+            self.memory = told.rest_elsewhere(self.memory, wish, self._all_runs())
         if isinstance(wish, Reset):
             self._forget()
-
-    def _reply(self, wish: str, *, refused: bool, mode: str | None = None) -> None:
-        """Answer a wish by what the newest line of the log says."""
-        line = self.memory.outbox[-1]
-        self._answered(
-            Answer(wish=wish, refused=refused, reason=line["reason"], mode=mode, line=line["seq"])
-        )
-
-    def _answered(self, answer: Answer) -> None:
-        if any(known.wish == answer.wish for known in self.memory.answers):
-            return  # not delivered yet, nor was the wish taken away: it is seen at each look
-        answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
-        self.memory = msgspec.structs.replace(self.memory, answers=answers)
 
     def _heed(self, wish: TryAgain | AboutAJob) -> None:
         """Do what is asked of one run, or say why not."""
@@ -443,7 +349,7 @@ class _Thought:
 
     def _known(self, run_id: str) -> Run | None:
         """What became of a run, whether it is in the queue or has left it."""
-        left = _gone(self.memory, self._seen.left).get(run_id)
+        left = departed(self.memory, self._seen.left).get(run_id)
         return next(
             (run for run in self.memory.runs if run.id == run_id),
             None if left is None else left.run,
@@ -456,28 +362,18 @@ class _Thought:
         self._write(
             event, rule="wish", reason=reason, wish=wish.id, run=wish.run, evidence=evidence
         )
-        self._reply(wish.id, refused=run is None)
+        self.memory = told.reply(self.memory, wish.id, refused=run is None)
         if run is None:
             return
         memory, known = self.memory, self._known(wish.run)
         if known == run:
             return
         if all(one.id != run.id for one in memory.runs) and known is not None:
-            memory = _count(memory, known, -1)
+            memory = counted(memory, known, -1)
             gone = tuple(one for one in memory.left if one.run.id != run.id)
             memory = msgspec.structs.replace(memory, left=gone)
         runs = queue.placed(memory.runs, run, self._seen.rules.campaign)
         self.memory = msgspec.structs.replace(memory, runs=runs)
-
-    def _tell_of_elsewhere(self, wish: Pause) -> None:
-        """Say to who pauses what a pause does not give back."""
-        runs = [run for run in self._all_runs() if not run.local and run.attempt.process]
-        *others, answer = self.memory.answers
-        if runs and answer.wish == wish.id and not answer.refused:
-            names = ", ".join(f"{run.name} ({run.asked.place})" for run in runs)
-            held = f"{names} will rest, too: what is held there may go on to cost"
-            answer = msgspec.structs.replace(answer, reason=f"{answer.reason}; {held}")
-            self.memory = msgspec.structs.replace(self.memory, answers=(*others, answer))
 
     def _forget(self) -> None:
         """Back to the first day, keeping the log's numbers and a copy of what was known."""
@@ -517,12 +413,7 @@ class _Thought:
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
         full = mode is not None and len(wanted) >= cards.room(mode, self._sharing.gpus) > 0
         self.memory = measure.plan_work(self.memory, some=bool(wanted), full=full)
-        strays = tuple(sorted(note.run for note in notes if note.rule == "stray"))
-        for note in notes:
-            if not (note.rule == "stray" and note.run in self.memory.told.strays):
-                self._write_note(note)
-        if strays != self.memory.told.strays:
-            self._tell(strays=strays)
+        self.memory = told.notes(self.memory, notes)
         if seen.leaving is None:
             self._let_go()
         self._tell_rest()
@@ -578,7 +469,7 @@ class _Thought:
             return
         memory = self.memory
         for run in gone:
-            memory = _count(memory, run, +1)
+            memory = counted(memory, run, +1)
         at, epoch = memory.timeline.seen_at, memory.epoch
         left = tuple(
             Left(run=run, at=at, epoch=epoch, said=self._last_words(run.id)) for run in gone
@@ -617,23 +508,15 @@ class _Thought:
             return  # by whatever rules
         resting = bool(campaign) and queue.all_ended(self._all_runs())
         if resting and not memory.resting:
-            self._write("campaign.done", rule="queue", reason=f"{self._outcome()}; resting")
+            whole = told.end_of_campaign(msgspec.structs.replace(memory, runs=self._all_runs()))
+            self.memory = msgspec.structs.replace(whole, runs=memory.runs)
         ends = memory.ends
         if memory.resting and not resting:
             ends = {origin: known for origin, known in ends.items() if origin != "job"}
         self.memory = msgspec.structs.replace(self.memory, resting=resting, ends=ends)
 
-    def _outcome(self) -> str:
-        """How everything has ended, in words."""
-        memory = msgspec.structs.replace(self.memory, runs=self._all_runs())
-        came = queue.ends(memory)
-        outcome = f"{came.reached} of {came.total} runs have reached their target"
-        outcome += f", {came.short} done before it by the trainer's word" if came.short else ""
-        outcome += f", {came.failed} can never work as they are set" if came.failed else ""
-        return outcome + (f", {came.cancelled} cancelled" if came.cancelled else "")
-
     def _tell_slots(self) -> None:
-        """Say whose training is wanted, whenever that changes; goodput is measured against it."""
+        """Say whose training is wanted."""
         goal, runs = self.memory.goal, self.memory.runs
         why = "pause" if goal.paused else "queue"
         if self._seen.leaving is not None:
@@ -643,17 +526,7 @@ class _Thought:
             mode, now = self._ladder[goal.mode], self.memory.timeline
             assigned = slots.assign(runs, mode, now, self._sharing, self._unsaved_s)
             wanted = slots.wanted(runs, assigned, mode)
-        if wanted == self.memory.wanted:
-            return
-        self.memory = msgspec.structs.replace(self.memory, wanted=wanted)
-        called = queue.called(self._all_runs())
-        names = ", ".join(called[run.id] for run in runs if run.id in wanted)
-        self._write(
-            "slots.assigned",
-            rule="rest" if why == "queue" and not wanted else why,
-            reason=f"to train now: {names or 'nothing'}",
-            runs=wanted,
-        )
+        self.memory = told.assignment(self.memory, wanted, why, self._all_runs())
 
     def _at_rest(self) -> bool:
         """Whether nothing lives any more; what cannot be ended is not waited for."""
@@ -708,7 +581,7 @@ class _Thought:
         mode = self._ladder[self.memory.goal.mode]
         saving = self._settings.checkpoints
         costs = measure.savings(self.memory.runs, heartbeats(self._lives))
-        ledger = history.facts(self.memory, self._ladder, self._limits).ledger
+        ledger = decisions.facts(self.memory, self._ladder, self._limits).ledger
         crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
         now_s = self.memory.timeline.now_s
         return [
@@ -747,7 +620,7 @@ class _Thought:
         )
         if run_due_s is not None:
             due.append(run_due_s)
-        decidable_in_s = policy.wake_in_s(history.facts(memory, self._ladder, self._limits))
+        decidable_in_s = policy.wake_in_s(decisions.facts(memory, self._ladder, self._limits))
         # But for the end of idling, rules wait for running time.
         starting = memory.visit.starting_s is not None
         runs = memory.running and not starting
@@ -796,81 +669,15 @@ class _Thought:
             self._rest[place] = run
         return tuple(self._rest)
 
-    def _tell(self, **told: Any) -> None:
-        """Remember what the log has been told."""
-        told_now: Told = msgspec.structs.replace(self.memory.told, **told)
-        self.memory = msgspec.structs.replace(self.memory, told=told_now)
-
     def _write(self, event: str, *, rule: str, reason: str, **fields: Any) -> None:
-        self.memory = history.write(self.memory, event, rule=rule, reason=reason, **fields)
-
-    def _write_note(self, note: Note) -> None:
-        self._write(
-            note.event,
-            rule=note.rule,
-            reason=note.reason,
-            run=note.run,
-            evidence=note.evidence or None,
-        )
-
-
-def _enrolled(memory: Memory, rules: Rules, left: Mapping[str, Left] | None) -> Memory:
-    """The memory whose queue follows the campaign."""
-    if memory.campaign == rules.revision:
-        leaves = bool(memory.runs) and memory.runs[-1].withdrawn
-        if not leaves:
-            return memory
-        # Those of this campaign that have ended have left before, and are not asked for anew.
-        here = {run.id for run in memory.runs}
-        campaign = tuple(run for run in rules.campaign if run.id in here)
-        return msgspec.structs.replace(memory, runs=queue.enrol(memory.runs, campaign, {}))
-    known = {
-        run_id: one
-        for run_id, one in _gone(memory, left).items()
-        if one.epoch >= memory.epoch and not one.run.is_job
-    }
-    runs = queue.enrol(memory.runs, rules.campaign, known)
-    in_it = {run.id for run in runs}
-    over = Ends()
-    for run in rules.campaign:
-        if run.id not in in_it:
-            over = queue.counted(over, known[run.id].run, +1)
-    ends = memory.ends | {"campaign": over}
-    return msgspec.structs.replace(memory, runs=runs, campaign=rules.revision, ends=ends)
-
-
-def _gone(memory: Memory, left: Mapping[str, Left] | None) -> dict[str, Left]:
-    """The runs that have left the queue, as far as is known here."""
-    return {**(left or {}), **{one.run.id: one for one in memory.left}}
-
-
-def _count(memory: Memory, run: Run, by: int) -> Memory:
-    """The memory that counts one run more, or less, among those that have left."""
-    origin = run.asked.origin
-    ends = memory.ends | {origin: queue.counted(memory.ends.get(origin), run, by)}
-    return msgspec.structs.replace(memory, ends=ends)
+        self.memory = told.write(self.memory, event, rule=rule, reason=reason, **fields)
 
 
 def heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> Memory:
     """The memory after what the trainers say of their work, and what the newest crash has cost."""
     memory = measure.hear(memory, heartbeats, rules.ladder)
     memory, paid = measure.price(memory, heartbeats, rules.ladder, rules.limits)
-    if paid is None:
-        return memory
-    cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
-    most_s = learnt.COST_MAX_H * 3600
-    counted = f"; {span(most_s)} of it count" if paid.cost_s > most_s else ""
-    return history.write(
-        memory,
-        "crash.priced",
-        rule="outage",
-        reason=f"the crash cost {cost}: {down} down, {lost} of work{counted}",
-        evidence={
-            "cost_s": round(paid.cost_s, 3),
-            "down_s": round(paid.down_s, 3),
-            "lost_s": round(paid.lost_s, 3),
-        },
-    )
+    return memory if paid is None else told.price(memory, paid)
 
 
 def heartbeats(lives: Mapping[str, Life]) -> dict[str, Heartbeat]:

@@ -5,7 +5,7 @@ import pytest
 
 from state.boot_notes import BootNotes
 from state.records import BootNote, Goal
-from supervisor.core import history, policy
+from supervisor.core import decisions, history, policy
 from supervisor.core.facts import StabilityLimits
 from testkit.builders import a_ladder, a_run, a_wish
 from testkit.fakes import FakeClock
@@ -28,7 +28,7 @@ class Machine:
         return self.memory.goal
 
     def facts(self, **more):
-        return history.facts(self.memory, LADDER, LIMITS, **more)
+        return decisions.facts(self.memory, LADDER, LIMITS, **more)
 
     def train(self, minutes):
         """Train for so long, looking at the end; while idle nothing trains."""
@@ -45,7 +45,7 @@ class Machine:
 
     def look(self, wish=None):
         for _ in LADDER.names:
-            self.memory = history.enact(self.memory, policy.decide(self.facts(wish=wish)))
+            self.memory = decisions.enact(self.memory, policy.decide(self.facts(wish=wish)))
             wish = None
         return self
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from supervisor.core import history
+from supervisor.core import decisions
 from supervisor.core.recovery import Exit
 from testkit.fakes import Plan
 from testkit.place import Place, a_job
@@ -84,7 +84,7 @@ def _happens_elsewhere(place, luck, tick):
 
 def _judged_by(place):
     memory, config = place.daemon.memory, place.daemon._config
-    facts = history.facts(memory, config.ladder, config.settings.policy)
+    facts = decisions.facts(memory, config.ladder, config.settings.policy)
     here = [
         (run.id, run.status, run.attempt.mode, run.progress, run.faults, run.retry_s)
         for run in memory.runs

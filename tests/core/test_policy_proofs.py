@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from state.records import Kept, Ledger, ModeLedger
 from state.store import Store
-from supervisor.core import history
+from supervisor.core import decisions, history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.replay import replay
@@ -440,7 +440,7 @@ def test_a_cut_between_any_two_writes_leaves_one_memory_or_the_other(happens, tm
         loaded, _ = store.load()
         assert loaded in (before, after)
         expected = before if loaded == before else after
-        assert history.facts(loaded, life.ladder, life.limits) == history.facts(
+        assert decisions.facts(loaded, life.ladder, life.limits) == decisions.facts(
             expected, life.ladder, life.limits
         )
         if power.left > 0:

@@ -9,6 +9,7 @@ from state.records import Place
 from supervisor.core import history
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.campaign import Campaign
+from supervisor.core.enrolment import watched
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
@@ -17,7 +18,7 @@ from supervisor.core.recorded import make_again, record
 from supervisor.core.recovery import Exit, Life
 from supervisor.core.seen import Machine, Rules, Said, Seen, Started
 from supervisor.core.settings import Settings
-from supervisor.core.turn import DUE_MIN_S, still, turn, watched
+from supervisor.core.turn import DUE_MIN_S, still, turn
 from testkit.builders import MIDNIGHT, a_heartbeat, a_ladder, a_life, a_process
 from testkit.builders import a_wish as a_wish_for
 
