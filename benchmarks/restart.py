@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from testkit.machine import Machine
 from testkit.patience import until
+from testkit.processes import PROC, stat
 
 LOOK_S = 0.01
 """between two looks: how exact the switch of modes is timed"""
@@ -253,7 +254,7 @@ class Supervisor(Machine):
     def _warm_spent(self) -> tuple[int, int]:
         """The warm parent, and the processor time that it has spent so far."""
         pid = until(self._warm_parent, "a warm parent", look_s=LOOK_S)
-        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        user, system = stat(PROC / str(pid))[11:13]
         return pid, int(user) + int(system)
 
     def _beats(self) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 import pytest
 
+from testkit.machine import CAMPAIGN, logged, said
 from testkit.patience import PATIENCE_S, until
 from testkit.processes import PROC, processes, stat
 
@@ -46,15 +47,8 @@ SERVICE = "training-supervisor.service"
 HOME = "/var/lib/training-supervisor"
 SETTINGS_FILE = "/etc/training-supervisor/supervisor.toml"
 
-SETTINGS = """\
-[campaign]
-trainer = "drill"
-runs = ["A", "B", "C", "D", "E"]
-target = { steps = 1000000 }
-
-[campaign.options]
-steps_per_s = 200
-
+SETTINGS = f"""\
+{CAMPAIGN}
 [checkpoints]
 interval_s = 0.3
 """
@@ -356,17 +350,11 @@ class Machine:
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """The decision log."""
-        path = self.home / "decisions.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        found = [json.loads(line) for line in lines]
-        return [line for line in found if event in (None, line["event"])]
+        return logged(self.home, event)
 
     def heartbeat(self, run: str) -> dict[str, Any]:
         """What the trainer of a run last said; nothing where it never did."""
-        try:
-            return json.loads((self.home / f"runs/{run}/heartbeat.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return said(self.home, run)
 
     @property
     def boots_noted(self) -> int:

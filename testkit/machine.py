@@ -19,10 +19,7 @@ from testkit.patience import PATIENCE_S, until
 from testkit.processes import processes
 
 PROGRAM = (sys.executable, "-m", "supervisor")
-SETTINGS = """\
-[logs]
-turns = true
-
+CAMPAIGN = """\
 [campaign]
 trainer = "drill"
 runs = ["A", "B", "C", "D", "E"]
@@ -30,7 +27,12 @@ target = { steps = 1000000 }
 
 [campaign.options]
 steps_per_s = 200
+"""
+SETTINGS = f"""\
+[logs]
+turns = true
 
+{CAMPAIGN}
 [checkpoints]
 interval_s = 0.5
 """
@@ -108,10 +110,7 @@ class Machine:
         return next(run for run in self.state()["runs"] if run["name"] == name)
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
-        path = self.home / "decisions.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        found = [json.loads(line) for line in lines]
-        return [line for line in found if event in (None, line["event"])]
+        return logged(self.home, event)
 
     def start(self, *within: str) -> subprocess.Popen[str]:
         """Start a daemon, as a person does in a pipe; returns once it has decided something.
@@ -191,7 +190,21 @@ class Machine:
         )
 
     def heartbeat(self, name: str, trainer: str = "drill") -> dict[str, Any]:
-        try:
-            return json.loads((self.home / f"runs/{trainer}-{name}/heartbeat.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return said(self.home, f"{trainer}-{name}")
+
+
+def logged(home: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """What stands in the decision log of a home, all of it or of one event."""
+    path = home / "decisions.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [json.loads(line) for line in lines]
+    return [line for line in found if event in (None, line["event"])]
+
+
+def said(home: Path, run: str) -> dict[str, Any]:
+    """What the trainer of a run said last; nothing where it never did."""
+    try:
+        beat: dict[str, Any] = json.loads((home / f"runs/{run}/heartbeat.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return beat

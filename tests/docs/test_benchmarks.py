@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from modes import load_ladder
-from testkit.benchmarks import benchmark
+from testkit.benchmarks import BENCHMARKS, benchmark
 from trainers import session
 from trainers.contract import RunFolder
 
@@ -31,3 +33,13 @@ def test_a_run_that_is_to_learn_has_no_end_of_its_own(
     learning._start(folder, "Pong", 3, learning.LIGHT)
     spec = session.read_spec(folder)
     assert (spec.seed, spec.up_to("episodes")) == (3, learning.ENDLESS)
+
+
+@pytest.mark.parametrize("name", ["beside", "chaos", "long_queue", "restart"])
+def test_a_benchmark_needs_nothing_that_only_tests_need(name: str) -> None:
+    """On a box that trains there is no pytest: what it takes of the kit does without."""
+    code = "import runpy, sys; sys.modules['pytest'] = None; sys.path.insert(0, sys.argv[1]); "
+    code += "runpy.run_path(sys.argv.pop(2), run_name='there')"
+    command = [sys.executable, "-c", code, str(BENCHMARKS), str(BENCHMARKS / f"{name}.py")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
