@@ -19,16 +19,20 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60.0
+sys.path.insert(0, str(HERE))
+
+from testkit.machine import Machine  # noqa: E402 - after the path is set
+from testkit.patience import until  # noqa: E402
+
+LOOK_S = 0.002
+"""between two looks: how exact a restart is timed"""
 IDLE_S = 30.0
 SETTLE_S = 4.0
 KILLS = 5
@@ -44,75 +48,28 @@ steps_per_s = 50
 """
 
 
-class Supervisor:
+class Supervisor(Machine):
     """One that runs from a checkout, in a home of its own."""
 
     def __init__(self, checkout: Path, home: Path, runs: int) -> None:
-        home.mkdir(parents=True)
+        way_in = checkout / "training_supervisor.py"
+        super().__init__(home, program=(sys.executable, "-P", str(way_in), "supervisor.cli"))
         names = ", ".join(f'"R{number}"' for number in range(runs))
-        (home / "supervisor.toml").write_text(SETTINGS.format(runs=names), encoding="utf-8")
-        self.home = home
-        self._way_in = checkout / "training_supervisor.py"
-        self._process = subprocess.Popen(
-            self._command("run"),
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "SUPERVISOR_HOME": str(self.home), "CUDA_VISIBLE_DEVICES": ""}
-
-    def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-P", str(self._way_in), "supervisor.cli", *words]
-
-    def say(self, *words: str) -> None:
-        """Type a command, whatever it answers."""
-        subprocess.run(
-            self._command(*words),
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-
-    def heartbeat(self, run: str = "drill-R0") -> dict[str, Any] | None:
-        """What a trainer said last."""
-        try:
-            said: dict[str, Any] = json.loads(
-                (self.home / "runs" / run / "heartbeat.json").read_text(encoding="utf-8")
-            )
-        except (OSError, ValueError):
-            return None
-        return said
-
-    def stop(self) -> None:
-        """Save everything, and be gone."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(PATIENCE_S)
+        self.configure(SETTINGS.format(runs=names))
+        self._pid = self.launch(self.command("run")).pid
 
     def used_s(self) -> float:
         """Processor time up to now, as the scheduler counts it, in seconds."""
         return sum(
             int(task.read_text(encoding="utf-8").split()[0]) / 1e9
-            for task in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+            for task in Path(f"/proc/{self._pid}/task").glob("*/schedstat")
         )
 
     def status(self, field: str) -> int:
         """A number of /proc/PID/status."""
-        text = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        text = Path(f"/proc/{self._pid}/status").read_text(encoding="utf-8")
         (line,) = (line for line in text.splitlines() if line.startswith(f"{field}:"))
         return int(line.split()[1])
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > end_s:
-            raise TimeoutError
-        time.sleep(0.002)
 
 
 @contextlib.contextmanager
@@ -121,11 +78,11 @@ def running(checkout: Path, runs: int) -> Iterator[Supervisor]:
     with tempfile.TemporaryDirectory() as place:
         one = Supervisor(checkout, Path(place) / "home", runs)
         try:
-            until(lambda: (one.heartbeat() or {}).get("status") == "running")
+            until(lambda: one.heartbeat("R0").get("status") == "running", look_s=LOOK_S)
             time.sleep(SETTLE_S)
             yield one
         finally:
-            one.stop()
+            one.stop(one.daemons[-1])
 
 
 def idle(checkout: Path) -> dict[str, float]:
@@ -140,11 +97,12 @@ def idle(checkout: Path) -> dict[str, float]:
         }
         back_s = []
         for _ in range(KILLS):
-            said = one.heartbeat() or {}
+            pid = one.heartbeat("R0")["pid"]
             began_s = time.monotonic()
-            os.kill(int(said["pid"]), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             until(
-                lambda before=said["pid"]: (one.heartbeat() or {}).get("pid") not in (None, before)
+                lambda before=pid: one.heartbeat("R0").get("pid") not in (None, before),
+                look_s=LOOK_S,
             )
             back_s.append(time.monotonic() - began_s)
             time.sleep(SETTLE_S)
@@ -156,7 +114,7 @@ def looks(checkout: Path, runs: int) -> float:
     with running(checkout, runs) as one:
         used_s = one.used_s()
         for _ in range(LOOKS):
-            one.say("unpin")  # refused: nothing is pinned, and nothing changes
+            one("unpin")  # refused: nothing is pinned, and nothing changes
         return 1000 * (one.used_s() - used_s) / LOOKS
 
 

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import functools
-import json
 import math
 import os
 import random
@@ -31,618 +29,29 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from state.records import Memory
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from chaos_machine import LOOK_S, RUNS, Machine
+from chaos_witness import Broken, Witness
+
 from state.store import Store
 from supervisor import screen
 from supervisor.core.goodput import Goodput
 from supervisor.core.recorded import make_again
-from supervisor.host.home import Home
-from supervisor.journal import parse, read
-from supervisor.runners.local import read_heartbeat
-from trainers import durable
-from trainers.contract import MARKER, Heartbeat
-
-LOOK_S = 0.03
-"""between two looks of the witness: how exact its times are"""
-ASK_S = 5.0
-"""between two questions to `show-state`"""
-PATIENCE_S = 300.0
-"""longest time for anything to come back; far more than it takes on a busy machine"""
-STRAY_S = 60.0
-"""longest time to stop a trainer that is not wanted: the grace, twice"""
-DISK_MIB = {"drill": 64, "atari": 768}
-
-SETTINGS = """\
-modes_dir = "modes"
-
-[policy]
-# An hour of the guide in a minute.
-stable_min = 1
-window_min = 4
-cool_down_min = 1
-short_boot_min = 0.05
-idle_first_min = 0.1
-idle_max_min = 0.2
-tick_s = 2
-
-[recovery]
-grace_s = 30
-backoff_first_s = 0.2
-backoff_max_s = 2
-proven_s = 10
-start_s = 60
-silent_min_s = {silent_min_s}
-quarantine_s = 10
-
-[checkpoints]
-interval_s = {interval_s}
-
-[campaign]
-trainer = "{trainer}"
-runs = {runs}
-target = {{ steps = 100000000 }}
-
-[logs]
-turns = true
-
-"""
-CAMPAIGNS = {
-    "drill": """\
-[campaign.options]
-steps_per_s = 200
-workers = 1
-worker_kind = "setsid"
-
-[run.B.options]
-worker_kind = "double_fork"
-
-[run.C]
-target = { steps = 3000 }
-""",
-    "atari": """\
-[campaign.options]
-rollout_steps = 128
-
-[run.Freeway]
-target = { steps = 4096 }
-""",
-}
-RUNS = {"drill": ["A", "B", "C", "D"], "atari": ["Pong", "Breakout", "Freeway", "Boxing"]}
-MODES = {"light": (0, 2, 4), "medium": (1, 3, 4)}
-"""name: rung, slots, environments; modes that two cores bear"""
-
-CLOCK = r"""
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-static long long step_s(void) {
-  static volatile long long *step;
-  if (!step) {
-    const char *path = getenv("CHAOS_CLOCK");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *page = file < 0 ? MAP_FAILED : mmap(0, 8, PROT_READ, MAP_SHARED, file, 0);
-    if (file >= 0) close(file);
-    static long long none;
-    step = page == MAP_FAILED ? &none : page;
-  }
-  return *step;
-}
-
-int clock_gettime(clockid_t clock, struct timespec *now) {
-  int failed = syscall(SYS_clock_gettime, clock, now);
-  if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-    now->tv_sec += step_s();
-  return failed;
-}
-
-int gettimeofday(struct timeval *restrict now, void *restrict zone) {
-  struct timespec exact;
-  clock_gettime(CLOCK_REALTIME, &exact);
-  now->tv_sec = exact.tv_sec;
-  now->tv_usec = exact.tv_nsec / 1000;
-  return 0;
-}
-
-time_t time(time_t *place) {
-  struct timespec exact;
-  clock_gettime(CLOCK_REALTIME, &exact);
-  if (place) *place = exact.tv_sec;
-  return exact.tv_sec;
-}
-"""
-
+from supervisor.journal import read
+from testkit.disks import Disk
+from testkit.false_clock import FalseClock
+from testkit.patience import NeverTrue, until
+from testkit.processes import Process
 
 ENDS = ("run.died", "run.quarantined", "run.stopped", "run.done", "run.lost")
 """events that tell of a trainer that is gone"""
-
-
-class Broken(Exception):
-    """Something that must always hold did not."""
-
-
-# What this machine allows
-
-
-class Disk:
-    """A disk of its own for the home: an image on a loop device."""
-
-    def __init__(self, place: Path, size_mib: int) -> None:
-        self.path = place
-        self._image = place.with_suffix(".image")
-        place.mkdir()
-        with self._image.open("wb") as image:
-            image.truncate(size_mib * 2**20)
-        # -m 0: what is full for others is full for root, too.
-        _do("mkfs.ext4", "-q", "-m", "0", str(self._image))
-        self._mount()
-
-    def fill(self) -> None:
-        """Leave no room for anything more."""
-        with self._filler.open("ab") as filler, contextlib.suppress(OSError):
-            size = 2**20
-            while size:
-                try:
-                    os.posix_fallocate(filler.fileno(), os.fstat(filler.fileno()).st_size, size)
-                except OSError:
-                    size //= 2
-
-    def free(self) -> None:
-        """Take away what fills it."""
-        self._filler.unlink(missing_ok=True)
-        durable.sync_folder(self.path)
-
-    @property
-    def full(self) -> bool:
-        """Whether it has been filled."""
-        return self._filler.exists()
-
-    def cut_power(self) -> None:
-        """From this moment on nothing reaches the disk (FS_IOC_SHUTDOWN, without the journal)."""
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(handle, 0x8004587D, (2).to_bytes(4, "little"))
-        finally:
-            os.close(handle)
-
-    def come_back(self) -> None:
-        """Mount it again, once nobody uses it any more."""
-        _until(lambda: not _fails("umount", str(self.path)), "the disk can be unmounted")
-        self._mount()
-
-    @property
-    def _filler(self) -> Path:
-        return self.path / "filler"
-
-    def _mount(self) -> None:
-        # As most machines have it. What ext4 forgives then, tests/faults does not.
-        _do("mount", "-t", "ext4", "-o", "loop", str(self._image), str(self.path))
-
-
-class FalseClock:
-    """A wall clock that can be set without setting that of the machine."""
-
-    def __init__(self, place: Path) -> None:
-        source, self._library = place / "clock.c", place / "clock.so"
-        self._step = place / "clock.step"
-        source.write_text(CLOCK, encoding="ascii")
-        self._step.write_bytes(bytes(8))
-        _do("gcc", "-O2", "-shared", "-fPIC", "-o", str(self._library), str(source))
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process needs to believe in it."""
-        return {"LD_PRELOAD": str(self._library), "CHAOS_CLOCK": str(self._step)}
-
-    def set(self, step_s: int) -> None:
-        """Set it to the true time and `step_s` seconds more."""
-        with self._step.open("r+b") as file:  # in place: it is mapped by who believes in it
-            file.write(step_s.to_bytes(8, sys.byteorder, signed=True))
-
-
-class Machine:
-    """A machine with a supervisor on it, that boots and goes down as it is told to.
-
-    Args:
-        place: an empty folder.
-        trainer: what trains.
-        rooted: it has namespaces of its own.
-    """
-
-    def __init__(self, place: Path, trainer: str, *, rooted: bool) -> None:
-        self.left_out: list[str] = []
-        self._rooted = rooted
-        self.disk: Disk | None = None
-        self.clock: FalseClock | None = None
-        if rooted and shutil.which("mkfs.ext4"):
-            self.disk = Disk(place / "disk", DISK_MIB[trainer])
-        else:
-            self.left_out.append("full disk, power cut: they need root and mkfs.ext4")
-        if not rooted:
-            self.left_out.append(
-                "boots that begin at uptime 0: they need root; each boot here is a new BOOT_ID "
-                "alone, and the uptime of this machine is booked as its down time"
-            )
-        if shutil.which("gcc"):
-            self.clock = FalseClock(place)
-        else:
-            self.left_out.append("clock steps: they need gcc")
-        self.home = Home((self.disk.path if self.disk else place) / "home")
-        self.home.make()
-        self._screen = place / "screen.log"
-        self._daemon: subprocess.Popen[bytes] | None = None
-        self.boots = self.crashes = 0
-        self.boot_id, self._uptime_s = "", 0
-        self._configure(trainer)
-        self.power_on(crashed=False)
-        self.crashes = 0
-
-    def _configure(self, trainer: str) -> None:
-        folder = self.home.path / "modes"
-        folder.mkdir()
-        for name, (rung, slots, n_envs) in MODES.items():
-            load = f"rung = {rung}\nslots = {slots}\n"
-            load += f"[load.atari]\nn_envs = {n_envs}\nbatch_size = 64\n"
-            durable.write(folder / f"{name}.toml", load.encode())
-        settings = SETTINGS.format(
-            trainer=trainer,
-            runs=json.dumps(RUNS[trainer]),
-            silent_min_s={"drill": 3, "atari": 15}[trainer],
-            interval_s={"drill": 1, "atari": 5}[trainer],
-        )
-        durable.write(self.home.settings, (settings + CAMPAIGNS[trainer]).encode())
-
-    @property
-    def daemon_lives(self) -> bool:
-        """Whether the supervisor's process lives."""
-        return self._daemon is not None and self._daemon.poll() is None
-
-    @property
-    def daemon_fell(self) -> int | None:
-        """The exit code of a supervisor that ended without having been asked to."""
-        return self._daemon.poll() if self._daemon is not None else None
-
-    def power_on(self, *, crashed: bool) -> None:
-        """Boot: a new identity, an uptime that begins anew, and a note of it."""
-        self.boots += 1
-        self.crashes += crashed
-        self.boot_id = uuid.uuid4().hex
-        self._uptime_s = math.floor(time.clock_gettime(time.CLOCK_BOOTTIME))
-        self._note("up")
-        self.start()
-
-    def power_off(self) -> None:
-        """Everything ends at once."""
-        self.kill_daemon()
-        _until(self._swept, "every process is gone")
-
-    def go_down_orderly(self) -> None:
-        """The supervisor is asked to stop, and the boot notes its end."""
-        self.stop()
-        self._note("down")
-
-    def start(self) -> None:
-        """Start the supervisor, as an init system does."""
-        with self._screen.open("ab") as screen:
-            self._daemon = subprocess.Popen(
-                self._command("run", "--plain"),
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=screen,
-                stderr=screen,
-                start_new_session=True,
-            )
-
-    def stop(self) -> None:
-        """Ask the supervisor to stop, and wait until it has."""
-        if self._daemon is not None:
-            self._daemon.terminate()
-            _until(lambda: not self.daemon_lives, "the supervisor has stopped")
-            self._daemon = None
-
-    def kill_daemon(self) -> None:
-        """`kill -9` of the supervisor."""
-        if self._daemon is not None:
-            self._daemon.kill()
-            self._daemon.wait()
-            self._daemon = None
-
-    def ask(self, *arguments: str) -> subprocess.Popen[str]:
-        """Type a command."""
-        return subprocess.Popen(
-            self._command(*arguments),
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def processes(self) -> list[Process]:
-        """The living processes of runs of this home."""
-        return list(_processes(self.home.runs))
-
-    def mains(self) -> list[Process]:
-        """Those of them that train."""
-        living = self.processes()
-        mains = [process for process in living if process.trains]
-        pids = {process.pid for process in mains}
-        # A child that is just becoming another program still looks like its parent.
-        return sorted(process for process in mains if process.parent not in pids)
-
-    def told(self) -> str:
-        """The end of what the supervisor printed."""
-        return self._screen.read_text(encoding="utf-8", errors="replace")[-3000:]
-
-    def _swept(self) -> bool:
-        living = self.processes()
-        for process in living:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        return not living
-
-    def _note(self, event: str) -> None:
-        """What the early one-shot service writes."""
-        moment = {"wall": time.time(), "boottime_s": 0.0}  # noqa: TID251 - as `date` says it
-        note = {"boot_id": self.boot_id, "event": event, **moment}
-        with self.home.boot_notes.open("ab") as notes:
-            notes.write(msgspec.json.encode(note) + b"\n")
-            notes.flush()
-            os.fsync(notes.fileno())
-
-    def _command(self, *arguments: str) -> list[str]:
-        offset = f"-{self._uptime_s}"
-        space = ["unshare", "-T", f"--boottime={offset}", f"--monotonic={offset}"]
-        command = [sys.executable, "-P", "-m", "supervisor", "--home", str(self.home.path)]
-        return [*(space if self._rooted else []), *command, *arguments]
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            **(self.clock.environment if self.clock else {}),
-            "BOOT_ID": self.boot_id,
-            "CUDA_VISIBLE_DEVICES": "",
-            "NO_COLOR": "1",
-        }
-
-
-class Process(NamedTuple):
-    """A living process of a run."""
-
-    pid: int
-    start_ticks: int
-    parent: int
-    run: str
-    trains: bool
-    """its command line is that of a trainer"""
-
-
-def _processes(runs: Path) -> Iterator[Process]:
-    mark = f"{MARKER}={runs}/".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            status = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-            variables = (entry / "environ").read_bytes().split(b"\0")
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        fields = status[status.rindex(")") + 2 :].split()
-        if fields[0] in "ZX":
-            with contextlib.suppress(ChildProcessError):
-                if int(fields[1]) == os.getpid() == 1:  # an orphan: ours to bury as the init
-                    os.waitpid(int(entry.name), os.WNOHANG)
-            continue
-        for variable in variables:
-            if variable.startswith(mark):
-                run = variable[len(mark) :].decode()
-                trains = b"trainers.__main__" in arguments and b"--run" in arguments
-                yield Process(int(entry.name), int(fields[19]), int(fields[1]), run, trains)
-
-
-# What must hold, and how long things took
-
-
-class Witness:
-    """Looks on, and knows what was done to the machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.looks = self.asked = 0
-        self.detection_s: dict[str, list[float]] = defaultdict(list)
-        self.return_s: dict[str, list[float]] = defaultdict(list)
-        """from a fault to the first new step of the run that it hit"""
-        self._log_bytes = 0
-        self._seq = 0
-        self._durable: dict[str, int] = {}
-        """run: the newest checkpoint that its trainer has told of"""
-        self._noticing: dict[str, tuple[str, float, tuple[str, ...]]] = {}
-        self._returning: dict[str, tuple[str, float, int | None]] = {}
-        self._question: subprocess.Popen[str] | None = None
-        self._question_about = (0, 0)
-        self._recorded_then = False
-        self._asked_at_s = 0.0
-        self._stray_since_s: dict[str, float] = {}
-        self._recorded: set[str] = set()
-        """boots in which a supervisor has said that it is there"""
-
-    def expect_notice(self, run: str, fault: str, *events: str) -> None:
-        """From now on somebody should notice what was done to `run`."""
-        self._noticing[run] = (fault, time.monotonic(), events)
-
-    def expect_return(self, run: str, fault: str) -> None:
-        """From now on `run` should train again, in another process than now."""
-        heartbeat = self._heartbeat(run)
-        pid = heartbeat.pid if heartbeat else None
-        self._returning.setdefault(run, (fault, time.monotonic(), pid))
-
-    def expect_no_notice(self) -> None:
-        """Whatever was to be noticed, nobody is there to do so."""
-        self._noticing.clear()
-
-    def expect_nothing(self) -> None:
-        """The machine goes down now."""
-        self.expect_no_notice()
-        if self._question is not None:
-            self._question.kill()
-            self._question.communicate()
-            self._question = None
-
-    def look(self) -> None:
-        """Check what must always hold.
-
-        Raises:
-            Broken: it does not.
-        """
-        self.looks += 1
-        if self.machine.daemon_fell is not None:
-            raise Broken(f"the supervisor fell, with {self.machine.daemon_fell}")
-        self._read_log()
-        self._check_mains()
-        self._check_checkpoints()
-        self._see_returns()
-        self._check_state()
-
-    def agrees(self) -> bool:
-        """Whether exactly what is wanted trains."""
-        memory, _ = Store(self.machine.home.state).peek()
-        mains = {process.run: process.pid for process in self.machine.mains()}
-        if memory is None or mains.keys() != set(memory.demanded):
-            return False
-        beats = [self._heartbeat(run) for run in mains]
-        return all(
-            beat is not None
-            and (beat.status, beat.mode, beat.pid) == ("running", memory.goal.mode, mains[beat.run])
-            for beat in beats
-        )
-
-    def _read_log(self) -> None:
-        try:
-            with self.machine.home.decisions.open("rb") as log:
-                log.seek(self._log_bytes)
-                raw = log.read()
-        except FileNotFoundError:
-            return
-        whole = raw[: raw.rfind(b"\n") + 1]
-        self._log_bytes += len(whole)
-        for line in parse(whole.splitlines()):
-            if line["seq"] != self._seq + 1:
-                raise Broken(f"line {line['seq']} of the log follows line {self._seq}")
-            self._seq = line["seq"]
-            if line["event"] == "supervisor.started":
-                self._recorded.add(line["boot"])
-            if line["event"] == "slots.assigned":  # nobody waits for the others any more
-                self._returning = {
-                    run: told for run, told in self._returning.items() if run in line["runs"]
-                }
-            fault, since_s, events = self._noticing.get(line.get("run", ""), ("", 0.0, ()))
-            if line["event"] in events:
-                del self._noticing[line["run"]]
-                self.detection_s[fault].append(time.monotonic() - since_s)
-
-    def _check_mains(self) -> None:
-        memory, _ = Store(self.machine.home.state).peek()
-        mains = self.machine.mains()
-        trouble = self._trouble(mains, memory)
-        if trouble:
-            # One may have gone while the other came: all of them must live still. And the state
-            # may have been read a moment before the campaign was saved in it.
-            memory, _ = Store(self.machine.home.state).peek()
-            still = self.machine.mains()
-            mains = [one for one in mains if one in still]
-            trouble = self._trouble(mains, memory)
-        if trouble:
-            raise Broken(f"{trouble}: {mains}")
-        self._check_goal(mains, memory)
-
-    def _trouble(self, mains: list[Process], memory: Memory | None) -> str | None:
-        runs = Counter(process.run for process in mains)
-        if any(count > 1 for count in runs.values()):
-            return "two trainers of one run live"
-        if len({self._mode(run) for run in runs} - {None}) > 1:
-            return "two modes train together"
-        if memory and runs.keys() - {run.id for run in memory.runs}:
-            return "a trainer lives of a run that is not in the campaign"
-        return None
-
-    def _check_goal(self, mains: list[Process], memory: Memory | None) -> None:
-        """Whoever trains without being wanted is stopped, within its grace."""
-        now_s, strays = time.monotonic(), set[str]()
-        if memory and self.machine.daemon_lives:
-            wanted = dict.fromkeys(memory.demanded, memory.goal.mode)
-            strays = {one.run for one in mains if wanted.get(one.run) != self._mode(one.run)}
-        self._stray_since_s = {run: self._stray_since_s.get(run, now_s) for run in strays}
-        if any(now_s - since_s > STRAY_S for since_s in self._stray_since_s.values()):
-            raise Broken(f"{strays} train without being wanted, and nobody stops them")
-
-    def _check_checkpoints(self) -> None:
-        for folder in self.machine.home.runs.glob("*/checkpoints"):
-            run = folder.parent.name
-            heartbeat = self._heartbeat(run)
-            # One that is not told yet may not have reached the disk yet.
-            told = (heartbeat.checkpoint_step if heartbeat else None) or 0
-            self._durable[run] = max(told, self._durable.get(run, 0))
-            newest = max((int(one.name) for one in folder.glob("[0-9]*")), default=0)
-            if newest < self._durable[run]:
-                raise Broken(f"{run}: checkpoint {self._durable[run]} is gone, {newest} is left")
-
-    def _see_returns(self) -> None:
-        for run, (fault, since_s, pid) in list(self._returning.items()):
-            heartbeat = self._heartbeat(run)
-            if heartbeat and heartbeat.pid != pid and heartbeat.stepping_at_s is not None:
-                del self._returning[run]
-                self.return_s[fault].append(time.monotonic() - since_s)
-
-    def _check_state(self) -> None:
-        """Ask `show-state` now and then, and compare its counts with what was done."""
-        machine = self.machine
-        if self._question is None:
-            if time.monotonic() - self._asked_at_s >= ASK_S:
-                self._asked_at_s = time.monotonic()
-                self._question_about = (machine.boots, machine.crashes)
-                self._recorded_then = machine.boot_id in self._recorded
-                self._question = machine.ask("show-state", "--json")
-            return
-        if self._question.poll() is None:
-            return
-        answer, code = self._question.communicate()[0], self._question.returncode
-        self._question = None
-        if code != 0:
-            raise Broken(f"show-state ended with {code}: {answer}")
-        state = json.loads(answer)
-        told = (state["boots_total"], state["crashes_total"])
-        self.asked += 1
-        settled = self._recorded_then and self._question_about == (machine.boots, machine.crashes)
-        if settled and told != self._question_about:
-            raise Broken(f"boots and crashes are {self._question_about}, and it says {told}")
-
-    def _heartbeat(self, run: str) -> Heartbeat | None:
-        return read_heartbeat(self.machine.home.run(run))
-
-    def _mode(self, run: str) -> str | None:
-        try:
-            spec = json.loads(self.machine.home.run(run).spec.read_bytes())
-        except (OSError, ValueError):
-            return None
-        mode: str = spec["mode"]
-        return mode
-
-
-# What is done to it
 
 
 class Chaos:
@@ -705,16 +114,16 @@ class Chaos:
             self._do_what_is_due()
             time.sleep(LOOK_S)
         if not self.machine.daemon_lives:
-            self.machine.start()
+            self.machine.begin()
         self._type("resume")
         self._await(self.witness.agrees, "what is wanted trains")
         self._say("it does; now the supervisor is asked to stop")
-        self.machine.stop()
+        self.machine.end()
         self.witness.look()
         left = self.machine.processes()
         if left:
             raise Broken(f"left after the end: {left}")
-        turns = make_again(read(self.machine.home.turns))
+        turns = make_again(read(self.machine.files.turns))
         if turns.first is not None or not turns.turns:
             raise Broken(f"turns come out otherwise: {turns}")
         self._say(f"{turns.turns} turns of thinking were made again, and came out as they had")
@@ -745,14 +154,15 @@ class Chaos:
         """Look on until it is so.
 
         Raises:
-            Broken: it never is.
+            Broken: something that must hold did not meanwhile.
+            NeverTrue: it never is.
         """
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > deadline_s:
-                raise Broken(f"still not true: {what}\n{self.machine.told()}")
+
+        def seen() -> bool:
             self.witness.look()
-            time.sleep(LOOK_S)
+            return condition()
+
+        until(seen, what, self.machine.told, look_s=LOOK_S)
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._began_s:8.1f} s  {text}", flush=True)
@@ -808,11 +218,11 @@ class Chaos:
     def _lose_daemon(self, away_s: float) -> None:
         self.machine.kill_daemon()
         self.witness.expect_no_notice()
-        boot_id = self.machine.boot_id
+        boot_id = self.machine.boot
 
         def start() -> None:
-            if self.machine.boot_id == boot_id and not self.machine.daemon_lives:
-                self.machine.start()
+            if self.machine.boot == boot_id and not self.machine.daemon_lives:
+                self.machine.begin()
 
         self._in(away_s, start)
 
@@ -880,7 +290,7 @@ class Chaos:
 
     def _sees_clock(self, step_s: int) -> bool:
         """Whether the supervisor has looked since the clock was set."""
-        memory, _ = Store(self.machine.home.state).peek()
+        memory, _ = Store(self.machine.files.state).peek()
         now = time.time() + step_s  # noqa: TID251 - what the false clock shows
         return memory is not None and abs(memory.timeline.seen_at - now) < 3600
 
@@ -910,19 +320,6 @@ def _fails(*command: str) -> bool:
     return subprocess.run(command, check=False, capture_output=True).returncode != 0
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for what nothing can announce.
-
-    Raises:
-        Broken: it never comes.
-    """
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise Broken(f"still not true: {what}")
-        time.sleep(LOOK_S)
-
-
 def _spread(times_s: dict[str, list[float]]) -> str:
     return "; ".join(
         f"{fault} {statistics.median(known):.2f} s (at most {max(known):.2f} s, {len(known)} times)"
@@ -945,7 +342,7 @@ def _campaign(place: Path, options: argparse.Namespace, *, rooted: bool) -> int:
         measured = msgspec.json.decode(
             machine.ask("goodput", "--json").communicate()[0], type=Goodput
         )
-    except Broken as broken:
+    except (Broken, NeverTrue) as broken:
         options.keep = options.keep or Path(tempfile.mkdtemp(prefix="chaos-broken-"))
         print(f"BROKEN: {broken}\n\nlive it again with:\n  {_again(options)}")
         return 1
@@ -953,7 +350,7 @@ def _campaign(place: Path, options: argparse.Namespace, *, rooted: bool) -> int:
         machine.power_off()
         if options.keep:
             kept = options.keep / f"seed-{options.seed}-{os.urandom(2).hex()}"
-            shutil.copytree(machine.home.path, kept, symlinks=True)
+            shutil.copytree(machine.home, kept, symlinks=True)
             print(f"the home is kept in {kept}")
     print(f"\n{sum(chaos.done.values())} faults: ", end="")
     print(", ".join(f"{count} {name}" for name, count in sorted(chaos.done.items())))

@@ -12,7 +12,6 @@ heartbeat, and have left the queue. As many drills train as `light` has slots. M
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 import sys
@@ -26,22 +25,20 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from state.boot_notes import BootNotes  # noqa: E402 - after the path is set
-from state.inbox import Inbox  # noqa: E402
 from state.store import Store  # noqa: E402
 from supervisor.config import Config  # noqa: E402
 from supervisor.core import history  # noqa: E402
-from supervisor.core.seen import Machine  # noqa: E402
 from supervisor.daemon import Daemon  # noqa: E402
 from supervisor.host.clock import SystemClock, pause  # noqa: E402
 from supervisor.host.gpu import Gpus  # noqa: E402
 from supervisor.host.home import Home  # noqa: E402
 from supervisor.host.sensors import Sensors  # noqa: E402
-from supervisor.journal import Journal  # noqa: E402
 from supervisor.report import report  # noqa: E402
 from supervisor.runners.local import LocalRunner  # noqa: E402
 from supervisor.stop import stop  # noqa: E402
-from trainers.contract import Heartbeat, Mark  # noqa: E402
+from testkit.builders import a_heartbeat  # noqa: E402
+from testkit.place import a_daemon  # noqa: E402
+from trainers.contract import Mark  # noqa: E402
 
 STEPS = 1_000_000
 SETTINGS = """\
@@ -67,18 +64,7 @@ def make_home(home: Home, runs: int, ended: int) -> None:
     there = Mark(step=STEPS, trained_s=1.0)
     for place, run in enumerate(queued[:ended]):
         queued[place] = run.but(status="done", step=STEPS, booked=there)
-        said = Heartbeat(
-            run=run.id,
-            pid=1,
-            mode="light",
-            status="done",
-            step=STEPS,
-            episodes=1,
-            written_at=moment.wall,
-            progress_at_s=0.0,
-            longest_gap_s=0.0,
-            saved=there,
-        )
+        said = a_heartbeat(run=run.id, status="done", step=STEPS, saved=there)
         folder = home.run(run.id)
         folder.path.mkdir()
         folder.heartbeat.write_bytes(msgspec.json.encode(said))
@@ -100,18 +86,8 @@ def measure(runs: int, ended: int, place: Path) -> dict[str, float]:
     daemons: list[Daemon] = []
 
     def start() -> None:
-        daemon = Daemon(
-            config=Config(home.settings),
-            clock=clock,
-            store=Store(home.state),
-            inbox=Inbox(home.inbox),
-            boot_notes=BootNotes(home.boot_notes),
-            runner=runner,
-            journal=Journal(home, io.StringIO()),
-            sensors=Sensors(home.path, gpus),
-            power=gpus,
-            machine=Machine(cores=1, parts={}),
-        )
+        sensors = Sensors(home.path, gpus)
+        daemon = a_daemon(home, clock, runner, sensors=sensors, power=gpus)
         daemon.start()
         daemon.tick("start")
         daemons.append(daemon)

@@ -35,7 +35,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 180.0
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from testkit.machine import Machine
+from testkit.patience import until
+from testkit.processes import PROC, stat
+
+LOOK_S = 0.01
+"""between two looks: how exact the switch of modes is timed"""
 GAME = "Pong"
 LIMITS_S = {"warm 32": 0.5, "warm 64": 0.7, "boot 32": 3.0, "scale": 2.0}
 """what we set out to reach"""
@@ -122,7 +129,7 @@ def measure(
                     found.setdefault(f"warm {n_envs}", []).append(warm.kill_trainer())
                 with warm.frozen():
                     found.setdefault(f"cold {n_envs}", []).append(cold.kill_trainer())
-                    found.setdefault(f"boot {n_envs}", []).append(cold.boot())
+                    found.setdefault(f"boot {n_envs}", []).append(cold.begin_anew())
                 with warm.frozen(), cold.frozen():
                     if rivals:
                         found.setdefault(f"stock {n_envs}", []).append(next(rivals))
@@ -136,7 +143,7 @@ def measure(
     return found
 
 
-class Supervisor:
+class Supervisor(Machine):
     """A supervisor in a home of its own; nothing of it outlives a `with`.
 
     Args:
@@ -147,9 +154,10 @@ class Supervisor:
 
     def __init__(self, n_envs: int, *, warm: bool, ladder: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="restart-")
-        self._home = Path(self._folder.name) / "home"
-        modes = self._home / "modes"
-        modes.mkdir(parents=True)
+        program = (sys.executable, "-P", "-m", "supervisor")
+        super().__init__(Path(self._folder.name) / "home", program=program)
+        modes = self.home / "modes"
+        modes.mkdir()
         # The shape of the shipped light mode, so that half of the cores are for each trainer.
         only = MODE.format(rung=0, slots=2, n_envs=n_envs, batch_size=16 * n_envs)
         (modes / "light.toml").write_text(only)
@@ -159,20 +167,19 @@ class Supervisor:
         )
         if ladder:
             settings = settings.replace('modes_dir = "modes"\n', "")
-        (self._home / "supervisor.toml").write_text(settings)
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self.configure(settings)
 
     def __enter__(self) -> Supervisor:
-        self._start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.crash()
         self._folder.cleanup()
 
     def until_saved(self) -> None:
         """Wait for a checkpoint to go on from."""
-        _until(lambda: self._beat(GAME).get("checkpoint_step"), "a checkpoint")
+        until(lambda: self._beat(GAME).get("checkpoint_step"), "a checkpoint", look_s=LOOK_S)
 
     def until_warm(self) -> None:
         """Wait until trainers are forked, and their games loaded."""
@@ -191,20 +198,19 @@ class Supervisor:
         os.kill(before, signal.SIGKILL)
         return self._stepping_at_s(GAME, lambda beat: beat["pid"] != before) - killed_s
 
-    def boot(self) -> float:
+    def begin_anew(self) -> float:
         """End everything as a power cut does; seconds from the next start to the first step."""
         self.until_saved()
         before = self._beat(GAME)["pid"]
-        self._end()
+        self.crash()
         started_s = time.monotonic()
-        self._start()
+        self.launch(self.command("run"))
         return self._stepping_at_s(GAME, lambda beat: beat["pid"] != before) - started_s
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Have everything of it stand still, while another is measured."""
-        assert self._daemon is not None  # noqa: S101 - within a `with`
-        everything = [self._daemon.pid, *self._marked()]
+        everything = [self.daemons[-1].pid, *self.trainers()]
         for pid in everything:
             _send(pid, signal.SIGSTOP)
         try:
@@ -215,11 +221,15 @@ class Supervisor:
 
     def scale(self, command: str, mode: str) -> float:
         """Change the mode; seconds from the last save of the old until all of the new step."""
-        _until(lambda: all(beat.get("checkpoint_step") for beat in self._beats()), "checkpoints")
+        until(
+            lambda: all(beat.get("checkpoint_step") for beat in self._beats()),
+            "checkpoints",
+            look_s=LOOK_S,
+        )
         old = {beat["run"] for beat in self._beats() if beat["status"] == "running"}
         slots = {"light": 2, "medium": 4}[mode]
         asked_s = time.monotonic()
-        subprocess.Popen(self._command(command), stdout=subprocess.DEVNULL)
+        subprocess.Popen(self.command(command), env=self.environment(), stdout=subprocess.DEVNULL)
         saved_s: dict[str, float] = {}
         new: dict[str, float] = {}
 
@@ -231,39 +241,11 @@ class Supervisor:
                     new[beat["run"]] = beat["stepping_at_s"]
             return len(new) == slots
 
-        _until(look, f"everything steps in {mode}")
+        until(look, f"everything steps in {mode}", look_s=LOOK_S)
         return max(new.values()) - max(saved_s.values())
 
-    def _start(self) -> None:
-        screen = (self._home / "screen").open("ab")
-        with screen:
-            self._daemon = subprocess.Popen(self._command("run"), stdout=screen, stderr=screen)
-
-    def _end(self) -> None:
-        if self._daemon is not None:
-            self._daemon.kill()
-            self._daemon.wait()
-        while left := self._marked():
-            for pid in left:
-                _send(pid, signal.SIGKILL)
-            time.sleep(0.05)
-
-    def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "supervisor", "--home", str(self._home), *words]
-
-    def _marked(self) -> list[int]:
-        """Processes of this home."""
-        mark = f"TRAINING_SUPERVISOR_RUN={self._home}/".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-        return found
-
     def _warm_parent(self) -> int:
-        assert self._daemon is not None  # noqa: S101 - within a `with`
-        pid = self._daemon.pid
+        pid = self.daemons[-1].pid
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             if b"\0--warm\0" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
@@ -271,28 +253,24 @@ class Supervisor:
 
     def _warm_spent(self) -> tuple[int, int]:
         """The warm parent, and the processor time that it has spent so far."""
-        pid = _until(self._warm_parent, "a warm parent")
-        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        pid = until(self._warm_parent, "a warm parent", look_s=LOOK_S)
+        user, system = stat(PROC / str(pid))[11:13]
         return pid, int(user) + int(system)
 
     def _beats(self) -> Iterator[dict[str, Any]]:
-        for folder in (self._home / "runs").glob("*"):
+        for folder in (self.home / "runs").glob("*"):
             if beat := self._beat(folder.name.partition("-")[2]):
                 yield beat
 
     def _beat(self, game: str) -> dict[str, Any]:
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            path = self._home / f"runs/atari-{game}/heartbeat.json"
-            beat: dict[str, Any] = json.loads(path.read_text())
-            return beat
-        return {}
+        return self.heartbeat(game, "atari")
 
     def _stepping_at_s(self, game: str, condition: Callable[[dict[str, Any]], bool]) -> float:
         def look() -> object:
             beat = self._beat(game)
             return beat and condition(beat) and beat["stepping_at_s"]
 
-        answer: float = _until(look, "the first new step")
+        answer: float = until(look, "the first new step", look_s=LOOK_S)
         return answer
 
 
@@ -318,15 +296,6 @@ def _stock(n_envs: int) -> Iterator[Iterator[float]]:
 def _send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _until(condition: Callable[[], Any], what: str) -> Any:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        if time.monotonic() > deadline_s:
-            sys.exit(f"{what}: not within {PATIENCE_S:.0f} s")
-        time.sleep(0.01)
-    return answer
 
 
 def table(measured: dict[str, list[float]]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from state.records import Kept, Ledger, ModeLedger
-from supervisor.core import history
+from supervisor.core import decisions
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits, Terms
 from supervisor.simulation import picture
@@ -66,7 +66,7 @@ class Watched(Supervised):
         return super().boot(seen_h, at_h, Kept())
 
     def _watch(self, at_h: float) -> None:
-        facts = history.facts(self.memory, self._ladder, self._limits)
+        facts = decisions.facts(self.memory, self._ladder, self._limits)
         known = facts.ledger.modes.get("medium", learnt.NOTHING)
         cap = learnt.budget_cap(facts.ledger, facts.terms, facts.goal.mode, facts.running_s)
         until_s = facts.cool_downs.get("medium")

@@ -13,11 +13,12 @@ from state.records import Left
 from state.requests import Request, request
 from state.store import Store
 from supervisor.config import Config
-from supervisor.core import history
+from supervisor.core import history, told
+from supervisor.core.enrolment import sought
 from supervisor.core.events import Event
 from supervisor.core.moments import Moment
 from supervisor.core.seen import Machine, Seen
-from supervisor.core.turn import sought, turn
+from supervisor.core.turn import turn
 from supervisor.errors import SupervisorError
 from supervisor.host.clock import pause
 from supervisor.host.home import Home
@@ -151,7 +152,7 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
         memory = history.forgotten(memory, moment, config.ladder, queued)
         kept = f"; the old state is in {backup.name}" if backup else ""
         moved = known is not None and known.goal.mode != memory.goal.mode
-        memory = history.write(
+        memory = told.write(
             # Nothing trains: a reboot from here on is no crash.
             msgspec.structs.replace(
                 memory, clean_stop=True, decisions=max(memory.decisions, journal.last)

@@ -21,6 +21,7 @@ from state.store import Store
 from supervisor.config import Config
 from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
+from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
@@ -41,7 +42,7 @@ from supervisor.core.seen import (
     Trouble,
     Turn,
 )
-from supervisor.core.turn import sought, still, turn, watched
+from supervisor.core.turn import still, turn
 from supervisor.host.clock import Clock
 from supervisor.journal import Journal
 from supervisor.runners import Runner, StartFailed

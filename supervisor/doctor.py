@@ -98,22 +98,26 @@ class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
 def _ask_trainers(config: Config) -> list[tuple[str, str]]:
     """What the trainers say of each run: what they refuse, or else what they remark.
 
-    Of each trainer one run is checked in every mode: what a heavier one lays upon it would
-    otherwise be refused at night, when the mode is tried.
+    Of each trainer a run that is well is checked in the heavier modes, too: what one of them lays
+    upon it would otherwise be refused at night, when the mode is tried.
     """
     runs = config.settings.queue()
     called = queue.called(runs)
-    safest, *others = config.ladder
-    first = {run.asked.trainer: run for run in reversed(runs)}
-    pairs = [(run, safest) for run in runs]
-    pairs += [(run, mode) for run in first.values() for mode in others]
+    safest, *heavier = config.ladder
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
 
         def check(run: Run, mode: Mode) -> tuple[str, str]:
-            problem, remark = _check_run(run, called[run.id], mode, config, Path(place))
-            return problem, "" if mode is not safest else remark
+            return _check_run(run, called[run.id], mode, config, Path(place))
 
-        return list(pool.map(check, *zip(*pairs, strict=True))) if pairs else []
+        answers = list(pool.map(lambda run: check(run, safest), runs))
+        well = {
+            run.asked.trainer: run
+            for run, (problem, _) in zip(runs, answers, strict=True)
+            if not problem
+        }
+        pairs = [(run, mode) for run in well.values() for mode in heavier]
+        refused = pool.map(lambda pair: check(*pair)[0], pairs)
+        return [*answers, *((problem, "") for problem in refused)]
 
 
 def _check_run(run: Run, called: str, mode: Mode, config: Config, place: Path) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from state.records import LEDGER_VERSION, Boot, Left, Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.config import Config
-from supervisor.core import explain, history, policy, queue, slots
+from supervisor.core import decisions, explain, history, policy, queue, slots
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
 from supervisor.core.moments import Moment, stamp
@@ -255,7 +255,7 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
 def facts(home: Home, config: Config, moment: Moment) -> Facts:
     """What a decision would be made from at this moment, but for readings of the machine."""
     memory, _ = _now(home, config, moment)
-    return history.facts(memory, config.ladder, config.settings.policy)
+    return decisions.facts(memory, config.ladder, config.settings.policy)
 
 
 def ledger(home: Home, config: Config, moment: Moment) -> LedgerReport:
@@ -309,7 +309,7 @@ def _now(home: Home, config: Config | str, moment: Moment) -> tuple[Memory, tupl
 
 def _ledger(memory: Memory, config: Config, home: Home, moment: Moment) -> LedgerReport:
     limits = config.settings.policy
-    known = explain.known(history.facts(memory, config.ladder, limits))
+    known = explain.known(decisions.facts(memory, config.ladder, limits))
     intervals_s = [
         spec.checkpoint_interval_s
         for run in memory.runs
@@ -342,7 +342,7 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
         return NextReport(
             action="unknown", in_s=None, why=f"the settings in force are older: {config}"
         )
-    forecast = policy.forecast(history.facts(memory, config.ladder, config.settings.policy))
+    forecast = policy.forecast(decisions.facts(memory, config.ladder, config.settings.policy))
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from state.records import LEDGER_VERSION, Boot, BootNote, HomeId, Memory, Place
-from supervisor.core import history, measure, queue
+from supervisor.core import history, measure, queue, told
 from supervisor.core.events import Event
 from supervisor.core.moments import Moment
 from supervisor.core.recovery import Observation
@@ -53,12 +53,12 @@ def awake(found: Awakening) -> Memory:
     memory = msgspec.structs.replace(known, decisions=known.decisions + ahead)
     if found.damaged:
         reason = "; ".join(found.damaged)
-        memory = history.write(memory, Event.STATE_DAMAGED, rule="seal", reason=reason)
+        memory = told.write(memory, Event.STATE_DAMAGED, rule="seal", reason=reason)
     if ahead:
         reason = f"the state is {ahead} lines older than the log: what these tell is forgotten"
-        memory = history.write(memory, Event.STATE_LAGGED, rule="log", reason=reason)
+        memory = told.write(memory, Event.STATE_LAGGED, rule="log", reason=reason)
     if found.lax:
-        memory = history.write(memory, Event.HOME_CLOSED, rule="rights", reason=found.lax)
+        memory = told.write(memory, Event.HOME_CLOSED, rule="rights", reason=found.lax)
     memory = _with_our_ledger(_at_home(memory, found))
     said = heartbeats(found.observations)
     memory = measure.last_words(memory, said)
@@ -66,11 +66,11 @@ def awake(found: Awakening) -> Memory:
     # From there on nobody has seen anything run.
     memory = msgspec.structs.replace(memory, running=False)
     if found.newer is not None:
-        memory = history.write(memory, Event.SETTINGS_UNKEPT, rule="version", reason=found.newer)
+        memory = told.write(memory, Event.SETTINGS_UNKEPT, rule="version", reason=found.newer)
     for notice in found.dated:
-        memory = history.write(memory, Event.SETTINGS_DATED, rule="settings", reason=notice)
+        memory = told.write(memory, Event.SETTINGS_DATED, rule="settings", reason=notice)
     if found.unreadable:
-        memory = history.write(memory, Event.BOOT_UNREADABLE, rule="notes", reason=found.unreadable)
+        memory = told.write(memory, Event.BOOT_UNREADABLE, rule="notes", reason=found.unreadable)
     if found.memory is None:
         memory = _with_boot(memory, memory.boots[0], "is the first that is known")
     memory, missed = history.record_missed(memory, notes, rules.ladder, rules.limits)
@@ -80,7 +80,7 @@ def awake(found: Awakening) -> Memory:
     if this_boot is not None:
         memory = history.starting(_with_boot(memory, this_boot, _ended(this_boot)))
     left = not (memory.resting and queue.all_ended(memory.runs))
-    return history.write(
+    return told.write(
         memory,
         Event.SUPERVISOR_STARTED,
         rule="start",
@@ -104,7 +104,7 @@ def _at_home(memory: Memory, found: Awakening) -> Memory:
     }
     where = " and ".join(name for name, differs in what.items() if differs)
     reason = f"this home lies in {where} than before, as a copy does: it has a new id"
-    return history.write(memory, Event.HOME_RENEWED, rule="place", reason=reason)
+    return told.write(memory, Event.HOME_RENEWED, rule="place", reason=reason)
 
 
 def _with_our_ledger(memory: Memory) -> Memory:
@@ -115,11 +115,11 @@ def _with_our_ledger(memory: Memory) -> Memory:
     found = f"the ledger has version {version}, this program keeps version {LEDGER_VERSION}"
     found = found if version else "the state holds no ledger that this program can read"
     reason = f"{found}: what the modes are worth is learnt anew"
-    return history.write(history.relearn(memory), Event.LEDGER_BEGUN, rule="version", reason=reason)
+    return told.write(history.relearn(memory), Event.LEDGER_BEGUN, rule="version", reason=reason)
 
 
 def _with_boot(memory: Memory, boot: Boot, how: str) -> Memory:
-    return history.write(
+    return told.write(
         memory,
         Event.BOOT_RECORDED,
         rule="boot",

@@ -12,7 +12,6 @@ same `turn` runs once more at once, without a look: it only takes them down.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -21,22 +20,31 @@ import msgspec
 from modes import Mode
 from state.records import (
     Answer,
-    Ends,
     Left,
     Memory,
     PowerLimit,
     Process,
     Run,
-    Told,
 )
-from state.requests import AboutAJob, AboutTheMode, Pause, Request, Reset, TryAgain
-from supervisor.core import cards, history, measure, policy, queue, reconcile, recovery, slots
+from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain
+from supervisor.core import (
+    cards,
+    decisions,
+    history,
+    measure,
+    policy,
+    queue,
+    reconcile,
+    recovery,
+    slots,
+    told,
+)
 from supervisor.core import ledger as learnt
 from supervisor.core.cards import Hand
+from supervisor.core.enrolment import counted, departed, enrolled
 from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
-from supervisor.core.moments import span
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
 from supervisor.core.recovery import Note, Observation, judge
@@ -65,33 +73,6 @@ DUE_MIN_S = 0.05
 WARM_SHARE_MAX = 0.25
 """of the memory that a control group may use, for each process that only waits"""
 UNREADABLE: Heeded | str = "which runs have left the queue cannot be read; ask again"
-ANSWERS_MAX = 1000
-"""answers kept while they cannot be written; the oldest go first"""
-
-
-def sought(memory: Memory, rules: Rules, requests: tuple[Request, ...] = ()) -> frozenset[str]:
-    """Ids of runs in no queue that the next turn may be about: they may have left it."""
-    named = [request.run for request in requests if isinstance(request, TryAgain | AboutAJob)]
-    if memory.campaign != rules.revision:
-        named += [run.id for run in rules.campaign]
-    return frozenset(named) - {run.id for run in memory.runs} if named else frozenset()
-
-
-def watched(
-    memory: Memory, rules: Rules, left: Mapping[str, Left] | None = None
-) -> tuple[Run, ...]:
-    """The runs that the next turn may be about, and that have to be looked at for it.
-
-    Args:
-        memory: as the turn before has left it.
-        rules: what is in force.
-        left: as in `Seen`.
-    """
-    memory = _enrolled(memory, rules, left)
-    runs = memory.runs
-    sharing = slots.on_machine(rules.sharing, memory)
-    places = slots.near(runs, rules.ladder, memory.timeline, sharing)
-    return tuple(runs[place] for place in places)
 
 
 def turn(memory: Memory, seen: Seen) -> Turn:
@@ -198,14 +179,15 @@ class _Thought:
         self.memory = history.pass_time(self.memory, seen.moment)
         for said in seen.said:
             self._write(said.event, rule=said.rule, reason=said.reason, evidence=said.evidence)
-        self._hear_of_the_disk()
+        self.memory = told.disk(self.memory, seen.unsaved)
         self._count_gpus()
         for outcome in seen.outcomes:
             match outcome:
                 case Started(run=run, process=process):
                     self._started(run, process)
                 case PowerLimited(watts=watts, refused=refused):
-                    self._limited(PowerLimit(watts=watts, refused=refused))
+                    limit = PowerLimit(watts=watts, refused=refused)
+                    self.memory = told.power(self.memory, limit)
                 case Lost(event=event, rule=rule, reason=reason):
                     self._write(event, rule=rule, reason=reason)
 
@@ -217,49 +199,13 @@ class _Thought:
         gpus = cards.known(named, inherited, seen.readings, memory.runs, before)
         self.memory = msgspec.structs.replace(memory, gpus=gpus)
 
-    def _hear_of_the_disk(self) -> None:
-        """A disk that refuses does not end the supervision: it goes on in memory, and says so."""
-        now, before = self._seen.unsaved, self.memory.told.unsaved
-        if now is not None and before is None:
-            reason = f"the state cannot be saved: {now}; going on in memory"
-            self._write(Event.STATE_UNSAVED, rule="disk", reason=reason)
-        if now is None and before is not None:
-            self._write(Event.STATE_SAVED, rule="disk", reason="the state can be saved again")
-        if (now is None) != (before is None):
-            self._tell(unsaved=now)
-
     def _started(self, run_id: str, process: Process) -> None:
         memory = self.memory
         (run,) = (run for run in memory.runs if run.id == run_id)
         run = run.but(process=process, started_monotonic_s=memory.timeline.monotonic_s)
         runs = tuple(run if other.id == run_id else other for other in memory.runs)
         self.memory = msgspec.structs.replace(memory, runs=runs, running=True)
-        before = "the checkpoint before " if run.attempt.started_step in run.faults.withheld else ""
-        where = f"in {run.attempt.mode}" if run.local else f"on {run.asked.place}"
-        self._write(
-            Event.RUN_STARTED,
-            rule="slot",
-            reason=f"{where}, from {before}step {run.attempt.started_step}",
-            run=run_id,
-            evidence={
-                "pid": process.pid,
-                "step": run.attempt.started_step,
-                "mode": run.attempt.mode,
-            },
-        )
-
-    def _limited(self, power: PowerLimit) -> None:
-        if power == self.memory.told.power:
-            return
-        self._tell(power=power)
-        limit = "its default" if power.watts is None else f"{power.watts:g} W"
-        event, outcome = Event.POWER_LIMITED, f"the power limit of every GPU is {limit}"
-        if power.refused is not None:
-            event, outcome = (
-                Event.POWER_REFUSED,
-                f"cannot limit every GPU to {limit}: {power.refused}",
-            )
-        self._write(event, rule="mode", reason=outcome)
+        self.memory = told.start(self.memory, run)
 
     # Look
 
@@ -268,7 +214,7 @@ class _Thought:
         self.memory = measure.heed(self.memory, self._seen.readings)
         known = self._seen.leaving != "stop"  # it may go by rules that are in force nowhere
         if known:
-            self.memory = _enrolled(self.memory, self._seen.rules, self._seen.left)
+            self.memory = enrolled(self.memory, self._seen.rules, self._seen.left)
         self._judge()
         if known:
             self._recognise()
@@ -286,7 +232,7 @@ class _Thought:
             for note in notes:
                 if run.local and recovery.blames_the_load(note):
                     run = self._charge(run, note)
-                self._write_note(note)
+                self.memory = told.note(self.memory, note)
             judged.append(run)
             if run.status in queue.ENDED and believed.status not in queue.ENDED:
                 self._just_ended.add(run.id)
@@ -335,61 +281,28 @@ class _Thought:
             if acts:
                 self._enact(facts, decision)
             else:
-                self._tell_veto(facts, decision)
+                self.memory = told.veto(self.memory, facts, decision)
 
     def _facts(self, request: AboutTheMode | None = None) -> Facts:
-        return history.facts(
+        return decisions.facts(
             self.memory, self._ladder, self._limits, request=request, readings=self._seen.readings
         )
-
-    def _tell_veto(self, facts: Facts, decision: Decision) -> None:
-        """Say once why the next mode is not tried, though it would be its time."""
-        told = self.memory.told.pressures
-        if decision.rule == policy.AWAITED:
-            return  # whether the veto holds is seen in a moment
-        if decision.outcome != "vetoed":
-            if told:
-                self._tell(pressures=())
-            return
-        kind = re.sub(r"[\d., ]+", " ", str(decision.evidence.get("pressure")))
-        if kind not in told:
-            self._tell(pressures=(*told, kind))
-            self._write_decision(Event.CLIMB_VETOED, facts, decision)
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
-        self.memory = history.enact(self.memory, decision)
+        self.memory = decisions.enact(self.memory, decision)
         event = Event.REQUEST_REFUSED if decision.refused else Event.REQUEST_GRANTED
         event = Event.MODE_PROVED if decision.outcome == "proved" else event
         if new != old:
             event = Event.MODE_CHANGED if new.mode != old.mode else Event.GOAL_CHANGED
         if new.mode != old.mode:
             self.memory = history.starting(self.memory)
-        self._write_decision(
-            event,
-            facts,
-            decision,
-            old=old.mode,
-            new=new.mode,
-            request=facts.request.id if facts.request else None,
-        )
-        if facts.request is not None:
-            self._reply(facts.request.id, refused=decision.refused, mode=new.mode)
-
-    def _write_decision(
-        self, event: Event, facts: Facts, decision: Decision, **fields: Any
-    ) -> None:
-        """One line from which the decision can be made again."""
-        self._write(
-            event,
-            rule=decision.rule,
-            reason=decision.reason,
-            evidence=decision.evidence,
-            **fields,
-            facts=msgspec.to_builtins(facts),
-            decision=msgspec.to_builtins(decision),
-        )
+        request = facts.request.id if facts.request else None
+        fields = {"old": old.mode, "new": new.mode, "request": request}
+        self.memory = told.decision(self.memory, event, facts, decision, **fields)
+        if request is not None:
+            self.memory = told.reply(self.memory, request, refused=decision.refused, mode=new.mode)
 
     # Answer
 
@@ -400,45 +313,31 @@ class _Thought:
             if text not in self.memory.told.inbox:
                 self._write(Event.REQUEST_UNREADABLE, rule="inbox", reason=text, request=request_id)
                 if request_id is not None:
-                    self._reply(request_id, refused=True)
-        told = tuple(text for text, _ in troubles)
-        if told != self.memory.told.inbox:
-            self._tell(inbox=told)
+                    self.memory = told.reply(self.memory, request_id, refused=True)
+        inbox = tuple(text for text, _ in troubles)
+        if inbox != self.memory.told.inbox:
+            self.memory = told.remember(self.memory, inbox=inbox)
         for request in self._seen.requests:
             if request.id in self.memory.requests_done:
                 # Its answer may have been lost; whoever has one keeps it.
                 again = "it was answered before; `supervisor decisions` tells how"
-                self._answered(Answer(request=request.id, refused=False, reason=again))
+                answer = Answer(request=request.id, refused=False, reason=again)
+                self.memory = told.answer(self.memory, answer)
                 continue
             if isinstance(request, TryAgain | AboutAJob):
                 self._heed(request)
             else:
                 self._decide_about(request)
-            self.memory = history.answered(self.memory, request)
+            self.memory = decisions.answered(self.memory, request)
 
     def _decide_about(self, request: AboutTheMode) -> None:
         """Answer what is asked about the mode."""
         facts = self._facts(request)
         self._enact(facts, policy.decide(facts))
         if isinstance(request, Pause):
-            self._tell_of_elsewhere(request)
+            self.memory = told.rest_elsewhere(self.memory, request, self._all_runs())
         if isinstance(request, Reset):
             self._forget()
-
-    def _reply(self, request: str, *, refused: bool, mode: str | None = None) -> None:
-        """Answer a request by what the newest line of the log says."""
-        line = self.memory.outbox[-1]
-        self._answered(
-            Answer(
-                request=request, refused=refused, reason=line["reason"], mode=mode, line=line["seq"]
-            )
-        )
-
-    def _answered(self, answer: Answer) -> None:
-        if any(known.request == answer.request for known in self.memory.answers):
-            return  # not delivered yet, nor was the request taken away: it is seen at each look
-        answers = (*self.memory.answers, answer)[-ANSWERS_MAX:]
-        self.memory = msgspec.structs.replace(self.memory, answers=answers)
 
     def _heed(self, request: TryAgain | AboutAJob) -> None:
         """Do what is asked of one run, or say why not."""
@@ -455,7 +354,7 @@ class _Thought:
 
     def _known(self, run_id: str) -> Run | None:
         """What became of a run, whether it is in the queue or has left it."""
-        left = _gone(self.memory, self._seen.left).get(run_id)
+        left = departed(self.memory, self._seen.left).get(run_id)
         return next(
             (run for run in self.memory.runs if run.id == run_id),
             None if left is None else left.run,
@@ -473,28 +372,18 @@ class _Thought:
             run=request.run,
             evidence=evidence,
         )
-        self._reply(request.id, refused=run is None)
+        self.memory = told.reply(self.memory, request.id, refused=run is None)
         if run is None:
             return
         memory, known = self.memory, self._known(request.run)
         if known == run:
             return
         if all(one.id != run.id for one in memory.runs) and known is not None:
-            memory = _count(memory, known, -1)
+            memory = counted(memory, known, -1)
             gone = tuple(one for one in memory.left if one.run.id != run.id)
             memory = msgspec.structs.replace(memory, left=gone)
         runs = queue.placed(memory.runs, run, self._seen.rules.campaign)
         self.memory = msgspec.structs.replace(memory, runs=runs)
-
-    def _tell_of_elsewhere(self, request: Pause) -> None:
-        """Say to who pauses what a pause does not give back."""
-        runs = [run for run in self._all_runs() if not run.local and run.attempt.process]
-        *others, answer = self.memory.answers
-        if runs and answer.request == request.id and not answer.refused:
-            names = ", ".join(f"{run.name} ({run.asked.place})" for run in runs)
-            held = f"{names} will rest, too: what is held there may go on to cost"
-            answer = msgspec.structs.replace(answer, reason=f"{answer.reason}; {held}")
-            self.memory = msgspec.structs.replace(self.memory, answers=(*others, answer))
 
     def _forget(self) -> None:
         """Back to the first day, keeping the log's numbers and a copy of what was known."""
@@ -535,12 +424,7 @@ class _Thought:
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
         full = mode is not None and len(assigned) >= cards.room(mode, self._sharing.gpus) > 0
         self.memory = measure.plan_work(self.memory, some=bool(assigned), full=full)
-        strays = tuple(sorted(note.run for note in notes if note.rule == "stray"))
-        for note in notes:
-            if not (note.rule == "stray" and note.run in self.memory.told.strays):
-                self._write_note(note)
-        if strays != self.memory.told.strays:
-            self._tell(strays=strays)
+        self.memory = told.notes(self.memory, notes)
         if seen.leaving is None:
             self._let_go()
         self._tell_rest()
@@ -596,7 +480,7 @@ class _Thought:
             return
         memory = self.memory
         for run in gone:
-            memory = _count(memory, run, +1)
+            memory = counted(memory, run, +1)
         at, epoch = memory.timeline.seen_at, memory.epoch
         left = tuple(
             Left(run=run, at=at, epoch=epoch, said=self._last_words(run.id)) for run in gone
@@ -635,23 +519,15 @@ class _Thought:
             return  # by whatever rules
         resting = bool(campaign) and queue.all_ended(self._all_runs())
         if resting and not memory.resting:
-            self._write(Event.CAMPAIGN_DONE, rule="queue", reason=f"{self._outcome()}; resting")
+            whole = told.end_of_campaign(msgspec.structs.replace(memory, runs=self._all_runs()))
+            self.memory = msgspec.structs.replace(whole, runs=memory.runs)
         ends = memory.ends
         if memory.resting and not resting:
             ends = {origin: known for origin, known in ends.items() if origin != "job"}
         self.memory = msgspec.structs.replace(self.memory, resting=resting, ends=ends)
 
-    def _outcome(self) -> str:
-        """How everything has ended, in words."""
-        memory = msgspec.structs.replace(self.memory, runs=self._all_runs())
-        came = queue.ends(memory)
-        outcome = f"{came.reached} of {came.total} runs have reached their target"
-        outcome += f", {came.short} done before it by the trainer's word" if came.short else ""
-        outcome += f", {came.failed} can never work as they are set" if came.failed else ""
-        return outcome + (f", {came.cancelled} cancelled" if came.cancelled else "")
-
     def _tell_slots(self) -> None:
-        """Say whose training is demanded, whenever that changes; goodput is measured against it."""
+        """Say whose training is demanded."""
         goal, runs = self.memory.goal, self.memory.runs
         why = "pause" if goal.paused else "queue"
         if self._seen.leaving is not None:
@@ -661,17 +537,7 @@ class _Thought:
             mode, now = self._ladder[goal.mode], self.memory.timeline
             assigned = slots.assign(runs, mode, now, self._sharing, self._unsaved_s)
             demanded = slots.demanded(runs, assigned, mode)
-        if demanded == self.memory.demanded:
-            return
-        self.memory = msgspec.structs.replace(self.memory, demanded=demanded)
-        called = queue.called(self._all_runs())
-        names = ", ".join(called[run.id] for run in runs if run.id in demanded)
-        self._write(
-            Event.SLOTS_ASSIGNED,
-            rule="rest" if why == "queue" and not demanded else why,
-            reason=f"to train now: {names or 'nothing'}",
-            runs=demanded,
-        )
+        self.memory = told.assignment(self.memory, demanded, why, self._all_runs())
 
     def _at_rest(self) -> bool:
         """Whether nothing lives any more; what cannot be ended is not waited for."""
@@ -730,7 +596,7 @@ class _Thought:
         mode = self._ladder[self.memory.goal.mode]
         saving = self._settings.checkpoints
         costs = measure.savings(self.memory.runs, heartbeats(self._observations))
-        ledger = history.facts(self.memory, self._ladder, self._limits).ledger
+        ledger = decisions.facts(self.memory, self._ladder, self._limits).ledger
         crashes = learnt.rate(ledger.modes.get(mode.name, learnt.NOTHING))
         now_s = self.memory.timeline.now_s
         return [
@@ -769,7 +635,7 @@ class _Thought:
         )
         if run_due_s is not None:
             due.append(run_due_s)
-        decidable_in_s = policy.wake_in_s(history.facts(memory, self._ladder, self._limits))
+        decidable_in_s = policy.wake_in_s(decisions.facts(memory, self._ladder, self._limits))
         # But for the end of idling, rules wait for running time.
         starting = memory.visit.starting_s is not None
         runs = memory.running and not starting
@@ -818,81 +684,15 @@ class _Thought:
             self._rest[place] = run
         return tuple(self._rest)
 
-    def _tell(self, **told: Any) -> None:
-        """Remember what the log has been told."""
-        told_now: Told = msgspec.structs.replace(self.memory.told, **told)
-        self.memory = msgspec.structs.replace(self.memory, told=told_now)
-
     def _write(self, event: Event, *, rule: str, reason: str, **fields: Any) -> None:
-        self.memory = history.write(self.memory, event, rule=rule, reason=reason, **fields)
-
-    def _write_note(self, note: Note) -> None:
-        self._write(
-            note.event,
-            rule=note.rule,
-            reason=note.reason,
-            run=note.run,
-            evidence=note.evidence or None,
-        )
-
-
-def _enrolled(memory: Memory, rules: Rules, left: Mapping[str, Left] | None) -> Memory:
-    """The memory whose queue follows the campaign."""
-    if memory.campaign == rules.revision:
-        leaves = bool(memory.runs) and memory.runs[-1].withdrawn
-        if not leaves:
-            return memory
-        # Those of this campaign that have ended have left before, and are not asked for anew.
-        here = {run.id for run in memory.runs}
-        campaign = tuple(run for run in rules.campaign if run.id in here)
-        return msgspec.structs.replace(memory, runs=queue.enrol(memory.runs, campaign, {}))
-    known = {
-        run_id: one
-        for run_id, one in _gone(memory, left).items()
-        if one.epoch >= memory.epoch and not one.run.is_job
-    }
-    runs = queue.enrol(memory.runs, rules.campaign, known)
-    in_it = {run.id for run in runs}
-    over = Ends()
-    for run in rules.campaign:
-        if run.id not in in_it:
-            over = queue.counted(over, known[run.id].run, +1)
-    ends = memory.ends | {"campaign": over}
-    return msgspec.structs.replace(memory, runs=runs, campaign=rules.revision, ends=ends)
-
-
-def _gone(memory: Memory, left: Mapping[str, Left] | None) -> dict[str, Left]:
-    """The runs that have left the queue, as far as is known here."""
-    return {**(left or {}), **{one.run.id: one for one in memory.left}}
-
-
-def _count(memory: Memory, run: Run, by: int) -> Memory:
-    """The memory that counts one run more, or less, among those that have left."""
-    origin = run.asked.origin
-    ends = memory.ends | {origin: queue.counted(memory.ends.get(origin), run, by)}
-    return msgspec.structs.replace(memory, ends=ends)
+        self.memory = told.write(self.memory, event, rule=rule, reason=reason, **fields)
 
 
 def heard(memory: Memory, heartbeats: Mapping[str, Heartbeat], rules: Rules) -> Memory:
     """The memory after what the trainers say of their work, and what the newest crash has cost."""
     memory = measure.hear(memory, heartbeats, rules.ladder)
     memory, paid = measure.price(memory, heartbeats, rules.ladder, rules.limits)
-    if paid is None:
-        return memory
-    cost, down, lost = span(paid.cost_s), span(paid.down_s), span(paid.lost_s)
-    most_s = learnt.COST_MAX_H * 3600
-    counted = f"; {span(most_s)} of it count" if paid.cost_s > most_s else ""
-    return history.write(
-        memory,
-        Event.CRASH_PRICED,
-        rule="outage",
-        reason=f"the crash cost {cost}: {down} down, {lost} of work{counted}",
-        evidence={
-            "cost_s": round(paid.cost_s, 3),
-            "down_s": round(paid.down_s, 3),
-            "lost_s": round(paid.lost_s, 3),
-        },
-    )
+    return memory if paid is None else told.price(memory, paid)
 
 
 def heartbeats(observations: Mapping[str, Observation]) -> dict[str, Heartbeat]:

@@ -13,7 +13,7 @@ import msgspec
 
 from modes import Ladder, Mode
 from state.records import Asked, Kept, Memory, Run
-from supervisor.core import history, policy
+from supervisor.core import decisions, history, policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.moments import Moment
 from supervisor.simulation.worlds import Fate, World
@@ -213,7 +213,7 @@ class Supervised:
         for facts, decision, acts in policy.in_turn(self._facts, self._amended):
             if acts:
                 moves = decision.goal.mode != facts.goal.mode
-                memory = history.enact(self.memory, decision)
+                memory = decisions.enact(self.memory, decision)
                 self.memory = history.starting(memory) if moves else memory
         goal = self.memory.goal
         # Nobody reads the log of a simulation: its entries end here.
@@ -223,7 +223,7 @@ class Supervised:
         return Choice(facts.rung if goal.trains else None, until_h)
 
     def _facts(self) -> Facts:
-        return history.facts(self.memory, self._ladder, self._limits)
+        return decisions.facts(self.memory, self._ladder, self._limits)
 
     def _amended(self, decision: Decision) -> Decision:
         """The decision as it shall count; for those who vary the rule."""

@@ -3,18 +3,7 @@
 import psutil
 import pytest
 
-
-class Clock:
-    """A monotonic clock that moves only when told."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def __call__(self):
-        return self.now_s
-
-    def advance(self, seconds):
-        self.now_s += seconds
+from testkit.fakes import FakeTime
 
 
 class Children:
@@ -33,7 +22,7 @@ class Children:
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeTime()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from builders import a_run, a_spec, a_time
 
 from state.records import Process, Run
 from supervisor.core.recovery import Observation, RecoveryLimits, judge
@@ -19,6 +18,7 @@ from supervisor.host.clock import boot_id
 from supervisor.host.process import start_ticks
 from supervisor.runners import local
 from supervisor.runners.local import LocalRunner, is_alive
+from testkit.builders import a_run, a_spec, a_time
 from trainers.contract import MARKER
 
 SPEC = a_spec()

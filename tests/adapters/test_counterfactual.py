@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from written_life import WrittenLife
 
 from supervisor.core.facts import StabilityLimits
 from supervisor.counterfactual import TooLittle, past, relived
+from testkit.written_life import WrittenLife
 
 LEDGER, FIXED = StabilityLimits(), StabilityLimits(name="fixed")
 NEVER = StabilityLimits(name="fixed", stable_min=500_000.0)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from accounts import STRANGER, common_ground, living, needs_root
 
 from supervisor import follow, journal
+from testkit.accounts import STRANGER, common_ground, living, needs_root
 from trainers import durable
 
 

@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S
 
+import testkit
 from supervisor.core.readings import GpuAnswer
 from supervisor.helper import REST_MAX_S, REST_MIN_S
 from supervisor.host import gpu
 from supervisor.host.gpu import Gpus
+from testkit.patience import PATIENCE_S
 
-FAKE_NVML = Path(__file__).parent / "fake_nvml"
+FAKE_NVML = Path(testkit.__file__).with_name("fake_nvml")
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-import tiny_helper
-from lab import PATIENCE_S, until
-from tiny_helper import Reply, Request
 
 from supervisor.helper import REST_MAX_S, REST_MIN_S, Helper, HelperFailed
 from supervisor.programs import ROOT
+from testkit import tiny_helper
+from testkit.patience import PATIENCE_S, until
+from testkit.tiny_helper import Reply, Request
 
 CRASHED = r"the tiny process was ended by signal 6 \(Aborted\)"
 
@@ -290,9 +290,9 @@ DAEMON = """
 import sys, time
 from pathlib import Path
 *command, what = sys.argv[1:]
-sys.path.append(str(Path(command[1]).parent))
+sys.path.append(str(Path(command[1]).parents[1]))
 from supervisor.helper import Helper
-from tiny_helper import Reply, Request
+from testkit.tiny_helper import Reply, Request
 helper = Helper(command, reply=Reply, name="tiny")
 helper.start()
 helper.receive(1e6)

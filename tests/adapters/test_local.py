@@ -6,13 +6,13 @@ import time
 
 import msgspec
 import pytest
-from builders import a_run, a_spec
-from lab import until
 
 from supervisor.host.cgroup import ControlGroup
 from supervisor.host.clock import boot_id
 from supervisor.runners import local
 from supervisor.runners.local import OOM_S, LocalRunner
+from testkit.builders import a_run, a_spec
+from testkit.patience import until
 from trainers.contract import Spec
 
 SPEC = a_spec()

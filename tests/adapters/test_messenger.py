@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lab import PATIENCE_S
 
 from modes import load_ladder
 from supervisor.core import history
@@ -20,6 +19,7 @@ from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger, Said
+from testkit.patience import PATIENCE_S
 
 REST_S = 4000.0
 """longer than any place rests"""

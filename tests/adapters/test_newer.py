@@ -7,7 +7,6 @@ import time
 
 import msgspec
 import pytest
-from builders import a_run, a_spec, a_time, an_observation
 
 from modes.toml_file import InvalidFile
 from state.records import LOG_VERSION
@@ -18,6 +17,7 @@ from supervisor.host import tuning
 from supervisor.host.clock import boot_id
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner, read_heartbeat
+from testkit.builders import a_run, a_spec, a_time, an_observation
 from trainers.contract import Heartbeat, NewerFile, RunFolder, Spec, Tuning, decode
 
 SPEC = a_spec()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from accounts import ANOTHER, STRANGER, apart, common_ground, needs_root
 
 from supervisor.host.owner import Exchangeable, Owned, become, owned
+from testkit.accounts import ANOTHER, STRANGER, apart, common_ground, needs_root
 
 pytestmark = needs_root
 

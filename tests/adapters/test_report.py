@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from written_life import WrittenLife
 
 from state.store import Store
 from supervisor import screen
 from supervisor.host.home import Home
 from supervisor.report import report
+from testkit.written_life import WrittenLife
 
 
 def told(life, tmp_path, **changes):

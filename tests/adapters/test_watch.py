@@ -8,9 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S
 
 from supervisor.host.watch import REQUESTS, SETTINGS, Watch
+from testkit.patience import PATIENCE_S
 
 # From <sys/inotify.h>.
 MODIFY, CLOSE_WRITE, CLOSE_NOWRITE, OPEN, MOVED_TO, DELETE = 0x2, 0x8, 0x10, 0x20, 0x80, 0x200

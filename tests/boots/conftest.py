@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-# Tests are found by path: this folder is no package.
-sys.path.append(str(Path(__file__).parent))
-
-from boot_lab import COMMAND, SETTINGS, Lab, Machine, NoLab
+from testkit.boot_lab import COMMAND, SETTINGS, Lab, Machine, NoLab
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from boot_lab import SERVICE, SETTINGS, Machine
+
+from testkit.boot_lab import SERVICE, SETTINGS, Machine
 
 ATARI = """\
 modes_dir = "/etc/training-supervisor/modes"

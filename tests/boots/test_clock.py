@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from boot_lab import SETTINGS, Machine
+
+from testkit.boot_lab import SETTINGS, Machine
+from testkit.false_clock import EVERYWHERE, FalseClock, build, compiler
 
 HOURS, WEEKS = 3600, 7 * 24 * 3600
 
 
-class Clock:
-    """The wall clock of one machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    def step(self, seconds: int) -> None:
-        """Set it, by so much off the truth; seen at once by all that runs."""
-        self._machine.write("/etc/clock-offset.new", f"{seconds}\n")
-        place = self._machine.disk / "etc"
-        (place / "clock-offset.new").replace(place / "clock-offset")
-
-    def forget(self) -> None:
-        """Be a machine without a battery: it boots in 1970."""
-        self.step(-int(time.clock_gettime(time.CLOCK_REALTIME)))
-
-
 @pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that shifts the wall clock."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    if compiler() is None:
         pytest.skip("NOT TESTED: a wrong clock; there is no C compiler")
-    library = tmp_path_factory.mktemp("clock") / "clock.so"
-    source = Path(__file__).with_name("clock_shim.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
-    return library
+    return build(tmp_path_factory.mktemp("clock") / "clock.so")
 
 
 @pytest.fixture
-def clock(machine: Machine, shim: Path) -> Clock:
+def clock(machine: Machine, library: Path) -> FalseClock:
     """The clock of the machine, right until it is set."""
-    shutil.copy(shim, machine.disk / "usr/lib/clock-shim.so")
+    shutil.copy(library, machine.disk / "usr/lib/false-clock.so")
     machine.configure(f"{SETTINGS}\n[policy]\ntick_s = 0.2\n")
-    machine.write("/etc/ld.so.preload", "/usr/lib/clock-shim.so\n")
-    return Clock(machine)
+    machine.write("/etc/ld.so.preload", "/usr/lib/false-clock.so\n")
+    return FalseClock(library, machine.disk / EVERYWHERE)
 
 
 def years(machine: Machine) -> list[str]:
@@ -57,12 +36,12 @@ def years(machine: Machine) -> list[str]:
     return [line["time"][:4] for line in machine.events("boot.recorded")]
 
 
-def test_a_clock_without_a_battery(machine: Machine, clock: Clock) -> None:
+def test_a_clock_without_a_battery(machine: Machine, clock: FalseClock) -> None:
     """Boots in 1970 are counted and told right, before and after the time has been fetched."""
     clock.forget()
     machine.boot()
     machine.until_steps("drill-A")
-    clock.step(0)  # NTP
+    clock.set(0)  # NTP
     machine.until_steps("drill-A", machine.heartbeat("drill-A")["step"] + 50)
     machine.power_cut()
     clock.forget()
@@ -97,14 +76,14 @@ def looks(machine: Machine) -> list[str]:
     return [json.loads(line)["time"] for line in lines]
 
 
-def test_hours_that_nobody_lived_prove_nothing(machine: Machine, clock: Clock) -> None:
+def test_hours_that_nobody_lived_prove_nothing(machine: Machine, clock: FalseClock) -> None:
     """A clock that jumps by hours and by weeks is no stable time, no hang, and no crash."""
     machine.boot()
     machine.until_steps("drill-A")
     machine.until_steps("drill-B")
     before = machine.mains()
     for seconds in (5 * HOURS, -2 * WEEKS, 0, 90 * HOURS):
-        clock.step(seconds)
+        clock.set(seconds)
         until_seen(machine)
         machine.until_steps("drill-A", machine.heartbeat("drill-A")["step"] + 20)
     assert looks(machine) != sorted(looks(machine))  # it has seen these clocks
@@ -116,7 +95,9 @@ def test_hours_that_nobody_lived_prove_nothing(machine: Machine, clock: Clock) -
     assert told == {"boot.recorded", "supervisor.started", "slots.assigned", "run.started"}
 
 
-def test_the_fourth_crash_counts_whatever_the_clock_says(machine: Machine, clock: Clock) -> None:
+def test_the_fourth_crash_counts_whatever_the_clock_says(
+    machine: Machine, clock: FalseClock
+) -> None:
     """With the clock set between all crashes, the fourth falls back, and no earlier one does."""
     machine.configure(f"{SETTINGS}\n[policy]\nname = 'fixed'\ntick_s = 0.2\n")
     machine.boot()
@@ -130,13 +111,13 @@ def test_the_fourth_crash_counts_whatever_the_clock_says(machine: Machine, clock
     ):
         machine.until(lambda: len(machine.mains()) == 4, "four train")
         assert machine.state()["mode"] == "medium"
-        clock.step(running_s)
+        clock.set(running_s)
         until_seen(machine)
         machine.power_cut()
         if off_s is None:
             clock.forget()
         else:
-            clock.step(off_s)
+            clock.set(off_s)
         machine.boot()
         assert machine.state()["crashes_total"] == crashes
     machine.until(lambda: len(machine.mains()) == 2, "two train")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from boot_lab import COMMAND, PYTHON, SERVICE, SETTINGS, Machine
+
+from testkit.boot_lab import COMMAND, PYTHON, SERVICE, SETTINGS, Machine
 
 OWN_HOME = "/home/ada/.local/share/training-supervisor"
 ACCOUNT_FILES = {

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from boot_lab import Lab, leftovers
-from lab import until
+from testkit.boot_lab import Lab, leftovers
+from testkit.patience import until
 
 ALIVE = """
 import sys, time
 sys.path[:0] = sys.argv[1:]
-from boot_lab import Lab
+from testkit.boot_lab import Lab
 lab = Lab()
 machine = lab.machine()
 machine.boot()
@@ -24,8 +24,7 @@ time.sleep(1e6)  # until it is killed
 
 def test_a_lab_whose_tests_were_killed_leaves_nothing(lab: Lab) -> None:
     """After `kill -9` of the test process no process, mount, cgroup or folder of it is left."""
-    here = Path(__file__).parent
-    command = [sys.executable, "-c", ALIVE, str(here), str(here.parent)]
+    command = [sys.executable, "-c", ALIVE, str(Path(__file__).parents[2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         name = tests.stdout.readline().strip()

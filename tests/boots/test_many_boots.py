@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from boot_lab import SETTINGS, Machine
-from lab import sample_of_a_series
+from testkit.boot_lab import SETTINGS, Machine
+from testkit.series import sample_of_a_series
 
 BOOTS, SEED = sample_of_a_series(12)
 KINDS = ("reboot", "power off", "power cut", "daemon killed before the cut", "cut before it trains")

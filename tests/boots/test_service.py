@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from boot_lab import CHECKOUT, HALF_WRITTEN, PACKAGES, PLACE, SERVICE, Machine
 
 from supervisor.core.recovery import RecoveryLimits
+from testkit.boot_lab import CHECKOUT, HALF_WRITTEN, PACKAGES, PLACE, SERVICE, Machine
 
 NEW_VERSION = """
 _tell = Notify.__call__

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from boot_lab import CHECKOUT, SERVICE
+
+from testkit.boot_lab import CHECKOUT, SERVICE
 
 UNITS = CHECKOUT / "systemd"
 EXPOSURE_MAX = 2.0

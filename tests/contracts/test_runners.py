@@ -1,14 +1,14 @@
 """What every runner does, the one of real processes and the fake that the simulation trusts."""
 
 import pytest
-from builders import a_run, asked
-from fakes import FakeClock, FakeHost, FakeRunner, Plan
-from lab import until
 
 from supervisor.core.recovery import Exit
 from supervisor.host.clock import boot_id
 from supervisor.runners import StartFailed
 from supervisor.runners.local import LocalRunner
+from testkit.builders import a_run, asked
+from testkit.fakes import FakeClock, FakeHost, FakeRunner, Plan
+from testkit.patience import until
 from trainers.contract import Spec, Target
 
 RUN = a_run()

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from builders import a_ladder, a_request, a_run
-from fakes import FakeClock
 
 from state.boot_notes import BootNotes
 from state.records import BootNote, Goal
-from supervisor.core import history, policy
+from supervisor.core import decisions, history, policy
 from supervisor.core.facts import StabilityLimits
+from testkit.builders import a_ladder, a_request, a_run
+from testkit.fakes import FakeClock
 
 LADDER = a_ladder(2)
 LIMITS = StabilityLimits()
@@ -28,7 +28,7 @@ class Machine:
         return self.memory.goal
 
     def facts(self, **more):
-        return history.facts(self.memory, LADDER, LIMITS, **more)
+        return decisions.facts(self.memory, LADDER, LIMITS, **more)
 
     def train(self, minutes):
         """Train for so long, looking at the end; while idle nothing trains."""
@@ -45,7 +45,7 @@ class Machine:
 
     def look(self, request=None):
         for _ in LADDER.names:
-            self.memory = history.enact(self.memory, policy.decide(self.facts(request=request)))
+            self.memory = decisions.enact(self.memory, policy.decide(self.facts(request=request)))
             request = None
         return self
 

@@ -2,15 +2,15 @@
 
 import msgspec
 import pytest
-from builders import a_mode, a_run, a_time
-from fakes import AT_REST, FakeRunner, FakeSensors
 from hypothesis import given
 from hypothesis import strategies as st
-from place import Place, a_daemon, a_job
 
 from supervisor.core import cards, slots
 from supervisor.core.readings import GpuReadings
 from supervisor.core.slots import Sharing
+from testkit.builders import a_mode, a_run, a_time
+from testkit.fakes import AT_REST, FakeRunner, FakeSensors
+from testkit.place import Place, a_daemon, a_job
 
 ONE, TWO, THREE = "GPU-1111", "GPU-2222", "GPU-3333"
 

@@ -4,11 +4,11 @@ import math
 import random
 
 import pytest
-from fakes import Plan
-from place import Place, a_job
 
-from supervisor.core import history
+from supervisor.core import decisions
 from supervisor.core.recovery import Exit
+from testkit.fakes import Plan
+from testkit.place import Place, a_job
 from trainers.contract import EXIT_DONE
 
 # Each look is saved: else what a crash takes from the memory depends on what else had been saved.
@@ -84,7 +84,7 @@ def _happens_elsewhere(place, luck, tick):
 
 def _judged_by(place):
     memory, config = place.daemon.memory, place.daemon._config
-    facts = history.facts(memory, config.ladder, config.settings.policy)
+    facts = decisions.facts(memory, config.ladder, config.settings.policy)
     here = [
         (run.id, run.status, run.attempt.mode, run.progress, run.faults, run.retry_s)
         for run in memory.runs

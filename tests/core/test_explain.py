@@ -4,16 +4,16 @@ import copy
 
 import msgspec
 import pytest
-from builders import a_request, some_facts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_life import WrittenLife
 
 from state.records import Goal, Ledger, ModeLedger
 from supervisor.core import explain, policy
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.replay import decided_otherwise, logged_decision, replay
+from testkit.builders import a_request, some_facts
+from testkit.written_life import WrittenLife
 
 FIXED = StabilityLimits(name="fixed")
 

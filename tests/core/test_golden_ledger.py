@@ -1,12 +1,12 @@
 """The guide's scenarios and others, minute by minute, through history and the policy `ledger`."""
 
 import pytest
-from builders import HOUR_S
-from fakes import at, time_of_day
-from written_life import WrittenLife
 
 from supervisor.core import measure
 from supervisor.core.facts import StabilityLimits
+from testkit.builders import HOUR_S
+from testkit.fakes import at, time_of_day
+from testkit.written_life import WrittenLife
 
 
 class Played(WrittenLife):

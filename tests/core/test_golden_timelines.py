@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_ladder, a_run
-from fakes import FakeClock, at, time_of_day
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core import history, policy
+from supervisor.core import decisions, history, policy
 from supervisor.core.facts import StabilityLimits
+from testkit.builders import DAY_S, HOUR_S, a_ladder, a_run
+from testkit.fakes import FakeClock, at, time_of_day
 
 TICK_S = 300.0
 
@@ -71,7 +71,7 @@ class Chronicle:
         self._true_wall += seconds
 
     def _facts(self):
-        return history.facts(self.memory, self._ladder, self._limits)
+        return decisions.facts(self.memory, self._ladder, self._limits)
 
     def _look(self):
         self.memory = history.pass_time(self.memory, self.clock.read())
@@ -79,7 +79,7 @@ class Chronicle:
         if decision.goal != self.memory.goal:
             when, old = time_of_day(self._true_wall), self.memory.goal.mode
             self.moves.append((when, old, decision.goal.mode, decision.rule, self.memory.running))
-        self.memory = history.enact(self.memory, decision)
+        self.memory = decisions.enact(self.memory, decision)
         self.clock.set_wall(self.clock.read().wall + self._step_wall_s)
 
     def _train(self, running):

@@ -4,11 +4,11 @@ import itertools
 import tracemalloc
 
 import pytest
-from builders import a_heartbeat, a_process, a_run, a_time
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.goodput import PRESENT, SHARES, lived, measure
+from testkit.builders import a_heartbeat, a_process, a_run, a_time
 from trainers.contract import Mark
 
 STEPS_PER_S = 10

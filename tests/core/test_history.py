@@ -2,15 +2,24 @@
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_heartbeat, a_ladder, a_process, a_request, a_run, asked
-from fakes import FakeClock, at
 from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Goal, Kept
-from supervisor.core import history, measure
+from supervisor.core import decisions, history, measure, told
 from supervisor.core.facts import Decision, StabilityLimits
 from supervisor.core.goodput import Lived
+from testkit.builders import (
+    DAY_S,
+    HOUR_S,
+    a_heartbeat,
+    a_ladder,
+    a_process,
+    a_request,
+    a_run,
+    asked,
+)
+from testkit.fakes import FakeClock, at
 from trainers.contract import Mark
 
 LADDER = a_ladder(3)
@@ -42,7 +51,7 @@ def booted(memory, clock):
 
 def moved_to(memory, mode, cool_down_s=None):
     decision = Decision(goal=Goal(mode=mode), rule="test", reason="", cool_down_s=cool_down_s)
-    return history.enact(memory, decision)
+    return decisions.enact(memory, decision)
 
 
 # Time
@@ -232,7 +241,7 @@ def test_ten_thousand_boots_keep_the_memory_small(clock):
     sizes = []
     for _ in range(10_000):
         clock.reboot()
-        memory = history.write(booted(memory, clock), "boot.recorded", rule="boot", reason="")
+        memory = told.write(booted(memory, clock), "boot.recorded", rule="boot", reason="")
         memory = msgspec.structs.replace(memory, outbox=())
         sizes.append(len(msgspec.json.encode(memory)))
     assert (memory.boots_total, memory.crashes_total) == (10_001, 10_000)
@@ -262,7 +271,7 @@ def test_a_hold_begins_no_visit(clock):
     clock.advance(HOUR_S / 2)
     memory = passed(memory, clock)
     decision = Decision(goal=Goal(mode="light", pauses=("person",)), rule="request", reason="")
-    assert history.enact(memory, decision).visit == memory.visit
+    assert decisions.enact(memory, decision).visit == memory.visit
 
 
 def test_the_mode_that_failed_cools_down_until_it_is_entered_or_the_time_is_over(clock):
@@ -277,26 +286,26 @@ def test_the_mode_that_failed_cools_down_until_it_is_entered_or_the_time_is_over
 def test_answered_requests_are_remembered_up_to_a_number(clock):
     """The ids of answered requests are kept, newest last, and do not grow without end."""
     memory = first_day(clock)
-    for number in range(history.REQUESTS_KEPT + 5):
-        memory = history.answered(memory, a_request("pause", request_id=f"{number}"))
-    assert len(memory.requests_done) == history.REQUESTS_KEPT
-    assert memory.requests_done[-1] == f"{history.REQUESTS_KEPT + 4}"
+    for number in range(decisions.REQUESTS_KEPT + 5):
+        memory = decisions.answered(memory, a_request("pause", request_id=f"{number}"))
+    assert len(memory.requests_done) == decisions.REQUESTS_KEPT
+    assert memory.requests_done[-1] == f"{decisions.REQUESTS_KEPT + 4}"
 
 
 def test_lines_are_numbered_and_the_outbox_is_bounded(clock):
     """Each line gets the next number; a log that cannot be written costs bounded memory."""
     memory = first_day(clock)
-    for _ in range(history.OUTBOX_MAX + 5):
-        memory = history.write(memory, "thing.happened", rule="test", reason="so", none=None)
-    assert [line["seq"] for line in memory.outbox] == list(range(6, history.OUTBOX_MAX + 6))
-    assert memory.decisions == history.OUTBOX_MAX + 5
+    for _ in range(told.OUTBOX_MAX + 5):
+        memory = told.write(memory, "thing.happened", rule="test", reason="so", none=None)
+    assert [line["seq"] for line in memory.outbox] == list(range(6, told.OUTBOX_MAX + 6))
+    assert memory.decisions == told.OUTBOX_MAX + 5
     assert "none" not in memory.outbox[0]
 
 
 def test_a_reset_forgets_all_but_the_numbers_of_the_log(clock):
     """After a reset it is a first day, and no line or request gets its number twice."""
-    memory = history.write(moved_to(running(clock), "heavy", 60.0), "a.b", rule="r", reason="s")
-    memory = history.answered(memory, a_request("reset"))
+    memory = told.write(moved_to(running(clock), "heavy", 60.0), "a.b", rule="r", reason="s")
+    memory = decisions.answered(memory, a_request("reset"))
     clock.advance(HOUR_S)
     fresh = history.forgotten(memory, clock.read(), LADDER, ())
     assert fresh.goal == Goal(mode="light")
@@ -318,7 +327,7 @@ def test_a_reset_forgets_all_but_the_numbers_of_the_log(clock):
 def test_work_is_left_until_every_run_has_ended(clock, status, work_left):
     """A run that is held or blocked is still work; one that is done or failed is not."""
     memory = first_day(clock, runs=(a_run(status="done"), a_run("drill-b", status=status)))
-    assert history.facts(memory, LADDER, StabilityLimits()).work_left is work_left
+    assert decisions.facts(memory, LADDER, StabilityLimits()).work_left is work_left
 
 
 # What the trainers say

@@ -5,13 +5,13 @@ import math
 
 import msgspec
 import pytest
-from builders import DAY_S, HOUR_S, a_mode_ledger, some_facts, some_terms
 from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Booking, Goal, Kept, Ledger, ModeLedger, Stretch, Visit
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, StabilityLimits
+from testkit.builders import DAY_S, HOUR_S, a_mode_ledger, some_facts, some_terms
 
 TWICE = some_terms()
 """medium is twice as fast as light"""

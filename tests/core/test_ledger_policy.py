@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from builders import HOUR_S, a_mode_ledger, a_request, some_facts
 
 from state.records import Goal, Kept, Ledger, ModeLedger
 from supervisor.core import policy
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
+from testkit.builders import HOUR_S, a_mode_ledger, a_request, some_facts
 
 NOW_S = 100_000.0
 STORM_S = (NOW_S - 3000, NOW_S - 2000, NOW_S - 1000, NOW_S)

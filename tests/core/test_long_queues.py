@@ -4,11 +4,8 @@ import dataclasses
 
 import msgspec
 import pytest
-from builders import a_ladder, a_mode, a_run, a_time
-from fakes import FakeClock, FakeHost, FakeRunner, Plan
 from hypothesis import given
 from hypothesis import strategies as st
-from place import a_daemon
 
 from modes import Ladder
 from state.store import Store
@@ -18,6 +15,9 @@ from supervisor.core.slots import assign, demanded, near
 from supervisor.host.home import Home
 from supervisor.journal import tail
 from supervisor.stop import stop
+from testkit.builders import a_ladder, a_mode, a_run, a_time
+from testkit.fakes import FakeClock, FakeHost, FakeRunner, Plan
+from testkit.place import a_daemon
 from trainers.contract import RunFolder
 
 RUNS = 400

@@ -3,10 +3,10 @@
 import itertools
 
 import pytest
-from builders import RUNGS
 
 from state.records import RunStatus
 from supervisor.core.machine import LIFE, RUN_LIFE, IllegalMove, StateMachine, ladder_moves
+from testkit.builders import RUNGS
 
 STATUSES = RunStatus.__args__
 EVENTS = sorted({move.event for move in LIFE})

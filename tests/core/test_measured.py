@@ -5,9 +5,6 @@ from importlib import metadata
 
 import msgspec
 import pytest
-from builders import HOUR_S, a_heartbeat, a_run, a_time, an_observation
-from fakes import FakeClock, FakeHost, FakeRunner, FakeSensors, Plan
-from place import a_daemon
 
 from state.inbox import Inbox
 from state.records import LEDGER_VERSION, Kept, Ledger, ModeLedger
@@ -23,6 +20,9 @@ from supervisor.core.replay import replay
 from supervisor.core.seen import Machine
 from supervisor.host.home import Home
 from supervisor.journal import parse
+from testkit.builders import HOUR_S, a_heartbeat, a_run, a_time, an_observation
+from testkit.fakes import FakeClock, FakeHost, FakeRunner, FakeSensors, Plan
+from testkit.place import a_daemon
 from trainers.contract import Mark
 
 LEARNS_S = Plan().learns_s

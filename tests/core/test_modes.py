@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from builders import a_mode, a_run
 
 from modes import Mode, load_ladder
 from modes.toml_file import InvalidFile
 from supervisor.config import Config, InForce
 from supervisor.core import queue
+from testkit.builders import a_mode, a_run
 
 OLD = "rung = 0\nslots = 2\nn_envs = 32\nbatch_size = 512\n"
 NEW = "rung = 0\nslots = 2\n[load.atari]\nn_envs = 32\nbatch_size = 512\n"

@@ -1,11 +1,11 @@
 """No mode is given up for good, whatever the one below it does."""
 
 import pytest
-from builders import HOUR_S
-from written_life import WrittenLife
 
 from supervisor.core import policy
 from supervisor.core.facts import StabilityLimits
+from testkit.builders import HOUR_S
+from testkit.written_life import WrittenLife
 
 DAY_H = 24.0
 

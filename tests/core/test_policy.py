@@ -4,7 +4,6 @@ from typing import get_args
 
 import msgspec
 import pytest
-from builders import RUNGS, a_request, some_facts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from state.requests import AboutTheMode
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
+from testkit.builders import RUNGS, a_request, some_facts
 
 HOUR_STABLE_S = 3600.0
 NOW_S = 10_000.0

@@ -6,19 +6,19 @@ from itertools import pairwise, zip_longest
 
 import msgspec
 import pytest
-from builders import HOUR_S, some_terms
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from written_life import TICK_S, WrittenLife
 
 from state.records import Kept, Ledger, ModeLedger
 from state.store import Store
-from supervisor.core import history
+from supervisor.core import decisions, history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.replay import replay
 from supervisor.simulation.life import Supervised, live
 from supervisor.simulation.worlds import FAMILIES, Strike, constant, draw
+from testkit.builders import HOUR_S, some_terms
+from testkit.written_life import TICK_S, WrittenLife
 
 LIMITS = StabilityLimits()
 DAY_H = 24.0
@@ -440,7 +440,7 @@ def test_a_cut_between_any_two_writes_leaves_one_memory_or_the_other(happens, tm
         loaded, _ = store.load()
         assert loaded in (before, after)
         expected = before if loaded == before else after
-        assert history.facts(loaded, life.ladder, life.limits) == history.facts(
+        assert decisions.facts(loaded, life.ladder, life.limits) == decisions.facts(
             expected, life.ladder, life.limits
         )
         if power.left > 0:

@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from fakes import Plan
-from place import Place, a_job
 
 from state.records import Booking, Kept, Ledger, ModeLedger
-from supervisor.core import history
+from supervisor.core import decisions
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Terms
+from testkit.fakes import Plan
+from testkit.place import Place, a_job
 
 SETTINGS = """\
 modes_dir = "modes"
@@ -54,7 +54,7 @@ def ratio(seed, folder, *, jobs_per_h):
             place.put("submit", asked=a_job(f"job{look}", steps=steps, rank=rank))
         place.look(LOOK_S)
     memory, config = place.daemon.memory, place.daemon._config
-    facts = history.facts(memory, config.ladder, config.settings.policy)
+    facts = decisions.facts(memory, config.ladder, config.settings.policy)
     preempted = sum(
         line["rule"] == "asked" and "rank above" in line["reason"]
         for line in place.lines("run.stopped")

@@ -1,13 +1,13 @@
 """Who is in the queue, and who gets a slot."""
 
 import pytest
-from builders import a_mode, a_process, a_run, a_time, asked, steps
 from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Goal
 from supervisor.core import queue
 from supervisor.core.slots import RANKS, Sharing, assign, demanded, waiting
+from testkit.builders import a_mode, a_process, a_run, a_time, asked, steps
 from trainers.contract import Spec
 
 NOW = a_time()

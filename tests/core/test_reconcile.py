@@ -1,7 +1,6 @@
 """Want is not is: the steps between the two, and that none of them does harm."""
 
 import pytest
-from builders import a_heartbeat, a_mode, a_process, a_run, a_time, an_observation
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from supervisor.core.readings import GpuReadings, Readings
 from supervisor.core.reconcile import GPU_LOOK_S, Kill, Start, Stop, reconcile, wake_in_s
 from supervisor.core.recovery import Observation, RecoveryLimits, ask_to_stop
 from supervisor.core.slots import assign
+from testkit.builders import a_heartbeat, a_mode, a_process, a_run, a_time, an_observation
 
 LIMITS = RecoveryLimits()
 NOW_S = 1000.0

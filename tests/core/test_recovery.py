@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-from builders import a_heartbeat, a_process, a_run, a_time, an_observation, steps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from supervisor.core.recovery import (
     judge,
     silence_max_s,
 )
+from testkit.builders import a_heartbeat, a_process, a_run, a_time, an_observation, steps
 from trainers.contract import Mark
 
 LIMITS = RecoveryLimits()

@@ -2,9 +2,6 @@
 
 import msgspec
 import pytest
-from builders import a_run
-from fakes import Plan
-from place import Place
 
 from state.inbox import AT_ONCE, Inbox
 from state.store import Store
@@ -12,6 +9,9 @@ from supervisor.core import queue
 from supervisor.core.recovery import Exit
 from supervisor.core.turn import DUE_MIN_S
 from supervisor.journal import tail
+from testkit.builders import a_run
+from testkit.fakes import Plan
+from testkit.place import Place
 from trainers.contract import EXIT_BAD_SPEC
 
 SETTINGS = '[campaign]\ntrainer = "drill"\ntarget.steps = 1000000\nruns = ["A", "B"]\n'

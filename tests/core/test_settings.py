@@ -2,10 +2,11 @@
 
 import msgspec
 import pytest
-from builders import steps
 
 from modes.toml_file import InvalidFile, read_toml
-from supervisor.core.settings import TARGET_STEPS, Settings
+from supervisor.core.campaign import TARGET_STEPS
+from supervisor.core.settings import Settings
+from testkit.builders import steps
 from trainers.contract import Target
 
 

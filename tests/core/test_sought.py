@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from builders import DAY_S, HOUR_S, MIDNIGHT
 
 from supervisor.core.moments import since, stamp, wall, when
 from supervisor.core.sought import LOGGED, NOUNS, Sought, chosen
+from testkit.builders import DAY_S, HOUR_S, MIDNIGHT
 
 DIED = {"event": "run.died", "run": "drill-A", "time": stamp(MIDNIGHT)}
 ASSIGNED = {"event": "slots.assigned", "runs": ["drill-A", "drill-B"], "time": stamp(MIDNIGHT)}

@@ -3,8 +3,6 @@
 import math
 
 import pytest
-from fakes import Plan
-from place import Place, a_job, but
 
 from state.archive import Archive
 from state.records import Retry
@@ -13,6 +11,8 @@ from supervisor.ask import ask
 from supervisor.core.recovery import Exit
 from supervisor.core.submitted import SUBMITTED_MAX
 from supervisor.host.clock import SystemClock
+from testkit.fakes import Plan
+from testkit.place import Place, a_job, but
 from trainers.contract import EXIT_BAD_SPEC
 
 BOX = '[campaign]\nruns = []\ntrainer = "drill"\n'

@@ -2,14 +2,14 @@
 
 import msgspec
 import pytest
-from builders import MIDNIGHT, a_heartbeat, a_ladder, a_process, an_observation
-from builders import a_request as a_request_for
 from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Place
 from supervisor.core import history
 from supervisor.core.awake import Awakening, awake
+from supervisor.core.campaign import Campaign
+from supervisor.core.enrolment import watched
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
@@ -17,8 +17,10 @@ from supervisor.core.reconcile import Start, Stop
 from supervisor.core.recorded import make_again, record
 from supervisor.core.recovery import Exit, Observation
 from supervisor.core.seen import Machine, Rules, Said, Seen, Started
-from supervisor.core.settings import Campaign, Settings
-from supervisor.core.turn import DUE_MIN_S, still, turn, watched
+from supervisor.core.settings import Settings
+from supervisor.core.turn import DUE_MIN_S, still, turn
+from testkit.builders import MIDNIGHT, a_heartbeat, a_ladder, a_process, an_observation
+from testkit.builders import a_request as a_request_for
 
 SETTINGS = Settings(campaign=Campaign(runs=("a", "b", "c"), trainer="drill", target_steps=10**6))
 RULES = Rules(SETTINGS, a_ladder(), SETTINGS.queue(), revision=1)

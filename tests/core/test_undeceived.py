@@ -2,7 +2,17 @@
 
 import msgspec
 import pytest
-from builders import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state.records import Goal, Kept, Ledger, ModeLedger
+from supervisor.core import decisions, explain, history, measure, policy
+from supervisor.core import ledger as learnt
+from supervisor.core.facts import StabilityLimits
+from supervisor.core.replay import replay
+from supervisor.simulation.life import Supervised, live, record_work
+from supervisor.simulation.worlds import FAMILIES, constant, draw
+from testkit.builders import (
     HOUR_S,
     a_heartbeat,
     a_ladder,
@@ -12,18 +22,8 @@ from builders import (
     asked,
     some_facts,
 )
-from fakes import FakeClock
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from written_life import WrittenLife
-
-from state.records import Goal, Kept, Ledger, ModeLedger
-from supervisor.core import explain, history, measure, policy
-from supervisor.core import ledger as learnt
-from supervisor.core.facts import StabilityLimits
-from supervisor.core.replay import replay
-from supervisor.simulation.life import Supervised, live, record_work
-from supervisor.simulation.worlds import FAMILIES, constant, draw
+from testkit.fakes import FakeClock
+from testkit.written_life import WrittenLife
 from trainers.contract import Mark
 
 LIMITS = StabilityLimits()
@@ -46,7 +46,7 @@ def test_a_mode_that_dies_early_is_as_fast_as_it_is(start_s):
     )
     pilot = Supervised(world, LIMITS)
     life = live(world, pilot)
-    facts = history.facts(pilot.memory, pilot._ladder, LIMITS)
+    facts = decisions.facts(pilot.memory, pilot._ladder, LIMITS)
     assert life.crashes > 5
     assert learnt.compared(facts.ledger, facts.terms, 1)
     assert learnt.ratio(facts.ledger, facts.terms, 1) == pytest.approx(1.47, abs=0.02)
@@ -118,7 +118,7 @@ def test_a_game_in_light_and_a_table_in_medium_are_not_compared(unit):
     memory = WrittenLife().memory
     memory = record_work(memory, "light", Kept(steps=1000.0, hours=5.0), "atari/Pong")
     memory = record_work(memory, "medium", Kept(steps=1500.0 * unit, hours=5.0), "tabular/t")
-    facts = history.facts(memory, a_ladder(2), LIMITS)
+    facts = decisions.facts(memory, a_ladder(2), LIMITS)
     assert learnt.ratio(facts.ledger, facts.terms, 1) == 2.0
 
 
@@ -435,7 +435,7 @@ def test_no_sentence_has_a_number_that_means_nothing(family, index):
 
     class Asked(Supervised):
         def _decide(self, at_h):
-            facts = history.facts(self.memory, self._ladder, self._limits)
+            facts = decisions.facts(self.memory, self._ladder, self._limits)
             said.extend(every_sentence(facts))
             return super()._decide(at_h)
 

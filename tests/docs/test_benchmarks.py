@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
+import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from modes import load_ladder
+from testkit.benchmarks import BENCHMARKS, benchmark
 from trainers import attempt
 from trainers.contract import RunFolder
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def benchmark(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # the annotations of its tuples are looked up there
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_run_beside_stock_has_the_load_of_its_mode(tmp_path: Path) -> None:
@@ -45,3 +33,13 @@ def test_a_run_that_is_to_learn_has_no_end_of_its_own(
     learning._start(folder, "Pong", 3, learning.LIGHT)
     spec = attempt.read_spec(folder)
     assert (spec.seed, spec.up_to("episodes")) == (3, learning.ENDLESS)
+
+
+@pytest.mark.parametrize("name", ["beside", "chaos", "long_queue", "restart"])
+def test_a_benchmark_needs_nothing_that_only_tests_need(name: str) -> None:
+    """On a box that trains there is no pytest: what it takes of the kit does without."""
+    code = "import runpy, sys; sys.modules['pytest'] = None; sys.path.insert(0, sys.argv[1]); "
+    code += "runpy.run_path(sys.argv.pop(2), run_name='there')"
+    command = [sys.executable, "-c", code, str(BENCHMARKS), str(BENCHMARKS / f"{name}.py")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from testkit.benchmarks import benchmark
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/faults.md").read_text()
@@ -16,13 +16,7 @@ PAGE = (ROOT / "docs/faults.md").read_text()
 
 @pytest.fixture(scope="module")
 def series() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("series", ROOT / "benchmarks/series.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["series"] = module  # the annotations of its tuples are looked up there
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("series")
 
 
 def test_each_series_is_on_the_page_with_its_count_and_its_sample(series: ModuleType) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Commands
-from lab import Machine
+
+from testkit.commands import Commands
+from testkit.machine import Machine
 
 
 @pytest.fixture(scope="session")

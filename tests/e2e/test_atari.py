@@ -8,7 +8,8 @@ import signal
 from typing import Any
 
 import pytest
-from lab import Machine
+
+from testkit.machine import Machine
 
 pytestmark = pytest.mark.slow
 

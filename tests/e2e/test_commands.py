@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from lab import SETTINGS, Machine
+
+from testkit.machine import SETTINGS, Machine
 
 STATE_KEYS = {
     "mode", "mode_since", "mode_running_s", "goal", "bounds", "policy", "ledger", "boot_id",

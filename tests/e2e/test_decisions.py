@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import PATIENCE_S, Machine
 
 from supervisor.journal import encode
+from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 
 AT = "2026-11-{day:02}T12:00:00.000Z"
 EVENTS = ("boot.recorded", "mode.changed", "run.died", "run.done", "slots.assigned")

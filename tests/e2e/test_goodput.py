@@ -8,7 +8,8 @@ import signal
 from typing import Any
 
 import pytest
-from lab import SETTINGS, Machine
+
+from testkit.machine import SETTINGS, Machine
 
 
 def goodput(machine: Machine) -> dict[str, Any]:

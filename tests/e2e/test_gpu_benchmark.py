@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,8 +14,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
+import testkit
+from testkit.benchmarks import benchmark
+
 GPU = Path(__file__).parents[2] / "benchmarks/gpu.py"
-FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
+FAKE_NVML = Path(testkit.__file__).with_name("fake_nvml")
 SMI = """\
 #!/bin/sh
 case $1 in
@@ -29,13 +31,7 @@ ON_A_CARD = ("readings", "forms", "power")
 
 @pytest.fixture
 def gpu() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_gpu", GPU)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["benchmark_gpu"] = module  # the annotations of its tuples are looked up there
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("gpu")
 
 
 @pytest.fixture

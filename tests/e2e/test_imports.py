@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, Machine
 
 from supervisor.programs import WAY_IN
+from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 
 OURS = ("modes", "state", "supervisor", "trainers")
 WRONG = "raise SystemExit('the wrong module was imported')\n"

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab import Machine
+
+from testkit.machine import Machine
 
 CRONTAB = """\
 #!/bin/sh

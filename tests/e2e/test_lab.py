@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import Commands
-from lab import Machine
+
+from testkit.commands import Commands
+from testkit.machine import Machine
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 
-from lab import PATIENCE_S, Machine
+from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 
 HEAVY = {
     "_hashlib",  # OpenSSL

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from lab import SETTINGS, Machine
+
+from testkit.machine import SETTINGS, Machine
 
 
 def mains(machine: Machine) -> dict[str, int]:

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, until
+
+from testkit.patience import PATIENCE_S, until
 
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 PROJECT = """\

@@ -15,12 +15,12 @@ from zipfile import ZipFile
 
 import msgspec
 import pytest
-from lab import Machine
 
 from state.migrations import MIGRATIONS
 from state.records import SCHEMA_VERSION, Memory
 from state.store import Store
 from supervisor.core.replay import replay
+from testkit.machine import Machine
 
 DATA = Path(__file__).parents[1] / "data/schema-1"
 STATES = sorted(DATA.glob("*.json"))

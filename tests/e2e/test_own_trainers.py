@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Machine
 
+from testkit.machine import Machine
 from trainers.contract import ANY_RUN
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/add-a-trainer.md"

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lab import Machine
-from written_life import WrittenLife
+
+from testkit.machine import Machine
+from testkit.written_life import WrittenLife
 
 SAMPLE = "down_h,up_h\n1,1.2\n5,5.1\n9,9.5\n20,20.1\n40,40.3\n"
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S
 
 from supervisor.host import install
 from supervisor.host.install import lines, profile
 from supervisor.host.install.lines import BEGIN, END
 from supervisor.host.install.steps import CannotInstall, Step
+from testkit.patience import PATIENCE_S
 
 NOBODY = 65534
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lab import PATIENCE_S, Machine
 
 from state.records import BootNote
+from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 
 
 def both_train(machine: Machine) -> dict[int, str]:

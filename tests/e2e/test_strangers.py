@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, SETTINGS, Machine
+
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
 
 NOBODY = 65531
 """no test of another folder has processes of it: its limits hold for all that it has anywhere"""

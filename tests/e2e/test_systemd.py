@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from lab import PATIENCE_S, Machine
+from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 
 
 def test_it_is_ready_once_it_trains_and_says_when_it_stops(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lab import PATIENCE_S, SETTINGS, Machine
 from rich.console import Console
 
 from modes import load_ladder
@@ -27,6 +26,8 @@ from supervisor.context import Context
 from supervisor.core import history
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
 
 
 def command(*arguments: str) -> list[str]:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from lab import PATIENCE_S, SETTINGS, Machine
 
 from state.inbox import Inbox
 from state.records import Asked
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
 from trainers.contract import Target
 
 SHORT = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A", "B"]').replace("1000000", "20")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
-from lab import PATIENCE_S, SETTINGS, Machine
 
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
+from testkit.processes import PROC, stat
 from trainers.contract import ANY_RUN
 
 WARM = SETTINGS + '[warm]\ntrainers = ["drill"]\n[policy]\ntick_s = 0.5\n'
@@ -37,16 +38,12 @@ def parent(machine: Machine) -> int | None:
 
 
 def parent_of(pid: int) -> int | None:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return None
-    return int(status.rpartition(")")[2].split()[1])
+    fields = stat(PROC / str(pid))
+    return int(fields[1]) if fields else None
 
 
 def spent_ticks(pid: int) -> int:
-    status = Path(f"/proc/{pid}/stat").read_text()
-    return sum(map(int, status.rpartition(")")[2].split()[11:13]))
+    return sum(map(int, stat(PROC / str(pid))[11:13]))
 
 
 def until_forked(machine: Machine, name: str, trainer: str) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from lab import Machine
 
 from state.archive import Archive
 from state.records import LOG_VERSION, SCHEMA_VERSION, Left
@@ -27,6 +26,7 @@ from supervisor.core.machine import LIFE
 from supervisor.core.replay import decisions, replay
 from supervisor.core.settings import Settings
 from supervisor.journal import read
+from testkit.machine import Machine
 
 DATA = Path(__file__).parents[1] / "data/version-2"
 LOG = DATA / "decisions.jsonl"

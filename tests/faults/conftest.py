@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Machine
 
-# This folder is no package: its helpers are found by path.
-sys.path.append(str(Path(__file__).parent))
-
-import worlds
+from testkit import worlds
+from testkit.machine import Machine
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
-from builders import a_heartbeat, a_ladder, a_run
 
 from state.store import Store
 from supervisor.core import history
 from supervisor.core.moments import Moment
 from supervisor.host.home import Home
+from testkit.benchmarks import benchmark
+from testkit.builders import a_heartbeat, a_ladder, a_run
+from testkit.processes import Process
 
 CHAOS = Path(__file__).parents[2] / "benchmarks/chaos.py"
 MOMENT = Moment(wall=0.0, monotonic_s=0.0, boottime_s=0.0, boot_id="b" * 32)
@@ -40,18 +42,13 @@ def test_a_short_campaign_of_chaos_breaks_nothing(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def chaos() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("chaos", CHAOS)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["chaos"] = module  # the annotations of its tuples are looked up there
-    spec.loader.exec_module(module)
-    return module
+def looking() -> ModuleType:
+    """What looks on while there is chaos."""
+    return benchmark("chaos_witness")
 
 
 @pytest.fixture
-def quiet(tmp_path: Path, chaos: ModuleType) -> Any:
+def quiet(tmp_path: Path) -> Any:
     """A machine on which two runs of one mode train, as far as the witness can tell."""
     home = Home(tmp_path / "home")
     home.make()
@@ -60,11 +57,13 @@ def quiet(tmp_path: Path, chaos: ModuleType) -> Any:
     wanted = tuple(run.id for run in runs)
     Store(home.state).save(msgspec.structs.replace(memory, wanted=wanted))
     machine = SimpleNamespace(
-        home=home,
-        living=[chaos.Process(pid, pid, 1, run, True) for pid, run in enumerate(wanted, 100)],
+        files=home,
+        living=[
+            Process(pid, pid, run, parent=1, trains=True) for pid, run in enumerate(wanted, 100)
+        ],
         daemon_lives=True,
         daemon_fell=None,
-        boot_id=MOMENT.boot_id,
+        boot=MOMENT.boot_id,
         boots=1,
         crashes=0,
         answer=json.dumps({"boots_total": 1, "crashes_total": 0}),
@@ -90,31 +89,31 @@ def quiet(tmp_path: Path, chaos: ModuleType) -> Any:
 
 
 def log(machine: Any, seq: int) -> None:
-    line = {"seq": seq, "event": "supervisor.started", "boot": machine.boot_id}
-    with machine.home.decisions.open("a") as lines:
+    line = {"seq": seq, "event": "supervisor.started", "boot": machine.boot}
+    with machine.files.decisions.open("a") as lines:
         lines.write(json.dumps(line) + "\n")
 
 
 def another_main(machine: Any) -> None:
-    machine.living.append(machine.living[0]._replace(pid=200))
+    machine.living.append(replace(machine.living[0], pid=200))
 
 
 def another_mode(machine: Any) -> None:
-    machine.home.run("drill-b").spec.write_text(json.dumps({"mode": "medium"}))
+    machine.files.run("drill-b").spec.write_text(json.dumps({"mode": "medium"}))
 
 
 def a_stranger(machine: Any) -> None:
-    machine.living.append(machine.living[0]._replace(run="drill-z"))
+    machine.living.append(replace(machine.living[0], run="drill-z"))
 
 
 def nobody_wanted(machine: Any) -> None:
-    memory, _ = Store(machine.home.state).load()
+    memory, _ = Store(machine.files.state).load()
     assert memory
-    Store(machine.home.state).save(msgspec.structs.replace(memory, wanted=()))
+    Store(machine.files.state).save(msgspec.structs.replace(memory, wanted=()))
 
 
 def a_lost_checkpoint(machine: Any) -> None:
-    (machine.home.run("drill-a").checkpoints / "7").rename(machine.home.path / "elsewhere")
+    (machine.files.run("drill-a").checkpoints / "7").rename(machine.files.path / "elsewhere")
 
 
 def a_gap(machine: Any) -> None:
@@ -141,9 +140,9 @@ def nothing(_machine: Any) -> None:
     pass
 
 
-def looked_at(machine: Any, chaos: ModuleType, break_it: Any) -> None:
+def looked_at(machine: Any, looking: ModuleType, break_it: Any) -> None:
     """Look twice, with something happening in between, until `show-state` has answered."""
-    witness = chaos.Witness(machine)
+    witness = looking.Witness(machine)
     witness.look()
     witness.expect_nothing()
     break_it(machine)
@@ -170,14 +169,14 @@ def looked_at(machine: Any, chaos: ModuleType, break_it: Any) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_the_witness_notices(
-    quiet: Any, chaos: ModuleType, monkeypatch: pytest.MonkeyPatch, break_it: Any, told: str
+    quiet: Any, looking: ModuleType, monkeypatch: pytest.MonkeyPatch, break_it: Any, told: str
 ) -> None:
     """Each thing that must hold is missed when it does not."""
-    monkeypatch.setattr(chaos, "STRAY_S", 0.0)
-    with pytest.raises(chaos.Broken, match=told):
-        looked_at(quiet, chaos, break_it)
+    monkeypatch.setattr(looking, "STRAY_S", 0.0)
+    with pytest.raises(looking.Broken, match=told):
+        looked_at(quiet, looking, break_it)
 
 
-def test_the_witness_is_content_where_nothing_is_wrong(quiet: Any, chaos: ModuleType) -> None:
+def test_the_witness_is_content_where_nothing_is_wrong(quiet: Any, looking: ModuleType) -> None:
     """It does not cry wolf."""
-    looked_at(quiet, chaos, nothing)
+    looked_at(quiet, looking, nothing)

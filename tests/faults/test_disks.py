@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from disks import a_disk, a_tiny_disk
-from lab import PATIENCE_S, SETTINGS, Machine
-from runs import resumed_step, saved_step
-from witness import is_held, mains
+
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
+from testkit.processes import is_held, mains
+from testkit.runs import resumed_step, saved_step
+from testkit.worlds import a_disk, a_tiny_disk
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 BROKEN_FSYNC = """

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import SETTINGS, Machine
-from runs import resumed_step, story
-from witness import mains
 
+import testkit
 from supervisor.host.gpu import ANSWER_MAX_S
+from testkit.machine import SETTINGS, Machine
+from testkit.processes import mains
+from testkit.runs import resumed_step, story
 from trainers.contract import ANY_RUN
 
-FAKE_NVML = Path(__file__).parents[1] / "adapters/fake_nvml"
+FAKE_NVML = Path(testkit.__file__).with_name("fake_nvml")
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 MISMATCH = "LIB_RM_VERSION_MISMATCH"
 

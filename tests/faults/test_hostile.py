@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import SETTINGS, Machine
 
 from supervisor.runners.local import read_heartbeat
+from testkit.machine import SETTINGS, Machine
 from trainers.contract import MARKER, RunFolder
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')

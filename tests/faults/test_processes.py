@@ -9,13 +9,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from disks import a_disk
-from lab import PATIENCE_S, SETTINGS, Machine, until
-from runs import resumed_step, saved_step, story
-from witness import Witness, is_held, mains
 
 from state.records import Process
 from state.store import Store
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S, until
+from testkit.processes import PROC, is_held, mains, stat
+from testkit.runs import resumed_step, saved_step, story
+from testkit.witness import Witness
+from testkit.worlds import a_disk
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 QUICK = "[recovery]\nbackoff_first_s = 0.1\ngrace_s = 20\n"
@@ -185,7 +187,7 @@ def test_a_stranger_with_the_pid_of_a_trainer_is_not_touched(machine: Machine, f
     daemon = drilling(machine)
     machine.crash()
     stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    ticks = int(Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    ticks = int(stat(PROC / str(stranger.pid))[19])
     process = Process(boot_id=machine.boot, pid=stranger.pid, start_ticks=ticks)
     if fits == "the pid":  # it was given away again within this boot
         process = msgspec.structs.replace(process, start_ticks=ticks - 1)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import a_ladder
-from fakes import FakeClock
-from lab import SETTINGS, Machine
 
 from state.store import Store
 from supervisor.core import history
 from supervisor.core.facts import StabilityLimits
 from supervisor.runners import local
+from testkit.builders import a_ladder
+from testkit.fakes import FakeClock
+from testkit.machine import SETTINGS, Machine
 
 MIB = 2**20
 OUTPUT_MAX_BYTES = 16 * MIB

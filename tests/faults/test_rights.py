@@ -13,12 +13,22 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from accounts import ANOTHER, STRANGER, apart, busy, common_ground, living, needs_root, take_on
-from lab import PATIENCE_S, SETTINGS, Machine
 
 from supervisor.host.home import Home
 from supervisor.host.owner import become
 from supervisor.host.process import start_ticks
+from testkit.accounts import (
+    ANOTHER,
+    STRANGER,
+    apart,
+    busy,
+    common_ground,
+    living,
+    needs_root,
+    take_on,
+)
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import PATIENCE_S
 
 ONE_RUN = SETTINGS.replace('["A", "B", "C", "D", "E"]', '["A"]')
 WRITABLE = 0o022

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import SETTINGS, Machine
-from witness import mains
+
+from testkit.machine import SETTINGS, Machine
+from testkit.processes import mains
 
 OTHERS = SETTINGS.replace('"E"', '"F"')
 EDIT = 's/"E"/"F"/'

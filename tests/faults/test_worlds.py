@@ -6,10 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import worlds
-from disks import a_disk
-from lab import Machine
-from witness import is_held
+
+from testkit import worlds
+from testkit.machine import Machine
+from testkit.processes import is_held
+from testkit.worlds import a_disk
 
 
 def test_a_world_whose_tests_were_killed_leaves_nothing(machine: Machine, tmp_path: Path) -> None:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import a_ladder, a_run
-from bursts import a_burst
-from disks import a_disk, in_memory
-from fakes import FakeClock
-from lab import Machine, sample_of_a_series
 
 from state.records import Boot, Memory
 from state.store import DAMAGED_KEPT, Store, last_good
 from supervisor.core import history
+from testkit.builders import a_ladder, a_run
+from testkit.bursts import a_burst
+from testkit.fakes import FakeClock
+from testkit.machine import Machine
+from testkit.series import sample_of_a_series
+from testkit.worlds import a_disk, in_memory
 from trainers import durable
 from trainers.checkpoint import DAY_S, Checkpoints, Manifest
 from trainers.contract import Score

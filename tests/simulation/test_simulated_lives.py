@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from lab import sample_of_a_series
-from simulated_life import SimulatedLife
+
+from testkit.series import sample_of_a_series
+from testkit.simulated_life import SimulatedLife
 
 LIVES, SEED = sample_of_a_series(40)
 EVENTS = 120

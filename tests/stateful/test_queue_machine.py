@@ -1,6 +1,5 @@
 """The queue through any edits of the campaign and any lives of its runs."""
 
-from builders import a_mode, a_run, a_time, steps
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -8,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from supervisor.core import queue
 from supervisor.core.machine import LIFE, RUN_LIFE
 from supervisor.core.slots import assign
+from testkit.builders import a_mode, a_run, a_time, steps
 
 IDS = tuple(f"drill-{letter}" for letter in "abcde")
 LIVELY = ("running", "stopping", "blocked")

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import a_ladder, a_run
-from fakes import FakeClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +15,8 @@ from tinydb import TinyDB
 from state.records import Boot
 from state.store import DAMAGED_KEPT, AtomicStorage, NewerState, Store, last_good
 from supervisor.core import history
+from testkit.builders import a_ladder, a_run
+from testkit.fakes import FakeClock
 from trainers import durable
 
 DAMAGED = "damaged"

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from lab import until
 from trainer_lives import write_spec
 from warm_lives import WarmLives
 
+from testkit.patience import until
 from trainers.atari.forms import machine
 from trainers.atari.game import GameState
 from trainers.checkpoint import Checkpoints

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import sample_of_a_series, until
 from trainer_lives import kill_all, names_in, strict_json
 
+from testkit.patience import until
+from testkit.series import sample_of_a_series
 from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE
 

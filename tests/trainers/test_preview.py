@@ -8,10 +8,10 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from lab import PATIENCE_S, until
 from PIL import Image
 from trainer_lives import write_spec
 
+from testkit.patience import PATIENCE_S, until
 from trainers import atari, durable
 from trainers.atari.exact import ExactGames
 from trainers.atari.native import NativeGames

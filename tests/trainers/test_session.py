@@ -203,7 +203,7 @@ exec '{sys.executable}' '{__file__}' '{tmp_path}'
 """
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=False,

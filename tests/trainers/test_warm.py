@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import a_run, a_spec
-from lab import until
 from test_atari_resume import everything, newest_step
 from trainer_lives import kill_all
 
 from supervisor.host.clock import boot_id
 from supervisor.runners import warm
 from supervisor.runners.local import LocalRunner
+from testkit.builders import a_run, a_spec
+from testkit.patience import until
 from trainers.contract import MARKER, Target
 
 SPEC = a_spec()

@@ -8,7 +8,8 @@ import sys
 
 import msgspec
 import pytest
-from lab import PATIENCE_S, until
+
+from testkit.patience import PATIENCE_S, until
 
 
 class Life:

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from lab import PATIENCE_S
+from testkit.patience import PATIENCE_S
 
 
 class WarmLives:

@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from builders import MIDNIGHT
 
 from state.records import Process
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.runners import StartFailed
+from testkit.builders import MIDNIGHT
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark
 
 CHECKPOINT_S = 90.0
@@ -68,6 +68,19 @@ class FakeClock:
         self._monotonic_s = self._boottime_s = up_s
 
 
+class FakeTime:
+    """A monotonic clock as a function, which moves only when it is told to."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+    def advance(self, seconds):
+        self.now_s += seconds
+
+
 def at(time_of_day):
     """The wall time of HH:MM on the first day; hours beyond 23 are on the next ones."""
     hours, minutes = time_of_day.split(":")
@@ -98,7 +111,7 @@ class FakePower:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one life of a trainer will go. Times count from its start, in running seconds."""
+    """How one attempt of a trainer will go. Times count from its start, in running seconds."""
 
     hello_s: float = 2.0
     """when its first heartbeat is there"""

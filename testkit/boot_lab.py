@@ -25,9 +25,12 @@ from typing import Any
 
 import psutil
 import pytest
-from lab import PATIENCE_S, until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from testkit.machine import CAMPAIGN, logged, said
+from testkit.patience import PATIENCE_S, until
+from testkit.processes import PROC, processes, stat
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = ("modes", "state", "supervisor", "systemd", "trainers")
 MODULE = "training_supervisor.py"
 """what the checkout consists of, as far as a machine runs it"""
@@ -44,15 +47,8 @@ SERVICE = "training-supervisor.service"
 HOME = "/var/lib/training-supervisor"
 SETTINGS_FILE = "/etc/training-supervisor/supervisor.toml"
 
-SETTINGS = """\
-[campaign]
-trainer = "drill"
-runs = ["A", "B", "C", "D", "E"]
-target = { steps = 1000000 }
-
-[campaign.options]
-steps_per_s = 200
-
+SETTINGS = f"""\
+{CAMPAIGN}
 [checkpoints]
 interval_s = 0.3
 """
@@ -354,17 +350,11 @@ class Machine:
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """The decision log."""
-        path = self.home / "decisions.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        found = [json.loads(line) for line in lines]
-        return [line for line in found if event in (None, line["event"])]
+        return logged(self.home, event)
 
     def heartbeat(self, run: str) -> dict[str, Any]:
         """What the trainer of a run last said; nothing where it never did."""
-        try:
-            return json.loads((self.home / f"runs/{run}/heartbeat.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return said(self.home, run)
 
     @property
     def boots_noted(self) -> int:
@@ -393,14 +383,8 @@ class Machine:
 
     def trainers(self) -> dict[int, str]:
         """Its living processes that belong to a run: pid -> id of the run."""
-        prefix = f"TRAINING_SUPERVISOR_RUN={self.home_path}/runs/".encode()
-        found: dict[int, str] = {}
-        for entry in self._proc.iterdir():
-            with contextlib.suppress(OSError):
-                for variable in (entry / "environ").read_bytes().split(b"\0"):
-                    if entry.name.isdigit() and variable.startswith(prefix):
-                        found[int(entry.name)] = variable[len(prefix) :].decode()
-        return found
+        found = processes(Path(self.home_path, "runs"), self._proc)
+        return {one.pid: one.run for one in found}
 
     def supervisors(self) -> list[int]:
         """Its living supervisors, of whomever."""
@@ -581,8 +565,5 @@ def _remove(*folders: Path) -> None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(status.rpartition(")")[2].split()[19])
+    fields = stat(PROC / str(pid))
+    return int(fields[19]) if fields else None

@@ -16,9 +16,6 @@ import os
 import random
 
 import msgspec
-from builders import DAY_S, HOUR_S, MIDNIGHT
-from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
-from place import a_job
 
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
@@ -35,6 +32,9 @@ from supervisor.core.slots import assign
 from supervisor.daemon import Daemon
 from supervisor.host.home import Home
 from supervisor.journal import Journal, parse, read
+from testkit.builders import DAY_S, HOUR_S, MIDNIGHT
+from testkit.fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from testkit.place import a_job
 
 LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))
 RUNS = ("alpha", "beta", "gamma", "delta", "omega")
@@ -179,7 +179,7 @@ class SimulatedLife:
     """
 
     def __init__(self, seed, folder, monkeypatch):
-        self.chance = random.Random(seed)  # noqa: S311 - a life that can be lived again
+        self.chance = random.Random(seed)  # noqa: S311 - an attempt that can be lived again
         self.clock = FakeClock("19:27")
         self.fuse = Fuse()
         self.disk = FaultyDisk(self.fuse)

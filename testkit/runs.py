@@ -1,8 +1,7 @@
 """What is known of a run from its folder and from the decision log."""
 
-from lab import Machine
-from witness import mains
-
+from testkit.machine import Machine
+from testkit.processes import mains
 from trainers.checkpoint import Checkpoints
 
 

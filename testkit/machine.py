@@ -8,26 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pytest
-from commands import Commands
+from typing import Any
 
 from supervisor import journal
 from supervisor.core.recorded import make_again
+from testkit.commands import Commands
+from testkit.patience import PATIENCE_S, until
+from testkit.processes import processes
 
-Answer = TypeVar("Answer")
-
-PATIENCE_S = 300.0
-"""how long anything is waited for: only what hangs takes so long, on however busy a machine"""
-
-SETTINGS = """\
-[logs]
-turns = true
-
+PROGRAM = (sys.executable, "-m", "supervisor")
+CAMPAIGN = """\
 [campaign]
 trainer = "drill"
 runs = ["A", "B", "C", "D", "E"]
@@ -35,41 +27,15 @@ target = { steps = 1000000 }
 
 [campaign.options]
 steps_per_s = 200
+"""
+SETTINGS = f"""\
+[logs]
+turns = true
 
+{CAMPAIGN}
 [checkpoints]
 interval_s = 0.5
 """
-
-
-def sample_of_a_series(count: int) -> tuple[int, int]:
-    """How many of a long series to go through, and from which seed.
-
-    Args:
-        count: the sample that the suite takes; benchmarks/series.py asks for more.
-    """
-    return int(os.environ.get("SERIES_COUNT", count)), int(os.environ.get("SERIES_SEED", "1"))
-
-
-def until(
-    condition: Callable[[], Answer],
-    what: str = "it happens",
-    story: Callable[[], str] = str,
-    look_s: float = 0.005,
-) -> Answer:
-    """Look until `condition` holds; what it answered. Only real processes make this necessary.
-
-    Args:
-        condition: what is waited for.
-        what: the same in words, for a failure.
-        story: what helps to understand a failure.
-        look_s: the pause between two looks.
-    """
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        if time.monotonic() > deadline_s:
-            pytest.fail(f"still not true: {what}\n{story()}")
-        time.sleep(look_s)
-    return answer
 
 
 class Machine:
@@ -79,12 +45,18 @@ class Machine:
         home: where it is.
         screen: where daemons print.
         commands: starts commands quickly; without it, each has a Python of its own.
+        program: how commands begin.
     """
 
     def __init__(
-        self, home: Path, screen: Path | None = None, commands: Commands | None = None
+        self,
+        home: Path,
+        screen: Path | None = None,
+        commands: Commands | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.commands = commands
+        self.program = tuple(program)
         self.home = home
         self.screen = screen or home.parent / "screen.log"
         self.home.mkdir(parents=True)
@@ -107,6 +79,10 @@ class Machine:
         }
         return {key: value for key, value in known.items() if value is not None}
 
+    def command(self, *arguments: str) -> list[str]:
+        """What a person types."""
+        return [*self.program, *arguments]
+
     def __call__(
         self, *arguments: str, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -115,7 +91,7 @@ class Machine:
         if stdin is None and self.commands and self.commands.can_run_in(environment):
             return self.commands.run(arguments, environment, PATIENCE_S)
         return subprocess.run(
-            [sys.executable, "-m", "supervisor", *arguments],
+            self.command(*arguments),
             env=environment,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
@@ -134,10 +110,7 @@ class Machine:
         return next(run for run in self.state()["runs"] if run["name"] == name)
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
-        path = self.home / "decisions.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        found = [json.loads(line) for line in lines]
-        return [line for line in found if event in (None, line["event"])]
+        return logged(self.home, event)
 
     def start(self, *within: str) -> subprocess.Popen[str]:
         """Start a daemon, as a person does in a pipe; returns once it has decided something.
@@ -146,17 +119,23 @@ class Machine:
             within: a command that runs it; none by default.
         """
         seen = len(self.events("supervisor.started"))
-        daemon = subprocess.Popen(
-            [*within, sys.executable, "-m", "supervisor", "run"],
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self.screen.open("a"),
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.daemons.append(daemon)
+        daemon = self.launch([*within, *self.command("run")])
         self.until(lambda: len(self.events("supervisor.started")) > seen, "the daemon started")
+        return daemon
+
+    def launch(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a daemon with that command, and wait for nothing."""
+        with self.screen.open("a") as screen:
+            daemon = subprocess.Popen(
+                command,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self.daemons.append(daemon)
         return daemon
 
     def stop(self, daemon: subprocess.Popen[str]) -> int:
@@ -184,18 +163,7 @@ class Machine:
 
     def trainers(self) -> dict[int, str]:
         """Living processes of runs of this home: pid -> id of the run."""
-        prefix = f"TRAINING_SUPERVISOR_RUN={self.home / 'runs'}/".encode()
-        found: dict[int, str] = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                if (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                    continue
-                for variable in (entry / "environ").read_bytes().split(b"\0"):
-                    if variable.startswith(prefix):
-                        found[int(entry.name)] = variable[len(prefix) :].decode()
-        return found
+        return {one.pid: one.run for one in processes(self.home / "runs")}
 
     def sweep(self) -> None:
         calm = 0
@@ -222,7 +190,21 @@ class Machine:
         )
 
     def heartbeat(self, name: str, trainer: str = "drill") -> dict[str, Any]:
-        try:
-            return json.loads((self.home / f"runs/{trainer}-{name}/heartbeat.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return said(self.home, f"{trainer}-{name}")
+
+
+def logged(home: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """What stands in the decision log of a home, all of it or of one event."""
+    path = home / "decisions.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [json.loads(line) for line in lines]
+    return [line for line in found if event in (None, line["event"])]
+
+
+def said(home: Path, run: str) -> dict[str, Any]:
+    """What the trainer of a run said last; nothing where it never did."""
+    try:
+        beat: dict[str, Any] = json.loads((home / f"runs/{run}/heartbeat.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return beat

@@ -3,29 +3,32 @@
 The test runs as process 1 of new pid and mount namespaces. When it ends, however it ends, the
 kernel ends every process in there, every mount goes with the last of them, and every loop
 device with its mount. The keeper stands outside with one hand in: it notices when the tests
-themselves are killed, and thaws what would keep processes from dying.
+themselves are killed, and thaws what would keep processes from dying. In such a world alone are
+disks mounted, so that none is left.
 """
 
 import contextlib
 import ctypes
-import fcntl
 import functools
 import json
 import os
 import select
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
 import pytest
 
+from testkit.disks import Disk, thaw
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 PR_SET_PDEATHSIG = 1
-FITHAW = 0xC0045878
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,6 +68,38 @@ def live(body: Callable[[], None], describe: Callable[[], str]) -> Outcome:
 def can_be_made() -> bool:
     """Whether this machine lets us make worlds."""
     return os.geteuid() == 0 and live(lambda: None, str).kind == "passed"
+
+
+def a_disk(place: Path, kind: str = "ext4") -> Disk:
+    """A disk, or a test that says loudly that it had none."""
+    if not can_be_made():
+        pytest.skip("NOT TESTED: a disk of its own; this needs root and new namespaces")
+    if shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"NOT TESTED: {kind}; there is no mkfs.{kind} here")
+    try:
+        return Disk(place, kind)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"NOT TESTED: a disk of its own; {error.stderr.strip()}")
+
+
+def a_tiny_disk(place: Path) -> Path:
+    """A disk of two megabytes."""
+    if not can_be_made():
+        pytest.skip("NOT TESTED: a full disk; this needs root and new namespaces")
+    place.mkdir()
+    _mount_memory(place, "size=2m")
+    return place
+
+
+def in_memory(place: Path) -> Path:
+    """The folder, with memory laid over it where possible: for what no disk has a part in."""
+    if can_be_made():
+        _mount_memory(place, "rw")
+    return place
+
+
+def _mount_memory(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
 
 
 def _keep(leash: int, life: Callable[[], None]) -> None:
@@ -113,19 +148,6 @@ def _thaw_all(mounts: IO[str]) -> None:
         if "/dev/loop" in line:
             with contextlib.suppress(OSError):
                 thaw(Path(fields[4]))
-
-
-def thaw(mount: Path) -> None:
-    """Let a frozen file system go on.
-
-    Raises:
-        OSError: it is not frozen.
-    """
-    handle = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.ioctl(handle, FITHAW, 0)
-    finally:
-        os.close(handle)
 
 
 def _end_with(act: Callable[[], None]) -> NoReturn:

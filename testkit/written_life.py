@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import msgspec
-from builders import HOUR_S, a_ladder, a_request, a_run
-from fakes import FakeClock
 
 from state.records import Kept
 from state.store import Store
-from supervisor.core import history, policy
+from supervisor.core import decisions, history, policy, told
 from supervisor.core.facts import StabilityLimits
 from supervisor.journal import encode
 from supervisor.simulation.life import record_work
+from testkit.builders import HOUR_S, a_ladder, a_request, a_run
+from testkit.fakes import FakeClock
 
 TICK_S = 300.0
 
@@ -62,7 +62,7 @@ class WrittenLife:
 
     def request(self, kind, mode=None):
         """What a person asks is answered."""
-        facts = history.facts(
+        facts = decisions.facts(
             self.memory,
             self.ladder,
             self.limits,
@@ -76,7 +76,7 @@ class WrittenLife:
         return self
 
     def facts(self):
-        return history.facts(self.memory, self.ladder, self.limits)
+        return decisions.facts(self.memory, self.ladder, self.limits)
 
     def save(self, home: Path) -> Path:
         """Leave the home that the daemon would have left; its log."""
@@ -106,7 +106,7 @@ class WrittenLife:
 
     def _enact(self, facts, decision):
         old, new = facts.goal, decision.goal
-        self.memory = history.enact(self.memory, decision)
+        self.memory = decisions.enact(self.memory, decision)
         event = "request.refused" if decision.refused else "request.granted"
         if new != old:
             event = "mode.changed" if new.mode != old.mode else "goal.changed"
@@ -128,7 +128,7 @@ class WrittenLife:
         self._write("boot.recorded", rule="boot", evidence=evidence)
 
     def _write(self, event, *, rule, reason="a sentence", **fields):
-        self.memory = history.write(self.memory, event, rule=rule, reason=reason, **fields)
+        self.memory = told.write(self.memory, event, rule=rule, reason=reason, **fields)
         # As they come back from a file.
         self.lines += [msgspec.json.decode(encode(line)) for line in self.memory.outbox]
         self.memory = msgspec.structs.replace(self.memory, outbox=())

@@ -3,7 +3,6 @@
 import io
 
 import msgspec
-from fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 
 from state.answers import Answers
 from state.boot_notes import BootNotes
@@ -15,6 +14,7 @@ from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.host.home import Home
 from supervisor.journal import Journal, tail
+from testkit.fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
 from trainers.contract import Target
 
 
