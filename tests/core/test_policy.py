@@ -341,7 +341,8 @@ def test_longer_stability_never_leads_lower(facts, more_s):
 def test_a_forecast_comes_true(facts):
     """A climb that is forecast comes then, if no crash does, and not a second before."""
     assume(facts.goal.mode in facts.ladder)
-    assume(policy.decide(facts).rule != "reboot_storm")
+    # What is due at once has been done by the time that anybody asks what comes next.
+    assume(not policy.acts(facts, policy.decide(facts)))
     forecast = policy.forecast(facts)
 
     def later(wait_s):
