@@ -8,7 +8,8 @@
 Both run with the Python that runs this, so one installation serves both. Drills train, which cost
 next to nothing. Of each turn: memory of the supervisor, its processor time and wake-ups while
 nothing happens; processor time of a look at a queue of 50 and of 5,000 runs that wait; how long
-after `kill -9` a trainer speaks again. Medians, their spread, and this checkout over the other.
+after `kill -9` a trainer speaks again; and how fast two games train in the mode light, over a
+minute of whole cycles. Medians, their spread, and this checkout over the other.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
@@ -37,25 +39,29 @@ IDLE_S = 30.0
 SETTLE_S = 4.0
 KILLS = 5
 LOOKS = 30
+GAMES = ("MsPacman", "Pong")
+GAMES_S = 60.0
+"""how long games are watched, from the first update of each on"""
 # The old form of a target: whatever the other checkout is, it reads that.
 SETTINGS = """\
 [campaign]
-trainer = "drill"
+trainer = "{trainer}"
 target_steps = 1000000000
 runs = [{runs}]
 [campaign.options]
-steps_per_s = 50
+{options}
 """
+OPTIONS = {"drill": "steps_per_s = 50", "atari": 'device = "cpu"'}
 
 
 class Supervisor(Machine):
     """One that runs from a checkout, in a home of its own."""
 
-    def __init__(self, checkout: Path, home: Path, runs: int) -> None:
+    def __init__(self, checkout: Path, home: Path, names: Sequence[str], trainer: str) -> None:
         way_in = checkout / "training_supervisor.py"
         super().__init__(home, program=(sys.executable, "-P", str(way_in), "supervisor.cli"))
-        names = ", ".join(f'"R{number}"' for number in range(runs))
-        self.configure(SETTINGS.format(runs=names))
+        runs = ", ".join(f'"{name}"' for name in names)
+        self.configure(SETTINGS.format(trainer=trainer, runs=runs, options=OPTIONS[trainer]))
         self._pid = self.launch(self.command("run")).pid
 
     def used_s(self) -> float:
@@ -73,12 +79,13 @@ class Supervisor(Machine):
 
 
 @contextlib.contextmanager
-def running(checkout: Path, runs: int) -> Iterator[Supervisor]:
+def running(checkout: Path, names: Sequence[str], trainer: str = "drill") -> Iterator[Supervisor]:
     """A supervisor whose first trainer makes steps."""
+    first = names[0]
     with tempfile.TemporaryDirectory() as place:
-        one = Supervisor(checkout, Path(place) / "home", runs)
+        one = Supervisor(checkout, Path(place) / "home", names, trainer)
         try:
-            until(lambda: one.heartbeat("R0").get("status") == "running", look_s=LOOK_S)
+            until(lambda: one.heartbeat(first, trainer).get("status") == "running", look_s=LOOK_S)
             time.sleep(SETTLE_S)
             yield one
         finally:
@@ -87,7 +94,7 @@ def running(checkout: Path, runs: int) -> Iterator[Supervisor]:
 
 def idle(checkout: Path) -> dict[str, float]:
     """What it costs while nothing happens, and how soon a killed trainer is back."""
-    with running(checkout, 3) as one:
+    with running(checkout, _names(3)) as one:
         used_s, woken = one.used_s(), one.status("voluntary_ctxt_switches")
         time.sleep(IDLE_S)
         found = {
@@ -111,16 +118,38 @@ def idle(checkout: Path) -> dict[str, float]:
 
 def looks(checkout: Path, runs: int) -> float:
     """Processor time of one look at that many runs, in ms: each request causes one."""
-    with running(checkout, runs) as one:
+    with running(checkout, _names(runs)) as one:
         used_s = one.used_s()
         for _ in range(LOOKS):
             one("unpin")  # refused: nothing is pinned, and nothing changes
         return 1000 * (one.used_s() - used_s) / LOOKS
 
 
+def games(checkout: Path) -> float:
+    """Steps a second of all games together, between the first and the last update in a minute."""
+    with running(checkout, GAMES, "atari") as one:
+
+        def updates(game: str) -> list[dict[str, Any]]:
+            path = one.home / f"runs/atari-{game}/metrics.jsonl"
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            return [json.loads(line) for line in lines]
+
+        until(lambda: all(map(updates, GAMES)))
+        time.sleep(GAMES_S)
+        ends = [(told[0], told[-1]) for told in map(updates, GAMES)]
+        return sum(
+            (last["step"] - first["step"]) / (last["at"] - first["at"]) for first, last in ends
+        )
+
+
+def _names(runs: int) -> list[str]:
+    return [f"R{number}" for number in range(runs)]
+
+
 def turn(checkout: Path) -> dict[str, float]:
     """All figures of a checkout, once."""
-    return idle(checkout) | {f"look_{runs}_ms": looks(checkout, runs) for runs in (50, 5000)}
+    cost = idle(checkout) | {f"look_{runs}_ms": looks(checkout, runs) for runs in (50, 5000)}
+    return cost | {"games_steps_per_s": games(checkout)}
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -424,7 +424,7 @@ def forecast(facts: Facts) -> Forecast:
         why += f" ({upper} is cooling down)"
     pressure = _pressure(facts)
     if in_s == 0 and pressure is not None:
-        why = f"{upper}, but {pressure}"
+        why = f"{upper}, but {pressure.words}"
     return Forecast(action="climb", in_s=in_s, why=why)
 
 
@@ -519,21 +519,34 @@ def _awaits_gpus(facts: Facts) -> bool:
     return awaited_s is not None and awaited_s < GPUS_AWAITED_MAX_S
 
 
-def _pressure(facts: Facts) -> str | None:
+class Pressure(NamedTuple):
+    """What speaks against a heavier load."""
+
+    kind: Literal["driver", "heat", "memory", "memory_errors", "xid"]
+    words: str
+    """for people"""
+    gpu: int | None = None
+    """its index; None: that is in the words alone"""
+
+
+def _pressure(facts: Facts) -> Pressure | None:
     """What speaks against a heavier load at this moment, if anything does."""
     limits = facts.limits
     for gpu in facts.readings.gpus if facts.readings is not None else ():
         used, total = gpu.memory_used_mib, gpu.memory_total_mib
         if used is not None and total and used > limits.gpu_memory_max * total:
-            return f"GPU {gpu.index} has {100 * used / total:.0f} % of its memory in use"
+            words = f"GPU {gpu.index} has {100 * used / total:.0f} % of its memory in use"
+            return Pressure("memory", words, gpu.index)
         heat_c, most_c = gpu.temperature_c, gpu.temperature_limit_c
         if heat_c is not None and most_c is not None and heat_c > most_c - limits.gpu_margin_c:
-            return f"GPU {gpu.index} has {heat_c:.0f} °C and slows itself down at {most_c:.0f} °C"
-        if gpu.xids:
-            return gpu.trouble
+            words = f"GPU {gpu.index} has {heat_c:.0f} °C and slows itself down at {most_c:.0f} °C"
+            return Pressure("heat", words, gpu.index)
+        if gpu.xids and gpu.trouble is not None:
+            return Pressure("xid", gpu.trouble, gpu.index)
         if gpu.ecc_uncorrected:
-            return f"GPU {gpu.index} has had {gpu.ecc_uncorrected} memory errors beyond repair"
-    return facts.gpu_error
+            words = f"GPU {gpu.index} has had {gpu.ecc_uncorrected} memory errors beyond repair"
+            return Pressure("memory_errors", words, gpu.index)
+    return None if facts.gpu_error is None else Pressure("driver", facts.gpu_error)
 
 
 def _climb(
@@ -551,12 +564,12 @@ def _climb(
         reason = f"{upper} would be next ({why}), once the GPUs have answered"
         return Decision(goal=facts.goal, rule=AWAITED, reason=reason)
     if limits.name == "ledger" and (pressure := _pressure(facts)) is not None:
-        reason = f"{upper} would be next ({why}), but {pressure}"
+        reason = f"{upper} would be next ({why}), but {pressure.words}"
         return Decision(
             goal=facts.goal,
             rule="pressure",
             reason=reason,
-            evidence={"pressure": pressure},
+            evidence={"pressure": pressure.kind, "gpu": pressure.gpu},
             outcome="vetoed",
         )
     reason = f"{why}: up to {upper}"

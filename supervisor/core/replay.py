@@ -239,7 +239,10 @@ class _Replay:
         if isinstance(decision, str):
             self._differ(seq, "decision", logged.rule, decision)
         elif whole:
-            self._compare(seq, "decision", _plain(line["decision"]), _plain(decision))
+            then, now = _plain(line["decision"]), _plain(decision)
+            if line.get("version", 1) < LOG_VERSION:  # its evidence may be in other values
+                then, now = ({**one, "evidence": None} for one in (then, now))
+            self._compare(seq, "decision", then, now)
         else:
             self._counts["older"] += 1
             self._compare(seq, "rule", logged.rule, decision.rule)

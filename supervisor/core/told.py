@@ -5,7 +5,6 @@ All of it goes into the memory: the save of that makes a line or an answer last.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -156,7 +155,7 @@ def veto(memory: Memory, facts: Facts, decided: Decision) -> Memory:
         return memory  # whether the veto holds is seen in a moment
     if decided.outcome != "vetoed":
         return remember(memory, pressures=()) if known else memory
-    kind = re.sub(r"[\d., ]+", " ", str(decided.evidence.get("pressure")))
+    kind = str(decided.evidence["pressure"])
     if kind in known:
         return memory
     memory = remember(memory, pressures=(*known, kind))

@@ -691,20 +691,33 @@ def test_a_light_that_is_never_calm_is_left_after_a_day():
 
 GPU = GpuReadings(index=1, memory_total_mib=1000.0)
 PRESSURES = [
-    (GPU, {"memory_used_mib": 921.0}, {"memory_used_mib": 920.0}, "GPU 1 has 92 % of its memory"),
+    (
+        GPU,
+        {"memory_used_mib": 921.0},
+        {"memory_used_mib": 920.0},
+        "memory",
+        "GPU 1 has 92 % of its memory",
+    ),
     (
         GPU,
         {"temperature_c": 85.1, "temperature_limit_c": 90.0},
         {"temperature_c": 85.0, "temperature_limit_c": 90.0},
+        "heat",
         "GPU 1 has 85 °C and slows itself down at 90 °C",
     ),
-    (GPU, {"xids": (79, 13)}, {"xids": ()}, "trouble with GPU 1 (Xid 79, 13)"),
-    (GPU, {"ecc_uncorrected": 2}, {"ecc_uncorrected": 0}, "GPU 1 has had 2 memory errors"),
+    (GPU, {"xids": (79, 13)}, {"xids": ()}, "xid", "trouble with GPU 1 (Xid 79, 13)"),
+    (
+        GPU,
+        {"ecc_uncorrected": 2},
+        {"ecc_uncorrected": 0},
+        "memory_errors",
+        "GPU 1 has had 2 memory errors",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("gpu", "pressed", "fine", "why"), PRESSURES)
-def test_pressure_vetoes_a_climb(gpu, pressed, fine, why):
+@pytest.mark.parametrize(("gpu", "pressed", "fine", "kind", "why"), PRESSURES)
+def test_pressure_vetoes_a_climb(gpu, pressed, fine, kind, why):
     """With its reason; at the bound itself the climb goes on."""
     for state, rule in ((pressed, "pressure"), (fine, "stable")):
         card = msgspec.structs.replace(gpu, **state)
@@ -721,14 +734,14 @@ def test_pressure_vetoes_a_climb(gpu, pressed, fine, why):
     assert (veto.goal, veto.outcome, veto.ledger) == (pressed_facts.goal, "vetoed", None)
     assert why in veto.reason
     assert veto.reason.startswith("medium would be next (60 min stable in light), but ")
-    assert why in veto.evidence["pressure"]
+    assert veto.evidence == {"pressure": kind, "gpu": 1}
     assert why in policy.forecast(pressed_facts).why
     early = msgspec.structs.replace(pressed_facts, stable_s=1800.0)
     assert policy.forecast(early).why == "medium in 30 min, if no crash"
 
 
-@pytest.mark.parametrize(("gpu", "pressed", "fine", "why"), PRESSURES)
-def test_pressure_never_forces_a_fall_back(gpu, pressed, fine, why):
+@pytest.mark.parametrize(("gpu", "pressed", "fine", "kind", "why"), PRESSURES)
+def test_pressure_never_forces_a_fall_back(gpu, pressed, fine, kind, why):
     """Nor does it keep a person, or `fixed`, from a climb."""
     readings = Readings(gpus=(msgspec.structs.replace(gpu, **pressed),))
     assert policy.decide(in_medium(EVENLY, proved=True, readings=readings)).rule == "stay"
@@ -763,7 +776,8 @@ def test_trouble_that_the_driver_has_reported_lately_vetoes_a_climb():
     facts = in_light(stable_s=3600.0, gpu_error="GPU 0 fell off the bus (Xid 79)")
     decision = policy.decide(facts)
     assert (decision.rule, decision.outcome) == ("pressure", "vetoed")
-    assert decision.evidence["pressure"] == "GPU 0 fell off the bus (Xid 79)"
+    assert decision.evidence == {"pressure": "driver", "gpu": None}
+    assert "GPU 0 fell off the bus (Xid 79)" in decision.reason
     hot = GpuReadings(index=1, temperature_c=95.0, temperature_limit_c=90.0)
     seen = msgspec.structs.replace(facts, readings=Readings(gpus=(hot,)))
     assert "95 °C" in policy.decide(seen).reason
