@@ -36,6 +36,7 @@ def known(
     readings: Readings,
     runs: Iterable[Run],
     before: Cards | None,
+    boot_id: str,
 ) -> Cards | None:
     """The GPUs of a home; None: there are none, or which there are is not known.
 
@@ -45,15 +46,19 @@ def known(
         readings: what NVML tells.
         runs: the queue.
         before: what was known at the look before, in the same boot.
+        boot_id: this boot.
     """
     given = named if named is not None else inherited
     if given is not None:
         return given
-    seen = [gpu.uuid for gpu in readings.gpus if gpu.uuid is not None]
-    if not seen:
-        return before
-    used = [card for run in runs if run.status == "running" for card in run.attempt.gpus or ()]
-    return tuple(dict.fromkeys((*seen, *sorted(used))))
+    seen = [gpu.uuid for gpu in readings.gpus if gpu.uuid is not None] or before or ()
+    used = [
+        card
+        for run in runs
+        if run.attempt.process is not None and run.attempt.process.boot_id == boot_id
+        for card in run.attempt.gpus or ()
+    ]
+    return tuple(dict.fromkeys((*seen, *sorted(used)))) or None
 
 
 def needed(run: Run, mode: Mode) -> int | None:

@@ -196,7 +196,8 @@ class _Thought:
         seen, memory = self._seen, self.memory
         named, inherited = seen.rules.settings.gpus, seen.machine.gpus
         before = None if seen.fresh else memory.gpus
-        gpus = cards.known(named, inherited, seen.readings, memory.runs, before)
+        boot_id = memory.timeline.boot_id
+        gpus = cards.known(named, inherited, seen.readings, memory.runs, before, boot_id)
         self.memory = msgspec.structs.replace(memory, gpus=gpus)
 
     def _started(self, run_id: str, process: Process) -> None:

@@ -103,6 +103,33 @@ def test_a_gpu_that_cannot_be_named_for_a_while_stops_no_training(tmp_path):
         assert box.daemon.memory.gpus is not None
 
 
+def test_a_supervisor_that_is_started_again_leaves_each_trainer_its_gpu(tmp_path):
+    """Though nobody has told it yet which GPUs there are; whoever comes to life later waits."""
+    box = Box(tmp_path, mode="gpus = 1")
+    box.settle()
+    before = box.host.mains()
+    box.sensors.readings = a_machine()
+    box.begin()
+    box.settle()
+    assert box.host.mains() == before
+    assert box.daemon.memory.gpus == (ONE, TWO)
+
+
+def test_after_a_boot_nothing_is_taken_for_granted(tmp_path):
+    """On a rented box another card may be in the place of the old one."""
+    box = Box(tmp_path, mode="gpus = 1")
+    box.settle()
+    box.sensors.readings = a_machine()
+    box.host.power_off()
+    box.clock.reboot()
+    box.begin()
+    box.settle()
+    assert box.hands() == {}
+    box.sensors.readings = a_machine(THREE)
+    box.settle()
+    assert box.hands() == {"A": (THREE,)}
+
+
 def test_a_job_that_asks_for_gpus_takes_them_from_a_lower_class(tmp_path):
     """Who shared them is saved and moves to what is left; where nothing is, it waits."""
     box = Box(tmp_path)
@@ -189,7 +216,7 @@ def test_a_gpu_of_ones_own_is_nobody_elses(drawn, n_slots, per_run, known, named
         )
         for at, (asked, status, has) in enumerate(drawn)
     )
-    there = cards.known(known if named else None, None, AT_REST, runs, known)
+    there = cards.known(known if named else None, None, AT_REST, runs, known, "boot-1")
     chosen = slots.assign(runs, mode, a_time(), Sharing(gpus=there, gpus_named=named))
     assert len(chosen) <= n_slots
     by_id = {run.id: run for run in runs}
@@ -220,4 +247,4 @@ def test_settings_go_before_the_environment_and_that_before_what_is_seen(
     named, inherited, seen, before, known
 ):
     """What is known for a moment by nobody stays as it was."""
-    assert cards.known(named, inherited, a_machine(*seen), (), before) == known
+    assert cards.known(named, inherited, a_machine(*seen), (), before, "boot-1") == known
