@@ -149,14 +149,14 @@ class Witness:
         return None
 
     def _check_goal(self, mains: list[Process], memory: Memory | None) -> None:
-        """Whoever trains without being wanted is stopped, within its grace."""
+        """Whoever trains without being demanded is stopped, within its grace."""
         now_s, strays = time.monotonic(), set[str]()
         if memory and self.machine.daemon_lives:
             wanted = dict.fromkeys(memory.demanded, memory.goal.mode)
             strays = {one.run for one in mains if wanted.get(one.run) != self._mode(one.run)}
         self._stray_since_s = {run: self._stray_since_s.get(run, now_s) for run in strays}
         if any(now_s - since_s > STRAY_S for since_s in self._stray_since_s.values()):
-            raise Broken(f"{strays} train without being wanted, and nobody stops them")
+            raise Broken(f"{strays} train without being demanded, and nobody stops them")
 
     def _check_checkpoints(self) -> None:
         for folder in self.machine.files.runs.glob("*/checkpoints"):

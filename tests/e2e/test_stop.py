@@ -71,8 +71,10 @@ def test_a_supervisor_that_hands_over_leaves_its_trainers_to_the_next(machine: M
     """Asked to hand over, and at once to stop, it goes alone; the next one adopts all."""
     daemon = machine.start()
     before = both_train(machine)
+    daemon.send_signal(signal.SIGSTOP)  # so that it hears of both at once
     daemon.send_signal(signal.SIGUSR1)
     daemon.send_signal(signal.SIGTERM)
+    daemon.send_signal(signal.SIGCONT)
     assert daemon.wait(PATIENCE_S) == 0
     assert machine.trainers() == before
     assert machine.events()[-1]["rule"] == "hand_over"

@@ -54,12 +54,12 @@ def quiet(tmp_path: Path) -> Any:
     home.make()
     runs = (a_run("drill-a", status="running"), a_run("drill-b", status="running"))
     memory = history.first_day(MOMENT, a_ladder(), runs)
-    wanted = tuple(run.id for run in runs)
-    Store(home.state).save(msgspec.structs.replace(memory, wanted=wanted))
+    demanded = tuple(run.id for run in runs)
+    Store(home.state).save(msgspec.structs.replace(memory, demanded=demanded))
     machine = SimpleNamespace(
         files=home,
         living=[
-            Process(pid, pid, run, parent=1, trains=True) for pid, run in enumerate(wanted, 100)
+            Process(pid, pid, run, parent=1, trains=True) for pid, run in enumerate(demanded, 100)
         ],
         daemon_lives=True,
         daemon_fell=None,
@@ -78,7 +78,7 @@ def quiet(tmp_path: Path) -> Any:
         stdout=subprocess.PIPE,
         text=True,
     )
-    for run in wanted:
+    for run in demanded:
         folder = home.run(run)
         (folder.checkpoints / "7").mkdir(parents=True)
         folder.spec.write_text(json.dumps({"mode": "light"}))
@@ -106,10 +106,10 @@ def a_stranger(machine: Any) -> None:
     machine.living.append(replace(machine.living[0], run="drill-z"))
 
 
-def nobody_wanted(machine: Any) -> None:
+def nobody_demanded(machine: Any) -> None:
     memory, _ = Store(machine.files.state).load()
     assert memory
-    Store(machine.files.state).save(msgspec.structs.replace(memory, wanted=()))
+    Store(machine.files.state).save(msgspec.structs.replace(memory, demanded=()))
 
 
 def a_lost_checkpoint(machine: Any) -> None:
@@ -158,7 +158,7 @@ def looked_at(machine: Any, looking: ModuleType, break_it: Any) -> None:
         (another_main, "two trainers of one run"),
         (another_mode, "two modes"),
         (a_stranger, "not in the campaign"),
-        (nobody_wanted, "without being wanted"),
+        (nobody_demanded, "without being demanded"),
         (a_lost_checkpoint, "checkpoint 7 is gone"),
         (a_gap, "line 3 of the log follows line 1"),
         (a_double, "line 1 of the log follows line 1"),

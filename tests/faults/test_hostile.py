@@ -240,7 +240,7 @@ def test_hostile_files_in_the_inbox_are_refused(machine: Machine) -> None:
     assert len(told) == hostile
     assert all(map(one_line, told))
     assert [path.name for path in inbox.iterdir() if not path.name.startswith(".")] == []
-    assert machine.state()["holds"] == []
+    assert machine.state()["bounds"] == []
 
 
 def test_a_mark_that_names_no_run_is_nobodys(machine: Machine, tmp_path: Path) -> None:

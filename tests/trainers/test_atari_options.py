@@ -6,7 +6,7 @@ import pytest
 from trainers import atari, listing, options
 from trainers.atari import learner as atari_learner
 from trainers.atari import ppo as atari_ppo
-from trainers.contract import BadSpec, Spec
+from trainers.contract import BadSpec, Spec, Target
 
 PUBLISHED = {
     "gamma": 0.99,
@@ -52,20 +52,19 @@ def built(monkeypatch):
 
     def build(n_envs=8, target_steps=1000, **given):
         chosen = atari.Options(**given)
-        target = {"target_steps": target_steps} if target_steps else {"target_episodes": 1}
+        unit, count = ("steps", target_steps) if target_steps else ("episodes", 1)
+        load = atari.Load(n_envs=n_envs)
         spec = Spec(
             run="run",
             trainer="atari",
             name="Pong",
             mode="light",
-            n_envs=n_envs,
-            batch_size=256,
             threads=1,
-            **target,
+            target=Target(unit=unit, count=count),
         )
         if chosen.algorithm == "dqn":
-            return atari_learner._dqn(None, spec, chosen)
-        return atari_learner._ppo(None, spec, chosen, atari_ppo.Form())
+            return atari_learner._dqn(None, spec, load, chosen)
+        return atari_learner._ppo(None, spec, load, chosen, atari_ppo.Form())
 
     return build
 

@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_read_may_be_there_the_next_time(own, make_run, 
     said = capsys.readouterr().err
     assert said.startswith(f"trainers: {own}: the folder of trainers_dir cannot be read: ")
     assert said.count("\n") == 1
-    assert main(["mine", "--probe", "1x1"]) == EXIT_AGAIN
+    assert main(["mine", "--probe", '{"threads": 1}']) == EXIT_AGAIN
     assert capsys.readouterr().err == said
     assert main(["--list"]) == 0
     assert str(own) in capsys.readouterr().out
