@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from state.records import Answer
+from state.renames import in_words_of_today
 from trainers import durable
 from trainers.contract import NAME
 
@@ -52,7 +54,8 @@ class Answers:
         try:
             if path is None:
                 return None
-            answer = msgspec.json.decode(durable.read(path, ANSWER_MAX_BYTES), type=Answer)
+            content = msgspec.json.decode(durable.read(path, ANSWER_MAX_BYTES), type=dict[str, Any])
+            answer = msgspec.convert(in_words_of_today(content), Answer)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return answer if answer.request == request else None

@@ -238,7 +238,7 @@ _PART_OF = {
 """which part of a run a field belongs to"""
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Left(msgspec.Struct, frozen=True, kw_only=True):
     """A run that has left the queue, as it was then; see `state.archive`."""
 
     version: Literal[2] = 2

@@ -108,14 +108,14 @@ def ask(
     waited_s = lost_s = 0.0
     while waited_s < WAIT_S:
         # In this order: who has gone since may have answered before.
-        observations, waits = home.holder() is not None, inbox.holds(waiting)
+        lives, waits = home.holder() is not None, inbox.holds(waiting)
         answer = inbox.answers.read(waiting.id)
         if answer is not None:
             reason = f"{answer.mode}: {answer.reason}" if answer.mode else answer.reason
             return Outcome(
                 reason=answer.reason if answer.refused else reason, refused=answer.refused
             )
-        if not observations and waits:
+        if not lives and waits:
             return Outcome(
                 reason="the supervisor went down; the request waits for it", decided=False
             )

@@ -14,6 +14,7 @@ from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
 from supervisor.config import Config
+from supervisor.core import cards
 from supervisor.core.events import Event
 from supervisor.core.queue import all_ended, ends
 from supervisor.core.seen import Machine
@@ -105,8 +106,7 @@ def _machine(home: Home) -> Machine:
     }
     ours = ControlGroup.of().memory()
     memory_mib = None if ours is None else ours.limit // 2**20
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = None if given is None else tuple(filter(None, map(str.strip, given.split(","))))
+    gpus = cards.inherited(os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Machine(cores=cores(), parts=parts, memory_mib=memory_mib, gpus=gpus, home=home.place)
 
 

@@ -65,14 +65,15 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
 
 def check_options(config: Config) -> tuple[str, ...]:
     """What the trainers refuse in the options of each run; nothing, if all are well."""
-    unknown = [f"[warm] there is no trainer {name!r}" for name in _unknown_warm(config)]
-    return (*unknown, *(problem for problem, _ in _ask_trainers(config) if problem))
+    return (*_unknown(config), *(problem for problem, _ in _ask_trainers(config) if problem))
 
 
-def _unknown_warm(config: Config) -> list[str]:
-    """Trainers that are to be kept warm, and are none; those of the runs are asked themselves."""
+def _unknown(config: Config) -> list[str]:
+    """Where something is set for a trainer that there is not; those of runs answer themselves."""
     trained = {run.asked.trainer for run in config.campaign}
-    named = [name for name in config.settings.warm.trainers if name not in trained]
+    named = [("[warm]", name) for name in config.settings.warm.trainers]
+    named += [(f"mode {mode.name}, [load]:", name) for mode in config.ladder for name in mode.load]
+    named = [(where, name) for where, name in named if name not in trained]
     if not named:
         return []
     try:
@@ -86,7 +87,7 @@ def _unknown_warm(config: Config) -> list[str]:
         known = {one.name for one in msgspec.json.decode(asked.stdout, type=tuple[_Trainer, ...])}
     except (subprocess.TimeoutExpired, msgspec.MsgspecError):
         return []  # it has not told, which says nothing against a name
-    return [name for name in named if name not in known]
+    return [f"{where} there is no trainer {name!r}" for where, name in named if name not in known]
 
 
 class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,8 +203,8 @@ def _leftovers(home: Home, moment: Moment) -> Finding:
         return Finding(verdict="well", what="leftovers", result=result)
     memory, _ = Store(home.state).peek()
     runs = memory.runs if memory is not None else ()
-    lives = LocalRunner(home.runs, moment.boot_id).look(runs)
-    left = sorted(run_id for run_id, life in lives.items() if life.process or life.leftovers)
+    seen = LocalRunner(home.runs, moment.boot_id).look(runs)
+    left = sorted(run_id for run_id, one in seen.items() if one.process or one.leftovers)
     if left:
         result = f"{', '.join(left)} still live; the next start takes them over"
         return Finding(verdict="note", what="leftovers", result=result)
@@ -244,9 +245,9 @@ def _trainers(config: Config | str) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="note", what="trainers", result="not checked without settings")
     answers = _ask_trainers(config)
-    if any(problem for problem, _ in answers):
-        problems = "; ".join(problem for problem, _ in answers if problem)
-        return Finding(verdict="bad", what="trainers", result=problems)
+    problems = [*_unknown(config), *(problem for problem, _ in answers if problem)]
+    if problems:
+        return Finding(verdict="bad", what="trainers", result="; ".join(problems))
     if any(remark for _, remark in answers):
         remarks = "; ".join(remark for _, remark in answers if remark)
         return Finding(verdict="note", what="trainers", result=remarks)

@@ -312,6 +312,8 @@ class FakeHost:
             run=process.run,
             pid=process.identity.pid,
             mode=process.spec.mode,
+            gpus=process.spec.gpus,
+            gpus_own=process.spec.gpus_own,
             status="running",
             step=step,
             episodes=step // 100,

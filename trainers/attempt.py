@@ -202,12 +202,13 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
     session: Session | None = None
     pid = os.getpid()
     try:
+        # Before anything of the trainer is imported. CUDA reads it once, when it is first used; so
+        # this holds in a fork of a warm parent, too.
+        if (gpus := read_spec(open_folder(folder.path)).gpus) is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         spec = check(folder.path, trainer)
         _last_words(folder)  # or a newer version's would be replaced by the first of ours
         os.environ.setdefault(MARKER, str(folder.path))
-        if spec.gpus is not None:
-            # CUDA reads it once, when it is first used; so this holds in a fork of a warm parent.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
         session = Session(folder, spec, stop=stop)
         if not session.target_reached:
             _train(trainer, session)

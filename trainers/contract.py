@@ -158,6 +158,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gpus: tuple[str, ...] | None = None
     """GPUs that it may use, as `CUDA_VISIBLE_DEVICES` names them: by UUID; None: those that its
     environment names"""
+    gpus_own: bool = False
+    """no other run uses these meanwhile"""
     load: dict[str, Any] = {}
     """what the mode lays upon it: its `Load`, validated by the trainer"""
     target: Target | None = None
@@ -235,6 +237,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     pid: int
     mode: str
+    gpus: tuple[str, ...] | None = None
+    """as in its spec"""
+    gpus_own: bool = False
     status: Status
     step: int
     """environment steps so far, over all attempts of the run; with a final status other than

@@ -519,6 +519,8 @@ class Session:
             run=self.spec.run,
             pid=os.getpid(),
             mode=self.spec.mode,
+            gpus=self.spec.gpus,
+            gpus_own=self.spec.gpus_own,
             status=self._status,
             step=self.step,
             episodes=self.episodes,

@@ -14,6 +14,7 @@ import os
 import re
 import struct
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ CURVES_THIN_BYTES = 16 * 1024 * 1024
 
 EVENTS = re.compile(r"events\.out\.tfevents\.([0-9]{10})(?:\..*)?")
 """a file of TensorBoard, which reads them in the order of their names; ours or another program's"""
+KINDS_MAX = 1000
+"""sets of names that are told apart"""
 NUMBER_MAX = 9_999_999_999
 
 VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
@@ -111,7 +114,8 @@ class Curves:
         self._path: Path | None = None
         self._size_bytes = 0
         """of all that was written for the run"""
-        self._lines = 0
+        self._lines: Counter[frozenset[str]] = Counter()
+        """by their names: of several kinds of lines each is thinned for itself"""
 
     def write(self, line: Line) -> None:
         """Add a point to the curve of each value that is known; see `Sink`."""
@@ -124,9 +128,12 @@ class Curves:
             return
         durable.make_folder(self._folder)
         path = self._path = self._path or self._next(int(line.at))
-        self._lines += 1
+        kind = frozenset(line.values)
+        if len(self._lines) > KINDS_MAX:
+            self._lines.clear()
+        self._lines[kind] += 1
         # The name is the newest and stays that: a reader has done with those before.
-        if (self._lines - 1) % 2 ** (self._size_bytes // CURVES_THIN_BYTES):
+        if (self._lines[kind] - 1) % 2 ** (self._size_bytes // CURVES_THIN_BYTES):
             return
         record = _event(line, _bytes(5, points))
         handle = durable.open_log(path)

@@ -10,6 +10,7 @@ while stops no training.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -30,9 +31,21 @@ class Hand(NamedTuple):
     """no other run has them"""
 
 
+def inherited(variable: str | None) -> Cards | None:
+    """What `CUDA_VISIBLE_DEVICES` lets a program see, as CUDA reads it; None: it is not set.
+
+    What stands behind the first word that names no GPU is not seen, and none is seen twice.
+    """
+    if variable is None:
+        return None
+    words = [word.strip() for word in variable.split(",")]
+    good = itertools.takewhile(lambda word: word.isdigit() or _is_uuid(word), words)
+    return tuple(dict.fromkeys(good))
+
+
 def known(
     named: Cards | None,
-    inherited: Cards | None,
+    given: Cards | None,
     readings: Readings,
     runs: Iterable[Run],
     before: Cards | None,
@@ -41,24 +54,42 @@ def known(
     """The GPUs of a home; None: there are none, or which there are is not known.
 
     Args:
-        named: those that the settings give it; None: all.
-        inherited: those that the supervisor itself was given; None: all.
+        named: those that the settings give it, or how their UUIDs begin; None: all.
+        given: those that the supervisor itself was given; None: all.
         readings: what NVML tells.
-        runs: the queue.
+        runs: those that may live.
         before: what was known at the look before, in the same boot.
         boot_id: this boot.
     """
-    given = named if named is not None else inherited
-    if given is not None:
-        return given
-    seen = [gpu.uuid for gpu in readings.gpus if gpu.uuid is not None] or before or ()
+    seen = tuple(gpu.uuid for gpu in readings.gpus if gpu.uuid is not None) or before or ()
+    bounds = named if named is not None else given
+    if bounds is not None:
+        return _whole(bounds, seen)
     used = [
         card
         for run in runs
-        if run.attempt.process is not None and run.attempt.process.boot_id == boot_id
-        for card in run.attempt.gpus or ()
+        if run.status in ("running", "stopping", "blocked")
+        and run.attempt.process is not None
+        and run.attempt.process.boot_id == boot_id
+        for card in _whole(run.attempt.gpus or (), seen)
+        if _is_uuid(card)
     ]
     return tuple(dict.fromkeys((*seen, *sorted(used)))) or None
+
+
+def _is_uuid(card: str) -> bool:
+    return card.startswith(("GPU-", "MIG-"))
+
+
+def _whole(words: Cards, cards: Cards) -> Cards:
+    """The same GPUs, each by its whole name where that is among `cards`, and once."""
+
+    def whole(word: str) -> str:
+        if word in cards or not _is_uuid(word):
+            return word
+        return next((card for card in cards if card.startswith(word)), word)
+
+    return tuple(dict.fromkeys(map(whole, words)))
 
 
 def needed(run: Run, mode: Mode) -> int | None:
@@ -111,16 +142,16 @@ def dealt(runs: Sequence[Run], mode: Mode, cards: Cards | None, *, named: bool) 
     given: dict[str, Hand] = {}
     taken: set[str] = set()
     owners = [(run, need) for run in runs if (need := needed(run, mode))]
+    there = cards or ()
     for run, need in owners:
-        has = run.attempt.gpus or ()
-        if _lives_in(run, mode) and len(has) == need and taken.isdisjoint(has):
-            if named and not set(has) <= set(cards or ()):
-                continue
-            given[run.id] = Hand(has, own=True)
+        has = _whole(run.attempt.gpus or (), there)
+        fits = _lives_in(run, mode) and len(has) == need and taken.isdisjoint(has)
+        if fits and _may_stay(has, there, named=named):
+            given[run.id] = Hand(run.attempt.gpus, own=True)
             taken.update(has)
     for run, need in owners:
-        if run.id not in given:
-            free = [card for card in cards or () if card not in taken][:need]
+        free = [card for card in there if card not in taken][:need]
+        if run.id not in given and len(free) == need:
             given[run.id] = Hand(tuple(free), own=True)
             taken.update(free)
     rest = None if cards is None else tuple(card for card in cards if card not in taken)
@@ -142,4 +173,13 @@ def _may_keep(has: Cards | None, taken: set[str], rest: Cards | None, *, named: 
     """Whether a trainer that shares may stay on what it has."""
     if has is None:
         return not taken and not named
-    return bool(has) and taken.isdisjoint(has) and (not named or set(has) <= set(rest or ()))
+    there = _whole(has, (*(rest or ()), *taken))
+    return bool(has) and taken.isdisjoint(there) and _may_stay(there, rest or (), named=named)
+
+
+def _may_stay(has: Cards, cards: Cards, *, named: bool) -> bool:
+    """Whether nobody can be on these GPUs by another name, nor forbids them.
+
+    One that NVML cannot name for a while is still known by its UUID.
+    """
+    return all(card in cards or (_is_uuid(card) and not named) for card in has)

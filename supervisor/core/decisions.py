@@ -58,6 +58,8 @@ def facts(
         short_boots=_short_boots(memory, ladder.safest.name, limits),
         request=request,
         readings=readings,
+        gpus=None if memory.gpus is None else len(memory.gpus),
+        gpus_needed={mode.name: mode.gpus for mode in ladder if mode.gpus},
         gpu_error=memory.gpu_error if now_s - memory.gpu_error_s < limits.stable_min * 60 else None,
     )
 

@@ -146,6 +146,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """what a person asks, if this decision answers one"""
     readings: Readings | None = None
     """the machine at this moment; None where nobody looked"""
+    gpus: int | None = None
+    """those of this home; None: there are none, or which there are is not known"""
+    gpus_needed: dict[str, int] = {}
+    """mode: how many GPUs each of its runs has for itself, where that is any"""
     gpu_error: str | None = None
     """what the driver of a GPU has reported within the stable time"""
 

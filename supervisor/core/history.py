@@ -85,6 +85,7 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
         told=memory.told,
         outbox=memory.outbox,
         answers=memory.answers,
+        gpus=memory.gpus,
     )
 
 

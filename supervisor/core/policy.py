@@ -216,6 +216,29 @@ def stable(facts: Facts) -> Decision | WhyNot:
 # Rules of `ledger` alone
 
 
+def no_gpus(facts: Facts) -> Decision | WhyNot:
+    """No run can have the GPUs that the mode gives it: down to the next that needs fewer."""
+    mode = facts.goal.mode
+    if (lack := _lacks_gpus(facts, mode)) is None:
+        return lambda: f"there are GPUs enough for {mode}"
+    if facts.readings is None or facts.readings.gpu_awaited_s is not None:
+        return lambda: "which GPUs there are is being asked for"
+    lower = [name for name in facts.ladder[: facts.rung] if _lacks_gpus(facts, name) is None]
+    if not lower:
+        return lambda: f"{lack}, and no lower mode needs fewer"
+    goal = msgspec.structs.replace(facts.goal, mode=lower[-1], idle_until_s=None)
+    return Decision(goal=goal, rule="no_gpus", reason=f"{lack}: down to {lower[-1]}")
+
+
+def _lacks_gpus(facts: Facts, mode: str) -> str | None:
+    """What that mode is short of, so that nothing could train in it; None: nothing."""
+    need, known = facts.gpus_needed.get(mode, 0), facts.gpus
+    if need <= (known or 0):
+        return None
+    there = "none is known here" if known is None else f"this home has {known}"
+    return f"{mode} gives each run {need} GPU{'s' * (need > 1)} for itself, and {there}"
+
+
 def absence(facts: Facts) -> Decision | WhyNot:
     """The machine was down for a day or more: what it bears now is unknown, so begin low."""
     if not facts.away or facts.rung == 0:
@@ -374,12 +397,22 @@ def exonerated(facts: Facts) -> Decision | WhyNot:
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "fixed": (unknown_mode, request, bounded_by_person, forbidden, reboot_storm, boot_loop, stable),
+    "fixed": (
+        unknown_mode,
+        request,
+        bounded_by_person,
+        forbidden,
+        no_gpus,
+        reboot_storm,
+        boot_loop,
+        stable,
+    ),
     "ledger": (
         unknown_mode,
         request,
         bounded_by_person,
         forbidden,
+        no_gpus,
         absence,
         out_of_memory,
         worse_than_worth,
@@ -422,7 +455,7 @@ def forecast(facts: Facts) -> Forecast:
     why = f"{upper} in {span(in_s)}, if no crash"
     if facts.cool_down_left_s(upper) >= in_s > 0:
         why += f" ({upper} is cooling down)"
-    pressure = _pressure(facts)
+    pressure = _against(facts, upper)
     if in_s == 0 and pressure is not None:
         why = f"{upper}, but {pressure.words}"
     return Forecast(action="climb", in_s=in_s, why=why)
@@ -522,7 +555,7 @@ def _awaits_gpus(facts: Facts) -> bool:
 class Pressure(NamedTuple):
     """What speaks against a heavier load."""
 
-    kind: Literal["driver", "heat", "memory", "memory_errors", "xid"]
+    kind: Literal["driver", "heat", "memory", "memory_errors", "no_gpus", "xid"]
     words: str
     """for people"""
     gpu: int | None = None
@@ -549,6 +582,13 @@ def _pressure(facts: Facts) -> Pressure | None:
     return None if facts.gpu_error is None else Pressure("driver", facts.gpu_error)
 
 
+def _against(facts: Facts, upper: str) -> Pressure | None:
+    """What keeps that mode from being tried."""
+    if (lack := _lacks_gpus(facts, upper)) is not None:
+        return Pressure("no_gpus", lack)
+    return _pressure(facts) if facts.limits.name == "ledger" else None
+
+
 def _climb(
     facts: Facts,
     rule: str,
@@ -563,7 +603,7 @@ def _climb(
     if limits.name == "ledger" and _awaits_gpus(facts):
         reason = f"{upper} would be next ({why}), once the GPUs have answered"
         return Decision(goal=facts.goal, rule=AWAITED, reason=reason)
-    if limits.name == "ledger" and (pressure := _pressure(facts)) is not None:
+    if (pressure := _against(facts, upper)) is not None:
         reason = f"{upper} would be next ({why}), but {pressure.words}"
         return Decision(
             goal=facts.goal,

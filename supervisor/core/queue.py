@@ -9,6 +9,7 @@ import msgspec
 
 from modes import Ladder, Mode
 from state.records import Asked, Ends, Left, Memory, Run
+from supervisor.core.cards import Hand
 from supervisor.core.machine import RUN_LIFE
 from trainers.contract import Share, Spec
 
@@ -154,7 +155,7 @@ def spec(
     *,
     cores: int,
     checkpoint_interval_s: float,
-    gpus: tuple[str, ...] | None = None,
+    hand: Hand = Hand(),  # noqa: B008 - it is frozen
 ) -> Spec:
     """What the trainer of `run` is asked to do in `mode`, on these GPUs."""
     given = share(mode, run.asked.trainer, cores)
@@ -164,7 +165,8 @@ def spec(
         name=run.name,
         mode=mode.name,
         threads=given.threads,
-        gpus=gpus,
+        gpus=hand.cards,
+        gpus_own=hand.own,
         load=given.load,
         target=run.asked.target,
         seed=run.asked.seed,

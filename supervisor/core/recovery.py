@@ -212,8 +212,11 @@ def _after(
             run, Event.RUN_ADOPTED, "alive", "its trainer lives already; taken over as it is"
         )
         run = _move(run, "start", reason=None, mode=mode, process=observed.process, retry_s=None)
+        beat = observed.heartbeat
         return run.but(
             number=run.attempt.number + 1,
+            gpus=run.attempt.gpus if beat is None else beat.gpus,
+            gpus_own=run.attempt.gpus_own if beat is None else beat.gpus_own,
             hung=False,
             started_s=now.now_s,
             started_monotonic_s=None,

@@ -45,8 +45,8 @@ class Sharing(NamedTuple):
 
 
 def on_machine(sharing: Sharing, memory: Memory) -> Sharing:
-    """The same with the GPUs that the machine was seen to have, where the settings name none."""
-    return sharing if sharing.gpus_named else sharing._replace(gpus=memory.gpus)
+    """The same with the GPUs as the machine calls them, once it has told."""
+    return sharing if memory.gpus is None else sharing._replace(gpus=memory.gpus)
 
 
 def has_claim(run: Run, at: float) -> bool:
@@ -105,6 +105,8 @@ def _first(
     """As many of `claims` as `mode` has slots, the strongest first."""
     ranks = {run.asked.rank for run in claims}
     if not mode.prefer and len(ranks) < 2 and not any(run.is_job for run in claims):
+        if mode.gpus:  # where cards have become fewer, who trains keeps its own
+            claims = sorted(claims, key=lambda run: not _trains_in(run, mode))
         return cards.fitting(claims, mode, sharing.gpus)  # all alike: a queue may be very long
     preferred = {name: place for place, name in enumerate(mode.prefer)}
     living = {run.id for run in claims if _trains_in(run, mode)}
@@ -114,12 +116,12 @@ def _first(
     def claim(run: Run) -> tuple[bool, int, bool, float, int]:
         """What is smaller goes first; equal claims go in the order of the queue."""
         rank = RANKS.index(run.asked.rank)
-        observations = run.id in living
+        lives = run.id in living
         lived_s = now.now_s - (run.attempt.started_s or 0.0)
         # Where the slots of a class are not its queue's alone to order, who has one keeps it.
-        keeps = observations and (rank > highest or run.asked.rank in with_jobs)
+        keeps = lives and (rank > highest or run.asked.rank in with_jobs)
         return (
-            not (observations and lived_s < sharing.min_run_s(run.asked.origin)),
+            not (lives and lived_s < sharing.min_run_s(run.asked.origin)),
             rank,
             not keeps,
             -unsaved_s.get(run.id, 0.0) if keeps else 0.0,
@@ -320,7 +322,8 @@ def near(
             room[kind] = max(0, left - 1)
             ready.append(run)
             where[asked.id] = place
-    if any(gpus for _, gpus in room):  # whoever needs GPUs may be passed over by any of these
+    if any(gpus for _, gpus in room) or any(mode.gpus for mode in ladder):
+        # Whoever needs GPUs may be passed over, and another one of these have the slot.
         places += where.values()
     campaign = [run for run in ready if not run.is_job] if sharing.slots_min else []
     for mode in ladder:

@@ -197,7 +197,11 @@ class _Thought:
         named, inherited = seen.rules.settings.gpus, seen.machine.gpus
         before = None if seen.fresh else memory.gpus
         boot_id = memory.timeline.boot_id
-        gpus = cards.known(named, inherited, seen.readings, memory.runs, before, boot_id)
+        gone = {
+            run for run, one in self._observations.items() if not (one.process or one.leftovers)
+        }
+        runs = [run for run in memory.runs if run.id not in gone]
+        gpus = cards.known(named, inherited, seen.readings, runs, before, boot_id)
         self.memory = msgspec.structs.replace(memory, gpus=gpus)
 
     def _started(self, run_id: str, process: Process) -> None:
@@ -605,7 +609,7 @@ class _Thought:
                 run,
                 mode,
                 cores=self._seen.machine.cores,
-                gpus=run.attempt.gpus if starts else None,
+                hand=Hand(run.attempt.gpus, run.attempt.gpus_own) if starts else Hand(),
                 checkpoint_interval_s=learnt.checkpoint_interval_s(
                     crashes.mean_per_h + recovery.deaths_per_h(run, now_s),
                     costs[run.asked.trainer],

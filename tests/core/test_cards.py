@@ -12,7 +12,7 @@ from testkit.builders import a_mode, a_run, a_time
 from testkit.fakes import AT_REST, FakeRunner, FakeSensors
 from testkit.place import Place, a_daemon, a_job
 
-ONE, TWO, THREE = "GPU-1111", "GPU-2222", "GPU-3333"
+ONE, TWO, THREE = "GPU-1111aaaa", "GPU-2222bbbb", "GPU-3333cccc"
 
 
 def a_machine(*uuids):
@@ -230,6 +230,93 @@ def test_a_gpu_of_ones_own_is_nobody_elses(drawn, n_slots, per_run, known, named
         if hand.own:
             others = [hands[other].cards for other in hands if other != run_id]
             assert all(other is not None and set(hand.cards).isdisjoint(other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("variable", "cards_seen"),
+    [
+        (None, None),
+        ("", ()),
+        ("0,1", ("0", "1")),
+        (" 1 , 0 ", ("1", "0")),
+        ("0,0", ("0",)),
+        ("-1", ()),
+        ("0,-1,1", ("0",)),
+        ("0,,1", ("0",)),
+        ("GPU-8f2c,MIG-1/2/3", ("GPU-8f2c", "MIG-1/2/3")),
+        ("NoDevFiles", ()),
+    ],
+)
+def test_a_variable_of_the_environment_is_read_as_cuda_reads_it(variable, cards_seen):
+    """Up to the first word that names no GPU, each once."""
+    assert cards.inherited(variable) == cards_seen
+
+
+def test_a_mode_in_which_nothing_could_train_is_not_tried(tmp_path):
+    """The climb is vetoed with its reason, once; and the runs train on where they are."""
+    box = Box(tmp_path, uuids=(ONE,), settings="[policy]\nstable_min = 1", medium="gpus = 2")
+    box.settle(60)
+    assert box.daemon.memory.goal.mode == "light"
+    assert len(box.hands()) == 2
+    (line,) = box.lines("climb.vetoed")
+    assert line["evidence"] == {"pressure": "no_gpus", "gpu": None}
+
+
+def test_a_mode_in_which_nothing_can_train_any_more_is_left(tmp_path):
+    """Its cards are gone after a reboot: training goes on in the mode below, not never."""
+    box = Box(tmp_path, medium="gpus = 2")
+    box.put("scale_up")
+    box.settle()
+    assert box.hands() == {"A": (ONE, TWO)}
+    box.sensors.readings = a_machine(ONE)
+    box.host.power_off()
+    box.clock.reboot()
+    box.begin()
+    box.settle()
+    assert box.daemon.memory.goal.mode == "light"
+    assert box.hands() == {"A": (ONE,), "B": (ONE,)}
+    (line,) = [one for one in box.lines("mode.changed") if one["rule"] == "no_gpus"]
+    assert "medium gives each run 2 GPUs for itself, and this home has 1" in line["reason"]
+
+
+def test_a_card_that_fell_off_is_nobodys_once_its_trainer_is_dead(tmp_path):
+    """Those that wait must not die on it one after the other."""
+    box = Box(tmp_path, mode="gpus = 1")
+    box.settle()
+    assert box.hands() == {"A": (ONE,), "B": (TWO,)}
+    box.sensors.readings = a_machine(TWO)
+    (victim,) = [one for one in box.host.mains() if one.spec.name == "A"]
+    victim.killed_s = box.host.now_s
+    box.settle(20)
+    assert box.hands() == {"B": (TWO,)}
+
+
+def test_a_card_is_one_card_by_whatever_name(tmp_path):
+    """The settings tell how its UUID begins, and then no more: nobody else gets it meanwhile."""
+    box = Box(tmp_path, settings='gpus = ["GPU-1111"]', mode="gpus = 1")
+    box.settle()
+    assert box.hands() == {"A": (ONE,)}
+    text = box.home.settings.read_text()
+    box.home.settings.write_text(text.replace('gpus = ["GPU-1111"]', ""))
+    box.settle(20)
+    assert box.hands() == {"A": (ONE,), "B": (TWO,)}
+    assert box.lines("run.stopped") == []
+
+
+def test_a_trainer_that_the_memory_does_not_know_tells_which_gpu_it_has(tmp_path):
+    """After `reset`, and after a lost state: nobody is stopped, and nobody else gets its card."""
+    box = Box(tmp_path, mode="gpus = 1")
+    box.settle()
+    before = box.host.mains()
+    box.put("reset")
+    box.settle(10)
+    assert box.host.mains() == before
+    (box.home.path / "state.json").unlink()
+    (box.home.path / "state.last.json").unlink(missing_ok=True)
+    box.begin()
+    box.settle(10)
+    assert box.host.mains() == before
+    assert box.hands() == {"A": (ONE,), "B": (TWO,)}
 
 
 @pytest.mark.parametrize(

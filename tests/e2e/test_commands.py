@@ -404,6 +404,10 @@ def test_a_load_that_its_trainer_refuses_is_found_before_the_mode_is_tried(
     assert checked.returncode == 78
     assert "[load.drill] of the mode medium: no entry 'n_envs'" in checked.stderr
     assert "[load.drill]" in machine("doctor").stdout
+    (modes / "medium.toml").write_text("rung = 1\nslots = 2\n[load.drll]\nn_envs = 8\n")
+    checked = machine("check-config")
+    assert checked.returncode == 78
+    assert "mode medium, [load]: there is no trainer 'drll'" in checked.stderr
 
 
 def test_a_third_mode_file_is_a_third_rung(machine: Machine) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from state.answers import Answers
 from state.archive import Archive
-from state.records import LOG_VERSION, SCHEMA_VERSION, Left
+from state.records import LOG_VERSION, SCHEMA_VERSION
 from state.renames import RENAMES, in_words_of_today
 from state.store import Store
 from supervisor.config import Config, InForce
@@ -111,7 +112,16 @@ def test_a_run_that_had_left_while_it_was_held_is_known(tmp_path: Path) -> None:
     assert left.run.status == "quarantined"
     archive.add(left)
     assert archive.find() == {"a": left}
-    assert msgspec.json.decode(msgspec.json.encode(left), type=Left).version == 2
+    assert json.loads(msgspec.json.encode(left))["version"] == 2
+
+
+def test_an_answer_of_the_version_before_is_found(tmp_path: Path) -> None:
+    """Whoever asked it, and asks for the answer after the upgrade, has it."""
+    answer = {"wish": "a-1", "refused": True, "reason": "no"}
+    (tmp_path / "a-1.json").write_text(json.dumps(answer))
+    found = Answers(tmp_path).read("a-1")
+    assert found is not None
+    assert (found.request, found.refused) == ("a-1", True)
 
 
 def test_settings_that_were_kept_in_old_words_hold(tmp_path: Path) -> None:

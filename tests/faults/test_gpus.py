@@ -199,11 +199,16 @@ SEES = """\
 import os
 from trainers.session import Session
 
+AT_IMPORT = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+WARM = "--warm" in open("/proc/self/cmdline").read()
+
 def warm_up(specs):
     yield
 
 def train(session: Session) -> None:
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    if not WARM and seen != AT_IMPORT:
+        seen = "none when imported"
     (session.folder.path / "seen.txt").write_text(f"{seen} {os.getppid()}")
     while not session.stop_requested:
         session.progress(session.step + 1)

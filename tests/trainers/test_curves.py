@@ -173,6 +173,17 @@ def test_a_long_curve_grows_ever_more_slowly(attempt, tmp_path, monkeypatch):
     assert steps_of(tmp_path)[-1] == 10_001
 
 
+def test_of_several_kinds_of_lines_each_is_thinned_for_itself(tmp_path, monkeypatch):
+    """A trainer that logs its loss and its score in turn shows both to the end."""
+    monkeypatch.setattr(sinks, "CURVES_THIN_BYTES", 10_000)
+    curves = sinks.Curves(tmp_path / "tensorboard", 0)
+    for step in range(1, 2001):
+        for name in ("loss", "score"):
+            curves.write(sinks.Line(step, 86_400.0, {"step": step}, {name: float(step)}, ()))
+    told = curves_of(tmp_path)
+    assert [curve[-1][0] > 1900 for curve in (told["loss"], told["score"])] == [True, True]
+
+
 def in_the_way(folder):
     folder.write_text("not a folder")
 
