@@ -17,12 +17,14 @@ import msgspec
 
 from modes import Ladder
 from state.records import (
+    Attempt,
     Boot,
     BootNote,
     Goal,
     Ledger,
     Memory,
     Outage,
+    Progress,
     Run,
     Stretch,
     Timeline,
@@ -32,6 +34,7 @@ from supervisor.core import ledger as learnt
 from supervisor.core import slots
 from supervisor.core.facts import StabilityLimits, Terms
 from supervisor.core.moments import Moment
+from supervisor.core.queue import ENDED
 
 GAP_MAX_S = 24 * 3600.0
 """the longest time between two boots that is booked: more tells nothing about the machine"""
@@ -74,7 +77,7 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
 
     The numbers of the log go on, and what was submitted stays: the settings know nothing of it.
     """
-    submitted = tuple(run for run in memory.runs if run.is_job)
+    submitted = tuple(_anew(run) for run in memory.runs if run.is_job)
     return msgspec.structs.replace(
         first_day(moment, ladder, (*runs, *submitted)),
         left=memory.left,
@@ -86,6 +89,23 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
         outbox=memory.outbox,
         answers=memory.answers,
         gpus=memory.gpus,
+    )
+
+
+def _anew(run: Run) -> Run:
+    """A submitted run as it is on a first day: as far as it was, and with nothing of its past.
+
+    What is counted on the timeline means another moment there, which begins at 0.
+    """
+    over = run.status in ENDED
+    return Run(
+        asked=run.asked,
+        status=run.status if over else "queued",
+        reason=run.reason if over or run.ending else None,
+        withdrawn=run.withdrawn,
+        ending=run.ending,
+        attempt=Attempt(number=run.attempt.number, process=run.attempt.process),
+        progress=Progress(step=run.progress.step, episodes=run.progress.episodes),
     )
 
 

@@ -141,6 +141,20 @@ def test_submitted_runs_outlive_what_is_forgotten_and_edited(place):
     assert place.queue() == ["B", "C", "job"]
 
 
+def test_a_job_that_waits_after_a_death_does_not_wait_for_the_time_before_a_reset(box):
+    """The timeline begins anew, and a moment on the old one would be hours away."""
+    box.plans["job"] = None  # no more processes
+    box.settle(60, 60.0)
+    box.ask("submit", asked=a_job())
+    box.settle(3)
+    assert box.run("job").status == "waiting"
+    box.ask("reset")
+    del box.plans["job"]
+    box.settle(4)
+    assert box.run("job").status == "running"
+    assert box.run("job").faults.own_failures == 0
+
+
 # Changing
 
 
