@@ -146,8 +146,8 @@ def test_a_job_that_waits_after_a_death_does_not_wait_for_the_time_before_a_rese
     box.plans["job"] = None  # no more processes
     box.settle(60, 60.0)
     box.ask("submit", asked=a_job())
-    box.settle(3)
-    assert box.run("job").status == "waiting"
+    while box.run("job").status != "waiting":
+        box.look(0.3)
     box.ask("reset")
     del box.plans["job"]
     box.settle(4)
