@@ -1,7 +1,7 @@
-"""Want is not is: the steps that make the machine agree with the goal.
+"""Want is not is: the actions that make the machine agree with the goal.
 
-Every step may be taken twice without harm, and none follows from having taken
-another: after a power cut the next look and the saved goal give the steps that
+Every action may be taken twice without harm, and none follows from having taken
+another: after a power cut the next look and the saved goal give the actions that
 are still missing.
 """
 
@@ -79,7 +79,7 @@ def reconcile(
     now: Timeline,
     limits: RecoveryLimits,
 ) -> tuple[tuple[Run, ...], tuple[RunAction, ...], tuple[Note, ...]]:
-    """The runs as they are asked to be from now on, and the steps that ask them.
+    """The runs as they are asked to be from now on, and the actions that ask them.
 
     Args:
         runs: the queue, as judged by `recovery.judge` in this look.
