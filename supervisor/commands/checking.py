@@ -109,7 +109,7 @@ def _check_config(context: Context) -> int:
     if problems:
         raise InvalidFile(problems)
     names = ", ".join(config.ladder.names)
-    print(f"well: {len(config.settings.campaign.runs)} runs, modes {names}")
+    print(f"well: {len(config.campaign)} runs, modes {names}")
     for notice in config.dated:
         print(f"note: {notice}")
     return 0
