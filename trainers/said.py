@@ -37,6 +37,10 @@ class Misused(BadSpec):
         super().__init__(f"{argument} must be {expected}, and is {_shown(got)}")
 
 
+class Told(Exception):
+    """A death whose one line says all: where in our code it came up helps nobody."""
+
+
 def count(argument: str, value: object, *, least: int = 0) -> int:
     """A number of steps or episodes: whole, and no less than what was said before.
 
@@ -163,7 +167,7 @@ def text(value: object) -> str:
 def reason(error: BaseException) -> str:
     """Why an attempt has ended, in one line."""
     said = text(error)
-    if isinstance(error, BadSpec):
+    if isinstance(error, BadSpec | Told):
         return said
     kind = type(error).__name__
     return text(f"{kind}: {said}" if said else kind)

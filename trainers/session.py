@@ -490,6 +490,8 @@ class Session:
         if changed or now_s - self._beat_at_s >= HEARTBEAT_INTERVAL_S:
             self._mark(now_s)
             self._beat()
+        elif self._marks and now_s - self._marks[-1][0] >= HEARTBEAT_INTERVAL_S:
+            self._mark(now_s)  # each checkpoint beats, too: frequent ones must not hide the rate
 
     def _mark(self, now_s: float) -> None:
         """Remember where the step is now, for the rate: time in which it stood counts too."""
