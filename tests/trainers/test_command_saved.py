@@ -184,6 +184,51 @@ def test_a_folder_is_kept_with_all_that_is_below_it(make_run, start, tmp_path):
     assert f"resumed {below} checkpoint-2" in output
 
 
+@pytest.mark.parametrize("end", ["exit 1", "kill -9 $$"])
+def test_what_was_seen_closed_is_taken_after_a_death(make_run, start, end):
+    """A death half a second after a save costs nothing; what was being written is never taken."""
+    script = f"echo whole > model-1; echo step 1; sleep 0.9; exec 3> model-2; echo torn >&3; {end}"
+    options = {
+        "command": ["/bin/sh", "-c", script],
+        "checkpoints": "model-*",
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = make_run(trainer="command", target=None, options=options)
+    start(run, "command").end()
+    assert newest(run)[1] == {"model-1": "whole\n"}
+
+
+def test_what_is_saved_upon_a_stop_is_taken(make_run, start):
+    """Whatever its exit code is then."""
+    script = "trap 'echo last > model-2; exit 1' TERM; echo step 1; while :; do sleep 0.05; done"
+    options = {
+        "command": ["/bin/sh", "-c", script],
+        "checkpoints": "model-*",
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = make_run(trainer="command", target=None, options=options)
+    life = start(run, "command")
+    life.wait_for_step(1)
+    life.signal(signal.SIGTERM)
+    life.end()
+    assert newest(run)[1] == {"model-2": "last\n"}
+
+
+def test_a_folder_of_too_many_files_is_told(make_run, start):
+    """And what has no name that can be written down is left alone."""
+    script = """if True:
+        import os
+        os.mkdir("model-1")
+        for number in range(1001):
+            open(f"model-1/{{number}}", "w").write("x")
+        open(b"model-\\xff", "w").write("x")
+    """
+    options = {"command": [PYTHON, "-c", script], "checkpoints": "model-*"}
+    life = start(make_run(trainer="command", target=None, options=options), "command")
+    assert life.end()[0] == EXIT_DONE
+    assert any("more than 999 files" in notice for notice in life.heartbeat()["notices"])
+
+
 def test_a_damaged_one_is_passed_over(make_learner, start):
     """The one before is handed back."""
     run = make_learner()

@@ -88,7 +88,8 @@ def train(session: Session) -> None:
     known = Known(session.spec, options, run.parent.parent)
     known.work = run / "work"
     known.values |= {"work": str(known.work), "step": session.step}
-    durable.make_folder(known.work)
+    if not known.work.is_dir():  # it may be a link to where there is room
+        durable.make_folder(known.work)
     teller = Teller(session, options, time.monotonic)
     saves = _handed_back(session, options, known, teller)
     resumed = session.checkpoint is not None and (
@@ -250,9 +251,11 @@ class _Attempt:
                 self._stop()
         self._program.end()
         self._hear_out()
-        code, said = self._program.code, (*self._options.done, *self._options.again)
-        # A signal, told by itself or by a shell, may have come in the midst of writing.
-        left = code is not None and 0 <= code < SIGNALLED and code in said
+        code = self._program.code
+        # A signal, told by itself or by a shell, may have come in the midst of writing, and so may
+        # an error; but whoever was asked to stop has mostly saved, whatever its code.
+        left = code is not None and 0 <= code < SIGNALLED
+        left = left and (asked or code in (*self._options.done, *self._options.again))
         if self._saves is not None:
             self._saves.last(left=left)
         else:

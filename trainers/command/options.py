@@ -207,7 +207,7 @@ def check_progress(spec: Spec, options: Options) -> None:
         raise BadSpec(
             r"options.progress.pattern has no named group: write (?P<epoch>\d+) around a number"
         )
-    wanted = step_names(unit)
+    wanted = ("episode", EPISODES) if unit == EPISODES else step_names(unit)
     counted = [name for name in step_names(None) if name in groups]
     if counted and not any(name in groups for name in wanted) and unit != SECONDS:
         raise BadSpec(

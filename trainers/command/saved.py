@@ -74,6 +74,8 @@ class _Sight(NamedTuple):
     since_s: float
     step: int
     score: Score | None
+    closed: bool = False
+    """whether nobody had it open for writing while the program lived"""
 
 
 class _Changed(Exception):
@@ -141,20 +143,28 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
     if kept.path is None:
         return
     path = Path(kept.path)
-    for other in there(pattern):
+    for other in there(session, pattern):
         if other != path and _order(other) > _order(path):
             session.notice(
                 f"{_set_aside(other)} was not seen to be whole: {path.name} is gone on from"
             )
 
 
-def there(pattern: str) -> dict[Path, Stamp]:
+def there(session: Session, pattern: str) -> dict[Path, Stamp]:
     """All that looks like something saved, and how it is."""
     found: dict[Path, Stamp] = {}
     for name in glob.glob(pattern, recursive=True):  # noqa: PTH207 - that of Path knows no dots
-        with suppress(OSError, _Changed):
+        try:
             found[Path(name)] = _stamp(Path(name))
+        except _TooMany:
+            session.notice(f"{name} is not kept: it has more than {FILES_MAX - 1} files")
+        except (OSError, _Changed, UnicodeEncodeError):
+            continue
     return found
+
+
+class _TooMany(_Changed):
+    """A folder has more files than a checkpoint."""
 
 
 class Saves:
@@ -175,7 +185,7 @@ class Saves:
         self._staging = session.folder.path / "taken"
         shutil.rmtree(self._staging, ignore_errors=True)
         durable.make_folder(self._staging)
-        self._known = there(pattern)
+        self._known = there(session, pattern)
         """what was taken, or is not to be"""
         self._watched: dict[Path, _Sight] = {}
         self._taker = futures.ThreadPoolExecutor(1)
@@ -202,14 +212,14 @@ class Saves:
         for path, stamp in fresh:
             seen = self._watched.get(path)
             if seen is None or seen.stamp != stamp:
-                self._watched[path] = self._sight(stamp, now_s)
-            elif now_s - seen.since_s >= QUIET_S and not _is_written(path, stamp):
-                self._take(path, seen)
-                return
+                seen = self._sight(stamp, now_s)
+            closed = not _is_written(path, stamp)
+            self._watched[path] = seen = seen._replace(closed=seen.closed or closed)
+            quiet = now_s - seen.since_s >= QUIET_S
             # Of a folder nobody can tell whether another file follows.
             restless = path.is_file() and now_s - self._fresh_s >= PATIENCE_S
-            if restless and not _is_written(path, stamp):
-                self._take(path, self._watched[path])
+            if closed and (quiet or restless):
+                self._take(path, seen)
                 return
         self._watched = {path: self._watched[path] for path, _ in fresh}
 
@@ -217,23 +227,29 @@ class Saves:
         """Take the last one, now that nothing of the program lives.
 
         Args:
-            left: it has left of its own accord, and so has written what it was writing.
+            left: it has left of its own accord, and so has written what it was writing; otherwise a
+                file is taken that was seen closed as it is.
         """
         if self._taking is not None:
             futures.wait([self._taking[2]])
             self._keep(wait=True)
-        if left and (fresh := self._fresh()):
-            path, stamp = fresh[0]
-            self._take(path, self._sight(stamp, time.monotonic()))
+        for path, stamp in self._fresh():
+            seen = self._watched.get(path)
+            if left:
+                seen = self._sight(stamp, time.monotonic())
+            elif seen is None or seen.stamp != stamp or not seen.closed or not path.is_file():
+                continue
+            self._take(path, seen)
             assert self._taking is not None  # noqa: S101 - it was just taken
             futures.wait([self._taking[2]])
             self._keep(wait=True)
+            break
         self._taker.shutdown()
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def _fresh(self) -> list[tuple[Path, Stamp]]:
         """What this program has saved since the last that was taken, the newest first."""
-        now = there(self._pattern)
+        now = there(self._session, self._pattern)
         self._known = {path: stamp for path, stamp in self._known.items() if path in now}
         fresh = [it for it in now.items() if self._known.get(it[0]) != it[1]]
         if all(_NUMBER.search(path.name) for path, _ in fresh):
@@ -336,14 +352,18 @@ def _stamp(path: Path) -> Stamp:
     Raises:
         _Changed: it is nothing that can be kept: empty, a link, or too many files.
         OSError: it is gone, or cannot be seen.
+        UnicodeEncodeError: it has a name that nobody can write down.
     """
+    str(path).encode()
     status = path.lstat()
     if stat.S_ISREG(status.st_mode) and status.st_size > 0:
         return ((".", status.st_ino, status.st_size, status.st_mtime_ns),)
     if not stat.S_ISDIR(status.st_mode):
         raise _Changed
     files = sorted(_below(path, ""))
-    if not files or len(files) >= FILES_MAX:
+    if len(files) >= FILES_MAX:
+        raise _TooMany
+    if not files:
         raise _Changed
     return tuple(files)
 
@@ -356,6 +376,7 @@ def _below(folder: Path, prefix: str) -> Iterator[tuple[str, int, int, int]]:
             if stat.S_ISDIR(status.st_mode):
                 yield from _below(Path(entry.path), f"{name}/")
             elif stat.S_ISREG(status.st_mode):
+                name.encode()
                 yield name, status.st_ino, status.st_size, status.st_mtime_ns
 
 
