@@ -310,7 +310,7 @@ class _Attempt:
             self._teller.numbers(numbers)
         self._teller.tick()
         if self._saves is not None:
-            self._saves.look()
+            self._saves.look(lambda: self._program.code is None)
         elif self._session.checkpoint_due():
             self._save()
 

@@ -19,7 +19,7 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
@@ -35,10 +35,10 @@ from trainers.session import Session
 
 STATE = "command.json"
 """the file of a checkpoint that is ours"""
-LOOK_S = 0.5
+LOOK_S = 0.25
 """between two looks at what is there"""
-QUIET_S = 1.0
-"""for how long nothing of it may have changed"""
+FILE_QUIET_S, FOLDER_QUIET_S = 0.4, 1.0
+"""for how long nothing of it may have changed; in a folder another file may follow"""
 PATIENCE_S = 5.0
 """a single file that is never quiet is taken after so long, in a moment in which nobody writes"""
 SHARE = 9
@@ -196,8 +196,12 @@ class Saves:
         """since when something fresh waits to be taken"""
         self._clone_s = self._rests_until_s = self._looked_s = 0.0
 
-    def look(self) -> None:
-        """Take what is whole by now, if it is time; what takes long is done beside."""
+    def look(self, lives: Callable[[], bool]) -> None:
+        """Take what is whole by now, if it is time; what takes long is done beside.
+
+        Args:
+            lives: whether the program does, whose death closes what it was writing.
+        """
         now_s = time.monotonic()
         if self._taking is not None:
             if self._taking[2].done():
@@ -213,11 +217,11 @@ class Saves:
             seen = self._watched.get(path)
             if seen is None or seen.stamp != stamp:
                 seen = self._sight(stamp, now_s)
-            closed = not _is_written(path, stamp)
+            closed = not _is_written(path, stamp) and lives()
             self._watched[path] = seen = seen._replace(closed=seen.closed or closed)
-            quiet = now_s - seen.since_s >= QUIET_S
-            # Of a folder nobody can tell whether another file follows.
-            restless = path.is_file() and now_s - self._fresh_s >= PATIENCE_S
+            alone = path.is_file()
+            quiet = now_s - seen.since_s >= (FILE_QUIET_S if alone else FOLDER_QUIET_S)
+            restless = alone and now_s - self._fresh_s >= PATIENCE_S
             if closed and (quiet or restless):
                 self._take(path, seen)
                 return
