@@ -8,7 +8,6 @@ this is called.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+
+import msgspec
 
 from trainers import durable
 from trainers.command.options import SECONDS, Options, Progress, step_names
@@ -235,14 +236,26 @@ def _number(text: str | None) -> float | None:
     return None
 
 
+def _loosely(line: bytes) -> object:
+    """A line of JSON in which a number may be none, as Python writes it."""
+    if b"NaN" not in line and b"Infinity" not in line:
+        return None
+    import json  # noqa: PLC0415 - few programs make it necessary, and it takes memory
+
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _numbers_of(line: bytes) -> dict[str, float]:
     """The numbers in a line of JSON; nothing, if it is no such line."""
     if len(line) > LINE_MAX_BYTES:
         return {}
     try:
-        told = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
+        told = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        told = _loosely(line)
     if not isinstance(told, dict):
         return {}
     return {
