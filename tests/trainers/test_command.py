@@ -112,6 +112,7 @@ def test_words_in_braces_stand_for_what_is_known_at_the_start(make_run, ended):
         ({"command": ["true"], "cwd": "src"}, "such as {home}/src"),
         ({"command": ["true"], "env_file": "/no/such"}, "/no/such: No such file"),
         ({"command": ["sh", "/no/such.sh"]}, "there is no file /no/such.sh"),
+        ({"command": ["python3", "/no/such.py"]}, "there is no file /no/such.py"),
         ({"command": []}, "length >= 1"),
         ({"command": ["true"], "resume": ["{checkpoint}"]}, "checkpoints is not set"),
         ({"command": ["true"], "progress": {"pattern": "("}}, "no regular expression"),
@@ -175,10 +176,10 @@ def test_the_environment_is_ours_the_files_and_the_options(make_program, ended, 
         *sh('echo "$A|$B|$C|$OMP_NUM_THREADS|$(pwd)"'),
         cwd=str(tmp_path / "src"),
         env_file="env",
-        env={"A": "{seed}", "C": 3},
+        env={"A": "{seed}", "C": True},
     )
     _, output, _ = ended(run)
-    assert f"1|two words|3|1|{tmp_path / 'src'}" in output
+    assert f"1|two words|true|1|{tmp_path / 'src'}" in output
     (tmp_path / "src/env").write_text("A=1\nnonsense\n")
     code, output, _ = ended(run)
     assert code == EXIT_BAD_SPEC

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from programs import PYTHON, learner, write
-from trainer_lives import kill_all, names_in
+from trainer_lives import kill_all, names_in, write_spec
 
 from testkit.patience import until
 from testkit.series import sample_of_a_series
@@ -227,6 +227,34 @@ def test_a_folder_of_too_many_files_is_told(make_run, start):
     life = start(make_run(trainer="command", target=None, options=options), "command")
     assert life.end()[0] == EXIT_DONE
     assert any("more than 999 files" in notice for notice in life.heartbeat()["notices"])
+
+
+def test_what_goes_on_by_itself_finds_what_is_kept_in_a_moved_home(start, tmp_path):
+    """And what it saved later, which nobody has seen whole, is aside."""
+    script = (
+        "import glob, os; print('there', sorted(os.listdir())); n = len(glob.glob('model-*'));"
+        "open(f'model-{{n + 1}}', 'w').write('x'); print('step', n + 1); exit(75)"
+    )
+    options = {
+        "command": [PYTHON, "-c", script],
+        "checkpoints": "model-*",
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = tmp_path / "old/runs/run"
+    run.mkdir(parents=True)
+    write_spec(run, trainer="command", target=None, options=options)
+    start(run, "command").end()
+    start(run, "command").end()
+    (run / "work/model-2").write_text("torn")
+    (run / "work/model-3").write_text("torn")
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = tmp_path / "new/runs/run"
+    _, output, _ = start(moved, "command").end()
+    there = [".model-2.aside", ".model-3.aside", "model-1", "model-2"]
+    assert f"there {there}" in output
+    assert (moved / "work/.model-2.aside").read_text() == "torn"
+    assert newest(moved)[1] == {"model-3": "x"}
+    assert not (tmp_path / "old").exists()
 
 
 def test_a_damaged_one_is_passed_over(make_learner, start):

@@ -126,7 +126,7 @@ class Known:
                 raise BadSpec(self._refused(match[0], name, where))
             value = self.values[name]
             unknown |= value is None
-            return quote(_written(value))
+            return quote(written(value))
 
         text = _BRACES.sub(filled, text)
         return None if unknown else text
@@ -246,7 +246,8 @@ def _plain(value: object) -> Value:
     return value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()
 
 
-def _written(value: Value | None) -> str:
+def written(value: Value | None) -> str:
+    """A value as it stands in a word."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainers import durable
-from trainers.command.options import Known, Options, environment_of
+from trainers.command.options import Known, Options, environment_of, written
 from trainers.contract import MARKER, TRAINERS_DIR, BadSpec
 
 PROGRESS = "SUPERVISOR_PROGRESS"
@@ -100,7 +100,7 @@ def _environment(known: Known, options: Options, cwd: Path | None) -> dict[str, 
             return None
         environment |= environment_of((cwd or Path()) / Path(named).expanduser())
     for key, value in options.env.items():
-        text = known.fill(value if isinstance(value, str) else str(value), "env")
+        text = known.fill(written(value), "env")
         if text is None:
             return None
         environment[key] = text
@@ -137,7 +137,8 @@ def _refuse_missing_script(words: Sequence[str | None], cwd: Path | None, where:
     program, script = words[0], words[1] if len(words) > 1 else None
     if program is None or script is None or script.startswith("-"):
         return
-    if not Path(program).name.startswith(INTERPRETERS) or "." not in Path(script).name:
+    name = Path(program).name.rstrip("0123456789.")
+    if name not in INTERPRETERS or "." not in Path(script).name:
         return
     if not Path(script).is_absolute() and cwd is None:
         return

@@ -60,7 +60,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     counts: str
     """what its step counts: seconds, or what the program told"""
     path: str | None = None
-    """what the program has saved, where it lay; None: it goes on by itself"""
+    """what the program has saved, where it lay: below the home, which may be moved, or anywhere;
+    None: it goes on by itself"""
     folder: bool = False
     """whether that was a folder"""
     files: dict[str, str] = {}
@@ -122,7 +123,7 @@ def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> None:
     """
     if kept.path is None:
         return
-    path = Path(kept.path)
+    path = _home(session) / kept.path
     if _is_as_kept(path, checkpoint, kept):
         return
     if os.path.lexists(path):
@@ -142,7 +143,7 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
     """
     if kept.path is None:
         return
-    path = Path(kept.path)
+    path = _home(session) / kept.path
     for other in there(session, pattern):
         if other != path and _order(other) > _order(path):
             session.notice(
@@ -289,7 +290,9 @@ class Saves:
         if _stamp(path) != stamp:
             raise _Changed
         self._clone_s = time.monotonic() - began_s
-        kept = Kept(counts=self._teller.counts, path=str(path), folder=folder, files=names)
+        home = _home(self._session)
+        lay = str(path.relative_to(home) if path.is_relative_to(home) else path)
+        kept = Kept(counts=self._teller.counts, path=lay, folder=folder, files=names)
         return [(STATE, msgspec.json.encode(kept)), *staged]
 
     def _keep(self, *, wait: bool) -> None:
@@ -439,6 +442,11 @@ def _is_as_kept(path: Path, checkpoint: Checkpoint, kept: Kept) -> bool:
     except (OSError, _Changed):
         return False
     return not there
+
+
+def _home(session: Session) -> Path:
+    """The home that the run is in."""
+    return session.folder.path.parent.parent
 
 
 def _order(path: Path) -> tuple[int, ...]:
