@@ -21,6 +21,7 @@ from supervisor.context import EXIT_REFUSED, OF_THE_MACHINE, Context
 from supervisor.errors import SupervisorError
 from supervisor.host.home import HomeUnusable
 from supervisor.terminal import screen as screen_of
+from trainers import durable
 from trainers.contract import NewerFile
 
 AT_ANY_HOME = frozenset((*OF_THE_MACHINE, "simulate"))
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     for stream in (0, 1, 2):  # closed by whoever started us; a file of ours must not get its number
         _ensure_open(stream)
-    os.umask(os.umask(0) | 0o022)  # whatever is made, by us or by a trainer, nobody else writes to
+    durable.close_to_others()
     os.environ["PYTHON_COLORS"] = "0"  # newer versions of Python colour help and tracebacks
     with redirect_stdout(screen_of(sys.stdout)), redirect_stderr(screen_of(sys.stderr)):
         return _answer(arguments)

@@ -27,7 +27,7 @@ from supervisor.host.home import Home
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
 from trainers import durable
-from trainers.contract import NewerFile, RunFolder
+from trainers.contract import HOME, NewerFile, RunFolder
 
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
@@ -55,7 +55,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         lambda: _state(home),
         lambda: _leftovers(home, moment),
         lambda: _gpus(config),
-        lambda: _trainers(config),
+        lambda: _trainers(config, home),
         lambda: _tuning(home),
         lambda: _notify(config),
         _clock_of(moment),
@@ -63,9 +63,11 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
     return tuple(check() for check in checks)
 
 
-def check_options(config: Config) -> tuple[str, ...]:
-    """What the trainers refuse in the options of each run; nothing, if all are well."""
-    return (*_unknown(config), *(problem for problem, _ in _ask_trainers(config) if problem))
+def check_options(config: Config, home: Home) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the trainers refuse in the options of each run, and what they remark on the others."""
+    answers = _ask_trainers(config, home)
+    refused = (*_unknown(config), *(problem for problem, _ in answers if problem))
+    return refused, tuple(remark for _, remark in answers if remark)
 
 
 def _unknown(config: Config) -> list[str]:
@@ -96,7 +98,7 @@ class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-def _ask_trainers(config: Config) -> list[tuple[str, str]]:
+def _ask_trainers(config: Config, home: Home) -> list[tuple[str, str]]:
     """What the trainers say of each run: what they refuse, or else what they remark.
 
     Of each trainer a run that is well is checked in the heavier modes, too: what one of them lays
@@ -108,7 +110,7 @@ def _ask_trainers(config: Config) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
 
         def check(run: Run, mode: Mode) -> tuple[str, str]:
-            return _check_run(run, called[run.id], mode, config, Path(place))
+            return _check_run(run, called[run.id], mode, config, home, Path(place))
 
         answers = list(pool.map(lambda run: check(run, safest), runs))
         well = {
@@ -121,7 +123,9 @@ def _ask_trainers(config: Config) -> list[tuple[str, str]]:
         return [*answers, *((problem, "") for problem in refused)]
 
 
-def _check_run(run: Run, called: str, mode: Mode, config: Config, place: Path) -> tuple[str, str]:
+def _check_run(
+    run: Run, called: str, mode: Mode, config: Config, home: Home, place: Path
+) -> tuple[str, str]:
     interval_s = config.settings.checkpoints.interval_s
     spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s)
     folder = RunFolder(place / mode.name / run.id)
@@ -137,7 +141,7 @@ def _check_run(run: Run, called: str, mode: Mode, config: Config, place: Path) -
     try:
         checked = subprocess.run(
             command,
-            env=with_trainers(config.trainers_dir),
+            env={**with_trainers(config.trainers_dir), HOME: str(home.path.absolute())},
             capture_output=True,
             text=True,
             timeout=CHECK_TIMEOUT_S,
@@ -241,16 +245,14 @@ def _lacking_gpus(config: Config, gpus: Sequence[GpuReadings]) -> str | None:
     return None
 
 
-def _trainers(config: Config | str) -> Finding:
+def _trainers(config: Config | str, home: Home) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="note", what="trainers", result="not checked without settings")
-    answers = _ask_trainers(config)
-    problems = [*_unknown(config), *(problem for problem, _ in answers if problem)]
+    problems, remarks = check_options(config, home)
     if problems:
         return Finding(verdict="bad", what="trainers", result="; ".join(problems))
-    if any(remark for _, remark in answers):
-        remarks = "; ".join(remark for _, remark in answers if remark)
-        return Finding(verdict="note", what="trainers", result=remarks)
+    if remarks:
+        return Finding(verdict="note", what="trainers", result="; ".join(remarks))
     return Finding(verdict="well", what="trainers", result="every run of the campaign can start")
 
 

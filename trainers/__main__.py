@@ -7,7 +7,6 @@ With `--list` it tells which trainers there are, or of one what can be set.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
-from trainers import attempt, play, registry, warm
+from trainers import attempt, durable, play, registry, warm
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Share
 
 EXIT_UNKNOWN = 2
@@ -59,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.trainer is None and not options.list:
         parser.error("say which trainer, such as atari")
-    os.umask(os.umask(0) | 0o022)  # whatever a trainer makes, nobody else writes to
+    durable.close_to_others()
     if options.probe is not None:
         return _probe(options.trainer, options.probe)
     if options.warm is not None:

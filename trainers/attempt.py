@@ -216,7 +216,7 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
             return session.finish()
     except BaseException as error:  # noqa: BLE001 - whatever ended it, the last words are written
         reason = said.reason(error)
-        if not isinstance(error, BadSpec) or isinstance(error, said.Misused):
+        if not isinstance(error, BadSpec | said.Told) or isinstance(error, said.Misused):
             with suppress(Exception):  # an error may be one in everything that it says
                 traceback.print_exception(error)
         if os.getpid() == pid:

@@ -183,7 +183,7 @@ class Checkpoints:
     def save(
         self,
         manifest: Manifest,
-        files: Iterable[tuple[str, bytes | memoryview]],
+        files: Iterable[tuple[str, bytes | memoryview | Path]],
         *,
         replace: bool = False,
     ) -> Checkpoint:
@@ -194,7 +194,9 @@ class Checkpoints:
 
         Args:
             manifest: its description; `files` and `write_s` are filled in here.
-            files: name and content of each file, written as they are produced.
+            files: name and content of each file, written as they are produced. A path is that of a
+                file on the same disk that nobody writes to any more: it is moved here, and never
+                in memory as a whole.
             replace: take the place of one of the same step, for more came to it than steps; at
                 once, or not at all where the file system cannot do that.
 
@@ -491,7 +493,9 @@ def _digest(path: Path, size_bytes: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_all(folder: Path, files: Iterable[tuple[str, bytes | memoryview]]) -> dict[str, File]:
+def _write_all(
+    folder: Path, files: Iterable[tuple[str, bytes | memoryview | Path]]
+) -> dict[str, File]:
     """Write the files of a checkpoint, one after the other as they are produced."""
     written: dict[str, File] = {}
     size_bytes = 0
@@ -500,12 +504,23 @@ def _write_all(folder: Path, files: Iterable[tuple[str, bytes | memoryview]]) ->
             raise said.Misused("a name in save: files", "another: the session writes that", name)
         if name in written:
             raise said.Misused("a name in save: files", "there once", name)
-        size_bytes += memoryview(content).nbytes
+        size_bytes += (
+            content.stat().st_size if isinstance(content, Path) else memoryview(content).nbytes
+        )
         if len(written) == FILES_MAX or size_bytes > FILES_MAX_BYTES:
             most = f"at most {FILES_MAX} files of {FILES_MAX_BYTES} bytes together"
             raise said.Misused("save: files", most, f"more than that, at {name}")
-        written[name] = _write(folder / name, content)
+        put = folder / name
+        written[name] = _move(put, content) if isinstance(content, Path) else _write(put, content)
     return written
+
+
+def _move(path: Path, source: Path) -> File:
+    source.rename(path)
+    with durable.open_regular(path) as file:
+        os.fsync(file.fileno())
+        size_bytes = os.fstat(file.fileno()).st_size
+        return File(size_bytes=size_bytes, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _write(path: Path, content: bytes | memoryview) -> File:

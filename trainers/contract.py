@@ -41,6 +41,10 @@ TRAINERS_DIR = "TRAINING_SUPERVISOR_TRAINERS_DIR"
 """environment variable of a trainer, of its children and of a warm parent: the folder of the
 user's own trainers, `trainers_dir` of the settings; unset: there is none"""
 
+HOME = "TRAINING_SUPERVISOR_HOME"
+"""environment variable of a check: the home that the run is to be trained in, for the folder that
+is checked lies elsewhere; unset: there is none"""
+
 ANY_RUN = "." * 64
 """stands for the name of a run, in a place that any such name fits into, and is none itself"""
 

@@ -44,6 +44,8 @@ LOCK_ATTEMPTS = 10
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """what a disk says that takes nothing new"""
 PROC = Path("/proc")
+UMASK = "TRAINING_SUPERVISOR_UMASK"
+"""environment variable: the umask that programs of the user's are started with, in octal"""
 
 
 class UnreadableFile(OSError):
@@ -56,6 +58,16 @@ class UnreadableFile(OSError):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
+
+
+def close_to_others() -> None:
+    """Let nobody else write to what we make, whoever of ours makes it.
+
+    The umask that was there is remembered for programs that are the user's own.
+    """
+    usual = os.umask(0)
+    os.umask(usual | 0o022)
+    os.environ.setdefault(UMASK, f"{usual:03o}")
 
 
 def write(path: Path, content: bytes, *, sync: bool = True) -> None:

@@ -77,10 +77,11 @@ def described(name: str) -> Described:
     """
     trainer = registry.load(name)
     one = msgspec.structs.asdict(_listed(registry.find(name)))
+    load = getattr(trainer, "Load", options.Nothing)
     return Described(
         **one,
         options=table(getattr(trainer, "Options", options.Nothing)),
-        load=table(getattr(trainer, "Load", options.Nothing)),
+        load=() if load is dict else table(load),
     )
 
 
@@ -97,7 +98,8 @@ def in_words(trainers: Sequence[Listed]) -> str:
 def one_in_words(trainer: Described) -> str:
     """One trainer for people."""
     head = [f"{trainer.name}: {trainer.about}" if trainer.about else trainer.name]
-    head += [f"from {trainer.origin}, {trainer.place}; it counts {trainer.unit}"]
+    counted = "whatever a target names" if trainer.unit == options.ANY else trainer.unit
+    head += [f"from {trainer.origin}, {trainer.place}; it counts {counted}"]
     if trainer.options:
         shown = _columns([("option", "default", "takes", "meaning"), *_rows(trainer.options)])
     else:

@@ -14,6 +14,9 @@ OPTIONS = "options"
 SHOWN_MAX_CHARS = 80
 """of what somebody has written as the name of an option"""
 
+ANY = "any"
+"""the unit of a trainer that counts in whichever the target is"""
+
 T = TypeVar("T")
 
 
@@ -75,9 +78,11 @@ def validate(trainer: object, spec: Spec) -> None:
         converted(spec.options, kind)
     elif check is None:
         _refuse_others(spec.options, [], OPTIONS)
-    load_of(spec, getattr(trainer, "Load", Nothing))
+    load = getattr(trainer, "Load", Nothing)
+    if load is not dict:
+        load_of(spec, load)
     units = ("steps", getattr(trainer, "UNIT", "steps"), EPISODES)
-    if spec.target is not None and spec.target.unit not in units:
+    if spec.target is not None and spec.target.unit not in units and ANY not in units:
         known = " and ".join(dict.fromkeys(units[1:]))
         raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {known}")
     if check is not None:

@@ -72,8 +72,10 @@ class Trainer(Protocol):
     * `Options`: a `msgspec.Struct` that forbids unknown fields, what can be set in `options`.
       Without it, and without a `check`, the trainer takes no options.
     * `Load`: likewise, what a mode may lay upon it in `[load.NAME]` of its file. Without it, it
-      takes no load: slots, threads and GPUs are what a mode gives any trainer.
-    * `UNIT = "points"`: what its step is; "steps" where it does not say.
+      takes no load: slots, threads and GPUs are what a mode gives any trainer. `Load = dict`: it
+      takes whatever a mode says.
+    * `UNIT = "points"`: what its step is; "steps" where it does not say; "any": whatever the target
+      counts.
     * `NAME = "pi"`: its name, which must be the one that it is found by.
     """
 
@@ -243,6 +245,8 @@ def load(name: str) -> Trainer:
         raise _broken(found, error) from error
     for said in ("Options", "Load"):
         kind = getattr(module, said, None)
+        if said == "Load" and kind is dict:
+            continue
         if kind is not None and not options.is_strict(kind):
             why = f"its {said} must be a msgspec.Struct with forbid_unknown_fields=True"
             raise BrokenTrainer(name, found.path, why, origin=found.origin)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from trainers.contract import NAME, BadSpec, Score, finite
@@ -34,6 +35,10 @@ class Misused(BadSpec):
 
     def __init__(self, argument: str, expected: str, got: object) -> None:
         super().__init__(f"{argument} must be {expected}, and is {_shown(got)}")
+
+
+class Told(Exception):
+    """A death whose one line says all: where in our code it came up helps nobody."""
 
 
 def count(argument: str, value: object, *, least: int = 0) -> int:
@@ -116,8 +121,8 @@ def metrics(argument: str, values: object, taken: Iterable[str]) -> dict[str, fl
     return line
 
 
-def files(argument: str, given: object) -> Iterator[tuple[str, memoryview]]:
-    """The files of a checkpoint as they are produced: name, and content as bytes.
+def files(argument: str, given: object) -> Iterator[tuple[str, memoryview | Path]]:
+    """The files of a checkpoint as they are produced: name, and content as bytes or as a file.
 
     Nearly every name is good. Nobody's may lead elsewhere, or hide what a list of files shows.
 
@@ -133,7 +138,8 @@ def files(argument: str, given: object) -> Iterator[tuple[str, memoryview]]:
         name, content = pair
         if not isinstance(name, str) or not is_file_name(name):
             raise Misused(f"a name in {argument}", FILE_NAME, name)
-        yield name, _bytes(f"{argument}: {_shown(name)}", content)
+        where = f"{argument}: {_shown(name)}"
+        yield name, content if isinstance(content, Path) else _bytes(where, content)
 
 
 def is_file_name(name: str) -> bool:
@@ -161,7 +167,7 @@ def text(value: object) -> str:
 def reason(error: BaseException) -> str:
     """Why an attempt has ended, in one line."""
     said = text(error)
-    if isinstance(error, BadSpec):
+    if isinstance(error, BadSpec | Told):
         return said
     kind = type(error).__name__
     return text(f"{kind}: {said}" if said else kind)
@@ -207,7 +213,7 @@ def _bytes(argument: str, content: object) -> memoryview:
     try:
         return memoryview(content).cast("B")  # type: ignore[arg-type]  # refused if it is none
     except (TypeError, ValueError):
-        raise Misused(argument, "bytes", content) from None
+        raise Misused(argument, "bytes, or the path of a file", content) from None
 
 
 def _shown(value: object) -> str:

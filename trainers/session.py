@@ -276,7 +276,7 @@ class Session:
 
     def save(
         self,
-        files: Iterable[tuple[str, Buffer]] | Mapping[str, Buffer],
+        files: Iterable[tuple[str, Buffer | Path]] | Mapping[str, Buffer | Path],
         *,
         step: SupportsIndex | SupportsFloat | None = None,
         episodes: SupportsIndex | SupportsFloat | None = None,
@@ -288,7 +288,8 @@ class Session:
 
         Args:
             files: name and content of each file; written as they are produced. All lie in one
-                folder, so a name is that of a file, and no path.
+                folder, so a name is that of a file, and no path. A content that is a path is that
+                of a file on the disk of the run, which is moved.
             step: the step that the files hold, where it is not the current one.
             episodes: the episodes that they hold, likewise.
             score: how good what they hold is, likewise.
@@ -333,7 +334,7 @@ class Session:
             self._stall_s += self._saved_at_s - started_s
 
     def _write(
-        self, manifest: Manifest, files: Iterable[tuple[str, memoryview]], replace: bool
+        self, manifest: Manifest, files: Iterable[tuple[str, memoryview | Path]], replace: bool
     ) -> None:
         """Write a checkpoint, in the thread that does nothing else."""
         started_s = self._monotonic_s()
@@ -489,6 +490,8 @@ class Session:
         if changed or now_s - self._beat_at_s >= HEARTBEAT_INTERVAL_S:
             self._mark(now_s)
             self._beat()
+        elif self._marks and now_s - self._marks[-1][0] >= HEARTBEAT_INTERVAL_S:
+            self._mark(now_s)  # each checkpoint beats, too: frequent ones must not hide the rate
 
     def _mark(self, now_s: float) -> None:
         """Remember where the step is now, for the rate: time in which it stood counts too."""

@@ -184,6 +184,18 @@ def tell(text: str) -> None:
         sys.stdout.flush()
 
 
+def pass_on(piece: bytes) -> None:
+    """Add what a program of the trainer has printed to the run's output; `flush` follows."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.buffer.write(piece)
+
+
+def flush() -> None:
+    """Bring what was passed on to the output."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+
+
 def say(text: str) -> None:
     """Tell a person what went wrong."""
     with suppress(OSError, ValueError, AttributeError):

@@ -105,12 +105,12 @@ def _check_config(context: Context) -> int:
     from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
 
     config = context.config
-    problems = doctor.check_options(config)
+    problems, remarks = doctor.check_options(config, context.home)
     if problems:
         raise InvalidFile(problems)
     names = ", ".join(config.ladder.names)
-    print(f"well: {len(config.settings.campaign.runs)} runs, modes {names}")
-    for notice in config.dated:
+    print(f"well: {len(config.campaign)} runs, modes {names}")
+    for notice in (*config.dated, *remarks):
         print(f"note: {notice}")
     return 0
 

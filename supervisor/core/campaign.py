@@ -24,10 +24,12 @@ CAMPAIGN = (
     "Freeway",
     "Pong",
 )
-"""the ten games of the default campaign, in the order of the queue"""
+"""the ten games that are trained where the settings name no run, in the order of the queue"""
 
 TARGET_STEPS = 10_000_000
 """the published budget of PPO on Atari: 40 million frames"""
+UNTARGETED = "command"
+"""the trainer whose runs have a target only where one is set: their programs end by themselves"""
 
 OLD_FORMS = {"target_steps": "steps", "target_episodes": "episodes"}
 """keys that older settings have in place of `target`, and what each counts"""
@@ -44,9 +46,10 @@ class Campaign(
 ):
     """[campaign]: what to train, in which order, how far."""
 
-    runs: tuple[Name, ...] = CAMPAIGN
+    runs: tuple[Name, ...] | None = None
     """labels of the runs, first come first served; what a run trains is called so, too, unless its
-    own table says otherwise; none: this is a place for what is submitted, and never done"""
+    own table says otherwise. Those that have a table alone come behind them. Unset, and no run has
+    a table: the ten games; empty: this is a place for what is submitted, and never done"""
     trainer: Name = "atari"
     """the trainer of each, unless its own table says otherwise"""
     target: dict[Name, Positive] | None = None
@@ -92,7 +95,18 @@ def runs_of(campaign: Campaign, own: Mapping[str, OneRun]) -> tuple[Run, ...]:
         campaign: what they have in common.
         own: what is different for some, by their labels.
     """
-    return tuple(_run(label, campaign, own.get(label, OneRun())) for label in campaign.runs)
+    return tuple(_run(label, campaign, own.get(label, OneRun())) for label in labels(campaign, own))
+
+
+def labels(campaign: Campaign, own: Mapping[str, OneRun]) -> tuple[str, ...]:
+    """The runs of a campaign by their labels: those that it lists, then those with a table alone.
+
+    Both are in the order of the file. The games are there only where nobody names any run.
+    """
+    listed = campaign.runs
+    if listed is None:
+        listed = () if own else CAMPAIGN
+    return (*listed, *(label for label in own if label not in set(listed)))
 
 
 def check(campaign: Campaign, own: Mapping[str, OneRun]) -> None:
@@ -101,7 +115,7 @@ def check(campaign: Campaign, own: Mapping[str, OneRun]) -> None:
     Raises:
         ValueError: they do not; the message says what to write.
     """
-    twice = sorted(label for label, count in Counter(campaign.runs).items() if count > 1)
+    twice = sorted(label for label, count in Counter(campaign.runs or ()).items() if count > 1)
     if twice:
         first = twice[0]
         raise ValueError(
@@ -109,9 +123,6 @@ def check(campaign: Campaign, own: Mapping[str, OneRun]) -> None:
             f'runs, list a second label, such as {first}-2, and set name = "{first}" in '
             f"[run.{first}-2]"
         )
-    strangers = sorted(set(own) - set(campaign.runs))
-    if strangers:
-        raise ValueError(f"[run.{strangers[0]}] is not in campaign.runs")
     for where, table in _tables(campaign, own).items():
         wrong = _wrong_target(table)
         if wrong is not None:
@@ -154,7 +165,7 @@ def _run(label: str, common: Campaign, own: OneRun) -> Run:
     if target is None:
         target = _target(common)
     if target is None:
-        target = {"steps": TARGET_STEPS}
+        target = {} if trainer == UNTARGETED else {"steps": TARGET_STEPS}
     counted = next((Target(unit=unit, count=count) for unit, count in target.items()), None)
     asked = Asked(
         id=f"{trainer}-{label}",

@@ -116,7 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy: Policy = Policy()
     recovery: RecoveryLimits = RecoveryLimits()
     campaign: Campaign = Campaign()
-    run: dict[str, OneRun] = {}
+    run: dict[Name, OneRun] = {}
     jobs: Jobs = Jobs()
     checkpoints: Checkpoints = Checkpoints()
     warm: Warm = Warm()

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from modes.toml_file import InvalidFile, read_toml
-from supervisor.core.campaign import TARGET_STEPS
+from supervisor.core.campaign import CAMPAIGN, TARGET_STEPS
 from supervisor.core.settings import Settings
 from testkit.builders import steps
 from trainers.contract import Target
@@ -115,6 +115,34 @@ def test_what_a_notice_says_to_write_means_what_stood_there(tmp_path):
     (notice,) = old.dated()
     new = read(tmp_path, f"[campaign]\n{notice.partition(': write ')[2]}\n")
     assert new.queue() == old.queue()
+
+
+def labels(tmp_path, text):
+    """The runs of settings, without their trainer."""
+    return [run.id.partition("-")[2] for run in read(tmp_path, text).queue()]
+
+
+def test_a_run_with_a_table_alone_joins_the_campaign_behind_it(tmp_path):
+    """In the order of the file; what is listed keeps its place."""
+    tables = "[run.Z]\nseed = 2\n[run.B]\nseed = 3\n[run.A]\nseed = 4\n"
+    assert labels(tmp_path, f'[campaign]\nruns = ["C", "A"]\n{tables}') == ["C", "A", "Z", "B"]
+    assert labels(tmp_path, f"[campaign]\nruns = []\n{tables}") == ["Z", "B", "A"]
+
+
+def test_the_games_are_there_only_where_nobody_names_a_run(tmp_path):
+    """Neither a list nor a table: what somebody names is all that is trained."""
+    assert labels(tmp_path, "[policy]\n") == list(CAMPAIGN)
+    assert labels(tmp_path, "[campaign]\nseed = 2\n") == list(CAMPAIGN)
+    assert labels(tmp_path, "[run.Pong]\nseed = 2\n") == ["Pong"]
+    assert labels(tmp_path, "[campaign]\nruns = []\n") == []
+
+
+def test_a_program_has_a_target_only_where_one_is_set(tmp_path):
+    """It says by itself when it is done; a command of the campaign serves all of its runs."""
+    text = '[campaign]\ntrainer = "command"\noptions = { command = ["true"] }\n[run.A]\n[run.B]\n'
+    a, b = read(tmp_path, f"{text}target = {{ epochs = 3 }}\n").queue()
+    assert (a.asked.target, b.asked.target) == (None, Target(unit="epochs", count=3))
+    assert a.asked.options == b.asked.options == {"command": ["true"]}
 
 
 SAME_NAME = """\

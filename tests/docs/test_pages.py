@@ -25,7 +25,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, drill
+from trainers import atari, command, drill
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ TABLES = {
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
 }
-OPTIONS = {"atari": atari.Options, "drill": drill.Options}
+OPTIONS = {"atari": atari.Options, "command": command.Options, "drill": drill.Options}
 
 
 def section(title: str) -> str:

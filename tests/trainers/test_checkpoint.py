@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 
+import msgspec
 import pytest
 from trainer_lives import names_in
 
@@ -67,6 +68,23 @@ def test_another_of_the_same_step_takes_its_place_if_asked_to(checkpoints, monke
         save(checkpoints, 1, content=b"most", replace=True)
     assert names_in(checkpoints.folder) == ["1"]
     assert (checkpoints.newest().checkpoint.path / "a.bin").read_bytes() == b"more"
+
+
+def test_a_file_is_moved_into_a_checkpoint(checkpoints, tmp_path):
+    """Whatever its size, with its checksum, and never a link."""
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(2**26)
+    manifest = Manifest(run="run", trainer="drill", mode="light", step=1, episodes=0, saved_at=0.0)
+    held = checkpoints.save(manifest, [("a.bin", large), ("b.bin", b"x")])
+    assert not large.exists()
+    assert held.manifest.files["a.bin"].size_bytes == 2**26
+    assert verify(held.path) == held
+    link = tmp_path / "link"
+    link.symlink_to(held.path / "a.bin")
+    with pytest.raises(UnreadableFile):
+        checkpoints.save(msgspec.structs.replace(manifest, step=2), [("a.bin", link)])
+    assert names_in(checkpoints.folder) == ["1"]
 
 
 def full_disk(*_):
