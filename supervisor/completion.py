@@ -1,4 +1,4 @@
-"""What a shell offers while a command is typed: commands, options, events, and runs."""
+"""What a shell offers while a command is typed: commands, options, events, runs, and trainers."""
 
 from __future__ import annotations
 
@@ -8,40 +8,50 @@ from supervisor.core.events import LOGGED
 from supervisor.core.sought import NOUNS
 from supervisor.errors import SupervisorError
 
-LISTED = (
-    "runs --json 2>/dev/null | "
-    r"""sed -n 's/^ *"called": "\([A-Za-z0-9_-]*\)",*$/\1/p'"""
-)
-"""what prints each run on a line of its own, after the name of the command: its name, or its id
-where the name would not do"""
-RUNS = {
-    "bash": "_supervisor_runs",
-    "zsh": "_supervisor_runs",
-    # Between backquotes tcsh runs it, but a slash would end the pattern that it stands in.
-    "tcsh": "",
-    "preamble": {
-        "bash": f"""\
-# The names of the runs, of the home and by the settings that the line names.
-_supervisor_runs() {{
+
+def _asked(what: str, field: str) -> dict[str, object]:
+    """How each shell finds what a command lists as JSON, which is asked for anew each time.
+
+    Args:
+        what: the command, and a part of the name of the function that asks.
+        field: the name of what is offered, in each thing that is listed.
+    """
+    listed = (
+        f"{what} --json 2>/dev/null | "
+        rf"""sed -n 's/^ *"{field}": "\([A-Za-z0-9_-]*\)",*$/\1/p'"""
+    )
+    return {
+        "bash": f"_supervisor_{what}",
+        "zsh": f"_supervisor_{what}",
+        # Between backquotes tcsh runs it, but a slash would end the pattern that it stands in.
+        "tcsh": "",
+        "preamble": {
+            "bash": f"""\
+# The {what}, of the home and by the settings that the line names.
+_supervisor_{what}() {{
   local word place named=()
   for ((place = 1; place < COMP_CWORD - 1; place++)); do
     word="${{COMP_WORDS[place]}}"
     case "$word" in --home | --config) named+=("$word" "${{COMP_WORDS[place + 1]}}") ;; esac
   done
-  compgen -W "$("${{COMP_WORDS[0]}}" "${{named[@]}}" {LISTED})" -- "$1"
+  compgen -W "$("${{COMP_WORDS[0]}}" "${{named[@]}}" {listed})" -- "$1"
 }}
 """,
-        "zsh": f"""\
-# The names of the runs of the usual home.
-_supervisor_runs() {{
-  local -a runs
-  runs=(${{(f)"$(supervisor {LISTED})"}})
-  compadd -a runs
+            "zsh": f"""\
+# The {what} of the usual home.
+_supervisor_{what}() {{
+  local -a found
+  found=(${{(f)"$(supervisor {listed})"}})
+  compadd -a found
 }}
 """,
-    },
-}
-"""how each shell finds the runs, which are asked for anew each time"""
+        },
+    }
+
+
+ASKED = {"run": _asked("runs", "called"), "trainer": _asked("trainers", "name")}
+"""argument: who tells what can stand there; of a run its name, or its id where the name would not
+do"""
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -65,7 +75,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _offer(parser: argparse.ArgumentParser) -> None:
-    """Have every argument that names an event or a run offer those that there are."""
+    """Have every argument that names an event, a run or a trainer offer those that there are."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
@@ -73,5 +83,5 @@ def _offer(parser: argparse.ArgumentParser) -> None:
         elif action.dest == "event":
             # Not where words are judged: a choice would be refused with the whole list.
             action.choices = (*NOUNS, *LOGGED)
-        elif action.dest == "run":
-            action.complete = RUNS  # type: ignore[attr-defined]  # shtab looks there
+        elif action.dest in ASKED:
+            action.complete = ASKED[action.dest]  # type: ignore[attr-defined]  # shtab looks there

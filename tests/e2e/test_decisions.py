@@ -164,7 +164,9 @@ def offered(machine: Machine, *words: str) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_bash_offers_events_and_runs(machine: Machine, shell: Path, tmp_path: Path) -> None:
+def test_bash_offers_events_runs_and_trainers(
+    machine: Machine, shell: Path, tmp_path: Path
+) -> None:
     """Names of events are known to the script; runs are those that there are at that moment."""
     assert offered(machine, "supervisor", "decisions", "--event", "mode") == [
         "mode", "mode.changed", "mode.proved",
@@ -175,18 +177,20 @@ def test_bash_offers_events_and_runs(machine: Machine, shell: Path, tmp_path: Pa
     assert offered(machine, "supervisor", "logs", "") == ["Pong", "MsPacman"]
     other = ("supervisor", "--home", str(tmp_path / "elsewhere"), "retry", "S")
     assert offered(machine, *other) == ["Seaquest", "SpaceInvaders"]
+    assert offered(machine, "supervisor", "trainers", "d") == ["drill"]
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
-def test_zsh_offers_events_and_runs(machine: Machine, shell: Path) -> None:
+def test_zsh_offers_events_runs_and_trainers(machine: Machine, shell: Path) -> None:
     """The script of zsh asks for the runs, too, and knows the events."""
     script = """
         compdef() { : }
         eval "$(supervisor completion zsh)"
         compadd() { print -rl -- ${(P)@[-1]} }
         _supervisor_runs
+        _supervisor_trainers
     """
-    assert typed(machine, "zsh", "-fc", script) == list("ABCDE")
+    assert typed(machine, "zsh", "-fc", script) == [*"ABCDE", "atari", "command", "drill"]
     assert "mode.changed" in machine("completion", "zsh").stdout
 
 
