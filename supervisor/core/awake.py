@@ -48,7 +48,7 @@ def awake(found: Awakening) -> Memory:
     known = found.memory or history.first_day(
         history.noted(notes[0]) if notes else moment, rules.ladder
     )
-    # Lines may have reached the log in a life whose state could not be saved.
+    # Lines may have reached the log of a supervisor whose state could not be saved.
     ahead = max(0, found.lines - known.decisions)
     memory = msgspec.structs.replace(known, decisions=known.decisions + ahead)
     if found.damaged:

@@ -1,7 +1,7 @@
 """Turns written down as they are made, and made again: what was thought once is thought again.
 
 A record holds all that its turn depended on but the memory, of which it holds checksums. The
-memory itself stands in the first record of each file, and of each life of a supervisor.
+memory itself stands in the first record of each file, and after each start of a supervisor.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import pytest
 # This folder cannot be a package: it would be called like the one that it tests.
 sys.path.append(str(Path(__file__).parent))
 
-from trainer_lives import Clock, Life, write_spec
+from trainer_lives import Life, write_spec
 
+from testkit.fakes import FakeTime
 from trainers.attempt import read_spec
 from trainers.checkpoint import Manifest
 from trainers.contract import RunFolder
@@ -32,7 +33,7 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeTime()
 
 
 @pytest.fixture

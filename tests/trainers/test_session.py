@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from trainer_lives import Clock, names_in, strict_json, write_spec
+from trainer_lives import names_in, strict_json, write_spec
 
+from testkit.fakes import FakeTime
 from trainers import durable
 from trainers.attempt import _is_out_of_memory, open_folder
 from trainers.contract import (
@@ -227,7 +228,7 @@ def live_on_a_tiny_disk(disk):
         target=Target(unit="steps", count=10**9),
         checkpoint_interval_s=0.000001,
     )
-    clock = Clock()
+    clock = FakeTime()
     session = Session(RunFolder(folder), spec, monotonic_s=clock)
     session.progress(1)
     assert session.save(files(b"x" * 50_000))

@@ -59,19 +59,6 @@ class Life:
         return self.process.returncode, output, errors
 
 
-class Clock:
-    """Time that moves when it is told to."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def __call__(self):
-        return self.now_s
-
-    def advance(self, seconds):
-        self.now_s += seconds
-
-
 def names_in(folder):
     """The names of what lies in a folder."""
     return sorted(path.name for path in folder.iterdir())
