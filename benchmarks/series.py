@@ -56,6 +56,11 @@ SERIES = {
         "real boots of a machine that is rebooted, shut down and cut off at random",
         "tests/boots/test_many_boots.py::test_boots_of_all_kinds",
     ),
+    "changes-of-mind": Series(
+        30,
+        "changes of what a living campaign is to train",
+        "tests/faults/test_changes_of_mind.py::test_whoever_changes_their_mind_loses_nothing",
+    ),
     "trainer-kills": Series(
         40,
         "kills of a trainer in the middle of a checkpoint",

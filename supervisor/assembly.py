@@ -85,6 +85,7 @@ def supervise(
             _live(daemon, watch, runner, messenger, gpus, config, home, lock, until_done=until_done)
         finally:
             watch.end()
+            config.close()
             runner.close()
             gpus.close()
     came = ends(daemon.memory)
@@ -167,7 +168,7 @@ def _live(
             daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
         over = until_done and daemon.memory.resting and not messenger.busy
         if not over:
-            cause = _sleep(watch, runner, messenger, gpus, notify, due_s)
+            cause = _sleep(watch, runner, messenger, gpus, config, notify, due_s)
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
@@ -185,6 +186,7 @@ def _sleep(
     runner: LocalRunner,
     messenger: Messenger,
     gpus: Gpus,
+    config: Config,
     notify: Notify,
     due_s: float,
 ) -> str:
@@ -194,7 +196,7 @@ def _sleep(
     # Not all that the GPUs' helper says is worth a look, and it may have spoken before the sleep.
     while not gpus.take():
         left_s = until_s - time.monotonic()
-        exits = (*runner.exits, *messenger.handles)
+        exits = (*runner.exits, *messenger.handles, *config.handles)
         cause = watch.sleep(min(nap_s, left_s), exits, gpus.handles)
         if cause == "answer":
             continue

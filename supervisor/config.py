@@ -6,18 +6,25 @@ import contextlib
 import os
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from modes import SHIPPED, Ladder, Mode, load_ladder
 from modes.toml_file import InvalidFile, read_toml
 from state.records import Run
+from supervisor.core import queue
 from supervisor.core.seen import Rules
 from supervisor.core.settings import Settings
 from supervisor.errors import SupervisorError
 from trainers import durable
 from trainers.contract import NewerFile, decode
+
+if TYPE_CHECKING:
+    from supervisor.trial import Trial
+
+START_MAX_S = 60.0
+"""how long a start waits for what the trainers say of settings that were changed before it"""
 
 
 class NoSettings(SupervisorError):
@@ -49,6 +56,7 @@ class Config:
         path: the settings file.
         required: it was named by a person, so its absence is an error.
         last_good: where the last good ones are kept over a reboot; None: nowhere.
+        trial: what changes must pass before they are in force; None: the file alone is judged.
 
     Raises:
         InvalidFile: the settings or a mode file are not usable, and none are kept.
@@ -56,10 +64,18 @@ class Config:
     """
 
     def __init__(
-        self, path: Path, *, required: bool = False, last_good: Path | None = None
+        self,
+        path: Path,
+        *,
+        required: bool = False,
+        last_good: Path | None = None,
+        trial: Trial | None = None,
     ) -> None:
         self._path = path
         self._last_good = last_good
+        self._trial = trial
+        self._candidate: tuple[Settings, Ladder] | None = None
+        """what is on trial"""
         self._kept: InForce | None = None
         self.newer: str | None = None
         """why the settings in force are not kept: a newer version has kept its own there"""
@@ -82,6 +98,7 @@ class Config:
         try:
             self.settings, self.ladder = self._read()
             self._seen = self._fingerprint()
+            self._try_at_start()
         except InvalidFile as error:
             if self.newer is not None:
                 raise InvalidFile([*error.problems, self.newer]) from error
@@ -108,6 +125,27 @@ class Config:
     def campaign(self) -> tuple[Run, ...]:
         """The runs of the campaign in force; the same value until other settings are."""
         return self._known_campaign()[1]
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """What becomes readable once changes have passed their trial, or failed in it."""
+        return self._trial.handles if self._trial is not None else ()
+
+    def close(self) -> None:
+        """Have nothing on trial any more."""
+        if self._trial is not None:
+            self._trial.end()
+
+    def changed_since(self, last_good: Path) -> tuple[Run, ...]:
+        """The runs of the campaign that are not asked for as by the settings that are kept there.
+
+        All of them, where what holds for all has changed, or nothing can be told.
+        """
+        try:
+            kept = _kept(last_good)
+        except NewerFile:
+            kept = None
+        return self.campaign if kept is None else _changed(kept, self.settings, self.ladder)
 
     @property
     def dated(self) -> tuple[str, ...]:
@@ -146,9 +184,11 @@ class Config:
         """
         seen = self._fingerprint()
         if seen == self._seen:
+            if self._candidate is not None:
+                return self._judged(self._candidate)
             self._keep()
             return False, ()
-        self._seen = seen
+        self._seen, self._candidate = seen, None
         problems: tuple[str, ...] = ()
         if self._in_use and not _identity(self._path):
             problems = (f"{self._path}: the settings file is gone",)
@@ -161,13 +201,51 @@ class Config:
         if problems:
             self._refused = True
             return False, problems
+        if self._trial is not None and self._needs_trial(settings, ladder):
+            self._candidate = settings, ladder
+            self._trial.begin()
+            return False, ()
+        return self._taken_over(settings, ladder), ()
+
+    def _judged(self, candidate: tuple[Settings, Ladder]) -> tuple[bool, tuple[str, ...]]:
+        """What has become of what is on trial."""
+        assert self._trial is not None  # noqa: S101 - it has begun
+        verdict = self._trial.verdict()
+        if verdict is None:
+            return False, ()
+        self._candidate = None
+        if verdict.problems:
+            self._refused = True
+            return False, verdict.problems
+        return self._taken_over(*candidate), ()
+
+    def _try_at_start(self) -> None:
+        """Have settings that were changed while nobody looked pass their trial, too.
+
+        Raises:
+            InvalidFile: they have not, or not yet.
+        """
+        if self._trial is None or self._kept is None:
+            return
+        if _changed(self._kept, self.settings, self.ladder):
+            self._trial.begin()
+            verdict = self._trial.verdict(START_MAX_S)
+            if verdict is None or verdict.problems:
+                raise InvalidFile(() if verdict is None else verdict.problems)
+
+    def _needs_trial(self, settings: Settings, ladder: Ladder) -> bool:
+        now = InForce(settings=self.settings, modes=self.ladder.modes)
+        return bool(_changed(now, settings, ladder))
+
+    def _taken_over(self, settings: Settings, ladder: Ladder) -> bool:
+        """Have these in force; whether that is news."""
         # After a refusal the old content, put back, is news too.
         changed = self._refused or (settings, ladder) != (self.settings, self.ladder)
         self.settings, self.ladder, self._refused = settings, ladder, False
         self._from_file = True
         self._in_use = _identity(self._path) != ()
         self._keep()
-        return changed, ()
+        return changed
 
     def _keep(self) -> None:
         """Keep what is in force: an editor's save that a power cut took must cost no night."""
@@ -248,6 +326,16 @@ def _kept(last_good: Path | None) -> InForce | None:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return kept if kept.modes else None
+
+
+def _changed(before: InForce, settings: Settings, ladder: Ladder) -> tuple[Run, ...]:
+    """The runs that a trainer would be asked for otherwise than before."""
+    runs = settings.queue()
+    everywhere = before.modes != ladder.modes
+    if everywhere or before.settings.trainers_dir != settings.trainers_dir:
+        return runs
+    known = {run.id: queue.task(run.asked) for run in before.settings.queue()}
+    return tuple(run for run in runs if known.get(run.id) != queue.task(run.asked))
 
 
 def _identity(path: Path) -> tuple[int, ...]:

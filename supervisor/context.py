@@ -27,6 +27,7 @@ from supervisor.host.home import (
     service_is_hidden,
 )
 from supervisor.host.owner import BeyondTheOwner, NotYours, become, owned
+from supervisor.programs import program
 from supervisor.report import Report, report
 from supervisor.report import runs as known_runs
 from supervisor.terminal import escaped
@@ -156,6 +157,26 @@ class Context:
         """
         kept = self.home.last_settings
         return Config(self._config_path, required=self.config_named, last_good=kept)
+
+    @property
+    def config_on_trial(self) -> Config:
+        """The same for a daemon: what changes has to be found right by the trainers, too.
+
+        Raises:
+            InvalidFile: they cannot be used, and none are kept.
+            NoSettings: the file that was named is missing.
+        """
+        from supervisor.trial import Trial  # noqa: PLC0415 - other commands stay quick
+
+        command = [*program("supervisor.cli"), "--home", str(self.home.path)]
+        if self.config_named:
+            command += ["--config", str(self._config_path)]
+        return Config(
+            self._config_path,
+            required=self.config_named,
+            last_good=self.home.last_settings,
+            trial=Trial([*command, "check-config", "--changed", "--json"]),
+        )
 
     @property
     def config_or_why(self) -> Config | str:

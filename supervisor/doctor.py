@@ -27,7 +27,7 @@ from supervisor.host.home import Home
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
 from trainers import durable
-from trainers.contract import HOME, NewerFile, RunFolder
+from trainers.contract import HOME, NewerFile
 
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
@@ -63,9 +63,17 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
     return tuple(check() for check in checks)
 
 
-def check_options(config: Config, home: Home) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the trainers refuse in the options of each run, and what they remark on the others."""
-    answers = _ask_trainers(config, home)
+def check_options(
+    config: Config, home: Home, runs: Sequence[Run]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the trainers refuse in the options of each run, and what they remark on the others.
+
+    Args:
+        config: the settings and modes.
+        home: where the runs are, or are to be: one that has learnt something has to go on.
+        runs: which of the campaign.
+    """
+    answers = _ask_trainers(config, home, runs)
     refused = (*_unknown(config), *(problem for problem, _ in answers if problem))
     return refused, tuple(remark for _, remark in answers if remark)
 
@@ -98,14 +106,13 @@ class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-def _ask_trainers(config: Config, home: Home) -> list[tuple[str, str]]:
+def _ask_trainers(config: Config, home: Home, runs: Sequence[Run]) -> list[tuple[str, str]]:
     """What the trainers say of each run: what they refuse, or else what they remark.
 
     Of each trainer a run that is well is checked in the heavier modes, too: what one of them lays
     upon it would otherwise be refused at night, when the mode is tried.
     """
-    runs = config.settings.queue()
-    called = queue.called(runs)
+    called = queue.called(config.campaign)
     safest, *heavier = config.ladder
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
 
@@ -128,16 +135,10 @@ def _check_run(
 ) -> tuple[str, str]:
     interval_s = config.settings.checkpoints.interval_s
     spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s)
-    folder = RunFolder(place / mode.name / run.id)
-    folder.path.mkdir(parents=True)
-    durable.write(folder.spec, msgspec.json.encode(spec), sync=False)
-    command = [
-        *program("trainers.__main__"),
-        run.asked.trainer,
-        "--run",
-        str(folder.path),
-        "--check",
-    ]
+    asked = place / f"{mode.name}-{run.id}.json"
+    durable.write(asked, msgspec.json.encode(spec), sync=False)
+    command = [*program("trainers.__main__"), run.asked.trainer, "--check", "--spec", str(asked)]
+    command += ["--run", str(home.run(run.id).path.absolute())]
     try:
         checked = subprocess.run(
             command,
@@ -248,7 +249,7 @@ def _lacking_gpus(config: Config, gpus: Sequence[GpuReadings]) -> str | None:
 def _trainers(config: Config | str, home: Home) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="note", what="trainers", result="not checked without settings")
-    problems, remarks = check_options(config, home)
+    problems, remarks = check_options(config, home, config.campaign)
     if problems:
         return Finding(verdict="bad", what="trainers", result="; ".join(problems))
     if remarks:

@@ -67,7 +67,10 @@ class Machine:
         self.configure(SETTINGS)
 
     def configure(self, text: str) -> None:
-        (self.home / "supervisor.toml").write_text(text)
+        """Save settings as editors do: nobody reads half of them."""
+        fresh = self.home / ".supervisor.toml.new"
+        fresh.write_text(text)
+        fresh.replace(self.home / "supervisor.toml")
 
     def environment(self) -> dict[str, str]:
         known = {

@@ -39,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     place.add_argument("--list", action="store_true", help="only tell of it, or which there are")
     place.add_argument("--warm", type=Path, metavar="RUN_DIR", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--spec", type=Path, metavar="FILE", help="with --check: what it is to be asked for instead"
+    )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only validate the spec")
     only.add_argument(
@@ -87,7 +90,10 @@ def _apart(options: argparse.Namespace) -> int:
     if options.list:
         return _list(options.trainer, as_json=options.json)
     if options.check:
-        spec = attempt.check(options.run, options.trainer)
+        if options.spec is None:
+            spec = attempt.check(options.run, options.trainer)
+        else:
+            spec = attempt.check_asked(options.run, options.trainer, options.spec)
         remark = getattr(registry.load(options.trainer), "remark", None)
         if remark and (text := remark(spec)):
             sys.stderr.write(f"trainers: {text}\n")

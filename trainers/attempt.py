@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from trainers import durable, options, registry, said, sinks
+from trainers.checkpoint import Checkpoints
 from trainers.contract import (
     EXIT_AGAIN,
     EXIT_BAD_SPEC,
@@ -137,8 +138,31 @@ def check(path: Path, trainer: str) -> Spec:
     Raises:
         BadSpec: it can never work.
     """
+    return _valid(read_spec(open_folder(path)), trainer)
+
+
+def check_asked(path: Path, trainer: str, asked: Path) -> Spec:
+    """The valid spec in the file `asked`, under which the run in `path` could go on.
+
+    Args:
+        path: the run's folder, which may not be there yet.
+        trainer: the name of its trainer.
+        asked: what it is to be asked for.
+
+    Raises:
+        BadSpec: it can never work, or not with what the run has learnt.
+    """
+    spec = _valid(_spec_in(asked, path.name), trainer)
+    fits = getattr(registry.load(trainer), "fits", None)
+    if fits is not None and os.path.lexists(path):
+        found = Checkpoints(open_folder(path).checkpoints).newest().checkpoint
+        if found is not None:
+            fits(spec, found.path)
+    return spec
+
+
+def _valid(spec: Spec, trainer: str) -> Spec:
     program = registry.load(trainer)
-    spec = read_spec(open_folder(path))
     if spec.trainer != trainer:
         raise BadSpec(f"the spec asks for the trainer {spec.trainer!r}, not {trainer!r}")
     limit_threads(spec.threads)  # before the trainer imports anything numeric
@@ -175,16 +199,20 @@ def read_spec(folder: RunFolder) -> Spec:
         BadSpec: it is absent, unreadable, or not a spec of this run.
         NewerFile: a newer version has written it.
     """
+    return _spec_in(folder.spec, folder.path.name)
+
+
+def _spec_in(path: Path, run: str) -> Spec:
     try:
-        spec = decode(folder.spec, durable.read(folder.spec), Spec)
+        spec = decode(path, durable.read(path), Spec)
     except FileNotFoundError as error:
-        raise BadSpec(f"{folder.spec} is missing") from error
+        raise BadSpec(f"{path} is missing") from error
     except durable.UnreadableFile as error:
         raise BadSpec(str(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadSpec(f"{folder.spec}: {error}") from error
-    if spec.run != folder.path.name:
-        raise BadSpec(f"{folder.spec} belongs to the run {spec.run!r}")
+        raise BadSpec(f"{path}: {error}") from error
+    if spec.run != run:
+        raise BadSpec(f"{path} belongs to the run {spec.run!r}")
     return spec
 
 

@@ -89,6 +89,15 @@ class Trainer(Protocol):
     def remark(self, spec: Spec) -> str | None:
         """What a person should know of a valid spec before it is trained; may take a second."""
 
+    def fits(self, spec: Spec, checkpoint: Path) -> None:
+        """Refuse a spec under which nobody can go on from that checkpoint of the run.
+
+        It is asked before options that have changed are in force, and so before anything stops.
+
+        Raises:
+            BadSpec: the message says what the two differ in.
+        """
+
     def train(self, session: Session) -> None:
         """Learn until the target is reached or a stop is requested."""
 

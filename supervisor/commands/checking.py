@@ -32,7 +32,19 @@ def add(command: Adding) -> None:
     sub.add_argument(
         "trainer", metavar="NAME", nargs="?", help="with its options; by default all are listed"
     )
-    command("check-config", _check_config, "check settings, modes and the trainers' options")
+    sub = command(
+        "check-config",
+        _check_config,
+        "check settings, modes and the trainers' options",
+        "json",
+        more="A run that has learnt something is to go on from it. A supervisor does the same with "
+        "settings that change, before they are in force.",
+    )
+    sub.add_argument(
+        "--changed",
+        action="store_true",
+        help="only runs that are asked for otherwise than by the settings in force",
+    )
     command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
     sub = command(
         "completion",
@@ -103,9 +115,14 @@ def _trainers(context: Context) -> int:
 
 def _check_config(context: Context) -> int:
     from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.trial import Verdict  # noqa: PLC0415 - as above
 
-    config = context.config
-    problems, remarks = doctor.check_options(config, context.home)
+    config, home = context.config, context.home
+    runs = config.changed_since(home.last_settings) if context.options.changed else config.campaign
+    problems, remarks = doctor.check_options(config, home, runs)
+    if context.options.json:
+        print_json(Verdict(problems=problems, notes=(*config.dated, *remarks)))
+        return InvalidFile.exit_code if problems else 0
     if problems:
         raise InvalidFile(problems)
     names = ", ".join(config.ladder.names)

@@ -51,7 +51,7 @@ def _run(context: Context) -> int:
 
     faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
     until_done = context.options.until_done
-    return supervise(context.home, context.kept_config, until_done=until_done)
+    return supervise(context.home, context.config_on_trial, until_done=until_done)
 
 
 def _daemon_command(context: Context) -> list[str]:

@@ -77,6 +77,9 @@ class OneRun(
 
     name: Name | None = None
     """what is trained, where that is not the label: the same name twice is two runs"""
+    was: Name | None = None
+    """the label that it had at first: a run that is renamed keeps its folder, and what it has
+    learnt"""
     trainer: Name | None = None
     target: dict[Name, Positive] | None = None
     target_steps: Positive | None = None
@@ -127,7 +130,12 @@ def check(campaign: Campaign, own: Mapping[str, OneRun]) -> None:
         wrong = _wrong_target(table)
         if wrong is not None:
             raise ValueError(f"[{where}] {wrong}")
-    for run in runs_of(campaign, own):
+    runs = runs_of(campaign, own)
+    same = [run_id for run_id, count in Counter(run.id for run in runs).items() if count > 1]
+    if same:
+        both = " and ".join(run.name for run in runs if run.id == same[0])
+        raise ValueError(f"{both} would both be the run {same[0]}: give one of them another label")
+    for run in runs:
         if not NAME.fullmatch(run.id):
             raise ValueError(f"{run.id!r} is too long; trainer and label take at most 63 letters")
 
@@ -168,7 +176,7 @@ def _run(label: str, common: Campaign, own: OneRun) -> Run:
         target = {} if trainer == UNTARGETED else {"steps": TARGET_STEPS}
     counted = next((Target(unit=unit, count=count) for unit, count in target.items()), None)
     asked = Asked(
-        id=f"{trainer}-{label}",
+        id=f"{trainer}-{own.was or label}",
         trainer=trainer,
         name=own.name or label,
         seed=common.seed if own.seed is None else own.seed,

@@ -72,6 +72,10 @@ class Event(StrEnum):
     RUN_ADOPTED = "run.adopted", "a living trainer was taken over"
     RUN_BLOCKED = "run.blocked", "processes cannot be ended"
     RUN_CANCELLED = "run.cancelled", "a run was ended as whoever had submitted it asked"
+    RUN_CHANGED = (
+        "run.changed",
+        "something else is asked of a run: what, and what follows from that",
+    )
     RUN_CLEARED = "run.cleared", "they have ended at last"
     RUN_DIED = "run.died", "a trainer ended otherwise than it should; it starts again"
     RUN_DONE = "run.done", "a run reached its target"

@@ -29,8 +29,8 @@ def enrol(
     """The queue that follows `campaign`, keeping what is known of the runs in it.
 
     A run that left the campaign leaves the queue once nothing of it lives; its
-    folder stays. A changed target takes effect at once, another option at the next
-    start, and either gives a run that had ended another chance. What was submitted stays,
+    folder stays. Another target, option or seed takes effect at once: a trainer saves, and starts
+    again under it. A run that had ended is given another chance by it. What was submitted stays,
     behind the campaign, until it is withdrawn.
 
     Args:
@@ -238,9 +238,9 @@ def amended(known: Run, asked: Asked) -> Run:
     before = known.asked
     if before == asked:
         return known
-    moved = before.target != asked.target
-    known = known.but(asked=asked, stale=known.attempt.stale or moved)
-    event = _CHANCES.get(known.status) if _task(before) != _task(asked) else None
+    other = task(before) != task(asked)
+    known = known.but(asked=asked, stale=known.attempt.stale or other)
+    event = _CHANCES.get(known.status) if other else None
     if event is None:
         return known
     event = "mend" if event == "retry" else event
@@ -254,6 +254,6 @@ def amended(known: Run, asked: Asked) -> Run:
     )
 
 
-def _task(asked: Asked) -> tuple[object, ...]:
+def task(asked: Asked) -> tuple[object, ...]:
     """What a trainer hears of what is asked for."""
     return asked.trainer, asked.name, asked.seed, asked.target, asked.options

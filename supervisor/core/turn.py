@@ -29,6 +29,7 @@ from state.records import (
 from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain
 from supervisor.core import (
     cards,
+    changes,
     decisions,
     history,
     measure,
@@ -219,7 +220,9 @@ class _Thought:
         self.memory = measure.heed(self.memory, self._seen.readings)
         known = self._seen.leaving != "stop"  # it may go by rules that are in force nowhere
         if known:
-            self.memory = enrolled(self.memory, self._seen.rules, self._seen.left)
+            before, left = self.memory, self._seen.left
+            after = enrolled(before, self._seen.rules, left)
+            self.memory = changes.tell(before, after, departed(before, left))
         self._judge()
         if known:
             self._recognise()

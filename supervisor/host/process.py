@@ -22,6 +22,16 @@ def start_ticks(pid: int) -> int | None:
     return None if state in ("Z", "X") and threads <= 1 else ticks
 
 
+def give_back_protection(pid: int) -> None:
+    """Let a child never inherit our protection from the OOM killer."""
+    try:
+        adjust = PROC / str(pid) / "oom_score_adj"
+        if int(adjust.read_text(encoding="ascii")) < 0:
+            adjust.write_text("0", encoding="ascii")
+    except OSError:
+        pass  # it is gone already, or the system does not let us: it does its work all the same
+
+
 def open_exactly(pid: int, ticks: int) -> int | None:
     """A pidfd of the process that started then; None where it is gone."""
     try:

@@ -28,7 +28,7 @@ import msgspec
 from state.records import Process, Run
 from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.host.cgroup import ControlGroup, memberships
-from supervisor.host.process import open_exactly, start_ticks
+from supervisor.host.process import give_back_protection, open_exactly, start_ticks
 from supervisor.host.tuning import read as read_tuning
 from supervisor.host.tuning import tuned
 from supervisor.programs import program, with_trainers
@@ -594,18 +594,8 @@ def _spawn(
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the daemon, which asks the trainers
     )
-    _give_back_protection(child.pid)
+    give_back_protection(child.pid)
     return child
-
-
-def _give_back_protection(pid: int) -> None:
-    """Let the trainer never inherit our protection from the OOM killer."""
-    try:
-        adjust = PROC / str(pid) / "oom_score_adj"
-        if int(adjust.read_text(encoding="ascii")) < 0:
-            adjust.write_text("0", encoding="ascii")
-    except OSError:
-        pass  # it is gone already, or the system does not let us: it trains all the same
 
 
 def _oom_kills() -> int | None:

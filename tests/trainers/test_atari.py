@@ -462,7 +462,7 @@ def test_another_algorithm_or_game_needs_a_new_run(copy):
     """A checkpoint of PPO is no checkpoint of DQN, and Pong is not Breakout."""
     for fields in ({"options": options(algorithm="dqn")}, {"options": options(game="Breakout")}):
         run = copy(target_steps=10_000, **fields)
-        with pytest.raises(BadSpec, match="use a new run"):
+        with pytest.raises(BadSpec, match="is another run, under a label of its own"):
             live(run)
         shutil.rmtree(run)
 

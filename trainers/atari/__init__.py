@@ -72,6 +72,14 @@ def remark(spec: Spec) -> str | None:
     return f"the emulator of {rom} cannot be cloned exactly: a resumed run is not what it would be"
 
 
+def fits(spec: Spec, checkpoint: Path) -> None:
+    """Refuse another game, or another algorithm, than those that the checkpoint is of."""
+    options = options_of(spec, Options)
+    from trainers.atari import snapshot  # noqa: PLC0415 - imports torch, see above
+
+    snapshot.load(checkpoint, options, rom_of(spec, options))
+
+
 def train(session: Session) -> None:
     """Learn the game until the target is reached or a stop is requested."""
     if session.stop_requested:

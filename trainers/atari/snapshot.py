@@ -150,8 +150,8 @@ def load(checkpoint: Path, options: Options, rom: str) -> State:
     for what, asked in (("algorithm", options.algorithm), ("rom", rom)):
         if state[what] != asked:
             raise BadSpec(
-                f"checkpoint {checkpoint.name} is of {what} {state[what]!r}, the spec asks for "
-                f"{asked!r}: use a new run"
+                f"checkpoint {checkpoint.name} is of {what} {state[what]!r}, not {asked!r}: that "
+                "is another run, under a label of its own"
             )
     return state
 
