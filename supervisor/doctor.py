@@ -133,8 +133,8 @@ def _ask_trainers(config: Config, home: Home, runs: Sequence[Run]) -> list[tuple
 def _check_run(
     run: Run, called: str, mode: Mode, config: Config, home: Home, place: Path
 ) -> tuple[str, str]:
-    interval_s = config.settings.checkpoints.interval_s
-    spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s)
+    interval_s, grace_s = config.settings.checkpoints.interval_s, config.settings.recovery.grace_s
+    spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s, grace_s=grace_s)
     asked = place / f"{mode.name}-{run.id}.json"
     durable.write(asked, msgspec.json.encode(spec), sync=False)
     command = [*program("trainers.__main__"), run.asked.trainer, "--check", "--spec", str(asked)]

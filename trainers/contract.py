@@ -171,6 +171,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
     checkpoint_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 90.0
     """longest time between two checkpoints, as far as the algorithm's update cycle allows"""
+    grace_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    """how long it has to save and leave when it is asked to stop, before it is killed"""
     options: dict[str, Any] = {}
     """the trainer's own settings, validated by the trainer"""
     tunings: tuple[Tuning, ...] = ()

@@ -4,25 +4,23 @@ Whoever reads it may be away, and the disk may be full: a word that cannot be sa
 the disk at most, for the session to tell, and never the end of a training.
 
 Curves are files of TensorBoard. Its own writer would take a light trainer twice the memory and a
-quarter of a second at each start, and so they are written here: a record is its length and its
-content, each with a checksum, and its content an `Event` in the encoding of Protocol Buffers.
+quarter of a second at each start, and so they are written here (`trainers.records`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import struct
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from trainers import durable
+from trainers import durable, records
 from trainers.contract import HEARTBEAT_MAX_BYTES, Heartbeat, RunFolder
 
 METRICS_MAX_BYTES = 16 * 1024 * 1024
@@ -35,21 +33,6 @@ EVENTS = re.compile(r"events\.out\.tfevents\.([0-9]{10})(?:\..*)?")
 KINDS_MAX = 1000
 """sets of names that are told apart"""
 NUMBER_MAX = 9_999_999_999
-
-VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
-"""how a field of a protocol buffer is written"""
-FORMAT = b"brain.Event:2"
-START = b"\x08\x01"
-"""the SessionLog that tells TensorBoard to forget all that has this step or a later one"""
-
-
-def _remainder(byte: int) -> int:
-    for _ in range(8):
-        byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
-    return byte
-
-
-_CRC32C = tuple(map(_remainder, range(256)))
 
 
 class Line(NamedTuple):
@@ -120,7 +103,7 @@ class Curves:
     def write(self, line: Line) -> None:
         """Add a point to the curve of each value that is known; see `Sink`."""
         points = b"".join(
-            _point(name, value)
+            records.point(name, value)
             for name, value in line.values.items()
             if value is not None and name not in line.file_only
         )
@@ -135,7 +118,7 @@ class Curves:
         # The name is the newest and stays that: a reader has done with those before.
         if (self._lines[kind] - 1) % 2 ** (self._size_bytes // CURVES_THIN_BYTES):
             return
-        record = _event(line, _bytes(5, points))
+        record = records.event(line.step, line.at, records.summary(points))
         handle = durable.open_log(path)
         try:
             size = os.fstat(handle).st_size
@@ -148,10 +131,9 @@ class Curves:
 
     def _head(self, line: Line) -> bytes:
         # What was said at the very step that was gone on from is the past, unless it is said again.
-        forgotten = line._replace(step=min(self._began + 1, line.step))
-        return _event(line._replace(step=0), _bytes(3, FORMAT)) + _event(
-            forgotten, _bytes(7, START)
-        )
+        forgotten = min(self._began + 1, line.step)
+        head = records.event(0, line.at, records.FORMAT)
+        return head + records.event(forgotten, line.at, records.START)
 
     def _next(self, now_s: int) -> Path:
         """A name behind all that are there, also where the clock was set back."""
@@ -201,46 +183,3 @@ def say(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"trainers: {text}\n")
         sys.stderr.flush()
-
-
-def _event(line: Line, what: bytes) -> bytes:
-    """A record with an Event: when, at which step, and `what` as a field of it."""
-    when = _key(1, DOUBLE) + struct.pack("<d", line.at)
-    content = when + _key(2, VARINT) + _varint(line.step) + what
-    length = struct.pack("<Q", len(content))
-    return length + _checksum(length) + content + _checksum(content)
-
-
-def _point(name: str, value: float) -> bytes:
-    """A value of a Summary; nothing where TensorBoard's numbers have no room for it."""
-    try:
-        number = struct.pack("<f", value)
-    except OverflowError:
-        return b""
-    return _bytes(1, _bytes(1, name.encode()) + _key(2, FLOAT) + number)
-
-
-def _bytes(field: int, content: bytes) -> bytes:
-    return _key(field, BYTES) + _varint(len(content)) + content
-
-
-def _key(field: int, kind: int) -> bytes:
-    return _varint(field << 3 | kind)
-
-
-def _varint(number: int) -> bytes:
-    content = bytearray()
-    while number > 0x7F:
-        content.append(number & 0x7F | 0x80)
-        number >>= 7
-    content.append(number)
-    return bytes(content)
-
-
-def _checksum(content: Iterable[int]) -> bytes:
-    """CRC-32C, turned as TensorFlow does it, so that the checksum of a checksum is none."""
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

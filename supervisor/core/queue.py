@@ -155,6 +155,7 @@ def spec(
     *,
     cores: int,
     checkpoint_interval_s: float,
+    grace_s: float = 120.0,
     hand: Hand = Hand(),  # noqa: B008 - it is frozen
 ) -> Spec:
     """What the trainer of `run` is asked to do in `mode`, on these GPUs."""
@@ -171,6 +172,7 @@ def spec(
         target=run.asked.target,
         seed=run.asked.seed,
         checkpoint_interval_s=checkpoint_interval_s,
+        grace_s=grace_s,
         options=run.asked.options,
         withheld=run.faults.withheld,
     )
@@ -179,7 +181,8 @@ def spec(
 def refusal(asked: Asked, ladder: Ladder) -> str | None:
     """Why no trainer could ever be asked for that; None: one can."""
     try:
-        wanted = spec(Run(asked=asked), ladder.safest, cores=1, checkpoint_interval_s=1.0)
+        run = Run(asked=asked)
+        wanted = spec(run, ladder.safest, cores=1, checkpoint_interval_s=1.0)
         msgspec.convert(msgspec.to_builtins(wanted), Spec)
     except (msgspec.ValidationError, ValueError) as error:
         return str(error)

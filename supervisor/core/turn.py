@@ -591,7 +591,10 @@ class _Thought:
             mode = self._ladder.modes[-1]
             interval_s = self._settings.checkpoints.interval_s
             cores = self._seen.machine.cores
-            spec = queue.spec(run, mode, cores=cores, checkpoint_interval_s=interval_s)
+            grace_s = self._settings.recovery.grace_s
+            spec = queue.spec(
+                run, mode, cores=cores, checkpoint_interval_s=interval_s, grace_s=grace_s
+            )
             return Start(spec=spec, nice=0)
         (spec,) = self._specs((run,), starts=True)
         return Start(spec=spec, nice=self._ladder[self.memory.goal.mode].nice)
@@ -612,6 +615,7 @@ class _Thought:
                 run,
                 mode,
                 cores=self._seen.machine.cores,
+                grace_s=self._settings.recovery.grace_s,
                 hand=Hand(run.attempt.gpus, run.attempt.gpus_own) if starts else Hand(),
                 checkpoint_interval_s=learnt.checkpoint_interval_s(
                     crashes.mean_per_h + recovery.deaths_per_h(run, now_s),

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from trainers import durable, sinks
 from trainers.command import saved
+from trainers.command.metrics import Files
 from trainers.command.options import (
     SECONDS,
     Known,
     Options,
     check_codes,
     check_progress,
+    stop_s,
 )
 from trainers.command.output import Lines
 from trainers.command.process import Call, Program, call, usual_umask
@@ -56,12 +58,15 @@ def check(spec: Spec) -> None:
     """
     options = options_of(spec, Options)
     check_codes(options)
+    stop_s(spec, options)
     check_progress(spec, options)
     home = os.environ.get(HOME)
     known = Known(spec, options, Path(home) if home else None)
     call(known, options, options.command, "command", more=options.resume)
     if options.evaluate is not None:
         call(known, options, options.evaluate, "evaluate")
+    if options.progress is not None and options.progress.file is not None:
+        known.fill(options.progress.file, "progress.file")
     if options.checkpoints is not None:
         known.fill(options.checkpoints, "checkpoints")
     elif any("{checkpoint}" in word for word in (*options.resume, *(options.evaluate or ()))):
@@ -99,9 +104,10 @@ def train(session: Session) -> None:
     it = call(known, options, options.command, "command", more=more)
     assert it is not None  # noqa: S101 - all is known here
     file = File(run / PROGRESS_FILE)
+    metrics = _metrics(options, known)
     program = Program(it, file.path, run)
     try:
-        _Attempt(session, options, teller, saves, file, program).watch()
+        _Attempt(session, options, teller, saves, file, metrics, program).watch()
     finally:
         program.end()
         program.close()
@@ -186,11 +192,7 @@ def _handed_back(
     """
     saves: saved.Saves | None = None
     if options.checkpoints is not None:
-        below = known.fill(options.checkpoints, "checkpoints")
-        cwd = known.work if options.cwd is None else Path(known.fill(options.cwd, "cwd") or "")
-        assert below is not None  # noqa: S101 - all is known here
-        assert cwd is not None  # noqa: S101 - as above
-        pattern = str(cwd.expanduser() / below)
+        pattern = _below(known, options, options.checkpoints, "checkpoints")
     if session.checkpoint is not None:
         kept = saved.kept(session.checkpoint.path)
         if kept.counts != teller.counts:
@@ -210,6 +212,23 @@ def _handed_back(
     return saves
 
 
+def _metrics(options: Options, known: Known) -> Files | None:
+    """The files of metrics that the program writes anyway."""
+    progress = options.progress
+    if progress is None or progress.file is None:
+        return None
+    return Files(_below(known, options, progress.file, "progress.file"))
+
+
+def _below(known: Known, options: Options, pattern: str, where: str) -> str:
+    """A pattern of names below the working directory of the program, as a whole path."""
+    below = known.fill(pattern, where)
+    cwd = known.work if options.cwd is None else Path(known.fill(options.cwd, "cwd") or "")
+    assert below is not None  # noqa: S101 - all is known here
+    assert cwd is not None  # noqa: S101 - as above
+    return str(cwd.expanduser() / Path(below).expanduser())
+
+
 def _called(counts: str) -> str:
     return "a second" if counts == SECONDS else "what the program tells"
 
@@ -224,6 +243,7 @@ class _Attempt:
         teller: Teller,
         saves: saved.Saves | None,
         file: File,
+        metrics: Files | None,
         program: Program,
     ) -> None:
         self._session = session
@@ -231,6 +251,7 @@ class _Attempt:
         self._teller = teller
         self._saves = saves
         self._file = file
+        self._metrics = metrics
         self._program = program
         self._lines = Lines(sinks.pass_on, teller.line, time.monotonic)
         self._reached_s: float | None = None
@@ -291,7 +312,7 @@ class _Attempt:
 
     def _stop(self) -> None:
         """Ask it to stop, then what it has left behind, until its time is over."""
-        until_s = time.monotonic() + self._options.stop_s
+        until_s = time.monotonic() + stop_s(self._session.spec, self._options)
         number = signal.Signals[self._options.stop_signal]
         self._program.signal(number)
         asked_all = False
@@ -308,6 +329,7 @@ class _Attempt:
         self._listen()
         for numbers in self._file.read():
             self._teller.numbers(numbers)
+        self._read_metrics()
         self._teller.tick()
         if self._saves is not None:
             self._saves.look(lambda: self._program.code is None)
@@ -323,8 +345,15 @@ class _Attempt:
         for _ in range(RESTS_MAX):
             for numbers in self._file.read():
                 self._teller.numbers(numbers)
+            self._read_metrics(at_once=True)
         self._teller.flush()
         sinks.flush()
+
+    def _read_metrics(self, *, at_once: bool = False) -> None:
+        """Take what it has written to files of its own."""
+        if self._metrics is not None:
+            for numbers in self._metrics.read(time.monotonic(), at_once=at_once):
+                self._teller.numbers(numbers, again=True)
 
     def _listen(self) -> bool:
         """Take what it has printed; whether it was anything."""

@@ -20,6 +20,18 @@ HINT = "for a brace itself write {{"
 ONLY_LATER = {"checkpoint": ("resume", "evaluate"), "out": ("evaluate",)}
 """words that are known in these options alone"""
 SHOWN_MAX_CHARS = 60
+STOP_SHARE = 0.75
+"""of the grace: the rest is for keeping what the program saves in it"""
+KINDS = {
+    ".csv": "rows",
+    ".tsv": "rows",
+    ".json": "document",
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+}
+"""how a file of metrics is read, by the end of its name"""
+TENSORBOARD = "tfevents"
+"""what the name of a file of TensorBoard holds"""
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 
@@ -33,6 +45,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     pattern: str | None = None
     """a regular expression whose named groups are numbers, looked for in each line of its output"""
+    file: str | None = None
+    """metrics that it writes anyway, as a pattern of names below its working directory: `.csv`,
+    `.tsv`, `.jsonl`, `.json`, or TensorBoard's `events.out.tfevents.*`"""
+    step: str | None = None
+    """which of its numbers is the step; unset: what is called like the unit of the target"""
     score: str | None = None
     """which of its numbers says how good it is"""
     better: Literal["higher", "lower"] = "higher"
@@ -68,8 +85,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """keep hard links of what it saves and no copies: only for what it never writes to again"""
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
     """what asks it to save and leave"""
-    stop_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 90.0
-    """how long it may take for that, before it is ended; less than `grace_s` in `[recovery]`"""
+    stop_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+    """how long it may take for that, before it is ended; unset: three quarters of `grace_s` in
+    `[recovery]`, which is all the time that there is"""
     finish_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
     """how long it may go on once the target is reached, before it is asked to stop"""
     done: tuple[Code, ...] = (0,)
@@ -195,12 +213,27 @@ def check_progress(spec: Spec, options: Options) -> None:
                 "$SUPERVISOR_PROGRESS, or target = {} where its exit code says when it is done"
             )
         return
-    if progress.score is not None and not NAME.fullmatch(progress.score):
+    if progress.score is not None and not NAME.fullmatch(score_name(progress.score)):
         raise BadSpec(f"options.progress.score: {progress.score!r} is no name of a number")
-    if progress.pattern is None:
-        return
+    if progress.file is not None:
+        _refuse_unknown_kind(progress.file)
+    if progress.pattern is not None:
+        _check_pattern(progress, progress.pattern, unit)
+
+
+def _refuse_unknown_kind(file: str) -> None:
+    name = Path(file).name
+    if TENSORBOARD not in name and Path(name).suffix not in KINDS:
+        raise BadSpec(
+            f"options.progress.file: {file}: what it holds is known by its name, which ends in "
+            f"{', '.join(KINDS)}, or is events.out.tfevents.*"
+        )
+
+
+def _check_pattern(progress: Progress, pattern: str, unit: str | None) -> None:
+    """See that a pattern is one, and tells the step that the target is in."""
     try:
-        groups = re.compile(progress.pattern).groupindex
+        groups = re.compile(pattern).groupindex
     except (re.error, RecursionError, OverflowError) as error:
         raise BadSpec(f"options.progress.pattern is no regular expression: {error}") from None
     if not groups:
@@ -208,6 +241,8 @@ def check_progress(spec: Spec, options: Options) -> None:
             r"options.progress.pattern has no named group: write (?P<epoch>\d+) around a number"
         )
     wanted = ("episode", EPISODES) if unit == EPISODES else step_names(unit)
+    if progress.step is not None or progress.file is not None:
+        return
     counted = [name for name in step_names(None) if name in groups]
     if counted and not any(name in groups for name in wanted) and unit != SECONDS:
         raise BadSpec(
@@ -222,6 +257,27 @@ def step_names(unit: str | None) -> tuple[str, ...]:
         return tuple(dict.fromkeys((unit.removesuffix("s"), unit)))
     usual = ("step", "epoch", "iteration", "iter", "round", "episode")
     return tuple(name for one in usual for name in (one, f"{one}s"))
+
+
+def score_name(key: str) -> str:
+    """The name of a score by the name of its number, in which there may be more than letters."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", key)
+
+
+def stop_s(spec: Spec, options: Options) -> float:
+    """How long the program may take to save and leave.
+
+    Raises:
+        BadSpec: we would be killed with it, and could keep nothing of what it saves.
+    """
+    if options.stop_s is None:
+        return STOP_SHARE * spec.grace_s
+    if options.stop_s >= spec.grace_s:
+        raise BadSpec(
+            f"options.stop_s: {options.stop_s:g} s to save and leave, and after {spec.grace_s:g} s "
+            "all is ended: lower it, or raise grace_s in [recovery]"
+        )
+    return options.stop_s
 
 
 def check_codes(options: Options) -> None:

@@ -20,7 +20,7 @@ from types import FrameType
 import msgspec
 
 from trainers import durable
-from trainers.command.options import SECONDS, Options, Progress, step_names
+from trainers.command.options import SECONDS, Options, Progress, score_name, step_names
 from trainers.command.output import LINE_MAX_BYTES
 from trainers.contract import EPISODES, Score
 from trainers.said import COUNT_MAX, KEY_MAX_CHARS
@@ -78,7 +78,7 @@ class Pattern:
             self._matching = False
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         return {
-            name: number for name, text in found.items() if (number := _number(text)) is not None
+            name: number for name, text in found.items() if (number := number_of(text)) is not None
         }
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
@@ -123,7 +123,7 @@ class File:
         *lines, self._rest = (self._rest + piece.lstrip(b"\0")).split(b"\n")
         for line in lines:
             if not self._skipping:
-                yield _numbers_of(line)
+                yield numbers_of(line)
             self._skipping = False
         if len(self._rest) > LINE_MAX_BYTES:
             self._skipping, self._rest = True, b""
@@ -167,8 +167,13 @@ class Teller:
         if self._pattern is not None and (numbers := self._pattern.find(line)):
             self.numbers(numbers)
 
-    def numbers(self, numbers: dict[str, float]) -> None:
-        """Take numbers that it tells."""
+    def numbers(self, numbers: dict[str, float], *, again: bool = False) -> None:
+        """Take numbers that it tells.
+
+        Args:
+            numbers: by their names.
+            again: they may have been told before; those of an earlier step were.
+        """
         if not numbers:
             return
         name = self._step_name_in(numbers)
@@ -184,9 +189,12 @@ class Teller:
                 step = count
             else:
                 self._session.alive()  # steps that were made before are made again
+                if again:
+                    return
         key, score = self._progress.score, None
         if key is not None and key in numbers:
-            score = self.score = Score(name=key, value=numbers[key], better=self._progress.better)
+            better = self._progress.better
+            score = self.score = Score(name=score_name(key), value=numbers[key], better=better)
         episodes = self._episodes_in(numbers)
         loss = numbers.get("loss")
         self._session.progress(step, episodes=episodes, score=score, loss=loss)
@@ -213,7 +221,9 @@ class Teller:
         """Which of the numbers is the step: always the one that it was at first."""
         if self._step_name is None:
             unit = None if self._unit == SECONDS else self._unit
-            self._step_name = next((name for name in step_names(unit) if name in numbers), None)
+            named = self._progress.step
+            known = step_names(unit) if named is None else (named,)
+            self._step_name = next((name for name in known if name in numbers), None)
         return self._step_name if self._step_name in numbers else None
 
     def _episodes_in(self, numbers: Mapping[str, float]) -> int | None:
@@ -227,7 +237,7 @@ def _count(number: float) -> int | None:
     return int(number) if math.isfinite(number) and 0 <= number <= COUNT_MAX else None
 
 
-def _number(text: str | None) -> float | None:
+def number_of(text: str | None) -> float | None:
     """A number as people print it: with commas, or at the end of a sentence."""
     if text is None:
         return None
@@ -248,7 +258,7 @@ def _loosely(line: bytes) -> object:
         return None
 
 
-def _numbers_of(line: bytes) -> dict[str, float]:
+def numbers_of(line: bytes) -> dict[str, float]:
     """The numbers in a line of JSON; nothing, if it is no such line."""
     if len(line) > LINE_MAX_BYTES:
         return {}
@@ -256,8 +266,11 @@ def _numbers_of(line: bytes) -> dict[str, float]:
         told = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         told = _loosely(line)
-    if not isinstance(told, dict):
-        return {}
+    return numbers_in(told) if isinstance(told, dict) else {}
+
+
+def numbers_in(told: Mapping[str, object]) -> dict[str, float]:
+    """What of it is a number that has a usable name."""
     return {
         key: float(value)
         for key, value in list(told.items())[:NUMBERS_MAX]
