@@ -9,6 +9,7 @@ from state.store import Store
 from supervisor import follow, screen
 from supervisor.commands import Adding, build_parser
 from supervisor.context import Context, Refused, print_json
+from supervisor.host.home import SYSTEM_HOME
 from supervisor.programs import program, with_trainers
 
 PLACE = 70
@@ -32,7 +33,12 @@ def add(command: Adding) -> None:
     sub.add_argument(
         "trainer", metavar="NAME", nargs="?", help="with its options; by default all are listed"
     )
-    command("check-config", _check_config, "check settings, modes and the trainers' options")
+    sub = command("check-config", _check_config, "check settings, modes and the trainers' options")
+    sub.add_argument(
+        "--as-service",
+        action="store_true",
+        help="also what the service of the machine would not see of their runs; usual for its own",
+    )
     command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
     sub = command(
         "completion",
@@ -103,9 +109,12 @@ def _trainers(context: Context) -> int:
 
 def _check_config(context: Context) -> int:
     from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host.install import eyes  # noqa: PLC0415 - as above
 
     config = context.config
-    problems, remarks = doctor.check_options(config, context.home)
+    as_service = context.options.as_service or context.home.path == SYSTEM_HOME
+    service = eyes.of_service() if as_service else None
+    problems, remarks = doctor.check_options(config, context.home, service)
     if problems:
         raise InvalidFile(problems)
     names = ", ".join(config.ladder.names)
