@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from supervisor.commands import Adding
 from supervisor.config import Config
@@ -70,7 +71,7 @@ def _install(context: Context) -> int:
         os.umask(0o022)  # the account of the service reads what root writes here
         lacking = (one.text for one in doctor.unseen_by(install.seeing(asked), config))
         for line in (*lacking, *install.unwritable(asked)):
-            print(f"note: {line}")
+            print(f"supervisor: {line}", file=sys.stderr)
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
     if not options.dry_run:

@@ -101,6 +101,7 @@ def test_relative_words_are_those_of_its_working_folder(project):
     assert ("run", str(project / "go")) in found
     assert ("read", str(project / "train.py")) in found
     assert ("write", str(project / "out/it")) in found
+    assert ("run", str(project / "go")) in told("../go", cwd=str(project / ".venv"))
 
 
 def test_without_a_working_folder_of_its_own_all_is_in_the_home():

@@ -35,11 +35,11 @@ def needed(known: Known, options: Options) -> Iterator[Need]:
     cwd = known.work
     if options.cwd is not None and (named := known.fill(options.cwd, "cwd")) is not None:
         cwd = Path(named).expanduser()
-        yield Need(path=str(cwd), what="options.cwd", use="enter", within=str(cwd))
+        yield _need(cwd, "options.cwd", "enter", cwd)
     variables: dict[str, str] = {}
     if options.env_file is not None and (named := known.fill(options.env_file, "env_file")):
         file = (cwd or Path()) / Path(named).expanduser()
-        yield _file(file, "options.env_file", "read")
+        yield _need(file, "options.env_file", "read", file.parent)
         with suppress(BadSpec):
             variables |= environment_of(file)
     filled = {key: known.fill(written(value), "env") for key, value in options.env.items()}
@@ -58,9 +58,7 @@ def needed(known: Known, options: Options) -> Iterator[Need]:
         pattern = known.fill(options.checkpoints, "checkpoints")
         if pattern is not None and cwd is not None:
             folder = _fixed(cwd / pattern)
-            yield Need(
-                path=str(folder), what="options.checkpoints", use="write", within=str(folder)
-            )
+            yield _need(folder, "options.checkpoints", "write", folder)
 
 
 def _of_words(known: Known, words: Sequence[str], cwd: Path | None, path: str) -> Iterator[Need]:
@@ -79,7 +77,7 @@ def _of_words(known: Known, words: Sequence[str], cwd: Path | None, path: str) -
     yield from _program(named, "its program", path)
     script = rest[0] if rest else None
     if script is not None and cwd is not None and is_interpreter(named, script):
-        yield _file(cwd / script, "its script", "read")
+        yield _need(cwd / script, "its script", "read", (cwd / script).parent)
         rest = rest[1:]
     yield from _named(_with_values([word for word in rest if word is not None]), WORD)
 
@@ -109,7 +107,7 @@ def _of_line(known: Known, words: Sequence[str], cwd: Path | None, path: str) ->
 def _program(path: Path, what: str, search: str) -> Iterator[Need]:
     """A program, what interprets it, and what a Python of a virtual environment is made from."""
     for _ in range(INTERPRETERS_MAX):
-        yield Need(path=str(path), what=what, use="run", within=str(_whole(path)))
+        yield _need(path, what, "run", _whole(path))
         yield from _beneath(path)
         interpreter = _interpreter(path, search)
         if interpreter is None:
@@ -120,6 +118,8 @@ def _program(path: Path, what: str, search: str) -> Iterator[Need]:
 def _interpreter(script: Path, search: str) -> Path | None:
     """What the first line of a script names, behind `env`, too; None: it names none."""
     try:
+        if not script.is_file():  # a pipe would be waited for
+            return None
         with script.open("rb") as file:
             first = file.read(FIRST_LINE_MAX_BYTES).partition(b"\n")[0]
     except OSError:
@@ -147,7 +147,7 @@ def _beneath(python: Path) -> Iterator[Need]:
     for home in sorted(homes - {python.parent}):
         whole = home.parent if home.name == "bin" else home
         what = f"the Python that {_whole(python)} is made from"
-        yield Need(path=str(whole), what=what, use="enter", within=str(whole))
+        yield _need(whole, what, "enter", whole)
 
 
 def _whole(program: Path) -> Path:
@@ -160,8 +160,11 @@ def _whole(program: Path) -> Path:
     return program.parent
 
 
-def _file(path: Path, what: str, use: Literal["read", "write"]) -> Need:
-    return Need(path=str(path), what=what, use=use, within=str(path.parent))
+def _need(
+    path: Path, what: str, use: Literal["run", "enter", "read", "write", "named"], within: Path
+) -> Need:
+    """A need, whose path a person can read: `..` is of a relative word, and no link."""
+    return Need(path=os.path.normpath(path), what=what, use=use, within=os.path.normpath(within))
 
 
 def _named(texts: Sequence[str], what: str) -> Iterator[Need]:
@@ -170,7 +173,7 @@ def _named(texts: Sequence[str], what: str) -> Iterator[Need]:
         if text.startswith("/") and text.strip("/"):
             path = Path(text)
             lies_in = path.parent if path.suffix and not _is_folder(path) else path
-            yield Need(path=text, what=what, use="named", within=str(lies_in))
+            yield _need(path, what, "named", lies_in)
 
 
 def _is_folder(path: Path) -> bool:

@@ -11,6 +11,7 @@ import pwd
 import shlex
 import stat
 import struct
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS
 from supervisor.host.install.units import shipped
 from supervisor.host.owner import steps
+from supervisor.programs import ROOT
 from trainers.contract import Need
 
 HIDDEN = tuple(Path(path) for path in ("/home", "/root", "/run/user"))
@@ -27,6 +29,8 @@ PRIVATE = tuple(Path(path) for path in ("/tmp", "/var/tmp"))  # noqa: S108
 """what PrivateTmp= has another of"""
 OF_THE_KERNEL = tuple(Path(path) for path in ("/dev", "/proc", "/sys"))
 """what ProtectSystem=strict leaves as it is"""
+RUNS_FROM = (Path(sys.prefix), ROOT, Path(sys.base_prefix).resolve())
+"""the folders that the supervisor runs from, which its service is shown wherever they lie"""
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """where systemd has a service look for programs"""
 READ, WRITE, ENTER = 4, 2, 1
@@ -147,7 +151,7 @@ def of_service() -> Eyes:
     drop_ins = sorted((UNITS / f"{SERVICE}.d").glob("*.conf"), key=lambda path: path.name)
     texts = [unit.read_text(encoding="utf-8") if unit.exists() else shipped(SERVICE)]
     texts += [path.read_text(encoding="utf-8", errors="replace") for path in drop_ins]
-    return of_unit(texts).with_places()
+    return of_unit(texts).with_places(() if unit.exists() else RUNS_FROM)
 
 
 def of_unit(texts: Iterable[str]) -> Eyes:

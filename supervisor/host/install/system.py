@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
 from supervisor.host.install import eyes
-from supervisor.host.install.eyes import ENTER, HIDDEN, PRIVATE, READ, WRITE, Eyes, is_within
+from supervisor.host.install.eyes import (
+    ENTER,
+    HIDDEN,
+    PRIVATE,
+    READ,
+    RUNS_FROM,
+    WRITE,
+    Eyes,
+    is_within,
+)
 from supervisor.host.install.steps import (
     CannotInstall,
     Plan,
@@ -31,7 +39,6 @@ from supervisor.host.install.units import (
     systemd_runs,
     unit_file,
 )
-from supervisor.programs import ROOT
 
 SETTINGS = Path("/etc/training-supervisor/supervisor.toml")
 ACCOUNT = Path("/etc/sysusers.d/training-supervisor.conf")
@@ -199,17 +206,15 @@ def _hidden_folders() -> tuple[Path, ...]:
     Raises:
         CannotInstall: the account of the service could not read one of them.
     """
-    folders = (Path(sys.prefix), ROOT, Path(sys.base_prefix).resolve())
-    for folder in folders:
+    for folder in RUNS_FROM:
         if is_within(folder, PRIVATE):
             raise CannotInstall(
                 f"{folder} lies where a boot may empty it, and where the service sees nothing: "
                 "install into /opt/training-supervisor"
             )
         check_name(folder)
-    outer = [one for one in dict.fromkeys(folders) if not any(p in folders for p in one.parents)]
-    service = Eyes(shown=tuple(outer))
-    for folder in folders:
+    service = Eyes(shown=RUNS_FROM)
+    for folder in RUNS_FROM:
         for part in (folder, *folder.parents):
             if (closed := service.closed(part, READ | ENTER)) is not None:
                 raise CannotInstall(
@@ -217,4 +222,5 @@ def _hidden_folders() -> tuple[Path, ...]:
                     f"{closed}: chmod o+rx {shlex.quote(str(closed))}, or install into "
                     "/opt/training-supervisor"
                 )
-    return tuple(one for one in outer if is_within(one, HIDDEN))
+    hidden = [one for one in dict.fromkeys(RUNS_FROM) if is_within(one, HIDDEN)]
+    return tuple(one for one in hidden if not any(above in hidden for above in one.parents))
