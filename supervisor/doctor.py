@@ -99,7 +99,7 @@ def check_options(
 def unseen_by(service: Eyes, config: Config) -> tuple[Unseen, ...]:
     """What of all that the settings and their runs name that service would not see, or not write.
 
-    Root asks the trainers that come with us alone: code of a user's is not root's to run.
+    Root asks only trainers that are installed: code from a folder of a user's is not root's to run.
     """
     runs = config.settings.queue()
     called = queue.called(runs)

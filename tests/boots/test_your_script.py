@@ -57,6 +57,7 @@ def test_a_script_in_a_home_is_refused_by_name_then_shown_and_trained(bare: Mach
     assert "does not see" not in bare.run(COMMAND, *bind.split()[1:]).stderr
     bare.until(lambda: (beat(bare).get("checkpoint_step") or 0) > 1, "it trains and is kept")
     assert "well: 1 runs" in bare.supervisor("check-config")
+    assert "every run of the campaign can start" in bare.supervisor("doctor")
     assert "done: " not in bare.run(COMMAND, "install", "--system").stdout
     script = max(bare.trainers())
     bare.kill(script)
