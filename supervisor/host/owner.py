@@ -139,7 +139,7 @@ def become(owner: int, place: Path, shown: Sequence[Path] = ()) -> None:
     Args:
         owner: the account, by its number.
         place: what it is about.
-        shown: further folders that this account is to see, and may enter.
+        shown: further folders that it is to see where the machine lets us, and that it may enter.
 
     Raises:
         ProgramHidden: it could not go on as that account.
@@ -150,7 +150,11 @@ def become(owner: int, place: Path, shown: Sequence[Path] = ()) -> None:
         name, group, home = entry.pw_name, entry.pw_gid, entry.pw_dir
     except KeyError:
         name, group, home = "", owner, "/"
-    _show(owner, {str(place), sys.prefix, sys.base_prefix, *sys.path, str(ROOT), *map(str, shown)})
+    needed = {str(place), sys.prefix, sys.base_prefix, *sys.path, str(ROOT)}
+    try:
+        _show(owner, {*needed, *(str(one) for one in shown if _can_be_shown(one, owner))})
+    except ProgramHidden:
+        _show(owner, needed)
     if name:
         os.initgroups(name, group)
     else:
@@ -260,6 +264,15 @@ def _hidden(folder: Path, owner: int) -> _Place | None:
         raise ProgramHidden(owner, Path(hidden))
     below = {link: target for link, target in links.items() if link.startswith(f"{hidden}/")}
     return _Place(hidden, below, last)
+
+
+def _can_be_shown(folder: Path, owner: int) -> bool:
+    """Whether it is not itself the folder that an account may not enter, as far as all may."""
+    try:
+        _hidden(folder, owner)
+    except ProgramHidden:
+        return False
+    return True
 
 
 def _libc() -> ctypes.CDLL:

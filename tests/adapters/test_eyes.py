@@ -98,7 +98,7 @@ def test_a_folder_for_temporary_files_is_another_one(place: Path) -> None:
     ("path", "mode", "use"),
     [
         ("opt/program/run", 0o754, "run"),
-        ("opt/program/run", 0o750, "read"),
+        ("opt/program/run", 0o751, "read"),
         ("opt/program", 0o750, "enter"),
         ("opt/program", 0o754, "enter"),
         ("opt/program", 0o750, "read"),

@@ -122,7 +122,7 @@ def test_the_environment_names_places_too(project):
     """Each of a list; those of a file, where it can be read."""
     file = project / "env"
     file.write_text("export DATA=/mnt/data\nLEVEL=3\n")
-    found = told("true", env_file=str(file), env={"PYTHONPATH": "/a/b:/c/d", "N": 1})
+    found = told("true", env_file=str(file), env={"PYTHONPATH": "/a/b:/c/d", "URL": "https://a.b"})
     assert ("read", str(file)) in found
     assert [path for use, path in found if use == "named"] == ["/mnt/data", "/a/b", "/c/d"]
     assert ("read", "/no/such") in told("true", env_file="/no/such")
@@ -138,6 +138,9 @@ def test_a_line_for_a_shell_is_looked_at_word_by_word(project):
     named = [path for use, path in found if use == "named"]
     assert named == ["/mnt/my data", "/mnt/x", "/mnt/log", "/mnt/base"]
     assert ("named", "/mnt/x") in told("it's /mnt/x", **SHELL)
+    found = told("DATA=/mnt/data exec ./go", **SHELL, cwd=str(project))
+    assert ("run", str(project / "go")) in found
+    assert ("named", "/mnt/data") in found
 
 
 def test_a_program_is_looked_for_where_the_service_looks(project):

@@ -6,6 +6,7 @@ Nothing is started, and nothing has to be there: whoever asks may see less than 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ FIRST_LINE_MAX_BYTES = 256
 INTERPRETERS_MAX = 4
 """scripts that run scripts, as the kernel has it"""
 WORD = "a word of its command"
+ASSIGNED = re.compile(r"[A-Za-z_]\w*=")
+"""what a shell takes for a variable, before the program"""
 WILD = frozenset("*?[")
 """letters of a pattern"""
 
@@ -92,15 +95,13 @@ def _of_line(known: Known, words: Sequence[str], cwd: Path | None, path: str) ->
         found = list(split)
     except ValueError:  # the shell will say what is wrong with it
         found = line.split()
-    program, *rest = found or [""]
-    if program == "exec" and rest:
-        program, *rest = rest
+    before = (word for word in found if word != "exec" and not ASSIGNED.match(word))
+    program = next(before, "")
     if "/" in program:
         yield from _program((cwd or Path()) / Path(program).expanduser(), "its program", path)
-    else:
-        rest = found
+        found.remove(program)
     # Of `~` a shell makes the folder of its own user.
-    texts = [str(Path(one).expanduser()) if one.startswith("~/") else one for one in rest]
+    texts = [str(Path(one).expanduser()) if one.startswith("~/") else one for one in found]
     yield from _named(_with_values(texts), WORD)
 
 
@@ -168,9 +169,9 @@ def _need(
 
 
 def _named(texts: Sequence[str], what: str) -> Iterator[Need]:
-    """Those of the texts that are whole paths."""
+    """Those of the texts that are whole paths, and no part of an address such as `https://...`."""
     for text in texts:
-        if text.startswith("/") and text.strip("/"):
+        if text.startswith("/") and not text.startswith("//") and text != "/":
             path = Path(text)
             lies_in = path.parent if path.suffix and not _is_folder(path) else path
             yield _need(path, what, "named", lies_in)

@@ -34,7 +34,8 @@ RUNS_FROM = (Path(sys.prefix), ROOT, Path(sys.base_prefix).resolve())
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """where systemd has a service look for programs"""
 READ, WRITE, ENTER = 4, 2, 1
-RIGHTS = {"run": READ | ENTER, "read": READ, "enter": READ | ENTER, "named": READ}
+"""rights to a folder; to enter a file is to run it"""
+RIGHTS = {"run": ENTER, "read": READ, "enter": READ | ENTER, "named": READ}
 """what the account needs of what lies at the end of the path"""
 INSTALL = "supervisor install --system"
 ACL = "system.posix_acl_access"
@@ -149,8 +150,9 @@ def of_service() -> Eyes:
     """
     unit = UNITS / SERVICE
     drop_ins = sorted((UNITS / f"{SERVICE}.d").glob("*.conf"), key=lambda path: path.name)
-    texts = [unit.read_text(encoding="utf-8") if unit.exists() else shipped(SERVICE)]
-    texts += [path.read_text(encoding="utf-8", errors="replace") for path in drop_ins]
+    files = [unit, *drop_ins] if unit.exists() else []
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+    texts = texts or [shipped(SERVICE)]
     return of_unit(texts).with_places(() if unit.exists() else RUNS_FROM)
 
 
