@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from modes import SHIPPED
+from supervisor.config import Config
+from supervisor.doctor import unseen_by
 from supervisor.host.install import eyes
 from supervisor.host.install.eyes import Eyes, of_unit, troubles
 from supervisor.host.install.units import shipped
@@ -213,6 +216,22 @@ def test_the_group_of_a_file_may_what_its_mode_says(
     ):
         monkeypatch.setattr(eyes, "_ids", lambda _, ids=ids: ids)
         assert Eyes().may(status, folder, eyes.READ | eyes.ENTER) == may
+
+
+def test_what_the_settings_name_is_looked_at_too(place: Path) -> None:
+    """Folders of trainers and modes, and what is run in the end; of a run that asks for nothing."""
+    home = place / "home/ada"
+    settings = place / "var/supervisor.toml"
+    settings.write_text(
+        f'trainers_dir = "{home}/project"\nmodes_dir = "{SHIPPED}"\n'
+        f'[notify]\nwhen_done = ["{home}/done.sh"]\n[run.a]\ntrainer = "drill"\n'
+    )
+    found = unseen_by(service(place)._replace(hidden=(place / "home",)), Config(settings))
+    assert all(one.run is None and one.sure for one in found)
+    texts = [one.text for one in found if one.text.startswith(str(home))]
+    assert [text.partition(": ")[0].partition("(")[2] for text in texts] == [
+        "trainers_dir)", "notify.when_done)"
+    ]  # fmt: skip
 
 
 def test_the_shipped_unit_says_what_it_hides() -> None:

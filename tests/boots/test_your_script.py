@@ -71,8 +71,10 @@ def test_a_script_in_a_home_is_refused_by_name_then_shown_and_trained(bare: Mach
     assert bare.events("run.failed") == []
 
     places = [f"{PROJECT}/out", "/srv/out"]
-    bare.run("mkdir", *places)
+    bare.run("mkdir", *places, "/srv/gone")
     flags = [word for place in places for word in ("--writable", place)]
+    bare.run(COMMAND, "install", "--system", "--bind", "/srv/gone")
+    bare.run("rmdir", "/srv/gone")  # the service starts all the same
     said = bare.run(COMMAND, "install", "--system", *flags).stderr
     assert said.count("&& chmod -R g+rwX") == 2
     inside = ("nsenter", "-t", str(bare.daemon), "-m", "--", "touch")
