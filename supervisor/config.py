@@ -122,6 +122,12 @@ class Config:
         return None if named is None else self._place(named)
 
     @property
+    def folders(self) -> dict[str, Path]:
+        """The folders that the settings in force name, by key."""
+        named = {"modes_dir": self.settings.modes_dir, "trainers_dir": self.settings.trainers_dir}
+        return {key: self._place(text) for key, text in named.items() if text is not None}
+
+    @property
     def campaign(self) -> tuple[Run, ...]:
         """The runs of the campaign in force; the same value until other settings are."""
         return self._known_campaign()[1]

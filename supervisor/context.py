@@ -252,10 +252,22 @@ def _as_owner(path: Path, command: str) -> Path:
     if command == "run":
         raise NotYours(path, owner)
     try:
-        become(owner, first)
+        become(owner, first, _shown() if path == SYSTEM_HOME else ())
     except OSError as error:
         raise NotYours(path, owner) from error
     return place
+
+
+def _shown() -> tuple[Path, ...]:
+    """What the service of the machine sees beside its home, and may enter."""
+    from supervisor.host.install import eyes  # noqa: PLC0415 - only root needs it
+
+    seen = eyes.of_service()
+    return tuple(
+        place
+        for place in seen.shown
+        if os.access(place, os.F_OK) and seen.closed(place, eyes.READ | eyes.ENTER) is None
+    )
 
 
 def _login() -> str:

@@ -6,10 +6,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -23,11 +23,12 @@ from supervisor.core.readings import GpuReadings
 from supervisor.host import tuning
 from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.gpu import Gpus
-from supervisor.host.home import Home
+from supervisor.host.home import SYSTEM_HOME, Home
+from supervisor.host.install.eyes import SEARCHED, Eyes, of_service, troubles
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
 from trainers import durable
-from trainers.contract import HOME, NewerFile
+from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
@@ -63,8 +64,18 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
     return tuple(check() for check in checks)
 
 
+class Unseen(NamedTuple):
+    """What a run, or the settings, would lack under the service of the machine."""
+
+    run: str | None
+    """its id; None: the settings name it themselves"""
+    text: str
+    sure: bool
+    """whether it cannot work so; else only who has written it knows"""
+
+
 def check_options(
-    config: Config, home: Home, runs: Sequence[Run]
+    config: Config, home: Home, runs: Sequence[Run], service: Eyes | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the trainers refuse in the options of each run, and what they remark on the others.
 
@@ -72,10 +83,67 @@ def check_options(
         config: the settings and modes.
         home: where the runs are, or are to be: one that has learnt something has to go on.
         runs: which of the campaign.
+        service: that shall train them: what it would not see is refused, too.
     """
-    answers = _ask_trainers(config, home, runs)
-    refused = (*_unknown(config), *(problem for problem, _ in answers if problem))
-    return refused, tuple(remark for _, remark in answers if remark)
+    unseen = unseen_by(service, config) if service is not None else ()
+    # Whoever checks may see as little as the service, and would say only that nothing is there.
+    blind = {one.run for one in unseen if one.sure}
+    answers = _ask_trainers(config, home, [run for run in runs if run.id not in blind])
+    refused = (
+        *_unknown(config),
+        *(one.text for one in unseen if one.sure),
+        *(problem for problem, _ in answers if problem),
+    )
+    remarks = (
+        *(remark for _, remark in answers if remark),
+        *(one.text for one in unseen if not one.sure),
+    )
+    return refused, remarks
+
+
+def unseen_by(service: Eyes, config: Config) -> tuple[Unseen, ...]:
+    """What of all that the settings and their runs name that service would not see, or not write.
+
+    Root asks only trainers that are installed: code from a folder of a user's is not root's to run.
+    """
+    runs, called = config.campaign, queue.called(config.campaign)
+    trainers_dir = None if os.geteuid() == 0 else config.trainers_dir
+    environment = {
+        **{key: text for key, text in os.environ.items() if key.startswith("LC_")},
+        "PATH": SEARCHED,
+        "HOME": str(service.home),
+        HOME: str(service.home),
+        **({} if trainers_dir is None else {TRAINERS_DIR: str(trainers_dir)}),
+    }
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
+
+        def ask(run: Run) -> list[tuple[str | None, Need]]:
+            mode = config.ladder.modes[0]
+            try:
+                asked = _ask(run, mode, config, service.home, Path(place), "--needs", environment)
+                needs = msgspec.json.decode(asked.stdout, type=tuple[Need, ...])
+            except (subprocess.TimeoutExpired, msgspec.MsgspecError):
+                return []  # what is wrong with its options is said where they are checked
+            return [(run.id, need) for need in needs]
+
+        named = [(None, need) for need in _needed_by(config)]
+        pairs = [*named, *(pair for found in pool.map(ask, runs) for pair in found)]
+    found = dict(troubles(service, [need for _, need in pairs]))
+    return tuple(
+        Unseen(run, f"run {called[run]}: {it.text}" if run is not None else it.text, it.sure)
+        for run, need in dict.fromkeys(pairs)
+        if (it := found.get(need)) is not None
+    )
+
+
+def _needed_by(config: Config) -> Iterator[Need]:
+    """What the settings name beside their runs."""
+    for key, folder in config.folders.items():
+        yield Need(path=str(folder), what=key, use="enter", within=str(folder))
+    for program_ in config.settings.notify.when_done[:1]:
+        if program_.startswith("/"):
+            folder = Path(program_).parent
+            yield Need(path=program_, what="notify.when_done", use="run", within=str(folder))
 
 
 def _unknown(config: Config) -> list[str]:
@@ -130,24 +198,41 @@ def _ask_trainers(config: Config, home: Home, runs: Sequence[Run]) -> list[tuple
         return [*answers, *((problem, "") for problem in refused)]
 
 
-def _check_run(
-    run: Run, called: str, mode: Mode, config: Config, home: Home, place: Path
-) -> tuple[str, str]:
+def _ask(
+    run: Run,
+    mode: Mode,
+    config: Config,
+    home: Path,
+    place: Path,
+    what: str,
+    environment: dict[str, str],
+) -> subprocess.CompletedProcess[str]:
+    """Ask the trainer of a run something of what it is to be asked for in that mode.
+
+    Raises:
+        TimeoutExpired: it does not answer.
+    """
     interval_s, grace_s = config.settings.checkpoints.interval_s, config.settings.recovery.grace_s
     spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s, grace_s=grace_s)
     asked = place / f"{mode.name}-{run.id}.json"
     durable.write(asked, msgspec.json.encode(spec), sync=False)
-    command = [*program("trainers.__main__"), run.asked.trainer, "--check", "--spec", str(asked)]
-    command += ["--run", str(home.run(run.id).path.absolute())]
+    command = [*program("trainers.__main__"), run.asked.trainer, what, "--spec", str(asked)]
+    return subprocess.run(
+        [*command, "--run", str(Home(home).run(run.id).path.absolute())],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=CHECK_TIMEOUT_S,
+        check=False,
+    )
+
+
+def _check_run(
+    run: Run, called: str, mode: Mode, config: Config, home: Home, place: Path
+) -> tuple[str, str]:
+    environment = {**with_trainers(config.trainers_dir), HOME: str(home.path.absolute())}
     try:
-        checked = subprocess.run(
-            command,
-            env={**with_trainers(config.trainers_dir), HOME: str(home.path.absolute())},
-            capture_output=True,
-            text=True,
-            timeout=CHECK_TIMEOUT_S,
-            check=False,
-        )
+        checked = _ask(run, mode, config, home.path, place, "--check", environment)
     except subprocess.TimeoutExpired:
         late = f"its trainer did not check its options within {CHECK_TIMEOUT_S} s"
         return f"run {called}: {late}", ""
@@ -249,7 +334,8 @@ def _lacking_gpus(config: Config, gpus: Sequence[GpuReadings]) -> str | None:
 def _trainers(config: Config | str, home: Home) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="note", what="trainers", result="not checked without settings")
-    problems, remarks = check_options(config, home, config.campaign)
+    service = of_service() if home.path == SYSTEM_HOME else None
+    problems, remarks = check_options(config, home, config.campaign, service)
     if problems:
         return Finding(verdict="bad", what="trainers", result="; ".join(problems))
     if remarks:

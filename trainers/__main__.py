@@ -40,10 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
     place.add_argument("--list", action="store_true", help="only tell of it, or which there are")
     place.add_argument("--warm", type=Path, metavar="RUN_DIR", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--spec", type=Path, metavar="FILE", help="with --check: what it is to be asked for instead"
+        "--spec",
+        type=Path,
+        metavar="FILE",
+        help="for --check and --needs: what it is to be asked for",
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only validate the spec")
+    only.add_argument("--needs", action="store_true", help="only tell what it needs, as JSON")
     only.add_argument(
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.warm is not None:
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(attempt.run(run, options.trainer))
-    if not (options.list or options.check or options.evaluate or options.record):
+    if not (options.list or options.check or options.needs or options.evaluate or options.record):
         return attempt.run(options.run, options.trainer)
     try:
         return _apart(options)
@@ -97,6 +101,11 @@ def _apart(options: argparse.Namespace) -> int:
         remark = getattr(registry.load(options.trainer), "remark", None)
         if remark and (text := remark(spec)):
             sys.stderr.write(f"trainers: {text}\n")
+    elif options.needs:
+        needs = getattr(registry.load(options.trainer), "needs", None)
+        file = options.spec or attempt.open_folder(options.run).spec
+        told = needs(attempt.spec_in(file, options.run.name)) if needs else ()
+        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     elif options.evaluate is not None:
         play.evaluate(
             options.run,

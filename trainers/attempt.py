@@ -152,7 +152,7 @@ def check_asked(path: Path, trainer: str, asked: Path) -> Spec:
     Raises:
         BadSpec: it can never work, or not with what the run has learnt.
     """
-    spec = _valid(_spec_in(asked, path.name), trainer)
+    spec = _valid(spec_in(asked, path.name), trainer)
     fits = getattr(registry.load(trainer), "fits", None)
     if fits is not None and os.path.lexists(path):
         found = Checkpoints(open_folder(path).checkpoints).newest().checkpoint
@@ -199,10 +199,11 @@ def read_spec(folder: RunFolder) -> Spec:
         BadSpec: it is absent, unreadable, or not a spec of this run.
         NewerFile: a newer version has written it.
     """
-    return _spec_in(folder.spec, folder.path.name)
+    return spec_in(folder.spec, folder.path.name)
 
 
-def _spec_in(path: Path, run: str) -> Spec:
+def spec_in(path: Path, run: str) -> Spec:
+    """The spec of that run in the file `path`; raises as `read_spec`."""
     try:
         spec = decode(path, durable.read(path), Spec)
     except FileNotFoundError as error:

@@ -203,6 +203,18 @@ Status = Literal["starting", "running", "stopping", "stopped", "done", "failed"]
 """the last three are final: written as the trainer's last act before it exits"""
 
 
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """Something on this machine that a run needs beside what is its own."""
+
+    path: str
+    what: str
+    """in words, such as `its program`"""
+    use: Literal["run", "enter", "read", "write", "named"]
+    """`named`: it stands in a word, and who has written it knows whether it is read or written"""
+    within: str
+    """the folder that whoever shows it should show whole, such as that of a virtual environment"""
+
+
 class Score(msgspec.Struct, frozen=True, kw_only=True):
     """A number by which a trainer says how good its run is, and which way is better.
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from trainers import durable, options
 from trainers.checkpoint import EXHAUSTED
-from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Share, Spec, Tuning
+from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Need, Share, Spec, Tuning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -96,6 +96,12 @@ class Trainer(Protocol):
 
         Raises:
             BadSpec: the message says what the two differ in.
+        """
+
+    def needs(self, spec: Spec) -> Sequence[Need]:
+        """What of this machine a run needs to see or to write to beside what is its own.
+
+        Asked for a service that sees less than a person: nothing has to be there, or readable.
         """
 
     def train(self, session: Session) -> None:

@@ -9,6 +9,7 @@ from state.store import Store
 from supervisor import follow, screen
 from supervisor.commands import Adding, build_parser
 from supervisor.context import Context, Refused, print_json
+from supervisor.host.home import SYSTEM_HOME
 from supervisor.programs import program, with_trainers
 
 PLACE = 70
@@ -44,6 +45,11 @@ def add(command: Adding) -> None:
         "--changed",
         action="store_true",
         help="only runs that are asked for otherwise than by the settings in force",
+    )
+    sub.add_argument(
+        "--as-service",
+        action="store_true",
+        help="also what the service of the machine would not see of their runs; usual for its own",
     )
     command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
     sub = command(
@@ -115,11 +121,15 @@ def _trainers(context: Context) -> int:
 
 def _check_config(context: Context) -> int:
     from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host.install import eyes  # noqa: PLC0415 - as above
     from supervisor.trial import Verdict  # noqa: PLC0415 - as above
 
-    config, home = context.config, context.home
-    runs = config.changed_since(home.last_settings) if context.options.changed else config.campaign
-    problems, remarks = doctor.check_options(config, home, runs)
+    config, home, changed = context.config, context.home, context.options.changed
+    runs = config.changed_since(home.last_settings) if changed else config.campaign
+    # The service itself sees what it sees, when it asks for what has changed.
+    as_service = context.options.as_service or (home.path == SYSTEM_HOME and not changed)
+    service = eyes.of_service() if as_service else None
+    problems, remarks = doctor.check_options(config, home, runs, service)
     if context.options.json:
         print_json(Verdict(problems=problems, notes=(*config.dated, *remarks)))
         return InvalidFile.exit_code if problems else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from supervisor.commands import Adding
 from supervisor.config import Config
@@ -30,10 +31,19 @@ def add(command: Adding) -> None:
                 f"--{kind}", dest="kind", action="store_const", const=kind, help=what
             )
         sub.add_argument("--dry-run", action="store_true", help="only show what would be done")
+        if name == "install":
+            for flag, what in (
+                ("bind", "have the service see this, although it lies in a home"),
+                ("writable", "have it see this and write to it"),
+            ):
+                sub.add_argument(
+                    f"--{flag}", metavar="PATH", action="append", default=[], help=what
+                )
 
 
 def _install(context: Context) -> int:
-    from supervisor.host import install  # noqa: PLC0415 - reading commands stay quick
+    from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host import install  # noqa: PLC0415 - as above
 
     options = context.options
     if context.config_named:
@@ -42,7 +52,12 @@ def _install(context: Context) -> int:
             "leave --config and $SUPERVISOR_CONFIG out"
         )
     kind, why = (options.kind, "as asked") if options.kind else install.best_kind()
-    plan = install.plan(kind, context.named_home)
+    asked = install.Asked(tuple(options.bind), tuple(options.writable))
+    if any(asked) and kind != "system":
+        raise Refused(
+            "--bind and --writable are for --system: the other kinds see all that you see"
+        )
+    plan = install.plan(kind, context.named_home, asked)
     others = [one.kind for one in install.installed(context.named_home) if one.kind != kind]
     if others:
         raise Refused(
@@ -50,14 +65,19 @@ def _install(context: Context) -> int:
         )
     steps = plan.steps()
     # A person looks on: what is wrong is better said now. Those of the service are root's file.
-    Config(plan.settings or Home(plan.home).settings)
+    config = Config(plan.settings or Home(plan.home).settings)
+    print(f"kind: {kind} ({why})")
     if kind == "system":
         os.umask(0o022)  # the account of the service reads what root writes here
-    print(f"kind: {kind} ({why})")
+        lacking = (one.text for one in doctor.unseen_by(install.seeing(asked), config))
+        for line in (*lacking, *install.unwritable(asked)):
+            print(f"supervisor: {line}", file=sys.stderr)
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
     if not options.dry_run:
         where = f"--home {context.named_home} " if context.named_home else ""
+        if any(asked):
+            print("a run that has failed for want of these: supervisor retry RUN")
         print(f"{plan.after}\nto undo: supervisor {where}uninstall")
     return 0
 

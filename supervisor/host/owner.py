@@ -14,7 +14,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,9 +115,9 @@ def owned(path: Path, *, itself: bool = True) -> Owned:
         Exchangeable: others may write to a folder of root's on the way.
         OSError: the way cannot be gone.
     """
-    steps = _steps(path)
+    way = steps(path)
     try:
-        for here, status, rest in steps:
+        for here, status, rest in way:
             if status.st_uid != 0:
                 return Owned(status.st_uid, Path(here, *rest), Path(here))
             writers = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
@@ -129,12 +129,17 @@ def owned(path: Path, *, itself: bool = True) -> Owned:
     return Owned(0, path, path)
 
 
-def become(owner: int, place: Path) -> None:
+def become(owner: int, place: Path, shown: Sequence[Path] = ()) -> None:
     """Give up root's rights for those of another account, for good.
 
     The environment becomes that account's, too. Where it may not get to `place`, or to what this
     program runs from, mostly because that lies in root's home, the process gets a view of the
     files in which these are to be seen, and nothing else there: as the unit of the service does.
+
+    Args:
+        owner: the account, by its number.
+        place: what it is about.
+        shown: further folders that it is to see where the machine lets us, and that it may enter.
 
     Raises:
         ProgramHidden: it could not go on as that account.
@@ -145,7 +150,11 @@ def become(owner: int, place: Path) -> None:
         name, group, home = entry.pw_name, entry.pw_gid, entry.pw_dir
     except KeyError:
         name, group, home = "", owner, "/"
-    _show(owner, {str(place), sys.prefix, sys.base_prefix, *sys.path, str(ROOT)})
+    needed = {str(place), sys.prefix, sys.base_prefix, *sys.path, str(ROOT)}
+    try:
+        _show(owner, {*needed, *(str(one) for one in shown if _can_be_shown(one, owner))})
+    except ProgramHidden:
+        _show(owner, needed)
     if name:
         os.initgroups(name, group)
     else:
@@ -158,7 +167,7 @@ def become(owner: int, place: Path) -> None:
     os.environ.update(HOME=home, USER=account(owner), LOGNAME=account(owner))
 
 
-def _steps(path: Path) -> Iterator[tuple[str, os.stat_result, list[str]]]:
+def steps(path: Path) -> Iterator[tuple[str, os.stat_result, list[str]]]:
     """Each folder and link on the way of a path: where it lies, what it is, and what is left.
 
     Raises:
@@ -236,7 +245,7 @@ def _hidden(folder: Path, owner: int) -> _Place | None:
     """How a folder is hidden from an account; None where it is not."""
     hidden, links, last = None, {}, ""
     try:
-        for here, status, _ in _steps(folder):
+        for here, status, _ in steps(folder):
             if stat.S_ISLNK(status.st_mode):
                 if status.st_uid != 0:
                     return None  # whoever owns it decides where it leads
@@ -255,6 +264,15 @@ def _hidden(folder: Path, owner: int) -> _Place | None:
         raise ProgramHidden(owner, Path(hidden))
     below = {link: target for link, target in links.items() if link.startswith(f"{hidden}/")}
     return _Place(hidden, below, last)
+
+
+def _can_be_shown(folder: Path, owner: int) -> bool:
+    """Whether it is not itself the folder that an account may not enter, as far as all may."""
+    try:
+        _hidden(folder, owner)
+    except ProgramHidden:
+        return False
+    return True
 
 
 def _libc() -> ctypes.CDLL:

@@ -130,6 +130,21 @@ def test_whoever_became_the_owner_has_no_right_beyond(ground: Path, monkeypatch)
     assert (home / "mine").stat().st_uid == STRANGER
 
 
+def test_a_folder_that_is_shown_too_is_seen_and_hinders_nobody(ground: Path):
+    """What the service is shown; one that only its group may enter is left as it is."""
+    home = folder(ground / "ada", STRANGER)
+    closed = folder(ground / "closed", mode=0o700)
+    (folder(closed / "project") / "file").touch()
+    (folder(closed / "other") / "file").touch()
+    of_group = folder(ground / "of-group", mode=0o750)
+
+    def give_up() -> str:
+        become(STRANGER, home, (closed / "project", of_group, ground / "nowhere"))
+        return f"{(closed / 'project/file').exists()} {(closed / 'other').exists()}"
+
+    assert apart(give_up) == "True False"
+
+
 def test_a_closed_folder_of_roots_above_is_passed_and_shows_nothing_else(ground: Path):
     """The owner gets to its home and to the program; what lies beside them stays root's."""
     closed = folder(ground / "closed", mode=0o700)

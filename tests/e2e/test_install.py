@@ -85,6 +85,15 @@ def test_a_dry_run_shows_everything_and_does_nothing(account: Account) -> None:
     assert holder(account.machine) is None
 
 
+@pytest.mark.parametrize("flag", ["--bind", "--writable"])
+def test_only_a_service_of_the_machine_is_shown_anything(account: Account, flag: str) -> None:
+    """All other kinds see what their user sees."""
+    answer = account.machine("install", "--profile", flag, "/usr")
+    assert answer.returncode == 2
+    assert "are for --system" in answer.stderr
+    assert list(account.home.iterdir()) == []
+
+
 def test_settings_that_the_next_boot_would_not_read_are_refused(account: Account) -> None:
     """What is installed reads the settings of its home: others are not left out in silence."""
     answer = account.machine("--config", "/elsewhere.toml", "install", "--profile")

@@ -84,6 +84,27 @@ def test_the_script_of_the_page_goes_on_whatever_is_killed(first: Machine) -> No
     assert first.events("run.failed") == []
 
 
+def test_a_check_for_the_service_tells_what_that_would_not_see(first: Machine) -> None:
+    """Once for each thing, in place of what the check of a person would say; notes are none."""
+    folder = "/home/nobody-here/first"
+    named = f'"{folder}/.venv/bin/python", "{folder}/train.py", "--data", "/root/mnist"'
+    text = block("toml").replace('"python3", "{home}/train.py"', named)
+    first.configure(text + MORE)
+    checked = first("check-config", "--as-service")
+    assert checked.returncode == 78
+    program, script = checked.stderr.splitlines()
+    assert f"run first: {folder}/.venv/bin/python (its program): the service does not" in program
+    assert f"run first: {folder}/train.py (its script): the service does not see it" in script
+    for line in (program, script):
+        assert line.endswith(
+            f": supervisor install --system --bind {folder} (or take install --user)"
+        )
+    first.configure(block("toml").replace('"{work}"', '"/root/out"') + MORE)
+    checked = first("check-config", "--as-service")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "note: run first: /root/out (a word of its command): the service does" in checked.stdout
+
+
 def test_what_is_wrong_with_a_program_is_found_before_the_start(first: Machine) -> None:
     """In one line, with what to do; and what cannot be had is said."""
     (first.home / "train.py").rename(first.home / "learn.py")

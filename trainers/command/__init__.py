@@ -15,6 +15,7 @@ from pathlib import Path
 from trainers import durable, sinks
 from trainers.command import saved
 from trainers.command.metrics import Files
+from trainers.command.needs import needed
 from trainers.command.options import (
     SECONDS,
     Known,
@@ -26,11 +27,11 @@ from trainers.command.options import (
 from trainers.command.output import Lines
 from trainers.command.process import Call, Program, call, usual_umask
 from trainers.command.progress import File, Teller
-from trainers.contract import HOME, BadSpec, Spec
+from trainers.contract import HOME, BadSpec, Need, Spec
 from trainers.said import Told
 from trainers.session import Session, options_of
 
-__all__ = ["UNIT", "Load", "Options", "check", "evaluate", "remark", "train"]
+__all__ = ["UNIT", "Load", "Options", "check", "evaluate", "needs", "remark", "train"]
 
 UNIT = "any"
 """whatever the program counts: the target names it"""
@@ -84,6 +85,17 @@ def remark(spec: Spec) -> str | None:
     if options.checkpoints is None:
         lacking.append("it names no checkpoints: it has to go on by itself")
     return "; ".join(lacking) or None
+
+
+def needs(spec: Spec) -> list[Need]:
+    """The programs, their interpreters and scripts, and the places that the options name.
+
+    Raises:
+        BadSpec: the options make no sense.
+    """
+    home = os.environ.get(HOME)
+    options = options_of(spec, Options)
+    return list(needed(Known(spec, options, Path(home) if home else None), options))
 
 
 def train(session: Session) -> None:

@@ -135,10 +135,7 @@ def _program(named: str, cwd: Path | None, environment: Mapping[str, str], where
 def _refuse_missing_script(words: Sequence[str | None], cwd: Path | None, where: str) -> None:
     """Refuse `python train.py` where there is no such file, as the first start would."""
     program, script = words[0], words[1] if len(words) > 1 else None
-    if program is None or script is None or script.startswith("-"):
-        return
-    name = Path(program).name.rstrip("0123456789.")
-    if name not in INTERPRETERS or "." not in Path(script).name:
+    if program is None or script is None or not is_interpreter(Path(program), script):
         return
     if not Path(script).is_absolute() and cwd is None:
         return
@@ -148,6 +145,12 @@ def _refuse_missing_script(words: Sequence[str | None], cwd: Path | None, where:
             f"options.{where}: there is no file {path} to be seen: write its whole path, "
             f"such as {{home}}/{script} where it lies beside the settings, or set cwd"
         )
+
+
+def is_interpreter(program: Path, word: str) -> bool:
+    """Whether the word behind the program is the file that it runs."""
+    name = program.name.rstrip("0123456789.")
+    return name in INTERPRETERS and "." in Path(word).name and not word.startswith("-")
 
 
 class Program:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS, Home, own_home
+from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
+from supervisor.host.install import eyes
+from supervisor.host.install.eyes import (
+    ENTER,
+    HIDDEN,
+    PRIVATE,
+    READ,
+    RUNS_FROM,
+    WRITE,
+    Eyes,
+    is_within,
+)
 from supervisor.host.install.steps import (
     CannotInstall,
     Plan,
@@ -28,27 +39,42 @@ from supervisor.host.install.units import (
     systemd_runs,
     unit_file,
 )
-from supervisor.programs import ROOT
 
 SETTINGS = Path("/etc/training-supervisor/supervisor.toml")
 ACCOUNT = Path("/etc/sysusers.d/training-supervisor.conf")
-HIDDEN = tuple(Path(path) for path in ("/home", "/root", "/run/user"))
-"""what the unit's ProtectHome=tmpfs empties"""
 LOCATION = """\
 # What the service runs from lies in a home, which it does not see otherwise.
 [Service]
 BindReadOnlyPaths={}
 """
+PLACES = """\
+# What the service sees and writes to beside its home. `supervisor install --system` adds to it with
+# --bind and --writable. To take something away, delete its line, and then:
+#   systemctl daemon-reload && systemctl restart training-supervisor
+# What is missing when the service starts is passed over.
+[Unit]
+# It may lie on the disk of another machine.
+After=remote-fs.target
+[Service]
+{}"""
 FIRST_SETTINGS = """\
 # Settings of the training supervisor. Every key is optional, and a change is taken over at once.
 # `supervisor check-config` checks them.
 """
 
 
-def plan(home: Path) -> Plan:
+class Asked(NamedTuple):
+    """What the service is to see and to write to beside its home."""
+
+    bind: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+
+
+def plan(home: Path, asked: Asked) -> Plan:
     """How to make it a service of the machine."""
     units = (UNITS / SERVICE, UNITS / BOOT_SERVICE)
     location = UNITS / f"{SERVICE}.d/10-location.conf"
+    places = location.with_name("20-places.conf")
     limits = location.with_name("50-limits.conf")
     link = SYSTEM_HOME / "supervisor.toml"
 
@@ -64,10 +90,12 @@ def plan(home: Path) -> Plan:
                 f"a supervisor runs on {own_home()}, and two would compete: "
                 f"supervisor --home {own_home()} stop"
             )
-        hidden = [str(place) for place in _places() if _is_hidden(place)]
+        hidden = [str(place) for place in _hidden_folders()]
         files = [write(unit, unit_file(unit.name)) for unit in units]
         binds = LOCATION.format(" ".join(hidden))
         files.append(write(location, binds) if hidden else remove(location))
+        if any(asked):
+            files.append(write(places, _with_places(places, asked)))
         account = "training-supervisor"
         return (
             write(ACCOUNT, shipped("training-supervisor.conf")),
@@ -94,7 +122,7 @@ def plan(home: Path) -> Plan:
         undo=lambda: (
             stopped(("systemctl",)),
             remove(limits, only=shipped("limits.conf")),
-            *(remove(path) for path in (location, *units, NOTE_BOOT, ACCOUNT)),
+            *(remove(path) for path in (location, places, *units, NOTE_BOOT, ACCOUNT)),
             run("systemctl", "daemon-reload"),
         ),
         after=(
@@ -110,32 +138,89 @@ def plan(home: Path) -> Plan:
     )
 
 
-def _places() -> tuple[Path, ...]:
-    """The folders that the supervisor runs from.
+def seeing(asked: Asked) -> Eyes:
+    """What the service will see once it is installed so.
+
+    Raises:
+        CannotInstall: something that was asked for cannot be.
+    """
+    known = eyes.of_service()
+    bind, writable = (tuple(map(_place, named)) for named in asked)
+    return known.with_places((*_hidden_folders(), *bind), writable)
+
+
+def unwritable(asked: Asked) -> tuple[str, ...]:
+    """What is asked to be writable, and to which the account of the service has no rights."""
+    seen = seeing(asked)
+    wanted = READ | WRITE | ENTER
+    closed = ((place, seen.closed(place, wanted)) for place in map(_place, asked.writable))
+    return tuple(
+        f"{place}: {eyes.not_theirs(seen, place, there)}"
+        for place, there in closed
+        if there is not None
+    )
+
+
+def _with_places(file: Path, asked: Asked) -> str:
+    """The drop-in with what stands in it, and what is asked for.
+
+    Raises:
+        CannotInstall: something that was asked for cannot be.
+    """
+    known = eyes.of_unit([file.read_text(encoding="utf-8")] if file.exists() else [])
+    keys = dict.fromkeys(known.shown, "BindReadOnlyPaths")
+    keys |= {place: _key_to_write(place) for place in known.writable}
+    keys |= dict.fromkeys(map(_place, asked.bind), "BindReadOnlyPaths")
+    keys |= {place: _key_to_write(place) for place in map(_place, asked.writable)}
+    return PLACES.format("".join(f"{key}=-{place}\n" for place, key in keys.items()))
+
+
+def _key_to_write(place: Path) -> str:
+    return "BindPaths" if is_within(place, HIDDEN) else "ReadWritePaths"
+
+
+def _place(named: str) -> Path:
+    """A place that somebody wants the service to have.
+
+    Raises:
+        CannotInstall: it cannot have that one.
+    """
+    place = Path(os.path.abspath(expanded(named)))  # noqa: PTH100 - without `..`, and with links
+    check_name(place)
+    if is_within(place, PRIVATE):
+        why = "the service has another folder of that name, and a boot may empty it"
+    elif any(one.is_relative_to(place) for one in (*HIDDEN, SYSTEM_HOME)):
+        why = "name a folder that holds only what it needs"
+    elif place.is_relative_to(SYSTEM_HOME):
+        why = "that is its home, which it has anyway"
+    elif not place.exists():
+        why = "there is no such place"
+    else:
+        return place
+    raise CannotInstall(f"{place} cannot be shown to the service: {why}")
+
+
+def _hidden_folders() -> tuple[Path, ...]:
+    """The folders that the supervisor runs from, as far as the service must be shown them.
 
     Raises:
         CannotInstall: the account of the service could not read one of them.
     """
-    folders = (Path(sys.prefix), ROOT, Path(sys.base_prefix).resolve())
-    for folder in folders:
-        if any(folder.is_relative_to(place) for place in ("/tmp", "/var/tmp")):  # noqa: S108
+    for folder in RUNS_FROM:
+        if is_within(folder, PRIVATE):
             raise CannotInstall(
                 f"{folder} lies where a boot may empty it, and where the service sees nothing: "
                 "install into /opt/training-supervisor"
             )
-    outer = [one for one in dict.fromkeys(folders) if not any(p in folders for p in one.parents)]
-    for folder in folders:
         check_name(folder)
+    service = Eyes(shown=RUNS_FROM)
+    for folder in RUNS_FROM:
         for part in (folder, *folder.parents):
-            # Above what is bound into a hidden folder, the service sees no folder of ours.
-            seen = not _is_hidden(part) or any(part.is_relative_to(place) for place in outer)
-            if seen and part not in HIDDEN and part.stat().st_mode & 0o005 != 0o005:
+            if (closed := service.closed(part, READ | ENTER)) is not None:
                 raise CannotInstall(
-                    f"the service has an account of its own, which may not read {part}: "
-                    f"chmod o+rx {shlex.quote(str(part))}, or install into /opt/training-supervisor"
+                    "the service has an account of its own, which may not read "
+                    f"{closed}: chmod o+rx {shlex.quote(str(closed))}, or install into "
+                    "/opt/training-supervisor"
                 )
-    return tuple(outer)
-
-
-def _is_hidden(place: Path) -> bool:
-    return any(place.is_relative_to(hidden) for hidden in HIDDEN)
+    hidden = [one for one in dict.fromkeys(RUNS_FROM) if is_within(one, HIDDEN)]
+    return tuple(one for one in hidden if not any(above in hidden for above in one.parents))
