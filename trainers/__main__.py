@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
     only.add_argument("--record", type=Path, metavar="FILE", help="only write a GIF of greedy play")
+    only.add_argument("--export", type=Path, metavar="FILE", help="only write it for others")
     parser.add_argument(
         "--episodes", type=_positive, metavar="N", default=1, help="games to record, at most"
     )
@@ -71,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.warm is not None:
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(attempt.run(run, options.trainer))
-    if not (options.list or options.check or options.needs or options.evaluate or options.record):
+    apart = (options.list, options.check, options.needs, options.evaluate, options.record)
+    if not any((*apart, options.export)):
         return attempt.run(options.run, options.trainer)
     try:
         return _apart(options)
@@ -114,6 +116,9 @@ def _apart(options: argparse.Namespace) -> int:
             episodes=options.evaluate,
             as_json=options.json,
         )
+    elif options.export is not None:
+        which, output = options.checkpoint, options.export
+        play.export(options.run, options.trainer, which, output, as_json=options.json)
     else:
         play.record(
             options.run,

@@ -6,8 +6,10 @@ Nothing is written into the run folder, and its lock is not needed.
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -142,6 +144,37 @@ def record(
         f"{output}: {recording.seconds:.0f} s, {recording.width}x{recording.height}, "
         f"{len(recording.content) / 1e6:.1f} MB\n"
     )
+
+
+def export(path: Path, trainer: str, which: Which, output: Path, *, as_json: bool) -> None:
+    """Have a trainer write what a checkpoint holds, for whoever uses it: whole, or not at all.
+
+    Raises:
+        BadSpec: the spec can never work, or the trainer cannot export.
+        NoCheckpoint: there is none yet.
+        CannotWrite: `output` cannot be written.
+    """
+    output = output.absolute()  # whoever writes it may stand elsewhere
+    if output.is_dir():
+        raise CannotWrite(f"{output} is there: name what is not, it is made")
+    spec, write = _ready(path, trainer, "export")
+    try:
+        place = Path(tempfile.mkdtemp(prefix=".export-", dir=output.parent))
+    except OSError as error:
+        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
+    try:
+        out = place / output.name
+        checkpoint, _ = _played(path, which, lambda found: write(spec, found.path, out))
+        out.replace(output)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    if as_json:
+        step = checkpoint.manifest.step
+        _print_json({"run": spec.run, "checkpoint_step": step, "file": str(output)})
+        return
+    sys.stdout.write(f"{spec.name} at step {checkpoint.manifest.step:,}: {output}\n")
 
 
 def _ready(path: Path, trainer: str, what: str) -> tuple[Spec, Callable[..., Any]]:

@@ -125,6 +125,13 @@ class Trainer(Protocol):
     def evaluate(self, spec: Spec, checkpoint: Path, episodes: int) -> list[float]:
         """The undiscounted returns of `episodes` whole episodes played greedily."""
 
+    def export(self, spec: Spec, checkpoint: Path, out: Path) -> None:
+        """Write `out`, a file or a folder that is not there yet, for whoever uses what was learnt.
+
+        Raises:
+            BadSpec: nothing can be written of it.
+        """
+
     def record(self, spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Recording:
         """A film of greedy play: of so many episodes, or so long, whichever is over first."""
 

@@ -35,6 +35,18 @@ class NotStarted(SupervisorError):
 
 def add(command: Adding) -> None:
     """Add these commands."""
+    sub = command(
+        "export",
+        _export,
+        "write what a run has learnt, for whoever uses it",
+        "run",
+        "json",
+        more="The run trains on meanwhile.",
+    )
+    sub.add_argument(
+        "--checkpoint", choices=("best", "newest"), default="best", help="which (best)"
+    )
+    sub.add_argument("-o", "--output", metavar="FILE", required=True, help="a file or a folder")
     for name, act, text, episodes, more in (
         ("evaluate", _evaluate, "play greedily with a run's checkpoint", 10, ""),
         ("record", _record, "write a GIF of greedy play", 1, "The run trains on meanwhile."),
@@ -72,12 +84,27 @@ def _record(context: Context) -> int:
     run = context.run(options.run)
     called = context.called(run)
     output = options.output or f"{called}.gif"
-    if context.became and not os.access(Path(output).parent, os.W_OK | os.X_OK):
-        raise BeyondTheOwner(Path(output))
+    _refuse_beyond(context, output)
     limits = ["--episodes", str(options.episodes), "--seconds", str(options.seconds)]
     if sys.stderr.isatty():  # it may take a minute on a busy machine
         print(f"recording {called} ...", file=sys.stderr)
     return _play(context, run, f"--record={output}", *limits)
+
+
+def _export(context: Context) -> int:
+    run, output = context.run(context.options.run), context.options.output
+    _refuse_beyond(context, output)
+    return _play(context, run, f"--export={output}")
+
+
+def _refuse_beyond(context: Context, output: str) -> None:
+    """See that what is written there can be, where root has become the owner.
+
+    Raises:
+        BeyondTheOwner: it cannot.
+    """
+    if context.became and not os.access(Path(output).parent, os.W_OK | os.X_OK):
+        raise BeyondTheOwner(Path(output))
 
 
 def _play(context: Context, run: Run, *arguments: str) -> int:

@@ -23,6 +23,7 @@ COMMANDS = (
     "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
     "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "reset",
+    "export",
     "tune", "trainers", "check-config", "doctor", "completion",
 )  # fmt: skip
 
@@ -335,17 +336,18 @@ def test_nonsense_gets_one_clear_answer(machine: Machine, arguments: tuple[str, 
 
 
 def test_a_run_that_has_learnt_nothing_cannot_play_yet(machine: Machine) -> None:
-    """Before its first start there is nothing to evaluate or record; later the drill cannot be."""
-    for command in ("evaluate", "record"):
-        answer = machine(command, "a")
+    """Before its first start there is nothing of it; later the drill can do none of that."""
+    played = (("evaluate",), ("record",), ("export", "-o", "out.bin"))
+    for command in played:
+        answer = machine(*command, "a")
         assert (answer.returncode, answer.stdout) == (75, "")
         assert answer.stderr.startswith("supervisor: the run A has not started yet; try again")
     machine.start()
     machine.until_steps("A", 1)
-    for command in ("evaluate", "record"):
-        answer = machine(command, "a")
+    for command in played:
+        answer = machine(*command, "a")
         assert (answer.returncode, answer.stdout) == (78, "")
-        assert answer.stderr == f"trainers: the trainer 'drill' cannot {command}\n"
+        assert answer.stderr == f"trainers: the trainer 'drill' cannot {command[0]}\n"
 
 
 def test_a_mistyped_run_is_guessed(machine: Machine) -> None:

@@ -104,7 +104,10 @@ def test_words_in_braces_stand_for_what_is_known_at_the_start(make_run, ended):
     [
         ({"command": ["true", "{wrok}"]}, "nothing is called {wrok}; did you mean {work}?"),
         ({"command": ["true", "{"]}, "for a brace itself write {{"),
-        ({"command": ["true", "{checkpoint}"]}, "{checkpoint} is known in resume and evaluate"),
+        (
+            {"command": ["true", "{checkpoint}"]},
+            "{checkpoint} is known in resume, ",
+        ),
         ({"command": ["true", "{load.batch}"]}, "nothing is called {load.batch}"),
         ({"command": ["true"], "cwd": "{nowhere}"}, "options.cwd: nothing is called {nowhere}"),
         ({"command": ["no-such-program"]}, "no program 'no-such-program' in PATH"),
@@ -282,6 +285,40 @@ def test_an_evaluation_is_a_program_too(make_run, ended, start, tmp_path):
     (run / "spec.json").write_text(json.dumps(spec))
     code, output, _ = start(run, "command", "--evaluate", "1", "--json").end()
     assert json.loads(output)["returns"] == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param(['cp "$0" "$1"'], 0, "at step 3", id="a file"),
+        pytest.param(['mkdir "$1"; cp "$0" "$1/model.json"'], 0, "at step 3", id="a folder"),
+        pytest.param(["echo nothing to write"], 78, "it printed last: nothing to write", id="none"),
+        pytest.param(["exit 3"], 75, "options.export ended with exit code 3", id="fails"),
+    ],
+)
+def test_what_was_learnt_is_written_by_a_program_of_the_users(
+    make_run, ended, start, tmp_path, words, code, said
+):
+    """Whole, or not at all; nothing is left beside it."""
+    export = ["/bin/sh", "-c", *words, "{checkpoint}", "{out}"]
+    options = learner(tmp_path, count=3, pause_s=0.01, export=export)
+    run = make_run(trainer="command", target={"unit": "epochs", "count": 3}, options=options)
+    assert ended(run)[0] == EXIT_DONE
+    place = tmp_path / "place"
+    place.mkdir()
+    was, output, errors = start(run, "command", "--export", str(place / "model.json")).end()
+    assert was == code
+    assert said in output + errors
+    assert [path.name for path in place.iterdir()] == (["model.json"] if code == 0 else [])
+    for path in place.rglob("*"):
+        assert path.is_dir() or json.loads(path.read_text()) == {"epoch": 3}
+
+
+@pytest.mark.parametrize("option", ["cwd", "env_file"])
+def test_a_home_of_nobody_is_refused(make_program, ended, option):
+    code, output, _ = ended(make_program("true", **{option: "~nobody-x/here"}))
+    assert code == EXIT_BAD_SPEC
+    assert f"options.{option}: ~nobody-x/here" in output
 
 
 def test_it_does_not_inherit_what_is_ours(make_program, ended):

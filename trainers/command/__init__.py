@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from trainers.command.options import (
     Options,
     check_codes,
     check_progress,
+    expanded,
     stop_s,
 )
 from trainers.command.output import Lines
@@ -64,13 +66,15 @@ def check(spec: Spec) -> None:
     home = os.environ.get(HOME)
     known = Known(spec, options, Path(home) if home else None)
     call(known, options, options.command, "command", more=options.resume)
-    if options.evaluate is not None:
-        call(known, options, options.evaluate, "evaluate")
+    for where in ("evaluate", "export"):
+        words = getattr(options, where)
+        if words is not None:
+            call(known, options, words, where)
     if options.progress is not None and options.progress.file is not None:
         known.fill(options.progress.file, "progress.file")
     if options.checkpoints is not None:
         known.fill(options.checkpoints, "checkpoints")
-    elif any("{checkpoint}" in word for word in (*options.resume, *(options.evaluate or ()))):
+    elif any("{checkpoint}" in word for word in _all_words(options)):
         raise BadSpec(
             "options.checkpoints is not set, so there is no {checkpoint}: say what the program "
             'saves, such as checkpoints = "ckpt-*.pt"'
@@ -134,25 +138,10 @@ def evaluate(spec: Spec, checkpoint: Path, _episodes: int) -> list[float]:
     options = options_of(spec, Options)
     if options.evaluate is None:
         raise BadSpec("options.evaluate is not set: name the program that tells how good it is")
-    import tempfile  # noqa: PLC0415 - only here
-
-    run = checkpoint.parents[1]
-    known = Known(spec, options, run.parent.parent)
-    known.work = run / "work"
-    kept = saved.kept(checkpoint)
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "out.json"
-        whole = saved.handed_back(checkpoint, kept, Path(place) / RESUME)
-        known.values |= {
-            "work": str(known.work),
-            "checkpoint": None if whole is None else str(whole),
-            "out": str(out),
-            "step": int(checkpoint.name),
-        }
-        it = call(known, options, options.evaluate, "evaluate")
-        if it is None:
-            raise BadSpec("this checkpoint holds nothing that the program has saved")
-        told = _numbers(it, out)
+        it = _with(spec, options, checkpoint, out, options.evaluate, "evaluate", Path(place))
+        told = _numbers(_printed(it, "evaluate"), out)
     if not told:
         raise BadSpec(
             "options.evaluate told no number: print them in the last line, or write a JSON list "
@@ -161,10 +150,60 @@ def evaluate(spec: Spec, checkpoint: Path, _episodes: int) -> list[float]:
     return told
 
 
-def _numbers(it: Call, out: Path) -> list[float]:
-    """What a program tells, in a file or in its last line."""
-    import json  # noqa: PLC0415 - only here
-    import subprocess  # noqa: PLC0415 - as above
+def export(spec: Spec, checkpoint: Path, out: Path) -> None:
+    """Have the program for this write `out`, a file or a folder, of a checkpoint.
+
+    Raises:
+        BadSpec: there is no such program, or it writes none.
+    """
+    options = options_of(spec, Options)
+    if options.export is None:
+        raise BadSpec("options.export is not set: name the program that writes {out}")
+    with tempfile.TemporaryDirectory() as place:
+        it = _with(spec, options, checkpoint, out, options.export, "export", Path(place))
+        printed = _printed(it, "export")
+    if not out.exists():
+        last = printed.decode(errors="replace").rstrip().rpartition("\n")[2]
+        raise BadSpec(f"options.export has not written {{out}}, {out}; it printed last: {last}")
+
+
+def _all_words(options: Options) -> tuple[str, ...]:
+    return (*options.resume, *(options.evaluate or ()), *(options.export or ()))
+
+
+def _with(
+    spec: Spec,
+    options: Options,
+    checkpoint: Path,
+    out: Path,
+    words: tuple[str, ...],
+    where: str,
+    place: Path,
+) -> Call:
+    """A call of one of the programs beside the training, with what a checkpoint holds."""
+    run = checkpoint.parents[1]
+    known = Known(spec, options, run.parent.parent)
+    known.work = run / "work"
+    whole = saved.handed_back(checkpoint, saved.kept(checkpoint), place / RESUME)
+    known.values |= {
+        "work": str(known.work),
+        "checkpoint": None if whole is None else str(whole),
+        "out": str(out),
+        "step": int(checkpoint.name),
+    }
+    it = call(known, options, words, where)
+    if it is None:
+        raise BadSpec("this checkpoint holds nothing that the program has saved")
+    return it
+
+
+def _printed(it: Call, where: str) -> bytes:
+    """What such a program prints.
+
+    Raises:
+        Told: it fails.
+    """
+    import subprocess  # noqa: PLC0415 - only here
 
     process = subprocess.run(
         it.words,
@@ -176,11 +215,18 @@ def _numbers(it: Call, out: Path) -> list[float]:
         check=False,
     )
     if process.returncode != 0:
-        raise Told(f"options.evaluate ended with exit code {process.returncode}")
+        raise Told(f"options.{where} ended with exit code {process.returncode}")
+    return process.stdout[-NUMBERS_MAX_BYTES:]
+
+
+def _numbers(printed: bytes, out: Path) -> list[float]:
+    """What a program tells, in a file or in its last line."""
+    import json  # noqa: PLC0415 - only here
+
     if out.exists():
         text = durable.read(out, NUMBERS_MAX_BYTES).decode(errors="replace")
     else:
-        lines = process.stdout[-NUMBERS_MAX_BYTES:].decode(errors="replace").split("\n")
+        lines = printed.decode(errors="replace").split("\n")
         text = next((line for line in reversed(lines) if line.strip()), "")
     try:
         told = json.loads(text)
@@ -238,7 +284,7 @@ def _below(known: Known, options: Options, pattern: str, where: str) -> str:
     cwd = known.work if options.cwd is None else Path(known.fill(options.cwd, "cwd") or "")
     assert below is not None  # noqa: S101 - all is known here
     assert cwd is not None  # noqa: S101 - as above
-    return str(cwd.expanduser() / Path(below).expanduser())
+    return str(cwd.expanduser() / expanded(below, where))
 
 
 def _called(counts: str) -> str:

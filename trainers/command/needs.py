@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from trainers.command.options import Known, Options, environment_of, written
+from trainers.command.options import Known, Options, environment_of, expanded, written
 from trainers.command.process import is_interpreter
 from trainers.contract import BadSpec, Need
 
@@ -37,11 +37,11 @@ def needed(known: Known, options: Options) -> Iterator[Need]:
     """
     cwd = known.work
     if options.cwd is not None and (named := known.fill(options.cwd, "cwd")) is not None:
-        cwd = Path(named).expanduser()
+        cwd = expanded(named, "cwd")
         yield _need(cwd, "options.cwd", "enter", cwd)
     variables: dict[str, str] = {}
     if options.env_file is not None and (named := known.fill(options.env_file, "env_file")):
-        file = (cwd or Path()) / Path(named).expanduser()
+        file = (cwd or Path()) / expanded(named, "env_file")
         yield _need(file, "options.env_file", "read", file.parent)
         with suppress(BadSpec):
             variables |= environment_of(file)
@@ -50,13 +50,14 @@ def needed(known: Known, options: Options) -> Iterator[Need]:
     for key, text in variables.items():
         yield from _named(text.split(os.pathsep), f"{key} of its environment")
     path = variables.get("PATH", os.environ.get("PATH", os.defpath))
+    beside = [words for words in (options.evaluate, options.export) if words is not None]
     if options.shell:
-        for words in (options.command, options.resume, options.evaluate or ()):
+        for words in (options.command, options.resume, *beside):
             yield from _of_line(known, words, cwd, path)
     else:
         yield from _of_words(known, (*options.command, *options.resume), cwd, path)
-        if options.evaluate is not None:
-            yield from _of_words(known, options.evaluate, cwd, path)
+        for words in beside:
+            yield from _of_words(known, words, cwd, path)
     if options.checkpoints is not None:
         pattern = known.fill(options.checkpoints, "checkpoints")
         if pattern is not None and cwd is not None:
@@ -72,7 +73,7 @@ def _of_words(known: Known, words: Sequence[str], cwd: Path | None, path: str) -
     if program is None:
         return
     if "/" in program:
-        named = (cwd or Path()) / Path(program).expanduser()
+        named = (cwd or Path()) / expanded(program, "command")
     elif found := shutil.which(program, path=path):
         named = Path(found)
     else:
@@ -98,7 +99,7 @@ def _of_line(known: Known, words: Sequence[str], cwd: Path | None, path: str) ->
     before = (word for word in found if word != "exec" and not ASSIGNED.match(word))
     program = next(before, "")
     if "/" in program:
-        yield from _program((cwd or Path()) / Path(program).expanduser(), "its program", path)
+        yield from _program((cwd or Path()) / expanded(program, "command"), "its program", path)
         found.remove(program)
     # Of `~` a shell makes the folder of its own user.
     texts = [str(Path(one).expanduser()) if one.startswith("~/") else one for one in found]

@@ -17,7 +17,10 @@ from trainers.contract import EPISODES, NAME, BadSpec, Spec
 SECONDS = "seconds"
 """the unit of a program that tells no progress"""
 HINT = "for a brace itself write {{"
-ONLY_LATER = {"checkpoint": ("resume", "evaluate"), "out": ("evaluate",)}
+ONLY_LATER = {
+    "checkpoint": ("resume", "evaluate", "export"),
+    "out": ("evaluate", "export"),
+}
 """words that are known in these options alone"""
 SHOWN_MAX_CHARS = 60
 STOP_SHARE = 0.75
@@ -65,6 +68,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """words that are added where there is a checkpoint, such as `--resume {checkpoint}`"""
     evaluate: Words | None = None
     """a program that prints numbers, or writes them to `{out}`, of `{checkpoint}`"""
+    export: Words | None = None
+    """a program that writes a file or a folder `{out}` of `{checkpoint}`, for whoever uses it"""
     shell: bool = False
     """whether the words, joined by blanks, are a line for `/bin/sh`"""
     cwd: str | None = None
@@ -96,6 +101,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """exit codes that ask for another start; a signal counts as 128 and its number"""
     never: tuple[Code, ...] = (2,)
     """exit codes that say that another start is pointless"""
+
+
+def expanded(text: str, where: str) -> Path:
+    """A path that may begin with somebody's home.
+
+    Raises:
+        BadSpec: there is nobody of that name.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BadSpec(f"options.{where}: {text}: {error}") from None
 
 
 class Known:
@@ -159,7 +176,8 @@ class Known:
 
     def _refused(self, shown: str, name: str | None, where: str) -> str:
         if name in ONLY_LATER:
-            places = " and ".join(ONLY_LATER[name])
+            *others, last = ONLY_LATER[name]
+            places = f"{', '.join(others)} and {last}"
             return f"options.{where}: {{{name}}} is known in {places} alone"
         known = [name for name in self.values if where in ONLY_LATER.get(name, (where,))]
         close = difflib.get_close_matches(name or "", known, n=1)

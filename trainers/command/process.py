@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainers import durable
-from trainers.command.options import Known, Options, environment_of, written
+from trainers.command.options import Known, Options, environment_of, expanded, written
 from trainers.contract import MARKER, TRAINERS_DIR, BadSpec
 
 PROGRESS = "SUPERVISOR_PROGRESS"
@@ -79,7 +79,7 @@ def _working_folder(known: Known, options: Options) -> Path | None:
     named = known.fill(options.cwd, "cwd")
     if named is None:
         return None
-    cwd = Path(named).expanduser()
+    cwd = expanded(named, "cwd")
     if not cwd.is_absolute():
         raise BadSpec(f"options.cwd: {named} must be a whole path, such as {{home}}/{named}")
     if not cwd.is_dir():
@@ -98,7 +98,7 @@ def _environment(known: Known, options: Options, cwd: Path | None) -> dict[str, 
         named = known.fill(options.env_file, "env_file")
         if named is None:
             return None
-        environment |= environment_of((cwd or Path()) / Path(named).expanduser())
+        environment |= environment_of((cwd or Path()) / expanded(named, "env_file"))
     for key, value in options.env.items():
         text = known.fill(written(value), "env")
         if text is None:
@@ -117,7 +117,7 @@ def _program(named: str, cwd: Path | None, environment: Mapping[str, str], where
                 f"as `command -v {named}` tells it"
             )
         return found
-    path = Path(named).expanduser()
+    path = expanded(named, where)
     if not path.is_absolute():
         if cwd is None or not cwd.is_dir():
             return named  # the folder is made when it is started
