@@ -114,7 +114,8 @@ class Library(NamedTuple):
     """below the folder in which it is started"""
     saves_below: str
     """below a folder that it was given"""
-    pattern: str
+    pattern: str | None = None
+    """None: nothing that can be relied upon"""
     score: str | None = None
     better: str = "lower"
     finish_s: float | None = None
@@ -126,7 +127,7 @@ LIBRARIES = (
         ("lightning", "pytorch_lightning"),
         "lightning_logs/*/checkpoints/*.ckpt",
         "**/*.ckpt",
-        r"Epoch (?P<epoch>\d+):",
+        # Where rich is installed, too, its bar prints nothing into a pipe before the end.
     ),
     Library(
         ("transformers",),
@@ -177,9 +178,14 @@ def propose(facts: Facts, asked: Asked) -> Proposal | None:
         return None
     learnt = learn(script.text if script is not None and script.name.endswith(".py") else "")
     pattern, library = learnt.pattern, learnt.library
-    if pattern is None and library is not None:
+    remarks = []
+    if pattern is None and library is not None and library.pattern is not None:
         pattern = library.pattern
-    target, remarks = asked.target or _usual_target(learnt, pattern), []
+        remarks.append(
+            f"progress looks for what {library.imports[0]} prints unless it is told to be quiet: "
+            "where it is, take that line away, or the run counts as hung"
+        )
+    target = asked.target or _usual_target(learnt, pattern)
     if (
         asked.target is not None
         and not (learnt.reports or asked.reporting or _tells(pattern, asked.target[0]))
@@ -187,7 +193,10 @@ def propose(facts: Facts, asked: Asked) -> Proposal | None:
     ):
         unit = asked.target[0].removesuffix("s")
         pattern = rf"(?i)\b{unit}\D{{0,3}}(?P<{unit}>\d+)"
-        remarks.append(f"see that it prints lines such as `{unit} 3`, which progress looks for")
+        remarks.append(
+            f"see that it prints lines such as `{unit} 3`, which progress looks for: a run that "
+            "tells none counts as hung"
+        )
     command = asked.command or _command(facts, script, learnt, target)
     output = any("{work}" in word for word in command)
     checkpoints = asked.checkpoints

@@ -88,18 +88,6 @@ def test_a_plain_loop_is_understood():
     ("library", "checkpoints", "line", "numbers"),
     [
         (
-            "import lightning as L",
-            "lightning_logs/*/checkpoints/*.ckpt",
-            "Epoch 3: 100%|####| 10/10 [00:00<00:00, 90.8it/s, v_num=0]",
-            {"epoch": "3"},
-        ),
-        (
-            "from pytorch_lightning import Trainer",
-            "lightning_logs/*/checkpoints/*.ckpt",
-            "Epoch 3:   0%|",
-            {"epoch": "3"},
-        ),
-        (
             "from transformers import Trainer",
             "*/checkpoint-*",
             "{'loss': '0.51', 'grad_norm': '2.6', 'learning_rate': '5e-05', 'epoch': '1.25'}",
@@ -122,7 +110,19 @@ def test_a_library_tells_what_it_prints_and_saves(library, checkpoints, line, nu
     assert match
     assert match.groupdict() == numbers
     assert found.checkpoints == checkpoints
+    assert "prints unless it is told to be quiet" in found.remarks[0]
     assert settings(found)["options"]["progress"] == found.progress
+
+
+@pytest.mark.parametrize("library", ["import lightning as L", "from pytorch_lightning import x"])
+def test_of_a_library_that_may_print_nothing_no_progress_is_guessed(library):
+    """A run that tells none would count as hung."""
+    found = proposed(library)
+    assert (found.progress, found.checkpoints) == (None, "lightning_logs/*/checkpoints/*.ckpt")
+    assert "until then seconds count" in found.remarks[-1]
+    asked = proposed(library, asked=Asked(target=("epochs", 9)))
+    assert asked.progress is not None
+    assert re.search(asked.progress["pattern"], "Epoch 3/8 ---")
 
 
 def test_an_epoch_that_is_printed_as_it_begins_has_time_to_end():
