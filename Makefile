@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := atari,live,completion
 TEST_EXTRAS := $(EXTRAS),dev
-SOURCES := training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
+SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
 # What tests of real boots, disks, cron, shells and shims need; without them, these are skipped, and say so.
 DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \
 	vim-tiny

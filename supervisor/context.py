@@ -36,6 +36,8 @@ EXIT_REFUSED = 2
 """a request was refused, or the command line makes no sense"""
 OF_THE_MACHINE = ("install", "uninstall", "completion")
 """commands that touch no home but with a step for it"""
+HERE = ("init",)
+"""commands whose home is the present folder where none is named to them"""
 DIGITS_MAX = 20
 """of a number of the command line"""
 HOW_TO_ENTER = (
@@ -101,7 +103,8 @@ class Context:
         self.options = options
         self.login = _login()
         """who asks, as far as the login tells"""
-        self.named_home = _named_home(options.home)
+        here = "." if options.command in HERE else None
+        self.named_home = _named_home(options.home or here)
         named = options.config or os.environ.get("SUPERVISOR_CONFIG")
         config = expanded(named).absolute() if named else None
         path = self.named_home or default_home()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -12,6 +16,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
+import supervised
 from modes import SHIPPED, load_ladder
 from modes.toml_file import read_toml
 from supervisor.core import policy
@@ -102,3 +107,67 @@ def test_the_example_of_a_rule_passes_its_own_test(monkeypatch):
             )
     finally:
         del policy.__dict__["overheated"]
+
+
+REPORT = "report-from-your-script.md"
+
+
+def test_every_script_that_reports_is_python_and_calls_what_there_is():
+    """Also those for libraries that are not installed here."""
+    for code in blocks(REPORT, "python"):
+        tree = ast.parse(code)
+        called = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "supervised"
+        }
+        assert called == set(supervised.__all__)
+
+
+def test_the_settings_of_a_script_that_reports_are_well(tmp_path):
+    """They need no pattern."""
+    (text,) = blocks(REPORT, "toml")
+    path = tmp_path / "supervisor.toml"
+    path.write_text(text, encoding="utf-8")
+    assert read_toml(path, Settings)
+
+
+@pytest.mark.parametrize(
+    ("place", "steps", "names", "counts"),
+    [
+        (0, 20, [f"ckpt-{epoch}.json" for epoch in range(1, 21)], "epoch"),
+        pytest.param(-1, 4096, ["ppo-2048.zip", "ppo-4096.zip"], "step", marks=pytest.mark.slow),
+    ],
+    ids=["plain", "Stable-Baselines3"],
+)
+def test_a_script_that_reports_goes_on_from_what_it_has_saved(
+    place, steps, names, counts, tmp_path
+):
+    """To its end, and each start tells of the rest alone."""
+    code = blocks(REPORT, "python")[place].replace("40_000", "4096").replace("512", "2048")
+    (tmp_path / "train.py").write_text(code, encoding="utf-8")
+    told = tmp_path / "progress.jsonl"
+
+    def train(**more: str) -> list[dict[str, float]]:
+        told.write_text("")
+        subprocess.run(
+            [sys.executable, "train.py"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(PAGES.parents[1]),
+                "SUPERVISOR_PROGRESS": str(told),
+                **more,
+            },
+            check=True,
+        )
+        return [json.loads(line) for line in told.read_text().splitlines()]
+
+    reported = [line[counts] for line in train() if counts in line]
+    assert reported[-1] == steps
+    assert {name for name in names if (tmp_path / name).exists()} == set(names)
+    held = names[len(names) // 2 - 1]
+    reached = int(re.findall(r"\d+", held)[0])
+    resumed = [line[counts] for line in train(SUPERVISOR_CHECKPOINT=held) if counts in line]
+    assert min(resumed) >= reached
+    assert resumed[-1] == steps

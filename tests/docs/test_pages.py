@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -191,7 +192,8 @@ def test_commands_in_code_blocks_parse(page):
         if words[:1] == ["make"]:
             assert words[1] in targets, line
         elif words[:1] == ["supervisor"]:
-            build_parser().parse_args(words[1:])
+            typed = shlex.split(line.strip().removeprefix("$ "), comments=True)
+            build_parser().parse_args(typed[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -20,7 +20,7 @@ RUN_KEYS = {
     "checkpoint_step", "checkpoint_age_s", "pid", "restarts",
 }  # fmt: skip
 COMMANDS = (
-    "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
+    "init", "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
     "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "reset",
     "export",

@@ -28,7 +28,7 @@ from trainers.command.options import (
 )
 from trainers.command.output import Lines
 from trainers.command.process import Call, Program, call, usual_umask
-from trainers.command.progress import File, Teller
+from trainers.command.progress import File, Saved, Teller
 from trainers.contract import HOME, BadSpec, Need, Spec
 from trainers.said import Told
 from trainers.session import Session, options_of
@@ -263,7 +263,8 @@ def _handed_back(
             whole = saved.handed_back(session.checkpoint.path, kept, place)
             known.values["checkpoint"] = None if whole is None else str(whole)
         elif options.checkpoints is not None:
-            saved.put_back(session, session.checkpoint, kept)
+            whole = saved.put_back(session, session.checkpoint, kept)
+            known.values["checkpoint"] = None if whole is None else str(whole)
             saved.set_aside_later(session, pattern, kept)
     if options.checkpoints is not None:
         saves = saved.Saves(session, pattern, teller, links=options.links)
@@ -385,9 +386,7 @@ class _Attempt:
         """Take what it says and saves, for a moment."""
         self._program.wait(TURN_S)
         self._listen()
-        for numbers in self._file.read():
-            self._teller.numbers(numbers)
-        self._read_metrics()
+        self._read()
         self._teller.tick()
         if self._saves is not None:
             self._saves.look(lambda: self._program.code is None)
@@ -401,14 +400,17 @@ class _Attempt:
                 break
         self._lines.close()
         for _ in range(RESTS_MAX):
-            for numbers in self._file.read():
-                self._teller.numbers(numbers)
-            self._read_metrics(at_once=True)
+            self._read(at_once=True)
         self._teller.flush()
         sinks.flush()
 
-    def _read_metrics(self, *, at_once: bool = False) -> None:
-        """Take what it has written to files of its own."""
+    def _read(self, *, at_once: bool = False) -> None:
+        """Take what it has written to its files, in its order."""
+        for told in self._file.read():
+            if not isinstance(told, Saved):
+                self._teller.numbers(told)
+            elif self._saves is not None:
+                self._saves.told(told)
         if self._metrics is not None:
             for numbers in self._metrics.read(time.monotonic(), at_once=at_once):
                 self._teller.numbers(numbers, again=True)

@@ -20,6 +20,10 @@ from trainers.contract import MARKER, TRAINERS_DIR, BadSpec
 
 PROGRESS = "SUPERVISOR_PROGRESS"
 """environment variable of a program: the file for its JSON lines"""
+CHECKPOINT = "SUPERVISOR_CHECKPOINT"
+"""environment variable of a program: what it is to go on from, where there is anything"""
+STOP_SIGNAL = "SUPERVISOR_STOP_SIGNAL"
+"""environment variable of a program: the name of the signal that asks it to stop"""
 INTERPRETERS = ("python", "bash", "sh", "dash", "zsh", "perl", "ruby", "Rscript", "node", "julia")
 """programs whose first argument is mostly a file that must be there"""
 PIECE_BYTES = 2**16
@@ -104,6 +108,11 @@ def _environment(known: Known, options: Options, cwd: Path | None) -> dict[str, 
         if text is None:
             return None
         environment[key] = text
+    # We may ourselves be what somebody supervises so.
+    environment.pop(CHECKPOINT, None)
+    if known.values["checkpoint"] is not None:
+        environment[CHECKPOINT] = str(known.values["checkpoint"])
+    environment[STOP_SIGNAL] = options.stop_signal
     return environment
 
 

@@ -87,6 +87,15 @@ class Pattern:
             raise _TooSlow
 
 
+class Saved(msgspec.Struct, frozen=True):
+    """A line by which a program says that something which it has saved is whole."""
+
+    saved: str
+    """where it lies: a whole path"""
+    at: float
+    """when it was, in seconds since 1970: it counts if nothing has changed since"""
+
+
 class File:
     """The file that a program may write JSON lines to.
 
@@ -102,8 +111,8 @@ class File:
         """whether the line that is read is far too long to be looked at"""
         durable.fill(path, b"", sync=False)
 
-    def read(self) -> Iterator[dict[str, float]]:
-        """The numbers of each line that was written since the last look."""
+    def read(self) -> Iterator[dict[str, float] | Saved]:
+        """What each line tells that was written since the last look: numbers, mostly."""
         try:
             with durable.open_regular(self.path, writable=True) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -123,7 +132,7 @@ class File:
         *lines, self._rest = (self._rest + piece.lstrip(b"\0")).split(b"\n")
         for line in lines:
             if not self._skipping:
-                yield numbers_of(line)
+                yield _saved_in(line) or numbers_of(line)
             self._skipping = False
         if len(self._rest) > LINE_MAX_BYTES:
             self._skipping, self._rest = True, b""
@@ -256,6 +265,17 @@ def _loosely(line: bytes) -> object:
         return json.loads(line)
     except (ValueError, RecursionError):
         return None
+
+
+def _saved_in(line: bytes) -> Saved | None:
+    """What a line says of something saved; None: it is no such line."""
+    if b'"saved"' not in line:
+        return None
+    try:
+        said = msgspec.json.decode(line, type=Saved)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return said if "\0" not in said.saved else None
 
 
 def numbers_of(line: bytes) -> dict[str, float]:

@@ -29,7 +29,7 @@ import msgspec
 
 from trainers import durable, said
 from trainers.checkpoint import FILES_MAX, MANIFEST, MANIFEST_SUM, Checkpoint
-from trainers.command.progress import Teller
+from trainers.command.progress import Saved, Teller
 from trainers.contract import Score
 from trainers.session import Session
 
@@ -77,6 +77,8 @@ class _Sight(NamedTuple):
     score: Score | None
     closed: bool = False
     """whether nobody had it open for writing while the program lived"""
+    told: bool = False
+    """whether the program has said that it is whole"""
 
 
 class _Changed(Exception):
@@ -115,17 +117,19 @@ def handed_back(checkpoint: Path, kept: Kept, place: Path) -> Path | None:
     return whole
 
 
-def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> None:
+def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> Path | None:
     """Put what is kept where the program will look for it itself, if anything else lies there.
+
+    Where that is; None: nothing is kept.
 
     What it has saved later was not seen to be whole. That, and what lies in the place, is set aside
     under a name that begins with a dot.
     """
     if kept.path is None:
-        return
+        return None
     path = _home(session) / kept.path
     if _is_as_kept(path, checkpoint, kept):
-        return
+        return path
     if os.path.lexists(path):
         session.notice(f"{_set_aside(path)} was not whole, or not seen to be: an older one is back")
     place = path.with_name(f".{path.name}.back")
@@ -134,6 +138,7 @@ def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     whole.rename(path)
     place.rmdir()
+    return path
 
 
 def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
@@ -223,10 +228,22 @@ class Saves:
             alone = path.is_file()
             quiet = now_s - seen.since_s >= (FILE_QUIET_S if alone else FOLDER_QUIET_S)
             restless = alone and now_s - self._fresh_s >= PATIENCE_S
-            if closed and (quiet or restless):
+            if seen.told or (closed and (quiet or restless)):
                 self._take(path, seen)
                 return
         self._watched = {path: self._watched[path] for path, _ in fresh}
+
+    def told(self, said: Saved) -> None:
+        """Note that the program has said of something that it is whole, with what is reached now.
+
+        Its word holds for what was not changed since.
+        """
+        where = os.path.realpath(said.saved)
+        for path, stamp in self._fresh():
+            unchanged = max(time for *_, time in stamp) <= said.at * 1e9
+            if unchanged and os.path.realpath(path) == where:
+                sight = self._sight(stamp, time.monotonic())
+                self._watched[path] = sight._replace(closed=True, told=True)
 
     def last(self, *, left: bool) -> None:
         """Take the last one, now that nothing of the program lives.
@@ -240,7 +257,9 @@ class Saves:
             self._keep(wait=True)
         for path, stamp in self._fresh():
             seen = self._watched.get(path)
-            if left:
+            if seen is not None and seen.stamp == stamp and seen.told:
+                pass
+            elif left:
                 seen = self._sight(stamp, time.monotonic())
             elif seen is None or seen.stamp != stamp or not seen.closed or not path.is_file():
                 continue
