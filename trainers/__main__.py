@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
-from trainers import attempt, durable, play, registry, warm
+from trainers import attempt, durable, history, play, registry, warm
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Share
 
 EXIT_UNKNOWN = 2
@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     only.add_argument(
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
+    only.add_argument("--checkpoints", action="store_true", help="only list its checkpoints")
     only.add_argument("--record", type=Path, metavar="FILE", help="only write a GIF of greedy play")
     parser.add_argument(
         "--episodes", type=_positive, metavar="N", default=1, help="games to record, at most"
@@ -53,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--checkpoint", choices=("best", "newest"), default="best", help="which one plays"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="with --checkpoints: read every byte of them"
     )
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     options = parser.parse_args(arguments)
@@ -64,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.warm is not None:
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(attempt.run(run, options.trainer))
-    if not (options.list or options.check or options.evaluate or options.record):
+    apart = (options.list, options.check, options.evaluate, options.record, options.checkpoints)
+    if not any(apart):
         return attempt.run(options.run, options.trainer)
     try:
         return _apart(options)
@@ -99,6 +104,9 @@ def _apart(options: argparse.Namespace) -> int:
             episodes=options.evaluate,
             as_json=options.json,
         )
+    elif options.checkpoints:
+        told = history.listed(options.run, verified=options.verify)
+        sys.stdout.write(f"{msgspec.json.encode(told).decode()}\n")
     else:
         play.record(
             options.run,

@@ -298,6 +298,40 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """with status `failed`: the reason was the machine as it is now, such as a full disk"""
 
 
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of one checkpoint."""
+
+    checkpoint: str
+    """how it is called: by its step, or with why it lies aside before that"""
+    step: int
+    episodes: int | None = None
+    saved_at: float | None = None
+    """wall time, seconds since 1970; None: it does not tell"""
+    score: Score | None = None
+    mode: str | None = None
+    size_bytes: int
+    aside: str | None = None
+    """why it is not gone on from: `beside`, `withheld` or `damaged`; None: it may be"""
+    newest: bool = False
+    """the run goes on from it"""
+    best: bool = False
+    """it is what is evaluated, recorded and exported"""
+    whole: bool | None
+    """whether it is as it was written, as far as was looked; None: a newer version alone knows"""
+    reason: str | None = None
+    """why it lies aside, or is not whole"""
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of all of them."""
+
+    run: str
+    verified: bool
+    """every byte was read; otherwise what they say of themselves and the sizes of their files"""
+    checkpoints: tuple[Listed, ...]
+    """the oldest first, and of one step those that lie aside first"""
+
+
 class WarmRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the supervisor asks of a warm parent: `python -m trainers NAME --warm RUN_DIR`.
 
