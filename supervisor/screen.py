@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays
     from supervisor.core.recorded import MadeAgain
     from supervisor.core.replay import Replayed
     from supervisor.counterfactual import Counterfactual
-    from trainers.contract import History
+    from trainers.contract import Brought, History
 
 BOOTS_SHOWN = 5
 GPU_SHOWN = len("GPU-12345678")
@@ -125,6 +125,14 @@ def checkpoints(called: str, known: History) -> str:
         lines.append(line if one.whole is not False else paint(line, "red"))
         lines += [paint(f"  {printable(one.reason)}", "dim")] if one.reason else []
     return "\n".join(lines)
+
+
+def brought(called: str, path: str, known: Brought) -> str:
+    """What became of a checkpoint from elsewhere."""
+    score = "" if known.score is None else f", {known.score.name} {count(known.score.value)}"
+    size = f"{known.files} files, {count(known.size_bytes)}B"
+    said = f"{path} is checkpoint {known.step} of {called}: {size}{score}"
+    return "\n".join([said, *(f"note: {remark}" for remark in known.remarks)])
 
 
 def findings(results: Sequence[Finding]) -> str:

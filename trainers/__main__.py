@@ -15,7 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from trainers import attempt, durable, history, play, registry, warm
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Share
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Refused, Share
 
 EXIT_UNKNOWN = 2
 """nothing is known by the name that somebody asks about"""
@@ -45,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
     only.add_argument("--checkpoints", action="store_true", help="only list its checkpoints")
+    only.add_argument("--way-back", metavar="WHERE", help="only tell which checkpoint that is")
+    only.add_argument(
+        "--import", type=Path, metavar="PATH", dest="source", help="make that a checkpoint of it"
+    )
     only.add_argument("--record", type=Path, metavar="FILE", help="only write a GIF of greedy play")
     parser.add_argument(
         "--episodes", type=_positive, metavar="N", default=1, help="games to record, at most"
@@ -58,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--verify", action="store_true", help="with --checkpoints: read every byte of them"
     )
+    parser.add_argument("--spec", type=Path, metavar="DIR", help="with --import: where that lies")
+    parser.add_argument("--step", type=_count, metavar="N", help="with --import: where it is then")
+    parser.add_argument("--score", metavar="NAME=VALUE", help="with --import: how good it is")
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     options = parser.parse_args(arguments)
     if options.trainer is None and not options.list:
@@ -69,11 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(attempt.run(run, options.trainer))
     apart = (options.list, options.check, options.evaluate, options.record, options.checkpoints)
-    if not any(apart):
+    if not any((*apart, options.way_back is not None, options.source)):
         return attempt.run(options.run, options.trainer)
     try:
         return _apart(options)
-    except (BadSpec, play.NoCheckpoint, play.CannotWrite) as error:
+    except (BadSpec, Refused, attempt.CannotLock, play.NoCheckpoint, play.CannotWrite) as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
     except OSError as error:
@@ -107,6 +114,21 @@ def _apart(options: argparse.Namespace) -> int:
     elif options.checkpoints:
         told = history.listed(options.run, verified=options.verify)
         sys.stdout.write(f"{msgspec.json.encode(told).decode()}\n")
+    elif options.source is not None:
+        from trainers import importing  # noqa: PLC0415 - only here
+
+        brought = importing.bring(
+            options.run,
+            options.spec or options.run,
+            options.trainer,
+            options.source,
+            step=options.step,
+            score=options.score,
+        )
+        sys.stdout.write(f"{msgspec.json.encode(brought).decode()}\n")
+    elif options.way_back is not None:
+        way = history.way_back(options.run, options.way_back)
+        sys.stdout.write(f"{msgspec.json.encode(way).decode()}\n")
     else:
         play.record(
             options.run,
@@ -161,6 +183,13 @@ def _list(trainer: str | None, *, as_json: bool) -> int:
 
 def _share(text: str) -> Share:
     return msgspec.json.decode(text, type=Share)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
 
 
 def _positive(text: str) -> int:

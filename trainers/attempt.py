@@ -96,7 +96,7 @@ def run(path: Path, trainer: str) -> int:
     )
     try:
         folder = _folder(path)
-        with _locked(folder):
+        with locked(folder):
             return _attempt(folder, trainer, stop)
     except (BadSpec, CannotLock) as error:
         sinks.say(str(error))
@@ -244,7 +244,7 @@ def _train(trainer: str, session: Session) -> None:
 
 
 @contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock.
 
     Raises:

@@ -289,7 +289,7 @@ class Checkpoints:
         newest = max((step for step in self._steps() if step not in withheld), default=-1)
         before = [
             match
-            for name in self.names()
+            for name in self._names()
             if (match := _WITHHELD.fullmatch(name)) and self.is_ours(name)
         ]
         # In reverse: of two of the same step the later one comes back.
@@ -323,16 +323,47 @@ class Checkpoints:
         for manifest in manifests:
             if manifest.step not in keep:
                 self._remove(self.folder / str(manifest.step))
-        damaged = [match for name in self.names() if (match := _DAMAGED.fullmatch(name))]
+        damaged = [match for name in self._names() if (match := _DAMAGED.fullmatch(name))]
         damaged.sort(key=lambda match: int(match[1]))
         for match in damaged[:-KEEP_DAMAGED]:
             self._remove(self.folder / match[0])
 
     def remove_leftovers(self) -> None:
         """Remove what a killed `save` or `prune` left half done."""
-        for name in self.names():
+        for name in self._names():
             if name.startswith("."):
                 self._remove(self.folder / name)
+
+    def is_ours(self, name: int | str) -> bool:
+        """Whether no newer version has written the folder of that name."""
+        try:
+            read_manifest(self.folder / str(name))
+        except NewerFile:
+            return False
+        except (DamagedCheckpoint, OSError):
+            pass
+        return True
+
+    def make_folder(self) -> None:
+        """See to it that there is a folder."""
+        if not self.folder.exists():
+            durable.make_folder(self.folder)
+            durable.sync_folder(self.folder.parent)
+
+    def named(self) -> dict[str, Name]:
+        """All checkpoints, by the names of their folders, the oldest first; those aside, too."""
+        found = [(text, name) for text in self._names() if (name := Name.of(text)) is not None]
+        found.sort(key=lambda one: (one[1].step, one[1].aside is None, one[1].aside, one[1].copy))
+        return dict(found)
+
+    def free_name(self, name: str) -> str:
+        """`name`, or one that is like it: nothing that lies aside is lost."""
+        there = set(self._names())
+        return next(
+            free
+            for more in range(1, 10_000)
+            if (free := name if more == 1 else f"{name}-{more}") not in there
+        )
 
     def _first_good(self, steps: list[int]) -> Found:
         passed_over: list[Damaged] = []
@@ -344,25 +375,14 @@ class Checkpoints:
                 passed_over.append(Damaged(path, str(error)))
         return Found(None, tuple(passed_over))
 
-    def names(self) -> list[str]:
-        """The names of all that lies in the folder."""
+    def _names(self) -> list[str]:
         try:
             return os.listdir(self.folder)  # noqa: PTH208 - names are what we sort and match
         except FileNotFoundError:
             return []
 
     def _steps(self) -> list[int]:
-        return [int(name) for name in self.names() if _STEP.fullmatch(name)]
-
-    def is_ours(self, name: int | str) -> bool:
-        """Whether no newer version has written the folder of that name."""
-        try:
-            read_manifest(self.folder / str(name))
-        except NewerFile:
-            return False
-        except (DamagedCheckpoint, OSError):
-            pass
-        return True
+        return [int(name) for name in self._names() if _STEP.fullmatch(name)]
 
     def _manifests(self) -> tuple[list[Manifest], list[NewerFile]]:
         """What all checkpoints say of themselves, and those of a newer version."""
@@ -375,21 +395,6 @@ class Checkpoints:
             except (DamagedCheckpoint, OSError):
                 continue
         return manifests, newer
-
-    def free_name(self, name: str) -> str:
-        """`name`, or one that is like it: nothing that is withheld is lost."""
-        there = set(self.names())
-        return next(
-            free
-            for more in range(1, 10_000)
-            if (free := name if more == 1 else f"{name}-{more}") not in there
-        )
-
-    def make_folder(self) -> None:
-        """See to it that there is a folder."""
-        if not self.folder.exists():
-            durable.make_folder(self.folder)
-            durable.sync_folder(self.folder.parent)
 
     def _remove(self, path: Path) -> None:
         if path.is_symlink() or not path.is_dir():

@@ -1,4 +1,4 @@
-"""All checkpoints of a run, those that lie aside too."""
+"""All checkpoints of a run, those that lie aside too, and to which of them it can go back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from trainers.checkpoint import (
     read_manifest,
     verify,
 )
-from trainers.contract import History, Listed, NewerFile
+from trainers.contract import START, History, Listed, NewerFile, Refused, Way
+from trainers.rewind import NoSuchCheckpoint, later, meant
 
 ASIDE = {
     "beside": "the run has gone back behind it",
@@ -40,11 +41,9 @@ def listed(path: Path, *, verified: bool) -> History:
     """
     folder = attempt.open_folder(path)
     checkpoints = Checkpoints(folder.checkpoints)
-    names = [(name, text) for text in checkpoints.names() if (name := Name.of(text)) is not None]
-    names.sort(key=lambda one: (one[0].step, one[0].aside is None, one[0].aside, one[0].copy))
     told: list[Listed] = []
     good: list[Manifest] = []
-    for name, text in names:
+    for text, name in checkpoints.named().items():
         one, manifest = _looked_at(checkpoints.folder / text, name, verified=verified)
         if one is not None:
             told.append(one)
@@ -63,6 +62,40 @@ def listed(path: Path, *, verified: bool) -> History:
         for one in told
     )
     return History(run=folder.path.name, verified=verified, checkpoints=rows)
+
+
+class CannotGoBack(Refused):
+    """What somebody wants to go back to is not there, or not to be used."""
+
+
+def way_back(path: Path, word: str) -> Way:
+    """To which checkpoint of the run in `path` a word leads; nothing is changed.
+
+    Args:
+        path: the run's folder.
+        word: a name, a step, `best`, `newest`, or `start`.
+
+    Raises:
+        CannotGoBack: to none, or to one that is damaged.
+        BadSpec: it is no run folder, or what is later is a newer version's.
+        OSError: nothing can be read now.
+    """
+    checkpoints = Checkpoints(attempt.open_folder(path).checkpoints)
+    try:
+        if word in ("best", "newest"):
+            found = checkpoints.best() if word == "best" else checkpoints.newest()
+            if found.checkpoint is None:
+                raise NoSuchCheckpoint(word, checkpoints)
+            name = found.checkpoint.path.name
+        else:
+            name = meant(checkpoints, word)
+            if name != START:
+                verify(checkpoints.folder / name)
+    except NoSuchCheckpoint as error:
+        raise CannotGoBack(str(error)) from error
+    except DamagedCheckpoint as error:
+        raise CannotGoBack(f"checkpoint {word} is damaged: {error}") from error
+    return Way(checkpoint=name, beside=tuple(reversed(later(checkpoints, name))))
 
 
 def _looked_at(path: Path, name: Name, *, verified: bool) -> tuple[Listed | None, Manifest | None]:

@@ -23,7 +23,8 @@ COMMANDS = (
     "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
     "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "checkpoints",
-    "reset", "tune", "trainers", "check-config", "doctor", "completion",
+    "rewind", "import-checkpoint", "reset", "tune", "trainers", "check-config",
+    "doctor", "completion",
 )  # fmt: skip
 
 

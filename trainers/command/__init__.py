@@ -25,10 +25,11 @@ from trainers.command.output import Lines
 from trainers.command.process import Call, Program, call, usual_umask
 from trainers.command.progress import File, Teller
 from trainers.contract import HOME, BadSpec, Spec
+from trainers.registry import Imported
 from trainers.said import Told
 from trainers.session import Session, options_of
 
-__all__ = ["UNIT", "Load", "Options", "check", "evaluate", "remark", "train"]
+__all__ = ["UNIT", "Load", "Options", "check", "evaluate", "import_checkpoint", "remark", "train"]
 
 UNIT = "any"
 """whatever the program counts: the target names it"""
@@ -143,6 +144,17 @@ def evaluate(spec: Spec, checkpoint: Path, _episodes: int) -> list[float]:
     return told
 
 
+def import_checkpoint(spec: Spec, path: Path) -> Imported:
+    """What a program has saved elsewhere, to be handed back to it.
+
+    Raises:
+        BadSpec: this program is handed back nothing, or not by that name.
+    """
+    from trainers.command import foreign  # noqa: PLC0415 - only here
+
+    return foreign.taken(spec, options_of(spec, Options), path)
+
+
 def _numbers(it: Call, out: Path) -> list[float]:
     """What a program tells, in a file or in its last line."""
     import json  # noqa: PLC0415 - only here
@@ -191,6 +203,13 @@ def _handed_back(
         assert below is not None  # noqa: S101 - all is known here
         assert cwd is not None  # noqa: S101 - as above
         pattern = str(cwd.expanduser() / below)
+    if session.rewound and options.checkpoints is None:
+        session.notice(
+            "only what is counted has gone back: this program goes on by itself, from files of its "
+            f"own, in {known.work} perhaps"
+        )
+    if session.anew and options.checkpoints is not None and not options.resume:
+        saved.set_aside_all(session, pattern)
     if session.checkpoint is not None:
         kept = saved.kept(session.checkpoint.path)
         if kept.counts != teller.counts:
