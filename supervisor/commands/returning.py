@@ -128,7 +128,7 @@ def _import(context: Context) -> int:
     from supervisor.core import queue  # noqa: PLC0415 - reading commands stay quick
 
     options, home = context.options, context.home
-    run = context.run(options.run)
+    run = context.wanted(options.run)
     source = Path(options.path).absolute()
     if context.became and source.exists() and not os.access(source, os.R_OK):
         raise BeyondTheOwner(source)

@@ -131,7 +131,7 @@ def test_a_run_of_another_name_keeps_what_was_learnt(machine: Machine) -> None:
     machine.configure(settings.replace('["A", "B", "C", "D", "E"]', '["Z"]'))
     again = machine("import-checkpoint", "Z", str(source))
     assert (again.returncode, again.stderr) == (0, "")
-    assert f"is checkpoint {newest} of Z: 2 files" in again.stdout
+    assert f"is checkpoint {newest} of drill-Z: 2 files" in again.stdout
     assert machine("import-checkpoint", "Z", str(source)).returncode == 2
     machine.start()
     machine.until_steps("Z", int(newest))
