@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from state.renames import in_words_of_today
-from trainers.contract import EPISODES, Mark, Name, Target
+from trainers.contract import EPISODES, Mark, Name, Rewind, Target
 
 SCHEMA_VERSION = 3
 """raised whenever an older program could misread a newer memory; see `state.migrations`"""
@@ -126,7 +126,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notices_seen: int = 0
     """of its notices, those that are logged"""
     stale: bool = False
-    """the target or the mode has changed since its start: it is stopped and started again"""
+    """what it should train has changed since its start, or from where: it is stopped and started
+    again"""
     hung: bool = False
     """it is being stopped because it stood still"""
     stop_asked_s: float | None = None
@@ -185,6 +186,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """when a waiting or quarantined run may start again"""
     withdrawn: bool = False
     """nobody asks for it any more: it leaves the queue once nothing of it lives"""
+    rewind: Rewind | None = None
+    """where a person wants it to go on from, until an attempt is known to have done so"""
     ending: Literal["cancel", "give_up"] | None = None
     """the event that ends it once nothing of it lives; `reason` says why"""
     attempt: Attempt = Attempt()

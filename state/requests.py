@@ -6,12 +6,12 @@ refused.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from state.records import Asked
-from trainers.contract import Name
+from trainers.contract import CHECKPOINT, Name
 
 
 class _Request(
@@ -106,6 +106,15 @@ class TryAgain(_Request, frozen=True, tag="retry"):
     """its id"""
 
 
+class GoBack(_Request, frozen=True, tag="rewind"):
+    """A run goes on from one of its checkpoints, and what is later is kept beside."""
+
+    run: Name
+    """its id"""
+    checkpoint: Annotated[str, msgspec.Meta(pattern=rf"\A(?:{CHECKPOINT.pattern})\Z")]
+    """its name, or `start`"""
+
+
 class _OfWhatIsAsked(_Request, frozen=True):
     """A request that says what is asked for, as a whole."""
 
@@ -165,7 +174,9 @@ AboutTheMode = ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resu
 AboutAJob = Submit | Amend | Withdraw | Cancel
 """requests about runs that do not come from the settings; believed from the home's own account
 alone, which answers for whoever stands behind them"""
-Request = AboutTheMode | TryAgain | AboutAJob
+AboutARun = TryAgain | GoBack | AboutAJob
+"""requests about one run, which may have left the queue"""
+Request = AboutTheMode | AboutARun
 """every request"""
 
 

@@ -204,13 +204,20 @@ class Context:
             NoSuchRun: there is none.
             AmbiguousRun: there are several.
         """
-        runs = self._runs()
-        found = _meant(name, runs)
-        if not found:
-            raise NoSuchRun(name, runs)
-        if len(found) > 1:
-            raise AmbiguousRun(name, found)
-        return found[0]
+        return _one(name, self._runs())
+
+    def wanted(self, name: str) -> Run:
+        """The run of that id, name or label as the settings want it: none may have queued it yet.
+
+        Raises:
+            NoSuchRun: there is none.
+            AmbiguousRun: there are several.
+        """
+        campaign = {run.id: run for run in self.kept_config.campaign}
+        known = self._runs()
+        here = {run.id for run in known}
+        run = _one(name, (*known, *(run for run in campaign.values() if run.id not in here)))
+        return run.but(asked=campaign[run.id].asked) if run.id in campaign else run
 
     def called(self, run: Run) -> str:
         """What tells `run` from all others: its name, or its id where others have that name."""
@@ -231,6 +238,16 @@ def whole_number(text: str, most: int = 1_000_000) -> int:
     if not digits or not 0 < int(text) <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
     return int(text)
+
+
+def _one(name: str, runs: tuple[Run, ...]) -> Run:
+    """The one run that a word means, in whatever case."""
+    found = _meant(name, runs)
+    if not found:
+        raise NoSuchRun(name, runs)
+    if len(found) > 1:
+        raise AmbiguousRun(name, found)
+    return found[0]
 
 
 def _meant(word: str, runs: tuple[Run, ...]) -> list[Run]:

@@ -386,8 +386,10 @@ def _told(
     alive: bool,
     waits: str | None,
 ) -> RunReport:
-    step = heartbeat.step if heartbeat is not None else run.progress.step
-    episodes = heartbeat.episodes if heartbeat is not None else run.progress.episodes
+    gone_back = run.rewind is not None and not alive  # its last words were on another way
+    told = None if gone_back else heartbeat
+    step = told.step if told is not None else run.progress.step
+    episodes = told.episodes if told is not None else run.progress.episodes
     target = run.asked.target
     here = msgspec.structs.replace(run.progress, step=step, episodes=episodes)
     steps_per_s = heartbeat.steps_per_s if heartbeat is not None and alive else None

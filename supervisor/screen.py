@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, RunGoodput, Times
-from supervisor.core.moments import span, when
+from supervisor.core.moments import span, stamp, when
 from supervisor.report import BootReport, LedgerReport, Report, RunReport
 from supervisor.terminal import columns, paint, printable
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays
     from supervisor.core.recorded import MadeAgain
     from supervisor.core.replay import Replayed
     from supervisor.counterfactual import Counterfactual
+    from trainers.contract import Brought, History
 
 BOOTS_SHOWN = 5
 GPU_SHOWN = len("GPU-12345678")
@@ -99,6 +100,39 @@ def runs(report: Report, *, waits: bool = False) -> str:
         if why and run.status not in ("running", "starting"):
             lines.append(paint(f"  {printable(why)}", "dim"))
     return "\n".join(lines)
+
+
+def checkpoints(called: str, known: History) -> str:
+    """The checkpoints of a run as a table, the oldest first; below each why it lies aside."""
+    if not known.checkpoints:
+        return f"{called} has no checkpoint yet"
+    yes = "verified" if known.verified else "yes"
+    titles = ("checkpoint", "saved", "which", "score", "size", "whole")
+    rows = [
+        (
+            one.checkpoint,
+            "-" if one.saved_at is None else when(stamp(one.saved_at)),
+            ", ".join(mark for mark in ("newest", "best") if getattr(one, mark)),
+            "-" if one.score is None else f"{one.score.name} {count(one.score.value)}",
+            f"{count(one.size_bytes)}B",
+            {True: yes, False: "no", None: "unknown"}[one.whole],
+        )
+        for one in known.checkpoints
+    ]
+    head, *table = _table(titles, rows, left=3)
+    lines = [head]
+    for one, line in zip(known.checkpoints, table, strict=True):
+        lines.append(line if one.whole is not False else paint(line, "red"))
+        lines += [paint(f"  {printable(one.reason)}", "dim")] if one.reason else []
+    return "\n".join(lines)
+
+
+def brought(called: str, path: str, known: Brought) -> str:
+    """What became of a checkpoint from elsewhere."""
+    score = "" if known.score is None else f", {known.score.name} {count(known.score.value)}"
+    size = f"{known.files} files, {count(known.size_bytes)}B"
+    said = f"{path} is checkpoint {known.step} of {called}: {size}{score}"
+    return "\n".join([said, *(f"note: {remark}" for remark in known.remarks)])
 
 
 def findings(results: Sequence[Finding]) -> str:

@@ -146,6 +146,19 @@ class Folder:
     trained_s: float = 0.0
     """the training that it took"""
     heartbeat: Heartbeat | None = None
+    rewound: set[str] = field(default_factory=set)
+    """what was asked of it and is done"""
+    beside: int = 0
+    """steps that lie beside: made on other ways than the present one"""
+
+    def go_back(self, asked):
+        """Go on from an earlier checkpoint, once."""
+        if asked is None or asked.id in self.rewound:
+            return
+        self.rewound.add(asked.id)
+        self.trained_s *= min(1.0, asked.step / self.step) if self.step else 0.0
+        self.beside += self.step - asked.step
+        self.step = asked.step
 
 
 @dataclass(eq=False)
@@ -251,6 +264,7 @@ class FakeHost:
         """A trainer comes to life."""
         folder = self.folders.setdefault(spec.run, Folder())
         folder.heartbeat = None
+        folder.go_back(spec.rewind)
         began = {"from_step": folder.step, "from_trained_s": folder.trained_s}
         return self._process(spec.run, plan, spec=spec, **began)
 

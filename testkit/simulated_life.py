@@ -236,11 +236,12 @@ class SimulatedLife:
                 self._suspend,
                 self._request,
                 self._job,
+                self._rewind,
                 self._disk_fails,
                 self._settings_change,
                 self.settle,
             ),
-            weights=(60, 8, 3, 12, 3, 2, 8, 6, 3, 3, 4),
+            weights=(60, 8, 3, 12, 3, 2, 8, 6, 3, 3, 3, 4),
         )[0]
         self._note(happens.__name__)
         happens()
@@ -328,6 +329,14 @@ class SimulatedLife:
                 rank = self.chance.choice(("low", "normal", "high"))
                 token = f"{self.chance.randrange(100)}"
                 self._put("submit", asked=a_job(name, steps=9000, rank=rank, token=token))
+        self.tick()
+
+    def _rewind(self):
+        """A person has a run go on from elsewhere, whatever it is at, or one that is nowhere."""
+        run = self.chance.choice((*(f"drill-{name}" for name in RUNS), f"job-{JOBS[0]}"))
+        step = self.chance.randrange(TARGET_STEPS)
+        checkpoint = self.chance.choice(("start", str(step), f"beside-{step}"))
+        self._put("rewind", run=run, checkpoint=checkpoint)
         self.tick()
 
     def _put(self, kind, mode=None, **fields):
@@ -578,7 +587,8 @@ class SimulatedLife:
         for run in memory.runs:
             kind = measure.kind(run)
             kept = sum(work[kind].steps for work in known if kind in work)
-            saved = self.host.folders[run.id].step if run.id in self.host.folders else 0
+            folder = self.host.folders.get(run.id)
+            saved = folder.step + folder.beside if folder is not None else 0
             assert kept <= saved + 1e-6, f"{run.id} has saved {saved} steps, and kept {kept}"
 
     def _read_log(self):

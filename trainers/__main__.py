@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import msgspec
 
-from trainers import attempt, durable, play, registry, warm
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Share
+from trainers import attempt, durable, history, play, registry, warm
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Refused, Share
 
 EXIT_UNKNOWN = 2
 """nothing is known by the name that somebody asks about"""
@@ -43,13 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--spec",
         type=Path,
         metavar="FILE",
-        help="for --check and --needs: what it is to be asked for",
+        help="for --check, --needs and --import: what it is to be asked for",
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only validate the spec")
     only.add_argument("--needs", action="store_true", help="only tell what it needs, as JSON")
     only.add_argument(
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
+    )
+    only.add_argument("--checkpoints", action="store_true", help="only list its checkpoints")
+    only.add_argument("--way-back", metavar="WHERE", help="only tell which checkpoint that is")
+    only.add_argument(
+        "--import", type=Path, metavar="PATH", dest="source", help="make that a checkpoint of it"
     )
     only.add_argument("--record", type=Path, metavar="FILE", help="only write a GIF of greedy play")
     only.add_argument("--export", type=Path, metavar="FILE", help="only write it for others")
@@ -62,6 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", choices=("best", "newest"), default="best", help="which one plays"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="with --checkpoints: read every byte of them"
+    )
+    parser.add_argument("--step", type=_count, metavar="N", help="with --import: where it is then")
+    parser.add_argument("--score", metavar="NAME=VALUE", help="with --import: how good it is")
     parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
     options = parser.parse_args(arguments)
     if options.trainer is None and not options.list:
@@ -73,11 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(attempt.run(run, options.trainer))
     apart = (options.list, options.check, options.needs, options.evaluate, options.record)
-    if not any((*apart, options.export)):
+    if not any((*apart, options.export, options.checkpoints, options.way_back, options.source)):
         return attempt.run(options.run, options.trainer)
     try:
         return _apart(options)
-    except (BadSpec, play.NoCheckpoint, play.CannotWrite) as error:
+    except (BadSpec, Refused, attempt.CannotLock, play.NoCheckpoint, play.CannotWrite) as error:
         sys.stderr.write(f"trainers: {error}\n")
         return error.exit_code
     except OSError as error:
@@ -96,10 +106,8 @@ def _apart(options: argparse.Namespace) -> int:
     if options.list:
         return _list(options.trainer, as_json=options.json)
     if options.check:
-        if options.spec is None:
-            spec = attempt.check(options.run, options.trainer)
-        else:
-            spec = attempt.check_asked(options.run, options.trainer, options.spec)
+        spec = attempt.check(options.run, options.trainer, options.spec)
+        attempt.check_fits(options.run, spec)
         remark = getattr(registry.load(options.trainer), "remark", None)
         if remark and (text := remark(spec)):
             sys.stderr.write(f"trainers: {text}\n")
@@ -119,6 +127,24 @@ def _apart(options: argparse.Namespace) -> int:
     elif options.export is not None:
         which, output = options.checkpoint, options.export
         play.export(options.run, options.trainer, which, output, as_json=options.json)
+    elif options.checkpoints:
+        told = history.listed(options.run, verified=options.verify)
+        sys.stdout.write(f"{msgspec.json.encode(told).decode()}\n")
+    elif options.source is not None:
+        from trainers import importing  # noqa: PLC0415 - only here
+
+        brought = importing.bring(
+            options.run,
+            options.trainer,
+            options.spec,
+            options.source,
+            step=options.step,
+            score=options.score,
+        )
+        sys.stdout.write(f"{msgspec.json.encode(brought).decode()}\n")
+    elif options.way_back is not None:
+        way = history.way_back(options.run, options.way_back)
+        sys.stdout.write(f"{msgspec.json.encode(way).decode()}\n")
     else:
         play.record(
             options.run,
@@ -173,6 +199,13 @@ def _list(trainer: str | None, *, as_json: bool) -> int:
 
 def _share(text: str) -> Share:
     return msgspec.json.decode(text, type=Share)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
 
 
 def _positive(text: str) -> int:

@@ -97,7 +97,7 @@ def run(path: Path, trainer: str) -> int:
     )
     try:
         folder = _folder(path)
-        with _locked(folder):
+        with locked(folder):
             return _attempt(folder, trainer, stop)
     except (BadSpec, CannotLock) as error:
         sinks.say(str(error))
@@ -132,42 +132,37 @@ def _be_nobody(stop: Stop) -> None:
     _let_signals()
 
 
-def check(path: Path, trainer: str) -> Spec:
+def check(path: Path, trainer: str, asked: Path | None = None) -> Spec:
     """The valid spec of the run in `path`, for the trainer of that name.
+
+    Args:
+        path: the run's folder; it may be missing where `asked` is given.
+        trainer: the name of its trainer.
+        asked: a file with the spec that it is to have; None: with the one that it has.
 
     Raises:
         BadSpec: it can never work.
     """
-    return _valid(read_spec(open_folder(path)), trainer)
-
-
-def check_asked(path: Path, trainer: str, asked: Path) -> Spec:
-    """The valid spec in the file `asked`, under which the run in `path` could go on.
-
-    Args:
-        path: the run's folder, which may not be there yet.
-        trainer: the name of its trainer.
-        asked: what it is to be asked for.
-
-    Raises:
-        BadSpec: it can never work, or not with what the run has learnt.
-    """
-    spec = _valid(spec_in(asked, path.name), trainer)
-    fits = getattr(registry.load(trainer), "fits", None)
-    if fits is not None and os.path.lexists(path):
-        found = Checkpoints(open_folder(path).checkpoints).newest().checkpoint
-        if found is not None:
-            fits(spec, found.path)
-    return spec
-
-
-def _valid(spec: Spec, trainer: str) -> Spec:
     program = registry.load(trainer)
+    spec = spec_in(asked or open_folder(path).spec, path.name)
     if spec.trainer != trainer:
         raise BadSpec(f"the spec asks for the trainer {spec.trainer!r}, not {trainer!r}")
     limit_threads(spec.threads)  # before the trainer imports anything numeric
     options.validate(program, spec)
     return spec
+
+
+def check_fits(path: Path, spec: Spec) -> None:
+    """See that the run in `path` can go on from its newest checkpoint under that spec.
+
+    Raises:
+        BadSpec: it cannot.
+    """
+    fits = getattr(registry.load(spec.trainer), "fits", None)
+    if fits is not None and os.path.lexists(path):
+        found = Checkpoints(open_folder(path).checkpoints).newest().checkpoint
+        if found is not None:
+            fits(spec, found.path)
 
 
 def open_folder(path: Path) -> RunFolder:
@@ -273,7 +268,7 @@ def _train(trainer: str, session: Session) -> None:
 
 
 @contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock.
 
     Raises:

@@ -11,7 +11,8 @@ named to the caller.
 One that a newer version has written is not damaged, and nothing older is taken in
 its place: whoever looks for the newest is told of it, and it is left as it is. One
 that is whole, and that attempts have died of, is called `withheld-STEP` for as long
-as the supervisor wants it to be.
+as the supervisor wants it to be. What a person has gone back behind is called
+`beside-STEP`, and is kept until a person deletes it; see `trainers.history`.
 
 Only the holder of the run's lock may call what changes the folder: `save`,
 `set_aside`, `withhold`, `prune` and `remove_leftovers`. `newest` and `best` only read.
@@ -29,7 +30,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -57,6 +58,7 @@ FILES_MAX_BYTES = 2**37
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 _DAMAGED = re.compile(r"damaged-(0|[1-9][0-9]{0,17})")
 _WITHHELD = re.compile(r"withheld-(0|[1-9][0-9]{0,17})(-[1-9][0-9]{0,3})?")
+_NAMED = re.compile(r"(?:(beside|withheld|damaged)-)?(0|[1-9][0-9]{0,17})(?:-([1-9][0-9]{0,3}))?")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -136,6 +138,24 @@ class Found:
     """those of a newer version, which only `best` passes over"""
 
 
+class Name(NamedTuple):
+    """What the name of a checkpoint's folder says of it."""
+
+    step: int
+    aside: str | None = None
+    """why it is not gone on from: `beside`, `withheld` or `damaged`; None: it may be"""
+    copy: int = 1
+    """which one of those that have the same step and lie aside for the same reason"""
+
+    @classmethod
+    def of(cls, text: str) -> Name | None:
+        """What a name says; None: it is none of a checkpoint."""
+        match = _NAMED.fullmatch(text)
+        if match is None or (match[3] and match[1] in (None, "damaged")):
+            return None
+        return cls(int(match[2]), match[1], int(match[3] or 1))
+
+
 class DamagedCheckpoint(Exception):
     """A checkpoint whose content is not what its manifest says."""
 
@@ -174,7 +194,7 @@ class Checkpoints:
             OSError: as for `newest`.
         """
         manifests, newer = self._manifests()
-        ranked = _by_merit(manifests)
+        ranked = by_merit(manifests)
         found = self._first_good([manifest.step for manifest in ranked])
         if found.checkpoint is None and newer:
             raise newer[0]
@@ -205,7 +225,7 @@ class Checkpoints:
             NewerFile: a newer version has written one of the same step.
             OSError: the disk is full or failing; no checkpoint was added or lost.
         """
-        self._make_folder()
+        self.make_folder()
         path = self.folder / str(manifest.step)
         held: Checkpoint | None = None
         if os.path.lexists(path):
@@ -264,13 +284,13 @@ class Checkpoints:
         Raises:
             OSError: one cannot be renamed; it stays where it is.
         """
-        withheld = [step for step in sorted(self._steps()) if step in steps and self._is_ours(step)]
-        renamed = [(str(step), self._free_name(f"withheld-{step}")) for step in withheld]
+        withheld = [step for step in sorted(self._steps()) if step in steps and self.is_ours(step)]
+        renamed = [(str(step), self.free_name(f"withheld-{step}")) for step in withheld]
         newest = max((step for step in self._steps() if step not in withheld), default=-1)
         before = [
             match
             for name in self._names()
-            if (match := _WITHHELD.fullmatch(name)) and self._is_ours(name)
+            if (match := _WITHHELD.fullmatch(name)) and self.is_ours(name)
         ]
         # In reverse: of two of the same step the later one comes back.
         for match in sorted(before, key=lambda match: len(match[0]), reverse=True):
@@ -297,7 +317,7 @@ class Checkpoints:
         manifests = sorted(self._manifests()[0], key=lambda manifest: manifest.step)
         keep = {manifest.step for manifest in manifests[-KEEP_NEWEST:]} | {proven}
         if manifests:
-            keep.add(_by_merit(manifests)[0].step)
+            keep.add(by_merit(manifests)[0].step)
         # Ascending by step, so that a later checkpoint of the same day replaces an earlier one.
         keep |= set({m.saved_at // DAY_S: m.step for m in manifests}.values())
         for manifest in manifests:
@@ -313,6 +333,37 @@ class Checkpoints:
         for name in self._names():
             if name.startswith("."):
                 self._remove(self.folder / name)
+
+    def is_ours(self, name: int | str) -> bool:
+        """Whether no newer version has written the folder of that name."""
+        try:
+            read_manifest(self.folder / str(name))
+        except NewerFile:
+            return False
+        except (DamagedCheckpoint, OSError):
+            pass
+        return True
+
+    def make_folder(self) -> None:
+        """See to it that there is a folder."""
+        if not self.folder.exists():
+            durable.make_folder(self.folder)
+            durable.sync_folder(self.folder.parent)
+
+    def named(self) -> dict[str, Name]:
+        """All checkpoints, by the names of their folders, the oldest first; those aside, too."""
+        found = [(text, name) for text in self._names() if (name := Name.of(text)) is not None]
+        found.sort(key=lambda one: (one[1].step, one[1].aside is None, one[1].aside, one[1].copy))
+        return dict(found)
+
+    def free_name(self, name: str) -> str:
+        """`name`, or one that is like it: nothing that lies aside is lost."""
+        there = set(self._names())
+        return next(
+            free
+            for more in range(1, 10_000)
+            if (free := name if more == 1 else f"{name}-{more}") not in there
+        )
 
     def _first_good(self, steps: list[int]) -> Found:
         passed_over: list[Damaged] = []
@@ -333,41 +384,17 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         return [int(name) for name in self._names() if _STEP.fullmatch(name)]
 
-    def _is_ours(self, name: int | str) -> bool:
-        """Whether no newer version has written the folder of that name."""
-        try:
-            _read_manifest(self.folder / str(name))
-        except NewerFile:
-            return False
-        except (DamagedCheckpoint, OSError):
-            pass
-        return True
-
     def _manifests(self) -> tuple[list[Manifest], list[NewerFile]]:
         """What all checkpoints say of themselves, and those of a newer version."""
         manifests, newer = [], []
         for step in self._steps():
             try:
-                manifests.append(_read_manifest(self.folder / str(step)))
+                manifests.append(read_manifest(self.folder / str(step)))
             except NewerFile as error:
                 newer.append(error)
             except (DamagedCheckpoint, OSError):
                 continue
         return manifests, newer
-
-    def _free_name(self, name: str) -> str:
-        """`name`, or one that is like it: nothing that is withheld is lost."""
-        there = set(self._names())
-        return next(
-            free
-            for more in range(1, 10_000)
-            if (free := name if more == 1 else f"{name}-{more}") not in there
-        )
-
-    def _make_folder(self) -> None:
-        if not self.folder.exists():
-            durable.make_folder(self.folder)
-            durable.sync_folder(self.folder.parent)
 
     def _remove(self, path: Path) -> None:
         if path.is_symlink() or not path.is_dir():
@@ -391,7 +418,7 @@ def verify(path: Path) -> Checkpoint:
         OSError: nothing can be read now, for want of memory or of handles.
     """
     try:
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         for name, expected in manifest.files.items():
             if _digest(path / name, expected.size_bytes) != expected.sha256:
                 raise DamagedCheckpoint(f"{name} does not match its checksum")
@@ -402,7 +429,14 @@ def verify(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest)
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """What the checkpoint at `path` says of itself; its files are not looked at.
+
+    Raises:
+        NewerFile: a newer version has written it.
+        DamagedCheckpoint: it says nothing that can be believed.
+        OSError: it cannot be read.
+    """
     if path.is_symlink() or not path.is_dir():
         raise DamagedCheckpoint("not a folder")
     try:
@@ -420,7 +454,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise DamagedCheckpoint(f"{MANIFEST}: {error}") from error
     if as_written is False:
         raise DamagedCheckpoint(f"{MANIFEST} does not match its checksum")
-    if str(manifest.step) != path.name:
+    if (name := Name.of(path.name)) is None or manifest.step != name.step:
         raise DamagedCheckpoint(f"{MANIFEST} speaks of step {manifest.step}")
     if not all(said.is_file_name(name) for name in manifest.files):
         raise DamagedCheckpoint(f"{MANIFEST} names a file that no checkpoint can have")
@@ -528,7 +562,7 @@ def _write(path: Path, content: bytes | memoryview) -> File:
     return File(size_bytes=memoryview(content).nbytes, sha256=hashlib.sha256(content).hexdigest())
 
 
-def _by_merit(manifests: Sequence[Manifest]) -> list[Manifest]:
+def by_merit(manifests: Sequence[Manifest]) -> list[Manifest]:
     """The best first: by the score that the newest of them goes by, then the younger ones.
 
     What has another score, or none, comes last: nobody can tell how good it is.

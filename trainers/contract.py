@@ -51,6 +51,14 @@ ANY_RUN = "." * 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """names that become part of a path: letters, digits, '-' and '_'"""
 
+START = "start"
+"""stands for the name of a checkpoint: before the first one"""
+CHECKPOINT = re.compile(
+    rf"{START}|(?:0|[1-9][0-9]{{0,17}})"
+    r"|(?:beside|withheld)-(?:0|[1-9][0-9]{0,17})(?:-[1-9][0-9]{0,3})?"
+)
+"""names of what a run may go on from, as `supervisor checkpoints` lists them"""
+
 NOTICES_MAX = 20
 """of one attempt that a heartbeat holds, the newest"""
 HEARTBEAT_MAX_BYTES = 65_536
@@ -64,6 +72,12 @@ class BadSpec(Exception):
     """What was asked for can never work; the message says what to change."""
 
     exit_code = EXIT_BAD_SPEC
+
+
+class Refused(Exception):
+    """What a person asks of a run's checkpoints cannot be done; nothing has changed."""
+
+    exit_code = 2
 
 
 class NewerFile(BadSpec):
@@ -145,6 +159,26 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """how long each way took"""
 
 
+class Rewind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From where a person wants a run to go on: done once, by whichever attempt comes first."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    """by which it is known whether that was done"""
+    checkpoint: Annotated[str, msgspec.Meta(pattern=rf"\A(?:{CHECKPOINT.pattern})\Z")]
+    """its name"""
+
+    @property
+    def step(self) -> int:
+        """The step at which the run is then."""
+        number = re.search(r"[0-9]+", self.checkpoint)
+        return int(number[0]) if number else 0
+
+    @property
+    def place(self) -> str:
+        """Where that is, in words."""
+        return "its start" if self.checkpoint == START else f"checkpoint {self.checkpoint}"
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a trainer is asked to do: the content of `spec.json`."""
 
@@ -180,6 +214,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     withheld: tuple[int, ...] = ()
     """steps of checkpoints that attempts have died of before their first step: they are kept, and
     not gone on from where there is another"""
+    rewind: Rewind | None = None
+    """where a person wants it to go on from; the id tells whether that was done"""
 
     def up_to(self, unit: str) -> int | None:
         """The target, where it is one in that unit."""
@@ -310,6 +346,62 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """with status `failed`: the reason was memory, of the machine or of the GPU"""
     of_the_machine: bool = False
     """with status `failed`: the reason was the machine as it is now, such as a full disk"""
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of one checkpoint."""
+
+    checkpoint: str
+    """how it is called: by its step, or with why it lies aside before that"""
+    step: int
+    episodes: int | None = None
+    saved_at: float | None = None
+    """wall time, seconds since 1970; None: it does not tell"""
+    score: Score | None = None
+    mode: str | None = None
+    size_bytes: int
+    aside: str | None = None
+    """why it is not gone on from: `beside`, `withheld` or `damaged`; None: it may be"""
+    newest: bool = False
+    """the run goes on from it"""
+    best: bool = False
+    """it is what is evaluated, recorded and exported"""
+    whole: bool | None
+    """whether it is as it was written, as far as was looked; None: a newer version alone knows"""
+    reason: str | None = None
+    """why it lies aside, or is not whole"""
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of all of them."""
+
+    run: str
+    verified: bool
+    """every byte was read; otherwise what they say of themselves and the sizes of their files"""
+    checkpoints: tuple[Listed, ...]
+    """the oldest first, and of one step those that lie aside first"""
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """To which checkpoint a run would go back, and what it would leave behind."""
+
+    checkpoint: str
+    """its name, or `start`"""
+    beside: tuple[str, ...]
+    """names of those that are set beside, the oldest first"""
+
+
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a checkpoint from elsewhere."""
+
+    run: str
+    step: int
+    files: int
+    """how many it has"""
+    size_bytes: int
+    score: Score | None
+    remarks: tuple[str, ...]
+    """what a person should know of it"""
 
 
 class WarmRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,10 @@ LOCK_ATTEMPTS = 10
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """what a disk says that takes nothing new"""
 PROC = Path("/proc")
+PIECE_BYTES = 2**26
+"""of a file that the kernel copies at once"""
+UNSUPPORTED = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+"""what a system says that cannot copy between two files by itself"""
 UMASK = "TRAINING_SUPERVISOR_UMASK"
 """environment variable: the umask that programs of the user's are started with, in octal"""
 
@@ -116,6 +120,41 @@ def fill(path: Path, content: bytes | memoryview, *, sync: bool = True) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def clone(source: Path, target: Path, *, link: bool = False) -> None:
+    """A file with the content of another, which no later change of that one reaches.
+
+    The kernel shares the blocks of the two where the file system knows how, and copies otherwise.
+
+    Raises:
+        OSError: the disk is full or failing, or `source` is no regular file; no `target` is left.
+    """
+    if link:
+        with contextlib.suppress(OSError):
+            os.link(source, target, follow_symlinks=False)
+            return
+    fill(target, b"", sync=False)
+    try:
+        with (
+            open_regular(source) as old,
+            open_regular(target, writable=True) as new,
+        ):
+            _copy(old.fileno(), new.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _copy(old: int, new: int) -> None:
+    try:
+        while os.copy_file_range(old, new, PIECE_BYTES):
+            pass
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        while os.sendfile(new, old, None, PIECE_BYTES):
+            pass
 
 
 def _clear(path: Path) -> None:

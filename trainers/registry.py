@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from trainers import durable, options
 from trainers.checkpoint import EXHAUSTED
-from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Need, Share, Spec, Tuning
+from trainers.contract import NAME, TRAINERS_DIR, BadSpec, Need, Score, Share, Spec, Tuning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -61,6 +61,20 @@ class Recording(NamedTuple):
     """of the episodes that are over"""
     return_so_far: float | None
     """of the episode that was cut off; None: the last one is over"""
+
+
+class Imported(NamedTuple):
+    """What a trainer makes of a checkpoint that it has not saved itself."""
+
+    files: Sequence[tuple[str, bytes | Path]]
+    """name and content of each file, as for `session.save`, but one that is a path is copied"""
+    step: int | None
+    """where its training was; None: it does not tell"""
+    score: Score | None = None
+    """by what checkpoints of the run are compared, and how good it is where that is known"""
+    episodes: int = 0
+    remarks: tuple[str, ...] = ()
+    """what a person should know of it, a line each"""
 
 
 class Trainer(Protocol):
@@ -134,6 +148,13 @@ class Trainer(Protocol):
 
     def record(self, spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Recording:
         """A film of greedy play: of so many episodes, or so long, whichever is over first."""
+
+    def import_checkpoint(self, spec: Spec, path: Path) -> Imported:
+        """What lies at `path`, a file or a folder, as a checkpoint; no code from it is run.
+
+        Raises:
+            BadSpec: it is nothing that this trainer could go on from; the message says why.
+        """
 
 
 class Found(NamedTuple):

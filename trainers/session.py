@@ -33,6 +33,7 @@ from trainers.contract import (
     Spec,
     Status,
 )
+from trainers.rewind import go_back
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -101,6 +102,10 @@ class Session:
         self.step = 0
         self.episodes = 0
         self.checkpoint: Checkpoint | None = None
+        self.rewound = False
+        """whether a person has had it go back, and this is the first attempt since"""
+        self.anew = False
+        """whether it begins with nothing as a person has asked, whatever there was before"""
         self._stop = stop or Stop()
         self._monotonic_s = monotonic_s
         self._wall_time_s = wall_time_s
@@ -341,7 +346,9 @@ class Session:
         self.checkpoint = self._checkpoints.save(manifest, files, replace=replace)
         self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
         self._checkpoints_written += 1
-        self._checkpoints.prune(proven=self._began.step)
+        if not self.stop_requested:
+            # A person who goes back stops it for that: what they have named must still be there.
+            self._checkpoints.prune(proven=self._began.step)
 
     def _settle(self) -> bool:
         """Wait for the checkpoint that is being written, and say what came of it."""
@@ -408,6 +415,9 @@ class Session:
     def _resume(self) -> None:
         trouble: OSError | None = None
         withheld: list[int] = []
+        # Where that is refused by the disk, the attempt ends: it must not go on from elsewhere.
+        returned = go_back(self._checkpoints, self.spec.rewind)
+        self.rewound = returned.moved
         try:
             withheld = self._checkpoints.withhold(self.spec.withheld)
         except OSError as error:
@@ -418,14 +428,10 @@ class Session:
             with suppress(OSError):
                 self._checkpoints.withhold(())
             withheld, found = [], self._checkpoints.newest()
-        self.checkpoint = found.checkpoint
-        if found.checkpoint:
-            held = found.checkpoint.manifest
-            self.step, self.episodes = held.step, held.episodes
-            self._score = held.score
-            self._checkpoint_write_s = held.write_s
-            self._trained_s = held.trained_s
-        self._began = self._reached = self._here()
+        self._go_on_from(found.checkpoint)
+        self.anew = returned.to_start and self.checkpoint is None
+        if returned.told is not None:
+            self.notice(returned.told)
         for step in withheld:
             where = self._checkpoints.folder / f"withheld-{step}"
             self.notice(
@@ -444,6 +450,16 @@ class Session:
             trouble = error
         if trouble is not None:
             self.disk_failed("the checkpoints", trouble)
+
+    def _go_on_from(self, checkpoint: Checkpoint | None) -> None:
+        self.checkpoint = checkpoint
+        if checkpoint:
+            held = checkpoint.manifest
+            self.step, self.episodes = held.step, held.episodes
+            self._score = held.score
+            self._checkpoint_write_s = held.write_s
+            self._trained_s = held.trained_s
+        self._began = self._reached = self._here()
 
     def _measured(self, argument: str, score: Score) -> Score:
         measured = said.score(argument, score)

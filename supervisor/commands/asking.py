@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from supervisor.commands import Action, Adding
 from supervisor.context import Context, Refused
 from supervisor.errors import SupervisorError
 from trainers.contract import NAME
+
+if TYPE_CHECKING:
+    from supervisor.ask import Outcome
 
 PLACE = 40
 
@@ -58,31 +62,39 @@ def add(command: Adding) -> None:
 
 def _request(kind: str) -> Action:
     def act(context: Context) -> int:
-        from supervisor import ask  # noqa: PLC0415 - reading commands stay quick
-
         mode = getattr(context.options, "mode", None)
         if mode is not None and not NAME.fullmatch(mode):  # no file of modes could be named so
             raise Refused(f"{mode!a} is no name of a mode")
-        # A mistake in the settings must keep nobody from a pause.
-        config = context.kept_config
         named = getattr(context.options, "run", None)
-        answer = ask.ask(
-            context.home,
-            config,
-            context.now(),
-            kind,
-            mode=mode,
-            run=None if named is None else context.run(named).id,
-            by=context.login,
-        )
-        if answer.refused:
-            raise Refused(answer.reason)
-        if not answer.decided and answer.waited_s:
-            raise NoAnswer(answer.waited_s)
-        print(answer.reason)
+        run = None if named is None else context.run(named).id
+        print(put(context, kind, mode=mode, run=run).reason)
         return 0
 
     return act
+
+
+def put(context: Context, kind: str, **fields: str | None) -> Outcome:
+    """Ask the daemon for something; what became of it, which is no refusal.
+
+    Args:
+        context: of the command.
+        kind: what is asked.
+        fields: what such a request says beside that; None is left out.
+
+    Raises:
+        Refused: it is not granted.
+        NoAnswer: the daemon is up, and has not answered in time.
+    """
+    from supervisor import ask  # noqa: PLC0415 - reading commands stay quick
+
+    # A mistake in the settings must keep nobody from a pause.
+    config = context.kept_config
+    answer = ask.ask(context.home, config, context.now(), kind, by=context.login, **fields)
+    if answer.refused:
+        raise Refused(answer.reason)
+    if not answer.decided and answer.waited_s:
+        raise NoAnswer(answer.waited_s)
+    return answer
 
 
 def _reset(context: Context) -> int:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import msgspec
 
 from state.records import Ends, Left, Memory, Run
-from state.requests import AboutAJob, Request, TryAgain
+from state.requests import AboutARun, Request
 from supervisor.core import queue, slots
 from supervisor.core.seen import Rules
 
 
 def sought(memory: Memory, rules: Rules, requests: tuple[Request, ...] = ()) -> frozenset[str]:
     """Ids of runs in no queue that the next turn may be about: they may have left it."""
-    named = [request.run for request in requests if isinstance(request, TryAgain | AboutAJob)]
+    named = [request.run for request in requests if isinstance(request, AboutARun)]
     if memory.campaign != rules.revision:
         named += [run.id for run in rules.campaign]
     return frozenset(named) - {run.id for run in memory.runs} if named else frozenset()

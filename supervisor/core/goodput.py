@@ -251,11 +251,21 @@ class _Account:
         self.tail = ("unknown", 0.0)
         """where the time after that place went"""
         self.unsaved = Mark(step=0, trained_s=0.0)
+        self.goes_back = False
+        """a person has asked for it: what has been kept by then lies beside, and is no loss"""
+        self.beside = Mark(step=0, trained_s=0.0)
+        """what lies beside, made on other ways than the present one"""
 
     def begin(self) -> None:
         """A trainer was started."""
         if self.attempt_s is not None:
             self.end(Lived(), "unknown")  # the line of its end is missing
+        if self.goes_back:
+            way = _beyond(self.first, self.durable) if self.durable else Mark(step=0, trained_s=0.0)
+            self.beside = Mark(
+                step=self.beside.step + way.step, trained_s=self.beside.trained_s + way.trained_s
+            )
+            self.goes_back, self.first, self.durable, self.head = False, None, None, None
         self.attempt_s = 0.0
         self.attempts += 1
         self.demanded = True
@@ -295,8 +305,10 @@ class _Account:
         made_s, unsaved = self.spent_s["kept"], self.unsaved
         unsaved_s = min(unsaved.trained_s, made_s)
         kept, first = self.durable or unsaved, self.first or self.durable or unsaved
-        kept_s = min(max(0.0, kept.trained_s - first.trained_s), made_s - unsaved_s)
-        kept_steps = max(0, min(kept.step - first.step, self.made_steps - unsaved.step))
+        kept_s = self.beside.trained_s + max(0.0, kept.trained_s - first.trained_s)
+        kept_s = min(kept_s, made_s - unsaved_s)
+        kept_steps = self.beside.step + kept.step - first.step
+        kept_steps = max(0, min(kept_steps, self.made_steps - unsaved.step))
         spent_s = {
             **self.spent_s,
             "kept": kept_s,
@@ -462,6 +474,8 @@ class _Ledger:
             line.event == Event.RUN_ADOPTED and account.attempt_s is None
         ):
             account.begin()
+        elif line.event == Event.REQUEST_GRANTED and line.evidence.get("kind") == "rewind":
+            account.goes_back = True
         elif account.attempt_s is not None and line.event in (*ENDS, PRESENT):
             attempt = _lived(line)
             account.end(attempt, AFTER.get(line.rule) or ENDS[line.event])

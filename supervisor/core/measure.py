@@ -84,7 +84,8 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) ->
     What a durable checkpoint newly holds is work kept, in the mode that the trainer says it
     was made in. It tells how fast the mode is only while every slot of it is wanted, and for
     so many kinds of runs as the ledger can hold. Steps that are made again, since a checkpoint
-    was lost, are not kept twice.
+    was lost, are not kept twice. A run that has gone back as a person wanted begins its work anew
+    there, and is known to have done so.
 
     Args:
         memory: what is known.
@@ -103,6 +104,9 @@ def hear(memory: Memory, heartbeats: Mapping[str, Heartbeat], ladder: Ladder) ->
             continue
         durable = said.saved or said.began
         known = _booked(run, said, durable)
+        if run.rewind is not None and _has_begun(run, said):
+            # What is made from there on is work anew, however far it has been before.
+            run, known = msgspec.structs.replace(run, rewind=None), said.began  # noqa: PLW2901
         if durable.step > known.step:
             trained_h = (durable.trained_s - known.trained_s) / 3600
             if memory.full and trained_h > 0 and said.mode in slots:
@@ -309,6 +313,12 @@ def _booked(run: Run, said: Heartbeat, durable: Mark) -> Mark:
         return said.began if ours and said.began is not None else durable
     set_back = run.progress.booked.trained_s - durable.trained_s > SET_BACK_S
     return said.began if set_back and said.began is not None else run.progress.booked
+
+
+def _has_begun(run: Run, said: Heartbeat) -> bool:
+    """Whether these are words of the attempt that was asked to begin elsewhere."""
+    process = run.attempt.process
+    return not run.attempt.stale and process is not None and process.pid == said.pid
 
 
 def _words(memory: Memory, heartbeats: Mapping[str, Heartbeat]) -> list[Heartbeat]:

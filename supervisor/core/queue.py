@@ -11,7 +11,7 @@ from modes import Ladder, Mode
 from state.records import Asked, Ends, Left, Memory, Run
 from supervisor.core.cards import Hand
 from supervisor.core.machine import RUN_LIFE
-from trainers.contract import Share, Spec
+from trainers.contract import START, Rewind, Share, Spec
 
 ENDED = ("done", "failed", "cancelled")
 """states that need no slot any more"""
@@ -96,14 +96,33 @@ def placed(runs: tuple[Run, ...], run: Run, campaign: tuple[Run, ...]) -> tuple[
     return (*others[:ahead], run, *others[ahead:])
 
 
-def retry(run: Run) -> Run | str:
-    """The run as it is once a person wants it tried again, its deaths forgotten; or why not."""
-    by_its_word = run.status == "done" and run.reason is not None  # and short of its target
-    if run.status in _NO_RETRY and not by_its_word:
-        return f"{run.name} {_NO_RETRY[run.status]}"
+def going_back(run: Run, to: Rewind) -> Run | str:
+    """The run as it is once a person wants it to go on from that checkpoint; or why not.
+
+    Whatever it was at, its deaths are forgotten: they were on another way. What lives is stopped,
+    and has saved before anything of it is set beside.
+    """
+    if not run.local:
+        return f"{run.name} trains elsewhere: only who trains it there knows its checkpoints"
+    if run.withdrawn:
+        return f"{run.name} is withdrawn"
+    if run.ending is not None:
+        return f"{run.name} is about to end: {run.reason}"
     event = _CHANCES.get(run.status)
+    lives = lives_perhaps(run)
+    run = _forgiven(run) if not lives else _forgiven(run).but(reason=run.reason)
     return run.but(
         status=RUN_LIFE.after(run.status, event) if event else run.status,
+        rewind=to,
+        stale=True,
+        step=run.progress.step if lives else to.step,
+        episodes=run.progress.episodes if lives or to.checkpoint != START else 0,
+    )
+
+
+def _forgiven(run: Run) -> Run:
+    """The run, with nothing of its deaths known."""
+    return run.but(
         reason=None,
         retry_s=None,
         ending=None,
@@ -115,6 +134,15 @@ def retry(run: Run) -> Run | str:
         withheld=(),
         dies_everywhere=False,
     )
+
+
+def retry(run: Run) -> Run | str:
+    """The run as it is once a person wants it tried again, its deaths forgotten; or why not."""
+    by_its_word = run.status == "done" and run.reason is not None  # and short of its target
+    if run.status in _NO_RETRY and not by_its_word:
+        return f"{run.name} {_NO_RETRY[run.status]}"
+    event = _CHANCES.get(run.status)
+    return _forgiven(run).but(status=RUN_LIFE.after(run.status, event) if event else run.status)
 
 
 _CHANCES = {"failed": "mend", "quarantined": "retry", "cancelled": "mend", "done": "extend"}
@@ -175,6 +203,7 @@ def spec(
         grace_s=grace_s,
         options=run.asked.options,
         withheld=run.faults.withheld,
+        rewind=run.rewind,
     )
 
 

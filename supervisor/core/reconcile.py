@@ -219,6 +219,8 @@ def _end(
             why = unwanted(run)
         elif moved and _fits(run, mode) and not run.attempt.stale:
             why = "it shall train on other GPUs"
+        elif run.rewind is not None and run.attempt.stale and _fits(run, mode):
+            why = f"it shall go on from {run.rewind.place}"
         elif _fits(run, mode):
             why = "its target or its mode has changed"
         else:
@@ -354,7 +356,10 @@ def _startable(run: Run, now_s: float) -> bool:
 def _started(run: Run, observed: Observation, mode: str | None, hand: Hand, now_s: float) -> Run:
     """The run as it is believed to be from the moment that its start is asked for."""
     from_step = run.progress.step
-    if observed.heartbeat is not None:  # it resumes from what was saved, not from where it died
+    if run.rewind is not None:
+        # A death there is one on another way.
+        from_step, run = run.rewind.step, run.but(died_step=None, died_there=0)
+    elif observed.heartbeat is not None:  # it resumes from what was saved, not from where it died
         from_step = observed.heartbeat.checkpoint_step or 0
     return run.but(
         status=RUN_LIFE.after(run.status, "start"),

@@ -147,6 +147,9 @@ def judge(
     """What `run` is after this look, and what to say about it."""
     run, ending = _to_end(run, observed, now)
     run, notes = _after(run, observed, now, limits)
+    if run.rewind is not None and run.attempt.stale and run.status in ("done", "failed"):
+        # It came to its end on the way that it is not to go on.
+        run = _move(run, "extend" if run.status == "done" else "mend", reason=None)
     if run.ending is not None and run.status in ("queued", "waiting", "quarantined"):
         run, end = _end(run)
         notes = (*notes, end)

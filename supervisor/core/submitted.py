@@ -1,4 +1,4 @@
-"""What is asked of one run: another try, or joining, changing, leaving, ending.
+"""What is asked of one run: another try, going back, or joining, changing, leaving, ending.
 
 A run that does not come from the settings is its origin's alone. The origin's claim on this home
 has a token: what is asked twice with one token is done once, whatever became of the run meanwhile.
@@ -12,8 +12,9 @@ import msgspec
 
 from modes import Ladder
 from state.records import Asked, Faults, Run
-from state.requests import AboutAJob, Amend, Cancel, Submit, TryAgain, Withdraw
+from state.requests import AboutARun, Amend, Cancel, GoBack, Submit, TryAgain, Withdraw
 from supervisor.core import queue
+from trainers.contract import Rewind
 
 SUBMITTED_MAX = 500
 """such runs in the queue at once: whoever submits keeps a longer list, and the state stays small"""
@@ -30,9 +31,7 @@ class Heeded(NamedTuple):
     """what that was, in words"""
 
 
-def heed(
-    request: TryAgain | AboutAJob, known: Run | None, submitted: int, ladder: Ladder
-) -> Heeded | str:
+def heed(request: AboutARun, known: Run | None, submitted: int, ladder: Ladder) -> Heeded | str:
     """What becomes of the run; or why nothing does.
 
     Args:
@@ -49,6 +48,8 @@ def heed(
         again = queue.retry(known)
         was = f"{known.status}: {known.reason}" if known.reason else known.status
         return again if isinstance(again, str) else Heeded(again, f"retry {known.name} ({was})")
+    if isinstance(request, GoBack):
+        return _go_back(request, known)
     if not known.is_job:
         return f"{request.run} comes from the settings, and is changed or taken out there"
     token = request.asked.token if isinstance(request, Amend) else request.token
@@ -61,6 +62,15 @@ def heed(
             return _withdraw(request, known)
         case Cancel():
             return _cancel(request, known)
+
+
+def _go_back(request: GoBack, known: Run) -> Heeded | str:
+    to = Rewind(id=request.id, checkpoint=request.checkpoint)
+    back = queue.going_back(known, to)
+    if isinstance(back, str):
+        return back
+    then = "; it is saved and stopped before" if queue.lives_perhaps(known) else ""
+    return Heeded(back, f"rewind {known.name} to {to.place} ({known.status}){then}")
 
 
 def _submit(request: Submit, known: Run | None, submitted: int, ladder: Ladder) -> Heeded | str:
@@ -82,7 +92,13 @@ def _submit(request: Submit, known: Run | None, submitted: int, ladder: Ladder) 
     if known is None:
         return Heeded(Run(asked=asked), request.words)
     # Its folder is there, with what was saved: only what its deaths have shown is forgotten.
-    again = Run(asked=asked, attempt=known.attempt, progress=known.progress, faults=Faults())
+    again = Run(
+        asked=asked,
+        attempt=known.attempt,
+        progress=known.progress,
+        faults=Faults(),
+        rewind=known.rewind,
+    )
     return Heeded(again, f"{request.words}; it goes on from step {known.progress.step}")
 
 

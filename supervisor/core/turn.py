@@ -26,7 +26,7 @@ from state.records import (
     Process,
     Run,
 )
-from state.requests import AboutAJob, AboutTheMode, Pause, Reset, TryAgain
+from state.requests import AboutARun, AboutTheMode, Pause, Reset
 from supervisor.core import (
     cards,
     changes,
@@ -332,7 +332,7 @@ class _Thought:
                 answer = Answer(request=request.id, refused=False, reason=again)
                 self.memory = told.answer(self.memory, answer)
                 continue
-            if isinstance(request, TryAgain | AboutAJob):
+            if isinstance(request, AboutARun):
                 self._heed(request)
             else:
                 self._decide_about(request)
@@ -347,7 +347,7 @@ class _Thought:
         if isinstance(request, Reset):
             self._forget()
 
-    def _heed(self, request: TryAgain | AboutAJob) -> None:
+    def _heed(self, request: AboutARun) -> None:
         """Do what is asked of one run, or say why not."""
         self._widen()
         known, outcome = self._known(request.run), UNREADABLE
@@ -368,7 +368,7 @@ class _Thought:
             None if left is None else left.run,
         )
 
-    def _settle(self, request: TryAgain | AboutAJob, reason: str, run: Run | None) -> None:
+    def _settle(self, request: AboutARun, reason: str, run: Run | None) -> None:
         """Answer what is asked of one run: granted, with what the run is then, or refused."""
         event = Event.REQUEST_REFUSED if run is None else Event.REQUEST_GRANTED
         evidence = {"request": request.id, "kind": request.kind}

@@ -97,7 +97,8 @@ HOSTILE_COMMANDS = (
     ("decisions",), ("decisions", "--json"), ("why",), ("why", "--now"), ("replay",), ("doctor",),
     ("logs", "A"), ("logs", "B"), ("evaluate", "A"), ("record", "A", "-o", f"{EVIL}.gif"),
     ("check-config",), ("pin", EVIL), ("pin", "light"), ("logs", EVIL), ("why", EVIL), (EVIL,),
-    ("retry", EVIL), ("retry", "A"),
+    ("retry", EVIL), ("retry", "A"), ("checkpoints", "A"), ("rewind", "A", EVIL),
+    ("import-checkpoint", "A", EVIL),
     ("show-state", "--home", EVIL), ("replay", EVIL), ("replay", "--set", f"{EVIL}=1"),
     ("simulate", "--trace", EVIL), ("simulate", "--families", EVIL), ("tune",), ("stop",),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from trainer_lives import kill_all, names_in, write_spec
 
 from testkit.patience import until
 from testkit.series import sample_of_a_series
+from trainers import durable
 from trainers.checkpoint import Checkpoints
 from trainers.command import saved
 from trainers.contract import EXIT_DONE
@@ -286,8 +287,8 @@ def test_a_clone_is_apart_from_what_it_is_of(tmp_path):
     """A link is not, and is made only where that is asked for."""
     old = tmp_path / "old"
     old.write_bytes(b"weights" * 100_000)
-    saved.clone(old, tmp_path / "new")
-    saved.clone(old, tmp_path / "link", link=True)
+    durable.clone(old, tmp_path / "new")
+    durable.clone(old, tmp_path / "link", link=True)
     old.write_bytes(b"")
     assert (tmp_path / "new").read_bytes() == b"weights" * 100_000
     assert (tmp_path / "link").read_bytes() == b""
@@ -311,3 +312,48 @@ def test_a_program_that_goes_on_by_itself_is_only_told_to(make_run, start):
     line = next(line for line in iter(again.process.stdout.readline, "") if "words" in line)
     assert line == "words: --again 4\n"
     until(lambda: again.process.poll() is None)
+
+
+def test_a_run_that_goes_back_has_its_program_go_on_from_there(start, tmp_path):
+    """One that looks by itself, too: what is later is aside; from the start, all is."""
+    script = (
+        "import glob, os; print('there', sorted(glob.glob('model-*')));"
+        "n = len(glob.glob('model-*')) + 1; open(f'model-{{n}}', 'w').write(str(n));"
+        "print('step', n); exit(75)"
+    )
+    options = {
+        "command": [PYTHON, "-c", script],
+        "checkpoints": "model-*",
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = tmp_path / "home/runs/run"
+    run.mkdir(parents=True)
+
+    def attempt(**fields):
+        write_spec(run, trainer="command", target=None, options=options, **fields)
+        _, output, errors = start(run, "command").end()
+        return output + errors
+
+    for _ in range(3):
+        attempt()
+    assert "there ['model-1']" in attempt(rewind={"id": "1", "checkpoint": "1"})
+    assert newest(run)[1] == {"model-2": "2"}
+    assert "there []" in attempt(rewind={"id": "2", "checkpoint": "start"})
+    assert newest(run)[1] == {"model-1": "1"}
+    lie_there = names_in(run / "checkpoints")
+    assert lie_there == ["1", "beside-1", "beside-2", "beside-2-2", "beside-3", "rewound.json"]
+
+
+def test_a_program_that_keeps_files_of_its_own_is_told_of(start, make_run):
+    """What is counted goes back; of what it goes on from nobody knows anything."""
+    options = {
+        "command": ["/bin/sh", "-c", "echo step 4; sleep 0.2; exit 75"],
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = make_run(trainer="command", target=None, options=options)
+    start(run, "command").end()
+    rewind = {"id": "1", "checkpoint": "start"}
+    write_spec(run, trainer="command", target=None, options=options, rewind=rewind)
+    life = start(run, "command")
+    life.end()
+    assert any("only what is counted" in notice for notice in life.heartbeat()["notices"])

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 import os
 import signal
-import tempfile
 import time
 from pathlib import Path
 
 from trainers import durable, sinks
 from trainers.command import saved
 from trainers.command.metrics import Files
-from trainers.command.needs import needed
 from trainers.command.options import (
     SECONDS,
     Known,
@@ -30,10 +28,9 @@ from trainers.command.output import Lines
 from trainers.command.process import Call, Program, call, usual_umask
 from trainers.command.progress import File, Saved, Teller
 from trainers.contract import HOME, BadSpec, Need, Spec
+from trainers.registry import Imported
 from trainers.said import Told
 from trainers.session import Session, options_of
-
-__all__ = ["UNIT", "Load", "Options", "check", "evaluate", "needs", "remark", "train"]
 
 UNIT = "any"
 """whatever the program counts: the target names it"""
@@ -97,6 +94,8 @@ def needs(spec: Spec) -> list[Need]:
     Raises:
         BadSpec: the options make no sense.
     """
+    from trainers.command.needs import needed  # noqa: PLC0415 - the training needs none of it
+
     home = os.environ.get(HOME)
     options = options_of(spec, Options)
     return list(needed(Known(spec, options, Path(home) if home else None), options))
@@ -138,6 +137,8 @@ def evaluate(spec: Spec, checkpoint: Path, _episodes: int) -> list[float]:
     options = options_of(spec, Options)
     if options.evaluate is None:
         raise BadSpec("options.evaluate is not set: name the program that tells how good it is")
+    import tempfile  # noqa: PLC0415 - the training needs none of it
+
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "out.json"
         it = _with(spec, options, checkpoint, out, options.evaluate, "evaluate", Path(place))
@@ -159,12 +160,25 @@ def export(spec: Spec, checkpoint: Path, out: Path) -> None:
     options = options_of(spec, Options)
     if options.export is None:
         raise BadSpec("options.export is not set: name the program that writes {out}")
+    import tempfile  # noqa: PLC0415 - as above
+
     with tempfile.TemporaryDirectory() as place:
         it = _with(spec, options, checkpoint, out, options.export, "export", Path(place))
         printed = _printed(it, "export")
     if not out.exists():
         last = printed.decode(errors="replace").rstrip().rpartition("\n")[2]
         raise BadSpec(f"options.export has not written {{out}}, {out}; it printed last: {last}")
+
+
+def import_checkpoint(spec: Spec, path: Path) -> Imported:
+    """What a program has saved elsewhere, to be handed back to it.
+
+    Raises:
+        BadSpec: this program is handed back nothing, or not by that name.
+    """
+    from trainers.command import foreign  # noqa: PLC0415 - only here
+
+    return foreign.taken(spec, options_of(spec, Options), path)
 
 
 def _all_words(options: Options) -> tuple[str, ...]:
@@ -251,6 +265,13 @@ def _handed_back(
     saves: saved.Saves | None = None
     if options.checkpoints is not None:
         pattern = _below(known, options, options.checkpoints, "checkpoints")
+    if session.rewound and options.checkpoints is None:
+        session.notice(
+            "only what is counted has gone back: this program goes on by itself, from files of its "
+            f"own, in {known.work} perhaps"
+        )
+    if session.anew and options.checkpoints is not None and not options.resume:
+        saved.set_aside_all(session, pattern)
     if session.checkpoint is not None:
         kept = saved.kept(session.checkpoint.path)
         if kept.counts != teller.counts:

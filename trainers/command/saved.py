@@ -9,7 +9,6 @@ was started may be torn by whatever has ended the last one, and is never taken.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import glob
 import hashlib
@@ -19,7 +18,7 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
@@ -43,10 +42,8 @@ PATIENCE_S = 5.0
 """a single file that is never quiet is taken after so long, in a moment in which nobody writes"""
 SHARE = 9
 """of the time that taking one has taken, for which no other is taken"""
-PIECE_BYTES = 2**26
 PROC = Path("/proc")
-UNSUPPORTED = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
-"""what a system says that cannot copy between these two files by itself"""
+
 
 _NUMBER = re.compile(r"\d+")
 
@@ -113,7 +110,7 @@ def handed_back(checkpoint: Path, kept: Kept, place: Path) -> Path | None:
     for name, below in kept.files.items():
         target = whole / below if kept.folder else whole
         target.parent.mkdir(parents=True, exist_ok=True)
-        clone(checkpoint / name, target)
+        durable.clone(checkpoint / name, target)
     return whole
 
 
@@ -127,7 +124,7 @@ def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> Path | Non
     """
     if kept.path is None:
         return None
-    path = _home(session) / kept.path
+    path = _place(session, kept.path)
     if _is_as_kept(path, checkpoint, kept):
         return path
     if os.path.lexists(path):
@@ -148,7 +145,7 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
     """
     if kept.path is None:
         return
-    path = _home(session) / kept.path
+    path = _place(session, kept.path)
     for other in there(session, pattern):
         if other != path and _order(other) > _order(path):
             session.notice(
@@ -156,12 +153,18 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
             )
 
 
+def set_aside_all(session: Session, pattern: str) -> None:
+    """Set aside whatever the program has saved, for a run that begins anew: it looks by itself."""
+    for path in there(session, pattern):
+        session.notice(f"{_set_aside(path)} is not gone on from: the run begins anew")
+
+
 def there(session: Session, pattern: str) -> dict[Path, Stamp]:
     """All that looks like something saved, and how it is."""
     found: dict[Path, Stamp] = {}
     for name in glob.glob(pattern, recursive=True):  # noqa: PTH207 - that of Path knows no dots
         try:
-            found[Path(name)] = _stamp(Path(name))
+            found[Path(name)] = stamp_of(Path(name))
         except _TooMany:
             session.notice(f"{name} is not kept: it has more than {FILES_MAX - 1} files")
         except (OSError, _Changed, UnicodeEncodeError):
@@ -295,18 +298,13 @@ class Saves:
         began_s = time.monotonic()
         durable.make_folder(place)
         folder = path.is_dir()
-        names: dict[str, str] = {}
+        names = named(path, [below for below, *_ in stamp])
         staged: list[tuple[str, bytes | Path]] = []
-        for number, (below, *_) in enumerate(stamp):
-            name = Path(below).name if folder else path.name
-            if folder or name in (STATE, MANIFEST, MANIFEST_SUM) or not said.is_file_name(name):
-                plain = "".join(letter for letter in name[-100:] if letter.isprintable())
-                name = f"{number:03d}-{plain.encode('utf-8', 'replace').decode()}"
+        for name, below in names.items():
             source = path / below if folder else path
-            clone(source, place / name, link=self._links)
-            names[name] = below
+            durable.clone(source, place / name, link=self._links)
             staged.append((name, place / name))
-        if _stamp(path) != stamp:
+        if stamp_of(path) != stamp:
             raise _Changed
         self._clone_s = time.monotonic() - began_s
         home = _home(self._session)
@@ -337,42 +335,20 @@ class Saves:
         self._rests_until_s = time.monotonic() + min(SHARE * took_s, most_s)
 
 
-def clone(source: Path, target: Path, *, link: bool = False) -> None:
-    """A file with the content of another, which no later change of that one reaches.
-
-    The kernel shares the blocks of the two where the file system knows how, and copies otherwise.
-
-    Raises:
-        OSError: the disk is full or failing, or `source` is no regular file; no `target` is left.
-    """
-    if link:
-        with suppress(OSError):
-            os.link(source, target, follow_symlinks=False)
-            return
-    durable.fill(target, b"", sync=False)
-    try:
-        with (
-            durable.open_regular(source) as old,
-            durable.open_regular(target, writable=True) as new,
-        ):
-            _copy(old.fileno(), new.fileno())
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+def named(path: Path, files: Iterable[str]) -> dict[str, str]:
+    """What each file is called in a checkpoint, and where it lies below `path`."""
+    folder = path.is_dir()
+    names: dict[str, str] = {}
+    for number, below in enumerate(files):
+        name = Path(below).name if folder else path.name
+        if folder or name in (STATE, MANIFEST, MANIFEST_SUM) or not said.is_file_name(name):
+            plain = "".join(letter for letter in name[-100:] if letter.isprintable())
+            name = f"{number:03d}-{plain.encode('utf-8', 'replace').decode()}"
+        names[name] = below
+    return names
 
 
-def _copy(old: int, new: int) -> None:
-    try:
-        while os.copy_file_range(old, new, PIECE_BYTES):
-            pass
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
-        while os.sendfile(new, old, None, PIECE_BYTES):
-            pass
-
-
-def _stamp(path: Path) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
     """By what it is known whether anything of a file, or of a folder, was changed.
 
     Raises:
@@ -450,7 +426,7 @@ def _is_open_somewhere(status: os.stat_result) -> bool:
 def _is_as_kept(path: Path, checkpoint: Checkpoint, kept: Kept) -> bool:
     """Whether exactly what is kept lies where the program has saved it."""
     try:
-        there = {below: size for below, _, size, _ in _stamp(path)}
+        there = {below: size for below, _, size, _ in stamp_of(path)}
         for name, below in kept.files.items():
             expected = checkpoint.manifest.files[name]
             if there.pop(below, None) != expected.size_bytes:
@@ -466,6 +442,14 @@ def _is_as_kept(path: Path, checkpoint: Checkpoint, kept: Kept) -> bool:
 def _home(session: Session) -> Path:
     """The home that the run is in."""
     return session.folder.path.parent.parent
+
+
+def _place(session: Session, lay: str) -> Path:
+    """Where the program of this run looks for what lay there; another run may have saved it."""
+    path, runs = _home(session) / lay, session.folder.path.parent
+    if path.is_relative_to(runs) and len(parts := path.relative_to(runs).parts) > 1:
+        return session.folder.path.joinpath(*parts[1:])
+    return path
 
 
 def _order(path: Path) -> tuple[int, ...]:
