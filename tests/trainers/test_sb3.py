@@ -49,11 +49,68 @@ class Countdown(gymnasium.Env):
         return np.array([self.left], np.float32), float(action[0]), self.left == 0, False, {}
 
 
+class Chosen(Countdown):
+    """Only two of its three actions are ever possible."""
+
+    action_space = spaces.Discrete(3)
+
+    def action_masks(self):
+        return np.array([True, False, True])
+
+    def step(self, action):
+        assert action != 1
+        return super().step([action])
+
+
+class Wanted(Countdown):
+    """Wants a place to be reached, which it draws anew in each episode."""
+
+    observation_space = spaces.Dict(
+        {
+            name: spaces.Box(-1.0, 10.0, (1,), np.float32)
+            for name in ("observation", "achieved_goal", "desired_goal")
+        }
+    )
+
+    def reset(self, *, seed=None, options=None):
+        self.wanted = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self._seen(super().reset(seed=seed)[0]), {}
+
+    def step(self, action):
+        seen, *rest = super().step(action)
+        return self._seen(seen), *rest
+
+    def compute_reward(self, achieved, desired, _):
+        return -np.abs(achieved - desired)[..., 0]
+
+    def _seen(self, place):
+        names = ("observation", "achieved_goal", "desired_goal")
+        return dict(zip(names, (place, place.copy(), self.wanted.copy()), strict=True))
+
+
+class Painted(Countdown):
+    """Is seen as a picture."""
+
+    action_space = spaces.Discrete(2)
+    observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full((36, 36, 3), self.left, np.uint8), {}
+
+    def step(self, action):
+        _, *rest = super().step([action])
+        return np.full((36, 36, 3), self.left, np.uint8), *rest
+
+
 @pytest.fixture(autouse=True)
 def _registered():
-    gymnasium.register("Countdown-v0", entry_point=Countdown)
+    kinds = (Countdown, Chosen, Wanted, Painted)
+    for kind in kinds:
+        gymnasium.register(f"{kind.__name__}-v0", entry_point=kind)
     yield
-    del gymnasium.registry["Countdown-v0"]
+    for kind in kinds:
+        del gymnasium.registry[f"{kind.__name__}-v0"]
 
 
 class StopAt(Stop):
@@ -77,7 +134,7 @@ class StopAt(Stop):
 def learn(tmp_path):
     """Learns up to a step: `learn("run", 128, algorithm="ppo")` gives the session that did."""
 
-    def attempt(run, steps, *, stop_at=None, load=None, name=None, **given):
+    def attempt(run, steps, *, stop_at=None, load=None, name=None, interval_s=0.01, **given):
         folder = RunFolder(tmp_path / "runs" / run)
         folder.path.mkdir(parents=True, exist_ok=True)
         algorithm = given.setdefault("algorithm", "ppo")
@@ -87,7 +144,7 @@ def learn(tmp_path):
             "hyperparameters": hyperparameters,
             "device": "cpu",
             "schedule_steps": 400,
-            "normalize": bool(normalize) if normalize is None else normalize,
+            "normalize": normalize,
             **given,
         }
         write_spec(
@@ -95,7 +152,7 @@ def learn(tmp_path):
             trainer="sb3",
             name=name or "anything",
             target_steps=steps,
-            checkpoint_interval_s=0.01,
+            checkpoint_interval_s=interval_s,
             options=given,
             load=load or {},
         )
@@ -170,15 +227,33 @@ def test_a_stop_is_not_the_end_of_it(learn):
     assert rates == [pytest.approx(1e-3 * (1 - 256 / 400))]
 
 
-def test_a_long_rollout_is_left_in_its_midst(learn):
+def test_a_long_rollout_is_left_in_its_midst(learn, monkeypatch):
     """Its steps count as not made, since nothing was learnt from them."""
-    long = {**SMALL, "n_steps": 64, "batch_size": 32}
-    learn("run", 64, hyperparameters=long)
-    stopped = learn("run", 10_000, hyperparameters=long, stop_at=80)
-    assert stopped.checkpoint.manifest.step == stopped.step == 64
-    again = learn("run", 128, hyperparameters=long)
-    assert again.step == 128
+    from trainers.sb3 import learner  # noqa: PLC0415 - imports torch
+
+    monkeypatch.setattr(learner, "NEAR_S", 0)
+    learn("run", 64)
+    stopped = learn("run", 10_000, stop_at=150, interval_s=1000)
+    assert stopped.checkpoint.manifest.step == stopped.step == 128
+    assert stopped.checkpoint.manifest.episodes == state_of(stopped)["tally"]["games"]
+    again = learn("run", 192)
+    assert again.step == 192
     assert any("in the midst of a rollout" in notice for notice in notices_of(again))
+    updates = [state_of(session)["counters"]["_n_updates"] for session in (stopped, again)]
+    assert updates == [4, 6]
+
+
+def test_a_stop_before_anything_is_learnt_takes_nothing_away(learn):
+    """The checkpoint that the attempt went on from is left, episodes and all."""
+    before = learn("run", 64)
+    place = state_of(before)["places"]
+    stopped = learn("run", 10_000, stop_at=70)
+    assert stopped.step == 64
+    assert place is not None
+    assert same(state_of(stopped)["places"], place)
+    held = before.checkpoint.path.stat().st_ino
+    again = learn("run", 64)
+    assert again.checkpoint.path.stat().st_ino == held  # nothing was left to do
 
 
 def test_what_cannot_be_saved_begins_new_episodes_with_its_old_replay_buffer(learn):
@@ -229,6 +304,78 @@ def test_a_smaller_replay_buffer_keeps_what_is_newest(learn):
     new = np.frombuffer(files_of(after)["replay-rewards.raw"], np.float32)
     assert state_of(before)["replay"]["pos"] == 40
     assert np.array_equal(new[4:], np.roll(old, -40)[-56:])
+
+
+HINDSIGHT = {
+    **OFF,
+    "replay_buffer_class": "HerReplayBuffer",
+    "replay_buffer_kwargs": "dict(n_sampled_goal=2)",
+}
+THRIFTY = {
+    **OFF,
+    "buffer_size": 100,
+    "policy_kwargs": {"features_extractor_kwargs": {"features_dim": 8}},
+    "optimize_memory_usage": True,
+    "replay_buffer_kwargs": {"handle_timeout_termination": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "hyperparameters"),
+    [("sac", "Wanted-v0", HINDSIGHT), ("dqn", "Painted-v0", THRIFTY)],
+)
+def test_a_replay_buffer_of_whole_episodes_goes_on_or_is_filled_again(
+    learn, algorithm, env, hyperparameters
+):
+    """With as many environments it is kept; with others it cannot be, and nothing is learnt yet."""
+    given = {"algorithm": algorithm, "env": env, "hyperparameters": hyperparameters}
+    given["normalize"] = False
+    learn("run", 120, **given)
+    kept = learn("run", 124, **given)
+    assert state_of(kept)["replay"]["pos"] == 124 % hyperparameters["buffer_size"]
+    updates = state_of(kept)["counters"]["_n_updates"]
+    other = learn("run", 148, n_envs=2, **given)
+    assert state_of(other)["replay"]["pos"] * 2 == 24
+    assert state_of(other)["counters"]["_n_updates"] == updates
+    assert any("filled again" in notice for notice in notices_of(other))
+    assert state_of(learn("run", 180, n_envs=2, **given))["counters"]["_n_updates"] > updates
+
+
+def test_what_a_zoo_lays_around_an_environment_is_there(learn, tmp_path):
+    """Noise, wrappers and statistics of what they make; the run begins new episodes then."""
+    zoo = tmp_path / "td3.yml"
+    zoo.write_text(
+        "MountainCarContinuous-v0:\n  noise_type: normal\n  noise_std: 0.1\n"
+        '  normalize: "dict(norm_reward=False)"\n'
+        "  env_wrapper:\n    - gymnasium.wrappers.RescaleAction:\n"
+        "        min_action: -1.0\n        max_action: 1.0\n"
+        "    - sb3_contrib.common.wrappers.TimeFeatureWrapper\n"
+    )
+    given = {"algorithm": "td3", "zoo": str(zoo), "normalize": None}
+    before = learn("run", 60, **given)
+    weights = state_of(before)["weights"]["policy"]["actor.mu.0.weight"]
+    assert weights.shape == (16, 3)  # position, velocity and time
+    assert state_of(before)["normalize"]["observations"][""]["mean"].shape == (3,)
+    after = learn("run", 100, **given)
+    assert any("what is laid around it cannot be saved" in one for one in notices_of(after))
+
+
+def test_observations_are_stacked(learn, tmp_path):
+    """As many of the last ones as a zoo says, each normalised."""
+    zoo = tmp_path / "ppo.yml"
+    zoo.write_text("CartPole-v1:\n  frame_stack: 3\n  n_envs: 2\n  normalize: true\n")
+    session = learn("run", 128, zoo=str(zoo), normalize=None)
+    weights = state_of(session)["weights"]["policy"]["mlp_extractor.policy_net.0.weight"]
+    assert weights.shape == (16, 3 * 4)
+    assert len(sb3.evaluate(session.spec, session.checkpoint.path, 3)) == 3
+
+
+def test_only_what_is_possible_is_done(learn):
+    """In training, after a resume and in an evaluation."""
+    LEARNT["ppo_mask"] = ("Chosen-v0", {**SMALL, "n_steps": 20, "batch_size": 20}, False)
+    learn("run", 40, algorithm="ppo_mask")
+    session = learn("run", 80, algorithm="ppo_mask")
+    assert len(sb3.evaluate(session.spec, session.checkpoint.path, 2)) == 2
 
 
 def test_the_run_of_another_algorithm_or_environment_is_refused(learn):

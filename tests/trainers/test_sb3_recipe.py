@@ -34,7 +34,10 @@ MountainCarContinuous-v0:
   noise_std: 0.1
   n_envs: 2
   train_freq: 8
-  frame_stack: 4
+  normalize: false
+  vec_env_wrapper:
+    - stable_baselines3.common.vec_env.VecFrameStack:
+        n_stack: 4
   env_wrapper:
     - gymnasium.wrappers.RescaleAction:
         min_action: -1.0
@@ -181,6 +184,7 @@ def test_options_go_before_the_zoo_and_the_mode_before_options(zoo, tmp_path):
     ("text", "named"),
     [
         ("Pendulum-v1: {callback: [x.Y]}", "callback"),
+        ("Pendulum-v1: {frame_stack: 2, normalize: true}", "frame_stack and normalize"),
         ("Pendulum-v1: {learnin_rate: 1}", "learning_rate"),
         ("Pendulum-v1: {policy: CnnPolcy}", "CnnPolicy"),
         ("Pendulum-v1: {env_wrapper: os.system}", "os.system"),
@@ -228,6 +232,9 @@ def test_a_zoo_that_refers_to_itself_is_no_bomb(zoo):
         ({"hyperparameters": {"device": "cpu"}}, "sac has no 'device'"),
         ({"hyperparameters": {"learning_rate": "fast"}}, "'fast'"),
         ({"hyperparameters": {"policy_kwargs": {"activation_fn": "os.system"}}}, "os.system"),
+        ({"hyperparameters": {"policy_kwargs": [1]}}, "policy_kwargs: [1] is no table"),
+        ({"hyperparameters": {"replay_buffer_class": "dict()"}}, "no class"),
+        ({"hyperparameters": {"action_noise": 0.1}}, "no noise"),
         ({"hyperparameters": {"train_freq": [1, "episode"]}, "n_envs": 2}, "n_envs must be 1"),
         ({"algorithmm": "sac"}, "did you mean 'algorithm'"),
         ({"zoo": "/nowhere/zoo.yml"}, "/nowhere/zoo.yml"),

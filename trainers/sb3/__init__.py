@@ -55,7 +55,7 @@ def remark(spec: Spec) -> str | None:
 
 def train(session: Session) -> None:
     """Learn the environment until the target is reached or a stop is requested."""
-    if session.stop_requested:
+    if session.stop_requested or session.target_reached:
         return
     recipe = recipe_of(session.spec, session.folder.path.parent.parent)
     from trainers.sb3 import learner  # noqa: PLC0415 - imports torch
@@ -77,8 +77,6 @@ def record(spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Re
     Raises:
         BadSpec: it does not, or there is nothing here to draw with.
     """
-    # What many environments draw with greets whoever reads the output.
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     recipe = recipe_of(spec, _home_of(checkpoint))
     environments.make(recipe, film=True).close()
     if importlib.util.find_spec("PIL") is None:

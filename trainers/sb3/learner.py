@@ -370,7 +370,7 @@ class _Pilot(BaseCallback):
             self._save(between=True, wait=False)
 
     def _on_step(self) -> bool:
-        self._tell(learnt=self._off_policy)
+        self._tell(learnt=False)
         if (
             self._session.stop_requested
             and not self._off_policy
@@ -396,9 +396,6 @@ class _Pilot(BaseCallback):
             step = min(step, target - 1)
         if not learnt and (target := spec.up_to(EPISODES)) is not None:
             episodes = min(episodes, target - 1)
-        # In its first rollout it may be behind where a longer one was left.
-        step = max(step, self._session.step)
-        episodes = max(episodes, self._session.episodes)
         self._session.progress(step, episodes=episodes, score=self.tally.score)
 
     def _log(self) -> None:
@@ -452,7 +449,9 @@ class _Pilot(BaseCallback):
 
     def _save(self, *, between: bool, wait: bool) -> None:
         step, episodes = self._boundary
-        if step == 0:
+        held = self._session.checkpoint
+        if step == 0 or (not between and held is not None and held.manifest.step == step):
+            # Nothing was learnt yet, or since; and what is held may have its episodes, too.
             return
         taken = self._snapshot(between=between)
         begun_s = time.monotonic()

@@ -29,6 +29,12 @@ _EXPRESSIONS = frozenset(
         "rollout_buffer_kwargs", "action_noise",
     }
 )  # fmt: skip
+_KINDS: dict[str, tuple[type, str]] = {
+    "kwargs": (dict, "table"),
+    "class": (Named, "class that is known here"),
+    "noise": (Noise, "noise"),
+}
+"""what they are, by the end of their name"""
 _CLASSES = frozenset({"activation_fn", "optimizer_class", "features_extractor_class"})
 """whose values are classes, also where they stand as words in a table"""
 _NORMALIZE = (
@@ -186,6 +192,9 @@ def _value(name: str, value: Any, where: str) -> Any:
     """A hyper-parameter, whose text is read as what it means."""
     if name in _EXPRESSIONS:
         read = expressions.read(value, where) if isinstance(value, str) else value
+        kind, words = _KINDS[name.rpartition("_")[2]]
+        if not isinstance(read, kind):
+            raise BadSpec(f"{where}: {value!r} is no {words}")
         return _with_classes(read, where)
     if name in _SCHEDULES and isinstance(value, str):
         found = expressions.schedule(value)
@@ -290,5 +299,8 @@ def _refuse_what_cannot_be(recipe: Recipe) -> None:
     frequency = hyper.get("train_freq")
     if isinstance(frequency, tuple) and "episode" in frequency and recipe.n_envs > 1:
         raise BadSpec("train_freq in episodes: n_envs must be 1")
+    replays = "buffer_size" in known_of(recipe.algorithm).hyperparameters
+    if replays and recipe.frame_stack and recipe.normalize is not None:
+        raise BadSpec("frame_stack and normalize: no algorithm with a replay buffer can do both")
     if (hyper.get("replay_buffer_kwargs") or {}).get("copy_info_dict"):
         raise BadSpec("replay_buffer_kwargs: copy_info_dict: no checkpoint could hold that")

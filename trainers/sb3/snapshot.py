@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,7 +126,7 @@ def restore(model: BaseAlgorithm, state: State) -> None:
     put_weights(model, state)
     for name, value in state["others"].items():
         recursive_getattr(model, name).data.copy_(value)
-    vars(model).update(state["counters"])
+    vars(model).update({name: state["counters"][name] for name in COUNTERS if name in vars(model)})
     set_statistics(model, state["normalize"])
 
 
@@ -270,7 +271,9 @@ def cut_off(buffer: ReplayBuffer) -> None:
     if buffer.size() == 0:
         return
     if isinstance(buffer, HerReplayBuffer):
-        buffer.truncate_last_trajectory()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of what is meant here
+            buffer.truncate_last_trajectory()
         return
     last = (buffer.pos - 1) % buffer.buffer_size
     if buffer.handle_timeout_termination:
