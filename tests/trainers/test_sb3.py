@@ -499,23 +499,25 @@ def test_what_draws_nothing_cannot_be_filmed(learn):
 
 
 @pytest.mark.slow
-def test_a_killed_trainer_leaves_a_checkpoint_and_no_environment(make_run, start):
-    """One in a process of its own ends with it; the next attempt goes on."""
+def test_environments_in_processes_of_their_own_end_with_the_trainer(make_run, start):
+    """Upon a stop before it ends, and however it ends soon after; the next attempt goes on."""
     given = {"algorithm": "sac", "hyperparameters": OFF, "device": "cpu"}
     fields = {"trainer": "sb3", "name": "Pendulum-v1", "checkpoint_interval_s": 0.1}
     run = make_run(options={**given, "processes": True}, **fields)
-    life = start(run, "sb3")
-    life.wait_for(lambda: (beat := life.heartbeat()) and beat["checkpoint_step"])
-    children = psutil.Process(life.process.pid).children(recursive=True)
-    assert len(children) >= 2  # the environment, and what forked it
-    life.signal(signal.SIGKILL)
-    life.end()
-    until(lambda: not any(child.is_running() for child in children))
-    write_spec(run, options=given, **fields)
-    folder = RunFolder(run)
-    session = Session(folder, read_spec(folder))
-    assert session.step > 0
-    write_spec(run, options=given, target_steps=session.step + 8, **fields)
-    session = Session(folder, read_spec(folder))
-    sb3.train(session)
-    assert session.finish() == EXIT_DONE
+    step = 0
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        life = start(run, "sb3")
+        beat = life.wait_for_step(step + 1)
+        assert beat["began"]["step"] == step
+        life.wait_for(lambda life=life: life.heartbeat()["checkpoint_step"])
+        children = psutil.Process(life.process.pid).children(recursive=True)
+        assert len(children) >= 2  # the environment, and what forked it
+        life.signal(ending)
+        life.end()
+        if ending == signal.SIGTERM:
+            assert not any(child.is_running() for child in children)
+            step = life.heartbeat()["step"]
+            assert step > 0
+        until(lambda children=children: not any(child.is_running() for child in children))
+    write_spec(run, options=given, target_steps=1, **fields)
+    assert Session(RunFolder(run), read_spec(RunFolder(run))).step >= step

@@ -100,6 +100,17 @@ def side_by_side(recipe: Recipe, n_envs: int, tally: Tally, *, film: bool = Fals
     return env
 
 
+def close(env: VecEnv) -> None:
+    """End all environments, and what forked them, which else would outlive us for a moment."""
+    from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415 - only at the end
+
+    env.close()
+    if hasattr(env.unwrapped, "processes"):
+        servers: tuple[Any, ...] = forkserver._forkserver, resource_tracker._resource_tracker
+        for server in servers:
+            server._stop()
+
+
 def places(env: VecEnv) -> list[State]:
     """Where each environment of classic control is, in plain values and tensors."""
     import numpy as np  # noqa: PLC0415 - 0.1 s that listing need not pay

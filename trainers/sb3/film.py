@@ -15,6 +15,7 @@ from PIL import Image
 from trainers.contract import BadSpec, Spec
 from trainers.film import MAX_BYTES, OURS, Film, with_greys
 from trainers.registry import Recording
+from trainers.sb3 import environments
 from trainers.sb3.learner import Greedy
 from trainers.sb3.recipe import Recipe
 
@@ -47,7 +48,7 @@ def record(
     try:
         return _filmed(greedy, spec, checkpoint, episodes=episodes, seconds=seconds)
     finally:
-        greedy.env.close()
+        environments.close(greedy.env)
 
 
 def _filmed(

@@ -98,7 +98,7 @@ def learn(session: Session, options: Options, recipe: Recipe) -> None:
         finally:
             model.logger.close()
     finally:
-        env.close()
+        environments.close(env)
 
 
 class Greedy:
@@ -167,7 +167,7 @@ def play(recipe: Recipe, spec: Spec, checkpoint: Path, episodes: int, n_envs: in
                     left[i] -= 1
                     returns.append(float(told["episode"]["r"]))
     finally:
-        greedy.env.close()
+        environments.close(greedy.env)
     return returns
 
 
