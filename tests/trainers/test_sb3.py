@@ -360,6 +360,16 @@ def test_what_a_zoo_lays_around_an_environment_is_there(learn, tmp_path):
     assert any("what is laid around it cannot be saved" in one for one in notices_of(after))
 
 
+def test_what_is_laid_around_an_environment_may_change(learn, tmp_path):
+    """Episodes that were saved without it are not gone on with."""
+    zoo = tmp_path / "ppo.yml"
+    limit = "gymnasium.wrappers.TimeLimit: {max_episode_steps: 50}"
+    zoo.write_text(f"CartPole-v1:\n  env_wrapper:\n    - {limit}\n")
+    learn("run", 64)
+    assert any("with new episodes" in one for one in notices_of(learn("run", 128, zoo=str(zoo))))
+    assert any("with new episodes" in one for one in notices_of(learn("run", 192)))
+
+
 def test_observations_are_stacked(learn, tmp_path):
     """As many of the last ones as a zoo says, each normalised."""
     zoo = tmp_path / "ppo.yml"

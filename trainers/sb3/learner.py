@@ -286,38 +286,33 @@ class _Pilot(BaseCallback):
         changed = [
             what for what, now in self._conditions.items() if state["conditions"].get(what) != now
         ]
-        held = state["places"]
-        same_episodes = held is not None and "n_envs" not in changed and "env_kwargs" not in changed
-        if same_episodes:
+        held: State | None = state["places"]
+        if self._inexact(model) is not None or {"n_envs", "env_kwargs"} & set(changed):
+            held = None
+        if held is not None:
             env.reset()
         else:
             seeds = np.random.SeedSequence([self._session.spec.seed, self._session.step])
             env.seed(int(seeds.generate_state(1)[0] >> 1))
         snapshot.restore(model, state)
-        if same_episodes:
+        if held is not None:
             environments.go_on(env, held["envs"])
             model._last_obs = held["observations"].numpy()
             model._last_episode_starts = held["episode_starts"].numpy()
             if (normalize := model.get_vec_normalize_env()) is not None:
                 normalize.returns = held["returns"].numpy()
                 normalize.old_obs = model._last_original_obs = held["original"].numpy()
-        self._refill(model, state, checkpoint, same_episodes=same_episodes)
+        self._refill(model, state, checkpoint, same_episodes=held is not None)
         snapshot.resume_random(model, state)
-        if not same_episodes or changed:
-            how = (
-                "not to the bit as without the interruption"
-                if same_episodes
-                else "with new episodes"
-            )
-            why = "; ".join(self._told_of(what, state) for what in changed) or self._why_anew(model)
+        if held is None or changed:
+            how = "with new episodes" if held is None else "not to the bit as without interruption"
+            why = "; ".join(self._told_of(what, state) for what in changed)
+            why = why or self._inexact(model) or "it was stopped in the midst of a rollout"
             self._session.notice(f"it goes on from step {self._session.step} {how}: {why}")
 
     def _told_of(self, what: str, state: State) -> str:
         now, before = self._conditions[what], state["conditions"].get(what, "unknown")
         return f"{what} {now}, not {before}" if len(now + before) < 80 else f"other {what}"
-
-    def _why_anew(self, model: BaseAlgorithm) -> str:
-        return self._inexact(model) or "it was stopped in the midst of a rollout"
 
     def _refill(
         self, model: BaseAlgorithm, state: State, checkpoint: Path, *, same_episodes: bool
@@ -335,14 +330,12 @@ class _Pilot(BaseCallback):
             snapshot.cut_off(buffer)
 
     def _inexact(self, model: BaseAlgorithm) -> str | None:
+        """Why its episodes cannot be gone on with; None: they can."""
         env = model.get_env()
         assert env is not None  # noqa: S101 - as above
-        (own,) = (
-            {type(one).__module__ for one in env.get_attr("unwrapped")}
-            if not (self._recipe.processes)
-            else {""}
-        )
-        return inexact(self._recipe, own)
+        # One in another process would have to be sent here to be looked at.
+        own = None if self._recipe.processes else type(env.get_attr("unwrapped", 0)[0])
+        return inexact(self._recipe, own.__module__ if own else "")
 
     def _on_training_start(self) -> None:
         if self._session.stop_requested:

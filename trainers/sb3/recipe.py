@@ -152,11 +152,11 @@ def inexact(recipe: Recipe, where: str) -> str | None:
     """
     noise = recipe.hyperparameters.get("action_noise")
     for holds, why in (
+        (recipe.processes, "environments in other processes cannot be saved"),
         (
             not where.startswith("gymnasium.envs.classic_control."),
             "the environment cannot be saved",
         ),
-        (recipe.processes, "environments in other processes cannot be saved"),
         (recipe.wrappers or recipe.frame_stack, "what is laid around it cannot be saved"),
         (recipe.algorithm.recurrent or recipe.algorithm.name == "ars", "its algorithm draws anew"),
         (recipe.hyperparameters.get("use_sde"), "with use_sde it draws its noise anew"),
