@@ -15,7 +15,7 @@ from trainers.contract import BadSpec
 DISTRIBUTION = "training-supervisor"
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 """of a checkout; what was installed otherwise has no such file beside it"""
-MODULES = {"pillow": "PIL"}
+MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
 """what is imported of a package that is not called like it"""
 
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?(?:\s*>=\s*([\w.]+))?")

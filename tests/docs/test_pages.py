@@ -26,7 +26,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, command, drill
+from trainers import atari, command, drill, sb3
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -45,8 +45,14 @@ TABLES = {
     "notify": Notify,
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
+    "What a mode lays upon environments": sb3.Load,
 }
-OPTIONS = {"atari": atari.Options, "command": command.Options, "drill": drill.Options}
+OPTIONS = {
+    "atari": atari.Options,
+    "command": command.Options,
+    "drill": drill.Options,
+    "sb3": sb3.Options,
+}
 
 
 def section(title: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from trainer_lives import names_in, write_spec
 
-from trainers import atari, durable, packages
+from trainers import atari, baselines, durable, packages
 from trainers.__main__ import main
 from trainers.atari import forms as atari_forms
 from trainers.atari import game as atari_game
@@ -208,8 +208,8 @@ def test_random_numbers_go_on_after_a_resume(copy):
     session, _ = live(run, StopAtStep(256 + 4))
     assert session.step == 256 + 4
     before = state_of(run)["random"]
-    atari_snapshot.set_random_states(model := _model(run), before)
-    after = atari_snapshot.random_states(model)
+    baselines.set_random_states(model := _model(run), before)
+    after = baselines.random_states(model)
     assert before["python"] == after["python"]
     assert before["numpy"] == after["numpy"]
     assert before["actions"] == after["actions"]

@@ -17,6 +17,8 @@ from trainers.atari import film as atari_film
 from trainers.atari.game import GAME_MAX_FRAMES, Emulator
 from trainers.attempt import read_spec
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, RunFolder
+from trainers.film import CAPTION_PX, Film
+from trainers.registry import Recording
 from trainers.session import Session
 
 pytestmark = pytest.mark.slow
@@ -88,7 +90,7 @@ def test_a_film_shows_the_game_in_its_colours_at_real_speed(trained, record):
     assert sum(durations_ms) == 2000
     assert {picture.shape for picture in pictures} == {(told["height"], told["width"], 3)}
     screens = [picture[:HEIGHT] for picture in pictures]
-    assert (told["width"], told["height"]) == (WIDTH, HEIGHT + atari_film.CAPTION_PX)
+    assert (told["width"], told["height"]) == (WIDTH, HEIGHT + CAPTION_PX)
     assert any(not np.array_equal(screens[0], screen) for screen in screens)
     seen = {tuple(colour) for colour in screens[0].reshape(-1, 3).tolist()}
     assert seen <= console_colours()
@@ -149,7 +151,7 @@ def test_every_pixel_of_a_film_is_the_one_that_was_shown():
     pictures.insert(1, pictures[0])
     pictures.insert(2, pictures[0].copy())
     pictures[2][7, 9] ^= 2
-    film = atari_film._Film()
+    film = Film(atari_film.PICTURES_PER_S, atari_film.SCALE)
     for i, picture in enumerate(pictures):
         film.add(picture, f"caption {min(i, 1)}")
     shown = [picture for picture, _ in pictures_of(film.encoded(palette))]
@@ -226,7 +228,7 @@ def film_of(content):
     def record(*_, **__):
         if isinstance(content, BaseException):
             raise content
-        return atari_film.Recording(content, 1, 1, 1, 1.0, [], 0.0)
+        return Recording(content, 1, 1, 1, 1.0, [], 0.0)
 
     return record
 

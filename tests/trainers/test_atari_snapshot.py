@@ -6,6 +6,7 @@ import zlib
 import pytest
 import torch
 
+from trainers import baselines
 from trainers.atari import snapshot as atari_snapshot
 
 
@@ -13,16 +14,16 @@ def test_what_torch_saves_is_loaded_and_what_is_packed_is_not(tmp_path):
     """A few kilobytes of a zip archive can hold gigabytes, which torch would unpack."""
     path = tmp_path / "state.pt"
     torch.save({"weights": torch.zeros(100_000)}, path)
-    atari_snapshot.refuse_packed(path)
+    baselines.refuse_packed(path)
     bomb = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
         for part in whole.infolist():
             packed.writestr(part.filename, whole.read(part))
     with pytest.raises(ValueError, match="packed"):
-        atari_snapshot.refuse_packed(bomb)
+        baselines.refuse_packed(bomb)
     bomb.write_bytes(b"no archive")
     with pytest.raises(ValueError, match="not what torch saves"):
-        atari_snapshot.refuse_packed(bomb)
+        baselines.refuse_packed(bomb)
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):

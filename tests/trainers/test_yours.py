@@ -62,7 +62,7 @@ def test_a_file_and_a_package_in_the_folder_are_trainers(own):
     (own / "wide").mkdir()
     (own / "wide" / "__init__.py").write_text(SOUND.format("a package"))
     (own / "linked.py").symlink_to(own / "mine.py")
-    assert registry.names() == ["atari", "command", "drill", "linked", "mine", "wide"]
+    assert registry.names() == ["atari", "command", "drill", "linked", "mine", "sb3", "wide"]
     assert registry.load("mine").json.ours == 1
     assert registry.find("wide").about == "Is a package"
     assert registry.load("wide").__name__ == "trainers.yours.wide"
@@ -81,6 +81,7 @@ def test_what_is_called_like_a_part_of_ours_is_a_trainer_all_the_same(own):
         "folder",
         "my-1st",
         "os",
+        "sb3",
         "session",
         "yours",
     ]
@@ -99,7 +100,7 @@ def test_a_name_of_ours_is_nobody_elses(own, package):
     assert str(refused.value) in told
     assert any("'drill'" in one and "theirs_of_the_test.learn" in one for one in told)
     assert len(told) == 2
-    assert registry.names() == ["atari", "command", "drill"]
+    assert registry.names() == ["atari", "command", "drill", "sb3"]
 
 
 def test_an_entry_point_is_found_without_importing_anything(package):
@@ -138,7 +139,7 @@ def test_an_entry_point_that_leads_to_no_trainer_is_told_in_one_line(package, va
         registry.load("far")
     assert "\n" not in str(refused.value)
     assert broken() == {str(refused.value)}
-    assert registry.names() == ["atari", "command", "drill"]
+    assert registry.names() == ["atari", "command", "drill", "sb3"]
 
 
 def test_two_packages_with_a_trainer_of_one_name_are_told_both(package):
@@ -166,7 +167,7 @@ def test_hostile_files_cost_their_own_line_and_nothing_else(own):
     told = broken()
     assert len(told) == 7
     assert not any("\n" in one for one in told)
-    assert registry.names() == ["atari", "command", "drill", "mine"]
+    assert registry.names() == ["atari", "command", "drill", "mine", "sb3"]
     assert registry.load("mine").UNIT == "rounds"
 
 
@@ -179,7 +180,7 @@ def test_a_folder_that_cannot_be_read_may_be_there_the_next_time(own, make_run, 
     elif what == "a loop":
         own.symlink_to(own)
     assert registry.load("drill")
-    assert registry.names() == ["atari", "command", "drill"]
+    assert registry.names() == ["atari", "command", "drill", "sb3"]
     assert main(["mine", "--run", str(make_run(trainer="mine")), "--check"]) == EXIT_AGAIN
     said = capsys.readouterr().err
     assert said.startswith(f"trainers: {own}: the folder of trainers_dir cannot be read: ")
@@ -203,7 +204,7 @@ def test_the_list_tells_all_and_one_tells_its_options(own, capsys):
     assert str(own / "bad.py") in last
     assert main(["--list", "--json"]) == 0
     told = msgspec.json.decode(capsys.readouterr().out)
-    assert [one["name"] for one in told] == ["atari", "command", "drill", "mine", "bad"]
+    assert [one["name"] for one in told] == ["atari", "command", "drill", "mine", "sb3", "bad"]
     assert [one["origin"] for one in told[2:4]] == ["the supervisor", "trainers_dir"]
     assert main(["mine", "--list"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == [

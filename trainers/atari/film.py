@@ -11,18 +11,17 @@ Importing this module imports torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
 
 from trainers.atari.game import GAME_MAX_FRAMES, OBSERVATION, Emulator, Game
 from trainers.atari.learner import greedy_policy
 from trainers.atari.options import Options
 from trainers.contract import Spec
+from trainers.film import MAX_BYTES, Film, with_greys
 from trainers.registry import Recording
 
 if TYPE_CHECKING:
@@ -34,19 +33,8 @@ if TYPE_CHECKING:
     """`(height, width)`, of places in a palette"""
 
 PICTURES_PER_S = 30
-DURATIONS_MS = (30, 30, 40)
-"""of pictures that follow each other: a GIF counts in hundredths of a second"""
 SCALE = 2
 """a pixel of the console is so many pixels high and wide"""
-CAPTION_PX = 22
-MAX_BYTES = 32 * 1024 * 1024
-"""a film ends when it has grown so large; as a rule a minute takes one or two megabytes"""
-
-# The emulator's colours have even places in the palette: the odd ones are ours.
-UNCHANGED = 1
-"""the pixel stays what it was"""
-GREYS: Picture = np.arange(3, 35, 2, dtype=np.uint8)
-"""from black to white, for the caption"""
 
 
 def record(
@@ -63,7 +51,7 @@ def record(
     torch.set_num_threads(1)
     game = _FilmedGame(rom, seed, options.sticky_actions)
     policy = greedy_policy(checkpoint, options, rom, game.n_actions)
-    film = _Film()
+    film = Film(PICTURES_PER_S, SCALE)
     for view in _play(game, policy):
         over = view.nth > episodes
         if over or film.seconds >= seconds or film.size_bytes >= MAX_BYTES:
@@ -112,8 +100,8 @@ class _FilmedGame(Game):
             stack=np.zeros(OBSERVATION, np.uint8),
             last=np.zeros(OBSERVATION, np.uint8),
         )
-        self.palette = np.zeros((256, 3), np.uint8)
-        self.palette[GREYS] = np.linspace(0, 255, len(GREYS)).astype(np.uint8)[:, None]
+        # The emulator's colours have even places in the palette: the odd ones are the film's.
+        self.palette = with_greys(np.zeros((256, 3), np.uint8))
         self.returns: list[float] = []
         """of the games that are over"""
         self._views: list[_View] = []
@@ -142,65 +130,3 @@ class _FilmedGame(Game):
             self._views.append(_View(merged, len(self.returns) + 1, self._return))
             self._before = None
         return reward
-
-
-class _Film:
-    """A GIF that grows by a picture at a time.
-
-    Pillow's own writer of films keeps all pictures until the end, hundreds of
-    megabytes; its writers of the parts do not.
-    """
-
-    def __init__(self) -> None:
-        self.pictures = 0
-        self.size_bytes = 0
-        self.size = 0, 0
-        """width and height"""
-        self._parts: list[bytes] = []
-        self._before: Picture | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return self.pictures / PICTURES_PER_S
-
-    def add(self, picture: Picture, caption: str) -> None:
-        """Show `picture` for a thirtieth of a second, with `caption` below."""
-        large = picture.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-        large = np.concatenate([large, _written(caption, large.shape[1])])
-        before, self._before = self._before, large
-        changed = np.ones(large.shape, np.bool_) if before is None else large != before
-        # A picture that is the one before still needs a part: one pixel.
-        changed[0, 0] |= not changed.any()
-        (top, bottom), (left, right) = (
-            (int(hits[0]), int(hits[-1]) + 1)
-            for hits in (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
-        )
-        part = np.where(changed, large, UNCHANGED).astype(np.uint8)[top:bottom, left:right]
-        parts = GifImagePlugin.getdata(
-            Image.fromarray(part),
-            (left, top),
-            duration=DURATIONS_MS[self.pictures % len(DURATIONS_MS)],
-            disposal=1,  # the next part is laid over it
-            transparency=UNCHANGED,
-        )
-        self._parts += parts
-        self.size = large.shape[1], large.shape[0]
-        self.size_bytes += sum(map(len, parts))
-        self.pictures += 1
-
-    def encoded(self, palette: NDArray[np.uint8]) -> bytes:
-        """The whole file."""
-        image = Image.new("P", self.size)
-        image.putpalette(palette.tobytes())
-        header, _ = GifImagePlugin.getheader(image, info={"loop": 0})
-        return b"".join([*header, *self._parts, b";"])
-
-
-@lru_cache(maxsize=1)
-def _written(caption: str, width: int) -> Picture:
-    """A line of text in places of the palette; it changes seldom."""
-    image = Image.new("L", (width, CAPTION_PX))
-    ImageDraw.Draw(image).text((6, 3), caption, fill=255, font=ImageFont.load_default(12))
-    levels: Picture = np.asarray(image) // (256 // len(GREYS))
-    return GREYS[levels]

@@ -29,17 +29,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule, get_device
 
 from trainers.atari import snapshot
@@ -49,8 +48,9 @@ from trainers.atari.forms import form_of, found_for
 from trainers.atari.game import OBSERVATION
 from trainers.atari.options import Load, Options
 from trainers.atari.ppo import Adam, Form, Ppo, keep_freed_memory
-from trainers.atari.snapshot import Memory, Snapshot, State
-from trainers.contract import EPISODES, Score, Spec
+from trainers.atari.snapshot import Snapshot
+from trainers.baselines import Lines, Memory, Schedules, State, Tally, return_mean
+from trainers.contract import EPISODES, Spec
 from trainers.preview import Preview
 from trainers.session import Session
 
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
-RECENT_GAMES = 100
-"""games whose mean is the mean return"""
 REFILL_STEPS = 10_000
 """transitions that a resumed DQN collects before it learns again"""
 LOG_INTERVAL_S = 10.0
@@ -95,7 +93,7 @@ def learn(session: Session, options: Options, load: Load, rom: str, games: Games
         model = _dqn(env, spec, load, options)
     conditions = snapshot.conditions(spec, load, options, form, device)
     pilot = _Pilot(session, options, rom, games, conditions)
-    model.set_logger(Logger(None, [_Lines(session)]))
+    model.set_logger(Logger(None, [Lines(session)]))
     if state:
         snapshot.restore(model, state)
         if isinstance(model, _Dqn):
@@ -151,24 +149,11 @@ def greedy_policy(checkpoint: Path, options: Options, rom: str, n_actions: int) 
     return policy
 
 
-class _Schedules:
-    """Makes progress mean steps out of `schedule_steps`, whatever `learn` was asked for."""
-
-    schedule_steps: int
-
-    def _update_current_progress_remaining(
-        self,
-        num_timesteps: int,
-        total_timesteps: int,  # noqa: ARG002 - the parent's signature
-    ) -> None:
-        self._current_progress_remaining = max(0.0, 1.0 - num_timesteps / self.schedule_steps)
-
-
-class _Ppo(_Schedules, Ppo):
+class _Ppo(Schedules, Ppo):
     """PPO on our schedules."""
 
 
-class _Dqn(_Schedules, DQN):
+class _Dqn(Schedules, DQN):
     """DQN on our schedules that learns nothing from a nearly empty replay buffer."""
 
     refill_steps: int = 0
@@ -244,40 +229,6 @@ def _dqn(env: AtariGames, spec: Spec, load: Load, options: Options) -> _Dqn:
     return model
 
 
-class _Tally:
-    """The finished games: how many, the last of them, and the best mean so far."""
-
-    def __init__(self) -> None:
-        self.games = 0
-        self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_GAMES)
-        self.best: float | None = None
-
-    def add(self, game_return: float, length: int) -> None:
-        self.games += 1
-        self.recent.append((game_return, length))
-
-    @property
-    def return_mean(self) -> float | None:
-        return fmean(game[0] for game in self.recent) if self.recent else None
-
-    @property
-    def length_mean(self) -> float | None:
-        return fmean(game[1] for game in self.recent) if self.recent else None
-
-    def update_best(self) -> None:
-        mean = self.return_mean
-        if mean is not None and (self.best is None or mean > self.best):
-            self.best = mean
-
-    def snapshot(self) -> State:
-        return {"games": self.games, "recent": list(self.recent), "best": self.best}
-
-    def restore(self, state: State) -> None:
-        self.games = state["games"]
-        self.recent.extend(state["recent"])
-        self.best = state["best"]
-
-
 class _Pilot(BaseCallback):
     """Tells the session how far the learning is, and ends it."""
 
@@ -285,7 +236,7 @@ class _Pilot(BaseCallback):
         self, session: Session, options: Options, rom: str, games: Games, conditions: State
     ) -> None:
         super().__init__()
-        self.tally = _Tally()
+        self.tally = Tally()
         self._session = session
         self._on_policy = options.algorithm == "ppo"
         self._games = games if self._on_policy and isinstance(games, ExactGames) else None
@@ -358,17 +309,12 @@ class _Pilot(BaseCallback):
         if self._session.checkpoint_due(within_s=now_s - begun_s):
             self._save(self._snapshot(), wait=False)
 
-    def _score(self) -> Score | None:
-        """The mean undiscounted return of the last games; None before the first one is over."""
-        mean = self.tally.return_mean
-        return None if mean is None else _return_mean(mean)
-
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             if "episode" in info:
                 self.tally.add(info["episode"]["r"], info["episode"]["l"])
         step, episodes = self._told(learnt=not self._on_policy)
-        self._session.progress(step, episodes=episodes, score=self._score())
+        self._session.progress(step, episodes=episodes, score=self.tally.score)
         self._preview.update(self._screen)
         if self._on_policy:
             # It gives way once it has kept what this step has brought.
@@ -398,7 +344,7 @@ class _Pilot(BaseCallback):
 
     def _told(self, *, learnt: bool) -> tuple[int, int]:
         """How many steps and episodes are told: no target is reached before all is learnt."""
-        step, episodes = self.model.num_timesteps, self.tally.games
+        step, episodes = self.model.num_timesteps, self.tally.episodes
         spec = self._session.spec
         if not learnt and (target := spec.up_to("steps")) is not None:
             step = min(step, target - 1)
@@ -449,33 +395,9 @@ class _Pilot(BaseCallback):
             taken.files(),
             step=step,
             episodes=taken.episodes,
-            score=_return_mean(fmean(game[0] for game in recent)) if recent else None,
+            score=return_mean(fmean(game[0] for game in recent)) if recent else None,
             wait=wait,
             replace=True,
         )
         # What a thread may still be writing is not copied over before the next one is due.
         self._memories.reverse()
-
-
-def _return_mean(mean: float) -> Score:
-    return Score(name="return_mean", value=mean)
-
-
-class _Lines(KVWriter):
-    """Stable-Baselines3's records as what the session logs."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def write(
-        self,
-        key_values: dict[str, Any],
-        key_excluded: dict[str, tuple[str, ...]],
-        step: int = 0,  # noqa: ARG002 - the session knows it
-    ) -> None:
-        """Write one line."""
-        no_curves = [key for key, excluded in key_excluded.items() if "tensorboard" in excluded]
-        self._session.log(key_values, file_only=no_curves)
-
-    def close(self) -> None:
-        """Nothing is open."""

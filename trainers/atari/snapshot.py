@@ -11,12 +11,10 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import io
-import random
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,6 +29,13 @@ from trainers.atari.forms import machine
 from trainers.atari.game import ALE_VERSION, SIDE
 from trainers.atari.options import PPO_CONDITIONS, Load, Options
 from trainers.atari.ppo import Form, Ppo
+from trainers.baselines import (
+    Memory,
+    State,
+    random_states,
+    refuse_packed,
+    set_random_states,
+)
 from trainers.contract import BadSpec, Spec
 
 if TYPE_CHECKING:
@@ -50,8 +55,6 @@ GAME_MAX_BYTES = STATE_MAX_BYTES + 16
 """of the state of a game in a checkpoint"""
 GAMES_FIT = {"n_envs", "environments", "sticky_actions", "ale-py"}
 """conditions under which the games of a checkpoint can go on"""
-
-State = dict[str, Any]
 
 
 class Snapshot(NamedTuple):
@@ -83,30 +86,6 @@ class Snapshot(NamedTuple):
             yield GAMES_FILE, zlib.compress(msgpack.encode(self.games), 1)
         if self.pictures is not None:
             yield PICTURES_FILE, zlib.compress(self.pictures.data, 1)
-
-
-class Memory:
-    """Memory for copies of tensors, used again each time: new memory takes twice as long."""
-
-    def __init__(self) -> None:
-        self._copies: dict[tuple[Any, ...], torch.Tensor] = {}
-
-    def copy(self, value: Any) -> Any:
-        """`value`, with copies of all tensors in it; the next call overwrites them."""
-        if isinstance(value, dict):
-            return {key: self.copy(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [self.copy(part) for part in value]
-        if not isinstance(value, torch.Tensor):
-            return value
-        # Shared parameters have several names and one place, and stay one tensor in the copy.
-        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
-        if place not in self._copies:
-            # From a GPU to pinned memory: no copy waits for the one before.
-            self._copies[place] = torch.empty_like(
-                value, device="cpu", pin_memory=value.is_cuda, requires_grad=False
-            )
-        return self._copies[place].copy_(value.detach(), non_blocking=True)
 
 
 def conditions(spec: Spec, load: Load, options: Options, form: Form, device: torch.device) -> State:
@@ -154,22 +133,6 @@ def load(checkpoint: Path, options: Options, rom: str) -> State:
                 "is another run, under a label of its own"
             )
     return state
-
-
-def refuse_packed(path: Path) -> None:
-    """Refuse to load what would unpack to more than it is: torch itself never packs.
-
-    Raises:
-        ValueError: it is packed, or nothing that `torch.save` writes today.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"{path.name} is not what torch saves: {error}") from error
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError(f"{path.name} is packed, as torch packs nothing")
 
 
 def games_of(checkpoint: Path, n_games: int) -> list[bytes] | None:
@@ -238,29 +201,3 @@ def restore(model: BaseAlgorithm, state: State) -> None:
         model._n_calls = state["n_calls"]
         model.exploration_rate = state["exploration_rate"]
     set_random_states(model, state["random"])
-
-
-def random_states(model: BaseAlgorithm) -> State:
-    """The states of all generators that the learning draws from."""
-    # The global generator: Stable-Baselines3 draws its minibatches from it.
-    drawn: Any = np.random.get_state(legacy=False)
-    return {
-        "python": random.getstate(),
-        # Checkpoints hold tensors and plain values only, so that loading one runs no code.
-        "numpy": {**drawn, "state": {**drawn["state"], "key": drawn["state"]["key"].tolist()}},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(model.device) if model.device.type == "cuda" else None,
-        "actions": model.action_space.np_random.bit_generator.state,
-    }
-
-
-def set_random_states(model: BaseAlgorithm, states: State) -> None:
-    """Have all generators go on from there."""
-    random.setstate(states["python"])
-    drawn = states["numpy"]
-    key = np.asarray(drawn["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**drawn, "state": {**drawn["state"], "key": key}})
-    torch.set_rng_state(states["torch"])
-    if isinstance(states["cuda"], torch.Tensor) and model.device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], model.device)
-    model.action_space.np_random.bit_generator.state = states["actions"]
