@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from trainers import attempt, durable, history, play, registry, warm
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, BadSpec, Refused, Share
+from trainers import attempt, durable
+from trainers.contract import EXIT_BAD_SPEC, Share
 
-EXIT_UNKNOWN = 2
-"""nothing is known by the name that somebody asks about"""
-EXIT_INTERRUPTED = 130
-"""Ctrl-C, as shells tell it"""
+BESIDE = (
+    *("probe", "list", "check", "needs", "evaluate", "record", "export"),
+    *("checkpoints", "way_back", "source"),
+)
+"""options that ask for anything but training"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,124 +77,17 @@ def main(arguments: list[str] | None = None) -> int:
     if options.trainer is None and not options.list:
         parser.error("say which trainer, such as atari")
     durable.close_to_others()
-    if options.probe is not None:
-        return _probe(options.trainer, options.probe)
     if options.warm is not None:
+        from trainers import warm  # noqa: PLC0415 - as below
+
         run = warm.fork_trainers(options.trainer, options.warm)
         warm.leave(attempt.run(run, options.trainer))
-    apart = (options.list, options.check, options.needs, options.evaluate, options.record)
-    if not any((*apart, options.export, options.checkpoints, options.way_back, options.source)):
+    what = next((name for name in BESIDE if getattr(options, name) not in (None, False)), None)
+    if what is None:
         return attempt.run(options.run, options.trainer)
-    try:
-        return _apart(options)
-    except (BadSpec, Refused, attempt.CannotLock, play.NoCheckpoint, play.CannotWrite) as error:
-        sys.stderr.write(f"trainers: {error}\n")
-        return error.exit_code
-    except OSError as error:
-        sys.stderr.write(f"trainers: {error}\n")
-        return EXIT_AGAIN
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person hears where it is
-        traceback.print_exception(error)
-        sys.stderr.write(f"trainers: {registry.broken(options.trainer or '', error)}\n")
-        return EXIT_AGAIN
+    from trainers import beside  # noqa: PLC0415 - whoever trains needs nothing of it
 
-
-def _apart(options: argparse.Namespace) -> int:
-    """Do what is no training."""
-    if options.list:
-        return _list(options.trainer, as_json=options.json)
-    if options.check:
-        spec = attempt.check(options.run, options.trainer, options.spec)
-        attempt.check_fits(options.run, spec)
-        remark = getattr(registry.load(options.trainer), "remark", None)
-        if remark and (text := remark(spec)):
-            sys.stderr.write(f"trainers: {text}\n")
-    elif options.needs:
-        needs = getattr(registry.load(options.trainer), "needs", None)
-        file = options.spec or attempt.open_folder(options.run).spec
-        told = needs(attempt.spec_in(file, options.run.name)) if needs else ()
-        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
-    elif options.evaluate is not None:
-        play.evaluate(
-            options.run,
-            options.trainer,
-            options.checkpoint,
-            episodes=options.evaluate,
-            as_json=options.json,
-        )
-    elif options.export is not None:
-        which, output = options.checkpoint, options.export
-        play.export(options.run, options.trainer, which, output, as_json=options.json)
-    elif options.checkpoints:
-        told = history.listed(options.run, verified=options.verify)
-        sys.stdout.write(f"{msgspec.json.encode(told).decode()}\n")
-    elif options.source is not None:
-        from trainers import importing  # noqa: PLC0415 - only here
-
-        brought = importing.bring(
-            options.run,
-            options.trainer,
-            options.spec,
-            options.source,
-            step=options.step,
-            score=options.score,
-        )
-        sys.stdout.write(f"{msgspec.json.encode(brought).decode()}\n")
-    elif options.way_back is not None:
-        way = history.way_back(options.run, options.way_back)
-        sys.stdout.write(f"{msgspec.json.encode(way).decode()}\n")
-    else:
-        play.record(
-            options.run,
-            options.trainer,
-            options.checkpoint,
-            options.record,
-            episodes=options.episodes,
-            seconds=options.seconds,
-            as_json=options.json,
-        )
-    return 0
-
-
-def _probe(trainer: str, shares: list[Share]) -> int:
-    """Print what a probe of the machine finds, as JSON; nothing where a trainer has but one way."""
-    try:
-        probe = getattr(registry.load(trainer), "probe", None)
-    except BadSpec as error:
-        sys.stderr.write(f"trainers: {error}\n")
-        return error.exit_code
-    except registry.FolderAway as error:
-        sys.stderr.write(f"trainers: {error}\n")
-        return EXIT_AGAIN
-    attempt.limit_threads(max(share.threads for share in shares))
-    try:
-        found = probe(shares) if probe else []
-    except BadSpec as error:
-        sys.stderr.write(f"trainers: {error}\n")
-        return error.exit_code
-    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-    return 0
-
-
-def _list(trainer: str | None, *, as_json: bool) -> int:
-    """Tell which trainers there are, or what can be set in one."""
-    from trainers import listing  # noqa: PLC0415 - whoever trains needs nothing of it
-
-    try:
-        told = listing.listed() if trainer is None else listing.described(trainer)
-    except registry.NoTrainer as error:
-        sys.stderr.write(f"trainers: {error}\n")
-        return EXIT_UNKNOWN
-    if as_json:
-        text = msgspec.json.format(msgspec.json.encode(told)).decode()
-    elif isinstance(told, tuple):
-        text = listing.in_words(told)
-    else:
-        text = listing.one_in_words(told)
-    sys.stdout.write(f"{text}\n")
-    return 0
+    return beside.act(options, what)
 
 
 def _share(text: str) -> Share:

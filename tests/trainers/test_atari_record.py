@@ -12,10 +12,11 @@ from PIL import Image
 from trainer_lives import write_spec
 
 from trainers import atari, durable, play
-from trainers.__main__ import EXIT_INTERRUPTED, main
+from trainers.__main__ import main
 from trainers.atari import film as atari_film
 from trainers.atari.game import GAME_MAX_FRAMES, Emulator
 from trainers.attempt import read_spec
+from trainers.beside import EXIT_INTERRUPTED
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, RunFolder
 from trainers.film import CAPTION_PX, Film
 from trainers.registry import Recording

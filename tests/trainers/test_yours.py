@@ -11,7 +11,8 @@ import pytest
 
 from supervisor.programs import program
 from trainers import registry, yours
-from trainers.__main__ import EXIT_UNKNOWN, main
+from trainers.__main__ import main
+from trainers.beside import EXIT_UNKNOWN
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, TRAINERS_DIR
 
 SOUND = '"""Is {}.\n\nAnd no more."""\nUNIT = "rounds"\ndef train(session): pass\n'

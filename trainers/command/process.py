@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import shutil
@@ -26,6 +27,8 @@ STOP_SIGNAL = "SUPERVISOR_STOP_SIGNAL"
 """environment variable of a program: the name of the signal that asks it to stop"""
 INTERPRETERS = ("python", "bash", "sh", "dash", "zsh", "perl", "ruby", "Rscript", "node", "julia")
 """programs whose first argument is mostly a file that must be there"""
+PIPE_BYTES = 2**20
+"""what it can print while nobody reads"""
 PIECE_BYTES = 2**16
 PIECES_MAX = 16
 """of its output, in one turn"""
@@ -179,6 +182,8 @@ class Program:
         self._run = run
         environment = {**it.environment, PROGRESS: str(progress), MARKER: str(run)}
         ours, theirs = os.pipe2(os.O_CLOEXEC)
+        with suppress(OSError):  # what somebody may have is limited
+            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             self._process = subprocess.Popen(
                 it.words,
@@ -201,7 +206,8 @@ class Program:
         self._poll.register(self._handle, select.POLLIN)
         self._watched = True
         """whether its end is waited for"""
-        self._poll.register(ours, select.POLLIN)
+        self._more = False
+        """whether it has printed more than was read"""
 
     @property
     def code(self) -> int | None:
@@ -209,14 +215,19 @@ class Program:
         return self._process.poll()
 
     def wait(self, within_s: float) -> None:
-        """Wait until it prints or ends, or the time is over."""
+        """Wait until it ends, or the time is over; not at all while it prints a lot.
+
+        What it prints wakes nobody: of a program that prints a line now and then, that would be
+        most of the work.
+        """
         if self._watched and self.code is not None:
             self._watched = False
             self._poll.unregister(self._handle)
-        self._poll.poll(max(0.0, within_s) * 1000)
+        self._poll.poll(0 if self._more else max(0.0, within_s) * 1000)
 
     def printed(self) -> Iterator[bytes]:
         """What it has printed since; not all of it where that is a lot."""
+        self._more = False
         for _ in range(PIECES_MAX):
             if self._output is None:
                 return
@@ -225,11 +236,11 @@ class Program:
             except BlockingIOError:
                 return
             if not piece:
-                self._poll.unregister(self._output)
                 os.close(self._output)
                 self._output = None
                 return
             yield piece
+        self._more = True
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, or what it has left once it has ended itself."""
