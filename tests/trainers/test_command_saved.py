@@ -185,6 +185,40 @@ def test_a_folder_is_kept_with_all_that_is_below_it(make_run, start, tmp_path):
     assert f"resumed {below} checkpoint-2" in output
 
 
+QUICK = """if True:
+    import itertools, json, os, pathlib, sys, time
+    for step in itertools.count(1):
+        time.sleep(0.005)
+        print("step", step, flush=True)
+        if step % 200 == 0:
+            path = pathlib.Path(sys.argv[1].replace("N", str(step)))
+            path.with_name("fresh").write_text(json.dumps(dict(step=step)))
+            path.with_name("fresh").rename(path)
+"""
+
+
+@pytest.mark.parametrize("saved", ["model.json", "model-N.json"])
+def test_a_checkpoint_never_claims_a_step_that_it_does_not_hold(make_run, start, saved):
+    """Of a program that steps far quicker than anybody looks; a number in its name is exact."""
+    options = {
+        "command": [PYTHON, "-c", QUICK, saved],
+        "checkpoints": saved.replace("N", "*"),
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = make_run(trainer="command", target=None, options=options)
+    life = start(run, "command")
+    for _ in range(3):
+        before = newest(run)[0].manifest.step if newest(run) else 0
+        life.wait_for(lambda least=before: newest(run) and newest(run)[0].manifest.step > least)
+        checkpoint, content = newest(run)
+        ((name, text),) = content.items()
+        held = json.loads(text)["step"]
+        assert 0 < checkpoint.manifest.step <= held
+        if "N" in saved:
+            assert checkpoint.manifest.step == held
+            assert name == f"model-{held}.json"
+
+
 @pytest.mark.parametrize("end", ["exit 1", "kill -9 $$"])
 def test_what_was_seen_closed_is_taken_after_a_death(make_run, start, end):
     """A death half a second after a save costs nothing; what was being written is never taken."""

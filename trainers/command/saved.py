@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import suppress
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +36,8 @@ from trainers.session import Session
 
 STATE = "command.json"
 """the file of a checkpoint that is ours"""
-LOOK_S = 0.25
-"""between two looks at what is there"""
+LOOK_S, IDLE_LOOK_S = 0.25, 0.5
+"""between two looks at what is there: while something waits to be taken, and while nothing does"""
 FILE_QUIET_S, FOLDER_QUIET_S = 0.4, 1.0
 """for how long nothing of it may have changed; in a folder another file may follow"""
 PATIENCE_S = 5.0
@@ -66,7 +68,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Sight(NamedTuple):
-    """Something that was saved, as it was first seen: it holds what was reached then."""
+    """Something that was saved, as it was first seen, with a step that it holds for sure."""
 
     stamp: Stamp
     since_s: float
@@ -74,6 +76,8 @@ class _Sight(NamedTuple):
     score: Score | None
     closed: bool = False
     """whether nobody had it open for writing while the program lived"""
+    open_now: bool = True
+    """whether somebody has"""
     told: bool = False
     """whether the program has said that it is whole"""
 
@@ -164,12 +168,17 @@ def there(session: Session, pattern: str) -> dict[Path, Stamp]:
     found: dict[Path, Stamp] = {}
     for name in glob.glob(pattern, recursive=True):  # noqa: PTH207 - that of Path knows no dots
         try:
-            found[Path(name)] = stamp_of(Path(name))
+            stamp = stamp_of(name)
+            found[_path(name)] = stamp
         except _TooMany:
             session.notice(f"{name} is not kept: it has more than {FILES_MAX - 1} files")
         except (OSError, _Changed, UnicodeEncodeError):
             continue
     return found
+
+
+_path = lru_cache(FILES_MAX)(Path)
+"""the same names are looked at again and again, and to take one apart takes longest"""
 
 
 class _TooMany(_Changed):
@@ -204,6 +213,8 @@ class Saves:
         self._fresh_s = time.monotonic()
         """since when something fresh waits to be taken"""
         self._clone_s = self._rests_until_s = self._looked_s = 0.0
+        self._step_before = session.step
+        """at the last look: what is new since holds as much"""
 
     def look(self, lives: Callable[[], bool]) -> None:
         """Take what is whole by now, if it is time; what takes long is done beside.
@@ -212,29 +223,38 @@ class Saves:
             lives: whether the program does, whose death closes what it was writing.
         """
         now_s = time.monotonic()
-        if self._taking is not None:
-            if self._taking[2].done():
-                self._keep(wait=False)
-            return
-        if now_s - self._looked_s < LOOK_S or now_s < self._rests_until_s:
+        if self._taking is not None and self._taking[2].done():
+            self._keep(wait=False)
+        if now_s - self._looked_s < (LOOK_S if self._watched else IDLE_LOOK_S):
             return
         self._looked_s = now_s
         fresh = self._fresh()
         if not fresh:
             self._fresh_s = now_s
-        for path, stamp in fresh:
-            seen = self._watched.get(path)
-            if seen is None or seen.stamp != stamp:
-                seen = self._sight(stamp, now_s)
-            closed = not _is_written(path, stamp) and lives()
-            self._watched[path] = seen = seen._replace(closed=seen.closed or closed)
-            alone = path.is_file()
-            quiet = now_s - seen.since_s >= (FILE_QUIET_S if alone else FOLDER_QUIET_S)
-            restless = alone and now_s - self._fresh_s >= PATIENCE_S
-            if seen.told or (closed and (quiet or restless)):
+        self._watched = {path: self._seen(path, stamp, lives) for path, stamp in fresh}
+        self._step_before = self._session.step
+        if self._taking is not None or now_s < self._rests_until_s:
+            return
+        for path, seen in self._watched.items():
+            if self._is_ripe(path, seen, now_s):
                 self._take(path, seen)
                 return
-        self._watched = {path: self._watched[path] for path, _ in fresh}
+
+    def _seen(self, path: Path, stamp: Stamp, lives: Callable[[], bool]) -> _Sight:
+        """What is known of something that was saved, after one more look at it."""
+        seen = self._watched.get(path)
+        if seen is None or seen.stamp != stamp:
+            seen = self._sight(path, stamp, self._step_before)
+        open_now = _is_written(path, stamp)
+        closed = seen.closed or (not open_now and lives())
+        return seen._replace(closed=closed, open_now=open_now)
+
+    def _is_ripe(self, path: Path, seen: _Sight, now_s: float) -> bool:
+        """Whether it is whole."""
+        alone = path.is_file()
+        quiet = now_s - seen.since_s >= (FILE_QUIET_S if alone else FOLDER_QUIET_S)
+        restless = alone and now_s - self._fresh_s >= PATIENCE_S
+        return seen.told or (seen.closed and not seen.open_now and (quiet or restless))
 
     def told(self, said: Saved) -> None:
         """Note that the program has said of something that it is whole, with what is reached now.
@@ -245,7 +265,7 @@ class Saves:
         for path, stamp in self._fresh():
             unchanged = max(time for *_, time in stamp) <= said.at * 1e9
             if unchanged and os.path.realpath(path) == where:
-                sight = self._sight(stamp, time.monotonic())
+                sight = self._sight(path, stamp, self._session.step)
                 self._watched[path] = sight._replace(closed=True, told=True)
 
     def last(self, *, left: bool) -> None:
@@ -260,11 +280,12 @@ class Saves:
             self._keep(wait=True)
         for path, stamp in self._fresh():
             seen = self._watched.get(path)
-            if seen is not None and seen.stamp == stamp and seen.told:
-                pass
-            elif left:
-                seen = self._sight(stamp, time.monotonic())
-            elif seen is None or seen.stamp != stamp or not seen.closed or not path.is_file():
+            known = seen is not None and seen.stamp == stamp
+            if seen is None or not known:
+                if not left:
+                    continue
+                seen = self._sight(path, stamp, self._session.step)
+            elif not (left or seen.told or (seen.closed and path.is_file())):
                 continue
             self._take(path, seen)
             assert self._taking is not None  # noqa: S101 - it was just taken
@@ -272,6 +293,7 @@ class Saves:
             self._keep(wait=True)
             break
         self._taker.shutdown()
+        self._session.settle()  # it may be taking its files from there
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def _fresh(self) -> list[tuple[Path, Stamp]]:
@@ -283,8 +305,19 @@ class Saves:
             return sorted(fresh, key=lambda it: _order(it[0]), reverse=True)
         return sorted(fresh, key=lambda it: max(time for *_, time in it[1]), reverse=True)
 
-    def _sight(self, stamp: Stamp, now_s: float) -> _Sight:
-        return _Sight(stamp, now_s, self._session.step, self._teller.score)
+    def _sight(self, path: Path, stamp: Stamp, least: int) -> _Sight:
+        """Something that is seen for the first time.
+
+        Args:
+            path: of it.
+            stamp: as it is.
+            least: a step that it holds for sure. Between that and the present one its name may know
+                better.
+        """
+        step = self._session.step
+        named = [number for number in _order(path) if least <= number <= step]
+        reached = max(named, default=least)
+        return _Sight(stamp, time.monotonic(), reached, self._teller.score)
 
     def _take(self, path: Path, seen: _Sight) -> None:
         self._taken += 1
@@ -348,7 +381,7 @@ def named(path: Path, files: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def stamp_of(path: Path) -> Stamp:
+def stamp_of(path: Path | str) -> Stamp:
     """By what it is known whether anything of a file, or of a folder, was changed.
 
     Raises:
@@ -357,12 +390,12 @@ def stamp_of(path: Path) -> Stamp:
         UnicodeEncodeError: it has a name that nobody can write down.
     """
     str(path).encode()
-    status = path.lstat()
+    status = os.lstat(path)
     if stat.S_ISREG(status.st_mode) and status.st_size > 0:
         return ((".", status.st_ino, status.st_size, status.st_mtime_ns),)
     if not stat.S_ISDIR(status.st_mode):
         raise _Changed
-    files = sorted(_below(path, ""))
+    files = sorted(islice(_below(path, ""), FILES_MAX))
     if len(files) >= FILES_MAX:
         raise _TooMany
     if not files:
@@ -370,13 +403,13 @@ def stamp_of(path: Path) -> Stamp:
     return tuple(files)
 
 
-def _below(folder: Path, prefix: str) -> Iterator[tuple[str, int, int, int]]:
+def _below(folder: Path | str, prefix: str) -> Iterator[tuple[str, int, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
             name = f"{prefix}{entry.name}"
             if stat.S_ISDIR(status.st_mode):
-                yield from _below(Path(entry.path), f"{name}/")
+                yield from _below(entry.path, f"{name}/")
             elif stat.S_ISREG(status.st_mode):
                 name.encode()
                 yield name, status.st_ino, status.st_size, status.st_mtime_ns
