@@ -63,7 +63,8 @@ def _list(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     spec = attempt.check(options.run, options.trainer, options.spec)
-    attempt.check_fits(options.run, spec)
+    if options.spec is not None:  # its own it has gone on under before
+        attempt.check_fits(options.run, spec)
     remark = getattr(registry.load(options.trainer), "remark", None)
     if remark and (text := remark(spec)):
         sys.stderr.write(f"trainers: {text}\n")

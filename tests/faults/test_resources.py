@@ -14,7 +14,7 @@ import pytest
 from state.store import Store
 from supervisor.core import history
 from supervisor.core.facts import StabilityLimits
-from supervisor.runners import local
+from supervisor.host import process
 from testkit.builders import a_ladder
 from testkit.fakes import FakeClock
 from testkit.machine import SETTINGS, Machine
@@ -142,8 +142,8 @@ def test_a_protection_that_was_inherited_is_given_back(
     adjust = tmp_path / "4711/oom_score_adj"
     adjust.parent.mkdir()
     adjust.write_text(f"{inherited}\n")
-    monkeypatch.setattr(local, "PROC", tmp_path)
-    local._give_back_protection(4711)
+    monkeypatch.setattr(process, "PROC", tmp_path)
+    process.give_back_protection(4711)
     assert int(adjust.read_text()) == allowed
 
 

@@ -94,7 +94,7 @@ def needs(spec: Spec) -> list[Need]:
     Raises:
         BadSpec: the options make no sense.
     """
-    from trainers.command.needs import needed  # noqa: PLC0415 - the training needs none of it
+    from trainers.command.places import needed  # noqa: PLC0415 - the training needs none of it
 
     home = os.environ.get(HOME)
     options = options_of(spec, Options)
