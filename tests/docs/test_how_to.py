@@ -138,7 +138,7 @@ def test_the_settings_of_a_script_that_reports_are_well(tmp_path):
     ("place", "steps", "names", "counts"),
     [
         (0, 20, [f"ckpt-{epoch}.json" for epoch in range(1, 21)], "epoch"),
-        pytest.param(-1, 4096, ["ppo-2048.zip", "ppo-4096.zip"], "step", marks=pytest.mark.slow),
+        pytest.param(-1, 1024, ["ppo-512.zip", "ppo-1024.zip"], "step", marks=pytest.mark.slow),
     ],
     ids=["plain", "Stable-Baselines3"],
 )
@@ -146,7 +146,7 @@ def test_a_script_that_reports_goes_on_from_what_it_has_saved(
     place, steps, names, counts, tmp_path
 ):
     """To its end, and each start tells of the rest alone."""
-    code = blocks(REPORT, "python")[place].replace("40_000", "4096").replace("512", "2048")
+    code = blocks(REPORT, "python")[place].replace("40_000", "1024")
     (tmp_path / "train.py").write_text(code, encoding="utf-8")
     told = tmp_path / "progress.jsonl"
 

@@ -71,7 +71,7 @@ def test_what_a_program_has_saved_is_handed_back_to_it(importer, home, tmp_path,
     assert source.read_bytes() == b'{"epoch": 7}'
     run = home / "runs" / "new"
     assert names_in(run / "checkpoints") == ["7"]
-    options = learner(tmp_path)
+    options = learner(tmp_path, finish_s=0.2)
     write_spec(run, trainer="command", target={"unit": "epochs", "count": 9}, options=options)
     code, output, _ = start(run, "command").end()
     assert (code, "resumed from 7" in output) == (0, True)
