@@ -177,11 +177,16 @@ class FakeProcess:
     killed_s: float = math.inf
     exit: Exit | None = None
 
+    @property
+    def last_step(self):
+        """After which step it is done; without a target it never is."""
+        return self.spec.up_to("steps") or math.inf
+
     def step(self, now_s):
         """How far it is; a step moves in whole numbers."""
         moving_s = min(now_s, self.born_s + self.plan.hangs_s) - self.born_s - self.plan.learns_s
         reached = self.from_step + int(max(0.0, moving_s) * self.plan.steps_per_s)
-        return min(reached, max(self.from_step, self.spec.up_to("steps")))
+        return min(reached, max(self.from_step, self.last_step))
 
     def moved_s(self, now_s):
         """When its step last moved."""
@@ -210,7 +215,7 @@ class FakeProcess:
         killed_s = self.killed_s + self.plan.unkillable_s
         ends = [(killed_s, Exit(signal=9))]
         if self.spec is not None:
-            plan, needed = self.plan, max(0, self.spec.up_to("steps") - self.from_step)
+            plan, needed = self.plan, max(0, self.last_step - self.from_step)
             done_s = plan.learns_s + needed / plan.steps_per_s
             if done_s <= plan.hangs_s:
                 ends.append((self.born_s + done_s + 1e-3, Exit(code=EXIT_DONE)))

@@ -26,10 +26,9 @@ CAMPAIGN = (
 )
 """the ten games that are trained where the settings name no run, in the order of the queue"""
 
-TARGET_STEPS = 10_000_000
-"""the published budget of PPO on Atari: 40 million frames"""
-UNTARGETED = "command"
-"""the trainer whose runs have a target only where one is set: their programs end by themselves"""
+TARGETS = {"atari": {"steps": 10_000_000}}
+"""how far the runs of a trainer go where nobody says it: of games the published budget of PPO, 40
+million frames. Runs of others have a target only where one is set"""
 
 OLD_FORMS = {"target_steps": "steps", "target_episodes": "episodes"}
 """keys that older settings have in place of `target`, and what each counts"""
@@ -173,7 +172,7 @@ def _run(label: str, common: Campaign, own: OneRun) -> Run:
     if target is None:
         target = _target(common)
     if target is None:
-        target = {} if trainer == UNTARGETED else {"steps": TARGET_STEPS}
+        target = TARGETS.get(trainer, {})
     counted = next((Target(unit=unit, count=count) for unit, count in target.items()), None)
     asked = Asked(
         id=f"{trainer}-{own.was or label}",

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from modes.toml_file import InvalidFile, read_toml
-from supervisor.core.campaign import CAMPAIGN, TARGET_STEPS
+from supervisor.core.campaign import CAMPAIGN
 from supervisor.core.settings import Settings
 from testkit.builders import steps
 from trainers.contract import Target
@@ -49,9 +49,10 @@ def test_a_target_is_in_any_unit_of_the_trainer_or_in_none(tmp_path):
     assert targets(tmp_path, "target = { epochs = 3 }", "target = {}") == (epochs, None)
 
 
-def test_without_a_target_a_run_has_the_published_budget(tmp_path):
-    """Nobody has to set one."""
-    assert targets(tmp_path) == (steps(TARGET_STEPS), steps(TARGET_STEPS))
+def test_without_a_target_a_game_has_the_published_budget(tmp_path):
+    """Nobody has to set one; what other trainers do ends when these say so."""
+    assert targets(tmp_path) == (steps(10_000_000), steps(10_000_000))
+    assert targets(tmp_path, 'trainer = "drill"') == (None, None)
 
 
 @pytest.mark.parametrize(
