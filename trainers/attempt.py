@@ -35,6 +35,7 @@ from trainers.contract import (
     Spec,
     decode,
 )
+from trainers.rewind import ahead
 from trainers.session import Session, Stop, wall_time_s
 
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -153,16 +154,16 @@ def check(path: Path, trainer: str, asked: Path | None = None) -> Spec:
 
 
 def check_fits(path: Path, spec: Spec) -> None:
-    """See that the run in `path` can go on from its newest checkpoint under that spec.
+    """See that the run in `path` can go on under that spec from where its next attempt will.
 
     Raises:
         BadSpec: it cannot.
     """
     fits = getattr(registry.load(spec.trainer), "fits", None)
     if fits is not None and os.path.lexists(path):
-        found = Checkpoints(open_folder(path).checkpoints).newest().checkpoint
-        if found is not None:
-            fits(spec, found.path)
+        begins = ahead(Checkpoints(open_folder(path).checkpoints), spec.rewind)
+        if begins is not None:
+            fits(spec, begins.path)
 
 
 def open_folder(path: Path) -> RunFolder:

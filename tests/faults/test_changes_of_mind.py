@@ -231,6 +231,27 @@ def test_what_cannot_go_on_is_refused_before_anything_stops(
     assert machine.events("run.failed") == []
 
 
+def test_a_run_that_is_to_begin_anew_may_do_so_under_any_options(mind: Mind) -> None:
+    """What it is not to go on from need not fit, though nothing has gone back by then."""
+    machine = mind.machine
+    machine.start()
+    label = next(iter(mind.runs))
+    machine.until(lambda: mind.saved(mind.id_of(label)), "something is kept")
+    assert machine("pause").returncode == 0
+    machine.until(lambda: not mains(machine.home / "runs"), "nothing trains")
+    assert machine("rewind", label, "0").returncode == 0
+    mind.runs[label]["kind"] = "elm"
+    mind.write()
+    machine.until(lambda: machine.events("run.changed"), "the change is in force")
+    assert machine("resume").returncode == 0
+    kind = machine.home / "runs" / mind.id_of(label) / "checkpoints"
+    machine.until(
+        lambda: any(one.read_text() == "elm" for one in kind.glob("[0-9]*/kind")), "it begins anew"
+    )
+    assert machine.events("settings.refused") == machine.events("run.failed") == []
+    assert list(kind.glob("beside-*"))
+
+
 def test_a_run_under_another_label_is_not_guessed_to_be_the_same(mind: Mind) -> None:
     """It begins, and the line says what to write where it was meant to be the old one."""
     machine = mind.machine

@@ -389,16 +389,23 @@ def test_only_what_is_possible_is_done(learn):
 
 
 def test_the_run_of_another_algorithm_or_environment_is_refused(learn):
-    """What it has learnt is left as it is; a network of another shape is told, too."""
-    learn("run", 64, normalize=False)
-    with pytest.raises(BadSpec, match=r"is of algorithm 'ppo'.*use a new run"):
-        learn("run", 128, algorithm="a2c", normalize=False)
-    with pytest.raises(BadSpec, match=r"is of env 'CartPole-v1'.*use a new run"):
-        learn("run", 128, env="Acrobot-v1", normalize=False)
-    with pytest.raises(BadSpec, match="use a new run"):
-        learn("run", 128, hyperparameters={"policy_kwargs": {"net_arch": [8]}}, normalize=False)
-    with pytest.raises(BadSpec, match="normalised is another"):
-        learn("run", 128, normalize=True)
+    """What it has learnt is left as it is; a network of another shape is told, too.
+
+    So it is before anything is trained, where settings are on trial.
+    """
+    first = learn("run", 64, normalize=False)
+
+    def refused(what, **given):
+        with pytest.raises(BadSpec, match=what):
+            learn("run", 128, **{"normalize": False, **given})
+        with pytest.raises(BadSpec, match=what):
+            sb3.fits(read_spec(first.folder), first.checkpoint.path)
+
+    refused(r"is of algorithm 'ppo'.*use a new run", algorithm="a2c")
+    refused(r"is of env 'CartPole-v1'.*use a new run", env="Acrobot-v1")
+    refused("use a new run", hyperparameters={"policy_kwargs": {"net_arch": [8]}})
+    refused("normalised is another", normalize=True)
+    sb3.fits(learn("run", 128, normalize=False).spec, first.checkpoint.path)
 
 
 def test_what_the_library_refuses_is_told_in_one_line(learn):

@@ -20,7 +20,7 @@ from trainers.session import Session, options_of
 if TYPE_CHECKING:
     from trainers.registry import Recording
 
-__all__ = ["Load", "Options", "check", "evaluate", "record", "remark", "train"]
+__all__ = ["Load", "Options", "check", "evaluate", "fits", "record", "remark", "train"]
 
 EXTRA = "sb3"
 """of the packages that are imported here"""
@@ -51,6 +51,14 @@ def remark(spec: Spec) -> str | None:
     if recipe.zoo_steps is not None and recipe.zoo_steps != spec.up_to("steps"):
         said.append(f"the zoo trains for {recipe.zoo_steps:,} steps: the target says how far here")
     return "; ".join(said) or None
+
+
+def fits(spec: Spec, checkpoint: Path) -> None:
+    """Refuse another algorithm or environment, another network, and other statistics."""
+    recipe = recipe_of(spec, _home_of_a_check() or _home_of(checkpoint))
+    from trainers.sb3 import learner  # noqa: PLC0415 - imports torch
+
+    learner.see_fit(recipe, spec, checkpoint)
 
 
 def train(session: Session) -> None:

@@ -15,6 +15,7 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import sys
 import time
@@ -97,6 +98,22 @@ def learn(session: Session, options: Options, recipe: Recipe) -> None:
             pass
         finally:
             model.logger.close()
+    finally:
+        environments.close(env)
+
+
+def see_fit(recipe: Recipe, spec: Spec, checkpoint: Path) -> None:
+    """See that what a checkpoint holds fits what the recipe makes.
+
+    Raises:
+        BadSpec: it does not.
+    """
+    torch.set_num_threads(spec.threads)
+    state = snapshot.load(checkpoint, recipe)
+    here = dataclasses.replace(recipe, processes=False)
+    env = environments.side_by_side(here, recipe.n_envs, Tally())
+    try:
+        snapshot.restore(_built(here, env, spec.seed, "cpu", learning=False), state)
     finally:
         environments.close(env)
 
