@@ -159,11 +159,22 @@ def check_fits(path: Path, spec: Spec) -> None:
     Raises:
         BadSpec: it cannot.
     """
-    fits = getattr(registry.load(spec.trainer), "fits", None)
-    if fits is not None and os.path.lexists(path):
+    # To find it means to read the whole of it, which only some trainers ask for.
+    if hasattr(registry.load(spec.trainer), "fits") and os.path.lexists(path):
         begins = ahead(Checkpoints(open_folder(path).checkpoints), spec.rewind)
         if begins is not None:
-            fits(spec, begins.path)
+            see_fit(spec, begins.path)
+
+
+def see_fit(spec: Spec, checkpoint: Path) -> None:
+    """See that a run can go on from that checkpoint under that spec, as far as its trainer tells.
+
+    Raises:
+        BadSpec: it cannot.
+    """
+    fits = getattr(registry.load(spec.trainer), "fits", None)
+    if fits is not None:
+        fits(spec, checkpoint)
 
 
 def open_folder(path: Path) -> RunFolder:

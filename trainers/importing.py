@@ -113,8 +113,7 @@ def _understood(spec: Spec, trainer: str, source: Path) -> tuple[Manifest, Impor
                 f"{source} is a checkpoint of the trainer {ours.trainer!r}, and {spec.run} is "
                 f"trained by {trainer!r}"
             )
-        if (fits := getattr(registry.load(trainer), "fits", None)) is not None:
-            fits(spec, source)
+        attempt.see_fit(spec, source)
         files = [(name, source / name) for name in ours.files]
         known = msgspec.structs.replace(ours, run=spec.run)
         return known, Imported(files=files, step=ours.step, score=ours.score)

@@ -232,7 +232,10 @@ def test_what_cannot_go_on_is_refused_before_anything_stops(
 
 
 def test_a_run_that_is_to_begin_anew_may_do_so_under_any_options(mind: Mind) -> None:
-    """What it is not to go on from need not fit, though nothing has gone back by then."""
+    """What it is not to go on from need not fit, though nothing has gone back by then.
+
+    It cannot go back to that any more, which is told before anything stops for it.
+    """
     machine = mind.machine
     machine.start()
     label = next(iter(mind.runs))
@@ -249,7 +252,12 @@ def test_a_run_that_is_to_begin_anew_may_do_so_under_any_options(mind: Mind) -> 
         lambda: any(one.read_text() == "elm" for one in kind.glob("[0-9]*/kind")), "it begins anew"
     )
     assert machine.events("settings.refused") == machine.events("run.failed") == []
-    assert list(kind.glob("beside-*"))
+    (beside, *_) = kind.glob("beside-*")
+    before = mains(machine.home / "runs")
+    back = machine("rewind", label, beside.name)
+    assert back.returncode == 78
+    assert "is of oak" in back.stderr
+    assert mains(machine.home / "runs") == before
 
 
 def test_a_run_under_another_label_is_not_guessed_to_be_the_same(mind: Mind) -> None:
