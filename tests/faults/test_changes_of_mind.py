@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -229,6 +230,17 @@ def test_what_cannot_go_on_is_refused_before_anything_stops(
     mind.write()
     machine.until(lambda: machine.events("run.changed"), "mended settings are taken over")
     assert machine.events("run.failed") == []
+
+
+def test_what_trains_goes_before_what_is_on_trial(mind: Mind) -> None:
+    """Hundreds of runs may be asked about beside it."""
+    machine, nice = mind.machine, mind.machine.home / "nice"
+    check = f"import os\ndef check(spec): open({str(nice)!r}, 'a').write(str(os.nice(0)) + ' ')\n"
+    (machine.home / "own/keeper.py").write_text(KEEPER + check)
+    assert machine("check-config").returncode == machine("check-config", "--changed").returncode
+    asked = nice.read_text().split()
+    assert asked[0] == str(os.nice(0))
+    assert asked[-1] == str(os.nice(0) + 10)
 
 
 def test_a_run_that_is_to_begin_anew_may_do_so_under_any_options(mind: Mind) -> None:
