@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 from testkit.processes import mains
 from testkit.series import sample_of_a_series
 
@@ -230,6 +231,25 @@ def test_what_cannot_go_on_is_refused_before_anything_stops(
     mind.write()
     machine.until(lambda: machine.events("run.changed"), "mended settings are taken over")
     assert machine.events("run.failed") == []
+
+
+def test_a_campaign_is_not_over_while_more_is_on_trial(mind: Mind) -> None:
+    """What ends with its campaign waits for what its trainers say of the change."""
+    machine, label = mind.machine, next(iter(mind.runs))
+    slow = machine.home / "slow"
+    wait = f"    if Path({str(slow)!r}).exists(): time.sleep(4)\n"
+    (machine.home / "own/keeper.py").write_text(f"{KEEPER}def check(spec):\n{wait}")
+    mind.runs = {label: {**mind.runs[label], "target": 100}}
+    mind.write()
+    daemon = machine.launch(machine.command("run", "--until-done"))
+    machine.until(lambda: mind.saved(mind.id_of(label)), "something is kept")
+    slow.touch()
+    mind.runs["late"] = {**mind.runs[label], "target": 5}
+    mind.write()
+    assert daemon.wait(PATIENCE_S) == 0
+    assert [line["run"] for line in machine.events("run.done")] == [
+        mind.id_of(label), "keeper-late",
+    ]  # fmt: skip
 
 
 def test_what_trains_goes_before_what_is_on_trial(mind: Mind) -> None:

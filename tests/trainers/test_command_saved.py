@@ -336,7 +336,10 @@ def test_a_run_that_goes_back_has_its_program_go_on_from_there(start, tmp_path):
 
     for _ in range(3):
         attempt()
-    assert "there ['model-1']" in attempt(rewind={"id": "1", "checkpoint": "1"})
+    back = attempt(rewind={"id": "1", "checkpoint": "1"})
+    assert "there ['model-1']" in back
+    assert "is later: model-1 is gone on from" in back
+    assert "whole" not in back  # what a person leaves behind is as good as it was
     assert newest(run)[1] == {"model-2": "2"}
     assert "there []" in attempt(rewind={"id": "2", "checkpoint": "start"})
     assert newest(run)[1] == {"model-1": "1"}
