@@ -272,6 +272,7 @@ class Saves:
             self._keep(wait=True)
             break
         self._taker.shutdown()
+        self._session.settle()  # what is being written is still moved from here
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def _fresh(self) -> list[tuple[Path, Stamp]]:
