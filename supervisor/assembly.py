@@ -166,7 +166,8 @@ def _live(
                 f"seen every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
             )
             daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
-        over = until_done and daemon.memory.resting and not messenger.busy
+        # What is on trial may be more work.
+        over = until_done and daemon.memory.resting and not messenger.busy and not config.handles
         if not over:
             cause = _sleep(watch, runner, messenger, gpus, config, notify, due_s)
     for said in messenger.leave():

@@ -104,9 +104,8 @@ class Config:
                 raise InvalidFile([*error.problems, self.newer]) from error
             if self._kept is None:
                 raise
-            self.settings, self.ladder = self._kept.settings, Ladder(self._kept.modes)
+            self._fall_back_on(self._kept)
             self._seen = None  # the first refresh tells what is wrong
-            self._from_file = False
 
     @property
     def rules(self) -> Rules:
@@ -195,6 +194,7 @@ class Config:
             self._keep()
             return False, ()
         self._seen, self._candidate = seen, None
+        self.close()  # the verdict on what is no longer there is nobody's
         problems: tuple[str, ...] = ()
         if self._in_use and not _identity(self._path):
             problems = (f"{self._path}: the settings file is gone",)
@@ -207,9 +207,10 @@ class Config:
         if problems:
             self._refused = True
             return False, problems
-        if self._trial is not None and self._needs_trial(settings, ladder):
+        now = InForce(settings=self.settings, modes=self.ladder.modes)
+        if self._trial is not None and (runs := _changed(now, settings, ladder)):
             self._candidate = settings, ladder
-            self._trial.begin()
+            self._trial.begin(len(runs))
             return False, ()
         return self._taken_over(settings, ladder), ()
 
@@ -228,20 +229,27 @@ class Config:
     def _try_at_start(self) -> None:
         """Have settings that were changed while nobody looked pass their trial, too.
 
+        Where that takes long, the kept ones are in force until it is over.
+
         Raises:
-            InvalidFile: they have not, or not yet.
+            InvalidFile: they have not.
         """
         if self._trial is None or self._kept is None:
             return
-        if _changed(self._kept, self.settings, self.ladder):
-            self._trial.begin()
-            verdict = self._trial.verdict(START_MAX_S)
-            if verdict is None or verdict.problems:
-                raise InvalidFile(() if verdict is None else verdict.problems)
+        runs = _changed(self._kept, self.settings, self.ladder)
+        if not runs:
+            return
+        self._trial.begin(len(runs))
+        verdict = self._trial.verdict(START_MAX_S)
+        if verdict is None:
+            self._candidate = self.settings, self.ladder
+            self._fall_back_on(self._kept)
+        elif verdict.problems:
+            raise InvalidFile(verdict.problems)
 
-    def _needs_trial(self, settings: Settings, ladder: Ladder) -> bool:
-        now = InForce(settings=self.settings, modes=self.ladder.modes)
-        return bool(_changed(now, settings, ladder))
+    def _fall_back_on(self, kept: InForce) -> None:
+        self.settings, self.ladder = kept.settings, Ladder(kept.modes)
+        self._from_file = False
 
     def _taken_over(self, settings: Settings, ladder: Ladder) -> bool:
         """Have these in force; whether that is news."""

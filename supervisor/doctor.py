@@ -88,7 +88,13 @@ def check_options(
     unseen = unseen_by(service, config) if service is not None else ()
     # Whoever checks may see as little as the service, and would say only that nothing is there.
     blind = {one.run for one in unseen if one.sure}
-    answers = _ask_trainers(config, home, [run for run in runs if run.id not in blind])
+    memory, _ = Store(home.state).peek()
+    back = {run.id: run.rewind for run in memory.runs} if memory is not None else {}
+    answers = _ask_trainers(
+        config,
+        home,
+        [run.but(rewind=back.get(run.id)) for run in runs if run.id not in blind],
+    )
     refused = (
         *_unknown(config),
         *(one.text for one in unseen if one.sure),

@@ -20,8 +20,8 @@ import msgspec
 
 from supervisor.host.process import give_back_protection
 
-TRIAL_MAX_S = 300.0
-"""after which the trainers have not answered"""
+TRIAL_MAX_S, RUN_MAX_S = 300.0, 5.0
+"""after which the trainers have not answered, and for each run that they are asked about more"""
 ANSWER_MAX_BYTES = 2**20
 DEATH_S = 5.0
 """how long a killed process is waited for"""
@@ -51,19 +51,25 @@ class Trial:
         self._monotonic_s = monotonic_s
         self._process: subprocess.Popen[bytes] | None = None
         self._handle = self._answer = -1
-        self._until_s = 0.0
+        self._max_s = self._until_s = 0.0
 
     @property
     def handles(self) -> tuple[int, ...]:
         """What becomes readable once there is a verdict."""
         return () if self._process is None else (self._handle,)
 
-    def begin(self) -> None:
-        """Begin, in place of a trial that is under way."""
+    def begin(self, runs: int) -> None:
+        """Begin, in place of a trial that is under way.
+
+        Args:
+            runs: how many the trainers are asked about.
+        """
         self.end()
-        self._until_s = self._monotonic_s() + TRIAL_MAX_S
-        self._answer = os.memfd_create("verdict")  # it takes whatever comes, and waits for nobody
+        self._max_s = TRIAL_MAX_S + RUN_MAX_S * runs
+        self._until_s = self._monotonic_s() + self._max_s
         try:
+            # It takes whatever comes, and waits for nobody.
+            self._answer = os.memfd_create("verdict")
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -92,7 +98,7 @@ class Trial:
         content, process = os.pread(self._answer, ANSWER_MAX_BYTES, 0), self._process
         self.end()
         if not ended:
-            late = f"the trainers have not checked the changes within {TRIAL_MAX_S:.0f} s"
+            late = f"the trainers have not checked the changes within {self._max_s:.0f} s"
             return Verdict(problems=(late,))
         try:
             return msgspec.json.decode(content, type=Verdict)

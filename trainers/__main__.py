@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--spec",
         type=Path,
         metavar="FILE",
-        help="for --check, --needs and --import: what it is to be asked for",
+        help="for --check, --needs, --way-back and --import: what it is to be asked for",
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only validate the spec")

@@ -35,6 +35,7 @@ from trainers.contract import (
     Spec,
     decode,
 )
+from trainers.rewind import ahead
 from trainers.session import Session, Stop, wall_time_s
 
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -153,16 +154,27 @@ def check(path: Path, trainer: str, asked: Path | None = None) -> Spec:
 
 
 def check_fits(path: Path, spec: Spec) -> None:
-    """See that the run in `path` can go on from its newest checkpoint under that spec.
+    """See that the run in `path` can go on under that spec from where its next attempt will.
+
+    Raises:
+        BadSpec: it cannot.
+    """
+    # To find it means to read the whole of it, which only some trainers ask for.
+    if hasattr(registry.load(spec.trainer), "fits") and os.path.lexists(path):
+        begins = ahead(Checkpoints(open_folder(path).checkpoints), spec.rewind)
+        if begins is not None:
+            see_fit(spec, begins.path)
+
+
+def see_fit(spec: Spec, checkpoint: Path) -> None:
+    """See that a run can go on from that checkpoint under that spec, as far as its trainer tells.
 
     Raises:
         BadSpec: it cannot.
     """
     fits = getattr(registry.load(spec.trainer), "fits", None)
-    if fits is not None and os.path.lexists(path):
-        found = Checkpoints(open_folder(path).checkpoints).newest().checkpoint
-        if found is not None:
-            fits(spec, found.path)
+    if fits is not None:
+        fits(spec, checkpoint)
 
 
 def open_folder(path: Path) -> RunFolder:

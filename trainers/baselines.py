@@ -7,6 +7,7 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import io
 import random
 import zipfile
 from collections import deque
@@ -88,8 +89,8 @@ class Tally:
         self.best = state["best"]
 
 
-def return_mean(mean: float) -> Score:
-    """A score of the mean return of episodes, of which higher is better."""
+def return_mean(mean: float | None) -> Score:
+    """A score of the mean return of episodes, of which higher is better; None: not known yet."""
     return Score(name="return_mean", value=mean)
 
 
@@ -137,20 +138,28 @@ class Memory:
         return self._copies[place].copy_(value.detach(), non_blocking=True)
 
 
-def refuse_packed(path: Path) -> None:
+def refuse_packed(file: Path | io.BytesIO, name: str | None = None) -> None:
     """Refuse to load what would unpack to more than it is: torch itself never packs.
+
+    Args:
+        file: a path, or what lies there.
+        name: how it is called; None: as its path.
 
     Raises:
         ValueError: it is packed, or nothing that `torch.save` writes today.
     """
+    if isinstance(file, Path):
+        size_bytes, name = file.stat().st_size, name or file.name
+    else:
+        size_bytes = len(file.getbuffer())
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"{path.name} is not what torch saves: {error}") from error
+        raise ValueError(f"{name} is not what torch saves: {error}") from error
     packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError(f"{path.name} is packed, as torch packs nothing")
+    if packed or sum(part.file_size for part in parts) > size_bytes:
+        raise ValueError(f"{name} is packed, as torch packs nothing")
 
 
 def random_states(model: BaseAlgorithm) -> State:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from trainers import attempt, history, importing, listing, play, registry
-from trainers.contract import EXIT_AGAIN, BadSpec, Refused
+from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder
 
 EXIT_UNKNOWN = 2
 """nothing is known by the name that somebody asks about"""
@@ -107,7 +107,11 @@ def _checkpoints(options: argparse.Namespace) -> int:
 
 
 def _way_back(options: argparse.Namespace) -> int:
-    return _told(history.way_back(options.run, options.way_back))
+    way = history.way_back(options.run, options.way_back)
+    if options.spec is not None and way.checkpoint != START:
+        spec = attempt.spec_in(options.spec, options.run.name)
+        attempt.see_fit(spec, RunFolder(options.run).checkpoints / way.checkpoint)
+    return _told(way)
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -110,10 +111,10 @@ def _looked_at(path: Path, name: Name, *, verified: bool) -> tuple[Listed | None
     except NewerFile as error:
         trouble, whole = str(error), None
     except (DamagedCheckpoint, OSError) as error:
-        if not os.path.lexists(path):
-            return None, None  # the run trains on, and has pruned it in this moment
         trouble, whole = str(error), False
     size_bytes = _size_bytes(path)
+    if not os.path.lexists(path):
+        return None, None  # the run trains on, and has pruned it in this moment
     if manifest is not None:
         size_bytes = sum(file.size_bytes for file in manifest.files.values())
     why = ASIDE[name.aside] if name.aside is not None else None
@@ -151,4 +152,8 @@ def _size_bytes(path: Path) -> int:
     """How much lies there, of something that does not tell itself."""
     if path.is_symlink() or not path.is_dir():
         return 0
-    return sum(one.lstat().st_size for one in path.iterdir())
+    size_bytes = 0
+    with suppress(FileNotFoundError):  # the run trains on, and prunes it in this moment
+        for one in path.iterdir():
+            size_bytes += one.lstat().st_size
+    return size_bytes

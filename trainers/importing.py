@@ -66,7 +66,7 @@ def bring(
 
     Raises:
         CannotImport: it is damaged, or no checkpoint of this trainer, or the run is further.
-        BadSpec: the run can never train, or its trainer imports nothing.
+        BadSpec: the run can never train, or not from there, or its trainer imports nothing.
         CannotLock: the run trains.
         OSError: it cannot be read, or not be kept; nothing has changed.
     """
@@ -113,6 +113,7 @@ def _understood(spec: Spec, trainer: str, source: Path) -> tuple[Manifest, Impor
                 f"{source} is a checkpoint of the trainer {ours.trainer!r}, and {spec.run} is "
                 f"trained by {trainer!r}"
             )
+        attempt.see_fit(spec, source)
         files = [(name, source / name) for name in ours.files]
         known = msgspec.structs.replace(ours, run=spec.run)
         return known, Imported(files=files, step=ours.step, score=ours.score)

@@ -16,6 +16,8 @@ VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
 """how a field of a protocol buffer is written"""
 RECORD_MAX_BYTES = 2**20
 """a larger one, of pictures perhaps, is passed over unread"""
+RECORD_END = 2**40
+"""no record is as large as that, whatever it says of itself"""
 HEAD_BYTES, SUM_BYTES = 12, 4
 """of a record: its length with a checksum before it, and another checksum behind it"""
 DT_FLOAT, DT_DOUBLE = 1, 2
@@ -76,6 +78,8 @@ def read(content: bytes) -> tuple[list[Point], int]:
         if content[at + 8 : at + HEAD_BYTES] != _checksum(length):
             raise NoRecord("a length does not fit its checksum")
         (size,) = struct.unpack("<Q", length)
+        if size >= RECORD_END:
+            raise NoRecord("a record is larger than any")
         end = at + HEAD_BYTES + size + SUM_BYTES
         if size <= RECORD_MAX_BYTES:
             if end > len(content):

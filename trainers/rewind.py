@@ -11,13 +11,21 @@ at any point: a run has gone back, or it has not.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from trainers import durable
-from trainers.checkpoint import Checkpoints, DamagedCheckpoint, Name, read_manifest, verify
+from trainers.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    DamagedCheckpoint,
+    Name,
+    read_manifest,
+    verify,
+)
 from trainers.contract import START, NewerFile, Rewind, decode
 
 MARK = "rewound.json"
@@ -103,6 +111,25 @@ def later(checkpoints: Checkpoints, to: str) -> list[str]:
                 continue
             found.append(text)
     return found[::-1]
+
+
+def ahead(checkpoints: Checkpoints, asked: Rewind | None) -> Checkpoint | None:
+    """The checkpoint that the next attempt goes on from; None: it begins with nothing.
+
+    Args:
+        checkpoints: of the run; nothing of them is changed.
+        asked: of that attempt, perhaps.
+
+    Raises:
+        NewerFile: only a newer version knows.
+        OSError: nothing can be read now.
+    """
+    known = _read(checkpoints.folder / MARK)
+    if asked is not None and asked.id not in known.done:
+        with suppress(NoSuchCheckpoint, DamagedCheckpoint):  # it will not go back
+            to = meant(checkpoints, asked.checkpoint)
+            return None if to == START else verify(checkpoints.folder / to)
+    return checkpoints.newest().checkpoint
 
 
 def go_back(checkpoints: Checkpoints, asked: Rewind | None) -> Returned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from modes.toml_file import InvalidFile
@@ -13,6 +14,8 @@ from supervisor.host.home import SYSTEM_HOME
 from supervisor.programs import program, with_trainers
 
 PLACE = 70
+TRIAL_NICE = 10
+"""hundreds of runs may be asked about beside the training, which goes first"""
 QUIET_LOOK_S = 0.2
 """how soon to look again whether runs that are paused have saved"""
 
@@ -125,6 +128,8 @@ def _check_config(context: Context) -> int:
     from supervisor.trial import Verdict  # noqa: PLC0415 - as above
 
     config, home, changed = context.config, context.home, context.options.changed
+    if changed:
+        os.nice(TRIAL_NICE)
     runs = config.changed_since(home.last_settings) if changed else config.campaign
     # The service itself sees what it sees, when it asks for what has changed.
     as_service = context.options.as_service or (home.path == SYSTEM_HOME and not changed)

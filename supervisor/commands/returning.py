@@ -6,6 +6,8 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -108,8 +110,10 @@ def _rewind(context: Context) -> int:
     run = context.run(context.options.run)
     if not context.home.run(run.id).path.exists():
         raise NotStarted(context.called(run))
-    # Before anything is stopped for it: only the trainers' side knows which checkpoints there are.
-    code, said = _said(context, run, f"--way-back={context.options.where}")
+    # Before anything is stopped for it: only the trainers' side knows which checkpoints there are,
+    # and whether the run can go on from that one under what is asked of it now.
+    with _spec(context, run) as asked:
+        code, said = _said(context, run, asked, f"--way-back={context.options.where}")
     if code:
         return code
     way = msgspec.json.decode(said, type=Way)
@@ -125,23 +129,16 @@ def _rewind(context: Context) -> int:
 
 
 def _import(context: Context) -> int:
-    from supervisor.core import queue  # noqa: PLC0415 - reading commands stay quick
-
     options, home = context.options, context.home
     run = context.wanted(options.run)
     source = Path(options.path).absolute()
     if context.became and source.exists() and not os.access(source, os.R_OK):
         raise BeyondTheOwner(source)
-    config = context.kept_config
-    interval_s = config.settings.checkpoints.interval_s
-    spec = queue.spec(run, config.ladder.safest, cores=1, checkpoint_interval_s=interval_s)
     more = [] if options.step is None else [f"--step={options.step}"]
     more += [] if options.score is None else [f"--score={options.score}"]
     home.make()
-    with tempfile.TemporaryDirectory() as place:
-        asked = Path(place) / "spec.json"
-        durable.write(asked, msgspec.json.encode(spec), sync=False)
-        code, said = _said(context, run, f"--spec={asked}", f"--import={source}", *more)
+    with _spec(context, run) as asked:
+        code, said = _said(context, run, asked, f"--import={source}", *more)
     if code:
         return code
     if options.json:
@@ -150,6 +147,21 @@ def _import(context: Context) -> int:
     known = msgspec.json.decode(said, type=Brought)
     print(screen.brought(context.called(run), options.path, known))
     return 0
+
+
+@contextmanager
+def _spec(context: Context, run: Run) -> Iterator[str]:
+    """The option that names what the trainer is to be asked for, as things stand."""
+    from supervisor.core import queue  # noqa: PLC0415 - reading commands stay quick
+
+    config = context.kept_config
+    interval_s, grace_s = config.settings.checkpoints.interval_s, config.settings.recovery.grace_s
+    mode = config.ladder.safest
+    spec = queue.spec(run, mode, cores=1, checkpoint_interval_s=interval_s, grace_s=grace_s)
+    with tempfile.TemporaryDirectory() as place:
+        asked = Path(place) / "spec.json"
+        durable.write(asked, msgspec.json.encode(spec), sync=False)
+        yield f"--spec={asked}"
 
 
 def _said(context: Context, run: Run, *arguments: str) -> tuple[int, str]:

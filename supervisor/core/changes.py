@@ -16,6 +16,8 @@ LINES_MAX = 20
 NAMES_MAX = 8
 """of one line"""
 VALUE_MAX_CHARS = 60
+ENVIRONMENT = "env"
+"""the option whose table is of variables of the environment"""
 NOT_TOLD = ("id", "trainer", "origin", "revision", "token", "options", "target")
 """fields that say nothing to a person, and two that are told in their own way"""
 
@@ -118,9 +120,27 @@ def _differences(old: Asked, new: Asked) -> dict[str, tuple[Any, Any]]:
     if old.target != new.target:
         found["target"] = (_target(old), _target(new))
     for key in sorted(old.options.keys() | new.options.keys()):
-        values = old.options.get(key), new.options.get(key)
-        if values[0] != values[1]:
-            found[f"options.{key}"] = values
+        was, now = old.options.get(key), new.options.get(key)
+        if was == now:
+            continue
+        if key == ENVIRONMENT and any(isinstance(it, dict) for it in (was, now)):
+            found |= _in_secret(f"options.{key}", was, now)
+        else:
+            found[f"options.{key}"] = was, now
+    return found
+
+
+def _in_secret(where: str, was: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """Which variables are others, but not their values, some of which are keys and passwords."""
+    before, after = (it if isinstance(it, dict) else {} for it in (was, now))
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(before.keys() | after.keys()):
+        if name not in after:
+            found[f"{where}.{name}"] = "set", None
+        elif name not in before:
+            found[f"{where}.{name}"] = None, "set"
+        elif before[name] != after[name]:
+            found[f"{where}.{name}"] = "set", "another value"
     return found
 
 

@@ -222,7 +222,7 @@ def _end(
         elif run.rewind is not None and run.attempt.stale and _fits(run, mode):
             why = f"it shall go on from {run.rewind.place}"
         elif _fits(run, mode):
-            why = "something else is asked of it, or of its mode"
+            why = "what is asked of it, or its mode, has changed"
         else:
             why = f"making room for {mode}"
         run = ask_to_stop(run, now_s, why)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.config import Config
-from supervisor.trial import TRIAL_MAX_S, Trial
+from supervisor.trial import RUN_MAX_S, TRIAL_MAX_S, Trial
 from testkit.patience import PATIENCE_S, until
 
 WELL = 'print(\'{"problems": [], "notes": ["a note"]}\')'
@@ -116,12 +116,14 @@ def test_a_change_during_a_trial_begins_another_one(settings: Path) -> None:
 def test_trainers_that_hang_are_waited_for_only_so_long() -> None:
     now_s = 0.0
     hanging = Trial([sys.executable, "-c", HANGS], monotonic_s=lambda: now_s)
-    hanging.begin()
+    hanging.begin(1)
     assert hanging.verdict() is None
     now_s = TRIAL_MAX_S
+    assert hanging.verdict() is None  # each run takes its time, and there may be hundreds
+    now_s += RUN_MAX_S
     verdict = hanging.verdict()
     assert verdict is not None
-    assert "within 300 s" in verdict.problems[0]
+    assert "within 305 s" in verdict.problems[0]
     assert hanging.handles == ()
 
 
@@ -129,7 +131,7 @@ def test_one_that_is_given_up_is_ended(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     code = f"import os, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); {HANGS}"
     given_up = trial(code)
-    given_up.begin()
+    given_up.begin(1)
     until(lambda: mark.exists() and mark.read_text(), "it lives", str)
     given_up.end()
     assert not Path(f"/proc/{mark.read_text()}").exists()
@@ -137,7 +139,41 @@ def test_one_that_is_given_up_is_ended(tmp_path: Path) -> None:
 
 def test_without_a_process_the_old_ones_stay() -> None:
     nothing = Trial(["/nowhere/at/all"])
-    nothing.begin()
+    nothing.begin(1)
     verdict = nothing.verdict()
     assert verdict is not None
     assert "no process can be started" in verdict.problems[0]
+
+
+@pytest.mark.parametrize("then", ['campaign.runs = ["A"]\n', "campaign.runs = ["])
+def test_a_trial_of_what_nobody_wants_any_more_wakes_nobody(settings: Path, then: str) -> None:
+    """It was put back, or is no settings at all; an ended trial would wake the daemon for ever."""
+    config = tried(settings, WELL)
+    settings.write_text('campaign.runs = ["B"]\n')
+    config.refresh()
+    assert config.handles
+    settings.write_text(then)
+    config.refresh()
+    assert config.handles == ()
+    assert labels(config) == ("A",)
+
+
+def test_a_start_waits_for_a_long_trial_only_so_long(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was good is in force then, and the very trial goes on."""
+    kept = settings.with_name("kept.json")
+    Config(settings, last_good=kept).refresh()
+    settings.write_text('campaign.runs = ["B"]\n')
+    monkeypatch.setattr("supervisor.config.START_MAX_S", 0.0)
+    go = settings.with_name("go")
+    waits = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(.01)\n"
+    config = Config(settings, last_good=kept, trial=trial(waits + WELL))
+    (handle,) = config.handles
+    assert labels(config) == ("A",)
+    assert config.refresh() == (False, ())
+    assert config.handles == (handle,)
+    go.touch()
+    ended(config)
+    assert config.refresh() == (True, ())
+    assert labels(config) == ("B",)

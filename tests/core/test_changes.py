@@ -49,6 +49,20 @@ def test_each_change_is_told_with_the_old_and_the_new_value(change, said):
     assert line == ("drill-a", f"{said}: it saves, and goes on under that from step 500 or so")
 
 
+def test_values_of_the_environment_are_told_to_nobody():
+    """The log is kept, and may be posted elsewhere; people put keys and passwords there."""
+    before = {"env": {"KEY": "hush", "OLD": "hush", "SAME": "hush"}}
+    after = {"env": {"KEY": "quiet", "NEW": "quiet", "SAME": "hush"}}
+    ((_, reason),) = told([a_run("a", options=before)], [asked("a", options=after)])
+    assert reason.startswith(
+        "options.env.KEY set → another value; options.env.NEW unset → set; "
+        "options.env.OLD set → unset: it saves"
+    )
+    assert told([a_run("a", options={"env": "A-v0"})], [asked("a", options={"env": "B-v0"})])[0][
+        1
+    ].startswith("options.env A-v0 → B-v0")
+
+
 def test_what_no_trainer_hears_of_stops_nothing():
     (line,) = told([a_run("a")], [asked("a", rank="high")])
     assert line == ("drill-a", "rank low → high: it goes on from step 500")

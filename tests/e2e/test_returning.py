@@ -146,3 +146,16 @@ def test_a_run_of_another_name_keeps_what_was_learnt(machine: Machine) -> None:
     assert machine("resume").returncode == 0
     machine.until(lambda: machine.heartbeat("Z").get("status") == "running", "it trains again")
     assert machine.heartbeat("Z")["began"]["step"] == int(newest)
+
+
+def test_what_is_imported_is_judged_by_the_settings_that_there_are(machine: Machine) -> None:
+    """A program may take long to stop where the settings leave it the time for that."""
+    machine.configure(
+        "recovery.grace_s = 600\n"
+        '[run.mine]\ntrainer = "command"\n[run.mine.options]\n'
+        'command = ["true"]\nresume = ["{checkpoint}"]\ncheckpoints = "*.pt"\nstop_s = 300\n'
+        "progress = {}\n"
+    )
+    (machine.home / "ckpt-7.pt").write_bytes(b"weights")
+    brought = machine("import-checkpoint", "mine", str(machine.home / "ckpt-7.pt"))
+    assert (brought.returncode, brought.stderr) == (0, "")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
 import pytest
 
 from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 from testkit.processes import mains
 from testkit.series import sample_of_a_series
 
@@ -229,6 +231,65 @@ def test_what_cannot_go_on_is_refused_before_anything_stops(
     mind.write()
     machine.until(lambda: machine.events("run.changed"), "mended settings are taken over")
     assert machine.events("run.failed") == []
+
+
+def test_a_campaign_is_not_over_while_more_is_on_trial(mind: Mind) -> None:
+    """What ends with its campaign waits for what its trainers say of the change."""
+    machine, label = mind.machine, next(iter(mind.runs))
+    slow = machine.home / "slow"
+    wait = f"    if Path({str(slow)!r}).exists(): time.sleep(4)\n"
+    (machine.home / "own/keeper.py").write_text(f"{KEEPER}def check(spec):\n{wait}")
+    mind.runs = {label: {**mind.runs[label], "target": 100}}
+    mind.write()
+    daemon = machine.launch(machine.command("run", "--until-done"))
+    machine.until(lambda: mind.saved(mind.id_of(label)), "something is kept")
+    slow.touch()
+    mind.runs["late"] = {**mind.runs[label], "target": 5}
+    mind.write()
+    assert daemon.wait(PATIENCE_S) == 0
+    assert [line["run"] for line in machine.events("run.done")] == [
+        mind.id_of(label), "keeper-late",
+    ]  # fmt: skip
+
+
+def test_what_trains_goes_before_what_is_on_trial(mind: Mind) -> None:
+    """Hundreds of runs may be asked about beside it."""
+    machine, nice = mind.machine, mind.machine.home / "nice"
+    check = f"import os\ndef check(spec): open({str(nice)!r}, 'a').write(str(os.nice(0)) + ' ')\n"
+    (machine.home / "own/keeper.py").write_text(KEEPER + check)
+    assert machine("check-config").returncode == machine("check-config", "--changed").returncode
+    asked = nice.read_text().split()
+    assert asked[0] == str(os.nice(0))
+    assert asked[-1] == str(os.nice(0) + 10)
+
+
+def test_a_run_that_is_to_begin_anew_may_do_so_under_any_options(mind: Mind) -> None:
+    """What it is not to go on from need not fit, though nothing has gone back by then.
+
+    It cannot go back to that any more, which is told before anything stops for it.
+    """
+    machine = mind.machine
+    machine.start()
+    label = next(iter(mind.runs))
+    machine.until(lambda: mind.saved(mind.id_of(label)), "something is kept")
+    assert machine("pause").returncode == 0
+    machine.until(lambda: not mains(machine.home / "runs"), "nothing trains")
+    assert machine("rewind", label, "0").returncode == 0
+    mind.runs[label]["kind"] = "elm"
+    mind.write()
+    machine.until(lambda: machine.events("run.changed"), "the change is in force")
+    assert machine("resume").returncode == 0
+    kind = machine.home / "runs" / mind.id_of(label) / "checkpoints"
+    machine.until(
+        lambda: any(one.read_text() == "elm" for one in kind.glob("[0-9]*/kind")), "it begins anew"
+    )
+    assert machine.events("settings.refused") == machine.events("run.failed") == []
+    (beside, *_) = kind.glob("beside-*")
+    before = mains(machine.home / "runs")
+    back = machine("rewind", label, beside.name)
+    assert back.returncode == 78
+    assert "is of oak" in back.stderr
+    assert mains(machine.home / "runs") == before
 
 
 def test_a_run_under_another_label_is_not_guessed_to_be_the_same(mind: Mind) -> None:

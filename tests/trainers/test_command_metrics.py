@@ -1,6 +1,7 @@
 """Metrics that a program writes anyway tell how far it is, whatever has written them."""
 
 import json
+import struct
 import time
 
 import pytest
@@ -124,6 +125,20 @@ WRITES_CSV = """if True:
         path.write_text(chr(10).join(rows) + chr(10))
         time.sleep(0.6)
 """
+
+
+@pytest.mark.parametrize("size_bytes", [50 * 2**20, 2**64 - 1])
+def test_what_is_to_be_passed_over_is_waited_for(tmp_path, size_bytes):
+    """Nothing is told twice because the rest of a picture is not written yet, or never will be."""
+    look = Looks(tmp_path / "events.out.tfevents.*")
+    point = records.event(5, 1.0, records.summary(records.point("loss", 0.5)))
+    length = struct.pack("<Q", size_bytes)
+    file = tmp_path / "events.out.tfevents.1"
+    file.write_bytes(point + length + records._checksum(length) + b"pictures")
+    assert look() == ([{"loss": 0.5, "step": 5.0}] if size_bytes < records.RECORD_END else [])
+    assert look() == look() == []
+    file.write_bytes(point)
+    assert len(look()) == (size_bytes < records.RECORD_END)
 
 
 def test_metrics_tell_the_step_the_score_and_curves(make_run, start):

@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -12,9 +13,13 @@ from trainer_lives import kill_all, names_in, write_spec
 from testkit.patience import until
 from testkit.series import sample_of_a_series
 from trainers import durable
+from trainers.attempt import read_spec
 from trainers.checkpoint import Checkpoints
 from trainers.command import saved
-from trainers.contract import EXIT_DONE
+from trainers.command.options import Options
+from trainers.command.progress import Teller
+from trainers.contract import EXIT_DONE, RunFolder
+from trainers.session import Session
 
 
 def newest(run):
@@ -348,6 +353,30 @@ def test_a_program_that_goes_on_by_itself_is_only_told_to(make_run, start):
     until(lambda: again.process.poll() is None)
 
 
+def test_what_is_being_written_while_the_program_dies_is_kept(make_run, monkeypatch):
+    """Of a large file every byte is read for that, which may take as long as a death is away."""
+    folder = RunFolder(make_run())
+    session = Session(folder, read_spec(folder))
+    write, begun = session._checkpoints.save, threading.Event()
+
+    def slowly(*arguments, **named):
+        begun.set()
+        time.sleep(0.5)
+        return write(*arguments, **named)
+
+    monkeypatch.setattr(session._checkpoints, "save", slowly)
+    options = Options(command=("true",))
+    work = session.folder.path / "work"
+    work.mkdir()
+    teller = Teller(session, options, time.monotonic)
+    saves = saved.Saves(session, str(work / "model-*"), teller, links=False)
+    (work / "model-1").write_text("whole")
+    until(lambda: saves.look(lambda: True) or begun.is_set(), "it is being written")
+    saves.last(left=False)
+    session.fail("it died")
+    assert newest(session.folder.path)[1] == {"model-1": "whole"}
+
+
 def test_a_run_that_goes_back_has_its_program_go_on_from_there(start, tmp_path):
     """One that looks by itself, too: what is later is aside; from the start, all is."""
     script = (
@@ -370,7 +399,10 @@ def test_a_run_that_goes_back_has_its_program_go_on_from_there(start, tmp_path):
 
     for _ in range(3):
         attempt()
-    assert "there ['model-1']" in attempt(rewind={"id": "1", "checkpoint": "1"})
+    back = attempt(rewind={"id": "1", "checkpoint": "1"})
+    assert "there ['model-1']" in back
+    assert "is later: model-1 is gone on from" in back
+    assert "whole" not in back  # what a person leaves behind is as good as it was
     assert newest(run)[1] == {"model-2": "2"}
     assert "there []" in attempt(rewind={"id": "2", "checkpoint": "start"})
     assert newest(run)[1] == {"model-1": "1"}

@@ -1,9 +1,12 @@
 """All checkpoints of a run are told, wherever they lie."""
 
+import shutil
+
 import msgspec
 import pytest
 from trainer_lives import write_spec
 
+from trainers import history
 from trainers.checkpoint import Checkpoints, Manifest
 from trainers.contract import History, Score
 from trainers.history import listed
@@ -55,6 +58,21 @@ def test_a_run_without_any_has_none(run):
     (run / "checkpoints" / ".200.7.new").mkdir()
     (run / "checkpoints" / "notes.txt").write_text("mine")
     assert list(told(run)) == ["100"]
+
+
+def test_one_that_is_pruned_meanwhile_is_not_told(run, monkeypatch):
+    """In whichever moment that is."""
+    look = history._size_bytes
+    save(run, 100)
+
+    def pruned(path):
+        (path / "a.bin").unlink()
+        known = look(path)
+        shutil.rmtree(path)
+        return known + look(path)
+
+    monkeypatch.setattr(history, "_size_bytes", pruned)
+    assert told(run) == {}
 
 
 def test_what_lies_aside_is_told_with_the_reason(run):

@@ -11,7 +11,7 @@ import pytest
 from programs import PYTHON, learner
 from trainer_lives import names_in, write_spec
 
-from trainers import durable, importing
+from trainers import drill, durable, importing
 from trainers.attempt import CannotLock
 from trainers.checkpoint import Checkpoints, Manifest, verify
 from trainers.command import saved
@@ -212,6 +212,18 @@ def test_another_run_of_the_trainer_is_gone_on_from(importer, home):
     (source / "a.bin").write_bytes(b"WEIGHTS")
     with pytest.raises(CannotImport, match="damaged"):
         importer(source, trainer="drill", run="third")
+
+
+def test_what_the_run_could_not_go_on_from_is_not_brought(importer, home, monkeypatch):
+    """Its trainer knows; at its next start it would fail for good."""
+
+    def fits(spec, checkpoint):
+        raise BadSpec(f"checkpoint {checkpoint.name} is of another {spec.name}")
+
+    monkeypatch.setattr(drill, "fits", fits, raising=False)
+    with pytest.raises(BadSpec, match="300 is of another"):
+        importer(save(home / "runs/old", 300), trainer="drill")
+    assert not of(home).named()
 
 
 def test_what_another_run_has_saved_is_put_back_in_the_folder_of_this_one(

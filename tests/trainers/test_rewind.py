@@ -14,7 +14,7 @@ from trainers import rewind
 from trainers.checkpoint import Checkpoints, Manifest, Name, verify
 from trainers.contract import START, NewerFile, Rewind, RunFolder, Score, Spec
 from trainers.history import CannotGoBack, listed, way_back
-from trainers.rewind import MARK, go_back
+from trainers.rewind import MARK, ahead, go_back
 from trainers.session import Session
 
 
@@ -84,6 +84,18 @@ def test_the_beginning_is_a_place_to_go_back_to(checkpoints):
     assert go_back(checkpoints, None) == (None, False, True)
     go_back(checkpoints, to("beside-100"))
     assert go_back(checkpoints, None) == (None, False, False)
+
+
+@pytest.mark.parametrize("name", ["300", "200", START, "999"])
+def test_it_is_known_before_where_an_attempt_will_begin(checkpoints, name):
+    """With what is asked and not done yet; whoever looks changes nothing."""
+    asked = to(name)
+    found, there = ahead(checkpoints, asked), folders(checkpoints)
+    assert folders(checkpoints) == there
+    go_back(checkpoints, asked)
+    assert (found.manifest.step if found else None) == newest(checkpoints)
+    save(checkpoints, 400)
+    assert ahead(checkpoints, asked).manifest.step == 400
 
 
 def test_what_is_asked_is_done_once(checkpoints):

@@ -3,12 +3,14 @@
 import io
 import signal
 import zipfile
+from copy import deepcopy
 
 import gymnasium
 import msgspec
 import numpy as np
 import psutil
 import pytest
+import stable_baselines3
 import torch
 from gymnasium import spaces
 from PIL import Image
@@ -18,7 +20,9 @@ from testkit.patience import until
 from trainers import options, sb3
 from trainers.__main__ import main
 from trainers.attempt import read_spec
+from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, BadSpec, RunFolder
+from trainers.importing import bring
 from trainers.session import Session, Stop
 
 SMALL = {"policy_kwargs": {"net_arch": [16]}}
@@ -389,16 +393,23 @@ def test_only_what_is_possible_is_done(learn):
 
 
 def test_the_run_of_another_algorithm_or_environment_is_refused(learn):
-    """What it has learnt is left as it is; a network of another shape is told, too."""
-    learn("run", 64, normalize=False)
-    with pytest.raises(BadSpec, match=r"is of algorithm 'ppo'.*use a new run"):
-        learn("run", 128, algorithm="a2c", normalize=False)
-    with pytest.raises(BadSpec, match=r"is of env 'CartPole-v1'.*use a new run"):
-        learn("run", 128, env="Acrobot-v1", normalize=False)
-    with pytest.raises(BadSpec, match="use a new run"):
-        learn("run", 128, hyperparameters={"policy_kwargs": {"net_arch": [8]}}, normalize=False)
-    with pytest.raises(BadSpec, match="normalised is another"):
-        learn("run", 128, normalize=True)
+    """What it has learnt is left as it is; a network of another shape is told, too.
+
+    So it is before anything is trained, where settings are on trial.
+    """
+    first = learn("run", 64, normalize=False)
+
+    def refused(what, **given):
+        with pytest.raises(BadSpec, match=what):
+            learn("run", 128, **{"normalize": False, **given})
+        with pytest.raises(BadSpec, match=what):
+            sb3.fits(read_spec(first.folder), first.checkpoint.path)
+
+    refused(r"is of algorithm 'ppo'.*use a new run", algorithm="a2c")
+    refused(r"is of env 'CartPole-v1'.*use a new run", env="Acrobot-v1")
+    refused("use a new run", hyperparameters={"policy_kwargs": {"net_arch": [8]}})
+    refused("normalised is another", normalize=True)
+    sb3.fits(learn("run", 128, normalize=False).spec, first.checkpoint.path)
 
 
 def test_what_the_library_refuses_is_told_in_one_line(learn):
@@ -531,3 +542,74 @@ def test_environments_in_processes_of_their_own_end_with_the_trainer(make_run, s
         until(lambda children=children: not any(child.is_running() for child in children))
     write_spec(run, options=given, target_steps=1, **fields)
     assert Session(RunFolder(run), read_spec(RunFolder(run))).step >= step
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "dqn", "sac", "td3", "ddpg"])
+def test_a_model_that_the_library_has_saved_is_gone_on_from(learn, tmp_path, algorithm):
+    """Its weights and counters are those of before; what lies there as a pickle is never opened."""
+    LEARNT.setdefault("ddpg", LEARNT["td3"])
+    env, given, _ = LEARNT[algorithm]
+    given = {name: value for name, value in given.items() if name != "learning_rate"}
+    kind = getattr(stable_baselines3, algorithm.upper())
+    model = kind("MlpPolicy", env, **deepcopy(given), device="cpu").learn(80)
+    zipped = tmp_path / "model.zip"
+    model.save(zipped)
+    spec = spec_of(tmp_path, algorithm=algorithm, env=env, hyperparameters=given)
+    brought = bring(tmp_path / "runs/new", "sb3", spec, zipped, step=None, score=None)
+    assert brought.step == model.num_timesteps
+    folder = RunFolder(tmp_path / "runs/new")
+    found = Checkpoints(folder.checkpoints).newest().checkpoint
+    state = torch.load(found.path / STATE, weights_only=True)
+    assert same(state["weights"]["policy"], dict(model.policy.state_dict()))
+    assert state["counters"]["_n_updates"] == model._n_updates
+    session = learn(
+        "new", brought.step + 64, algorithm=algorithm, hyperparameters=given, normalize=None
+    )
+    assert session.step >= brought.step + 64
+
+
+def test_what_is_no_such_model_or_another_is_not_brought(learn, tmp_path):
+    """Nothing of the run has changed then."""
+    env, given, _ = LEARNT["ppo"]
+    zipped = tmp_path / "model.zip"
+    stable_baselines3.PPO("MlpPolicy", env, **deepcopy(given), device="cpu").save(zipped)
+
+    def refused(source, what, **options):
+        spec = spec_of(tmp_path, **{"algorithm": "ppo", "env": env, **options})
+        with pytest.raises(BadSpec, match=what):
+            bring(tmp_path / "runs/new", "sb3", spec, source, step=1, score=None)
+
+    refused(zipped, "is no model of a2c: it does not say .*rms_prop", algorithm="a2c")
+    refused(zipped, "the network or its optimizer is another", hyperparameters={})
+    refused(zipped, "the network or its optimizer is another", algorithm="ppo", env="Acrobot-v1")
+    weights = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(1)}, weights)
+    refused(weights, "is no zip that Stable-Baselines3 has saved")
+    with zipfile.ZipFile(zipped) as old, zipfile.ZipFile(tmp_path / "bad.zip", "w") as new:
+        for name in old.namelist():
+            content = old.read(name) if name != "policy.pth" else pickled(Opened())
+            new.writestr(name, content)
+    refused(tmp_path / "bad.zip", "is no zip that Stable-Baselines3 has saved")
+    assert not (tmp_path / "runs/new/checkpoints").exists()
+
+
+class Opened:
+    """Ends the test if anybody opens it."""
+
+    def __reduce__(self):
+        return pytest.fail, ("it was opened",)
+
+
+def pickled(value):
+    """As torch saves it."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def spec_of(tmp_path, **options):
+    """A file with the spec of a run that is to be."""
+    folder = tmp_path / "asked/new"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_spec(folder, trainer="sb3", name="anything", target_steps=1000, options=options)
+    return folder / "spec.json"

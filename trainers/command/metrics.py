@@ -99,17 +99,20 @@ class _Growing:
 
     def __init__(self, path: Path, *, old: bool) -> None:
         self.offset = 0
-        self._inode = 0
+        """where the next look begins: beyond the end, where that is to be passed over"""
+        self._size = self._inode = 0
         if old:
             with suppress(OSError):
                 status = path.stat()
-                self.offset, self._inode = status.st_size, status.st_ino
+                self.offset = self._size = status.st_size
+                self._inode = status.st_ino
 
     def piece(self, path: Path, most_bytes: int) -> tuple[bytes, bool]:
         """The next bytes, and whether they are the first of a file that was written anew."""
         with durable.open_regular(path) as file:
             status = os.fstat(file.fileno())
-            anew = status.st_size < self.offset or status.st_ino not in (0, self._inode)
+            anew = status.st_size < self._size or status.st_ino not in (0, self._inode)
+            self._size = status.st_size
             if anew:
                 self.offset, self._inode = 0, status.st_ino
             return os.pread(file.fileno(), most_bytes, self.offset), anew

@@ -32,6 +32,8 @@ PIPE_BYTES = 2**20
 PIECE_BYTES = 2**16
 PIECES_MAX = 16
 """of its output, in one turn"""
+BUSY_S = 0.01
+"""longest time between two looks at the output of a program that prints a lot"""
 SWEEPS = 5
 """how often a tree is looked for again while it is being ended"""
 WAIT_S = 5.0
@@ -200,14 +202,16 @@ class Program:
         finally:
             os.close(theirs)
         os.set_blocking(ours, False)
+        self._room = fcntl.fcntl(ours, fcntl.F_GETPIPE_SZ)
+        """how much it can print while nobody reads"""
         self._output: int | None = ours
         self._handle = os.pidfd_open(self._process.pid)
         self._poll = select.poll()
         self._poll.register(self._handle, select.POLLIN)
         self._watched = True
         """whether its end is waited for"""
-        self._more = False
-        """whether it has printed more than was read"""
+        self._busy = False
+        """whether it has printed so much that it may have to wait for us"""
 
     @property
     def code(self) -> int | None:
@@ -215,7 +219,7 @@ class Program:
         return self._process.poll()
 
     def wait(self, within_s: float) -> None:
-        """Wait until it ends, or the time is over; not at all while it prints a lot.
+        """Wait until it ends, or the time is over; only a moment while it prints a lot.
 
         What it prints wakes nobody: of a program that prints a line now and then, that would be
         most of the work.
@@ -223,24 +227,26 @@ class Program:
         if self._watched and self.code is not None:
             self._watched = False
             self._poll.unregister(self._handle)
-        self._poll.poll(0 if self._more else max(0.0, within_s) * 1000)
+        self._poll.poll((BUSY_S if self._busy else within_s) * 1000)
 
     def printed(self) -> Iterator[bytes]:
         """What it has printed since; not all of it where that is a lot."""
-        self._more = False
+        self._busy, read = False, 0
         for _ in range(PIECES_MAX):
             if self._output is None:
                 return
             try:
                 piece = os.read(self._output, PIECE_BYTES)
             except BlockingIOError:
+                self._busy = read >= self._room // 2
                 return
             if not piece:
                 os.close(self._output)
                 self._output = None
                 return
+            read += len(piece)
             yield piece
-        self._more = True
+        self._busy = True
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, or what it has left once it has ended itself."""

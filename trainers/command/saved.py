@@ -123,7 +123,7 @@ def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> Path | Non
 
     Where that is; None: nothing is kept.
 
-    What it has saved later was not seen to be whole. That, and what lies in the place, is set aside
+    What lies in the place was not seen to be whole, or is later than that: then it is set aside
     under a name that begins with a dot.
     """
     if kept.path is None:
@@ -132,7 +132,8 @@ def put_back(session: Session, checkpoint: Checkpoint, kept: Kept) -> Path | Non
     if _is_as_kept(path, checkpoint, kept):
         return path
     if os.path.lexists(path):
-        session.notice(f"{_set_aside(path)} was not whole, or not seen to be: an older one is back")
+        why = "is not gone on from" if session.rewound else "was not whole, or not seen to be"
+        session.notice(f"{_set_aside(path)} {why}: an older one is back")
     place = path.with_name(f".{path.name}.back")
     whole = handed_back(checkpoint.path, kept, place)
     assert whole is not None  # noqa: S101 - it has a path
@@ -152,9 +153,8 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
     path = _place(session, kept.path)
     for other in there(session, pattern):
         if other != path and _order(other) > _order(path):
-            session.notice(
-                f"{_set_aside(other)} was not seen to be whole: {path.name} is gone on from"
-            )
+            why = "is later" if session.rewound else "was not seen to be whole"
+            session.notice(f"{_set_aside(other)} {why}: {path.name} is gone on from")
 
 
 def set_aside_all(session: Session, pattern: str) -> None:
@@ -293,7 +293,7 @@ class Saves:
             self._keep(wait=True)
             break
         self._taker.shutdown()
-        self._session.settle()  # it may be taking its files from there
+        self._session.settle()  # what is being written is still moved from here
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def _fresh(self) -> list[tuple[Path, Stamp]]:

@@ -18,9 +18,19 @@ from trainers.sb3.recipe import inexact, recipe_of
 from trainers.session import Session, options_of
 
 if TYPE_CHECKING:
-    from trainers.registry import Recording
+    from trainers.registry import Imported, Recording
 
-__all__ = ["Load", "Options", "check", "evaluate", "record", "remark", "train"]
+__all__ = [
+    "Load",
+    "Options",
+    "check",
+    "evaluate",
+    "fits",
+    "import_checkpoint",
+    "record",
+    "remark",
+    "train",
+]
 
 EXTRA = "sb3"
 """of the packages that are imported here"""
@@ -51,6 +61,14 @@ def remark(spec: Spec) -> str | None:
     if recipe.zoo_steps is not None and recipe.zoo_steps != spec.up_to("steps"):
         said.append(f"the zoo trains for {recipe.zoo_steps:,} steps: the target says how far here")
     return "; ".join(said) or None
+
+
+def fits(spec: Spec, checkpoint: Path) -> None:
+    """Refuse another algorithm or environment, another network, and other statistics."""
+    recipe = recipe_of(spec, _home_of_a_check() or _home_of(checkpoint))
+    from trainers.sb3 import learner  # noqa: PLC0415 - imports torch
+
+    learner.see_fit(recipe, spec, checkpoint)
 
 
 def train(session: Session) -> None:
@@ -84,6 +102,18 @@ def record(spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Re
     from trainers.sb3 import film  # noqa: PLC0415 - imports torch
 
     return film.record(recipe, spec, checkpoint, episodes=episodes, seconds=seconds)
+
+
+def import_checkpoint(spec: Spec, path: Path) -> Imported:
+    """A model that Stable-Baselines3 has saved elsewhere; no pickle of it is opened.
+
+    Raises:
+        BadSpec: it is none, or none that this run could go on from.
+    """
+    recipe = recipe_of(spec, _home_of_a_check())
+    from trainers.sb3 import foreign  # noqa: PLC0415 - imports torch
+
+    return foreign.taken(recipe, spec, path)
 
 
 def _home_of(checkpoint: Path) -> Path:

@@ -15,9 +15,12 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +90,7 @@ def learn(session: Session, options: Options, recipe: Recipe) -> None:
     try:
         model = _built(recipe, env, spec.seed, options.device)
         model.set_logger(Logger(None, [Lines(session)]))
-        pilot = _Pilot(session, recipe, tally, _conditions(recipe, spec, model))
+        pilot = _Pilot(session, recipe, tally, conditions(recipe, spec, model))
         if state is not None and path is not None:
             pilot.restore(model, state, path)
         try:
@@ -97,6 +100,33 @@ def learn(session: Session, options: Options, recipe: Recipe) -> None:
             pass
         finally:
             model.logger.close()
+    finally:
+        environments.close(env)
+
+
+def see_fit(recipe: Recipe, spec: Spec, checkpoint: Path) -> None:
+    """See that what a checkpoint holds fits what the recipe makes.
+
+    Raises:
+        BadSpec: it does not.
+    """
+    state = snapshot.load(checkpoint, recipe)
+    with unlearnt(recipe, spec) as model:
+        snapshot.restore(model, state)
+
+
+@contextmanager
+def unlearnt(recipe: Recipe, spec: Spec) -> Iterator[BaseAlgorithm]:
+    """A model that has learnt nothing, to see whether what is to be put into it fits.
+
+    Raises:
+        BadSpec: the library refuses it.
+    """
+    torch.set_num_threads(spec.threads)
+    here = dataclasses.replace(recipe, processes=False)
+    env = environments.side_by_side(here, recipe.n_envs, Tally())
+    try:
+        yield _built(here, env, spec.seed, "cpu", learning=False)
     finally:
         environments.close(env)
 
@@ -238,7 +268,7 @@ def _noise(noise: Noise, env: VecEnv) -> Any:
         raise BadSpec(f"action_noise: {error}") from error
 
 
-def _conditions(recipe: Recipe, spec: Spec, model: BaseAlgorithm) -> dict[str, str]:
+def conditions(recipe: Recipe, spec: Spec, model: BaseAlgorithm) -> dict[str, str]:
     """What must be the same for two attempts to calculate the same."""
     return {
         "n_envs": str(recipe.n_envs),
@@ -307,7 +337,11 @@ class _Pilot(BaseCallback):
         if held is None or changed:
             how = "with new episodes" if held is None else "not to the bit as without interruption"
             why = "; ".join(self._told_of(what, state) for what in changed)
-            why = why or self._inexact(model) or "it was stopped in the midst of a rollout"
+            why = (
+                why
+                or self._inexact(model)
+                or "it was saved in the midst of a rollout, or elsewhere"
+            )
             self._session.notice(f"it goes on from step {self._session.step} {how}: {why}")
 
     def _told_of(self, what: str, state: State) -> str:

@@ -233,7 +233,7 @@ def fill(buffer: ReplayBuffer, checkpoint: Path, held: State | None) -> str | No
         ValueError: the files are not what they should be.
     """
     if held is None:
-        return None
+        return "it has no replay buffer from before: that is filled first"
     same = held["n_envs"] == buffer.n_envs and (
         held["rows"] <= buffer.buffer_size
         if not held["full"]

@@ -39,7 +39,7 @@ RIGHTS = {"run": ENTER, "read": READ, "enter": READ | ENTER, "named": READ}
 """what the account needs of what lies at the end of the path"""
 INSTALL = "supervisor install --system"
 ACL = "system.posix_acl_access"
-USER_OBJ, USER, GROUP_OBJ, GROUP, MASK = 1, 2, 4, 8, 16  # <linux/posix_acl.h>
+USER, GROUP_OBJ, GROUP, MASK = 2, 4, 8, 16  # <linux/posix_acl.h>
 
 
 class Trouble(NamedTuple):
