@@ -361,7 +361,9 @@ def _run_folder(
         target=Target(unit="steps", count=target_steps),
         options=options,
     )
-    spec = queue.spec(Run(asked=asked), mode, cores=CORES, checkpoint_interval_s=interval_s)
+    spec = queue.spec(
+        Run(asked=asked), mode, cores=CORES, checkpoint_interval_s=interval_s, grace_s=120.0
+    )
     folder = RunFolder(place / asked.id)
     folder.path.mkdir()
     folder.spec.write_bytes(msgspec.json.encode(spec))

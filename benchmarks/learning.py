@@ -260,7 +260,7 @@ def _start(folder: RunFolder, game: str, seed: int, n_envs: int) -> subprocess.P
         slots=1,
         load={"atari": {"n_envs": n_envs, "batch_size": BATCHES[game]}},
     )
-    spec = queue.spec(Run(asked=asked), mode, cores=1, checkpoint_interval_s=90.0)
+    spec = queue.spec(Run(asked=asked), mode, cores=1, checkpoint_interval_s=90.0, grace_s=120.0)
     folder.spec.write_bytes(msgspec.json.encode(spec))
     command = [sys.executable, "-m", "trainers", "atari", "--run", str(folder.path)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)

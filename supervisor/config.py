@@ -76,6 +76,8 @@ class Config:
         self._trial = trial
         self._candidate: tuple[Settings, Ladder] | None = None
         """what is on trial"""
+        self._untried: tuple[object, ...] | None = None
+        """what nobody could judge, as it was told; it is tried again"""
         self._kept: InForce | None = None
         self.newer: str | None = None
         """why the settings in force are not kept: a newer version has kept its own there"""
@@ -221,10 +223,13 @@ class Config:
         if verdict is None:
             return False, ()
         self._candidate = None
-        if verdict.problems:
-            self._refused = True
+        if not verdict.problems:
+            return self._taken_over(*candidate), ()
+        self._refused = True
+        if not verdict.passing:
             return False, verdict.problems
-        return self._taken_over(*candidate), ()
+        told, self._untried, self._seen = self._untried == self._seen, self._seen, None
+        return False, () if told else verdict.problems
 
     def _try_at_start(self) -> None:
         """Have settings that were changed while nobody looked pass their trial, too.

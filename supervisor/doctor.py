@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
+import psutil
 
 from modes import Mode
 from state.records import Run
@@ -33,6 +34,8 @@ from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
 CHECK_TIMEOUT_S = 60
+CHECK_MIB = 1024
+"""of memory that a trainer may want that looks at a checkpoint"""
 GPU_TIMEOUT_S = 30.0
 """waking many GPUs takes a while, and here somebody waits for the answer"""
 
@@ -180,6 +183,14 @@ class _Trainer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+def _at_once() -> int:
+    """How many trainers may be asked at once, beside what trains meanwhile."""
+    free_mib = psutil.virtual_memory().available // 2**20
+    if (ours := ControlGroup.of().memory()) is not None:
+        free_mib = min(free_mib, ours.available)
+    return max(1, min(cores(), free_mib // CHECK_MIB))
+
+
 def _ask_trainers(config: Config, home: Home, runs: Sequence[Run]) -> list[tuple[str, str]]:
     """What the trainers say of each run: what they refuse, or else what they remark.
 
@@ -188,7 +199,7 @@ def _ask_trainers(config: Config, home: Home, runs: Sequence[Run]) -> list[tuple
     """
     called = queue.called(config.campaign)
     safest, *heavier = config.ladder
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(cores()) as pool:
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(_at_once()) as pool:
 
         def check(run: Run, mode: Mode) -> tuple[str, str]:
             return _check_run(run, called[run.id], mode, config, home, Path(place))

@@ -34,6 +34,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """why the settings cannot be in force; none: they can"""
     notes: tuple[str, ...] = ()
     """what a person should know of them"""
+    passing: bool = False
+    """nobody has refused them, and another try may tell"""
 
 
 class Trial:
@@ -89,7 +91,8 @@ class Trial:
             within_s: how long to wait for it.
         """
         if self._process is None:
-            return Verdict(problems=("the changes cannot be checked: no process can be started",))
+            why = "the changes cannot be checked: no process can be started"
+            return Verdict(problems=(why,), passing=True)
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         ended = bool(poll.poll(within_s * 1000))
@@ -99,12 +102,13 @@ class Trial:
         self.end()
         if not ended:
             late = f"the trainers have not checked the changes within {self._max_s:.0f} s"
-            return Verdict(problems=(late,))
+            return Verdict(problems=(late,), passing=True)
         try:
             return msgspec.json.decode(content, type=Verdict)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             how = f"`check-config` ended with {process.returncode}"
-            return Verdict(problems=(f"the changes could not be checked: {how}",))
+            why = f"the changes could not be checked: {how}"
+            return Verdict(problems=(why,), passing=True)
 
     def end(self) -> None:
         """Have none under way."""

@@ -183,7 +183,7 @@ def spec(
     *,
     cores: int,
     checkpoint_interval_s: float,
-    grace_s: float = 120.0,
+    grace_s: float,
     hand: Hand = Hand(),  # noqa: B008 - it is frozen
 ) -> Spec:
     """What the trainer of `run` is asked to do in `mode`, on these GPUs."""
@@ -211,7 +211,7 @@ def refusal(asked: Asked, ladder: Ladder) -> str | None:
     """Why no trainer could ever be asked for that; None: one can."""
     try:
         run = Run(asked=asked)
-        wanted = spec(run, ladder.safest, cores=1, checkpoint_interval_s=1.0)
+        wanted = spec(run, ladder.safest, cores=1, checkpoint_interval_s=1.0, grace_s=1.0)
         msgspec.convert(msgspec.to_builtins(wanted), Spec)
     except (msgspec.ValidationError, ValueError) as error:
         return str(error)

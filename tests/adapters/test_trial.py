@@ -92,6 +92,27 @@ def test_whatever_is_not_well_is_told_once_and_the_old_ones_stay(
     assert config.refresh() == (True, ())
 
 
+def test_what_nobody_could_judge_is_tried_again_and_told_once(settings: Path) -> None:
+    """A full disk, or no memory for a process, is over some day, and nobody edits the file then."""
+    mark = settings.with_name("mended")
+    fails = f"import pathlib; assert pathlib.Path({str(mark)!r}).exists(); {WELL}"
+    config = tried(settings, fails)
+    settings.write_text('campaign.runs = ["B"]\n')
+    told = []
+    for _ in range(3):
+        assert config.refresh() == (False, ())
+        ended(config)
+        changed, problems = config.refresh()
+        assert not changed
+        told += problems
+    assert len(told) == 1
+    mark.touch()
+    config.refresh()
+    ended(config)
+    assert config.refresh() == (True, ())
+    assert labels(config) == ("B",)
+
+
 def test_what_was_changed_before_a_start_is_tried_by_it(settings: Path) -> None:
     kept = settings.with_name("kept.json")
     Config(settings, last_good=kept).refresh()

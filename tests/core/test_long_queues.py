@@ -168,7 +168,9 @@ def test_the_next_run_has_the_slot_in_the_look_in_which_another_is_done(place):
 def test_what_lives_of_a_run_at_rest_is_found(place):
     """A memory that was restored from long ago believes that a living run waits far behind."""
     last = place.config.campaign[-1]
-    spec = queue.spec(last, place.config.ladder.safest, cores=1, checkpoint_interval_s=9.0)
+    spec = queue.spec(
+        last, place.config.ladder.safest, cores=1, checkpoint_interval_s=9.0, grace_s=120.0
+    )
     place.host.spawn(spec, Plan())
     place.clock.advance(5.0)
     place.begin()

@@ -83,7 +83,7 @@ def test_each_trainer_is_told_its_own_table_alone(tmp_path):
     """Two trainers in one mode have each their load; a date becomes what JSON has for it."""
     text = "rung = 0\nslots = 1\n[load.drill]\nday = 2026-01-05\n[load.other]\nn = 1\n"
     mode = ladder(tmp_path, light=text)["light"]
-    spec = queue.spec(a_run(), mode, cores=1, checkpoint_interval_s=1.0)
+    spec = queue.spec(a_run(), mode, cores=1, checkpoint_interval_s=1.0, grace_s=120.0)
     assert spec.load == {"day": "2026-01-05"}
 
 

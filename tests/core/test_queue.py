@@ -215,7 +215,7 @@ def test_a_held_run_is_wanted_where_a_slot_is_left(slots, wanted):
 def test_the_cores_are_shared_among_the_slots(cores, slots, threads):
     """Slots times threads is at most the number of cores, and nobody gets none."""
     mode = a_mode(slots=slots, load={"drill": {"n_envs": 32}})
-    spec = queue.spec(A, mode, cores=cores, checkpoint_interval_s=60.0)
+    spec = queue.spec(A, mode, cores=cores, checkpoint_interval_s=60.0, grace_s=120.0)
     assert spec == Spec(
         run=A.id,
         trainer="drill",
@@ -276,7 +276,7 @@ def test_a_patience_of_its_own_is_asked_for_at_once():
 def test_a_trainer_is_told_what_is_withheld_from_it():
     """The next start carries it."""
     run = A.but(withheld=(4000,))
-    spec = queue.spec(run, a_mode(), cores=1, checkpoint_interval_s=9.0)
+    spec = queue.spec(run, a_mode(), cores=1, checkpoint_interval_s=9.0, grace_s=120.0)
     assert spec.withheld == (4000,)
 
 

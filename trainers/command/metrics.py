@@ -65,8 +65,11 @@ class Files:
         if now_s - self._looked_s < LOOK_S and not at_once:
             return
         self._looked_s = now_s
-        for path in self._there():
-            reader = self._readers.setdefault(path, _reader(path, old=False))
+        there = self._there()
+        self._readers = {
+            path: self._readers.get(path) or _reader(path, old=False) for path in there
+        }
+        for path, reader in self._readers.items():
             with suppress(OSError):
                 yield from reader.read(path)
 
@@ -187,18 +190,20 @@ class _Events:
 
     def __init__(self, path: Path, *, old: bool) -> None:
         self._file = _Growing(path, old=old)
-        self._broken = False
+        self._broken = 0
+        """the inode of one that is none of TensorBoard's"""
 
     def read(self, path: Path) -> Iterator[dict[str, float]]:
         """What its new records tell; see `_Reader`."""
-        if self._broken:
+        inode = path.stat().st_ino
+        if inode == self._broken:
             return
         # A record is read as a whole, so a piece has room for the largest of them.
         content, _ = self._file.piece(path, 2 * records.RECORD_MAX_BYTES)
         try:
             points, length = records.read(content)
         except records.NoRecord:
-            self._broken = True
+            self._broken = inode
             return
         self._file.offset += length
         for point in points:
