@@ -177,7 +177,7 @@ class Session:
         if episodes is not None:
             self.episodes = said.count("progress: episodes", episodes, least=self.episodes)
         if self._writing and self._writing.done():
-            self._settle()
+            self.settle()
         now_s = self._monotonic_s()
         if step != self.step:
             self._book(now_s)
@@ -203,7 +203,7 @@ class Session:
         what really works: whoever calls it from a thread beside that hides every hang.
         """
         if self._writing and self._writing.done():
-            self._settle()
+            self.settle()
         self._alive_at_s = now_s = self._monotonic_s()
         self._live_on("starting" if self._status == "starting" else "running", now_s)
 
@@ -316,7 +316,7 @@ class Session:
         if score is not None:
             score = said.score("save: score", score)
         started_s = self._monotonic_s()
-        self._settle()
+        self.settle()
         self._book(started_s)
         manifest = Manifest(
             run=self.spec.run,
@@ -332,7 +332,7 @@ class Session:
         named = said.files("save: files", files)
         self._writing = self._writer.submit(self._write, manifest, named, replace)
         try:
-            return wait and self._settle()
+            return wait and self.settle()
         finally:
             # Also after a failure: the next try comes an interval later, not at once.
             self._saved_at_s = self._booked_at_s = self._monotonic_s()
@@ -350,7 +350,7 @@ class Session:
             # A person who goes back stops it for that: what they have named must still be there.
             self._checkpoints.prune(proven=self._began.step)
 
-    def _settle(self) -> bool:
+    def settle(self) -> bool:
         """Wait for the checkpoint that is being written, and say what came of it."""
         if self._writing is None:
             return False
@@ -380,7 +380,7 @@ class Session:
         and nothing that it wanted to keep is missing. Otherwise it stopped, asked or by itself,
         and its step falls back to the one that the next attempt resumes from.
         """
-        self._settle()
+        self.settle()
         held = self.checkpoint.manifest if self.checkpoint else None
         if (held and _reached(self.spec, held.step, held.episodes)) or (
             self._over and not self._unsaved

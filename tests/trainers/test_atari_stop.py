@@ -245,7 +245,7 @@ class _Died(Exception):
 
 
 def _die(pilot, _):
-    pilot._session._settle()
+    pilot._session.settle()
     raise _Died
 
 

@@ -14,6 +14,8 @@ from testkit.series import sample_of_a_series
 from trainers import durable
 from trainers.checkpoint import Checkpoints
 from trainers.command import saved
+from trainers.command.options import Options
+from trainers.command.progress import Teller
 from trainers.contract import EXIT_DONE
 
 
@@ -197,6 +199,28 @@ def test_what_was_seen_closed_is_taken_after_a_death(make_run, start, end):
     run = make_run(trainer="command", target=None, options=options)
     start(run, "command").end()
     assert newest(run)[1] == {"model-1": "whole\n"}
+
+
+def test_what_is_on_its_way_into_a_checkpoint_is_not_swept_away(
+    open_session, tmp_path, monkeypatch
+):
+    """A program may end while gigabytes that it has saved are written: that costs nothing."""
+    session = open_session(trainer="command", target=None)
+    session.progress(1)
+    writes, write = [], Checkpoints.save
+
+    def write_slowly(*arguments, **more):
+        writes.append(arguments)
+        time.sleep(0.5)
+        return write(*arguments, **more)
+
+    monkeypatch.setattr(Checkpoints, "save", write_slowly)
+    teller = Teller(session, Options(command=("true",)), time.monotonic)
+    saves = saved.Saves(session, str(tmp_path / "model-*"), teller, links=False)
+    (tmp_path / "model-1").write_text("whole")
+    until(lambda: saves.look(lambda: True) or writes)
+    saves.last(left=False)
+    assert newest(session.folder.path)[1] == {"model-1": "whole"}
 
 
 def test_what_is_saved_upon_a_stop_is_taken(make_run, start):

@@ -271,6 +271,7 @@ class Saves:
             futures.wait([self._taking[2]])
             self._keep(wait=True)
             break
+        self._session.settle()  # what was taken before may not be in its checkpoint yet
         self._taker.shutdown()
         shutil.rmtree(self._staging, ignore_errors=True)
 
