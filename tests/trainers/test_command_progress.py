@@ -56,6 +56,16 @@ def test_a_progress_bar_is_what_stands_there_at_last(size):
     assert printed.kept.endswith(b"\ndone\nb\n") or printed.kept.endswith(b"\ndone\na\n")
 
 
+def test_patterns_see_what_of_a_bar_is_not_kept():
+    """A step is known at once, and a checkpoint is called by the right one."""
+    printed = Printed()
+    for number in range(4):
+        printed.lines.feed(b"\r%d/9" % number)
+        printed.now_s += BAR_S / 100
+    assert printed.kept == b"0/9\n"
+    assert printed.seen == ["0/9", "1/9", "2/9"]
+
+
 def test_a_long_line_is_kept_and_its_beginning_looked_at():
     """In pieces, so that it is never in memory as a whole."""
     printed = Printed()
@@ -173,6 +183,30 @@ def test_steps_that_are_made_again_are_no_hang_and_no_step_back(make_run, start)
     beat = again.wait_for(lambda: (b := again.heartbeat()) and b["alive_at_s"] and b)
     assert beat["step"] == reached
     again.wait_for_step(reached + 1)
+
+
+def test_a_long_epoch_is_no_hang_while_numbers_change(make_run, start):
+    """The same line again and again is no sign of life, and a loss that falls is one."""
+    script = """if True:
+        import time
+        print("epoch 1 loss 9")
+        for batch in range(5):
+            time.sleep(0.1)
+            print("epoch 1 loss 9")
+        print("still")
+        time.sleep(1)
+        print("epoch 1 loss 8")
+        print("moving")
+        time.sleep(1000)
+    """
+    life = start(run_of(make_run, script, "epochs", 9, progress=EPOCHS), "command")
+    life.wait_for_step(1)
+    assert "still\n" in iter(life.process.stdout.readline, "")
+    told_at_s = life.heartbeat()["alive_at_s"] or 0
+    assert told_at_s <= life.heartbeat()["progress_at_s"]
+    assert "moving\n" in iter(life.process.stdout.readline, "")
+    life.wait_for(lambda: (life.heartbeat()["alive_at_s"] or 0) > told_at_s)
+    assert life.heartbeat()["step"] == 1
 
 
 PEAK = """\

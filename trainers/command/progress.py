@@ -161,6 +161,8 @@ class Teller:
         self._step_name: str | None = None
         self.score: Score | None = None
         """how good the run is, as the program told last in this attempt"""
+        self._told: dict[str, float] = {}
+        """the newest of all numbers that it told"""
         self._unlogged: dict[str, float] = {}
         self._logged_s = -math.inf
         pattern = self._progress.pattern
@@ -200,6 +202,9 @@ class Teller:
                 self._session.alive()  # steps that were made before are made again
                 if again:
                     return
+        if self._told | numbers != self._told:
+            self._session.alive()  # it works on, though its epoch may last for hours
+        self._told |= numbers
         key, score = self._progress.score, None
         if key is not None and key in numbers:
             better = self._progress.better
