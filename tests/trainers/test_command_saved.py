@@ -368,6 +368,32 @@ def test_a_run_that_goes_back_has_its_program_go_on_from_there(start, tmp_path):
     assert lie_there == ["1", "beside-1", "beside-2", "beside-2-2", "beside-3", "rewound.json"]
 
 
+def test_a_program_that_looks_by_itself_though_it_is_told_begins_anew_too(start, tmp_path):
+    """As many scripts do: what they are told to go on from, and else the newest that lies there."""
+    script = (
+        "import glob, sys; print('told', sys.argv[1:], 'there', sorted(glob.glob('model-*')));"
+        "n = len(glob.glob('model-*')) + 1; open(f'model-{{n}}', 'w').write(str(n));"
+        "print('step', n); exit(75)"
+    )
+    options = {
+        "command": [PYTHON, "-c", script],
+        "checkpoints": "model-*",
+        "resume": ["{step}"],
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = tmp_path / "home/runs/run"
+    run.mkdir(parents=True)
+
+    def attempt(**fields):
+        write_spec(run, trainer="command", target=None, options=options, **fields)
+        _, output, errors = start(run, "command").end()
+        return output + errors
+
+    attempt()
+    assert "told ['1'] there ['model-1']" in attempt()
+    assert "told [] there []" in attempt(rewind={"id": "1", "checkpoint": "start"})
+
+
 def test_a_program_that_keeps_files_of_its_own_is_told_of(start, make_run):
     """What is counted goes back; of what it goes on from nobody knows anything."""
     options = {

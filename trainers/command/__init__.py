@@ -270,8 +270,8 @@ def _handed_back(
             "only what is counted has gone back: this program goes on by itself, from files of its "
             f"own, in {known.work} perhaps"
         )
-    if session.anew and options.checkpoints is not None and not options.resume:
-        saved.set_aside_all(session, pattern)
+    if session.anew and options.checkpoints is not None:
+        saved.set_aside_all(session, pattern)  # many look by themselves, though they can be told
     if session.checkpoint is not None:
         kept = saved.kept(session.checkpoint.path)
         if kept.counts != teller.counts:
