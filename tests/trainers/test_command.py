@@ -252,10 +252,12 @@ def test_what_a_shell_leaves_behind_may_save_too(make_program, start, children_o
 
 
 def test_nothing_is_left_behind_by_a_program_that_ends(make_program, ended, children_of):
-    """Not even what keeps its output open."""
+    """Not even what keeps its output open; one that went into the background is told of."""
     run = make_program(*sh("setsid sleep 1000 & yes > /dev/null & exit 0"))
-    assert ended(run)[0] == EXIT_DONE
+    code, _, beat = ended(run)
+    assert code == EXIT_DONE
     assert not children_of(run)
+    assert any("goes into the background" in notice for notice in beat["notices"])
 
 
 def test_a_program_that_never_ends_is_stopped_at_its_target(make_run, ended, tmp_path):

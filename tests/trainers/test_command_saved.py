@@ -394,6 +394,38 @@ def test_a_program_that_looks_by_itself_though_it_is_told_begins_anew_too(start,
     assert "told [] there []" in attempt(rewind={"id": "1", "checkpoint": "start"})
 
 
+@pytest.mark.parametrize(("saves", "is_told"), [("ckpt-N.json", False), ("other-N.json", True)])
+def test_a_program_that_saves_nothing_of_that_name_is_told_of(make_learner, start, saves, is_told):
+    """Before its work is lost once more, not after."""
+    run = make_learner(pause_s=0.1, saved=saves, checkpoints="ckpt-*.json")
+    life = start(run, "command")
+    life.wait_for_step(3)
+    life.signal(signal.SIGTERM)
+    life.end()
+    said = [each for each in life.heartbeat()["notices"] if "nothing was saved" in each]
+    assert bool(said) == is_told
+
+
+def test_a_folder_that_is_never_quiet_is_told_of(open_session, tmp_path, monkeypatch):
+    """Once; nobody can see when it is whole, so it is never kept."""
+    monkeypatch.setattr(saved, "UNSEEN_S", 0.5)
+    session = open_session(trainer="command", target=None)
+    teller = Teller(session, Options(command=("true",)), time.monotonic)
+    saves = saved.Saves(session, str(tmp_path / "state"), teller, links=False)
+    (tmp_path / "state").mkdir()
+
+    def looked():
+        (tmp_path / "state/part").write_text(str(time.monotonic_ns()))
+        saves.look(lambda: True)
+        beat = json.loads(session.folder.heartbeat.read_bytes())
+        return [each for each in beat["notices"] if "never quiet" in each]
+
+    until(looked)
+    time.sleep(saved.LOOK_S)
+    assert len(looked()) == 1
+    saves.last(left=False)
+
+
 def test_a_program_that_keeps_files_of_its_own_is_told_of(start, make_run):
     """What is counted goes back; of what it goes on from nobody knows anything."""
     options = {

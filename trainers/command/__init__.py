@@ -43,6 +43,8 @@ RESTS_MAX = 4
 """looks at what a program has left in its pipe and its file"""
 TURN_S = 0.25
 """longest time between two looks at all that may have happened"""
+LEAVE_S = 1.0
+"""for what it has started to leave after a program that is done"""
 PROGRESS_FILE = "progress.jsonl"
 RESUME = "resume"
 """the folder of what is handed back"""
@@ -350,6 +352,8 @@ class _Attempt:
             if self._should_stop():
                 asked = True
                 self._stop()
+        if self._program.code in self._options.done and not asked:
+            self._tell_what_is_left()
         self._program.end()
         self._hear_out()
         code = self._program.code
@@ -365,6 +369,18 @@ class _Attempt:
             self._session.done()
         elif not asked:
             self._judge(code)
+
+    def _tell_what_is_left(self) -> None:
+        """Say that the program is over, and what it has started is not."""
+        until_s = time.monotonic() + LEAVE_S
+        while self._program.leaves:
+            if time.monotonic() >= until_s:
+                self._session.notice(
+                    "the program has ended, and what it had started was still alive and is ended, "
+                    "too: one that goes into the background has to stay in front"
+                )
+                return
+            time.sleep(LEAVE_S / 10)
 
     def _judge(self, code: int | None) -> None:
         """Say what an end means that nobody has asked for."""

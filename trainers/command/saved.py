@@ -40,6 +40,8 @@ FILE_QUIET_S, FOLDER_QUIET_S = 0.4, 1.0
 """for how long nothing of it may have changed; in a folder another file may follow"""
 PATIENCE_S = 5.0
 """a single file that is never quiet is taken after so long, in a moment in which nobody writes"""
+UNSEEN_S = 600.0
+"""after which it is told that nothing was saved, or that it is never quiet"""
 SHARE = 9
 """of the time that taking one has taken, for which no other is taken"""
 PROC = Path("/proc")
@@ -196,6 +198,11 @@ class Saves:
         durable.make_folder(self._staging)
         self._known = there(session, pattern)
         """what was taken, or is not to be"""
+        self._began, self._began_s = session.step, time.monotonic()
+        self._unseen = not self._known
+        """whether nothing was ever there, and that was not told yet"""
+        self._restless = False
+        """whether it was told that something is never quiet"""
         self._watched: dict[Path, _Sight] = {}
         self._taker = futures.ThreadPoolExecutor(1)
         self._taking: tuple[Path, _Sight, futures.Future[list[tuple[str, bytes | Path]]]] | None
@@ -220,6 +227,10 @@ class Saves:
             return
         self._looked_s = now_s
         fresh = self._fresh()
+        if now_s - self._began_s >= UNSEEN_S:
+            self._tell_unseen()
+        if fresh and now_s - self._fresh_s >= UNSEEN_S:
+            self._tell_restless(fresh[0][0])
         if not fresh:
             self._fresh_s = now_s
         for path, stamp in fresh:
@@ -258,7 +269,10 @@ class Saves:
         if self._taking is not None:
             futures.wait([self._taking[2]])
             self._keep(wait=True)
-        for path, stamp in self._fresh():
+        fresh = self._fresh()
+        if self._session.step > self._began:
+            self._tell_unseen()
+        for path, stamp in fresh:
             seen = self._watched.get(path)
             if seen is not None and seen.stamp == stamp and seen.told:
                 pass
@@ -278,11 +292,30 @@ class Saves:
     def _fresh(self) -> list[tuple[Path, Stamp]]:
         """What this program has saved since the last that was taken, the newest first."""
         now = there(self._session, self._pattern)
+        self._unseen &= not now
         self._known = {path: stamp for path, stamp in self._known.items() if path in now}
         fresh = [it for it in now.items() if self._known.get(it[0]) != it[1]]
         if all(_NUMBER.search(path.name) for path, _ in fresh):
             return sorted(fresh, key=lambda it: _order(it[0]), reverse=True)
         return sorted(fresh, key=lambda it: max(time for *_, time in it[1]), reverse=True)
+
+    def _tell_unseen(self) -> None:
+        """Say, once, that the program saves nothing, or elsewhere."""
+        if self._unseen:
+            self._session.notice(
+                f"nothing was saved that checkpoints names, {self._pattern}: see where the program "
+                "saves, for a death costs all that it has learnt"
+            )
+            self._unseen = False
+
+    def _tell_restless(self, path: Path) -> None:
+        """Say, once, that something is never whole as far as anybody can see."""
+        if not self._restless:
+            self._restless = True
+            self._session.notice(
+                f"{path} is not kept, for it is never quiet: have the program save into a new "
+                "folder, or a new file, each time, or say when it has saved"
+            )
 
     def _sight(self, stamp: Stamp, now_s: float) -> _Sight:
         return _Sight(stamp, now_s, self._session.step, self._teller.score)
