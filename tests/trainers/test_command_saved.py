@@ -391,7 +391,9 @@ def test_a_program_that_looks_by_itself_though_it_is_told_begins_anew_too(start,
 
     attempt()
     assert "told ['1'] there ['model-1']" in attempt()
-    assert "told [] there []" in attempt(rewind={"id": "1", "checkpoint": "start"})
+    said = attempt(rewind={"id": "1", "checkpoint": "start"})
+    assert "told [] there []" in said
+    assert "/.model-1.aside and 1 more: set aside" in said
 
 
 @pytest.mark.parametrize(("saves", "is_told"), [("ckpt-N.json", False), ("other-N.json", True)])

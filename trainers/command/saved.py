@@ -157,8 +157,10 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
 
 def set_aside_all(session: Session, pattern: str) -> None:
     """Set aside whatever the program has saved, for a run that begins anew: it looks by itself."""
-    for path in there(session, pattern):
-        session.notice(f"{_set_aside(path)} is not gone on from: the run begins anew")
+    asides = [_set_aside(path) for path in sorted(there(session, pattern))]
+    if asides:
+        more = f" and {len(asides) - 1} more" if len(asides) > 1 else ""
+        session.notice(f"{asides[0]}{more}: set aside, for the run begins anew")
 
 
 def there(session: Session, pattern: str) -> dict[Path, Stamp]:
