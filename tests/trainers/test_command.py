@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from programs import PYTHON, learner, write
+from programs import EPOCHS, PYTHON, learner, write
 
 from trainers import durable
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE
@@ -145,6 +145,7 @@ def test_what_can_never_work_is_refused_in_one_line_before_the_start(
         ("epochs", {"pattern": r"(?P<epochs>\d+)"}, ""),
         ("epochs", {}, ""),
         ("seconds", None, "hangs cannot be noticed"),
+        ("epochs", {**EPOCHS, "better": "higher"}, 'set better = "lower"'),
     ],
 )
 def test_a_target_is_in_what_the_program_tells(make_run, start, target, progress, said):

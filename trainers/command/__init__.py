@@ -87,6 +87,9 @@ def remark(spec: Spec) -> str | None:
         lacking.append("this program tells no progress: hangs cannot be noticed")
     if options.checkpoints is None:
         lacking.append("it names no checkpoints: it has to go on by itself")
+    score = "" if options.progress is None else options.progress.score or ""
+    if options.progress is not None and options.progress.better == "higher" and _falls(score):
+        lacking.append(f'the higher {score}, the better: set better = "lower", unless it is so')
     return "; ".join(lacking) or None
 
 
@@ -181,6 +184,11 @@ def import_checkpoint(spec: Spec, path: Path) -> Imported:
     from trainers.command import foreign  # noqa: PLC0415 - only here
 
     return foreign.taken(spec, options_of(spec, Options), path)
+
+
+def _falls(score: str) -> bool:
+    """Whether a score is called like one that is better the lower it is."""
+    return any(word in score.lower() for word in ("loss", "error", "perplexity"))
 
 
 def _all_words(options: Options) -> tuple[str, ...]:
