@@ -10,8 +10,9 @@ import time
 import pytest
 from programs import EPOCHS, PYTHON, learner
 
+from trainers.command.options import Options, Progress
 from trainers.command.output import BAR_S, LINE_MAX_BYTES, Lines
-from trainers.command.progress import File, Pattern
+from trainers.command.progress import STILL_S, File, Pattern, Teller
 from trainers.contract import EXIT_DONE
 
 
@@ -185,28 +186,27 @@ def test_steps_that_are_made_again_are_no_hang_and_no_step_back(make_run, start)
     again.wait_for_step(reached + 1)
 
 
-def test_a_long_epoch_is_no_hang_while_numbers_change(make_run, start):
+def test_a_long_epoch_is_no_hang_while_numbers_change(open_session, clock):
     """The same line again and again is no sign of life, and a loss that falls is one."""
-    script = """if True:
-        import time
-        print("epoch 1 loss 9")
-        for batch in range(5):
-            time.sleep(0.1)
-            print("epoch 1 loss 9")
-        print("still")
-        time.sleep(1)
-        print("epoch 1 loss 8")
-        print("moving")
-        time.sleep(1000)
-    """
-    life = start(run_of(make_run, script, "epochs", 9, progress=EPOCHS), "command")
-    life.wait_for_step(1)
-    assert "still\n" in iter(life.process.stdout.readline, "")
-    told_at_s = life.heartbeat()["alive_at_s"] or 0
-    assert told_at_s <= life.heartbeat()["progress_at_s"]
-    assert "moving\n" in iter(life.process.stdout.readline, "")
-    life.wait_for(lambda: (life.heartbeat()["alive_at_s"] or 0) > told_at_s)
-    assert life.heartbeat()["step"] == 1
+    session = open_session(trainer="command", target={"unit": "epochs", "count": 9})
+    teller = Teller(session, Options(command=("true",), progress=Progress()), clock)
+
+    def alive_at_s():
+        clock.advance(STILL_S)
+        session.progress(session.step)
+        return json.loads(session.folder.heartbeat.read_bytes())["alive_at_s"]
+
+    teller.numbers({"epoch": 1, "loss": 9})
+    teller.numbers({"loss": 8})
+    assert alive_at_s() is None
+    teller.numbers({"epoch": 1.25, "loss": 8})
+    since_s = alive_at_s()
+    assert since_s is not None
+    teller.numbers({"epoch": 1.25, "loss": 8})
+    assert alive_at_s() == since_s
+    teller.numbers({"loss": 7})
+    assert alive_at_s() > since_s
+    assert session.step == 1
 
 
 PEAK = """\
