@@ -29,6 +29,7 @@ RESUMES = (
 OUTPUTS = (
     "--output_dir", "--output-dir", "--out_dir", "--out-dir", "--output", "--out", "--save_dir",
     "--save-dir", "--checkpoint_dir", "--checkpoint-dir", "--ckpt_dir", "--ckpt-dir",
+    "--default_root_dir", "--default-root-dir",
 )  # fmt: skip
 """options that mostly name the folder for what is saved, likewise"""
 COUNTS = {
@@ -50,6 +51,9 @@ KEPT = (
 """what a supervisor puts into its home, as git ignores it"""
 
 _WORD_BEFORE = re.compile(r"([A-Za-z]+)[\s:=#\[(]*\Z")
+_MEASURE_BEFORE = re.compile(
+    r"(?a:(\w*(?:loss|error|acc|accuracy|reward|return|score)))\s*[:=]\s*\Z"
+)
 _SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
 
 
@@ -133,7 +137,8 @@ LIBRARIES = (
         ("transformers",),
         "*/checkpoint-*",
         "checkpoint-*",
-        r"'loss': '?(?P<loss>[-+.\de]+).*'epoch': '?(?P<epoch>[.\d]+)",
+        # It logs each 500 steps: until then its bar, or that of an evaluation, shows that it works.
+        r"'loss': '?(?P<loss>[-+.\de]+).*'epoch': '?(?P<epoch>[.\d]+)|\| (?P<batch>\d+)/\d+ \[",
         score="loss",
     ),
     Library(
@@ -535,6 +540,8 @@ def _pattern(string: ast.JoinedStr) -> str | None:
         assert isinstance(part, ast.FormattedValue)  # noqa: S101 - a string has no other parts
         word = _WORD_BEFORE.search(before)
         name = word[1].lower() if word and word[1].lower() in STEPS else _identifier(part.value)
+        if name is None and (measure := _MEASURE_BEFORE.search(before)):
+            name = measure[1]
         one = (name or "").removesuffix("s")
         if name is None or name in names or (one in STEPS and one != name):
             found += ".*?"

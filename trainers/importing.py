@@ -144,7 +144,8 @@ def _keep(
     if there >= manifest.step:
         raise CannotImport(
             f"{spec.run} has a checkpoint of step {there} already, and this one is of step "
-            f"{manifest.step}: `supervisor pause`, `supervisor rewind {spec.run} 0`, and then this"
+            f"{manifest.step}: while the supervisor runs, `supervisor pause`, `supervisor rewind "
+            f"{spec.run} 0`, and then this"
         )
     checkpoints.make_folder()
     staging = checkpoints.folder / STAGING

@@ -91,7 +91,13 @@ def test_a_plain_loop_is_understood():
             "from transformers import Trainer",
             "*/checkpoint-*",
             "{'loss': '0.51', 'grad_norm': '2.6', 'learning_rate': '5e-05', 'epoch': '1.25'}",
-            {"loss": "0.51", "epoch": "1.25"},
+            {"loss": "0.51", "epoch": "1.25", "batch": None},
+        ),
+        (
+            "from transformers import Trainer",
+            "*/checkpoint-*",
+            " 13%|\u2588\u258e        | 96/750 [00:10<01:08,  9.57it/s]",
+            {"loss": None, "epoch": None, "batch": "96"},
         ),
         (
             "from stable_baselines3 import PPO",
@@ -123,6 +129,25 @@ def test_of_a_library_that_may_print_nothing_no_progress_is_guessed(library):
     asked = proposed(library, asked=Asked(target=("epochs", 9)))
     assert asked.progress is not None
     assert re.search(asked.progress["pattern"], "Epoch 3/8 ---")
+
+
+def test_a_folder_that_lightning_is_given_is_that_of_the_run():
+    """Wherever below it a callback saves."""
+    script = 'import lightning\nparser.add_argument("--default_root_dir", default=".")'
+    found = proposed(script)
+    assert found.command[2:] == ("--default_root_dir", "{work}")
+    assert found.checkpoints == "{work}/**/*.ckpt"
+
+
+def test_a_measure_that_is_worked_out_is_called_as_it_is_printed():
+    """What has no name in the script has one in the line."""
+    script = "print(f'Epoch {epoch} train_loss={total / 5:.5f} took={end - begin} at {lr}')"
+    found = proposed(script)
+    assert found.progress is not None
+    match = re.search(found.progress["pattern"], "Epoch 3 train_loss=0.5 took=1m 2s at 1e-3")
+    assert match
+    assert match.groupdict() == {"epoch": "3", "train_loss": "0.5", "lr": "1e-3"}
+    assert found.progress["score"] == "train_loss"
 
 
 def test_an_epoch_that_is_printed_as_it_begins_has_time_to_end():

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from programs import PYTHON, learner, write
+from programs import EPOCHS, PYTHON, learner, write
 
 from trainers import durable
 from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE
@@ -145,6 +145,7 @@ def test_what_can_never_work_is_refused_in_one_line_before_the_start(
         ("epochs", {"pattern": r"(?P<epochs>\d+)"}, ""),
         ("epochs", {}, ""),
         ("seconds", None, "hangs cannot be noticed"),
+        ("epochs", {**EPOCHS, "better": "higher"}, 'set better = "lower"'),
     ],
 )
 def test_a_target_is_in_what_the_program_tells(make_run, start, target, progress, said):
@@ -252,10 +253,12 @@ def test_what_a_shell_leaves_behind_may_save_too(make_program, start, children_o
 
 
 def test_nothing_is_left_behind_by_a_program_that_ends(make_program, ended, children_of):
-    """Not even what keeps its output open."""
+    """Not even what keeps its output open; one that went into the background is told of."""
     run = make_program(*sh("setsid sleep 1000 & yes > /dev/null & exit 0"))
-    assert ended(run)[0] == EXIT_DONE
+    code, _, beat = ended(run)
+    assert code == EXIT_DONE
     assert not children_of(run)
+    assert any("goes into the background" in notice for notice in beat["notices"])
 
 
 def test_a_program_that_never_ends_is_stopped_at_its_target(make_run, ended, tmp_path):

@@ -10,8 +10,9 @@ import time
 import pytest
 from programs import EPOCHS, PYTHON, learner
 
+from trainers.command.options import Options, Progress
 from trainers.command.output import BAR_S, LINE_MAX_BYTES, Lines
-from trainers.command.progress import File, Pattern
+from trainers.command.progress import STILL_S, File, Pattern, Teller
 from trainers.contract import EXIT_DONE
 
 
@@ -54,6 +55,16 @@ def test_a_progress_bar_is_what_stands_there_at_last(size):
     printed.now_s += BAR_S
     printed.lines.feed(b"a\rb\rc")
     assert printed.kept.endswith(b"\ndone\nb\n") or printed.kept.endswith(b"\ndone\na\n")
+
+
+def test_patterns_see_what_of_a_bar_is_not_kept():
+    """A step is known at once, and a checkpoint is called by the right one."""
+    printed = Printed()
+    for number in range(4):
+        printed.lines.feed(b"\r%d/9" % number)
+        printed.now_s += BAR_S / 100
+    assert printed.kept == b"0/9\n"
+    assert printed.seen == ["0/9", "1/9", "2/9"]
 
 
 def test_a_long_line_is_kept_and_its_beginning_looked_at():
@@ -173,6 +184,29 @@ def test_steps_that_are_made_again_are_no_hang_and_no_step_back(make_run, start)
     beat = again.wait_for(lambda: (b := again.heartbeat()) and b["alive_at_s"] and b)
     assert beat["step"] == reached
     again.wait_for_step(reached + 1)
+
+
+def test_a_long_epoch_is_no_hang_while_numbers_change(open_session, clock):
+    """The same line again and again is no sign of life, and a loss that falls is one."""
+    session = open_session(trainer="command", target={"unit": "epochs", "count": 9})
+    teller = Teller(session, Options(command=("true",), progress=Progress()), clock)
+
+    def alive_at_s():
+        clock.advance(STILL_S)
+        session.progress(session.step)
+        return json.loads(session.folder.heartbeat.read_bytes())["alive_at_s"]
+
+    teller.numbers({"epoch": 1, "loss": 9})
+    teller.numbers({"loss": 8})
+    assert alive_at_s() is None
+    teller.numbers({"epoch": 1.25, "loss": 8})
+    since_s = alive_at_s()
+    assert since_s is not None
+    teller.numbers({"epoch": 1.25, "loss": 8})
+    assert alive_at_s() == since_s
+    teller.numbers({"loss": 7})
+    assert alive_at_s() > since_s
+    assert session.step == 1
 
 
 PEAK = """\

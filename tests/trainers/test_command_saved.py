@@ -238,6 +238,28 @@ def test_what_was_seen_closed_is_taken_after_a_death(make_run, start, end):
     assert newest(run)[1] == {"model-1": "whole\n"}
 
 
+def test_what_is_on_its_way_into_a_checkpoint_is_not_swept_away(
+    open_session, tmp_path, monkeypatch
+):
+    """A program may end while gigabytes that it has saved are written: that costs nothing."""
+    session = open_session(trainer="command", target=None)
+    session.progress(1)
+    writes, write = [], Checkpoints.save
+
+    def write_slowly(*arguments, **more):
+        writes.append(arguments)
+        time.sleep(0.5)
+        return write(*arguments, **more)
+
+    monkeypatch.setattr(Checkpoints, "save", write_slowly)
+    teller = Teller(session, Options(command=("true",)), time.monotonic)
+    saves = saved.Saves(session, str(tmp_path / "model-*"), teller, links=False)
+    (tmp_path / "model-1").write_text("whole")
+    until(lambda: saves.look(lambda: True) or writes)
+    saves.last(left=False)
+    assert newest(session.folder.path)[1] == {"model-1": "whole"}
+
+
 def test_what_is_saved_upon_a_stop_is_taken(make_run, start):
     """Whatever its exit code is then."""
     script = "trap 'echo last > model-2; exit 1' TERM; echo step 1; while :; do sleep 0.05; done"
@@ -408,6 +430,66 @@ def test_a_run_that_goes_back_has_its_program_go_on_from_there(start, tmp_path):
     assert newest(run)[1] == {"model-1": "1"}
     lie_there = names_in(run / "checkpoints")
     assert lie_there == ["1", "beside-1", "beside-2", "beside-2-2", "beside-3", "rewound.json"]
+
+
+def test_a_program_that_looks_by_itself_though_it_is_told_begins_anew_too(start, tmp_path):
+    """As many scripts do: what they are told to go on from, and else the newest that lies there."""
+    script = (
+        "import glob, sys; print('told', sys.argv[1:], 'there', sorted(glob.glob('model-*')));"
+        "n = len(glob.glob('model-*')) + 1; open(f'model-{{n}}', 'w').write(str(n));"
+        "print('step', n); exit(75)"
+    )
+    options = {
+        "command": [PYTHON, "-c", script],
+        "checkpoints": "model-*",
+        "resume": ["{step}"],
+        "progress": {"pattern": r"step (?P<step>\d+)"},
+    }
+    run = tmp_path / "home/runs/run"
+    run.mkdir(parents=True)
+
+    def attempt(**fields):
+        write_spec(run, trainer="command", target=None, options=options, **fields)
+        _, output, errors = start(run, "command").end()
+        return output + errors
+
+    attempt()
+    assert "told ['1'] there ['model-1']" in attempt()
+    said = attempt(rewind={"id": "1", "checkpoint": "start"})
+    assert "told [] there []" in said
+    assert "/.model-1.aside and 1 more: set aside" in said
+
+
+@pytest.mark.parametrize(("saves", "is_told"), [("ckpt-N.json", False), ("other-N.json", True)])
+def test_a_program_that_saves_nothing_of_that_name_is_told_of(make_learner, start, saves, is_told):
+    """Before its work is lost once more, not after."""
+    run = make_learner(pause_s=0.1, saved=saves, checkpoints="ckpt-*.json")
+    life = start(run, "command")
+    life.wait_for_step(3)
+    life.signal(signal.SIGTERM)
+    life.end()
+    said = [each for each in life.heartbeat()["notices"] if "nothing was saved" in each]
+    assert bool(said) == is_told
+
+
+def test_a_folder_that_is_never_quiet_is_told_of(open_session, tmp_path, monkeypatch):
+    """Once; nobody can see when it is whole, so it is never kept."""
+    monkeypatch.setattr(saved, "UNSEEN_S", 0.5)
+    session = open_session(trainer="command", target=None)
+    teller = Teller(session, Options(command=("true",)), time.monotonic)
+    saves = saved.Saves(session, str(tmp_path / "state"), teller, links=False)
+    (tmp_path / "state").mkdir()
+
+    def looked():
+        (tmp_path / "state/part").write_text(str(time.monotonic_ns()))
+        saves.look(lambda: True)
+        beat = json.loads(session.folder.heartbeat.read_bytes())
+        return [each for each in beat["notices"] if "never quiet" in each]
+
+    until(looked)
+    time.sleep(saved.LOOK_S)
+    assert len(looked()) == 1
+    saves.last(left=False)
 
 
 def test_a_program_that_keeps_files_of_its_own_is_told_of(start, make_run):

@@ -43,6 +43,8 @@ RESTS_MAX = 4
 """looks at what a program has left in its pipe and its file"""
 TURN_S = 0.25
 """longest time between two looks at all that may have happened"""
+LEAVE_S = 1.0
+"""for what it has started to leave after a program that is done"""
 PROGRESS_FILE = "progress.jsonl"
 RESUME = "resume"
 """the folder of what is handed back"""
@@ -85,6 +87,9 @@ def remark(spec: Spec) -> str | None:
         lacking.append("this program tells no progress: hangs cannot be noticed")
     if options.checkpoints is None:
         lacking.append("it names no checkpoints: it has to go on by itself")
+    score = "" if options.progress is None else options.progress.score or ""
+    if options.progress is not None and options.progress.better == "higher" and _falls(score):
+        lacking.append(f'the higher {score}, the better: set better = "lower", unless it is so')
     return "; ".join(lacking) or None
 
 
@@ -181,6 +186,11 @@ def import_checkpoint(spec: Spec, path: Path) -> Imported:
     return foreign.taken(spec, options_of(spec, Options), path)
 
 
+def _falls(score: str) -> bool:
+    """Whether a score is called like one that is better the lower it is."""
+    return any(word in score.lower() for word in ("loss", "error", "perplexity"))
+
+
 def _all_words(options: Options) -> tuple[str, ...]:
     return (*options.resume, *(options.evaluate or ()), *(options.export or ()))
 
@@ -270,8 +280,8 @@ def _handed_back(
             "only what is counted has gone back: this program goes on by itself, from files of its "
             f"own, in {known.work} perhaps"
         )
-    if session.anew and options.checkpoints is not None and not options.resume:
-        saved.set_aside_all(session, pattern)
+    if session.anew and options.checkpoints is not None:
+        saved.set_aside_all(session, pattern)  # many look by themselves, though they can be told
     if session.checkpoint is not None:
         kept = saved.kept(session.checkpoint.path)
         if kept.counts != teller.counts:
@@ -350,6 +360,8 @@ class _Attempt:
             if self._should_stop():
                 asked = True
                 self._stop()
+        if self._program.code in self._options.done and not asked:
+            self._tell_what_is_left()
         self._program.end()
         self._hear_out()
         code = self._program.code
@@ -365,6 +377,18 @@ class _Attempt:
             self._session.done()
         elif not asked:
             self._judge(code)
+
+    def _tell_what_is_left(self) -> None:
+        """Say that the program is over, and what it has started is not."""
+        until_s = time.monotonic() + LEAVE_S
+        while self._program.leaves:
+            if time.monotonic() >= until_s:
+                self._session.notice(
+                    "the program has ended, and what it had started was still alive and is ended, "
+                    "too: one that goes into the background has to stay in front"
+                )
+                return
+            time.sleep(LEAVE_S / 10)
 
     def _judge(self, code: int | None) -> None:
         """Say what an end means that nobody has asked for."""

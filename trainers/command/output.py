@@ -19,7 +19,7 @@ class Lines:
 
     Args:
         keep: takes what is kept, as bytes.
-        look: takes each line that is kept, as text of at most 4 kB.
+        look: takes each line that is kept, and of a bar what is not, as text of at most 4 kB.
         monotonic_s: CLOCK_MONOTONIC, in seconds.
     """
 
@@ -80,6 +80,8 @@ class Lines:
         if self._over or (self._line.strip() and now_s - self._bar_at_s >= BAR_S):
             self._bar_at_s = now_s
             self._end()
+        else:
+            self._seen(self._line)
         self._line = b""
 
     def _end(self) -> None:

@@ -32,6 +32,9 @@ SLOW_MAX = 3
 """lines that took longer, after which the pattern is not asked any more"""
 LOG_S = 1.0
 """the least time between two lines of metrics"""
+STILL_S = 240.0
+"""for how long a step has to stand still until other numbers count as a sign of life: less is no
+hang anyway, and what a run shows of its own gaps is to hold"""
 NUMBERS_MAX = 100
 """of one line"""
 READ_MAX_BYTES = 2**16
@@ -158,9 +161,12 @@ class Teller:
         self._asked_for = options.progress is not None
         self._by_time = options.progress is None or self._unit == SECONDS
         self._began, self._began_s = session.step, monotonic_s()
+        self._stepped_s = self._began_s
         self._step_name: str | None = None
         self.score: Score | None = None
         """how good the run is, as the program told last in this attempt"""
+        self._told: dict[str, float] = {}
+        """the newest of all numbers that it told"""
         self._unlogged: dict[str, float] = {}
         self._logged_s = -math.inf
         pattern = self._progress.pattern
@@ -200,6 +206,7 @@ class Teller:
                 self._session.alive()  # steps that were made before are made again
                 if again:
                     return
+        self._look_for_life(step, numbers)
         key, score = self._progress.score, None
         if key is not None and key in numbers:
             better = self._progress.better
@@ -225,6 +232,15 @@ class Teller:
             self._session.log(self._unlogged)
             self._unlogged = {}
             self._logged_s = self._monotonic_s()
+
+    def _look_for_life(self, step: int, numbers: dict[str, float]) -> None:
+        """See in numbers that change that it works on, though its epoch may last for hours."""
+        now_s = self._monotonic_s()
+        if step != self._session.step:
+            self._stepped_s = now_s
+        elif self._told | numbers != self._told and now_s - self._stepped_s >= STILL_S:
+            self._session.alive()
+        self._told |= numbers
 
     def _step_name_in(self, numbers: Mapping[str, float]) -> str | None:
         """Which of the numbers is the step: always the one that it was at first."""

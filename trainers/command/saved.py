@@ -42,6 +42,8 @@ FILE_QUIET_S, FOLDER_QUIET_S = 0.4, 1.0
 """for how long nothing of it may have changed; in a folder another file may follow"""
 PATIENCE_S = 5.0
 """a single file that is never quiet is taken after so long, in a moment in which nobody writes"""
+UNSEEN_S = 600.0
+"""after which it is told that nothing was saved, or that it is never quiet"""
 SHARE = 9
 """of the time that taking one has taken, for which no other is taken"""
 PROC = Path("/proc")
@@ -159,8 +161,10 @@ def set_aside_later(session: Session, pattern: str, kept: Kept) -> None:
 
 def set_aside_all(session: Session, pattern: str) -> None:
     """Set aside whatever the program has saved, for a run that begins anew: it looks by itself."""
-    for path in there(session, pattern):
-        session.notice(f"{_set_aside(path)} is not gone on from: the run begins anew")
+    asides = [_set_aside(path) for path in sorted(there(session, pattern))]
+    if asides:
+        more = f" and {len(asides) - 1} more" if len(asides) > 1 else ""
+        session.notice(f"{asides[0]}{more}: set aside, for the run begins anew")
 
 
 def there(session: Session, pattern: str) -> dict[Path, Stamp]:
@@ -205,6 +209,11 @@ class Saves:
         durable.make_folder(self._staging)
         self._known = there(session, pattern)
         """what was taken, or is not to be"""
+        self._began, self._began_s = session.step, time.monotonic()
+        self._unseen = not self._known
+        """whether nothing was ever there, and that was not told yet"""
+        self._restless = False
+        """whether it was told that something is never quiet"""
         self._watched: dict[Path, _Sight] = {}
         self._taker = futures.ThreadPoolExecutor(1)
         self._taking: tuple[Path, _Sight, futures.Future[list[tuple[str, bytes | Path]]]] | None
@@ -229,6 +238,10 @@ class Saves:
             return
         self._looked_s = now_s
         fresh = self._fresh()
+        if now_s - self._began_s >= UNSEEN_S:
+            self._tell_unseen()
+        if fresh and now_s - self._fresh_s >= UNSEEN_S:
+            self._tell_restless(fresh[0][0])
         if not fresh:
             self._fresh_s = now_s
         self._watched = {path: self._seen(path, stamp, lives) for path, stamp in fresh}
@@ -278,7 +291,10 @@ class Saves:
         if self._taking is not None:
             futures.wait([self._taking[2]])
             self._keep(wait=True)
-        for path, stamp in self._fresh():
+        fresh = self._fresh()
+        if self._session.step > self._began:
+            self._tell_unseen()
+        for path, stamp in fresh:
             seen = self._watched.get(path)
             known = seen is not None and seen.stamp == stamp
             if seen is None or not known:
@@ -299,11 +315,30 @@ class Saves:
     def _fresh(self) -> list[tuple[Path, Stamp]]:
         """What this program has saved since the last that was taken, the newest first."""
         now = there(self._session, self._pattern)
+        self._unseen &= not now
         self._known = {path: stamp for path, stamp in self._known.items() if path in now}
         fresh = [it for it in now.items() if self._known.get(it[0]) != it[1]]
         if all(_NUMBER.search(path.name) for path, _ in fresh):
             return sorted(fresh, key=lambda it: _order(it[0]), reverse=True)
         return sorted(fresh, key=lambda it: max(time for *_, time in it[1]), reverse=True)
+
+    def _tell_unseen(self) -> None:
+        """Say, once, that the program saves nothing, or elsewhere."""
+        if self._unseen:
+            self._session.notice(
+                f"nothing was saved that checkpoints names, {self._pattern}: see where the program "
+                "saves, for a death costs all that it has learnt"
+            )
+            self._unseen = False
+
+    def _tell_restless(self, path: Path) -> None:
+        """Say, once, that something is never whole as far as anybody can see."""
+        if not self._restless:
+            self._restless = True
+            self._session.notice(
+                f"{path} is not kept, for it is never quiet: have the program save into a new "
+                "folder, or a new file, each time, or say when it has saved"
+            )
 
     def _sight(self, path: Path, stamp: Stamp, least: int) -> _Sight:
         """Something that is seen for the first time.
