@@ -253,12 +253,22 @@ def test_what_a_shell_leaves_behind_may_save_too(make_program, start, children_o
 
 
 def test_nothing_is_left_behind_by_a_program_that_ends(make_program, ended, children_of):
-    """Not even what keeps its output open; one that went into the background is told of."""
-    run = make_program(*sh("setsid sleep 1000 & yes > /dev/null & exit 0"))
+    """Not even what keeps its output open; a person hears of it."""
+    script = "setsid sleep 1000 & yes > /dev/null & echo step 1; sleep 0.5; exit 0"
+    run = make_program(*sh(script), progress={"pattern": r"step (?P<step>\d+)"})
     code, _, beat = ended(run)
     assert code == EXIT_DONE
     assert not children_of(run)
     assert any("goes into the background" in notice for notice in beat["notices"])
+
+
+def test_a_program_that_goes_into_the_background_is_not_done(make_program, ended, children_of):
+    """It has made no step itself; what would be its training is ended."""
+    run = make_program(*sh("setsid sleep 1000 & exit 0"))
+    code, output, _ = ended(run)
+    assert code == EXIT_BAD_SPEC
+    assert "the program went into the background" in output
+    assert not children_of(run)
 
 
 def test_a_program_that_never_ends_is_stopped_at_its_target(make_run, ended, tmp_path):
@@ -315,6 +325,15 @@ def test_what_was_learnt_is_written_by_a_program_of_the_users(
     assert [path.name for path in place.iterdir()] == (["model.json"] if code == 0 else [])
     for path in place.rglob("*"):
         assert path.is_dir() or json.loads(path.read_text()) == {"epoch": 3}
+
+
+def test_without_such_a_program_it_is_what_was_saved(make_run, ended, start, tmp_path):
+    options = learner(tmp_path, count=3, pause_s=0.01)
+    run = make_run(trainer="command", target={"unit": "epochs", "count": 3}, options=options)
+    assert ended(run)[0] == EXIT_DONE
+    out = tmp_path / "place.json"
+    assert start(run, "command", "--export", str(out)).end()[0] == 0
+    assert json.loads(out.read_text()) == {"epoch": 3}
 
 
 @pytest.mark.parametrize("option", ["cwd", "env_file"])

@@ -159,12 +159,20 @@ def evaluate(spec: Spec, checkpoint: Path, _episodes: int) -> list[float]:
 def export(spec: Spec, checkpoint: Path, out: Path) -> None:
     """Have the program for this write `out`, a file or a folder, of a checkpoint.
 
+    Without such a program it is what the program had saved, as that was.
+
     Raises:
-        BadSpec: there is no such program, or it writes none.
+        BadSpec: it writes none, or nothing was saved.
     """
     options = options_of(spec, Options)
     if options.export is None:
-        raise BadSpec("options.export is not set: name the program that writes {out}")
+        whole = saved.handed_back(
+            checkpoint, saved.kept(checkpoint), out.with_name(f"{out.name}.d")
+        )
+        if whole is None:
+            raise BadSpec("this checkpoint holds nothing that the program has saved")
+        whole.rename(out)
+        return
     import tempfile  # noqa: PLC0415 - as above
 
     with tempfile.TemporaryDirectory() as place:
@@ -343,6 +351,8 @@ class _Attempt:
         self._file = file
         self._metrics = metrics
         self._program = program
+        self._began = session.step
+        """where it went on from"""
         self._lines = Lines(sinks.pass_on, teller.line, time.monotonic)
         self._reached_s: float | None = None
         """since when the target is reached"""
@@ -360,8 +370,7 @@ class _Attempt:
             if self._should_stop():
                 asked = True
                 self._stop()
-        if self._program.code in self._options.done and not asked:
-            self._tell_what_is_left()
+        leaves = self._program.code in self._options.done and not asked and self._leaves()
         self._program.end()
         self._hear_out()
         code = self._program.code
@@ -376,19 +385,34 @@ class _Attempt:
         if self._reached_s is not None:
             self._session.done()
         elif not asked:
+            if leaves:
+                self._tell_what_was_left()
             self._judge(code)
 
-    def _tell_what_is_left(self) -> None:
-        """Say that the program is over, and what it has started is not."""
+    def _leaves(self) -> bool:
+        """Whether what it has started lives on."""
         until_s = time.monotonic() + LEAVE_S
         while self._program.leaves:
             if time.monotonic() >= until_s:
-                self._session.notice(
-                    "the program has ended, and what it had started was still alive and is ended, "
-                    "too: one that goes into the background has to stay in front"
-                )
-                return
+                return True
             time.sleep(LEAVE_S / 10)
+        return False
+
+    def _tell_what_was_left(self) -> None:
+        """Say what was ended once the program had ended itself.
+
+        Raises:
+            BadSpec: that was all of it, for the program has made no step itself.
+        """
+        if self._session.step == self._began:
+            raise BadSpec(
+                "the program went into the background, and was ended there: have it stay in "
+                "front, or start it by a script that waits for it"
+            )
+        self._session.notice(
+            "the program has ended, and what it had started was still alive and is ended, too: "
+            "one that goes into the background has to stay in front"
+        )
 
     def _judge(self, code: int | None) -> None:
         """Say what an end means that nobody has asked for."""
