@@ -69,8 +69,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     evaluate: Words | None = None
     """a program that prints numbers, or writes them to `{out}`, of `{checkpoint}`"""
     export: Words | None = None
-    """a program that writes a file or a folder `{out}` of `{checkpoint}`, for whoever uses it; unset:
-    it is what the program has saved"""
+    """a program that writes a file or a folder `{out}` of `{checkpoint}`, for whoever uses it;
+    unset: it is what the program has saved"""
     shell: bool = False
     """whether the words, joined by blanks, are a line for `/bin/sh`"""
     cwd: str | None = None
