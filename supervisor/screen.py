@@ -332,7 +332,9 @@ def count(value: float | None) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (limit if unit != 'k' else 1e3):.4g}{unit}"
-    return f"{value:g}" if abs(value) >= 1000 or value == int(value) else f"{value:.1f}"
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:g}"
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def _boots(report: Report) -> str:

@@ -370,10 +370,7 @@ class Session:
         if self._disk_failing:
             self._disk_failing = False
             self.notice(f"the disk can be written to again; checkpoint {manifest.step} is saved")
-        sinks.tell(
-            f"checkpoint {manifest.step:,}: {manifest.episodes:,} episodes, "
-            f"{_told(manifest.score)}{_brief(self._steps_per_s())} steps/s"
-        )
+        sinks.tell(_line_about(manifest, self._steps_per_s()))
         self._beat()
         return True
 
@@ -592,10 +589,11 @@ def _size_bytes(held: Manifest) -> int:
     return sum(file.size_bytes for file in held.files.values())
 
 
-def _told(score: Score | None) -> str:
-    """A score for a line of the output; nothing where there is none."""
-    return "" if score is None else f"{score.name} {_brief(score.value)}, "
-
-
-def _brief(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f}"
+def _line_about(manifest: Manifest, steps_per_s: float | None) -> str:
+    """What is known of a checkpoint that was written, in a line of the output."""
+    known = [f"{manifest.episodes:,} episodes"] if manifest.episodes else []
+    if manifest.score is not None and manifest.score.value is not None:
+        known.append(f"{manifest.score.name} {manifest.score.value:.4g}")
+    if steps_per_s:
+        known.append(f"{steps_per_s:.4g}/s")
+    return f"checkpoint {manifest.step:,}{': ' if known else ''}{', '.join(known)}"

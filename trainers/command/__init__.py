@@ -166,12 +166,12 @@ def export(spec: Spec, checkpoint: Path, out: Path) -> None:
     """
     options = options_of(spec, Options)
     if options.export is None:
-        place = out.with_name(f"{out.name}.d")
-        whole = saved.handed_back(checkpoint, saved.kept(checkpoint), place)
+        beside = out.with_name(f"{out.name}.d")
+        whole = saved.handed_back(checkpoint, saved.kept(checkpoint), beside)
         if whole is None:
             raise BadSpec("this checkpoint holds nothing that the program has saved")
         whole.rename(out)
-        place.rmdir()
+        beside.rmdir()
         return
     import tempfile  # noqa: PLC0415 - as above
 
