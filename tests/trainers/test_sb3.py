@@ -405,9 +405,9 @@ def test_the_run_of_another_algorithm_or_environment_is_refused(learn):
         with pytest.raises(BadSpec, match=what):
             sb3.fits(read_spec(first.folder), first.checkpoint.path)
 
-    refused(r"is of algorithm 'ppo'.*use a new run", algorithm="a2c")
-    refused(r"is of env 'CartPole-v1'.*use a new run", env="Acrobot-v1")
-    refused("use a new run", hyperparameters={"policy_kwargs": {"net_arch": [8]}})
+    refused(r"is of algorithm 'ppo'.*take another label for it", algorithm="a2c")
+    refused(r"is of env 'CartPole-v1'.*take another label for it", env="Acrobot-v1")
+    refused("take another label for it", hyperparameters={"policy_kwargs": {"net_arch": [8]}})
     refused("normalised is another", normalize=True)
     sb3.fits(learn("run", 128, normalize=False).spec, first.checkpoint.path)
 
