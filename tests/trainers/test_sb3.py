@@ -405,10 +405,10 @@ def test_the_run_of_another_algorithm_or_environment_is_refused(learn):
         with pytest.raises(BadSpec, match=what):
             sb3.fits(read_spec(first.folder), first.checkpoint.path)
 
-    refused(r"is of algorithm 'ppo'.*take another label for it", algorithm="a2c")
-    refused(r"is of env 'CartPole-v1'.*take another label for it", env="Acrobot-v1")
-    refused("take another label for it", hyperparameters={"policy_kwargs": {"net_arch": [8]}})
-    refused("normalised is another", normalize=True)
+    refused(r"is of algorithm 'ppo'.*take another label", algorithm="a2c")
+    refused(r"is of env 'CartPole-v1'.*take another label", env="Acrobot-v1")
+    refused("take another label", hyperparameters={"policy_kwargs": {"net_arch": [8]}})
+    refused("another part is normalised", normalize=True)
     sb3.fits(learn("run", 128, normalize=False).spec, first.checkpoint.path)
 
 

@@ -90,7 +90,7 @@ def load(checkpoint: Path, recipe: Recipe) -> State:
         if state[what] != asked:
             raise BadSpec(
                 f"checkpoint {checkpoint.name} is of {what} {state[what]!r}, the spec asks for "
-                f"{asked!r}: take another label for it"
+                f"{asked!r}: take another label"
             )
     return state
 
@@ -138,8 +138,8 @@ def put_weights(model: BaseAlgorithm, state: State, *, learning: bool = True) ->
                 recursive_getattr(model, name).load_state_dict(held)
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise BadSpec(
-            "the network or its optimizer is another than that of the checkpoint: take another label "
-            f"for it, or the hyper-parameters of before ({' '.join(str(error).split())[:200]})"
+            "the network or its optimizer is another than that of the checkpoint: take another "
+            f"label, or the hyper-parameters of before ({' '.join(str(error).split())[:200]})"
         ) from error
     if hasattr(model, "weights"):  # ARS learns with a copy of its own
         parameters = torch.nn.utils.parameters_to_vector(model.policy.parameters())
@@ -177,9 +177,7 @@ def set_statistics(model: BaseAlgorithm, held: State | None) -> None:
     if (held is None) != (normalize is None) or (held or {"observations": {}})[
         "observations"
     ].keys() != observed.keys():
-        raise BadSpec(
-            "normalize: another part is normalised than before: take another label for it"
-        )
+        raise BadSpec("normalize: another part is normalised than before: take another label")
     if held is not None and normalize is not None:
         for key, one in observed.items():
             _set_moments(one, held["observations"][key])
@@ -202,9 +200,7 @@ def _moments(one: RunningMeanStd) -> State:
 
 def _set_moments(one: RunningMeanStd, held: State) -> None:
     if held["mean"].shape != one.mean.shape:
-        raise BadSpec(
-            "normalize: observations have another shape than before: take another label for it"
-        )
+        raise BadSpec("normalize: observations have another shape than before: take another label")
     one.mean, one.var, one.count = held["mean"].numpy(), held["var"].numpy(), held["count"]
 
 
