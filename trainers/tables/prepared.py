@@ -117,13 +117,13 @@ class _Builder:
                 raise DataLoadError(what, column=feature.column)
             x[:, place] = one.applied(values, labels)
             self.working()
-        labels = self.config.labels
+        judged = self.config.labels
         return Part(
             x=x,
             y=self._judged(self.config.target, positions),
             times=times,
             positions=positions,
-            labels=None if labels is None else self._judged(labels, positions),
+            labels=None if judged is None else self._judged(judged, positions),
         )
 
     def _judged(self, name: str | None, positions: NDArray[np.int64]) -> Floats:
