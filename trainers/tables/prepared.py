@@ -272,12 +272,11 @@ def prepare(
     opened = _open(config, home, judged)
     leakage.look_at_names(config, opened.plan)
     columns = list(dict.fromkeys([*opened.made_of, *judged]))
-    rows, reading = opened.source.size([opened.time, *columns])
+    rows = opened.source.rows()
     wanted = memory.needed(
         rows,
         columns=len(columns),
         features=len(opened.plan),
-        reading=reading,
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
         share=config.training_options.use_sample,
