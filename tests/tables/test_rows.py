@@ -78,7 +78,7 @@ def mixed():
         ),
         (
             without(10, 11, 50),
-            "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows are 1",
+            "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows",
         ),
         (
             changed("temperature", [3, 9], np.nan),

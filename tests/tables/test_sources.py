@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlalchemy
 
 from testkit.tables import hourly, wanted, write
 from trainers import tables
@@ -92,6 +93,27 @@ def test_a_database_is_read_and_never_made(home):
     (home / "broken.db").write_bytes(b"no database" * 100)
     with pytest.raises(tables.DataLoadError, match="file is not a database"):
         prepared(home, data="sqlite:///broken.db", table="t")
+
+
+def test_a_database_that_somebody_writes_to_is_asked_again(home, monkeypatch):
+    """What may be over at the next start ends no run for ever; so does one that does not answer."""
+    database(home / "a row? #1.db", "t")
+    more = {"data": "sqlite:///a row%3F #1.db?timeout=0", "table": "t"}
+    writer = sqlite3.connect(home / "a row? #1.db", isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(tables.SourceAway, match="database is locked"):
+        prepared(home, **more)
+    writer.execute("ROLLBACK")
+    writer.close()
+    assert len(prepared(home, **more).train)
+
+    def silent(*_, **__):
+        raise sqlalchemy.exc.OperationalError("", {}, OSError("connection refused"))
+
+    monkeypatch.setattr(sqlalchemy, "create_engine", lambda *_, **__: None)
+    monkeypatch.setattr(sqlalchemy, "inspect", silent)
+    with pytest.raises(tables.SourceAway, match=r"me:\*\*\*@host/db: connection refused"):
+        prepared(home, data="postgresql://me:secret@host/db", table="t")
 
 
 def test_no_password_is_ever_shown(home):
@@ -252,6 +274,12 @@ def test_what_was_fitted_is_used_on_other_rows(home):
     later = tables.rows_of(msgspec.structs.replace(asked, data="later.parquet"), home, whole.fitted)
     np.testing.assert_array_equal(later.x, again.x)
     assert np.isnan(later.y).sum() == 24
+    asked_of = msgspec.structs.replace(asked, data="later.parquet")
+    assert len(tables.rows_of(asked_of, home, whole.fitted, step=whole.card["step"]))
+    daily = columns | {"time": columns["time"][0] + np.arange(ROWS) * np.timedelta64(86400, "s")}
+    write(home / "later.parquet", daily)
+    with pytest.raises(tables.DataLoadError, match=r"the step of its rows is 1 d, and .* 1 h"):
+        tables.rows_of(asked_of, home, whole.fitted, step=whole.card["step"])
     write(home / "later.parquet", columns | {"city": np.arange(ROWS)})
     with pytest.raises(tables.DataLoadError, match="city was text when the model was trained"):
         tables.rows_of(msgspec.structs.replace(asked, data="later.parquet"), home, whole.fitted)

@@ -236,7 +236,7 @@ def test_the_card_is_plain_and_tells_the_split(tmp_path):
         "from": "2024-01-23T12:00:00Z",
         "to": "2024-01-25T23:00:00Z",
     }
-    assert one.card["step"] == "1:00:00"
+    assert one.card["step"] == "1 h"
     assert one.card["known_ahead"] == ["temperature"]
     assert len(one.card["data"]["sha256"]) == 64
     other = hourly(ROWS)

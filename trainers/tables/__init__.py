@@ -80,6 +80,7 @@ def rows_of(
     home: Path | None,
     fitted: Sequence[Fitted],
     *,
+    step: str | None = None,
     dtype: Literal["float32", "float64"] = "float64",
     working: Callable[[], None] = lambda: None,
 ) -> Part:
@@ -93,6 +94,7 @@ def rows_of(
         config: with which was trained, and `data` as the other table.
         home: in which relative paths begin; None: the working directory.
         fitted: of what was prepared then; `preprocessing.fitted` of the card has it.
+        step: of the card then: rows with another one are refused where lags count steps.
         dtype: of the features' matrix.
         working: is called every now and then meanwhile.
 
@@ -104,4 +106,4 @@ def rows_of(
     packages.require(EXTRA)
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
-    return prepared.rows_of(config, home, fitted, dtype=dtype, working=working)
+    return prepared.rows_of(config, home, fitted, step=step, dtype=dtype, working=working)

@@ -273,13 +273,14 @@ def prepare(
     leakage.look_at_names(config, opened.plan)
     columns = list(dict.fromkeys([*opened.made_of, *judged]))
     rows = opened.source.rows()
+    held_out = config.validation_split + config.test_split
     wanted = memory.needed(
         rows,
         columns=len(columns),
         features=len(opened.plan),
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
-        share=config.training_options.use_sample,
+        share=held_out + (1 - held_out) * config.training_options.use_sample,
     )
     memory.require(wanted, rows, len(opened.plan))
     working()
@@ -305,6 +306,7 @@ def rows_of(
     home: Path | None,
     fitted: Sequence[Fitted],
     *,
+    step: str | None,
     dtype: DType,
     working: Callable[[], None],
 ) -> Part:
@@ -316,6 +318,10 @@ def rows_of(
     table = read(opened.source, config, columns, opened.time, working)
     check_rows(table, config, leakage.known_ahead(opened.plan))
     series = series_of(table, fill=config.preprocessing.missing == "ffill")
+    if step not in (None, series.spacing.words) and any(one.length for one in opened.plan):
+        apart = series.spacing.words
+        what = f"the step of its rows is {apart}, and that of those trained on was {step}"
+        raise DataLoadError(what, step=apart, trained_step=step)
     builder = _Builder(config, series, opened.plan, dtype, working)
     positions = series.spacing.positions
     if not leakage.known_ahead(opened.plan) and series.spacing.step is not None:
@@ -334,7 +340,7 @@ def _on_findings(findings: Sequence[Finding]) -> list[str]:
 
 def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[str]:
     ahead = leakage.known_ahead(plan)
-    if not ahead or not config.horizon:
+    if not ahead or not config.horizon or config.target is None:
         return []
     steps = f"{config.horizon} step{'s' if config.horizon > 1 else ''}"
     are = "are" if len(ahead) > 1 else "is"

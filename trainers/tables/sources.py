@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -139,7 +141,10 @@ class _Database:
                 if not file.is_file():
                     raise DataLoadError(f"there is no database {place.database}")
                 # Read, and never made or changed: by its name with a mark that says so.
-                place = place.set(database=f"file:{file}", query={"mode": "ro", "uri": "true"})
+                place = place.set(
+                    database=f"file:{quote(str(file))}",
+                    query={**place.query, "mode": "ro", "uri": "true"},
+                )
             self.where = sa.make_url(url).render_as_string(hide_password=True)
             self._engine = sa.create_engine(place, poolclass=sa.NullPool)
         except (exc.NoSuchModuleError, ImportError) as error:
@@ -223,10 +228,18 @@ class _Database:
             return ask()
         except exc.OperationalError as error:
             line = f"{self.where}: {_line(error.orig or error)}"
-            raise DataLoadError(line) if self._lite else SourceAway(line) from error
+            if self._lite and not _is_busy(error.orig):
+                raise DataLoadError(line) from error
+            raise SourceAway(line) from error
         except exc.SQLAlchemyError as error:
             line = _line(getattr(error, "orig", None) or error)
             raise DataLoadError(f"{self.where}: {line}") from error
+
+
+def _is_busy(error: object) -> bool:
+    """Whether SQLite says that somebody else has locked the database."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _head(path: Path) -> pa.Table:
