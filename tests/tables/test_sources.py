@@ -295,3 +295,53 @@ def test_what_is_built_from_the_past_reaches_past_the_last_row(home):
     assert not np.isnan(rows.y[:-24]).any()
     np.testing.assert_array_equal(rows.x[-24:, 1], hourly(ROWS)["load"][-24:])
     np.testing.assert_array_equal(rows.x[-24:, 0], np.arange(24) % 24)
+
+
+LONG = 60_000
+"""rows of a CSV file that is longer than what a look at its beginning sees"""
+
+
+def late(path, first, last):
+    """Such a file, with a column that is something else in its last hundred rows."""
+    columns = hourly(LONG)
+    del columns["humidity"]
+    write(path, columns)
+    head, *lines = path.read_text().splitlines()
+    fields = [first(row) if row < LONG - 100 else last(row) for row in range(LONG)]
+    lines = [f"{line},{field}" for line, field in zip(lines, fields, strict=True)]
+    path.write_text("\n".join([f"{head},humidity", *lines, ""]))
+
+
+@pytest.mark.parametrize("first", ["7", ""])
+def test_what_a_column_holds_is_not_decided_by_its_first_rows(home, first):
+    """Whole numbers get a fraction, empty fields become numbers: they are numbers throughout."""
+    late(home / "late.csv", lambda _: first, lambda row: f"{row % 7}.5")
+    more = {
+        "data": "late.csv",
+        "features": ("humidity", "hour_of_day"),
+        "preprocessing": tables.Preprocessing(missing="error" if first else "drop"),
+        "validation_split": 0.0005,
+    }
+    found = prepared(home, **more)
+    assert found.validation.x[-1, 0] == (LONG - 1) % 7 + 0.5
+    assert found.categories == {}
+
+
+def test_a_word_at_the_end_of_numbers_is_found(home):
+    """With its row, as if it had stood at the beginning."""
+    late(home / "late.csv", lambda row: f"{row}.5", lambda _: "mild")
+    line = "column humidity must be numbers: row 59901 has 'mild'"
+    with pytest.raises(tables.DataLoadError, match=line):
+        prepared(home, data="late.csv", features=("humidity",))
+
+
+def test_times_that_change_their_form_late_are_times(home):
+    """Fractions of seconds at the end of a CSV file; a zone there is a mistake, and is told."""
+    columns = hourly(LONG)
+    times = [str(one)[:19] for one in columns["time"]]
+    write(home / "late.csv", columns | {"time": [*times[:-1], times[-1] + ".250"]})
+    found = prepared(home, data="late.csv", time="time", features=("hour_of_day",))
+    assert found.validation.times[-1] % 10**9 == 250_000_000
+    write(home / "late.csv", columns | {"time": [*times[:-1], times[-1] + "Z"]})
+    with pytest.raises(tables.DataLoadError, match=r"row 60000, .*, has a zone, unlike rows"):
+        prepared(home, data="late.csv", time="time")
