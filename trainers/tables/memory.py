@@ -61,8 +61,8 @@ def require(wanted: int, rows: int, features: int) -> None:
         return
     line = (
         f"{rows:,} rows with {features} features need about {wanted // _MIB:,} MiB of memory, and "
-        f"{there // _MIB:,} MiB are free: training_options.use_sample trains on a part of the "
-        "rows, a later training_start reads fewer"
+        f"{there // _MIB:,} MiB are free: fewer features need less, so does a part of the rows, "
+        "by training_options.use_sample"
     )
     raise ResourceError(
         line, needed_bytes=wanted, available_bytes=there, rows=rows, features=features
