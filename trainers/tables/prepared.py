@@ -1,0 +1,358 @@
+"""From a table to what is trained on: read, checked, split in time, preprocessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.tables import features, leakage, memory, preprocessing, sources, split
+from trainers.tables.config import Config
+from trainers.tables.errors import DataLoadError
+from trainers.tables.features import Feature
+from trainers.tables.leakage import Finding
+from trainers.tables.preprocessing import Fitted
+from trainers.tables.sources import missing
+from trainers.tables.table import Series, check, check_rows, read, series_of, time_column
+from trainers.tables.times import told
+
+Floats = NDArray[np.float64]
+DType = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Rows of one part of the split, in order of time."""
+
+    x: NDArray[Any]
+    """(rows, features), C-contiguous"""
+    y: Floats
+    """(rows,), the target; NaN without one, or where it is not known yet"""
+    times: NDArray[np.int64]
+    """(rows,), nanoseconds since 1970 in UTC"""
+    positions: NDArray[np.int64]
+    """(rows,), steps since the first time of the table"""
+    labels: Floats | None = None
+    """(rows,), 1 where the row is an anomaly; None: nobody has said"""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """One of the rolling origins: what is trained on, and what follows it."""
+
+    number: int
+    """from 0, the earliest"""
+    train: Part
+    validation: Part
+    fitted: tuple[Fitted, ...]
+    card: dict[str, Any]
+
+
+class _Builder:
+    """Makes parts of a series."""
+
+    def __init__(
+        self,
+        config: Config,
+        series: Series,
+        plan: Sequence[Feature],
+        dtype: DType,
+        working: Callable[[], None],
+    ) -> None:
+        self.config, self.series, self.plan = config, series, tuple(plan)
+        self.dtype, self.working = dtype, working
+
+    def raw(self, feature: Feature, positions: NDArray[np.int64]) -> Floats:
+        return features.values(feature, self.series, positions, self.config)
+
+    def labels(self, feature: Feature) -> tuple[str, ...] | None:
+        if feature.kind not in ("column", "lag"):
+            return None
+        return self.series.past[feature.column or ""].labels
+
+    def usable(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some positions that have all features, or can be given them."""
+        keep = np.ones(len(positions), dtype=np.bool_)
+        median = self.config.preprocessing.missing == "median"
+        for feature in self.plan:
+            reach = feature.reach(self.series.spacing, self.config.horizon)
+            keep &= positions >= reach  # before that, nobody knows anything
+            if not median:
+                keep &= ~np.isnan(self.raw(feature, positions))
+            self.working()
+        return positions[keep]
+
+    def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[str]]:
+        by_name = {feature.name: feature for feature in self.plan}
+
+        def fetch(name: str) -> tuple[Floats, tuple[str, ...] | None]:
+            self.working()
+            return self.raw(by_name[name], positions), self.labels(by_name[name])
+
+        return preprocessing.fit(list(by_name), fetch, self.config.preprocessing)
+
+    def part(
+        self, positions: NDArray[np.int64], fitted: Sequence[Fitted], *, sample: bool = False
+    ) -> Part:
+        times = self.series.times_at(positions)
+        if sample:
+            chosen = split.sampled(times, self.config.training_options.use_sample)
+            positions, times = positions[chosen], times[chosen]
+            if not len(positions):
+                raise DataLoadError("use_sample leaves no row to train on")
+        x = np.empty((len(positions), len(self.plan)), dtype=self.dtype)
+        for place, (feature, one) in enumerate(zip(self.plan, fitted, strict=True)):
+            values, labels = self.raw(feature, positions), self.labels(feature)
+            if (one.labels is None) != (labels is None) and not np.isnan(values).all():
+                was, now = ("text", "numbers") if labels is None else ("numbers", "text")
+                what = f"column {feature.column} was {was} when the model was trained, and is {now}"
+                raise DataLoadError(what, column=feature.column)
+            x[:, place] = one.applied(values, labels)
+            self.working()
+        judged = self.config.labels
+        return Part(
+            x=x,
+            y=self._judged(self.config.target, positions),
+            times=times,
+            positions=positions,
+            labels=None if judged is None else self._judged(judged, positions),
+        )
+
+    def _judged(self, name: str | None, positions: NDArray[np.int64]) -> Floats:
+        found = np.full(len(positions), np.nan)
+        if name in self.series.columns:
+            values = self.series.columns[name].values
+            there = positions < len(values)  # what is still to come has none
+            found[there] = values[positions[there]]
+        return found
+
+
+class Prepared:
+    """What is trained on, what is held out, and what there is to say of both."""
+
+    train: Part
+    validation: Part
+    test: Part
+    fitted: tuple[Fitted, ...]
+    """what is done to each feature; `rows_of` another table does it, too"""
+    card: dict[str, Any]
+    """what a model card says of it; plain values"""
+    remarks: tuple[str, ...]
+    """what a person should know, a line each"""
+
+    def __init__(
+        self,
+        config: Config,
+        series: Series,
+        plan: Sequence[Feature],
+        *,
+        dtype: DType,
+        working: Callable[[], None],
+    ) -> None:
+        self.config, self.series = config, series
+        self._plan = tuple(plan)
+        self._builder = builder = _Builder(config, series, plan, dtype, working)
+        rows = series.spacing.positions
+        if config.target is not None:
+            rows = rows[~np.isnan(series.columns[config.target].values[rows])]
+        usable = builder.usable(rows)
+        parts = split.split(rows, usable, config)
+        self.findings = leakage.look(config, series, self._plan, parts)
+        self.fitted, said = builder.fit(parts.train)
+        self.train = builder.part(parts.train, self.fitted, sample=True)
+        self.validation = builder.part(parts.validation, self.fitted)
+        self.test = builder.part(parts.test, self.fitted)
+        past = usable[usable < parts.test[0] - config.gap_steps] if len(parts.test) else usable
+        asked = config.backtest
+        self._cuts = [] if asked is None else list(split.folds(past, asked, config.gap_steps))
+        self.remarks = (*said, *_on_findings(self.findings), *_on_ahead(config, self._plan))
+        self.card = self._card(usable)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features, in the order of the columns of `x`."""
+        return tuple(feature.name for feature in self._plan)
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """The labels of features that the algorithm is to know as categories, by name.
+
+        A value of such a feature is a label's place; every label that the training part has not
+        got, or too seldom, has the place after the last.
+        """
+        return {one.name: one.labels for one in self.fitted if one.native and one.labels}
+
+    def folds(self) -> Iterator[Fold]:
+        """The folds of the backtest, each preprocessed by its own past; none where none is asked.
+
+        The test part is in no fold.
+        """
+        for number, (past, ahead) in enumerate(self._cuts):
+            fitted, _ = self._builder.fit(past)
+            train = self._builder.part(past, fitted, sample=True)
+            validation = self._builder.part(ahead, fitted)
+            card = {"train": _told(train), "validation": _told(validation)}
+            yield Fold(number=number, train=train, validation=validation, fitted=fitted, card=card)
+
+    def _card(self, usable: NDArray[np.int64]) -> dict[str, Any]:
+        config = self.config
+        return {
+            "target": config.target,
+            "features": [
+                {"name": feature.name, "kind": feature.kind, "column": feature.column}
+                for feature in self._plan
+            ],
+            "step": self.series.spacing.words,
+            "horizon_steps": config.horizon,
+            "gap_steps": config.gap_steps,
+            "split": {
+                "train": _told(self.train),
+                "validation": _told(self.validation),
+                "test": _told(self.test),
+            },
+            "rows": len(self.series.times),
+            "usable_rows": len(usable),
+            "use_sample": config.training_options.use_sample,
+            "preprocessing": {
+                "asked": msgspec.to_builtins(config.preprocessing),
+                "fitted": msgspec.to_builtins(self.fitted),
+                "fitted_on": "train",
+            },
+            "known_ahead": leakage.known_ahead(self._plan),
+            "leakage": {
+                "verdict": leakage.verdict(self.findings),
+                "findings": [msgspec.to_builtins(one) for one in self.findings],
+                "allowed": list(config.allow_leakage),
+            },
+        }
+
+
+class _Opened(NamedTuple):
+    """A table whose columns are known and whose rows are not read yet."""
+
+    source: sources.Source
+    kinds: dict[str, sources.Kind]
+    time: str
+    plan: tuple[Feature, ...]
+
+    @property
+    def made_of(self) -> list[str]:
+        """Columns that features are made of."""
+        return list(dict.fromkeys(one.column for one in self.plan if one.column is not None))
+
+
+def _open(config: Config, home: Path | None, needed: Sequence[str]) -> _Opened:
+    source = sources.find(config, home)
+    kinds = source.kinds()
+    time = time_column(config, kinds)
+    for name in (time, *needed):
+        if name not in kinds:
+            raise missing(name, kinds)
+    return _Opened(source, kinds, time, features.plan(config, kinds))
+
+
+def prepare(
+    config: Config,
+    home: Path | None,
+    *,
+    dtype: DType,
+    memory_factor: float,
+    working: Callable[[], None],
+) -> Prepared:
+    """What `trainers.tables.prepare` returns; the configuration was checked."""
+    judged = [name for name in (config.target, config.labels) if name is not None]
+    opened = _open(config, home, judged)
+    leakage.look_at_names(config, opened.plan)
+    columns = list(dict.fromkeys([*opened.made_of, *judged]))
+    rows = opened.source.rows()
+    held_out = config.validation_split + config.test_split
+    wanted = memory.needed(
+        rows,
+        columns=len(columns),
+        features=len(opened.plan),
+        value=np.dtype(dtype).itemsize,
+        factor=memory_factor,
+        share=held_out + (1 - held_out) * config.training_options.use_sample,
+    )
+    memory.require(wanted, rows, len(opened.plan))
+    working()
+    table = read(opened.source, config, columns, opened.time, working)
+    said = check(table, config, leakage.known_ahead(opened.plan))
+    digest, fill = table.sha256, config.preprocessing.missing == "ffill"
+    series = series_of(table, fill=fill)
+    del table
+    prepared = Prepared(config, series, opened.plan, dtype=dtype, working=working)
+    prepared.remarks = (*said, *prepared.remarks)
+    about = {
+        "source": opened.source.where,
+        "sha256": digest,
+        "time": opened.time,
+        "schema": {name: opened.kinds[name] for name in columns},
+    }
+    prepared.card = {"data": about, **prepared.card, "remarks": list(prepared.remarks)}
+    return prepared
+
+
+def rows_of(
+    config: Config,
+    home: Path | None,
+    fitted: Sequence[Fitted],
+    *,
+    step: str | None,
+    dtype: DType,
+    working: Callable[[], None],
+) -> Part:
+    """What `trainers.tables.rows_of` returns."""
+    config = msgspec.structs.replace(config, training_start=None, training_end=None)
+    opened = _open(config, home, ())
+    judged = [name for name in (config.target, config.labels) if name in opened.kinds]
+    columns = list(dict.fromkeys([*opened.made_of, *(name for name in judged if name)]))
+    table = read(opened.source, config, columns, opened.time, working)
+    check_rows(table, config, leakage.known_ahead(opened.plan))
+    series = series_of(table, fill=config.preprocessing.missing == "ffill")
+    if step not in (None, series.spacing.words) and any(one.length for one in opened.plan):
+        apart = series.spacing.words
+        what = f"the step of its rows is {apart}, and that of those trained on was {step}"
+        raise DataLoadError(what, step=apart, trained_step=step)
+    builder = _Builder(config, series, opened.plan, dtype, working)
+    positions = series.spacing.positions
+    if not leakage.known_ahead(opened.plan) and series.spacing.step is not None:
+        ahead = positions[-1] + 1 + np.arange(config.horizon)
+        positions = np.concatenate((positions, ahead))
+    usable = builder.usable(positions)
+    if not len(usable):
+        raise DataLoadError(f"none of {len(table.times):,} rows has all features")
+    return builder.part(usable, fitted)
+
+
+def _on_findings(findings: Sequence[Finding]) -> list[str]:
+    allowed = {"allowed": " (allowed)"}
+    return [f"leakage: {one.line}{allowed.get(one.severity, '')}" for one in findings]
+
+
+def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[str]:
+    ahead = leakage.known_ahead(plan)
+    if not ahead or not config.horizon or config.target is None:
+        return []
+    steps = f"{config.horizon} step{'s' if config.horizon > 1 else ''}"
+    are = "are" if len(ahead) > 1 else "is"
+    taken = f"{', '.join(ahead)} {are} taken for the time that is forecast"
+    return [f"{taken}, and must be known {steps} ahead"]
+
+
+def _told(part: Part) -> dict[str, Any]:
+    if not len(part):
+        return {"rows": 0, "from": None, "to": None}
+    return {
+        "rows": len(part),
+        "from": told(int(part.times[0])),
+        "to": told(int(part.times[-1])),
+    }
