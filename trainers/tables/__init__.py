@@ -1,0 +1,73 @@
+"""What all trainers of tables have in common: rows read, checked, split in time, and judged.
+
+`prepare` reads and refuses, and what it returns holds the parts of the split. Beside it,
+`trainers.tables.scores` judges forecasts against what costs nothing, and
+`trainers.tables.anomalies` judges what was found among rows with labels. This package is no
+trainer. It is light: NumPy, Arrow and SQLAlchemy are imported when a table is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trainers import packages
+from trainers.tables.config import Backtest, Config, Preprocessing, TrainingOptions, check
+from trainers.tables.errors import (
+    ConfigValidationError,
+    DataLoadError,
+    ResourceError,
+    SourceAway,
+    TableError,
+)
+
+if TYPE_CHECKING:
+    from trainers.tables.prepared import Prepared
+
+__all__ = [
+    "Backtest",
+    "Config",
+    "ConfigValidationError",
+    "DataLoadError",
+    "Preprocessing",
+    "ResourceError",
+    "SourceAway",
+    "TableError",
+    "TrainingOptions",
+    "check",
+    "prepare",
+]
+
+EXTRA = "tables"
+"""of the packages that are imported here"""
+
+
+def prepare(
+    config: Config,
+    home: Path | None,
+    *,
+    dtype: Literal["float32", "float64"] = "float64",
+    memory_factor: float = 1.0,
+    working: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """The steps data_loading and preprocessing: what is trained on, and what is held out.
+
+    Args:
+        config: what is asked for; it is checked first.
+        home: in which relative paths begin; None: the working directory.
+        dtype: of the features' matrices.
+        memory_factor: how many times the matrix of features the training itself needs beside it.
+        working: is called every now and then meanwhile.
+
+    Raises:
+        ConfigValidationError: a field can never work, or not with this table.
+        DataLoadError: a table, a column or a row is not what it must be.
+        ResourceError: the machine has too little memory for it.
+        SourceAway: a database does not answer.
+    """
+    check(config)
+    packages.require(EXTRA)
+    from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
+
+    return prepared.prepare(config, home, dtype=dtype, memory_factor=memory_factor, working=working)

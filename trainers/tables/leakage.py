@@ -1,0 +1,279 @@
+"""What tells a model what it cannot know when it forecasts, looked for before anything is trained.
+
+What is built here from lags and windows is right by its making, so values are looked at of columns
+alone; their names are looked at in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.tables import features
+from trainers.tables.config import Config
+from trainers.tables.errors import ConfigValidationError
+from trainers.tables.features import Feature
+from trainers.tables.split import Split
+from trainers.tables.table import Series
+from trainers.tables.times import DAY, HOUR, Spacing
+
+NEAR = 0.999
+"""two columns of a greater correlation are copies of each other"""
+EXACT = 1e-9
+"""what is missing to a correlation of 1 where one is computed from the other"""
+SURE = 0.5
+"""a copy of what cannot be known must miss less than this share of what the best likeness misses
+among what can be known: neighbours in a smooth series are alike, too"""
+LIKENESS_ROWS = 2000
+SHIFTS_MAX = 1024
+"""steps into the future and into the past that are looked at"""
+UNIQUE_SHARE = 0.95
+UNIQUE_MIN_ROWS = 100
+SCALED = 1e-6
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was found."""
+
+    feature: str
+    kind: Literal[
+        "target", "labels", "short_lag", "copy", "future", "duplicates", "scaled", "unique"
+    ]
+    severity: Literal["error", "warning", "allowed"]
+    line: str
+
+
+def look_at_names(config: Config, plan: Sequence[Feature]) -> None:
+    """Refuse what its name alone gives away; no row is needed for it.
+
+    Raises:
+        ConfigValidationError: features that nobody has allowed.
+    """
+    _refuse(_by_name(config, plan, None))
+
+
+def look(config: Config, series: Series, plan: Sequence[Feature], parts: Split) -> list[Finding]:
+    """What was found and is no reason to refuse, or is allowed.
+
+    Raises:
+        ConfigValidationError: features that nobody has allowed.
+    """
+    found = _by_name(config, plan, series.spacing)
+    named = {one.feature for one in found}
+    columns = [one for one in plan if one.kind == "column" and one.name not in named]
+    rows = np.concatenate(parts)
+    for judged in (config.target, config.labels):
+        if judged is not None:
+            found += _likenesses(config, series, columns, rows, judged)
+    for feature in columns:
+        values = series.past[feature.column or ""].values
+        found += _unique(series, feature, values[rows])
+        found += _scaled(feature, values[series.spacing.positions], values[parts.train])
+    found += _duplicates(config, series, plan, parts)
+    _refuse(found)
+    return found
+
+
+def known_ahead(plan: Sequence[Feature]) -> list[str]:
+    """Features that whoever forecasts must have for the time that is forecast."""
+    return [feature.name for feature in plan if feature.kind == "column"]
+
+
+def verdict(found: Sequence[Finding]) -> str:
+    """What all of it comes to: `clean`, `warned` or `allowed`."""
+    if any(one.severity == "allowed" for one in found):
+        return "allowed"
+    return "warned" if found else "clean"
+
+
+def _refuse(found: Sequence[Finding]) -> None:
+    errors = [one for one in found if one.severity == "error"]
+    if errors:
+        lines = "; ".join(one.line for one in errors)
+        raise ConfigValidationError(
+            "features",
+            f"Leakage: {lines}; allow_leakage takes the names of those that are meant",
+            leakage=[msgspec.to_builtins(one) for one in errors],
+        )
+
+
+def _grave(config: Config, name: str) -> Literal["error", "allowed"]:
+    return "allowed" if name in config.allow_leakage else "error"
+
+
+def _by_name(config: Config, plan: Sequence[Feature], spacing: Spacing | None) -> list[Finding]:
+    found: list[Finding] = []
+    for feature in plan:
+        name, severity = feature.name, _grave(config, feature.name)
+        if name in (config.target, config.labels):
+            kind: Literal["target", "labels"] = "target" if name == config.target else "labels"
+            line = f"{name} is the {kind} itself"
+            found.append(Finding(feature=name, kind=kind, severity=severity, line=line))
+            continue
+        lag = features.named_lag(name)
+        if lag is None:
+            continue
+        steps: int | None = lag[1]
+        if lag[2]:
+            steps = spacing.steps_in(lag[1] * HOUR) if spacing is not None else None
+        least = max(config.horizon, 1 if lag[0] == config.target else 0)
+        if steps is not None and steps < least:
+            line = (
+                f"{name} is {steps} steps old, and a forecast {config.horizon} steps ahead knows "
+                "nothing that young"
+            )
+            found.append(Finding(feature=name, kind="short_lag", severity=severity, line=line))
+    return found
+
+
+def _likenesses(
+    config: Config, series: Series, columns: Sequence[Feature], rows: Rows, judged: str
+) -> list[Finding]:
+    """Columns that are the target, or what it was or will be when nobody can know it yet."""
+    if not columns or len(rows) < 3:
+        return []
+    target = series.columns[judged].values
+    horizon = config.horizon if judged == config.target else 0
+    reach = _reach(series.spacing, len(target), horizon)
+    unknown = np.arange(min(0, 1 - horizon), reach + 1)
+    known = -np.arange(max(1, horizon), horizon + reach + 1)
+    shifts = np.concatenate((unknown, known))
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), LIKENESS_ROWS)).astype(np.int64)]
+    there = np.stack([_even(_at(target, some + shift)) for shift in shifts])
+    found: list[Finding] = []
+    for feature in columns:
+        values = series.past[feature.column or ""].values
+        if series.past[feature.column or ""].labels is not None:
+            continue
+        alike = np.abs(there @ _even(values[some]))
+        best = int(unknown[np.argmax(alike[: len(unknown)])])
+        likeness = _alike(values[rows], _at(target, rows + best))
+        if likeness <= NEAR:
+            continue
+        other = int(known[np.argmax(alike[len(unknown) :])]) if len(known) else 0
+        rival = _alike(values[rows], _at(target, rows + other)) if len(known) else 0.0
+        if 1 - likeness < SURE * (1 - rival):
+            found.append(_copy(config, feature.name, judged, best, likeness))
+    return found
+
+
+def _copy(config: Config, name: str, judged: str, shift: int, likeness: float) -> Finding:
+    how = "is" if 1 - likeness < EXACT else f"is nearly (correlation {likeness:.6f})"
+    when = "at the same time"
+    if shift:
+        when = f"{abs(shift)} steps {'later' if shift > 0 else 'earlier, within the horizon'}"
+    return Finding(
+        feature=name,
+        kind="future" if shift > 0 else "copy",
+        severity=_grave(config, name),
+        line=f"{name} {how} {judged} {when}",
+    )
+
+
+def _reach(spacing: Spacing, steps: int, horizon: int) -> int:
+    week = spacing.steps_in(7 * DAY) or 0
+    return max(1, min(SHIFTS_MAX, max(2 * horizon, week, 48), steps // 4))
+
+
+def _at(column: Floats, positions: Rows) -> Floats:
+    inside = (positions >= 0) & (positions < len(column))
+    return np.where(inside, column[np.clip(positions, 0, len(column) - 1)], np.nan)
+
+
+def _even(values: Floats) -> Floats:
+    """Values of mean 0 and length 1, what is missing as 0; all 0 where they do not vary."""
+    there = ~np.isnan(values)
+    if there.sum() < len(values) / 2:
+        return np.zeros(len(values))
+    even = np.where(there, values - values[there].mean(), 0.0)
+    length = float(np.sqrt(np.square(even).sum()))
+    return even / length if length > 0 else even
+
+
+def _alike(one: Floats, other: Floats) -> float:
+    """The size of the correlation, of rows that both have."""
+    both = ~(np.isnan(one) | np.isnan(other))
+    if both.sum() < 3:
+        return 0.0
+    return float(abs(_even(one[both]) @ _even(other[both])))
+
+
+def _unique(series: Series, feature: Feature, values: Floats) -> list[Finding]:
+    there = values[~np.isnan(values)]
+    text = series.past[feature.column or ""].labels is not None
+    if len(there) < UNIQUE_MIN_ROWS or not (text or np.all(there == np.floor(there))):
+        return []
+    different = len(np.unique(there))
+    if different <= UNIQUE_SHARE * len(there):
+        return []
+    line = f"{feature.name} has {different:,} values in {len(there):,} rows, as an id has"
+    return [Finding(feature=feature.name, kind="unique", severity="warning", line=line)]
+
+
+def _scaled(feature: Feature, everything: Floats, train: Floats) -> list[Finding]:
+    """Whether a column was scaled by what lies past the cut: whole only over all rows."""
+    everything, train = everything[~np.isnan(everything)], train[~np.isnan(train)]
+    if len(train) < 3 or len(np.unique(everything[:100])) < 3:
+        return []
+    past = _scalings(train)
+    found = [words for words in _scalings(everything) if words not in past]
+    return [
+        Finding(
+            feature=feature.name,
+            kind="scaled",
+            severity="warning",
+            line=f"{feature.name} has {words} over all rows and not over the training part: it "
+            "was scaled by rows that are held out",
+        )
+        for words in found[:1]
+    ]
+
+
+def _scalings(values: Floats) -> list[str]:
+    """How values look to be scaled by their own statistics."""
+    found = []
+    spreads = (float(values.std()), float(values.std(ddof=1)))
+    if abs(float(values.mean())) < SCALED and any(abs(one - 1) < SCALED for one in spreads):
+        found.append("mean 0 and deviation 1")
+    if abs(float(values.min())) < SCALED and abs(float(values.max()) - 1) < SCALED:
+        found.append("lowest value 0 and highest 1")
+    return found
+
+
+def _duplicates(
+    config: Config, series: Series, plan: Sequence[Feature], parts: Split
+) -> list[Finding]:
+    """Rows that are held out and were trained on, unless rows of this table repeat anyway."""
+    used = [feature for feature in plan if feature.kind in ("column", "lag")]
+    if not used:
+        return []
+
+    def hashes(positions: Rows) -> NDArray[np.uint64]:
+        mixed = np.zeros(len(positions), dtype=np.uint64)
+        for name in (config.target, config.labels):
+            if name is not None:
+                mixed = _mixed(mixed, series.columns[name].values[positions])
+        for feature in used:
+            mixed = _mixed(mixed, features.values(feature, series, positions, config))
+        return mixed
+
+    train, held_out = hashes(parts.train), hashes(np.concatenate(parts[1:]))
+    again = int(np.isin(held_out, train).sum())
+    usual = 1 - len(np.unique(train)) / len(train)
+    if not again or again <= usual * len(held_out):
+        return []
+    line = f"{again:,} of {len(held_out):,} rows that are held out are in the training part, too"
+    return [Finding(feature="*", kind="duplicates", severity="warning", line=line)]
+
+
+def _mixed(hashes: NDArray[np.uint64], values: Floats) -> NDArray[np.uint64]:
+    bits = (values + 0.0).view(np.uint64)
+    mixed = (hashes ^ bits) * np.uint64(0xBF58476D1CE4E5B9)
+    return np.asarray(mixed ^ (mixed >> np.uint64(29)), dtype=np.uint64)

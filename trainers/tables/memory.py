@@ -1,0 +1,108 @@
+"""What a table costs in memory, estimated before it is read, and what the machine has."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from trainers.tables.errors import ResourceError
+
+VALUE_BYTES = 8
+READ_FACTOR = 2
+"""as columns are read, those of Arrow and ours are there at once"""
+MARGIN = 0.9
+"""of what is free; the rest is for what nobody has counted"""
+CGROUP = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
+_MIB = 2**20
+
+
+def needed(
+    rows: int, *, columns: int, features: int, reading: int, value: int, factor: float, share: float
+) -> int:
+    """About how many bytes the most demanding moment takes.
+
+    Args:
+        rows: of the table.
+        columns: that are read.
+        features: that are made of them.
+        reading: what it takes to read them, in bytes.
+        value: bytes of one number in the matrices.
+        factor: how many times the matrices the training needs beside them.
+        share: of the rows that are used.
+    """
+    held = rows * (columns + 1) * VALUE_BYTES * READ_FACTOR
+    matrices = rows * share * features * value * (1 + factor)
+    return int(max(held + reading, held + matrices))
+
+
+def available() -> int | None:
+    """How many bytes this process may still take, by all that limits it; None: nothing tells."""
+    limits = [_free(), *_cgroups()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        pages = int((PROC / "self/statm").read_text().split()[0])
+        limits.append(soft - pages * resource.getpagesize())
+    known = [limit for limit in limits if limit is not None]
+    return max(0, min(known)) if known else None
+
+
+def require(wanted: int, rows: int, features: int) -> None:
+    """See that there is so much memory.
+
+    Raises:
+        ResourceError: there is not; the message says how much would do.
+    """
+    there = available()
+    if there is None or wanted <= there * MARGIN:
+        return
+    line = (
+        f"{rows:,} rows with {features} features need about {wanted // _MIB:,} MiB of memory, and "
+        f"{there // _MIB:,} MiB are free: training_options.use_sample trains on a part of the "
+        "rows, a later training_start reads fewer"
+    )
+    raise ResourceError(
+        line, needed_bytes=wanted, available_bytes=there, rows=rows, features=features
+    )
+
+
+def _free() -> int | None:
+    try:
+        for line in (PROC / "meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _cgroups() -> list[int]:
+    """What each group that this process is in may still take."""
+    try:
+        line = (PROC / "self/cgroup").read_text().splitlines()[-1]
+    except (OSError, IndexError):
+        return []
+    group, found = CGROUP / line.rpartition(":")[2].lstrip("/"), []
+    while group == CGROUP or CGROUP in group.parents:
+        for limit, used in (
+            ("memory.max", "memory.current"),
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+        ):
+            try:
+                free = int((group / limit).read_text()) - int((group / used).read_text())
+                found.append(free + _given_back(group))
+            except (OSError, ValueError):
+                continue  # without a limit, or of the other kind
+        group = group.parent
+    return found
+
+
+def _given_back(group: Path) -> int:
+    """What of the used memory the kernel takes back when it is wanted: files that were read."""
+    for stat in ("memory.stat", "memory/memory.stat"):
+        try:
+            lines = (group / stat).read_text().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        except (OSError, ValueError, IndexError):
+            continue
+    return 0

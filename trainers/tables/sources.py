@@ -1,0 +1,343 @@
+"""Where rows come from: Parquet and CSV files, folders of them, and tables of databases by URL."""
+
+from __future__ import annotations
+
+import difflib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from trainers.tables.config import Config
+from trainers.tables.errors import ConfigValidationError, DataLoadError, SourceAway
+from trainers.tables.times import instants, zone_of
+
+SUFFIXES = (".parquet", ".csv")
+ROWS_AT_ONCE = 50_000
+"""that are fetched from a database"""
+CSV_ROW_MIN_BYTES = 2
+
+T = TypeVar("T")
+Kind = Literal["time", "number", "text", "other"]
+
+
+class Source(Protocol):
+    """A table that can be looked at before it is read."""
+
+    where: str
+    """where it lies, for people; without a password"""
+
+    @abstractmethod
+    def kinds(self) -> dict[str, Kind]:
+        """Its columns, and what is in them."""
+
+    @abstractmethod
+    def size(self, columns: Iterable[str]) -> tuple[int, int]:
+        """About how many rows it has, and about how many bytes it takes to read such columns."""
+
+    @abstractmethod
+    def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
+        """These columns, in order of time where the source has no order of its own."""
+
+
+def find(config: Config, home: Path | None) -> Source:
+    """The source that is asked for.
+
+    Raises:
+        DataLoadError: it is not there, or nothing that can be read.
+        SourceAway: a database does not answer.
+    """
+    named = config.data or config.source
+    if "://" in named:
+        return _Database(named, config.table or config.source, home)
+    if config.table is not None:
+        raise ConfigValidationError("table", "Only a database has tables: `data` is no URL")
+    path = (home or Path.cwd()) / named
+    for there in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)):
+        if there.exists():
+            return _Files(there, named)
+    raise DataLoadError(f"Table not found: {named}", table=named)
+
+
+def missing(name: str, known: Iterable[str], why: str = "") -> DataLoadError:
+    """That a column is not there, and which are."""
+    there = list(known)
+    close = difflib.get_close_matches(name, there, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(there[:20])}"
+    return DataLoadError(f"Column not found: {name}{why}; {hint}", column=name)
+
+
+class _Files:
+    """A file, or all files of a folder that have the suffix of one."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        self.where = where
+        try:
+            self._paths = (
+                sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.name[0] not in "._")
+                if path.is_dir()
+                else [path]
+            )
+        except OSError as error:
+            raise DataLoadError(f"{where}: {error.strerror}") from error
+        if not self._paths:
+            raise DataLoadError(f"{where} has no file that ends in .parquet or .csv")
+        if self._paths[0].suffix not in SUFFIXES:
+            raise DataLoadError(f"{where} must end in .parquet or .csv")
+
+    def kinds(self) -> dict[str, Kind]:
+        path = self._paths[0]
+        head = _guarded(path, _head)
+        for name in head.column_names:
+            if head.column_names.count(name) > 1:
+                raise DataLoadError(f"{path.name} has two columns {name!r}", column=name)
+        return {name: _kind(head[name]) for name in head.column_names}
+
+    def size(self, columns: Iterable[str]) -> tuple[int, int]:
+        rows = cost = 0
+        for path in self._paths:
+            if path.suffix == ".csv":
+                bytes_there = path.stat().st_size
+                cost += bytes_there
+                rows += bytes_there // _guarded(path, _csv_row_bytes)
+            else:
+                held = _guarded(path, _parquet_rows)
+                rows += held
+                cost += held * 8 * len(list(columns))
+        return rows, cost
+
+    def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
+        read: list[pa.Table] = []
+        for path in self._paths:
+            working()
+            read.append(_guarded(path, lambda it: _file(it, columns)))
+        read = [table for table in read if table.num_rows]
+        if len(read) > 1:
+            read.sort(key=lambda table: int(instants(table[time].slice(0, 1), time)[0][0]))
+        return _joined(read, columns, self.where)
+
+
+class _Database:
+    """A table of a database that SQLAlchemy reaches."""
+
+    def __init__(self, url: str, table: str, home: Path | None) -> None:
+        import sqlalchemy as sa  # noqa: PLC0415 - only databases need it
+        from sqlalchemy import exc  # noqa: PLC0415
+
+        self._sa = sa
+        try:
+            place = sa.make_url(url)
+            if place.get_backend_name() == "sqlite" and place.database:
+                file = (home or Path.cwd()) / place.database
+                if not file.is_file():
+                    raise DataLoadError(f"there is no database {place.database}")
+                # Read, and never made or changed: by its name with a mark that says so.
+                place = place.set(database=f"file:{file}", query={"mode": "ro", "uri": "true"})
+            self.where = sa.make_url(url).render_as_string(hide_password=True)
+            self._engine = sa.create_engine(place, poolclass=sa.NullPool)
+        except exc.ArgumentError as error:
+            raise ConfigValidationError("data", "Must be a path, or the URL of a database") from (
+                error
+            )
+        except (exc.NoSuchModuleError, ImportError) as error:
+            raise ConfigValidationError("data", f"Its driver is missing: {_line(error)}") from error
+        self._lite = place.get_backend_name() == "sqlite"
+        self._named = table
+        self._table, self._columns = self._asked(self._look)
+
+    def kinds(self) -> dict[str, Kind]:
+        sa = self._sa
+        query = sa.select(*map(sa.column, self._columns)).select_from(self._table).limit(100)
+
+        def sample() -> list[Any]:
+            with self._engine.connect() as connection:
+                return list(connection.execute(query))
+
+        rows = self._asked(sample)
+        found: dict[str, Kind] = {}
+        for place, (name, declared) in enumerate(self._columns.items()):
+            values = [row[place] for row in rows if row[place] is not None]
+            found[name] = _kind_of_values(values) if values else _kind_of_type(declared)
+        return found
+
+    def size(self, columns: Iterable[str]) -> tuple[int, int]:
+        sa = self._sa
+
+        def count() -> int:
+            with self._engine.connect() as connection:
+                query = sa.select(sa.func.count()).select_from(self._table)
+                return int(connection.execute(query).scalar_one())
+
+        rows = self._asked(count)
+        return rows, rows * 8 * len(list(columns))
+
+    def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
+        sa = self._sa
+        query = sa.select(*map(sa.column, columns)).select_from(self._table)
+
+        def batches() -> list[pa.Table]:
+            read = []
+            options = {"stream_results": True, "yield_per": ROWS_AT_ONCE}
+            with self._engine.connect().execution_options(**options) as connection:
+                result = connection.execute(query)
+                while rows := result.fetchmany(ROWS_AT_ONCE):
+                    working()
+                    values = zip(*rows, strict=True)
+                    arrays = [
+                        _array(name, column) for name, column in zip(columns, values, strict=True)
+                    ]
+                    read.append(pa.table(arrays, names=columns))
+            return read
+
+        table = _joined(self._asked(batches), columns, self._named)
+        # A table of a database has no order; and as text, times sort otherwise than as times.
+        order = np.argsort(instants(table[time], time)[0], kind="stable")
+        return table.take(pa.array(order))
+
+    def _look(self) -> tuple[Any, dict[str, Any]]:
+        """The table, and its columns by name."""
+        sa = self._sa
+        looked = sa.inspect(self._engine)
+        schema, _, name = self._named.rpartition(".")
+        ways = [(name, schema or None), (self._named, None)]
+        if self._lite:  # its schemas are files that are attached, and here none are
+            ways = [(self._named, None), (name, None)] if schema in ("", "main") else ways[1:]
+        for called, within in ways:
+            if looked.has_table(called, schema=within) or called in looked.get_view_names(within):
+                columns = {one["name"]: one["type"] for one in looked.get_columns(called, within)}
+                listed = [sa.column(column) for column in columns]
+                return sa.table(called, *listed, schema=within), columns
+        raise DataLoadError(f"Table not found: {self._named}", table=self._named)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        from sqlalchemy import exc  # noqa: PLC0415
+
+        try:
+            return ask()
+        except exc.OperationalError as error:
+            line = f"{self.where}: {_line(error.orig or error)}"
+            raise DataLoadError(line) if self._lite else SourceAway(line) from error
+        except exc.SQLAlchemyError as error:
+            line = _line(getattr(error, "orig", None) or error)
+            raise DataLoadError(f"{self.where}: {line}") from error
+
+
+def _head(path: Path) -> pa.Table:
+    """Some rows of a file, with all its columns."""
+    if path.suffix == ".csv":
+        with pa.csv.open_csv(path, convert_options=_csv_options()) as reader:
+            return pa.Table.from_batches([reader.read_next_batch()])
+    with pq.ParquetFile(path) as file:
+        rows = next(file.iter_batches(batch_size=100), None)
+        return pa.Table.from_batches([rows] if rows else [], schema=file.schema_arrow)
+
+
+def _file(path: Path, columns: list[str]) -> pa.Table:
+    with path.open("rb") as file:
+        if path.suffix == ".csv":
+            return pa.csv.read_csv(file, convert_options=_csv_options(columns))
+        whole = pq.ParquetFile(file)
+        there = whole.schema_arrow.names
+        for name in columns:
+            if name not in there:
+                raise missing(name, there, f" in {path.name}")
+        return whole.read(columns=columns)
+
+
+def _csv_options(columns: list[str] | None = None) -> Any:
+    return pa.csv.ConvertOptions(include_columns=columns, strings_can_be_null=True)
+
+
+def _csv_row_bytes(path: Path) -> int:
+    """How long a line is, by those at the beginning."""
+    with path.open("rb") as file:
+        lengths = [len(line) for line in islice(file, 1, 1001)]
+    return max(CSV_ROW_MIN_BYTES, sum(lengths) // max(1, len(lengths)))
+
+
+def _parquet_rows(path: Path) -> int:
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def _guarded(path: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(path)
+    except KeyError as error:
+        raise DataLoadError(f"{path.name}: {_line(error)}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataLoadError(f"{path.name} cannot be read: {_line(error)}") from error
+
+
+def _joined(tables: list[pa.Table], columns: list[str], where: str) -> pa.Table:
+    if not tables:
+        raise DataLoadError(f"{where} has no rows")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        for name in columns:
+            kinds = sorted({str(table[name].type) for table in tables} - {"null"})
+            if len(kinds) > 1:
+                what = f"column {name} is not of one kind throughout: {' and '.join(kinds)}"
+                raise DataLoadError(what, column=name) from error
+        raise DataLoadError(f"{where}: {_line(error)}") from error
+
+
+def _array(name: str, values: tuple[Any, ...]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataLoadError(f"column {name}: {_line(error)}", column=name) from error
+
+
+def _kind(column: pa.ChunkedArray) -> Kind:
+    kind = column.type
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return "time"
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_boolean(kind) or types.is_null(kind):
+        return "number"
+    if types.is_string(kind) or types.is_large_string(kind):
+        return _kind_of_values([value for value in column[:100].to_pylist() if value is not None])
+    return "other"
+
+
+def _kind_of_values(values: list[Any]) -> Kind:
+    if not values:
+        return "text"
+    if all(isinstance(value, date | datetime) for value in values):
+        return "time"
+    if all(isinstance(value, str) for value in values):
+        try:
+            zone_of(values)
+        except ValueError:
+            return "text"
+        return "time"
+    numeric = (int, float)
+    plain = all(isinstance(value, numeric) or hasattr(value, "as_tuple") for value in values)
+    return "number" if plain else "other"
+
+
+def _kind_of_type(declared: Any) -> Kind:
+    try:
+        python = declared.python_type
+    except NotImplementedError:
+        return "other"
+    if issubclass(python, date):
+        return "time"
+    return "text" if issubclass(python, str) else "number"
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300]
