@@ -80,8 +80,8 @@ class Prepared:
     ) -> None:
         self.config, self.series = config, series
         self._plan, self._dtype, self._working = tuple(plan), dtype, working
-        usable = self._usable()
-        parts = split.split(usable, config)
+        rows, usable = self._usable()
+        parts = split.split(rows, usable, config)
         self.findings = leakage.look(config, series, self._plan, parts)
         self.fitted, said = self._fit(parts.train)
         self.train = self._part(parts.train, self.fitted, sample=True)
@@ -123,12 +123,13 @@ class Prepared:
             card = {"train": _told(train), "validation": _told(validation)}
             yield Fold(number=number, train=train, validation=validation, fitted=fitted, card=card)
 
-    def _usable(self) -> NDArray[np.int64]:
-        """Positions of the rows that have all that is needed."""
+    def _usable(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of the rows that have a target, and of those that have all features, too."""
         positions = self.series.spacing.positions
-        keep = np.ones(len(positions), dtype=np.bool_)
         if self.config.target is not None:
-            keep &= ~np.isnan(self.series.columns[self.config.target].values[positions])
+            known = ~np.isnan(self.series.columns[self.config.target].values[positions])
+            positions = positions[known]
+        keep = np.ones(len(positions), dtype=np.bool_)
         median = self.config.preprocessing.missing == "median"
         for feature in self._plan:
             reach = feature.reach(self.series.spacing, self.config.horizon)
@@ -136,7 +137,7 @@ class Prepared:
             if not median:
                 keep &= ~np.isnan(self._raw(feature, positions))
             self._working()
-        return positions[keep]
+        return positions, positions[keep]
 
     def _raw(self, feature: Feature, positions: NDArray[np.int64]) -> Floats:
         return features.values(feature, self.series, positions, self.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from trainers.tables.config import Backtest, Config
 from trainers.tables.errors import DataLoadError
 
 TRAIN_MIN_ROWS = 2
+ROUNDING = 1e-9
+"""of a share of the rows, which is rounded up"""
 
 Rows = NDArray[np.int64]
 
@@ -24,25 +27,37 @@ class Split(NamedTuple):
     test: Rows
 
 
-def split(positions: Rows, config: Config) -> Split:
+def split(rows: Rows, usable: Rows, config: Config) -> Split:
     """The last rows are held out; what lies within the gap before them is in no part.
+
+    Args:
+        rows: all that have a target; where the cuts lie depends on no feature.
+        usable: those that have all features, too.
+        config: with the shares.
 
     Raises:
         DataLoadError: there are too few rows for that.
     """
-    rows = len(positions)
-    test = _held_out(rows, config.test_split)
-    validation = _held_out(rows, config.validation_split)
-    first, second = max(0, rows - test - validation), max(0, rows - test)
-    gap = config.gap_steps
+    count, gap = len(rows), config.gap_steps
+    test = _held_out(count, config.test_split)
+    validation = _held_out(count, config.validation_split)
+    if count <= test + validation:
+        raise DataLoadError(f"{count:,} rows with a target are too few for this split", rows=count)
+    first = int(rows[count - test - validation])
+    second = int(rows[count - test]) if test else int(rows[-1]) + 1 + gap
     parts = Split(
-        _before(positions[:first], positions[first:], gap),
-        _before(positions[first:second], positions[second:], gap),
-        positions[second:],
+        usable[usable < first - gap],
+        usable[(usable >= first) & (usable < second - gap)],
+        usable[usable >= second],
     )
-    if len(parts.train) < TRAIN_MIN_ROWS or (validation and not len(parts.validation)):
-        what = f"{rows:,} rows with a known target and all features are too few for this split"
-        raise DataLoadError(what, rows=rows)
+    wanted = {"training": TRAIN_MIN_ROWS, "validation": min(validation, 1), "test": min(test, 1)}
+    for part, (name, least) in zip(parts, wanted.items(), strict=True):
+        if len(part) < least:
+            what = (
+                f"of {count:,} rows with a target {len(usable):,} have all features, and these "
+                f"leave {len(part)} for the {name} part"
+            )
+            raise DataLoadError(what, rows=count, usable=len(usable))
     return parts
 
 
@@ -80,7 +95,7 @@ def sampled(times: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
 
 
 def _held_out(rows: int, share: float) -> int:
-    return max(1, round(rows * share)) if share else 0
+    return max(1, math.ceil(rows * share - ROUNDING)) if share else 0
 
 
 def _before(rows: Rows, later: Rows, gap: int) -> Rows:
