@@ -1,1 +1,56 @@
-"""Learns forecasts from tables: what it has learnt after a kill is what it would have learnt."""
+"""Learns forecasts from tables: what it has learnt after a kill is what it would have learnt.
+
+This module is light: it validates, and imports what learns when something is to be learnt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainers import packages
+from trainers.contract import Spec
+from trainers.session import Session, options_of
+from trainers.tabular import state
+from trainers.tabular.options import Options, refuse_bad
+
+__all__ = ["UNIT", "Options", "check", "fits", "remark", "train"]
+
+UNIT = "rounds"
+EXTRA = "tabular"
+"""of the packages that are imported here"""
+
+
+def check(spec: Spec) -> None:
+    """Validate the configuration, and that what it needs is installed; no table is read.
+
+    Raises:
+        BadSpec: something is not as it must be.
+    """
+    packages.require(EXTRA)
+    refuse_bad(options_of(spec, Options), spec)
+
+
+def remark(spec: Spec) -> str | None:
+    """What is asked for in vain."""
+    options = options_of(spec, Options)
+    if options.early_stopping_rounds is not None and options.patience is None:
+        return "early_stopping_rounds changes nothing: no tree of a forest depends on another"
+    return None
+
+
+def fits(spec: Spec, checkpoint: Path) -> None:
+    """Refuse what a checkpoint was not trained with; the table itself is looked at in training.
+
+    Raises:
+        BadSpec: it says what is another now.
+    """
+    state.refuse_other(state.read(checkpoint), options_of(spec, Options), spec)
+
+
+def train(session: Session) -> None:
+    """Learn until the model is whole, judged and written, or a stop is requested."""
+    if session.stop_requested:
+        return
+    from trainers.tabular import learner  # noqa: PLC0415 - imports NumPy
+
+    learner.learn(session, options_of(session.spec, Options))

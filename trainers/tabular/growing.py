@@ -56,6 +56,8 @@ class Model(Protocol):
     """rounds from one place to the next at which it can be saved"""
     rounds: int
 
+    def __init__(self, saved: bytes | None = None) -> None: ...
+
     def grow(self, lesson: Lesson, rounds: int, each: Callable[[float], None]) -> None:
         """Grow by a segment of so many rounds; `each` hears the RMSE on `valid` after every one.
 

@@ -10,8 +10,9 @@ from trainers.contract import BadSpec, Positive, Spec
 from trainers.tables import Config, ConfigValidationError, check
 from trainers.tabular.hyperparameters import WHERE, Hyperparameters, hyperparameters_of
 
-UNIT = "rounds"
+ROUNDS = "rounds"
 """what a run counts: each adds a tree, and `n_estimators` of them are the whole model"""
+
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many workers a distributed training would have."""
@@ -50,13 +51,18 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
             why = str(error).removeprefix(f"{WHERE}: ")
             raise ConfigValidationError(WHERE, why) from error
 
+    @property
+    def patience(self) -> int | None:
+        """Rounds without a better one after which it is over; None: it never is."""
+        return None if self.algorithm == "rf" else self.early_stopping_rounds
+
     def seed(self, spec: Spec) -> int:
         """By which all is drawn: the run's own seed counts from `random_seed` on."""
         return (self.random_seed + spec.seed - 1) % 2**31
 
     def rounds(self, spec: Spec) -> int:
         """How many rounds the model has at the end: a target stands before `n_estimators`."""
-        return spec.up_to(UNIT) or spec.up_to("steps") or self.told.n_estimators
+        return spec.up_to(ROUNDS) or spec.up_to("steps") or self.told.n_estimators
 
 
 def refuse_bad(options: Options, spec: Spec) -> None:
@@ -67,8 +73,11 @@ def refuse_bad(options: Options, spec: Spec) -> None:
     """
     check(options)
     _ = options.told
+    if not options.validation_split:
+        why = "Must be more than 0.0: it tells after each round how good the model is"
+        raise ConfigValidationError("validation_split", why)
     if options.distributed:
         why = "Must be false: a run trains on one machine"
         raise ConfigValidationError("distributed", why)
-    if spec.target is not None and spec.target.unit not in (UNIT, "steps"):
-        raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {UNIT}")
+    if spec.target is not None and spec.target.unit not in (ROUNDS, "steps"):
+        raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {ROUNDS}")
