@@ -78,7 +78,7 @@ class Progress:
     def tell(self, share: float, **measured: float) -> None:
         """Say how much of this step is done, and what was measured; not too often."""
         now_s = time.monotonic()
-        if now_s - self._told_at_s < LOG_INTERVAL_S:
+        if share < 1.0 and now_s - self._told_at_s < LOG_INTERVAL_S:
             return
         self._told_at_s = now_s
         begins, *later = list(STEPS.values())[self._at :]

@@ -28,6 +28,7 @@ _FREE = (
     "distributed",
     "early_stopping_rounds",
     "hyperparameters",
+    "n_estimators",
     "ray_config",
     "table",
 )
@@ -74,13 +75,8 @@ class CannotGoOn(BadSpec):
 
 def asked_of(options: Options, spec: Spec) -> dict[str, Any]:
     """All that a round depends on, but the rows."""
-    asked: dict[str, Any] = {
-        name: value for name, value in msgspec.to_builtins(options).items() if name not in _FREE
-    }
-    told: dict[str, Any] = msgspec.to_builtins(options.told)
-    del told["n_estimators"]
-    asked["random_seed"] = options.seed(spec)
-    return asked | told
+    asked = _plain(options) | _plain(options.told) | {"random_seed": options.seed(spec)}
+    return {name: value for name, value in asked.items() if name not in _FREE}
 
 
 def under(algorithm: str) -> dict[str, str]:
@@ -115,3 +111,8 @@ def refuse_other(state: State, options: Options, spec: Spec) -> None:
             told = (msgspec.json.encode(value).decode() for value in (before, after))
             was, asked = told
             raise CannotGoOn(spec, f"{name} was {was} so far, and is {asked} now")
+
+
+def _plain(value: msgspec.Struct) -> dict[str, Any]:
+    """As it is read again: lists, and no tuples."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])
