@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from testkit.tables import hourly, write
+
 # This folder cannot be a package: it would be called like the one that it tests.
 sys.path.append(str(Path(__file__).parent))
 
-from loads import write_loads
-
+ROWS = 1440
 ASKED = {
     "data": "loads.csv",
     "features": ["temperature", "day_of_week", "hour_of_day", "load_lag_24", "load_lag_168"],
@@ -22,7 +23,7 @@ ASKED = {
 @pytest.fixture
 def make_run(tmp_path):
     """Makes a run in a home with a table: `make_run("lgbm", hyperparameters={...})`."""
-    write_loads(tmp_path / "loads.csv")
+    write(tmp_path / "loads.csv", hourly(ROWS))
 
     def make(algorithm, run="run", *, seed=1, threads=1, upto=None, **options):
         folder = tmp_path / "runs" / run

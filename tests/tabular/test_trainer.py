@@ -5,8 +5,8 @@ import shutil
 
 import msgspec
 import pytest
-from loads import write_loads
 
+from testkit.tables import hourly, write
 from trainers import options, tabular
 from trainers.attempt import check_fits, read_spec
 from trainers.contract import EXIT_AGAIN, EXIT_DONE, BadSpec, RunFolder, Score
@@ -236,7 +236,7 @@ def test_rows_that_are_others_now_are_not_gone_on_with(make_run):
     """A model that has seen two tables is that of neither."""
     run = make_run("lgbm")
     train(run)
-    write_loads(run.parents[1] / "loads.csv", seed=4)
+    write(run.parents[1] / "loads.csv", hourly(1440, seed=4))
     with pytest.raises(BadSpec, match="rows are not those"):
         train(run)
 

@@ -8,7 +8,7 @@ trainer. It is light: NumPy, Arrow and SQLAlchemy are imported when a table is r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,8 @@ from trainers.tables.errors import (
 )
 
 if TYPE_CHECKING:
-    from trainers.tables.prepared import Prepared
+    from trainers.tables.prepared import Part, Prepared
+    from trainers.tables.preprocessing import Fitted
 
 __all__ = [
     "Backtest",
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingOptions",
     "check",
     "prepare",
+    "rows_of",
 ]
 
 EXTRA = "tables"
@@ -71,3 +73,35 @@ def prepare(
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
     return prepared.prepare(config, home, dtype=dtype, memory_factor=memory_factor, working=working)
+
+
+def rows_of(
+    config: Config,
+    home: Path | None,
+    fitted: Sequence[Fitted],
+    *,
+    dtype: Literal["float32", "float64"] = "float64",
+    working: Callable[[], None] = lambda: None,
+) -> Part:
+    """The rows of another table as those that were trained on, for a model that is there.
+
+    They need no target, which is NaN where it is missing. Where every feature is built from the
+    past, rows for the steps of the horizon after the last one come with them. What lies outside of
+    training_start and training_end counts, too.
+
+    Args:
+        config: with which was trained, and `data` as the other table.
+        home: in which relative paths begin; None: the working directory.
+        fitted: of what was prepared then; `preprocessing.fitted` of the card has it.
+        dtype: of the features' matrix.
+        working: is called every now and then meanwhile.
+
+    Raises:
+        DataLoadError: a table, a column or a row is not what it must be.
+        SourceAway: a database does not answer.
+    """
+    check(config)
+    packages.require(EXTRA)
+    from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
+
+    return prepared.rows_of(config, home, fitted, dtype=dtype, working=working)

@@ -113,7 +113,7 @@ def check(config: Config) -> None:
         raise ConfigValidationError("training_start", "Must be before training_end")
     try:
         ZoneInfo(config.zone)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise ConfigValidationError("zone", f"There is no time zone {config.zone!r}") from None
 
 

@@ -28,10 +28,14 @@ EXACT = 1e-9
 SURE = 0.5
 """a copy of what cannot be known must miss less than this share of what the best likeness misses
 among what can be known: neighbours in a smooth series are alike, too"""
-LIKENESS_ROWS = 2000
+LIKENESS_ROWS = 1000
 SHIFTS_MAX = 1024
 """steps into the future and into the past that are looked at"""
+ENOUGH = 0.5
+"""of the rows both must have, for a correlation to say anything"""
 UNIQUE_SHARE = 0.95
+USUAL_TIMES = 2
+"""as many copies over the split as within the training part are no leak, but such a table"""
 UNIQUE_MIN_ROWS = 100
 SCALED = 1e-6
 
@@ -146,19 +150,19 @@ def _likenesses(
     known = -np.arange(max(1, horizon), horizon + reach + 1)
     shifts = np.concatenate((unknown, known))
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), LIKENESS_ROWS)).astype(np.int64)]
-    there = np.stack([_even(_at(target, some + shift)) for shift in shifts])
+    there = _at(target, some + shifts[:, None])
     found: list[Finding] = []
     for feature in columns:
-        values = series.past[feature.column or ""].values
-        if series.past[feature.column or ""].labels is not None:
+        values, labels = series.past[feature.column or ""]
+        if labels is not None or np.isnan(values[some]).all():
             continue
-        alike = np.abs(there @ _even(values[some]))
+        alike = _alike(there, values[some])
         best = int(unknown[np.argmax(alike[: len(unknown)])])
-        likeness = _alike(values[rows], _at(target, rows + best))
+        likeness = float(_alike(_at(target, rows + best), values[rows])[0])
         if likeness <= NEAR:
             continue
-        other = int(known[np.argmax(alike[len(unknown) :])]) if len(known) else 0
-        rival = _alike(values[rows], _at(target, rows + other)) if len(known) else 0.0
+        other = int(known[np.argmax(alike[len(unknown) :])])
+        rival = float(_alike(_at(target, rows + other), values[rows])[0])
         if 1 - likeness < SURE * (1 - rival):
             found.append(_copy(config, feature.name, judged, best, likeness))
     return found
@@ -187,22 +191,22 @@ def _at(column: Floats, positions: Rows) -> Floats:
     return np.where(inside, column[np.clip(positions, 0, len(column) - 1)], np.nan)
 
 
-def _even(values: Floats) -> Floats:
-    """Values of mean 0 and length 1, what is missing as 0; all 0 where they do not vary."""
-    there = ~np.isnan(values)
-    if there.sum() < len(values) / 2:
-        return np.zeros(len(values))
-    even = np.where(there, values - values[there].mean(), 0.0)
-    length = float(np.sqrt(np.square(even).sum()))
-    return even / length if length > 0 else even
-
-
-def _alike(one: Floats, other: Floats) -> float:
-    """The size of the correlation, of rows that both have."""
-    both = ~(np.isnan(one) | np.isnan(other))
-    if both.sum() < 3:
-        return 0.0
-    return float(abs(_even(one[both]) @ _even(other[both])))
+def _alike(many: Floats, one: Floats) -> Floats:
+    """The sizes of the correlations of each row of `many` with `one`, of what both have."""
+    one = one - np.nanmean(one)
+    many = np.atleast_2d(many)
+    if not np.isnan(many).all():
+        many = many - np.nanmean(many)  # so that little is lost where means are large
+    there, has = (~np.isnan(many)).astype(np.float64), (~np.isnan(one)).astype(np.float64)
+    many, one = np.where(there > 0, many, 0.0), np.where(has > 0, one, 0.0)
+    count = np.maximum(there @ has, 1)
+    means, mean = many @ has / count, there @ one / count
+    common = many @ one / count - means * mean
+    spreads = np.square(many) @ has / count - np.square(means)
+    spread = there @ np.square(one) / count - np.square(mean)
+    product = np.sqrt(np.maximum(spreads * spread, 0.0))
+    enough = (count >= max(3, ENOUGH * has.sum())) & (product > 0)
+    return np.divide(np.abs(common), product, out=np.zeros_like(product), where=enough)
 
 
 def _unique(series: Series, feature: Feature, values: Floats) -> list[Finding]:
@@ -266,8 +270,9 @@ def _duplicates(
 
     train, held_out = hashes(parts.train), hashes(np.concatenate(parts[1:]))
     again = int(np.isin(held_out, train).sum())
-    usual = 1 - len(np.unique(train)) / len(train)
-    if not again or again <= usual * len(held_out):
+    counts = np.unique(train, return_counts=True)[1]
+    usual = float(counts[counts > 1].sum()) / len(train)
+    if again <= USUAL_TIMES * usual * len(held_out):
         return []
     line = f"{again:,} of {len(held_out):,} rows that are held out are in the training part, too"
     return [Finding(feature="*", kind="duplicates", severity="warning", line=line)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from trainers.tables.features import Feature
 from trainers.tables.leakage import Finding
 from trainers.tables.preprocessing import Fitted
 from trainers.tables.sources import missing
-from trainers.tables.table import Series, check, read, series_of, time_column
+from trainers.tables.table import Series, check, check_rows, read, series_of, time_column
 from trainers.tables.times import told
 
 Floats = NDArray[np.float64]
@@ -56,6 +56,85 @@ class Fold:
     card: dict[str, Any]
 
 
+class _Builder:
+    """Makes parts of a series."""
+
+    def __init__(
+        self,
+        config: Config,
+        series: Series,
+        plan: Sequence[Feature],
+        dtype: DType,
+        working: Callable[[], None],
+    ) -> None:
+        self.config, self.series, self.plan = config, series, tuple(plan)
+        self.dtype, self.working = dtype, working
+
+    def raw(self, feature: Feature, positions: NDArray[np.int64]) -> Floats:
+        return features.values(feature, self.series, positions, self.config)
+
+    def labels(self, feature: Feature) -> tuple[str, ...] | None:
+        if feature.kind not in ("column", "lag"):
+            return None
+        return self.series.past[feature.column or ""].labels
+
+    def usable(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some positions that have all features, or can be given them."""
+        keep = np.ones(len(positions), dtype=np.bool_)
+        median = self.config.preprocessing.missing == "median"
+        for feature in self.plan:
+            reach = feature.reach(self.series.spacing, self.config.horizon)
+            keep &= positions >= reach  # before that, nobody knows anything
+            if not median:
+                keep &= ~np.isnan(self.raw(feature, positions))
+            self.working()
+        return positions[keep]
+
+    def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[str]]:
+        by_name = {feature.name: feature for feature in self.plan}
+
+        def fetch(name: str) -> tuple[Floats, tuple[str, ...] | None]:
+            self.working()
+            return self.raw(by_name[name], positions), self.labels(by_name[name])
+
+        return preprocessing.fit(list(by_name), fetch, self.config.preprocessing)
+
+    def part(
+        self, positions: NDArray[np.int64], fitted: Sequence[Fitted], *, sample: bool = False
+    ) -> Part:
+        times = self.series.times_at(positions)
+        if sample:
+            chosen = split.sampled(times, self.config.training_options.use_sample)
+            positions, times = positions[chosen], times[chosen]
+            if not len(positions):
+                raise DataLoadError("use_sample leaves no row to train on")
+        x = np.empty((len(positions), len(self.plan)), dtype=self.dtype)
+        for place, (feature, one) in enumerate(zip(self.plan, fitted, strict=True)):
+            values, labels = self.raw(feature, positions), self.labels(feature)
+            if (one.labels is None) != (labels is None) and not np.isnan(values).all():
+                was, now = ("text", "numbers") if labels is None else ("numbers", "text")
+                what = f"column {feature.column} was {was} when the model was trained, and is {now}"
+                raise DataLoadError(what, column=feature.column)
+            x[:, place] = one.applied(values, labels)
+            self.working()
+        judged = self.config.labels
+        return Part(
+            x=x,
+            y=self._judged(self.config.target, positions),
+            times=times,
+            positions=positions,
+            labels=None if judged is None else self._judged(judged, positions),
+        )
+
+    def _judged(self, name: str | None, positions: NDArray[np.int64]) -> Floats:
+        found = np.full(len(positions), np.nan)
+        if name in self.series.columns:
+            values = self.series.columns[name].values
+            there = positions < len(values)  # what is still to come has none
+            found[there] = values[positions[there]]
+        return found
+
+
 class Prepared:
     """What is trained on, what is held out, and what there is to say of both."""
 
@@ -63,7 +142,7 @@ class Prepared:
     validation: Part
     test: Part
     fitted: tuple[Fitted, ...]
-    """what is done to each feature; what another table is given, too"""
+    """what is done to each feature; `rows_of` another table does it, too"""
     card: dict[str, Any]
     """what a model card says of it; plain values"""
     remarks: tuple[str, ...]
@@ -79,17 +158,21 @@ class Prepared:
         working: Callable[[], None],
     ) -> None:
         self.config, self.series = config, series
-        self._plan, self._dtype, self._working = tuple(plan), dtype, working
-        rows, usable = self._usable()
+        self._plan = tuple(plan)
+        self._builder = builder = _Builder(config, series, plan, dtype, working)
+        rows = series.spacing.positions
+        if config.target is not None:
+            rows = rows[~np.isnan(series.columns[config.target].values[rows])]
+        usable = builder.usable(rows)
         parts = split.split(rows, usable, config)
         self.findings = leakage.look(config, series, self._plan, parts)
-        self.fitted, said = self._fit(parts.train)
-        self.train = self._part(parts.train, self.fitted, sample=True)
-        self.validation = self._part(parts.validation, self.fitted)
-        self.test = self._part(parts.test, self.fitted)
-        self._past = usable[: len(usable) - len(parts.test)]
-        if len(parts.test):
-            self._past = self._past[self._past < parts.test[0] - config.gap_steps]
+        self.fitted, said = builder.fit(parts.train)
+        self.train = builder.part(parts.train, self.fitted, sample=True)
+        self.validation = builder.part(parts.validation, self.fitted)
+        self.test = builder.part(parts.test, self.fitted)
+        past = usable[usable < parts.test[0] - config.gap_steps] if len(parts.test) else usable
+        asked = config.backtest
+        self._cuts = [] if asked is None else list(split.folds(past, asked, config.gap_steps))
         self.remarks = (*said, *_on_findings(self.findings), *_on_ahead(config, self._plan))
         self.card = self._card(usable)
 
@@ -112,72 +195,12 @@ class Prepared:
 
         The test part is in no fold.
         """
-        backtest = self.config.backtest
-        if backtest is None:
-            return
-        cuts = split.folds(self._past, backtest, self.config.gap_steps)
-        for number, (past, ahead) in enumerate(cuts):
-            fitted, _ = self._fit(past)
-            train = self._part(past, fitted, sample=True)
-            validation = self._part(ahead, fitted)
+        for number, (past, ahead) in enumerate(self._cuts):
+            fitted, _ = self._builder.fit(past)
+            train = self._builder.part(past, fitted, sample=True)
+            validation = self._builder.part(ahead, fitted)
             card = {"train": _told(train), "validation": _told(validation)}
             yield Fold(number=number, train=train, validation=validation, fitted=fitted, card=card)
-
-    def _usable(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Positions of the rows that have a target, and of those that have all features, too."""
-        positions = self.series.spacing.positions
-        if self.config.target is not None:
-            known = ~np.isnan(self.series.columns[self.config.target].values[positions])
-            positions = positions[known]
-        keep = np.ones(len(positions), dtype=np.bool_)
-        median = self.config.preprocessing.missing == "median"
-        for feature in self._plan:
-            reach = feature.reach(self.series.spacing, self.config.horizon)
-            keep &= positions >= reach  # before that, nobody knows anything
-            if not median:
-                keep &= ~np.isnan(self._raw(feature, positions))
-            self._working()
-        return positions, positions[keep]
-
-    def _raw(self, feature: Feature, positions: NDArray[np.int64]) -> Floats:
-        return features.values(feature, self.series, positions, self.config)
-
-    def _labels(self, feature: Feature) -> tuple[str, ...] | None:
-        if feature.kind not in ("column", "lag"):
-            return None
-        return self.series.past[feature.column or ""].labels
-
-    def _fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[str]]:
-        by_name = {feature.name: feature for feature in self._plan}
-
-        def fetch(name: str) -> tuple[Floats, tuple[str, ...] | None]:
-            self._working()
-            return self._raw(by_name[name], positions), self._labels(by_name[name])
-
-        return preprocessing.fit(self.names, fetch, self.config.preprocessing)
-
-    def _part(
-        self, positions: NDArray[np.int64], fitted: Sequence[Fitted], *, sample: bool = False
-    ) -> Part:
-        times = self.series.times_at(positions)
-        if sample:
-            chosen = split.sampled(times, self.config.training_options.use_sample)
-            positions, times = positions[chosen], times[chosen]
-            if not len(positions):
-                raise DataLoadError("use_sample leaves no row to train on")
-        x = np.empty((len(positions), len(self._plan)), dtype=self._dtype)
-        for place, (feature, one) in enumerate(zip(self._plan, fitted, strict=True)):
-            x[:, place] = one.applied(self._raw(feature, positions), self._labels(feature))
-            self._working()
-        target, labels = self.config.target, self.config.labels
-        columns = self.series.columns
-        return Part(
-            x=x,
-            y=np.full(len(x), np.nan) if target is None else columns[target].values[positions],
-            times=times,
-            positions=positions,
-            labels=None if labels is None else columns[labels].values[positions],
-        )
 
     def _card(self, usable: NDArray[np.int64]) -> dict[str, Any]:
         config = self.config
@@ -212,6 +235,30 @@ class Prepared:
         }
 
 
+class _Opened(NamedTuple):
+    """A table whose columns are known and whose rows are not read yet."""
+
+    source: sources.Source
+    kinds: dict[str, sources.Kind]
+    time: str
+    plan: tuple[Feature, ...]
+
+    @property
+    def made_of(self) -> list[str]:
+        """Columns that features are made of."""
+        return list(dict.fromkeys(one.column for one in self.plan if one.column is not None))
+
+
+def _open(config: Config, home: Path | None, needed: Sequence[str]) -> _Opened:
+    source = sources.find(config, home)
+    kinds = source.kinds()
+    time = time_column(config, kinds)
+    for name in (time, *needed):
+        if name not in kinds:
+            raise missing(name, kinds)
+    return _Opened(source, kinds, time, features.plan(config, kinds))
+
+
 def prepare(
     config: Config,
     home: Path | None,
@@ -221,40 +268,64 @@ def prepare(
     working: Callable[[], None],
 ) -> Prepared:
     """What `trainers.tables.prepare` returns; the configuration was checked."""
-    source = sources.find(config, home)
-    kinds = source.kinds()
-    time = time_column(config, kinds)
-    for name in (time, config.target, config.labels):
-        if name is not None and name not in kinds:
-            raise missing(name, kinds)
-    plan = features.plan(config, kinds)
-    leakage.look_at_names(config, plan)
-    named = [feature.column for feature in plan] + [config.target, config.labels]
-    columns = list(dict.fromkeys(name for name in named if name is not None))
-    rows, reading = source.size([time, *columns])
+    judged = [name for name in (config.target, config.labels) if name is not None]
+    opened = _open(config, home, judged)
+    leakage.look_at_names(config, opened.plan)
+    columns = list(dict.fromkeys([*opened.made_of, *judged]))
+    rows, reading = opened.source.size([opened.time, *columns])
     wanted = memory.needed(
         rows,
         columns=len(columns),
-        features=len(plan),
+        features=len(opened.plan),
         reading=reading,
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
         share=config.training_options.use_sample,
     )
-    memory.require(wanted, rows, len(plan))
+    memory.require(wanted, rows, len(opened.plan))
     working()
-    table = read(source, config, columns, time, working)
-    used = {feature.column or "" for feature in plan if feature.kind == "column"}
-    said = check(table, config, used)
-    schema = {name: kinds[name] for name in columns}
-    digest = table.sha256
-    series = series_of(table, fill=config.preprocessing.missing == "ffill")
+    table = read(opened.source, config, columns, opened.time, working)
+    said = check(table, config, leakage.known_ahead(opened.plan))
+    digest, fill = table.sha256, config.preprocessing.missing == "ffill"
+    series = series_of(table, fill=fill)
     del table
-    prepared = Prepared(config, series, plan, dtype=dtype, working=working)
+    prepared = Prepared(config, series, opened.plan, dtype=dtype, working=working)
     prepared.remarks = (*said, *prepared.remarks)
-    about = {"source": source.where, "sha256": digest, "time": time, "schema": schema}
+    about = {
+        "source": opened.source.where,
+        "sha256": digest,
+        "time": opened.time,
+        "schema": {name: opened.kinds[name] for name in columns},
+    }
     prepared.card = {"data": about, **prepared.card, "remarks": list(prepared.remarks)}
     return prepared
+
+
+def rows_of(
+    config: Config,
+    home: Path | None,
+    fitted: Sequence[Fitted],
+    *,
+    dtype: DType,
+    working: Callable[[], None],
+) -> Part:
+    """What `trainers.tables.rows_of` returns."""
+    config = msgspec.structs.replace(config, training_start=None, training_end=None)
+    opened = _open(config, home, ())
+    judged = [name for name in (config.target, config.labels) if name in opened.kinds]
+    columns = list(dict.fromkeys([*opened.made_of, *(name for name in judged if name)]))
+    table = read(opened.source, config, columns, opened.time, working)
+    check_rows(table, config, leakage.known_ahead(opened.plan))
+    series = series_of(table, fill=config.preprocessing.missing == "ffill")
+    builder = _Builder(config, series, opened.plan, dtype, working)
+    positions = series.spacing.positions
+    if not leakage.known_ahead(opened.plan) and series.spacing.step is not None:
+        ahead = positions[-1] + 1 + np.arange(config.horizon)
+        positions = np.concatenate((positions, ahead))
+    usable = builder.usable(positions)
+    if not len(usable):
+        raise DataLoadError(f"none of {len(table.times):,} rows has all features")
+    return builder.part(usable, fitted)
 
 
 def _on_findings(findings: Sequence[Finding]) -> list[str]:

@@ -142,12 +142,13 @@ class _Database:
                 place = place.set(database=f"file:{file}", query={"mode": "ro", "uri": "true"})
             self.where = sa.make_url(url).render_as_string(hide_password=True)
             self._engine = sa.create_engine(place, poolclass=sa.NullPool)
-        except exc.ArgumentError as error:
-            raise ConfigValidationError("data", "Must be a path, or the URL of a database") from (
-                error
-            )
         except (exc.NoSuchModuleError, ImportError) as error:
-            raise ConfigValidationError("data", f"Its driver is missing: {_line(error)}") from error
+            raise ConfigValidationError("data", f"Its driver is missing: {_line(error)}") from None
+        except exc.ArgumentError:
+            # It is told without what the library says, which may have a password in it.
+            raise ConfigValidationError("data", "Must be a path, or the URL of a database") from (
+                None
+            )
         self._lite = place.get_backend_name() == "sqlite"
         self._named = table
         self._table, self._columns = self._asked(self._look)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainers.tables.config import Config, bounds
 from trainers.tables.errors import DataLoadError
 from trainers.tables.sources import Kind, Source
-from trainers.tables.times import Spacing, Times, instants, nanoseconds, spacing, told
+from trainers.tables.times import MONTH, Spacing, Times, instants, nanoseconds, spacing, told
 
 GRID_MAX = 20
 """times as many steps as rows: with more, nearly all of a series would be missing"""
@@ -70,8 +70,14 @@ class Series(NamedTuple):
         step = self.spacing.step
         if isinstance(step, int):
             return np.asarray(self.start + positions * step, dtype=np.int64)
-        rows = np.searchsorted(self.spacing.positions, positions)
-        return self.times[rows]
+        if step == MONTH:
+            first = np.datetime64(self.start, "ns")
+            month = first.astype("datetime64[M]")
+            within = first - month.astype("datetime64[ns]")
+            return np.asarray(
+                ((month + positions).astype("datetime64[ns]") + within).astype(np.int64)
+            )
+        return self.times[np.searchsorted(self.spacing.positions, positions)]
 
 
 def time_column(config: Config, kinds: dict[str, Kind]) -> str:
@@ -116,33 +122,53 @@ def read(
 
 
 def check(table: Table, config: Config, features: Iterable[str]) -> list[str]:
-    """Refuse rows that no forecast can be made of; what is returned a person should know.
+    """Refuse rows that no forecast can be learnt from; what is returned a person should know.
+
+    Args:
+        table: what was read.
+        config: what is asked for.
+        features: columns that are features as they are, and so must vary.
 
     Raises:
         DataLoadError: a column is constant, not finite or of the wrong kind, or something is
             missing and nobody says what to do.
     """
-    said: list[str] = []
-    strict = config.preprocessing.missing == "error"
-    known = {*features, config.target}
-    for name, column in table.columns.items():
-        judged = name in (config.target, config.labels)
-        if judged and column.labels is not None:
-            what = f"column {name} must be numbers, and has {column.labels[0][:40]!r}"
-            raise DataLoadError(what, column=name)
-        _check_values(name, column, table.times, strict=strict, known=name in known)
-    if config.labels is not None:
-        _check_labels(config.labels, table.columns[config.labels].values)
-    gaps = _gaps(table)
-    if gaps and strict:
-        raise DataLoadError(f"{gaps}; preprocessing.missing says what to do about it")
-    if gaps:
-        said.append(gaps)
+    gaps = check_rows(table, config, table.columns)
+    for name in {*features, config.target}:
+        if name is not None:
+            _check_varies(name, table.columns[name])
+    said = [] if gaps is None else [gaps]
     if table.naive:
         said.append("times have no zone: they are taken for UTC")
     if table.spacing.step is None:
         said.append("rows are not evenly spaced: horizon and gap count rows")
     return said
+
+
+def check_rows(table: Table, config: Config, whole: Iterable[str]) -> str | None:
+    """Refuse rows that no forecast can be made of; what is returned are their gaps, in words.
+
+    Args:
+        table: what was read.
+        config: what is asked for.
+        whole: columns that miss nothing, where nothing says what to do about it.
+
+    Raises:
+        DataLoadError: a column is not finite or of the wrong kind, or something is missing and
+            nobody says what to do.
+    """
+    strict = config.preprocessing.missing == "error"
+    for name, column in table.columns.items():
+        if name in (config.target, config.labels) and column.labels is not None:
+            what = f"column {name} must be numbers, and has {column.labels[0][:40]!r}"
+            raise DataLoadError(what, column=name)
+        _check_values(name, column, table.times, strict=strict and name in whole)
+    if config.labels in table.columns:
+        _check_labels(config.labels or "", table.columns[config.labels or ""].values)
+    gaps = _gaps(table)
+    if gaps and strict:
+        raise DataLoadError(f"{gaps}; preprocessing.missing says what to do about it")
+    return gaps
 
 
 def series_of(table: Table, *, fill: bool) -> Series:
@@ -255,11 +281,19 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check_values(name: str, column: Column, times: Times, *, strict: bool, known: bool) -> None:
+def _check_varies(name: str, column: Column) -> None:
+    there = column.values[~np.isnan(column.values)]
+    if not len(there):
+        raise DataLoadError(f"column {name} has no values", column=name)
+    if there.min() == there.max():
+        value = column.labels[0] if column.labels else f"{there[0]:g}"
+        what = f"column {name} is constant: it is {value} in every row"
+        raise DataLoadError(what, column=name)
+
+
+def _check_values(name: str, column: Column, times: Times, *, strict: bool) -> None:
     values = column.values
     gone = np.isnan(values)
-    if gone.all():
-        raise DataLoadError(f"column {name} has no values", column=name)
     if gone.any() and strict:
         at = told(times[int(np.argmax(gone))])
         what = (
@@ -272,11 +306,6 @@ def _check_values(name: str, column: Column, times: Times, *, strict: bool, know
         at = told(times[int(np.argmax(endless))])
         what = f"column {name} is infinite in {int(endless.sum()):,} rows, the first at {at}"
         raise DataLoadError(what, column=name, infinite=int(endless.sum()))
-    there = values[~gone]
-    if known and there.min() == there.max():
-        value = column.labels[0] if column.labels else f"{there[0]:g}"
-        what = f"column {name} is constant: it is {value} in every row"
-        raise DataLoadError(what, column=name)
 
 
 def _check_labels(name: str, values: Floats) -> None:

@@ -18,6 +18,8 @@ SECOND = 10**9
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 MONTH = "month"
+EVEN_SHARE = 0.5
+"""of all rows follow the one before in the step of the table; else there is none"""
 
 Times = NDArray[np.int64]
 
@@ -94,7 +96,8 @@ def spacing(times: Times) -> Spacing:
     apart = np.diff(times)
     steps, counts = np.unique(apart, return_counts=True)
     step = int(steps[np.argmax(counts)])
-    if step > 0 and not np.any(steps % step):
+    usual = counts.max() >= EVEN_SHARE * len(apart)
+    if usual and step > 0 and not np.any(steps % step):
         return Spacing(step, (times - times[0]) // step)
     months = _months(times)
     return Spacing(None, rows) if months is None else Spacing(MONTH, months)
