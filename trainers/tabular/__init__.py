@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainers import packages
-from trainers.contract import Spec
+from trainers.contract import Need, Spec
 from trainers.session import Session, options_of
 from trainers.tabular import state
 from trainers.tabular.options import Options, refuse_bad
 
-__all__ = ["UNIT", "Options", "check", "fits", "remark", "train"]
+__all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "remark", "train"]
 
 UNIT = "rounds"
 EXTRA = "tabular"
@@ -45,6 +45,40 @@ def fits(spec: Spec, checkpoint: Path) -> None:
         BadSpec: it says what is another now.
     """
     state.refuse_other(state.read(checkpoint), options_of(spec, Options), spec)
+
+
+def needs(spec: Spec) -> list[Need]:
+    """The table, where it lies elsewhere than in the home and is no database."""
+    data = options_of(spec, Options).data
+    if data is None or "://" in data or not Path(data).is_absolute():
+        return []
+    path = Path(data)
+    within = path if path.is_dir() else path.parent
+    return [Need(path=data, what="its table", use="read", within=str(within))]
+
+
+def predict(spec: Spec, checkpoint: Path, rows: Path, out: Path) -> int:
+    """Write the forecasts of a table like that which was trained on; how many there are.
+
+    Raises:
+        BadSpec: the rows cannot be forecast, or the format is unknown.
+    """
+    fits(spec, checkpoint)
+    from trainers.tabular import forecasts  # noqa: PLC0415 - imports NumPy
+
+    return forecasts.write(spec, options_of(spec, Options), checkpoint, rows, out)
+
+
+def export(spec: Spec, checkpoint: Path, out: Path) -> None:
+    """Write the model of a checkpoint as its library reads it, in its best rounds.
+
+    Raises:
+        BadSpec: the checkpoint holds no round yet.
+    """
+    fits(spec, checkpoint)
+    from trainers.tabular import forecasts  # noqa: PLC0415 - imports NumPy
+
+    out.write_bytes(forecasts.model_in(checkpoint, options_of(spec, Options)).saved())
 
 
 def train(session: Session) -> None:

@@ -276,6 +276,7 @@ class _Learner:
             asked=state.asked_of(self._options, self._spec),
             table_sha256=self._table_sha256,
             under=self._under,
+            fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
             model=main.grown,
             trained_s=round(self._trained_s, 3),
             backtest=self._options.backtest,

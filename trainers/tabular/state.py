@@ -53,6 +53,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """of the rows"""
     under: dict[str, str]
     """libraries and machine"""
+    fitted: tuple[dict[str, Any], ...]
+    """what is done to each feature, learnt from the training part"""
     model: Grown
     trained_s: float = 0.0
     """spent on its rounds"""
