@@ -91,18 +91,23 @@ def learn(session: Session, options: Options) -> None:
     """Learn until the model is whole, judged and written, or a stop is requested."""
     progress = Progress(session)
     progress.begin("data_loading")
-    home = session.folder.path.parent.parent
-    prepared = prepare(
-        options,
-        home,
-        memory_factor=MEMORY_FACTORS[options.algorithm],
-        working=session.alive,
-    )
-    for remark in prepared.remarks:
-        session.notice(remark)
-    progress.begin("preprocessing")
-    progress.tell(1.0)
+
+    def working() -> None:
+        session.alive()
+        if session.stop_requested:
+            raise Stopped
+
     try:
+        prepared = prepare(
+            options,
+            session.folder.path.parent.parent,
+            memory_factor=MEMORY_FACTORS[options.algorithm],
+            working=working,
+        )
+        for remark in prepared.remarks:
+            session.notice(remark)
+        progress.begin("preprocessing")
+        progress.tell(1.0)
         _Learner(session, options, prepared, progress).learn()
     except Stopped:
         pass

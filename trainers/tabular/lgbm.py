@@ -57,6 +57,7 @@ class Lgbm:
             valid_sets=[valid],
             feval=judged,
             init_model=None if self._text is None else self._booster(),
+            keep_training_booster=True,  # its text is all that is wanted of it
         )
         # How many threads there were changes nothing else, and so nothing at all.
         self._text = _THREADS.sub("[num_threads: 0]", booster.model_to_string(num_iteration=-1))
