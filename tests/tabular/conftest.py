@@ -25,7 +25,7 @@ def make_run(tmp_path):
     """Makes a run in a home with a table: `make_run("lgbm", hyperparameters={...})`."""
     write(tmp_path / "loads.csv", hourly(ROWS))
 
-    def make(algorithm, run="run", *, seed=1, threads=1, upto=None, **options):
+    def make(algorithm, run="run", *, seed=1, threads=1, upto=None, grace_s=120, **options):
         folder = tmp_path / "runs" / run
         folder.mkdir(parents=True)
         spec = {
@@ -37,6 +37,7 @@ def make_run(tmp_path):
             "seed": seed,
             "threads": threads,
             "target": upto,
+            "grace_s": grace_s,
             "checkpoint_interval_s": 0.001,
             "options": {**ASKED, "algorithm": algorithm, **options},
         }

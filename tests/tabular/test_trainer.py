@@ -56,8 +56,22 @@ def train(run, stop=None):
     """An attempt in this process; its exit code, and its session."""
     folder = RunFolder(run)
     session = Session(folder, read_spec(folder), stop=stop)
+    if stop is not None:
+        stop.session = session
     tabular.train(session)
     return session.finish(), session
+
+
+class Later(Stop):
+    """Asked for when the run has come so far."""
+
+    def __init__(self, step):
+        self.step = step
+        self.session = None
+
+    @property
+    def requested(self):
+        return self.session is not None and self.session.step >= self.step
 
 
 def metrics(run):
@@ -158,29 +172,16 @@ def test_a_target_stands_before_the_number_of_estimators(make_run):
         check(other)
 
 
-def test_a_stop_is_heard_within_a_segment_and_costs_no_bit(make_run):
-    """All whole segments are kept, and what comes of it is what had come without."""
-    asked = {"hyperparameters": {"n_estimators": 110}}
+@pytest.mark.parametrize(("grace_s", "kept"), [(120, 75), (0.0001, 50)])
+def test_a_stop_is_heard_within_a_segment_and_costs_no_bit(make_run, grace_s, kept):
+    """A segment that would take too long is given up; what comes of it is what had come anyway."""
+    asked = {"hyperparameters": {"n_estimators": 110}, "grace_s": grace_s}
     whole, stopped = make_run("lgbm", "whole", **asked), make_run("lgbm", "stopped", **asked)
     assert train(whole)[0] == EXIT_DONE
 
-    class Later(Stop):
-        """Asked for when somebody has looked for it often enough."""
-
-        asked_times = 0
-
-        @property
-        def requested(self):
-            self.asked_times += 1
-            return self.asked_times > 60
-
-        @requested.setter
-        def requested(self, _):
-            pass
-
-    code, session = train(stopped, Later())
+    code, session = train(stopped, Later(step=60))
     assert code == EXIT_AGAIN
-    assert 0 < session.step < 110
+    assert session.step == kept
     assert session.step == session.checkpoint.manifest.step
     assert train(stopped)[0] == EXIT_DONE
     assert (stopped / "model.txt").read_bytes() == (whole / "model.txt").read_bytes()
