@@ -24,7 +24,7 @@ def lesson(algorithm, threads=1, **told):
         train=Part(x[:kept], y[:kept]),
         valid=Part(x[kept:], y[kept:]),
         names=("a", "b", "c", "d", "e", "kind"),
-        categorical=() if algorithm == "rf" else (5,),
+        categorical=(5,) if algorithm in ("lgbm", "xgboost") else (),
         hyperparameters=hyperparameters,
         seed=42,
         threads=threads,

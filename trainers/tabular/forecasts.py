@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.contract import BadSpec, Spec
 from trainers.tables import rows_of
+from trainers.tables.prepared import Part
 from trainers.tables.preprocessing import Fitted
 from trainers.tables.times import told
 from trainers.tabular import state
-from trainers.tabular.growing import Curve, Model
+from trainers.tabular.growing import Curve, Floats, Model
 from trainers.tabular.models import model_of
 from trainers.tabular.options import Options
 
@@ -42,20 +46,37 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     """
     if out.suffix not in SUFFIXES:
         raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
-    model = model_in(checkpoint, options)
-    fitted = msgspec.convert(state.read(checkpoint).fitted, tuple[Fitted, ...])
-    asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None)
-    part = rows_of(asked, None, fitted)
-    forecast = model.predict(part.x, spec.threads)
-    times, values = [told(int(time)) for time in part.times], forecast.tolist()
-    pairs = zip(times, values, strict=True)
+    model, held = model_in(checkpoint, options), state.read(checkpoint)
+    asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
+    part = rows_of(asked, None, msgspec.convert(held.fitted, tuple[Fitted, ...]))
+    columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
+    if options.forecasts:
+        columns["forecast"] = model.predict(part.x, spec.threads).tolist()
+    if options.model_type == "anomaly":
+        strange = strangeness(model, options, part, threads=spec.threads)
+        # Where nobody knows yet what a row was, nothing is said of it.
+        columns["score"] = [None if math.isnan(one) else one for one in strange.tolist()]
+        if held.threshold is not None:
+            columns["anomaly"] = [
+                None if one is None else int(one >= held.threshold) for one in columns["score"]
+            ]
     if out.suffix == ".parquet":
-        moments = pa.array(part.times, pa.timestamp("ns", "UTC"))
-        pq.write_table(pa.table({"time": moments, "forecast": forecast}), out)
-    elif out.suffix == ".json":
-        rows_told = [{"time": time, "forecast": value} for time, value in pairs]
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(rows_told)) + b"\n")
-    else:
-        lines = (f"{time},{value!r}\n" for time, value in pairs)
-        out.write_text("".join(["time,forecast\n", *lines]), encoding="utf-8")
-    return len(times)
+        columns["time"] = pa.array(part.times, pa.timestamp("ns", "UTC"))
+        pq.write_table(pa.table(columns), out)
+        return len(part)
+    lines = list(zip(*columns.values(), strict=True))
+    if out.suffix == ".json":
+        content = [dict(zip(columns, line, strict=True)) for line in lines]
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        return len(part)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        file.write(f"{','.join(columns)}\n")
+        for line in lines:
+            file.write(f"{','.join('' if value is None else str(value) for value in line)}\n")
+    return len(part)
+
+
+def strangeness(model: Model, options: Options, rows: Part, *, threads: int) -> Floats:
+    """How strange each row is, the more the stranger; NaN where nobody knows what it was."""
+    told = model.predict(rows.x, threads)
+    return np.abs(rows.y - told) if options.forecasts else told

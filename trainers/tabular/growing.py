@@ -8,6 +8,7 @@ to the bit. What lies between a segment's two ends is kept nowhere.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -58,8 +59,10 @@ class Model(Protocol):
 
     def __init__(self, saved: bytes | None = None) -> None: ...
 
-    def grow(self, lesson: Lesson, rounds: int, each: Callable[[float], None]) -> None:
+    def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
         """Grow by a segment of so many rounds; `each` hears the RMSE on `valid` after every one.
+
+        It hears None where there is nothing to forecast.
 
         What `each` raises ends it, and the model is as it was before.
         """
@@ -87,7 +90,7 @@ class Curve:
         patience: rounds without a better one after which it is over; None: it never is.
     """
 
-    def __init__(self, scores: Iterable[float], patience: int | None) -> None:
+    def __init__(self, scores: Iterable[float | None], patience: int | None) -> None:
         self.scores = list(scores)
         self._patience = patience
 
@@ -108,10 +111,10 @@ class Curve:
 
     def _judged(self) -> tuple[int, bool]:
         """As if somebody had asked after every round: what comes after its end comes too late."""
-        best_round = 0
+        best_round, best = 0, math.inf
         for number, score in enumerate(self.scores, start=1):
-            if best_round == 0 or score < self.scores[best_round - 1]:
-                best_round = number
+            if score is not None and score < best:
+                best_round, best = number, score
             elif self._patience is not None and number - best_round >= self._patience:
                 return best_round, True
         return best_round, False

@@ -70,10 +70,21 @@ class RandomForest(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fi
     """each tree learns from rows that are drawn"""
 
 
+class IsolationForest(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an isolation forest can be told."""
+
+    max_samples: Literal["auto"] | Share | Positive = "auto"
+    """rows that each tree looks at: a share, or so many; auto: 256"""
+    max_features: Share = 1.0
+    """share of the features that each tree looks at"""
+    bootstrap: bool = False
+
+
 ALGORITHMS: dict[str, type[Hyperparameters]] = {
     "lgbm": Lgbm,
     "xgboost": Xgboost,
     "rf": RandomForest,
+    "isolation_forest": IsolationForest,
 }
 
 

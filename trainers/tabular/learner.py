@@ -20,10 +20,11 @@ import msgspec
 from trainers import sinks
 from trainers.contract import Score
 from trainers.session import Session
-from trainers.tables import prepare
+from trainers.tables import anomalies, prepare
 from trainers.tables.prepared import Part as Rows
 from trainers.tables.prepared import Prepared
 from trainers.tabular import artefacts, state
+from trainers.tabular.forecasts import strangeness
 from trainers.tabular.growing import Curve, Lesson, Model, Part
 from trainers.tabular.models import model_of
 from trainers.tabular.options import Options
@@ -42,10 +43,12 @@ LOG_INTERVAL_S = 1.0
 """the least time between two lines of metrics"""
 STOP_SHARE = 0.25
 """of the time in which a run must be gone that a segment may still take when a stop is asked for"""
-MEMORY_FACTORS = {"lgbm": 1.3, "xgboost": 2.0, "rf": 1.0}
+MEMORY_FACTORS = {"lgbm": 1.3, "xgboost": 2.0, "rf": 1.0, "isolation_forest": 1.0}
 """how many times the matrix of features an algorithm takes beside it"""
 UNKNOWN = Score(name=SCORE, value=None, better="lower")
 """of a model that still grows: the best checkpoint is the whole model, or else the furthest"""
+BY_THRESHOLD = ("precision", "recall", "f1", "range_precision", "range_recall")
+"""what depends on where the threshold is"""
 FOLD = "fold."
 """before the name of a file: the model of a fold"""
 _PLAIN = re.compile(r"\w+")
@@ -116,7 +119,7 @@ def learn(session: Session, options: Options) -> None:
 class _Growth:
     """A model on its way."""
 
-    def __init__(self, model: Model, scores: Iterable[float] = ()) -> None:
+    def __init__(self, model: Model, scores: Iterable[float | None] = ()) -> None:
         self.model = model
         self.scores = list(scores)
         """RMSE on what is held out, after each round"""
@@ -140,6 +143,7 @@ class _Learner:
         self._total = options.rounds(session.spec)
         self._under = state.under(options.algorithm)
         self._trained_s = 0.0
+        self._threshold: float | None = None
         self._main = _Growth(self._kind())
         self._folds: list[dict[str, Any]] = []
         self._fold: _Growth | None = None
@@ -162,7 +166,13 @@ class _Learner:
         model = main.model if used == main.model.rounds else main.model.cut(used)
         self._progress.begin("evaluation")
         self._backtest(used)
-        metrics = self._judged(model)
+        metrics = self._judged(model) if self._options.forecasts else {}
+        if self._options.model_type == "anomaly":
+            metrics |= self._found(model)
+        metrics |= {
+            "training_data_size": len(prepared.train),
+            artefacts.DURATION: round(self._trained_s, 3),
+        }
         self._progress.begin("registration")
         artefacts.write(
             session.folder.path,
@@ -173,7 +183,10 @@ class _Learner:
             under=self._under,
             prepared=prepared.card,
         )
-        score = Score(name=SCORE, value=main.scores[used - 1], better="lower")
+        if self._options.forecasts:
+            score = Score(name=SCORE, value=main.scores[used - 1], better="lower")
+        else:
+            score = Score(name="pr_auc", value=metrics["pr_auc"])
         session.progress(main.model.rounds, score=score)
         self._progress.tell(1.0)
         self._save(main.model.rounds, score)
@@ -203,14 +216,14 @@ class _Learner:
             if session.checkpoint_due():
                 self._save(self._step, UNKNOWN)
 
-    def _tell(self, growth: _Growth, rounds: int, score: float) -> None:
+    def _tell(self, growth: _Growth, rounds: int, score: float | None) -> None:
         """Say how far a model is."""
         if growth is not self._main:
             self._session.alive()
             return
-        told = Score(name=SCORE, value=score, better="lower")
+        told = None if score is None else Score(name=SCORE, value=score, better="lower")
         self._session.progress(min(rounds, self._total - 1), score=told)
-        self._progress.tell(rounds / self._total, rmse=score)
+        self._progress.tell(rounds / self._total, **({} if score is None else {SCORE: score}))
 
     def _backtest(self, rounds: int) -> None:
         """Grow a model of so many rounds for each fold, and judge it."""
@@ -245,9 +258,21 @@ class _Learner:
             "judged_on": judged_on,
             **told,
             **({"backtest": self._folds} if self._folds else {}),
-            "training_data_size": len(prepared.train),
-            artefacts.DURATION: round(self._trained_s, 3),
         }
+
+    def _found(self, model: Model) -> dict[str, Any]:
+        """What anomalies the model finds, by a threshold of the validation part alone."""
+        prepared = self._prepared
+        strange = partial(strangeness, model, self._options, threads=self._spec.threads)
+        seen = strange(prepared.validation)
+        self._threshold = anomalies.threshold(seen, prepared.validation.labels)
+        part = prepared.test if len(prepared.test) else prepared.validation
+        found = anomalies.judge(strange(part), part.labels, part.positions, self._threshold)
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        if part is prepared.validation:
+            # Whoever has chosen a threshold by these rows must not be judged by it on them.
+            return {**told, **dict.fromkeys(BY_THRESHOLD), "judged_on": "validation"}
+        return {**told, "judged_on": "test"}
 
     def _lesson(self, train: Rows, held_out: Rows) -> Lesson:
         told = msgspec.structs.asdict(self._options.told)
@@ -284,6 +309,7 @@ class _Learner:
             fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
             model=main.grown,
             trained_s=round(self._trained_s, 3),
+            threshold=self._threshold,
             backtest=self._options.backtest,
             folds=tuple(self._folds),
             fold=fold.grown if fold else None,
@@ -340,9 +366,9 @@ class _Watch:
     """Hears of each round of a segment, and gives it up where a stop cannot wait for its end."""
 
     def __init__(
-        self, session: Session, begins: int, ends: int, tell: Callable[[int, float], None]
+        self, session: Session, begins: int, ends: int, tell: Callable[[int, float | None], None]
     ) -> None:
-        self.scores: list[float] = []
+        self.scores: list[float | None] = []
         self._session, self._begins, self._ends, self._tell = session, begins, ends, tell
         self._began_s = time.monotonic()
 
@@ -351,7 +377,7 @@ class _Watch:
         """How long the segment has taken so far."""
         return time.monotonic() - self._began_s
 
-    def heard(self, score: float) -> None:
+    def heard(self, score: float | None) -> None:
         """Hear of a round."""
         self.scores.append(score)
         rounds = self._begins + len(self.scores)

@@ -39,7 +39,7 @@ class Lgbm:
         self.rounds = 0 if saved is None else self._booster().current_iteration()
         self._sets: tuple[lightgbm.Dataset, lightgbm.Dataset] | None = None
 
-    def grow(self, lesson: Lesson, rounds: int, each: Callable[[float], None]) -> None:
+    def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
         """Grow by a segment; see `growing.Model`."""
         if self._sets is None:
             self._sets = _binned(lesson)

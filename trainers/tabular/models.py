@@ -6,7 +6,12 @@ import importlib
 
 from trainers.tabular.growing import Model
 
-PLACES = {"lgbm": ("lgbm", "Lgbm"), "xgboost": ("xgb", "Xgboost"), "rf": ("forests", "Forest")}
+PLACES = {
+    "lgbm": ("lgbm", "Lgbm"),
+    "xgboost": ("xgb", "Xgboost"),
+    "rf": ("forests", "Forest"),
+    "isolation_forest": ("forests", "Isolation"),
+}
 
 
 def model_of(algorithm: str) -> type[Model]:

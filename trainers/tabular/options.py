@@ -26,8 +26,9 @@ class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is learnt from a table, and how."""
 
-    algorithm: Literal["lgbm", "xgboost", "rf"] = "lgbm"
-    """LightGBM, XGBoost, or a random forest"""
+    algorithm: Literal["lgbm", "xgboost", "rf", "isolation_forest"] = "lgbm"
+    """LightGBM, XGBoost or a random forest: of anomalies they tell by how much a row differs from
+    its forecast; isolation_forest tells how few splits isolate it, and needs no target"""
     hyperparameters: dict[str, Any] = msgspec.field(default_factory=dict)
     """what the algorithm is told, in the words of its library; unknown names are refused"""
     early_stopping_rounds: Positive | None = None
@@ -54,7 +55,12 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def patience(self) -> int | None:
         """Rounds without a better one after which it is over; None: it never is."""
-        return None if self.algorithm == "rf" else self.early_stopping_rounds
+        return self.early_stopping_rounds if self.algorithm in ("lgbm", "xgboost") else None
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether the model forecasts, be it to compare."""
+        return self.algorithm != "isolation_forest"
 
     def seed(self, spec: Spec) -> int:
         """By which all is drawn: the run's own seed counts from `random_seed` on."""
@@ -73,6 +79,7 @@ def refuse_bad(options: Options, spec: Spec) -> None:
     """
     check(options)
     _ = options.told
+    _check_model(options)
     if not options.validation_split:
         why = "Must be more than 0.0: it tells after each round how good the model is"
         raise ConfigValidationError("validation_split", why)
@@ -81,3 +88,15 @@ def refuse_bad(options: Options, spec: Spec) -> None:
         raise ConfigValidationError("distributed", why)
     if spec.target is not None and spec.target.unit not in (ROUNDS, "steps"):
         raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {ROUNDS}")
+
+
+def _check_model(options: Options) -> None:
+    if options.forecasts:
+        if options.target is None:
+            why = "Must name the column whose forecast is compared; isolation_forest needs none"
+            raise ConfigValidationError("target", why)
+        return
+    if options.model_type != "anomaly":
+        raise ConfigValidationError("algorithm", "isolation_forest is for the model_type anomaly")
+    if options.backtest is not None:
+        raise ConfigValidationError("backtest", "isolation_forest forecasts nothing to test back")

@@ -19,6 +19,7 @@ LIBRARIES = {
     "lgbm": ("lightgbm", "numpy"),
     "xgboost": ("xgboost-cpu", "numpy"),
     "rf": ("scikit-learn", "numpy"),
+    "isolation_forest": ("scikit-learn", "numpy"),
 }
 """what an algorithm's last bits depend on"""
 _FREE = (
@@ -39,8 +40,8 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How far a model has grown."""
 
     rounds: int = 0
-    scores: tuple[float, ...] = ()
-    """RMSE on the validation part after each round"""
+    scores: tuple[float | None, ...] = ()
+    """RMSE on the validation part after each round; None: nothing is forecast"""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """spent on its rounds"""
     backtest: Backtest | None = None
     """what was asked of the folds"""
+    threshold: float | None = None
+    """from which score on a row is an anomaly, once that is known"""
     folds: tuple[dict[str, Any], ...] = ()
     """what the folds of the backtest that are over have shown"""
     fold: Grown | None = None

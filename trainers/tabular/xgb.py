@@ -38,7 +38,7 @@ class Xgboost:
         self.rounds = 0 if saved is None else self._booster().num_boosted_rounds()
         self._sets: tuple[xgboost.DMatrix, xgboost.DMatrix] | None = None
 
-    def grow(self, lesson: Lesson, rounds: int, each: Callable[[float], None]) -> None:
+    def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
         """Grow by a segment; see `growing.Model`."""
         if self._sets is None:
             self._sets = _matrix(lesson, lesson.train.x), _matrix(lesson, lesson.valid.x)
