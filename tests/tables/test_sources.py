@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlalchemy
 
 from testkit.tables import hourly, wanted, write
 from trainers import tables
@@ -92,6 +93,27 @@ def test_a_database_is_read_and_never_made(home):
     (home / "broken.db").write_bytes(b"no database" * 100)
     with pytest.raises(tables.DataLoadError, match="file is not a database"):
         prepared(home, data="sqlite:///broken.db", table="t")
+
+
+def test_a_database_that_somebody_writes_to_is_asked_again(home, monkeypatch):
+    """What may be over at the next start ends no run for ever; so does one that does not answer."""
+    database(home / "a row? #1.db", "t")
+    more = {"data": "sqlite:///a row%3F #1.db?timeout=0", "table": "t"}
+    writer = sqlite3.connect(home / "a row? #1.db", isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(tables.SourceAway, match="database is locked"):
+        prepared(home, **more)
+    writer.execute("ROLLBACK")
+    writer.close()
+    assert len(prepared(home, **more).train)
+
+    def silent(*_, **__):
+        raise sqlalchemy.exc.OperationalError("", {}, OSError("connection refused"))
+
+    monkeypatch.setattr(sqlalchemy, "create_engine", lambda *_, **__: None)
+    monkeypatch.setattr(sqlalchemy, "inspect", silent)
+    with pytest.raises(tables.SourceAway, match=r"me:\*\*\*@host/db: connection refused"):
+        prepared(home, data="postgresql://me:secret@host/db", table="t")
 
 
 def test_no_password_is_ever_shown(home):
@@ -252,6 +274,12 @@ def test_what_was_fitted_is_used_on_other_rows(home):
     later = tables.rows_of(msgspec.structs.replace(asked, data="later.parquet"), home, whole.fitted)
     np.testing.assert_array_equal(later.x, again.x)
     assert np.isnan(later.y).sum() == 24
+    asked_of = msgspec.structs.replace(asked, data="later.parquet")
+    assert len(tables.rows_of(asked_of, home, whole.fitted, step=whole.card["step"]))
+    daily = columns | {"time": columns["time"][0] + np.arange(ROWS) * np.timedelta64(86400, "s")}
+    write(home / "later.parquet", daily)
+    with pytest.raises(tables.DataLoadError, match=r"the step of its rows is 1 d, and .* 1 h"):
+        tables.rows_of(asked_of, home, whole.fitted, step=whole.card["step"])
     write(home / "later.parquet", columns | {"city": np.arange(ROWS)})
     with pytest.raises(tables.DataLoadError, match="city was text when the model was trained"):
         tables.rows_of(msgspec.structs.replace(asked, data="later.parquet"), home, whole.fitted)
@@ -267,3 +295,53 @@ def test_what_is_built_from_the_past_reaches_past_the_last_row(home):
     assert not np.isnan(rows.y[:-24]).any()
     np.testing.assert_array_equal(rows.x[-24:, 1], hourly(ROWS)["load"][-24:])
     np.testing.assert_array_equal(rows.x[-24:, 0], np.arange(24) % 24)
+
+
+LONG = 60_000
+"""rows of a CSV file that is longer than what a look at its beginning sees"""
+
+
+def late(path, first, last):
+    """Such a file, with a column that is something else in its last hundred rows."""
+    columns = hourly(LONG)
+    del columns["humidity"]
+    write(path, columns)
+    head, *lines = path.read_text().splitlines()
+    fields = [first(row) if row < LONG - 100 else last(row) for row in range(LONG)]
+    lines = [f"{line},{field}" for line, field in zip(lines, fields, strict=True)]
+    path.write_text("\n".join([f"{head},humidity", *lines, ""]))
+
+
+@pytest.mark.parametrize("first", ["7", ""])
+def test_what_a_column_holds_is_not_decided_by_its_first_rows(home, first):
+    """Whole numbers get a fraction, empty fields become numbers: they are numbers throughout."""
+    late(home / "late.csv", lambda _: first, lambda row: f"{row % 7}.5")
+    more = {
+        "data": "late.csv",
+        "features": ("humidity", "hour_of_day"),
+        "preprocessing": tables.Preprocessing(missing="error" if first else "drop"),
+        "validation_split": 0.0005,
+    }
+    found = prepared(home, **more)
+    assert found.validation.x[-1, 0] == (LONG - 1) % 7 + 0.5
+    assert found.categories == {}
+
+
+def test_a_word_at_the_end_of_numbers_is_found(home):
+    """With its row, as if it had stood at the beginning."""
+    late(home / "late.csv", lambda row: f"{row}.5", lambda _: "mild")
+    line = "column humidity must be numbers: row 59901 has 'mild'"
+    with pytest.raises(tables.DataLoadError, match=line):
+        prepared(home, data="late.csv", features=("humidity",))
+
+
+def test_times_that_change_their_form_late_are_times(home):
+    """Fractions of seconds at the end of a CSV file; a zone there is a mistake, and is told."""
+    columns = hourly(LONG)
+    times = [str(one)[:19] for one in columns["time"]]
+    write(home / "late.csv", columns | {"time": [*times[:-1], times[-1] + ".250"]})
+    found = prepared(home, data="late.csv", time="time", features=("hour_of_day",))
+    assert found.validation.times[-1] % 10**9 == 250_000_000
+    write(home / "late.csv", columns | {"time": [*times[:-1], times[-1] + "Z"]})
+    with pytest.raises(tables.DataLoadError, match=r"row 60000, .*, has a zone, unlike rows"):
+        prepared(home, data="late.csv", time="time")

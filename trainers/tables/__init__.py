@@ -52,6 +52,7 @@ def prepare(
     dtype: Literal["float32", "float64"] = "float64",
     memory_factor: float = 1.0,
     working: Callable[[], None] = lambda: None,
+    loaded: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """The steps data_loading and preprocessing: what is trained on, and what is held out.
 
@@ -61,6 +62,7 @@ def prepare(
         dtype: of the features' matrices.
         memory_factor: how many times the matrix of features the training itself needs beside it.
         working: is called every now and then meanwhile.
+        loaded: is called between the two steps.
 
     Raises:
         ConfigValidationError: a field can never work, or not with this table.
@@ -72,7 +74,14 @@ def prepare(
     packages.require(EXTRA)
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
-    return prepared.prepare(config, home, dtype=dtype, memory_factor=memory_factor, working=working)
+    return prepared.prepare(
+        config,
+        home,
+        dtype=dtype,
+        memory_factor=memory_factor,
+        working=working,
+        loaded=loaded,
+    )
 
 
 def rows_of(
@@ -80,6 +89,7 @@ def rows_of(
     home: Path | None,
     fitted: Sequence[Fitted],
     *,
+    step: str | None = None,
     dtype: Literal["float32", "float64"] = "float64",
     working: Callable[[], None] = lambda: None,
 ) -> Part:
@@ -93,6 +103,7 @@ def rows_of(
         config: with which was trained, and `data` as the other table.
         home: in which relative paths begin; None: the working directory.
         fitted: of what was prepared then; `preprocessing.fitted` of the card has it.
+        step: of the card then: rows with another one are refused where lags count steps.
         dtype: of the features' matrix.
         working: is called every now and then meanwhile.
 
@@ -104,4 +115,4 @@ def rows_of(
     packages.require(EXTRA)
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
-    return prepared.rows_of(config, home, fitted, dtype=dtype, working=working)
+    return prepared.rows_of(config, home, fitted, step=step, dtype=dtype, working=working)

@@ -101,7 +101,7 @@ def values(
     if feature.kind == "lag":
         return _before(column, positions - feature.steps(series.spacing))
     window = feature.steps(series.spacing)
-    return _rolling(column, positions - config.horizon, window, feature.statistic)
+    return rolling(column, positions - config.horizon, window, feature.statistic)
 
 
 def calendar(name: str, clock: Times) -> Floats:
@@ -159,7 +159,7 @@ def _before(column: Floats, at: NDArray[np.int64]) -> Floats:
     return found
 
 
-def _rolling(column: Floats, ends: NDArray[np.int64], window: int, statistic: str) -> Floats:
+def rolling(column: Floats, ends: NDArray[np.int64], window: int, statistic: str) -> Floats:
     """A statistic of the `window` values up to each end; NaN where one of them is missing.
 
     The standard deviation is that of a sample, as in SQL and pandas.

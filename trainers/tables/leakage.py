@@ -29,11 +29,17 @@ SURE = 0.5
 """a copy of what cannot be known must miss less than this share of what the best likeness misses
 among what can be known: neighbours in a smooth series are alike, too"""
 LIKENESS_ROWS = 1000
+"""are looked at first"""
+PERHAPS = 0.99
+"""of these: what is less alike is no copy, and not looked at in all rows"""
 SHIFTS_MAX = 1024
 """steps into the future and into the past that are looked at"""
+WINDOWS = (2, 3, 6, 12, 24, 48, 96, 168, 336)
+"""steps that people take means over, beside a day and a week"""
 ENOUGH = 0.5
 """of the rows both must have, for a correlation to say anything"""
 UNIQUE_SHARE = 0.95
+DUPLICATES_ROWS = 500_000
 USUAL_TIMES = 2
 """as many copies over the split as within the training part are no leak, but such a table"""
 UNIQUE_MIN_ROWS = 100
@@ -48,7 +54,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     feature: str
     kind: Literal[
-        "target", "labels", "short_lag", "copy", "future", "duplicates", "scaled", "unique"
+        "target",
+        "labels",
+        "short_lag",
+        "copy",
+        "future",
+        "window",
+        "duplicates",
+        "scaled",
+        "unique",
     ]
     severity: Literal["error", "warning", "allowed"]
     line: str
@@ -76,6 +90,7 @@ def look(config: Config, series: Series, plan: Sequence[Feature], parts: Split) 
     for judged in (config.target, config.labels):
         if judged is not None:
             found += _likenesses(config, series, columns, rows, judged)
+    found += _windows(config, series, columns, rows)
     for feature in columns:
         values = series.past[feature.column or ""].values
         found += _unique(series, feature, values[rows])
@@ -158,6 +173,8 @@ def _likenesses(
             continue
         alike = _alike(there, values[some])
         best = int(unknown[np.argmax(alike[: len(unknown)])])
+        if alike[: len(unknown)].max() < PERHAPS:
+            continue
         likeness = float(_alike(_at(target, rows + best), values[rows])[0])
         if likeness <= NEAR:
             continue
@@ -166,6 +183,46 @@ def _likenesses(
         if 1 - likeness < SURE * (1 - rival):
             found.append(_copy(config, feature.name, judged, best, likeness))
     return found
+
+
+def _windows(
+    config: Config, series: Series, columns: Sequence[Feature], rows: Rows
+) -> list[Finding]:
+    """Columns that are a statistic of the target over a window that ends within the horizon.
+
+    The usual way to make one, without a shift, has the target itself in it.
+    """
+    if config.target is None or not columns:
+        return []
+    target, spacing = series.columns[config.target].values, series.spacing
+    days = [spacing.steps_in(count * DAY) for count in (1, 7)]
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), LIKENESS_ROWS)).astype(np.int64)]
+    values = {one.name: series.past[one.column or ""] for one in columns}
+    left = {name: column.values[some] for name, column in values.items() if column.labels is None}
+    found: list[Finding] = []
+    for window in sorted({*WINDOWS, *(steps for steps in days if steps)}):
+        for before in sorted({0, min(1, config.horizon - 1), config.horizon - 1}):
+            for statistic in ("mean", "std", "min", "max"):
+                if before < 0 or (window == 2 and statistic == "std"):
+                    continue
+                made = features.rolling(target, some - before, window, statistic)
+                for name in [name for name in left if _same(made, left[name])]:
+                    del left[name]
+                    line = (
+                        f"{name} is the {statistic} of {window} values of {config.target}, the "
+                        f"last of them {before} steps old"
+                    )
+                    severity = _grave(config, name)
+                    one = Finding(feature=name, kind="window", severity=severity, line=line)
+                    found.append(one)
+    return found
+
+
+def _same(made: Floats, values: Floats) -> bool:
+    there = ~(np.isnan(made) | np.isnan(values))
+    if there.sum() < max(3, ENOUGH * len(values)):
+        return False
+    return bool(1 - _alike(made[there], values[there])[0] < EXACT)
 
 
 def _copy(config: Config, name: str, judged: str, shift: int, likeness: float) -> Finding:
@@ -269,12 +326,21 @@ def _duplicates(
         return mixed
 
     train, held_out = hashes(parts.train), hashes(np.concatenate(parts[1:]))
+    # Of large tables a part: rows that are alike are in it together.
+    every = np.uint64(max(1, len(train) // DUPLICATES_ROWS))
+    train, held_out = train[train % every == 0], held_out[held_out % every == 0]
+    if not len(train):
+        return []
     again = int(np.isin(held_out, train).sum())
     counts = np.unique(train, return_counts=True)[1]
     usual = float(counts[counts > 1].sum()) / len(train)
     if again <= USUAL_TIMES * usual * len(held_out):
         return []
-    line = f"{again:,} of {len(held_out):,} rows that are held out are in the training part, too"
+    looked_at = " that were looked at" if every > 1 else ""
+    line = (
+        f"{again:,} of {len(held_out):,} rows that are held out{looked_at} are in the training "
+        "part, too"
+    )
     return [Finding(feature="*", kind="duplicates", severity="warning", line=line)]
 
 

@@ -10,30 +10,33 @@ from trainers.tables.errors import ResourceError
 VALUE_BYTES = 8
 READ_FACTOR = 2
 """as columns are read, those of Arrow and ours are there at once"""
+ROW_VALUES = 10
+"""of each row beside its columns: times, positions, targets, and what is thought with"""
 MARGIN = 0.9
 """of what is free; the rest is for what nobody has counted"""
+OWN = 128 * 2**20
+"""of pieces that are calculated with, whatever the rows"""
 CGROUP = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
 _MIB = 2**20
 
 
 def needed(
-    rows: int, *, columns: int, features: int, reading: int, value: int, factor: float, share: float
+    rows: int, *, columns: int, features: int, value: int, factor: float, share: float
 ) -> int:
-    """About how many bytes the most demanding moment takes.
+    """About how many bytes the more demanding one of two moments takes: reading, and training.
 
     Args:
         rows: of the table.
-        columns: that are read.
+        columns: that are read, without that of the times.
         features: that are made of them.
-        reading: what it takes to read them, in bytes.
         value: bytes of one number in the matrices.
         factor: how many times the matrices the training needs beside them.
         share: of the rows that are used.
     """
-    held = rows * (columns + 1) * VALUE_BYTES * READ_FACTOR
-    matrices = rows * share * features * value * (1 + factor)
-    return int(max(held + reading, held + matrices))
+    reading = rows * (READ_FACTOR * columns + ROW_VALUES) * VALUE_BYTES
+    matrices = int(rows * share * features * value * (1 + factor))
+    return OWN + max(reading, rows * (columns + ROW_VALUES) * VALUE_BYTES + matrices)
 
 
 def available() -> int | None:
@@ -58,8 +61,8 @@ def require(wanted: int, rows: int, features: int) -> None:
         return
     line = (
         f"{rows:,} rows with {features} features need about {wanted // _MIB:,} MiB of memory, and "
-        f"{there // _MIB:,} MiB are free: training_options.use_sample trains on a part of the "
-        "rows, a later training_start reads fewer"
+        f"{there // _MIB:,} MiB are free: fewer features need less, so does a part of the rows, "
+        "by training_options.use_sample"
     )
     raise ResourceError(
         line, needed_bytes=wanted, available_bytes=there, rows=rows, features=features

@@ -266,26 +266,28 @@ def prepare(
     dtype: DType,
     memory_factor: float,
     working: Callable[[], None],
+    loaded: Callable[[], None],
 ) -> Prepared:
     """What `trainers.tables.prepare` returns; the configuration was checked."""
     judged = [name for name in (config.target, config.labels) if name is not None]
     opened = _open(config, home, judged)
     leakage.look_at_names(config, opened.plan)
     columns = list(dict.fromkeys([*opened.made_of, *judged]))
-    rows, reading = opened.source.size([opened.time, *columns])
+    rows = opened.source.rows()
+    held_out = config.validation_split + config.test_split
     wanted = memory.needed(
         rows,
         columns=len(columns),
         features=len(opened.plan),
-        reading=reading,
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
-        share=config.training_options.use_sample,
+        share=held_out + (1 - held_out) * config.training_options.use_sample,
     )
     memory.require(wanted, rows, len(opened.plan))
     working()
     table = read(opened.source, config, columns, opened.time, working)
     said = check(table, config, leakage.known_ahead(opened.plan))
+    loaded()
     digest, fill = table.sha256, config.preprocessing.missing == "ffill"
     series = series_of(table, fill=fill)
     del table
@@ -306,6 +308,7 @@ def rows_of(
     home: Path | None,
     fitted: Sequence[Fitted],
     *,
+    step: str | None,
     dtype: DType,
     working: Callable[[], None],
 ) -> Part:
@@ -317,6 +320,10 @@ def rows_of(
     table = read(opened.source, config, columns, opened.time, working)
     check_rows(table, config, leakage.known_ahead(opened.plan))
     series = series_of(table, fill=config.preprocessing.missing == "ffill")
+    if step not in (None, series.spacing.words) and any(one.length for one in opened.plan):
+        apart = series.spacing.words
+        what = f"the step of its rows is {apart}, and that of those trained on was {step}"
+        raise DataLoadError(what, step=apart, trained_step=step)
     builder = _Builder(config, series, opened.plan, dtype, working)
     positions = series.spacing.positions
     if not leakage.known_ahead(opened.plan) and series.spacing.step is not None:
@@ -335,7 +342,7 @@ def _on_findings(findings: Sequence[Finding]) -> list[str]:
 
 def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[str]:
     ahead = leakage.known_ahead(plan)
-    if not ahead or not config.horizon:
+    if not ahead or not config.horizon or config.target is None:
         return []
     steps = f"{config.horizon} step{'s' if config.horizon > 1 else ''}"
     are = "are" if len(ahead) > 1 else "is"

@@ -174,4 +174,5 @@ def _in_words(name: str, spacing: Spacing) -> str:
     }
     if name in words:
         return words[name]
-    return f"repeating last {seasons(spacing)[int(name.rpartition('_')[2])]}"
+    season = seasons(spacing)[int(name.rpartition("_")[2])]
+    return f"repeating {'the day before' if season == 'day' else f'last {season}'}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
+import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +21,9 @@ import pyarrow.parquet as pq
 from trainers.tables.config import Config
 from trainers.tables.errors import ConfigValidationError, DataLoadError, SourceAway
 from trainers.tables.times import instants, zone_of
+
+_CSV_COLUMN = re.compile(r"In CSV column #([0-9]+)")
+"""as Arrow tells where a value is none of its column's kind, counted from 0"""
 
 SUFFIXES = (".parquet", ".csv")
 ROWS_AT_ONCE = 50_000
@@ -39,8 +45,8 @@ class Source(Protocol):
         """Its columns, and what is in them."""
 
     @abstractmethod
-    def size(self, columns: Iterable[str]) -> tuple[int, int]:
-        """About how many rows it has, and about how many bytes it takes to read such columns."""
+    def rows(self) -> int:
+        """About how many it has."""
 
     @abstractmethod
     def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
@@ -100,18 +106,14 @@ class _Files:
                 raise DataLoadError(f"{path.name} has two columns {name!r}", column=name)
         return {name: _kind(head[name]) for name in head.column_names}
 
-    def size(self, columns: Iterable[str]) -> tuple[int, int]:
-        rows = cost = 0
+    def rows(self) -> int:
+        rows = 0
         for path in self._paths:
             if path.suffix == ".csv":
-                bytes_there = path.stat().st_size
-                cost += bytes_there
-                rows += bytes_there // _guarded(path, _csv_row_bytes)
+                rows += path.stat().st_size // _guarded(path, _csv_row_bytes)
             else:
-                held = _guarded(path, _parquet_rows)
-                rows += held
-                cost += held * 8 * len(list(columns))
-        return rows, cost
+                rows += _guarded(path, _parquet_rows)
+        return rows
 
     def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
         read: list[pa.Table] = []
@@ -139,7 +141,10 @@ class _Database:
                 if not file.is_file():
                     raise DataLoadError(f"there is no database {place.database}")
                 # Read, and never made or changed: by its name with a mark that says so.
-                place = place.set(database=f"file:{file}", query={"mode": "ro", "uri": "true"})
+                place = place.set(
+                    database=f"file:{quote(str(file))}",
+                    query={**place.query, "mode": "ro", "uri": "true"},
+                )
             self.where = sa.make_url(url).render_as_string(hide_password=True)
             self._engine = sa.create_engine(place, poolclass=sa.NullPool)
         except (exc.NoSuchModuleError, ImportError) as error:
@@ -168,7 +173,7 @@ class _Database:
             found[name] = _kind_of_values(values) if values else _kind_of_type(declared)
         return found
 
-    def size(self, columns: Iterable[str]) -> tuple[int, int]:
+    def rows(self) -> int:
         sa = self._sa
 
         def count() -> int:
@@ -176,8 +181,7 @@ class _Database:
                 query = sa.select(sa.func.count()).select_from(self._table)
                 return int(connection.execute(query).scalar_one())
 
-        rows = self._asked(count)
-        return rows, rows * 8 * len(list(columns))
+        return self._asked(count)
 
     def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
         sa = self._sa
@@ -224,10 +228,18 @@ class _Database:
             return ask()
         except exc.OperationalError as error:
             line = f"{self.where}: {_line(error.orig or error)}"
-            raise DataLoadError(line) if self._lite else SourceAway(line) from error
+            if self._lite and not _is_busy(error.orig):
+                raise DataLoadError(line) from error
+            raise SourceAway(line) from error
         except exc.SQLAlchemyError as error:
             line = _line(getattr(error, "orig", None) or error)
             raise DataLoadError(f"{self.where}: {line}") from error
+
+
+def _is_busy(error: object) -> bool:
+    """Whether SQLite says that somebody else has locked the database."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _head(path: Path) -> pa.Table:
@@ -241,19 +253,46 @@ def _head(path: Path) -> pa.Table:
 
 
 def _file(path: Path, columns: list[str]) -> pa.Table:
+    if path.suffix == ".csv":
+        return _csv(path, columns)
     with path.open("rb") as file:
-        if path.suffix == ".csv":
-            return pa.csv.read_csv(file, convert_options=_csv_options(columns))
         whole = pq.ParquetFile(file)
-        there = whole.schema_arrow.names
-        for name in columns:
-            if name not in there:
-                raise missing(name, there, f" in {path.name}")
+        _check_there(path, whole.schema_arrow.names, columns)
         return whole.read(columns=columns)
 
 
-def _csv_options(columns: list[str] | None = None) -> Any:
-    return pa.csv.ConvertOptions(include_columns=columns, strings_can_be_null=True)
+def _csv(path: Path, columns: list[str]) -> pa.Table:
+    """Columns of a CSV file, read in pieces: as a whole it would be there twice."""
+    head = _head(path)
+    _check_there(path, head.column_names, columns)
+    kinds = {name: head[name].type for name in columns}
+    for name, kind in kinds.items():
+        if pa.types.is_integer(kind) or pa.types.is_null(kind):
+            kinds[name] = pa.float64()  # what comes later may have a fraction
+    while True:
+        options = _csv_options(columns, kinds)
+        try:
+            with pa.csv.open_csv(path, convert_options=options) as reader:
+                return pa.Table.from_batches(reader, schema=reader.schema)
+        except pa.ArrowInvalid as error:
+            # One that was something else in the first rows is text, and is looked at as such.
+            place = _CSV_COLUMN.match(str(error))
+            name = head.column_names[int(place[1])] if place else ""
+            if kinds.get(name, pa.string()) == pa.string():
+                raise
+            kinds[name] = pa.string()
+
+
+def _check_there(path: Path, there: list[str], columns: list[str]) -> None:
+    for name in columns:
+        if name not in there:
+            raise missing(name, there, f" in {path.name}")
+
+
+def _csv_options(columns: list[str] | None = None, kinds: dict[str, Any] | None = None) -> Any:
+    return pa.csv.ConvertOptions(
+        include_columns=columns, column_types=kinds, strings_can_be_null=True
+    )
 
 
 def _csv_row_bytes(path: Path) -> int:
@@ -271,8 +310,6 @@ def _parquet_rows(path: Path) -> int:
 def _guarded(path: Path, read: Callable[[Path], T]) -> T:
     try:
         return read(path)
-    except KeyError as error:
-        raise DataLoadError(f"{path.name}: {_line(error)}") from error
     except (pa.ArrowException, OSError) as error:
         raise DataLoadError(f"{path.name} cannot be read: {_line(error)}") from error
 

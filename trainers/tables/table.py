@@ -108,14 +108,17 @@ def read(
     table = source.read(wanted, time, working)
     working()
     times, naive = instants(table[time], time)
+    table = table.drop_columns([time])
     if not len(times):
         raise DataLoadError(f"{source.where} has no rows")
     _check_order(times, time)
     begin, end = _between(times, config)
     columns: dict[str, Column] = {}
     for name in wanted[1:]:
-        columns[name] = _column(name, table[name].slice(begin, end - begin), begin)
-        table = table.drop_columns([name])
+        column, table = table[name], table.drop_columns([name])
+        columns[name] = _column(name, column.slice(begin, end - begin), begin)
+        del column  # what is converted is needed no more
+        pa.default_memory_pool().release_unused()
         working()
     times = times[begin:end]
     return Table(times, columns, naive, spacing(times))

@@ -23,6 +23,7 @@ EVEN_SHARE = 0.5
 
 Times = NDArray[np.int64]
 
+_SPANS = ((DAY, "d"), (HOUR, "h"), (60 * SECOND, "min"), (SECOND, "s"), (10**6, "ms"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ((10**11, SECOND), (10**14, 10**6), (10**17, 10**3))
 """a number of seconds, milliseconds or microseconds is below this; all others are nanoseconds"""
@@ -41,7 +42,10 @@ class Spacing(NamedTuple):
         """The step as a person says it."""
         if not isinstance(self.step, int):
             return self.step or "row"
-        return str(timedelta(microseconds=self.step / 1000))
+        for unit, name in _SPANS:
+            if self.step % unit == 0:
+                return f"{self.step // unit} {name}"
+        return f"{self.step} ns"
 
     def steps_in(self, span: int) -> int | None:
         """How many steps a span of nanoseconds has; None: no whole number of them."""

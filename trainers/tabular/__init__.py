@@ -1,4 +1,4 @@
-"""Learns forecasts and anomalies of tables: what it has learnt after a kill is what it would have learnt.
+"""Learns forecasts and anomalies of tables, and no kill changes a bit of what it has learnt.
 
 This module is light: it validates, and imports what learns when something is to be learnt.
 """

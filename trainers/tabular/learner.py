@@ -106,11 +106,11 @@ def learn(session: Session, options: Options) -> None:
             session.folder.path.parent.parent,
             memory_factor=MEMORY_FACTORS[options.algorithm],
             working=working,
+            loaded=partial(progress.begin, "preprocessing"),
         )
+        progress.tell(1.0)
         for remark in prepared.remarks:
             session.notice(remark)
-        progress.begin("preprocessing")
-        progress.tell(1.0)
         _Learner(session, options, prepared, progress).learn()
     except Stopped:
         pass
