@@ -110,3 +110,23 @@ def test_a_table_without_what_a_feature_is_made_of_is_refused(run, tmp_path, cap
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert "Column not found: temperature" in said[0]
+
+
+@pytest.mark.parametrize("algorithm", ["lgbm", "xgboost", "rf"])
+def test_text_is_a_category_and_one_that_nobody_has_seen_is_forecast_too(
+    make_run, tmp_path, capsys, algorithm
+):
+    """Where the algorithm knows categories it is told which these are."""
+    columns = hourly(900)
+    columns["sky"] = np.array(["clear", "rain", "snow"])[np.arange(900) // 7 % 3]
+    columns["load"] = columns["load"] + 30 * (columns["sky"] == "rain")
+    write(tmp_path / "skies.csv", columns)
+    told = {"features": ["sky", "hour_of_day"], "hyperparameters": {"n_estimators": 40}}
+    run = make_run(algorithm, data="skies.csv", **told)
+    assert train(run) == EXIT_DONE
+    later = hourly(20, seed=5) | {"sky": np.array(["rain", "clear", "hail", "snow"] * 5)}
+    capsys.readouterr()
+    assert predict(run, write(tmp_path / "later.csv", later), "--json") == 0
+    forecast = [row["forecast"] for row in json.loads(capsys.readouterr().out)]
+    assert len(forecast) == 20
+    assert forecast[0] - forecast[1] > 15

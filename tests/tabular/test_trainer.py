@@ -290,3 +290,19 @@ def test_early_stopping_of_a_forest_is_told_to_be_in_vain(make_run):
     run = make_run("rf", early_stopping_rounds=5)
     assert "forest" in tabular.remark(read_spec(RunFolder(run)))
     assert tabular.remark(read_spec(RunFolder(make_run("lgbm", "other")))) is None
+
+
+def test_a_run_that_goes_back_takes_back_what_it_has_left(make_run):
+    """Nobody takes a model for that of a run which trains."""
+    run = make_run("lgbm", grace_s=0.0001)
+    train(run)
+    spec = json.loads((run / "spec.json").read_bytes())
+    spec["rewind"] = {"id": "one", "checkpoint": "75"}
+    (run / "spec.json").write_text(json.dumps(spec))
+    before = (run / "model.txt").read_bytes()
+    code, session = train(run, Later(step=80))
+    assert (code, session.step) == (EXIT_AGAIN, 75)
+    assert not (run / "model.txt").exists()
+    assert not (run / "metrics.json").exists()
+    assert train(run)[0] == EXIT_DONE
+    assert (run / "model.txt").read_bytes() == before

@@ -73,6 +73,12 @@ def write(
     durable.write(folder / SUMS, "".join(lines).encode())
 
 
+def remove(folder: Path, model: type[Model]) -> None:
+    """Remove what a run has left that has gone back since, and is not done any more."""
+    for name in (SUMS, CARD, METRICS, model.FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _json(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 

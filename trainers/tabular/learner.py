@@ -151,6 +151,8 @@ class _Learner:
         """whether there is more than the newest checkpoint holds"""
         if session.checkpoint is not None:
             self._restore(session.checkpoint.path)
+        if session.rewound:
+            artefacts.remove(session.folder.path, self._kind)
 
     def learn(self) -> None:
         """Take the steps after the first two.
