@@ -5,6 +5,7 @@ import shutil
 
 import msgspec
 import pytest
+from PIL import Image
 
 from testkit.tables import hourly, write
 from trainers import options, tabular
@@ -105,6 +106,8 @@ def test_what_the_page_shows_is_trained_as_it_stands_there(make_run, page):
     assert card["hyperparameters"]["feature_fraction"] == 0.8
     assert card["metrics"]["rmse"] == told["rmse"]
     assert card["leakage"]["verdict"]
+    with Image.open(run / "forecast.png") as picture:
+        assert picture.width > picture.height > 0
 
 
 @pytest.mark.parametrize(

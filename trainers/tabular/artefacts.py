@@ -18,6 +18,7 @@ from trainers.tabular.growing import Floats, Model, content_sha256
 from trainers.tabular.options import Options
 
 METRICS, CARD, SUMS = "metrics.json", "model_card.json", "SHA256SUMS"
+PICTURE = "forecast.png"
 DURATION = "training_duration_seconds"
 
 
@@ -38,6 +39,7 @@ def write(
     metrics: dict[str, Any],
     under: dict[str, str],
     prepared: dict[str, Any],
+    picture: bytes | None,
 ) -> None:
     """Write the files of a finished model, each whole or not at all, and last what they hash to.
 
@@ -64,6 +66,7 @@ def write(
         model.FILE: model.saved(),
         METRICS: _json(metrics),
         CARD: _json(card),
+        **({PICTURE: picture} if picture is not None else {}),
     }
     for name, content in contents.items():
         durable.write(folder / name, content)
@@ -75,7 +78,7 @@ def write(
 
 def remove(folder: Path, model: type[Model]) -> None:
     """Remove what a run has left that has gone back since, and is not done any more."""
-    for name in (SUMS, CARD, METRICS, model.FILE):
+    for name in (SUMS, CARD, METRICS, PICTURE, model.FILE):
         (folder / name).unlink(missing_ok=True)
 
 

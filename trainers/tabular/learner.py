@@ -23,7 +23,7 @@ from trainers.session import Session
 from trainers.tables import anomalies, prepare
 from trainers.tables.prepared import Part as Rows
 from trainers.tables.prepared import Prepared
-from trainers.tabular import artefacts, state
+from trainers.tabular import artefacts, picture, state
 from trainers.tabular.forecasts import strangeness
 from trainers.tabular.growing import Curve, Lesson, Model, Part
 from trainers.tabular.models import model_of
@@ -144,6 +144,7 @@ class _Learner:
         self._under = state.under(options.algorithm)
         self._trained_s = 0.0
         self._threshold: float | None = None
+        self._picture: bytes | None = None
         self._main = _Growth(self._kind())
         self._folds: list[dict[str, Any]] = []
         self._fold: _Growth | None = None
@@ -184,6 +185,7 @@ class _Learner:
             metrics=metrics,
             under=self._under,
             prepared=prepared.card,
+            picture=self._picture,
         )
         if self._options.forecasts:
             score = Score(name=SCORE, value=main.scores[used - 1], better="lower")
@@ -252,6 +254,7 @@ class _Learner:
                 self._session.alive()
                 forecast = model.predict(part.x, self._spec.threads)
                 told[name] = artefacts.judged(prepared, prepared.train, part, forecast)
+                self._picture = picture.drawn(part, forecast)
         judged_on = "test" if "test" in told else "validation"
         if (warning := told[judged_on]["warning"]) is not None:
             self._session.notice(warning)
