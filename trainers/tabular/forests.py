@@ -45,8 +45,9 @@ class _Trees:
         if self._forest is None:
             self._forest = self._seed(lesson)
         try:
-            for begins in range(before, before + rounds, lesson.threads):
-                ends = min(begins + lesson.threads, before + rounds)
+            at_once = self._at_once(lesson)
+            for begins in range(before, before + rounds, at_once):
+                ends = min(begins + at_once, before + rounds)
                 self._forest.set_params(n_estimators=ends, n_jobs=lesson.threads)
                 self._fit(lesson)
                 for tree in self._forest.estimators_[begins:]:
@@ -77,6 +78,10 @@ class _Trees:
             for name in _NODES:
                 yield f"{number} {name}", state["nodes"][name]
             yield f"{number} value", state["values"]
+
+    def _at_once(self, lesson: Lesson) -> int:
+        """How many trees grow between two moments at which somebody may ask for a stop."""
+        return lesson.threads
 
     def _seed(self, lesson: Lesson) -> Any:
         """A forest without trees."""
@@ -138,6 +143,9 @@ class Isolation(_Trees):
         for number, features in enumerate(self._forest.estimators_features_):
             yield f"{number} features", features
         yield from super().arrays()
+
+    def _at_once(self, lesson: Lesson) -> int:  # noqa: ARG002 - its trees are small
+        return self.SEGMENT
 
     def _seed(self, lesson: Lesson) -> Any:
         return IsolationForest(**lesson.hyperparameters, warm_start=True, random_state=lesson.seed)
