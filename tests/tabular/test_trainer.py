@@ -309,3 +309,16 @@ def test_a_run_that_goes_back_takes_back_what_it_has_left(make_run):
     assert not (run / "metrics.json").exists()
     assert train(run)[0] == EXIT_DONE
     assert (run / "model.txt").read_bytes() == before
+
+
+def test_a_table_outside_of_the_home_is_named_for_a_service_that_sees_less(make_run, tmp_path):
+    """One within the home, or in a database, needs nothing to be shown."""
+
+    def needed(run, data):
+        change(run, data=data)
+        return [need.within for need in tabular.needs(read_spec(RunFolder(run)))]
+
+    run = make_run("lgbm")
+    assert needed(run, "loads.csv") == needed(run, "postgresql://there/loads") == []
+    assert needed(run, str(tmp_path / "loads.csv")) == [str(tmp_path)]
+    assert needed(run, str(tmp_path)) == [str(tmp_path)]
