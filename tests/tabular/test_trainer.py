@@ -236,6 +236,18 @@ def test_more_rounds_are_added_to_a_model_that_is_whole(make_run):
     assert (run / "model.txt").stat().st_size <= (straight / "model.txt").stat().st_size
 
 
+def test_fewer_rounds_are_the_first_ones_of_a_model_that_has_more(make_run):
+    """They are not trained again."""
+    run, short = make_run("lgbm"), make_run("lgbm", "short", hyperparameters={"n_estimators": 50})
+    train(run)
+    train(short)
+    change(run, hyperparameters={"n_estimators": 50})
+    assert train(run)[0] == EXIT_DONE
+    cards = [json.loads((one / "model_card.json").read_bytes()) for one in (run, short)]
+    assert cards[0]["content_sha256"] == cards[1]["content_sha256"]
+    assert cards[0]["metrics"] == cards[1]["metrics"]
+
+
 def test_rows_that_are_others_now_are_not_gone_on_with(make_run):
     """A model that has seen two tables is that of neither."""
     run = make_run("lgbm")

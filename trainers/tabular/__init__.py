@@ -78,7 +78,7 @@ def export(spec: Spec, checkpoint: Path, out: Path) -> None:
     fits(spec, checkpoint)
     from trainers.tabular import forecasts  # noqa: PLC0415 - imports NumPy
 
-    out.write_bytes(forecasts.model_in(checkpoint, options_of(spec, Options)).saved())
+    out.write_bytes(forecasts.model_in(checkpoint, options_of(spec, Options), spec).saved())
 
 
 def train(session: Session) -> None:

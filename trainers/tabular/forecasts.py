@@ -24,7 +24,7 @@ from trainers.tabular.options import Options
 SUFFIXES = (".csv", ".json", ".parquet")
 
 
-def model_in(checkpoint: Path, options: Options) -> Model:
+def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
     """The model of a checkpoint, in the rounds that are worth using.
 
     Raises:
@@ -34,7 +34,7 @@ def model_in(checkpoint: Path, options: Options) -> Model:
     if not grown.rounds:
         raise BadSpec("the checkpoint holds no round of the model yet")
     model = kind((checkpoint / kind.FILE).read_bytes())
-    used = Curve(grown.scores, options.patience).used
+    used = Curve(grown.scores[: options.rounds(spec)], options.patience).used
     return model if used == model.rounds else model.cut(used)
 
 
@@ -46,7 +46,7 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     """
     if out.suffix not in SUFFIXES:
         raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
-    model, held = model_in(checkpoint, options), state.read(checkpoint)
+    model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
     part = rows_of(asked, None, msgspec.convert(held.fitted, tuple[Fitted, ...]))
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}

@@ -165,7 +165,8 @@ class _Learner:
         self._progress.begin("training")
         lesson = self._lesson(prepared.train, prepared.validation)
         self._grow(main, lesson, self._total, self._options.patience)
-        used = Curve(main.scores, self._options.patience).used
+        # Fewer rounds may be asked for by now than there are.
+        used = Curve(main.scores[: self._total], self._options.patience).used
         model = main.model if used == main.model.rounds else main.model.cut(used)
         self._progress.begin("evaluation")
         self._backtest(used)
