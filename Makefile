@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := atari,sb3,tables,live,completion
+EXTRAS := atari,sb3,tables,tabular,live,completion
 TEST_EXTRAS := $(EXTRAS),dev
 SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
 # What tests of real boots, disks, cron, shells and shims need; without them, these are skipped, and say so.

@@ -66,6 +66,12 @@ SERIES = {
         "kills of a trainer in the middle of a checkpoint",
         "tests/trainers/test_drill.py::test_kill_in_mid_write_costs_only_that_checkpoint",
     ),
+    "table-kills": Series(
+        60,
+        "kills of a run of tables, in rounds and in the write of a checkpoint, of each algorithm",
+        "tests/tabular/test_run.py::"
+        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
+    ),
 }
 
 

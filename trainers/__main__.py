@@ -17,7 +17,7 @@ from trainers import attempt, durable
 from trainers.contract import EXIT_BAD_SPEC, Share
 
 BESIDE = (
-    *("probe", "list", "check", "needs", "evaluate", "record", "export"),
+    *("probe", "list", "check", "needs", "evaluate", "record", "export", "predict"),
     *("checkpoints", "way_back", "source"),
 )
 """options that ask for anything but training"""
@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     only.add_argument("--record", type=Path, metavar="FILE", help="only write a GIF of greedy play")
     only.add_argument("--export", type=Path, metavar="FILE", help="only write it for others")
+    only.add_argument("--predict", type=Path, metavar="FILE", help="only forecast its rows")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --predict: where to")
     parser.add_argument(
         "--episodes", type=_positive, metavar="N", default=1, help="games to record, at most"
     )

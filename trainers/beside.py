@@ -102,6 +102,18 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    play.predict(
+        options.run,
+        options.trainer,
+        options.checkpoint,
+        options.predict,
+        options.out,
+        as_json=options.json,
+    )
+    return 0
+
+
 def _checkpoints(options: argparse.Namespace) -> int:
     return _told(history.listed(options.run, verified=options.verify))
 
@@ -134,6 +146,7 @@ _ACTS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "record": _record,
     "export": _export,
+    "predict": _predict,
     "checkpoints": _checkpoints,
     "way_back": _way_back,
     "source": _import,

@@ -155,26 +155,71 @@ def export(path: Path, trainer: str, which: Which, output: Path, *, as_json: boo
         CannotWrite: `output` cannot be written.
     """
     output = output.absolute()  # whoever writes it may stand elsewhere
-    if output.is_dir():
-        raise CannotWrite(f"{output} is there: name what is not, it is made")
-    spec, write = _ready(path, trainer, "export")
-    try:
-        place = Path(tempfile.mkdtemp(prefix=".export-", dir=output.parent))
-    except OSError as error:
-        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
-    try:
-        out = place / output.name
-        checkpoint, _ = _played(path, which, lambda found: write(spec, found.path, out))
-        out.replace(output)
-    except OSError as error:
-        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    spec, export = _ready(path, trainer, "export")
+
+    def write(out: Path) -> tuple[Checkpoint, None]:
+        return _played(path, which, lambda found: export(spec, found.path, out))
+
+    checkpoint, _ = _placed(output, write)
     if as_json:
         step = checkpoint.manifest.step
         _print_json({"run": spec.run, "checkpoint_step": step, "file": str(output)})
         return
     sys.stdout.write(f"{spec.name} at step {checkpoint.manifest.step:,}: {output}\n")
+
+
+def predict(
+    path: Path, trainer: str, which: Which, rows: Path, output: Path | None, *, as_json: bool
+) -> None:
+    """Have a trainer forecast the rows of a file; without `output` they are printed.
+
+    Raises:
+        BadSpec: the spec can never work, or the trainer cannot forecast these rows.
+        NoCheckpoint: there is none yet.
+        CannotWrite: `output` cannot be written.
+    """
+    spec, forecast = _ready(path, trainer, "predict")
+
+    def write(out: Path) -> tuple[Checkpoint, int]:
+        return _played(path, which, lambda found: forecast(spec, found.path, rows, out))
+
+    if output is None:
+        with tempfile.TemporaryDirectory() as place:
+            out = Path(place, "forecasts.json" if as_json else "forecasts.csv")
+            write(out)
+            with out.open(encoding="utf-8") as file:
+                shutil.copyfileobj(file, sys.stdout)
+        return
+    output = output.absolute()
+    checkpoint, count = _placed(output, write)
+    step = checkpoint.manifest.step
+    if as_json:
+        told = {"run": spec.run, "checkpoint_step": step, "rows": count, "file": str(output)}
+        _print_json(told)
+        return
+    sys.stdout.write(f"{spec.name} at step {step:,}: {count:,} forecasts: {output}\n")
+
+
+def _placed(output: Path, write: Callable[[Path], T]) -> T:
+    """What came of writing `output`: it is there whole, or not at all.
+
+    Raises:
+        CannotWrite: it cannot be.
+    """
+    if output.is_dir():
+        raise CannotWrite(f"{output} is there: name what is not, it is made")
+    try:
+        place = Path(tempfile.mkdtemp(prefix=".export-", dir=output.parent))
+    except OSError as error:
+        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
+    try:
+        written = write(place / output.name)
+        (place / output.name).replace(output)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return written
 
 
 def _ready(path: Path, trainer: str, what: str) -> tuple[Spec, Callable[..., Any]]:

@@ -146,6 +146,16 @@ class Trainer(Protocol):
             BadSpec: nothing can be written of it.
         """
 
+    def predict(self, spec: Spec, checkpoint: Path, rows: Path, out: Path) -> int:
+        """Write forecasts of the rows of a file into `out`, in the format that its suffix names.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            BadSpec: nothing can be forecast of these rows, or not in that format.
+        """
+
     def record(self, spec: Spec, checkpoint: Path, *, episodes: int, seconds: float) -> Recording:
         """A film of greedy play: of so many episodes, or so long, whichever is over first."""
 

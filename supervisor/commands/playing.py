@@ -47,6 +47,19 @@ def add(command: Adding) -> None:
         "--checkpoint", choices=("best", "newest"), default="best", help="which (best)"
     )
     sub.add_argument("-o", "--output", metavar="FILE", required=True, help="a file or a folder")
+    sub = command(
+        "predict",
+        _predict,
+        "forecast the rows of a file with what a run has learnt",
+        "run",
+        "json",
+        more="The run trains on meanwhile.",
+    )
+    sub.add_argument("-i", "--input", metavar="FILE", required=True, help="a table of rows")
+    sub.add_argument(
+        "--checkpoint", choices=("best", "newest"), default="best", help="which (best)"
+    )
+    sub.add_argument("-o", "--output", metavar="FILE", help="CSV, Parquet or JSON; default: here")
     for name, act, text, episodes, more in (
         ("evaluate", _evaluate, "play greedily with a run's checkpoint", 10, ""),
         ("record", _record, "write a GIF of greedy play", 1, "The run trains on meanwhile."),
@@ -95,6 +108,16 @@ def _export(context: Context) -> int:
     run, output = context.run(context.options.run), context.options.output
     _refuse_beyond(context, output)
     return _play(context, run, f"--export={output}")
+
+
+def _predict(context: Context) -> int:
+    options = context.options
+    run, output = context.run(options.run), options.output
+    more = []
+    if output is not None:
+        _refuse_beyond(context, output)
+        more = [f"--out={output}"]
+    return _play(context, run, f"--predict={options.input}", *more)
 
 
 def _refuse_beyond(context: Context, output: str) -> None:

@@ -26,7 +26,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, command, drill, sb3
+from trainers import atari, command, drill, sb3, tabular
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -52,6 +52,7 @@ OPTIONS = {
     "command": command.Options,
     "drill": drill.Options,
     "sb3": sb3.Options,
+    "tabular": tabular.Options,
 }
 
 

@@ -23,8 +23,8 @@ COMMANDS = (
     "init", "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
     "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "export",
-    "checkpoints", "rewind", "import-checkpoint", "reset", "tune", "trainers", "check-config",
-    "doctor", "completion",
+    "predict", "checkpoints", "rewind", "import-checkpoint", "reset", "tune", "trainers",
+    "check-config", "doctor", "completion",
 )  # fmt: skip
 
 
@@ -337,7 +337,7 @@ def test_nonsense_gets_one_clear_answer(machine: Machine, arguments: tuple[str, 
 
 def test_a_run_that_has_learnt_nothing_cannot_play_yet(machine: Machine) -> None:
     """Before its first start there is nothing of it; later the drill can do none of that."""
-    played = (("evaluate",), ("record",), ("export", "-o", "out.bin"))
+    played = (("evaluate",), ("record",), ("export", "-o", "out.bin"), ("predict", "-i", "a.csv"))
     for command in played:
         answer = machine(*command, "a")
         assert (answer.returncode, answer.stdout) == (75, "")

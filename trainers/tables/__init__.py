@@ -52,6 +52,7 @@ def prepare(
     dtype: Literal["float32", "float64"] = "float64",
     memory_factor: float = 1.0,
     working: Callable[[], None] = lambda: None,
+    loaded: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """The steps data_loading and preprocessing: what is trained on, and what is held out.
 
@@ -61,6 +62,7 @@ def prepare(
         dtype: of the features' matrices.
         memory_factor: how many times the matrix of features the training itself needs beside it.
         working: is called every now and then meanwhile.
+        loaded: is called between the two steps.
 
     Raises:
         ConfigValidationError: a field can never work, or not with this table.
@@ -72,7 +74,14 @@ def prepare(
     packages.require(EXTRA)
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
-    return prepared.prepare(config, home, dtype=dtype, memory_factor=memory_factor, working=working)
+    return prepared.prepare(
+        config,
+        home,
+        dtype=dtype,
+        memory_factor=memory_factor,
+        working=working,
+        loaded=loaded,
+    )
 
 
 def rows_of(

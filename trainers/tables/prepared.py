@@ -266,6 +266,7 @@ def prepare(
     dtype: DType,
     memory_factor: float,
     working: Callable[[], None],
+    loaded: Callable[[], None],
 ) -> Prepared:
     """What `trainers.tables.prepare` returns; the configuration was checked."""
     judged = [name for name in (config.target, config.labels) if name is not None]
@@ -286,6 +287,7 @@ def prepare(
     working()
     table = read(opened.source, config, columns, opened.time, working)
     said = check(table, config, leakage.known_ahead(opened.plan))
+    loaded()
     digest, fill = table.sha256, config.preprocessing.missing == "ffill"
     series = series_of(table, fill=fill)
     del table

@@ -1,0 +1,82 @@
+"""Forecasts of rows by the model of a checkpoint; importing this module imports NumPy and Arrow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainers.contract import BadSpec, Spec
+from trainers.tables import rows_of
+from trainers.tables.prepared import Part
+from trainers.tables.preprocessing import Fitted
+from trainers.tables.times import told
+from trainers.tabular import state
+from trainers.tabular.growing import Curve, Floats, Model
+from trainers.tabular.models import model_of
+from trainers.tabular.options import Options
+
+SUFFIXES = (".csv", ".json", ".parquet")
+
+
+def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
+    """The model of a checkpoint, in the rounds that are worth using.
+
+    Raises:
+        BadSpec: it has none.
+    """
+    kind, grown = model_of(options.algorithm), state.read(checkpoint).model
+    if not grown.rounds:
+        raise BadSpec("the checkpoint holds no round of the model yet")
+    model = kind((checkpoint / kind.FILE).read_bytes())
+    used = Curve(grown.scores[: options.rounds(spec)], options.patience).used
+    return model if used == model.rounds else model.cut(used)
+
+
+def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path) -> int:
+    """Write the forecasts of a table; how many there are.
+
+    Raises:
+        BadSpec: the rows cannot be forecast, or the format is unknown.
+    """
+    if out.suffix not in SUFFIXES:
+        raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
+    model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
+    asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
+    part = rows_of(asked, None, msgspec.convert(held.fitted, tuple[Fitted, ...]))
+    columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
+    if options.forecasts:
+        columns["forecast"] = model.predict(part.x, spec.threads).tolist()
+    if options.model_type == "anomaly":
+        strange = strangeness(model, options, part, threads=spec.threads)
+        # Where nobody knows yet what a row was, nothing is said of it.
+        columns["score"] = [None if math.isnan(one) else one for one in strange.tolist()]
+        if held.threshold is not None:
+            columns["anomaly"] = [
+                None if one is None else int(one >= held.threshold) for one in columns["score"]
+            ]
+    if out.suffix == ".parquet":
+        columns["time"] = pa.array(part.times, pa.timestamp("ns", "UTC"))
+        pq.write_table(pa.table(columns), out)
+        return len(part)
+    lines = list(zip(*columns.values(), strict=True))
+    if out.suffix == ".json":
+        content = [dict(zip(columns, line, strict=True)) for line in lines]
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        return len(part)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        file.write(f"{','.join(columns)}\n")
+        for line in lines:
+            file.write(f"{','.join('' if value is None else str(value) for value in line)}\n")
+    return len(part)
+
+
+def strangeness(model: Model, options: Options, rows: Part, *, threads: int) -> Floats:
+    """How strange each row is, the more the stranger; NaN where nobody knows what it was."""
+    told = model.predict(rows.x, threads)
+    return np.abs(rows.y - told) if options.forecasts else told

@@ -1,0 +1,398 @@
+"""How a table is learnt: five steps, of which the third is cut into segments.
+
+The last round counts as made once all that follows it is done, too: an attempt that is killed in
+the evaluation finds the model whole, and a run that is done has its files.
+
+Importing this module imports NumPy; the library of the algorithm follows.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from trainers import sinks
+from trainers.contract import Score
+from trainers.session import Session
+from trainers.tables import anomalies, prepare
+from trainers.tables.prepared import Part as Rows
+from trainers.tables.prepared import Prepared
+from trainers.tabular import artefacts, picture, state
+from trainers.tabular.forecasts import strangeness
+from trainers.tabular.growing import Curve, Lesson, Model, Part
+from trainers.tabular.models import model_of
+from trainers.tabular.options import Options
+from trainers.tabular.state import CannotGoOn, Grown, State
+
+SCORE = "rmse"
+STEPS = {
+    "data_loading": 0,
+    "preprocessing": 5,
+    "training": 10,
+    "evaluation": 85,
+    "registration": 98,
+}
+"""the five steps, and how much of the whole is done, in percent, when each begins"""
+LOG_INTERVAL_S = 1.0
+"""the least time between two lines of metrics"""
+STOP_SHARE = 0.25
+"""of the time in which a run must be gone that a segment may still take when a stop is asked for"""
+MEMORY_FACTORS = {"lgbm": 1.3, "xgboost": 2.0, "rf": 1.0, "isolation_forest": 1.0}
+"""how many times the matrix of features an algorithm takes beside it"""
+UNKNOWN = Score(name=SCORE, value=None, better="lower")
+"""of a model that still grows: the best checkpoint is the whole model, or else the furthest"""
+BY_THRESHOLD = ("precision", "recall", "f1", "range_precision", "range_recall")
+"""what depends on where the threshold is"""
+FOLD = "fold."
+"""before the name of a file: the model of a fold"""
+_PLAIN = re.compile(r"\w+")
+
+
+class _GivenUp(Exception):
+    """A stop cannot wait for the end of a segment."""
+
+
+class Stopped(Exception):
+    """Somebody has asked for a stop; what there is is saved."""
+
+
+class Progress:
+    """Which of the five steps a run is in, and how much of the whole is done."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._names = list(STEPS)
+        self._at = 0
+        self._told_at_s = 0.0
+
+    def begin(self, name: str) -> None:
+        """Say that a step begins."""
+        self._at = self._names.index(name)
+        sinks.tell(f"step {self._at + 1} of {len(STEPS)}: {name}")
+        self._told_at_s = 0.0
+        self.tell(0.0)
+
+    def tell(self, share: float, **measured: float) -> None:
+        """Say how much of this step is done, and what was measured; not too often."""
+        now_s = time.monotonic()
+        if share < 1.0 and now_s - self._told_at_s < LOG_INTERVAL_S:
+            return
+        self._told_at_s = now_s
+        begins, *later = list(STEPS.values())[self._at :]
+        ends = later[0] if later else 100
+        percent = round(begins + (ends - begins) * min(share, 1.0), 1)
+        self._session.log({"pipeline_step": self._at + 1, "progress_percent": percent, **measured})
+
+
+def learn(session: Session, options: Options) -> None:
+    """Learn until the model is whole, judged and written, or a stop is requested."""
+    progress = Progress(session)
+    progress.begin("data_loading")
+
+    def working() -> None:
+        session.alive()
+        if session.stop_requested:
+            raise Stopped
+
+    try:
+        prepared = prepare(
+            options,
+            session.folder.path.parent.parent,
+            memory_factor=MEMORY_FACTORS[options.algorithm],
+            working=working,
+            loaded=partial(progress.begin, "preprocessing"),
+        )
+        progress.tell(1.0)
+        for remark in prepared.remarks:
+            session.notice(remark)
+        _Learner(session, options, prepared, progress).learn()
+    except Stopped:
+        pass
+
+
+class _Growth:
+    """A model on its way."""
+
+    def __init__(self, model: Model, scores: Iterable[float | None] = ()) -> None:
+        self.model = model
+        self.scores = list(scores)
+        """RMSE on what is held out, after each round"""
+
+    @property
+    def grown(self) -> Grown:
+        """What a checkpoint says of it."""
+        return Grown(rounds=self.model.rounds, scores=tuple(self.scores))
+
+
+class _Learner:
+    """One attempt at a model, with all that it knows of it."""
+
+    def __init__(
+        self, session: Session, options: Options, prepared: Prepared, progress: Progress
+    ) -> None:
+        self._session, self._options, self._prepared = session, options, prepared
+        self._progress = progress
+        self._spec = session.spec
+        self._kind = model_of(options.algorithm)
+        self._total = options.rounds(session.spec)
+        self._under = state.under(options.algorithm)
+        self._trained_s = 0.0
+        self._threshold: float | None = None
+        self._picture: bytes | None = None
+        self._main = _Growth(self._kind())
+        self._folds: list[dict[str, Any]] = []
+        self._fold: _Growth | None = None
+        self._unsaved = True
+        """whether there is more than the newest checkpoint holds"""
+        if session.checkpoint is not None:
+            self._restore(session.checkpoint.path)
+        if session.rewound:
+            artefacts.remove(session.folder.path, self._kind)
+
+    def learn(self) -> None:
+        """Take the steps after the first two.
+
+        Raises:
+            Stopped: somebody has asked for that; what there is is saved.
+        """
+        prepared, session, main = self._prepared, self._session, self._main
+        self._progress.begin("training")
+        lesson = self._lesson(prepared.train, prepared.validation)
+        self._grow(main, lesson, self._total, self._options.patience)
+        # Fewer rounds may be asked for by now than there are.
+        used = Curve(main.scores[: self._total], self._options.patience).used
+        model = main.model if used == main.model.rounds else main.model.cut(used)
+        self._progress.begin("evaluation")
+        self._backtest(used)
+        metrics = self._judged(model) if self._options.forecasts else {}
+        if self._options.model_type == "anomaly":
+            metrics |= self._found(model)
+        metrics |= {
+            "training_data_size": len(prepared.train),
+            artefacts.DURATION: round(self._trained_s, 3),
+        }
+        self._progress.begin("registration")
+        artefacts.write(
+            session.folder.path,
+            self._spec,
+            self._options,
+            model,
+            metrics=metrics,
+            under=self._under,
+            prepared=prepared.card,
+            picture=self._picture,
+        )
+        if self._options.forecasts:
+            score = Score(name=SCORE, value=main.scores[used - 1], better="lower")
+        else:
+            score = Score(name="pr_auc", value=metrics["pr_auc"])
+        session.progress(main.model.rounds, score=score)
+        self._progress.tell(1.0)
+        self._save(main.model.rounds, score)
+        session.done()
+
+    def _grow(self, growth: _Growth, lesson: Lesson, total: int, patience: int | None) -> None:
+        """Grow a model to so many rounds, or until it is over.
+
+        Raises:
+            Stopped: somebody has asked for that; all whole segments are saved.
+        """
+        session, model = self._session, growth.model
+        while model.rounds < total and not Curve(growth.scores, patience).is_over:
+            if session.stop_requested:
+                self._leave()
+            ends = min(model.rounds + model.SEGMENT, total)
+            watch = _Watch(session, model.rounds, ends, partial(self._tell, growth))
+            try:
+                model.grow(lesson, ends - model.rounds, watch.heard)
+            except _GivenUp:
+                self._leave()
+            growth.scores += watch.scores
+            self._unsaved = True
+            if growth is self._main:
+                self._trained_s += watch.took_s
+                self._folds, self._fold = [], None
+            if session.checkpoint_due():
+                self._save(self._step, UNKNOWN)
+
+    def _tell(self, growth: _Growth, rounds: int, score: float | None) -> None:
+        """Say how far a model is."""
+        if growth is not self._main:
+            self._session.alive()
+            return
+        told = None if score is None else Score(name=SCORE, value=score, better="lower")
+        self._session.progress(min(rounds, self._total - 1), score=told)
+        self._progress.tell(rounds / self._total, **({} if score is None else {SCORE: score}))
+
+    def _backtest(self, rounds: int) -> None:
+        """Grow a model of so many rounds for each fold, and judge it."""
+        asked = self._options.backtest
+        for fold in self._prepared.folds():
+            if fold.number < len(self._folds):
+                continue
+            growth = self._fold = self._fold or _Growth(self._kind())
+            self._grow(growth, self._lesson(fold.train, fold.validation), rounds, None)
+            forecast = growth.model.predict(fold.validation.x, self._spec.threads)
+            told = artefacts.judged(self._prepared, fold.train, fold.validation, forecast)
+            self._folds.append({"fold": fold.number, **fold.card, **told})
+            self._fold, self._unsaved = None, True
+            if asked is not None:
+                self._progress.tell(len(self._folds) / asked.folds)
+
+    def _judged(self, model: Model) -> dict[str, Any]:
+        """How good the model is, on the test part where there is one."""
+        prepared = self._prepared
+        parts = {"validation": prepared.validation, "test": prepared.test}
+        told = {}
+        for name, part in parts.items():
+            if len(part):
+                self._session.alive()
+                forecast = model.predict(part.x, self._spec.threads)
+                told[name] = artefacts.judged(prepared, prepared.train, part, forecast)
+                self._picture = picture.drawn(part, forecast)
+        judged_on = "test" if "test" in told else "validation"
+        if (warning := told[judged_on]["warning"]) is not None:
+            self._session.notice(warning)
+        return {
+            **told.pop(judged_on),
+            "judged_on": judged_on,
+            **told,
+            **({"backtest": self._folds} if self._folds else {}),
+        }
+
+    def _found(self, model: Model) -> dict[str, Any]:
+        """What anomalies the model finds, by a threshold of the validation part alone."""
+        prepared = self._prepared
+        strange = partial(strangeness, model, self._options, threads=self._spec.threads)
+        seen = strange(prepared.validation)
+        self._threshold = anomalies.threshold(seen, prepared.validation.labels)
+        part = prepared.test if len(prepared.test) else prepared.validation
+        found = anomalies.judge(strange(part), part.labels, part.positions, self._threshold)
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        if part is prepared.validation:
+            # Whoever has chosen a threshold by these rows must not be judged by it on them.
+            return {**told, **dict.fromkeys(BY_THRESHOLD), "judged_on": "validation"}
+        return {**told, "judged_on": "test"}
+
+    def _lesson(self, train: Rows, held_out: Rows) -> Lesson:
+        told = msgspec.structs.asdict(self._options.told)
+        del told["n_estimators"]
+        names = self._prepared.names
+        categories = self._prepared.categories
+        return Lesson(
+            train=Part(train.x, train.y),
+            valid=Part(held_out.x, held_out.y),
+            names=tuple(plain(name, number) for number, name in enumerate(names)),
+            categorical=tuple(i for i, name in enumerate(names) if name in categories),
+            hyperparameters=told,
+            seed=self._options.seed(self._spec),
+            threads=self._spec.threads,
+        )
+
+    @property
+    def _step(self) -> int:
+        """How many rounds count as made before all is done."""
+        return min(self._main.model.rounds, self._total - 1)
+
+    def _save(self, step: int, score: Score) -> None:
+        if self._unsaved or score is not UNKNOWN:
+            self._unsaved = not self._session.save(
+                self._files(), step=step, score=score, replace=True
+            )
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
+        main, fold = self._main, self._fold
+        held = State(
+            asked=state.asked_of(self._options, self._spec),
+            table_sha256=self._table_sha256,
+            under=self._under,
+            fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
+            model=main.grown,
+            trained_s=round(self._trained_s, 3),
+            threshold=self._threshold,
+            backtest=self._options.backtest,
+            folds=tuple(self._folds),
+            fold=fold.grown if fold else None,
+        )
+        yield state.FILE, msgspec.json.encode(held)
+        if main.model.rounds:
+            yield main.model.FILE, main.model.saved()
+        if fold and fold.model.rounds:
+            yield f"{FOLD}{fold.model.FILE}", fold.model.saved()
+
+    def _restore(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CannotGoOn: it was trained with something else.
+        """
+        held = state.read(checkpoint)
+        state.refuse_other(held, self._options, self._spec)
+        if held.table_sha256 != self._table_sha256:
+            raise CannotGoOn(self._spec, "the rows are not those that it was trained on so far")
+        if held.under != self._under:
+            was, now = (
+                ", ".join(f"{name} {version}" for name, version in one.items())
+                for one in (held.under, self._under)
+            )
+            self._session.notice(
+                f"it has grown so far under {was}, and goes on under {now}: it may differ in its "
+                "last bits from one that grew under one of them alone"
+            )
+        self._main = self._read(checkpoint, held.model, "")
+        self._trained_s = held.trained_s
+        if held.backtest == self._options.backtest:
+            self._folds = list(held.folds)
+            self._fold = self._read(checkpoint, held.fold, FOLD) if held.fold else None
+        self._unsaved = False
+
+    def _read(self, checkpoint: Path, grown: Grown, before: str) -> _Growth:
+        if not grown.rounds:
+            return _Growth(self._kind())
+        saved = (checkpoint / f"{before}{self._kind.FILE}").read_bytes()
+        return _Growth(self._kind(saved), grown.scores)
+
+    @property
+    def _table_sha256(self) -> str:
+        return str(self._prepared.card["data"]["sha256"])
+
+    def _leave(self) -> NoReturn:
+        """Save what there is, and go."""
+        self._save(self._step, UNKNOWN)
+        raise Stopped
+
+
+class _Watch:
+    """Hears of each round of a segment, and gives it up where a stop cannot wait for its end."""
+
+    def __init__(
+        self, session: Session, begins: int, ends: int, tell: Callable[[int, float | None], None]
+    ) -> None:
+        self.scores: list[float | None] = []
+        self._session, self._begins, self._ends, self._tell = session, begins, ends, tell
+        self._began_s = time.monotonic()
+
+    @property
+    def took_s(self) -> float:
+        """How long the segment has taken so far."""
+        return time.monotonic() - self._began_s
+
+    def heard(self, score: float | None) -> None:
+        """Hear of a round."""
+        self.scores.append(score)
+        rounds = self._begins + len(self.scores)
+        self._tell(rounds, score)
+        left_s = self.took_s / len(self.scores) * (self._ends - rounds)
+        if self._session.stop_requested and left_s > STOP_SHARE * self._session.spec.grace_s:
+            raise _GivenUp
+
+
+def plain(name: str, number: int) -> str:
+    """What a library calls a feature: its name, where no library minds the signs in it."""
+    return name if _PLAIN.fullmatch(name) else f"feature_{number}"

@@ -1,0 +1,123 @@
+"""What a checkpoint says of its model, and whether a run can go on from it; light."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from trainers import durable
+from trainers.contract import BadSpec, Spec, decode
+from trainers.tables import Backtest
+from trainers.tabular.options import Options
+
+FILE = "state.json"
+LIBRARIES = {
+    "lgbm": ("lightgbm", "numpy"),
+    "xgboost": ("xgboost-cpu", "numpy"),
+    "rf": ("scikit-learn", "numpy"),
+    "isolation_forest": ("scikit-learn", "numpy"),
+}
+"""what an algorithm's last bits depend on"""
+_FREE = (
+    "allow_leakage",
+    "backtest",
+    "data",
+    "distributed",
+    "early_stopping_rounds",
+    "hyperparameters",
+    "n_estimators",
+    "ray_config",
+    "table",
+)
+"""options that no round depends on; of `data` and `table` it is their content that counts"""
+
+
+class Grown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a model has grown."""
+
+    rounds: int = 0
+    scores: tuple[float | None, ...] = ()
+    """RMSE on the validation part after each round; None: nothing is forecast"""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What lies in a checkpoint beside the model: the content of its `state.json`."""
+
+    version: Literal[1] = 1
+    asked: dict[str, Any]
+    """all that a round depends on, but the rows"""
+    table_sha256: str
+    """of the rows"""
+    under: dict[str, str]
+    """libraries and machine"""
+    fitted: tuple[dict[str, Any], ...]
+    """what is done to each feature, learnt from the training part"""
+    model: Grown
+    trained_s: float = 0.0
+    """spent on its rounds"""
+    backtest: Backtest | None = None
+    """what was asked of the folds"""
+    threshold: float | None = None
+    """from which score on a row is an anomaly, once that is known"""
+    folds: tuple[dict[str, Any], ...] = ()
+    """what the folds of the backtest that are over have shown"""
+    fold: Grown | None = None
+    """the model of the fold that is on its way"""
+
+
+class CannotGoOn(BadSpec):
+    """What is asked for now is not what the checkpoint was trained with."""
+
+    def __init__(self, spec: Spec, what: str) -> None:
+        super().__init__(
+            f"{what}: put that back, or begin anew with: supervisor rewind {spec.run} start"
+        )
+
+
+def asked_of(options: Options, spec: Spec) -> dict[str, Any]:
+    """All that a round depends on, but the rows."""
+    asked = _plain(options) | _plain(options.told) | {"random_seed": options.seed(spec)}
+    return {name: value for name, value in asked.items() if name not in _FREE}
+
+
+def under(algorithm: str) -> dict[str, str]:
+    """Libraries and machine, as they are now."""
+    versions = {name: metadata.version(name) for name in LIBRARIES[algorithm]}
+    return {**versions, "machine": platform.machine()}
+
+
+def read(checkpoint: Path) -> State:
+    """What a checkpoint says.
+
+    Raises:
+        BadSpec: it says nothing that can be read.
+    """
+    path = checkpoint / FILE
+    try:
+        return decode(path, durable.read(path), State)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSpec(f"{path}: {error}") from error
+
+
+def refuse_other(state: State, options: Options, spec: Spec) -> None:
+    """See that what is asked for is what the checkpoint was trained with.
+
+    Raises:
+        CannotGoOn: it is not; the message says in what.
+    """
+    now = asked_of(options, spec)
+    for name in sorted(now.keys() | state.asked.keys()):
+        before, after = state.asked.get(name), now.get(name)
+        if before != after:
+            told = (msgspec.json.encode(value).decode() for value in (before, after))
+            was, asked = told
+            raise CannotGoOn(spec, f"{name} was {was} so far, and is {asked} now")
+
+
+def _plain(value: msgspec.Struct) -> dict[str, Any]:
+    """As it is read again: lists, and no tuples."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])
