@@ -6,10 +6,12 @@ saves is taken once it is whole, and handed back to it; signals and exit codes a
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from trainers import durable, sinks
@@ -123,6 +125,7 @@ def train(session: Session) -> None:
     more = options.resume if resumed else ()
     it = call(known, options, options.command, "command", more=more)
     assert it is not None  # noqa: S101 - all is known here
+    _give_back_memory()
     file = File(run / PROGRESS_FILE)
     metrics = _metrics(options, known)
     program = Program(it, file.path, run)
@@ -131,6 +134,12 @@ def train(session: Session) -> None:
     finally:
         program.end()
         program.close()
+
+
+def _give_back_memory() -> None:
+    """Let the system have what imports needed and nobody holds: we live as long as the program."""
+    with suppress(AttributeError, OSError):  # another C library than that of GNU
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def evaluate(spec: Spec, checkpoint: Path, _episodes: int) -> list[float]:
