@@ -190,7 +190,14 @@ def test_zsh_offers_events_runs_and_trainers(machine: Machine, shell: Path) -> N
         _supervisor_runs
         _supervisor_trainers
     """
-    assert typed(machine, "zsh", "-fc", script) == [*"ABCDE", "atari", "command", "drill", "sb3"]
+    assert typed(machine, "zsh", "-fc", script) == [
+        *"ABCDE",
+        "atari",
+        "command",
+        "drill",
+        "sb3",
+        "tabular",
+    ]
     assert "mode.changed" in machine("completion", "zsh").stdout
 
 
