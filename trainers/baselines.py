@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.logger import KVWriter, Logger
 
 from trainers.contract import Score
 from trainers.session import Session
@@ -72,11 +72,18 @@ class Tally:
         """The mean return as a score; None before the first episode is over."""
         return None if self.return_mean is None else return_mean(self.return_mean)
 
-    def update_best(self) -> None:
-        """Remember the mean return where none was better."""
+    def record(self, logger: Logger) -> None:
+        """Add what is known of the last episodes to what Stable-Baselines3 writes next."""
         mean = self.return_mean
         if mean is not None and (self.best is None or mean > self.best):
             self.best = mean
+        for key, value in {
+            "rollout/return_mean": mean,
+            "rollout/return_mean_best": self.best,
+            "rollout/length_mean": self.length_mean,
+        }.items():
+            if value is not None:
+                logger.record(key, value)
 
     def snapshot(self) -> State:
         """What a checkpoint holds of it."""

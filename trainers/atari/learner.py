@@ -354,17 +354,10 @@ class _Pilot(BaseCallback):
 
     def _log(self) -> None:
         self._logged_s = time.monotonic()
-        self.tally.update_best()
         values = self.logger.name_to_value
         step, episodes = self._told(learnt=True)
         self._session.progress(step, episodes=episodes, loss=values.get("train/loss"))
-        for key, value in {
-            "rollout/return_mean": self.tally.return_mean,
-            "rollout/return_mean_best": self.tally.best,
-            "rollout/length_mean": self.tally.length_mean,
-        }.items():
-            if value is not None:
-                self.logger.record(key, value)
+        self.tally.record(self.logger)
         self.logger.dump(self.model.num_timesteps)
 
     def _snapshot(self) -> Snapshot:

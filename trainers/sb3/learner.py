@@ -427,17 +427,10 @@ class _Pilot(BaseCallback):
 
     def _log(self) -> None:
         self._logged_s = time.monotonic()
-        self.tally.update_best()
         values = self.logger.name_to_value
         loss = next((values[name] for name in _LOSSES if name in values), None)
         self._session.progress(self._session.step, loss=loss)
-        for key, value in {
-            "rollout/return_mean": self.tally.return_mean,
-            "rollout/return_mean_best": self.tally.best,
-            "rollout/length_mean": self.tally.length_mean,
-        }.items():
-            if value is not None:
-                self.logger.record(key, value)
+        self.tally.record(self.logger)
         self.logger.dump(self.model.num_timesteps)
 
     def _snapshot(self, *, between: bool) -> Snapshot:
