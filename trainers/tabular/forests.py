@@ -5,6 +5,7 @@ Every tree draws from a seed of its own, so a forest that goes on is the one tha
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +24,7 @@ TRUSTED = ("sklearn.tree._tree.Tree",)
 _NODES = ("left_child", "right_child", "feature", "threshold", "missing_go_to_left")
 
 
-class _Trees:
+class _Trees(ABC):
     """What both forests have in common."""
 
     FILE: ClassVar[str] = "model.skops"
@@ -83,17 +84,17 @@ class _Trees:
         """How many trees grow between two moments at which somebody may ask for a stop."""
         return lesson.threads
 
+    @abstractmethod
     def _seed(self, lesson: Lesson) -> Any:
         """A forest without trees."""
-        raise NotImplementedError
 
     def _fit(self, lesson: Lesson) -> None:
         """Add the trees that are missing."""
         self._forest.fit(lesson.train.x, lesson.train.y)
 
+    @abstractmethod
     def _judge(self, lesson: Lesson) -> Callable[[Any], float | None]:
         """What says of each tree that comes how good the forest is with it."""
-        raise NotImplementedError
 
     def _cut(self, rounds: int) -> None:
         self._forest.set_params(n_estimators=rounds)
