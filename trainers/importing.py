@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -176,9 +177,11 @@ def look(source: Path) -> dict[Path, os.stat_result]:
         OSError: it cannot be read.
     """
     try:
-        found = dict(_below(source))
+        found = dict(islice(_below(source), FILES_MAX))
     except FileNotFoundError as error:
         raise CannotImport(f"there is no {error.filename}") from error
+    except RecursionError:
+        raise CannotImport(f"{source} has folders in folders beyond all measure") from None
     if not found:
         raise CannotImport(f"{source} holds no file")
     if len(found) >= FILES_MAX:

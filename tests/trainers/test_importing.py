@@ -1,9 +1,11 @@
 """A checkpoint from elsewhere is looked at without running it, copied, and gone on from."""
 
 import json
+import os
 import pickle
 import signal
 import struct
+import subprocess
 import zipfile
 
 import msgspec
@@ -16,7 +18,7 @@ from trainers.attempt import CannotLock
 from trainers.checkpoint import Checkpoints, Manifest, verify
 from trainers.command import saved
 from trainers.contract import HOME, BadSpec, Brought, Score
-from trainers.importing import CannotImport, bring
+from trainers.importing import CannotImport, bring, look
 from trainers.said import Misused
 
 
@@ -307,3 +309,19 @@ def test_a_process_of_its_own_does_it(home, tmp_path, make_run, start):
     assert start(run, "command", "--import", str(source), "--step", "8").end()[0] == 75
     life.signal(signal.SIGTERM)
     life.end()
+
+
+def test_folders_in_folders_beyond_all_measure_are_refused_in_a_line(tmp_path):
+    """Whoever has made them, by mistake or not."""
+    inner = tmp_path / "deep"
+    inner.mkdir()
+    handle = os.open(inner, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=handle)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = deeper
+    os.close(handle)
+    with pytest.raises(CannotImport, match="beyond all measure"):
+        look(inner)
+    subprocess.run(["rm", "-rf", inner], check=True)
