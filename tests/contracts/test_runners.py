@@ -3,8 +3,9 @@
 import pytest
 
 from supervisor.core.recovery import Exit
+from supervisor.host.cgroup import ControlGroup
 from supervisor.host.clock import boot_id
-from supervisor.runners import StartFailed
+from supervisor.runners import StartFailed, local
 from supervisor.runners.local import LocalRunner
 from testkit.builders import a_run, asked
 from testkit.fakes import FakeClock, FakeHost, FakeRunner, Plan
@@ -103,8 +104,11 @@ def a_spec(steps, options):
 
 
 @pytest.fixture(params=["real", "warm", "fake"])
-def place(request, tmp_path):
+def place(request, tmp_path, monkeypatch):
     """A machine on which trainers live: started cold, forked by a warm parent, or pretended."""
+    # Whoever else shares this machine may run out of memory meanwhile.
+    monkeypatch.setattr(local, "_oom_kills", lambda: 0)
+    monkeypatch.setattr(ControlGroup, "oom_kills", lambda _group: 0)
     real = RealPlace(tmp_path, warm=request.param == "warm")
     here = FakePlace() if request.param == "fake" else real
     yield here
