@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,37 @@ def write(path: Path, columns: dict[str, Any]) -> Path:
     else:
         pq.write_table(table, path)
     return path
+
+
+def table_run(
+    home: Path,
+    trainer: str,
+    run: str = "run",
+    *,
+    seed: int = 1,
+    threads: int = 1,
+    upto: dict[str, Any] | None = None,
+    grace_s: float = 120,
+    **options: Any,
+) -> Path:
+    """The folder of a run in a home, with what a trainer is asked for."""
+    folder = home / "runs" / run
+    folder.mkdir(parents=True)
+    spec = {
+        "version": 2,
+        "run": run,
+        "trainer": trainer,
+        "name": "load",
+        "mode": "light",
+        "seed": seed,
+        "threads": threads,
+        "target": upto,
+        "grace_s": grace_s,
+        "checkpoint_interval_s": 0.001,
+        "options": options,
+    }
+    (folder / "spec.json").write_text(json.dumps(spec))
+    return folder
 
 
 def wanted(**more: Any) -> tables.Config:

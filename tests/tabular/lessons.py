@@ -1,11 +1,9 @@
 """Small lessons, and models that are interrupted while they learn them."""
 
-import msgspec
 import numpy as np
 
-from trainers.tabular.growing import Lesson, Part
-from trainers.tabular.hyperparameters import hyperparameters_of
-from trainers.tabular.models import model_of
+from trainers.tables.learning.growing import Lesson, Part
+from trainers.tabular import Options
 
 ROWS, HELD_OUT = 900, 200
 
@@ -18,14 +16,12 @@ def lesson(algorithm, threads=1, **told):
     y = 3 * x[:, 0] + np.sin(4 * x[:, 1]) + x[:, 5] % 2 + rng.normal(size=ROWS) * 0.3
     x[::11, 2] = np.nan
     kept = ROWS - HELD_OUT
-    hyperparameters = msgspec.structs.asdict(hyperparameters_of(algorithm, told))
-    del hyperparameters["n_estimators"]
     return Lesson(
         train=Part(x[:kept], y[:kept]),
         valid=Part(x[kept:], y[kept:]),
         names=("a", "b", "c", "d", "e", "kind"),
         categorical=(5,) if algorithm in ("lgbm", "xgboost") else (),
-        hyperparameters=hyperparameters,
+        hyperparameters=Options(algorithm=algorithm, hyperparameters=told).told.others,
         seed=42,
         threads=threads,
     )
@@ -33,7 +29,7 @@ def lesson(algorithm, threads=1, **told):
 
 def grown(algorithm, rounds, taught, resumed_at=()):
     """A model of so many rounds, which is saved and read at some of its segments; its scores."""
-    kind = model_of(algorithm)
+    kind = Options.ALGORITHMS[algorithm].model
     model, scores = kind(), []
     while model.rounds < rounds:
         if model.rounds in resumed_at:

@@ -16,7 +16,6 @@ from trainers.__main__ import main
 from trainers.attempt import read_spec
 from trainers.contract import EXIT_BAD_SPEC, EXIT_DONE, RunFolder
 from trainers.session import Session
-from trainers.tabular.models import model_of
 
 
 @pytest.fixture(params=["lgbm", "xgboost", "rf"])
@@ -67,7 +66,7 @@ def test_each_row_whose_past_is_known_has_a_forecast(run, rows, capsys):
 
 def test_a_row_is_forecast_as_the_library_itself_would_by_the_exported_file(run, rows, capsys):
     """What is exported is what forecasts, and needs nothing of ours."""
-    kind = model_of(algorithm(run))
+    kind = tabular.Options.ALGORITHMS[algorithm(run)].model
     out = rows.with_name(kind.FILE)
     assert main(["tabular", "--run", str(run), "--export", str(out)]) == 0
     capsys.readouterr()

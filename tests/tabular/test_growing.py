@@ -10,9 +10,8 @@ from lessons import grown, lesson
 from sklearn.ensemble import IsolationForest, RandomForestRegressor
 
 from testkit.series import sample_of_a_series
-from trainers.tabular import forests, lgbm, xgb
-from trainers.tabular.growing import Curve, content_sha256, rmse
-from trainers.tabular.models import PLACES, model_of
+from trainers.tables.learning.growing import Curve, content_sha256, rmse
+from trainers.tabular import Options, forests, lgbm, xgb
 
 SAMPLED = {
     "lgbm": {"feature_fraction": 0.6, "bagging_fraction": 0.7, "bagging_freq": 3},
@@ -28,7 +27,7 @@ class _TooLate(Exception):
     """Somebody cannot wait for the end of a segment."""
 
 
-@pytest.mark.parametrize("algorithm", PLACES)
+@pytest.mark.parametrize("algorithm", Options.ALGORITHMS)
 def test_a_model_that_was_saved_and_read_at_any_segment_is_the_same_model(algorithm):
     """Its arrays, its scores and its forecasts are those of the one that grew in one go."""
     taught = lesson(algorithm, **SAMPLED[algorithm])
@@ -48,7 +47,7 @@ def test_a_model_that_was_saved_and_read_at_any_segment_is_the_same_model(algori
             assert model.saved() == whole.saved()
 
 
-@pytest.mark.parametrize("algorithm", PLACES)
+@pytest.mark.parametrize("algorithm", Options.ALGORITHMS)
 def test_a_model_is_the_same_whatever_the_number_of_threads(algorithm):
     """A mode may change the threads between two segments."""
     alone, scores = grown(algorithm, ROUNDS, lesson(algorithm, **SAMPLED[algorithm]))
@@ -59,11 +58,11 @@ def test_a_model_is_the_same_whatever_the_number_of_threads(algorithm):
         assert two.saved() == alone.saved()
 
 
-@pytest.mark.parametrize("algorithm", PLACES)
+@pytest.mark.parametrize("algorithm", Options.ALGORITHMS)
 def test_a_segment_that_is_given_up_has_never_been(algorithm):
     """A stop that cannot wait costs the rounds of a segment, and nothing else."""
     taught = lesson(algorithm, **SAMPLED[algorithm])
-    kind = model_of(algorithm)
+    kind = Options.ALGORITHMS[algorithm].model
     model, heard = kind(), []
 
     def give_up(score):
@@ -81,7 +80,7 @@ def test_a_segment_that_is_given_up_has_never_been(algorithm):
     assert content_sha256(model.arrays()) == content_sha256(whole.arrays())
 
 
-@pytest.mark.parametrize("algorithm", PLACES)
+@pytest.mark.parametrize("algorithm", Options.ALGORITHMS)
 def test_a_model_can_be_cut_to_its_best_rounds(algorithm):
     """It forecasts then as it did after so many."""
     taught = lesson(algorithm)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from trainers.contract import BadSpec
-from trainers.tabular.hyperparameters import hyperparameters_of
+from trainers.tabular import Options
 
 PAGE = {
     "lgbm": {
@@ -41,6 +41,10 @@ PAGE = {
 }
 
 
+def hyperparameters_of(algorithm, told):
+    return Options(algorithm=algorithm, hyperparameters=told).told
+
+
 @pytest.mark.parametrize("algorithm", PAGE)
 def test_the_defaults_are_those_of_the_page(algorithm):
     """What is unset is as the page has it; what stands there can be pasted."""
@@ -65,7 +69,8 @@ def test_what_cannot_be_is_refused_in_one_line(algorithm, told, said):
     """It names the entry."""
     with pytest.raises(BadSpec) as refused:
         hyperparameters_of(algorithm, told)
-    assert str(refused.value).startswith("hyperparameters: ")
+    where = "Invalid training configuration: hyperparameters: "
+    assert str(refused.value).startswith(where)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 

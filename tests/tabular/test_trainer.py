@@ -334,3 +334,8 @@ def test_a_table_outside_of_the_home_is_named_for_a_service_that_sees_less(make_
     assert needed(run, "loads.csv") == needed(run, "postgresql://there/loads") == []
     assert needed(run, str(tmp_path / "loads.csv")) == [str(tmp_path)]
     assert needed(run, str(tmp_path)) == [str(tmp_path)]
+
+
+def test_the_options_count_in_the_unit_of_the_trainer():
+    """The registry reads the one, and a run's target is compared with the other."""
+    assert tabular.Options.UNIT == tabular.UNIT

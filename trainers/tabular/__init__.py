@@ -10,8 +10,8 @@ from pathlib import Path
 from trainers import packages
 from trainers.contract import Need, Spec
 from trainers.session import Session, options_of
-from trainers.tabular import state
-from trainers.tabular.options import Options, refuse_bad
+from trainers.tables import learning
+from trainers.tabular.options import Options
 
 __all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "remark", "train"]
 
@@ -27,7 +27,7 @@ def check(spec: Spec) -> None:
         BadSpec: something is not as it must be.
     """
     packages.require(EXTRA)
-    refuse_bad(options_of(spec, Options), spec)
+    options_of(spec, Options).refuse_bad(spec)
 
 
 def remark(spec: Spec) -> str | None:
@@ -39,52 +39,25 @@ def remark(spec: Spec) -> str | None:
 
 
 def fits(spec: Spec, checkpoint: Path) -> None:
-    """Refuse what a checkpoint was not trained with; the table itself is looked at in training.
-
-    Raises:
-        BadSpec: it says what is another now.
-    """
-    state.refuse_other(state.read(checkpoint), options_of(spec, Options), spec)
+    """Refuse what a checkpoint was not trained with; see `learning.fits`."""
+    learning.fits(spec, options_of(spec, Options), checkpoint)
 
 
 def needs(spec: Spec) -> list[Need]:
     """The table, where it lies elsewhere than in the home and is no database."""
-    data = options_of(spec, Options).data
-    if data is None or "://" in data or not Path(data).is_absolute():
-        return []
-    path = Path(data)
-    within = path if path.is_dir() else path.parent
-    return [Need(path=data, what="its table", use="read", within=str(within))]
+    return learning.needs(options_of(spec, Options))
 
 
 def predict(spec: Spec, checkpoint: Path, rows: Path, out: Path) -> int:
-    """Write the forecasts of a table like that which was trained on; how many there are.
-
-    Raises:
-        BadSpec: the rows cannot be forecast, or the format is unknown.
-    """
-    fits(spec, checkpoint)
-    from trainers.tabular import forecasts  # noqa: PLC0415 - imports NumPy
-
-    return forecasts.write(spec, options_of(spec, Options), checkpoint, rows, out)
+    """Write the forecasts of a table like that which was trained on; see `learning.predict`."""
+    return learning.predict(spec, options_of(spec, Options), checkpoint, rows, out)
 
 
 def export(spec: Spec, checkpoint: Path, out: Path) -> None:
-    """Write the model of a checkpoint as its library reads it, in its best rounds.
-
-    Raises:
-        BadSpec: the checkpoint holds no round yet.
-    """
-    fits(spec, checkpoint)
-    from trainers.tabular import forecasts  # noqa: PLC0415 - imports NumPy
-
-    out.write_bytes(forecasts.model_in(checkpoint, options_of(spec, Options), spec).saved())
+    """Write the model of a checkpoint as its library reads it; see `learning.export`."""
+    learning.export(spec, options_of(spec, Options), checkpoint, out)
 
 
 def train(session: Session) -> None:
     """Learn until the model is whole, judged and written, or a stop is requested."""
-    if session.stop_requested:
-        return
-    from trainers.tabular import learner  # noqa: PLC0415 - imports NumPy
-
-    learner.learn(session, options_of(session.spec, Options))
+    learning.train(session, options_of(session.spec, Options))

@@ -14,7 +14,7 @@ import skops.io
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest, RandomForestRegressor
 
-from trainers.tabular.growing import Floats, Lesson, rmse
+from trainers.tables.learning.growing import Floats, Lesson, rmse
 
 if TYPE_CHECKING:
     from typing import Self

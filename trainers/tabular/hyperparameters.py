@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from trainers.contract import BadSpec, Positive
-from trainers.options import converted
-
-WHERE = "hyperparameters"
-"""where they stand in the options"""
+from trainers.tables.learning import Hyperparameters
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Weight = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an algorithm can be told; each name is that of its library."""
+class Trees(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all of them can be told."""
+
+    ROUNDS: ClassVar[str] = "n_estimators"
 
     n_estimators: Positive = 100
     """rounds, each of which adds a tree"""
 
 
-class Lgbm(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Lgbm(Trees, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What LightGBM can be told."""
 
     learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 0.1
@@ -41,7 +39,7 @@ class Lgbm(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lambda_l2: Weight = 0.0
 
 
-class Xgboost(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Xgboost(Trees, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What XGBoost can be told."""
 
     learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 0.1
@@ -57,7 +55,7 @@ class Xgboost(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=
     """L2"""
 
 
-class RandomForest(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RandomForest(Trees, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a random forest can be told."""
 
     max_depth: Positive | None = None
@@ -69,8 +67,24 @@ class RandomForest(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fi
     bootstrap: bool = True
     """each tree learns from rows that are drawn"""
 
+    def refuse_bad(self) -> None:
+        """Refuse what no type can.
 
-class IsolationForest(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        Raises:
+            BadSpec: a value can never be.
+        """
+        super().refuse_bad()
+        drawn = self.max_features
+        if isinstance(drawn, float):
+            fine = 0 < drawn <= 1
+        else:
+            fine = not isinstance(drawn, int) or drawn >= 1
+        if not fine:
+            why = "max_features must be sqrt, log2, a share up to 1.0, or a number of features"
+            raise BadSpec(why)
+
+
+class IsolationForest(Trees, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an isolation forest can be told."""
 
     max_samples: Literal["auto"] | Share | Positive = "auto"
@@ -78,33 +92,3 @@ class IsolationForest(Hyperparameters, frozen=True, kw_only=True, forbid_unknown
     max_features: Share = 1.0
     """share of the features that each tree looks at"""
     bootstrap: bool = False
-
-
-ALGORITHMS: dict[str, type[Hyperparameters]] = {
-    "lgbm": Lgbm,
-    "xgboost": Xgboost,
-    "rf": RandomForest,
-    "isolation_forest": IsolationForest,
-}
-
-
-def hyperparameters_of(algorithm: str, values: dict[str, Any]) -> Hyperparameters:
-    """What an algorithm is told, with what is unset.
-
-    Raises:
-        BadSpec: one has a name or a value that cannot be.
-    """
-    told = converted(values, ALGORITHMS[algorithm], WHERE)
-    for name, value in msgspec.structs.asdict(told).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise BadSpec(f"{WHERE}: {name} must be a finite number")
-    if isinstance(told, RandomForest) and not _is_draw(told.max_features):
-        why = "max_features must be sqrt, log2, a share up to 1.0, or a number of features"
-        raise BadSpec(f"{WHERE}: {why}")
-    return told
-
-
-def _is_draw(features: str | float | None) -> bool:
-    if isinstance(features, float):
-        return 0 < features <= 1
-    return not isinstance(features, int) or features >= 1

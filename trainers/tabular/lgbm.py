@@ -10,7 +10,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.tabular.growing import Floats, Lesson, rmse
+from trainers.tables.learning.growing import Floats, Lesson, rmse
 
 _THREADS = re.compile(r"^\[num_threads: \d+\]$", re.MULTILINE)
 _ARRAYS = {

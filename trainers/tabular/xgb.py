@@ -10,7 +10,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from trainers.tabular.growing import Floats, Lesson, rmse
+from trainers.tables.learning.growing import Floats, Lesson, rmse
 
 _ARRAYS = {
     "left_children": np.int64,

@@ -12,10 +12,10 @@ import msgspec
 from trainers import durable
 from trainers.contract import Spec
 from trainers.packages import DISTRIBUTION
+from trainers.tables.learning.growing import Floats, Model, content_sha256
+from trainers.tables.learning.options import Options
 from trainers.tables.prepared import Part, Prepared
 from trainers.tables.scores import Judgement, judge
-from trainers.tabular.growing import Floats, Model, content_sha256
-from trainers.tabular.options import Options
 
 METRICS, CARD, SUMS = "metrics.json", "model_card.json", "SHA256SUMS"
 PICTURE = "forecast.png"

@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 
 from trainers.contract import BadSpec, Spec
 from trainers.tables import rows_of
+from trainers.tables.learning import state
+from trainers.tables.learning.growing import Curve, Floats, Model
+from trainers.tables.learning.options import Options
 from trainers.tables.prepared import Part
 from trainers.tables.preprocessing import Fitted
 from trainers.tables.times import told
-from trainers.tabular import state
-from trainers.tabular.growing import Curve, Floats, Model
-from trainers.tabular.models import model_of
-from trainers.tabular.options import Options
 
 SUFFIXES = (".csv", ".json", ".parquet")
 
@@ -30,7 +29,7 @@ def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
     Raises:
         BadSpec: it has none.
     """
-    kind, grown = model_of(options.algorithm), state.read(checkpoint).model
+    kind, grown = options.learns.model, state.read(checkpoint).model
     if not grown.rounds:
         raise BadSpec("the checkpoint holds no round of the model yet")
     model = kind((checkpoint / kind.FILE).read_bytes())
@@ -48,7 +47,8 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
         raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
-    part = rows_of(asked, None, msgspec.convert(held.fitted, tuple[Fitted, ...]))
+    fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
+    part = rows_of(asked, None, fitted, step=held.step)
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
     if options.forecasts:
         columns["forecast"] = model.predict(part.x, spec.threads).tolist()

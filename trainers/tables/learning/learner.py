@@ -21,14 +21,13 @@ from trainers import sinks
 from trainers.contract import Score
 from trainers.session import Session
 from trainers.tables import anomalies, prepare
+from trainers.tables.learning import artefacts, picture, state
+from trainers.tables.learning.forecasts import strangeness
+from trainers.tables.learning.growing import Curve, Lesson, Model, Part
+from trainers.tables.learning.options import Options
+from trainers.tables.learning.state import CannotGoOn, Grown, State
 from trainers.tables.prepared import Part as Rows
 from trainers.tables.prepared import Prepared
-from trainers.tabular import artefacts, picture, state
-from trainers.tabular.forecasts import strangeness
-from trainers.tabular.growing import Curve, Lesson, Model, Part
-from trainers.tabular.models import model_of
-from trainers.tabular.options import Options
-from trainers.tabular.state import CannotGoOn, Grown, State
 
 SCORE = "rmse"
 STEPS = {
@@ -43,8 +42,6 @@ LOG_INTERVAL_S = 1.0
 """the least time between two lines of metrics"""
 STOP_SHARE = 0.25
 """of the time in which a run must be gone that a segment may still take when a stop is asked for"""
-MEMORY_FACTORS = {"lgbm": 1.3, "xgboost": 2.0, "rf": 1.0, "isolation_forest": 1.0}
-"""how many times the matrix of features an algorithm takes beside it"""
 UNKNOWN = Score(name=SCORE, value=None, better="lower")
 """of a model that still grows: the best checkpoint is the whole model, or else the furthest"""
 BY_THRESHOLD = ("precision", "recall", "f1", "range_precision", "range_recall")
@@ -104,7 +101,7 @@ def learn(session: Session, options: Options) -> None:
         prepared = prepare(
             options,
             session.folder.path.parent.parent,
-            memory_factor=MEMORY_FACTORS[options.algorithm],
+            memory_factor=options.learns.memory_factor,
             working=working,
             loaded=partial(progress.begin, "preprocessing"),
         )
@@ -139,9 +136,10 @@ class _Learner:
         self._session, self._options, self._prepared = session, options, prepared
         self._progress = progress
         self._spec = session.spec
-        self._kind = model_of(options.algorithm)
+        self._kind = options.learns.model
         self._total = options.rounds(session.spec)
-        self._under = state.under(options.algorithm)
+        self._under = state.under(options.learns)
+        self._threads = session.spec.threads
         self._trained_s = 0.0
         self._threshold: float | None = None
         self._picture: bytes | None = None
@@ -238,7 +236,7 @@ class _Learner:
                 continue
             growth = self._fold = self._fold or _Growth(self._kind())
             self._grow(growth, self._lesson(fold.train, fold.validation), rounds, None)
-            forecast = growth.model.predict(fold.validation.x, self._spec.threads)
+            forecast = growth.model.predict(fold.validation.x, self._threads)
             told = artefacts.judged(self._prepared, fold.train, fold.validation, forecast)
             self._folds.append({"fold": fold.number, **fold.card, **told})
             self._fold, self._unsaved = None, True
@@ -253,7 +251,7 @@ class _Learner:
         for name, part in parts.items():
             if len(part):
                 self._session.alive()
-                forecast = model.predict(part.x, self._spec.threads)
+                forecast = model.predict(part.x, self._threads)
                 told[name] = artefacts.judged(prepared, prepared.train, part, forecast)
                 self._picture = picture.drawn(part, forecast)
         judged_on = "test" if "test" in told else "validation"
@@ -269,7 +267,7 @@ class _Learner:
     def _found(self, model: Model) -> dict[str, Any]:
         """What anomalies the model finds, by a threshold of the validation part alone."""
         prepared = self._prepared
-        strange = partial(strangeness, model, self._options, threads=self._spec.threads)
+        strange = partial(strangeness, model, self._options, threads=self._threads)
         seen = strange(prepared.validation)
         self._threshold = anomalies.threshold(seen, prepared.validation.labels)
         part = prepared.test if len(prepared.test) else prepared.validation
@@ -281,8 +279,6 @@ class _Learner:
         return {**told, "judged_on": "test"}
 
     def _lesson(self, train: Rows, held_out: Rows) -> Lesson:
-        told = msgspec.structs.asdict(self._options.told)
-        del told["n_estimators"]
         names = self._prepared.names
         categories = self._prepared.categories
         return Lesson(
@@ -290,9 +286,9 @@ class _Learner:
             valid=Part(held_out.x, held_out.y),
             names=tuple(plain(name, number) for number, name in enumerate(names)),
             categorical=tuple(i for i, name in enumerate(names) if name in categories),
-            hyperparameters=told,
+            hyperparameters=self._options.told.others,
             seed=self._options.seed(self._spec),
-            threads=self._spec.threads,
+            threads=self._threads,
         )
 
     @property
@@ -312,6 +308,8 @@ class _Learner:
             asked=state.asked_of(self._options, self._spec),
             table_sha256=self._table_sha256,
             under=self._under,
+            threads=self._threads if self._options.learns.bound_to_threads else None,
+            step=self._prepared.card["step"],
             fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
             model=main.grown,
             trained_s=round(self._trained_s, 3),
@@ -345,6 +343,12 @@ class _Learner:
                 f"it has grown so far under {was}, and goes on under {now}: it may differ in its "
                 "last bits from one that grew under one of them alone"
             )
+        if held.threads is not None and held.threads != self._threads:
+            self._session.notice(
+                f"it goes on with {held.threads} threads, as it began: with {self._threads} its "
+                "last bits would be others"
+            )
+            self._threads = held.threads
         self._main = self._read(checkpoint, held.model, "")
         self._trained_s = held.trained_s
         if held.backtest == self._options.backtest:

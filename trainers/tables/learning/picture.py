@@ -7,9 +7,9 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
+from trainers.tables.learning.growing import Floats
 from trainers.tables.prepared import Part
 from trainers.tables.times import told
-from trainers.tabular.growing import Floats
 
 WIDTH, HEIGHT, MARGIN = 1200, 600, 40
 SHARE = 0.65

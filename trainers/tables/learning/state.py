@@ -12,16 +12,9 @@ import msgspec
 from trainers import durable
 from trainers.contract import BadSpec, Spec, decode
 from trainers.tables import Backtest
-from trainers.tabular.options import Options
+from trainers.tables.learning.options import Algorithm, Options
 
 FILE = "state.json"
-LIBRARIES = {
-    "lgbm": ("lightgbm", "numpy"),
-    "xgboost": ("xgboost-cpu", "numpy"),
-    "rf": ("scikit-learn", "numpy"),
-    "isolation_forest": ("scikit-learn", "numpy"),
-}
-"""what an algorithm's last bits depend on"""
 _FREE = (
     "allow_leakage",
     "backtest",
@@ -29,7 +22,6 @@ _FREE = (
     "distributed",
     "early_stopping_rounds",
     "hyperparameters",
-    "n_estimators",
     "ray_config",
     "table",
 )
@@ -54,6 +46,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """of the rows"""
     under: dict[str, str]
     """libraries and machine"""
+    threads: int | None = None
+    """by which it was trained; None: that changes nothing"""
+    step: str | None = None
+    """from one row to the next, in words"""
     fitted: tuple[dict[str, Any], ...]
     """what is done to each feature, learnt from the training part"""
     model: Grown
@@ -80,13 +76,14 @@ class CannotGoOn(BadSpec):
 
 def asked_of(options: Options, spec: Spec) -> dict[str, Any]:
     """All that a round depends on, but the rows."""
-    asked = _plain(options) | _plain(options.told) | {"random_seed": options.seed(spec)}
-    return {name: value for name, value in asked.items() if name not in _FREE}
+    told = options.told
+    asked = _plain(options) | _plain(told) | {"random_seed": options.seed(spec)}
+    return {name: value for name, value in asked.items() if name not in (*_FREE, told.ROUNDS)}
 
 
-def under(algorithm: str) -> dict[str, str]:
+def under(algorithm: Algorithm) -> dict[str, str]:
     """Libraries and machine, as they are now."""
-    versions = {name: metadata.version(name) for name in LIBRARIES[algorithm]}
+    versions = {name: metadata.version(name) for name in algorithm.libraries}
     return {**versions, "machine": platform.machine()}
 
 

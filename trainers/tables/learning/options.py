@@ -1,0 +1,156 @@
+"""What can be set in every trainer that learns a model of a table; light."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import msgspec
+
+from trainers.contract import BadSpec, Positive, Spec
+from trainers.options import converted
+from trainers.tables import Config, ConfigValidationError, check
+
+if TYPE_CHECKING:
+    from trainers.tables.learning.growing import Model
+
+WHERE = "hyperparameters"
+"""where they stand in the options"""
+
+
+class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an algorithm can be told; each name is that of its library."""
+
+    ROUNDS: ClassVar[str]
+    """the one that says how many rounds there are"""
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds the whole model has."""
+        return int(getattr(self, self.ROUNDS))
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """All that a round depends on."""
+        told = msgspec.structs.asdict(self)
+        del told[self.ROUNDS]
+        return told
+
+    def refuse_bad(self) -> None:
+        """Refuse what no type can.
+
+        Raises:
+            BadSpec: a value can never be.
+        """
+        for name, value in msgspec.structs.asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BadSpec(f"{name} must be a finite number")
+
+
+class Algorithm(NamedTuple):
+    """What learns, and what is known of it before its library is imported."""
+
+    hyperparameters: type[Hyperparameters]
+    place: str
+    """of its model: the module, a colon, and the class"""
+    libraries: tuple[str, ...]
+    """that its last bits depend on"""
+    memory_factor: float
+    """how many times the matrix of features it takes beside it"""
+    stops_early: bool = False
+    """whether a round depends on those before it, so that there can be too many"""
+    bound_to_threads: bool = False
+    """whether its last bits depend on how many threads there are"""
+
+    @property
+    def model(self) -> type[Model]:
+        """The kind of model that it grows; this imports its library."""
+        module, _, name = self.place.partition(":")
+        kind: type[Model] = getattr(importlib.import_module(module), name)
+        return kind
+
+
+class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many workers a distributed training would have."""
+
+    num_workers: Positive = 4
+    cpus_per_worker: Positive = 2
+    memory_per_worker: str = "4GB"
+    use_gpu: bool = False
+
+
+class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is learnt from a table, and how; a trainer's `Options` name its algorithms."""
+
+    UNIT: ClassVar[str]
+    """of the rounds"""
+    ALGORITHMS: ClassVar[Mapping[str, Algorithm]]
+
+    algorithm: str
+    hyperparameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    """what the algorithm is told, in the words of its library; unknown names are refused"""
+    early_stopping_rounds: Positive | None = None
+    """rounds without a better RMSE on the validation part after which it is over, and the best
+    round is used; unset: all rounds are. A forest never stops early"""
+    distributed: bool = False
+    """on several machines at once: not here"""
+    ray_config: RayConfig | None = None
+    """what the workers of that would be"""
+
+    @property
+    @abstractmethod
+    def forecasts(self) -> bool:
+        """Whether the model forecasts the target, be it to compare."""
+
+    @property
+    def learns(self) -> Algorithm:
+        """The algorithm."""
+        return self.ALGORITHMS[self.algorithm]
+
+    @property
+    def told(self) -> Hyperparameters:
+        """The hyper-parameters, with what is unset.
+
+        Raises:
+            ConfigValidationError: one has a name or a value that cannot be.
+        """
+        try:
+            told = converted(self.hyperparameters, self.learns.hyperparameters, WHERE)
+            told.refuse_bad()
+        except BadSpec as error:
+            why = str(error).removeprefix(f"{WHERE}: ")
+            raise ConfigValidationError(WHERE, why) from error
+        return told
+
+    @property
+    def patience(self) -> int | None:
+        """Rounds without a better one after which it is over; None: it never is."""
+        return self.early_stopping_rounds if self.learns.stops_early else None
+
+    def seed(self, spec: Spec) -> int:
+        """By which all is drawn: the run's own seed counts from `random_seed` on."""
+        return (self.random_seed + spec.seed - 1) % 2**31
+
+    def rounds(self, spec: Spec) -> int:
+        """How many rounds the model has at the end: a target stands before the hyper-parameter."""
+        return spec.up_to(self.UNIT) or spec.up_to("steps") or self.told.rounds
+
+    def refuse_bad(self, spec: Spec) -> None:
+        """Refuse what can never work, whatever is in the table.
+
+        Raises:
+            BadSpec: it cannot.
+        """
+        check(self)
+        _ = self.told
+        if not self.validation_split:
+            why = "Must be more than 0.0: it tells after each round how good the model is"
+            raise ConfigValidationError("validation_split", why)
+        if self.distributed:
+            why = "Must be false: a run trains on one machine"
+            raise ConfigValidationError("distributed", why)
+        if spec.target is not None and spec.target.unit not in (self.UNIT, "steps"):
+            raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {self.UNIT}")
