@@ -8,7 +8,7 @@ from trainers.tabular import Options
 ROWS, HELD_OUT = 900, 200
 
 
-def lesson(algorithm, threads=1, **told):
+def lesson(algorithm, threads=1, quantile=None, **told):
     """Something to learn, with noise, holes and a category."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(ROWS, 6))
@@ -24,6 +24,7 @@ def lesson(algorithm, threads=1, **told):
         hyperparameters=Options(algorithm=algorithm, hyperparameters=told).told.others,
         seed=42,
         threads=threads,
+        quantile=quantile,
     )
 
 
@@ -34,5 +35,8 @@ def grown(algorithm, rounds, taught, resumed_at=()):
     while model.rounds < rounds:
         if model.rounds in resumed_at:
             model = kind(model.saved())
-        model.grow(taught, min(kind.SEGMENT, rounds - model.rounds), scores.append)
+        before = model.rounds
+        model.grow(taught, min(kind.SEGMENT, rounds - before), scores.append)
+        if model.rounds == before:
+            break
     return model, scores

@@ -58,6 +58,23 @@ def test_a_model_is_the_same_whatever_the_number_of_threads(algorithm):
         assert two.saved() == alone.saved()
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"bagging_fraction": 0.05, "bagging_freq": 1, "min_data_in_leaf": 15},
+        {"min_data_in_leaf": 400},
+    ],
+)
+def test_a_model_that_finds_nothing_to_split_in_some_rounds_is_the_same_model(told):
+    """LightGBM adds no tree then, and nothing of the round is in its file."""
+    taught = lesson("lgbm", **told)
+    whole, scores = grown("lgbm", ROUNDS, taught)
+    resumed, its = grown("lgbm", ROUNDS, taught, range(1, ROUNDS))
+    assert its == scores
+    assert len(scores) == whole.rounds == type(whole)(whole.saved()).rounds
+    assert resumed.saved() == whole.saved()
+
+
 @pytest.mark.parametrize("algorithm", Options.ALGORITHMS)
 def test_a_segment_that_is_given_up_has_never_been(algorithm):
     """A stop that cannot wait costs the rounds of a segment, and nothing else."""

@@ -18,8 +18,8 @@ TOLD = {
     "isolation_forest": {"n_estimators": 35},
 }
 ASKED = {
-    "lgbm": {"early_stopping_rounds": 30, "backtest": {"folds": 2}},
-    "xgboost": {"early_stopping_rounds": 30, "backtest": {"folds": 2}},
+    "lgbm": {"early_stopping_rounds": 30, "backtest": {"folds": 2}, "quantiles": [0.1, 0.9]},
+    "xgboost": {"early_stopping_rounds": 30, "backtest": {"folds": 2}, "quantiles": [0.1, 0.9]},
     "rf": {"backtest": {"folds": 2}},
     "isolation_forest": {"model_type": "anomaly", "features": ["load"], "target": None},
 }
@@ -45,6 +45,8 @@ def test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives(make_
     whole, model = model_left_by(alive), model_left_by(mortal)
     if not model.FILE.endswith(".skops"):
         assert model.saved() == whole.saved()
+        for path in alive.glob("model.q*"):
+            assert (mortal / path.name).read_bytes() == path.read_bytes()
     for line in (mortal / "SHA256SUMS").read_text().splitlines():
         total, name = line.split()
         assert total == hashlib.sha256((mortal / name).read_bytes()).hexdigest()

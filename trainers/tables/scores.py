@@ -95,6 +95,15 @@ def seasons(spacing: Spacing) -> dict[int, str]:
     return found
 
 
+def repetitions(prepared: Prepared) -> dict[str, int]:
+    """The baselines that repeat a known value, and how many steps back that lies."""
+    horizon = prepared.config.horizon
+    found = {"naive": horizon}
+    for season in seasons(prepared.series.spacing):
+        found[f"seasonal_naive_{season}"] = season * max(1, math.ceil(horizon / season))
+    return found
+
+
 def baselines(prepared: Prepared, train: Part, part: Part) -> dict[str, Floats]:
     """What forecasts a part for nothing; only what has a value for each of its rows.
 
@@ -105,13 +114,10 @@ def baselines(prepared: Prepared, train: Part, part: Part) -> dict[str, Floats]:
         raise ValueError("there is no target to forecast")
     known = prepared.series.columns[prepared.config.target].values
     last, horizon = filled(known), prepared.config.horizon
-    origin = part.positions - horizon
     first = int(np.argmax(~np.isnan(known)))
-    way = np.maximum(origin - first, 1)
-    naive = _at(last, origin)
-    found = {"naive": naive}
-    for season in seasons(prepared.series.spacing):
-        found[f"seasonal_naive_{season}"] = _at(last, part.positions - _back(season, horizon))
+    way = np.maximum(part.positions - horizon - first, 1)
+    found = {name: at(last, part.positions - back) for name, back in repetitions(prepared).items()}
+    naive = found["naive"]
     found["drift"] = naive + horizon * (naive - last[first]) / way
     found["mean"] = np.full(len(part), np.nanmean(known[: int(train.positions[-1]) + 1]))
     return {name: values for name, values in found.items() if not np.isnan(values).any()}
@@ -128,7 +134,7 @@ def judge(prepared: Prepared, train: Part, part: Part, forecast: Floats) -> Judg
     warnings = []
     if ours.mae >= theirs[best].mae:
         warnings.append(
-            f"no better than {_in_words(best, prepared.series.spacing)}: that has a mean error of "
+            f"no better than {in_words(best, prepared.series.spacing)}: that has a mean error of "
             f"{theirs[best].mae:.4g} on the same {len(part):,} rows, and the model {ours.mae:.4g}"
         )
     usual = _usual_error(prepared, train)
@@ -146,11 +152,6 @@ def _skill(ours: float, theirs: float) -> float | None:
     return 1 - ours / theirs if theirs else None
 
 
-def _back(season: int, horizon: int) -> int:
-    """How far back the newest value of the same place in a season lies that is known."""
-    return season * max(1, math.ceil(horizon / season))
-
-
 def _usual_error(prepared: Prepared, train: Part) -> float:
     target = prepared.series.columns[prepared.config.target or ""].values
     seen = target[: int(train.positions[-1]) + 1]
@@ -162,11 +163,13 @@ def _usual_error(prepared: Prepared, train: Part) -> float:
     return min(errors, default=0.0)
 
 
-def _at(column: Floats, positions: NDArray[np.int64]) -> Floats:
+def at(column: Floats, positions: NDArray[np.int64]) -> Floats:
+    """The values at some positions; NaN before the first."""
     return np.where(positions >= 0, column[np.maximum(positions, 0)], np.nan)
 
 
-def _in_words(name: str, spacing: Spacing) -> str:
+def in_words(name: str, spacing: Spacing) -> str:
+    """What a baseline does."""
     words = {
         "naive": "repeating the last known value",
         "drift": "a straight line from the first to the last known value",

@@ -10,7 +10,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.tables.learning.growing import Floats, Lesson, rmse
+from trainers.tables.learning.growing import Floats, Lesson
 
 _THREADS = re.compile(r"^\[num_threads: \d+\]$", re.MULTILINE)
 _ARRAYS = {
@@ -44,11 +44,18 @@ class Lgbm:
         if self._sets is None:
             self._sets = _binned(lesson)
         train, valid = self._sets
+        trees = self.rounds
 
         def judged(forecast: Floats, _: lightgbm.Dataset) -> tuple[str, float, bool]:
-            score = rmse(forecast, lesson.valid.y)
-            each(score)
-            return "rmse", score, False
+            return "missed", lesson.missed(forecast), False
+
+        def heard(round_: Any) -> None:
+            nonlocal trees
+            # Where no leaf can be split the library adds no tree, and what it judges is as before.
+            if round_.model.current_iteration() > trees:
+                trees += 1
+                ((_, _, score, _),) = round_.evaluation_result_list
+                each(score)
 
         booster = lightgbm.train(
             parameters(lesson, self.rounds),
@@ -56,12 +63,13 @@ class Lgbm:
             rounds,
             valid_sets=[valid],
             feval=judged,
+            callbacks=[heard],
             init_model=None if self._text is None else self._booster(),
             keep_training_booster=True,  # its text is all that is wanted of it
         )
         # How many threads there were changes nothing else, and so nothing at all.
         self._text = _THREADS.sub("[num_threads: 0]", booster.model_to_string(num_iteration=-1))
-        self.rounds += rounds
+        self.rounds = trees
 
     def saved(self) -> bytes:
         """The library's text."""
@@ -90,9 +98,13 @@ class Lgbm:
 
 def parameters(lesson: Lesson, begins: int) -> dict[str, Any]:
     """What the library is given for the segment that begins after so many rounds."""
+    if lesson.quantile is None:
+        learnt: dict[str, Any] = {"objective": "regression"}
+    else:
+        learnt = {"objective": "quantile", "alpha": lesson.quantile}
     return {
         **lesson.hyperparameters,
-        "objective": "regression",
+        **learnt,
         "metric": "None",
         "verbosity": -1,
         "num_threads": lesson.threads,

@@ -20,10 +20,20 @@ class Options(learning.Options, frozen=True, kw_only=True, forbid_unknown_fields
     """each adds a tree, and `n_estimators` of them are the whole model"""
     ALGORITHMS: ClassVar[Mapping[str, Algorithm]] = {
         "lgbm": Algorithm(
-            Lgbm, "trainers.tabular.lgbm:Lgbm", ("lightgbm", "numpy"), 1.3, stops_early=True
+            Lgbm,
+            "trainers.tabular.lgbm:Lgbm",
+            ("lightgbm", "numpy"),
+            1.3,
+            stops_early=True,
+            learns_quantiles=True,
         ),
         "xgboost": Algorithm(
-            Xgboost, "trainers.tabular.xgb:Xgboost", ("xgboost-cpu", "numpy"), 2.0, stops_early=True
+            Xgboost,
+            "trainers.tabular.xgb:Xgboost",
+            ("xgboost-cpu", "numpy"),
+            2.0,
+            stops_early=True,
+            learns_quantiles=True,
         ),
         "rf": Algorithm(RandomForest, f"{FORESTS}:Forest", ("scikit-learn", "numpy"), 1.0),
         "isolation_forest": Algorithm(

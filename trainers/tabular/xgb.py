@@ -10,7 +10,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from trainers.tables.learning.growing import Floats, Lesson, rmse
+from trainers.tables.learning.growing import Floats, Lesson, Part
 
 _ARRAYS = {
     "left_children": np.int64,
@@ -41,14 +41,13 @@ class Xgboost:
     def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
         """Grow by a segment; see `growing.Model`."""
         if self._sets is None:
-            self._sets = _matrix(lesson, lesson.train.x), _matrix(lesson, lesson.valid.x)
-            self._sets[0].set_label(lesson.train.y)
+            self._sets = _matrix(lesson, lesson.train), _matrix(lesson, lesson.valid)
         train, valid = self._sets
 
         def judged(forecast: NDArray[np.float32], _: xgboost.DMatrix) -> tuple[str, float]:
-            score = rmse(forecast, lesson.valid.y)
+            score = lesson.missed(forecast)
             each(score)
-            return "rmse", score
+            return "missed", score
 
         booster = xgboost.train(
             parameters(lesson, self.rounds),
@@ -98,9 +97,13 @@ class Xgboost:
 
 def parameters(lesson: Lesson, begins: int) -> dict[str, Any]:
     """What the library is given for the segment that begins after so many rounds."""
+    if lesson.quantile is None:
+        learnt: dict[str, Any] = {"objective": "reg:squarederror"}
+    else:
+        learnt = {"objective": "reg:quantileerror", "quantile_alpha": lesson.quantile}
     return {
         **lesson.hyperparameters,
-        "objective": "reg:squarederror",
+        **learnt,
         "disable_default_eval_metric": True,
         "tree_method": "hist",
         "nthread": lesson.threads,
@@ -108,10 +111,11 @@ def parameters(lesson: Lesson, begins: int) -> dict[str, Any]:
     }
 
 
-def _matrix(lesson: Lesson, x: Floats) -> xgboost.DMatrix:
-    kinds = ["c" if i in lesson.categorical else "q" for i in range(x.shape[1])]
+def _matrix(lesson: Lesson, part: Part) -> xgboost.DMatrix:
+    kinds = ["c" if i in lesson.categorical else "q" for i in range(part.x.shape[1])]
     return xgboost.DMatrix(
-        x,
+        part.x,
+        part.y,
         feature_names=list(lesson.names),
         feature_types=kinds,
         enable_categorical=True,

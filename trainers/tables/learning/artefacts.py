@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import msgspec
 from trainers import durable
 from trainers.contract import Spec
 from trainers.packages import DISTRIBUTION
-from trainers.tables.learning.growing import Floats, Model, content_sha256
+from trainers.tables.learning import quantiles
+from trainers.tables.learning.growing import Floats, Model, content_sha256, file_of
 from trainers.tables.learning.options import Options
 from trainers.tables.prepared import Part, Prepared
 from trainers.tables.scores import Judgement, judge
@@ -22,12 +24,23 @@ PICTURE = "forecast.png"
 DURATION = "training_duration_seconds"
 
 
-def judged(prepared: Prepared, train: Part, part: Part, forecast: Floats) -> dict[str, Any]:
-    """How good forecasts of a part are, and what costs nothing; plain values."""
+def judged(
+    prepared: Prepared,
+    train: Part,
+    part: Part,
+    forecast: Floats,
+    asked: Sequence[float] = (),
+    forecast_of_them: Floats | None = None,
+) -> dict[str, Any]:
+    """How good forecasts of a part are, and of its quantiles, and what costs nothing; plain."""
     judgement: Judgement = judge(prepared, train, part, forecast)
     told: dict[str, Any] = msgspec.to_builtins(judgement)
     warnings = told.pop("warnings")
-    return {**told.pop("scores"), **told, "warning": "; ".join(warnings) or None}
+    told = {**told.pop("scores"), **told, "warning": "; ".join(warnings) or None}
+    if forecast_of_them is not None:
+        its = quantiles.judge(prepared, train, part, asked, forecast_of_them)
+        told["quantiles"] = msgspec.to_builtins(its)
+    return told
 
 
 def write(
@@ -35,6 +48,7 @@ def write(
     spec: Spec,
     options: Options,
     model: Model,
+    of_quantiles: Mapping[str, Model],
     *,
     metrics: dict[str, Any],
     under: dict[str, str],
@@ -56,6 +70,7 @@ def write(
         "random_seed": options.seed(spec),
         "rounds": model.rounds,
         "content_sha256": content_sha256(model.arrays()),
+        **({"quantiles": _quantiles_card(of_quantiles)} if of_quantiles else {}),
         "options": msgspec.to_builtins(options),
         **prepared,
         # What took how long is no property of the model.
@@ -64,10 +79,14 @@ def write(
     }
     contents = {
         model.FILE: model.saved(),
+        **{file_of(type(one), name): one.saved() for name, one in of_quantiles.items()},
         METRICS: _json(metrics),
         CARD: _json(card),
         **({PICTURE: picture} if picture is not None else {}),
     }
+    for path in _models(folder, type(model)):
+        if path.name not in contents:  # of a quantile that is not asked for any more
+            path.unlink()
     for name, content in contents.items():
         durable.write(folder / name, content)
     lines = (
@@ -78,8 +97,25 @@ def write(
 
 def remove(folder: Path, model: type[Model]) -> None:
     """Remove what a run has left that has gone back since, and is not done any more."""
-    for name in (SUMS, CARD, METRICS, PICTURE, model.FILE):
-        (folder / name).unlink(missing_ok=True)
+    for path in (
+        *(folder / name for name in (SUMS, CARD, METRICS, PICTURE)),
+        *_models(folder, model),
+    ):
+        path.unlink(missing_ok=True)
+
+
+def _models(folder: Path, kind: type[Model]) -> list[Path]:
+    """Its model and those of quantiles."""
+    return [*folder.glob(kind.FILE), *folder.glob(file_of(kind, "q*"))]
+
+
+def _quantiles_card(of_quantiles: Mapping[str, Model]) -> dict[str, Any]:
+    return {
+        "content_sha256": {
+            name: content_sha256(model.arrays()) for name, model in of_quantiles.items()
+        },
+        "crossing": "the quantiles of each row are sorted",
+    }
 
 
 def _json(value: Any) -> bytes:

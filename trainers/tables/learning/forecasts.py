@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pyarrow.parquet as pq
 from trainers.contract import BadSpec, Spec
 from trainers.tables import rows_of
 from trainers.tables.learning import state
-from trainers.tables.learning.growing import Curve, Floats, Model
-from trainers.tables.learning.options import Options
+from trainers.tables.learning.growing import Curve, Floats, Model, file_of
+from trainers.tables.learning.options import Options, quantile_name
+from trainers.tables.learning.quantiles import in_order
 from trainers.tables.prepared import Part
 from trainers.tables.preprocessing import Fitted
 from trainers.tables.times import told
@@ -37,6 +39,29 @@ def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
     return model if used == model.rounds else model.cut(used)
 
 
+def models_of_quantiles(
+    checkpoint: Path, options: Options, spec: Spec, used: int
+) -> dict[str, Model]:
+    """The models of the quantiles in a checkpoint by their names, of so many rounds.
+
+    Raises:
+        BadSpec: one of them is not whole yet.
+    """
+    kind, held = options.learns.model, state.read(checkpoint)
+    found: dict[str, Model] = {}
+    for name in map(quantile_name, options.quantiles):
+        grown = held.quantiles.get(name)
+        if grown is None or not grown.whole or held.rounds_beside != used:
+            raise BadSpec(f"the checkpoint holds no whole model of {name} yet: run {spec.run} on")
+        found[name] = kind((checkpoint / file_of(kind, name)).read_bytes())
+    return found
+
+
+def of_quantiles(models: Iterable[Model], x: Floats, threads: int) -> Floats:
+    """Their forecasts as they make them, (rows, quantiles)."""
+    return np.column_stack([model.predict(x, threads) for model in models])
+
+
 def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path) -> int:
     """Write the forecasts of a table; how many there are.
 
@@ -52,6 +77,9 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
     if options.forecasts:
         columns["forecast"] = model.predict(part.x, spec.threads).tolist()
+    if models := models_of_quantiles(checkpoint, options, spec, model.rounds):
+        ordered = in_order(of_quantiles(models.values(), part.x, spec.threads))
+        columns |= dict(zip(models, ordered.T.tolist(), strict=True))
     if options.model_type == "anomaly":
         strange = strangeness(model, options, part, threads=spec.threads)
         # Where nobody knows yet what a row was, nothing is said of it.

@@ -43,6 +43,14 @@ class Lesson:
     hyperparameters: dict[str, Any]
     seed: int
     threads: int
+    quantile: float | None = None
+    """that is learnt; None: the mean"""
+
+    def missed(self, forecast: NDArray[Any]) -> float:
+        """By how much a forecast of `valid` is off: its RMSE, or the pinball loss of a quantile."""
+        if self.quantile is None:
+            return rmse(forecast, self.valid.y)
+        return pinball(np.asarray(forecast, dtype=np.float64), self.valid.y, self.quantile)
 
 
 class Model(Protocol):
@@ -60,9 +68,10 @@ class Model(Protocol):
     def __init__(self, saved: bytes | None = None) -> None: ...
 
     def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
-        """Grow by a segment of so many rounds; `each` hears the RMSE on `valid` after every one.
+        """Grow by a segment of so many rounds; `each` hears after every one what `valid` misses.
 
-        It hears None where there is nothing to forecast.
+        It hears None where there is nothing to forecast. There may be fewer rounds, for one that
+        finds nothing to add is none; where there is none at all, no other will ever come.
 
         What `each` raises ends it, and the model is as it was before.
         """
@@ -123,6 +132,18 @@ class Curve:
 def rmse(forecast: NDArray[Any], truth: Floats) -> float:
     """Root mean squared error; the same to the bit whatever the number of threads."""
     return float(np.sqrt(np.mean(np.square(np.asarray(forecast, dtype=np.float64) - truth))))
+
+
+def pinball(forecast: Floats, truth: Floats, quantile: float) -> float:
+    """Mean loss of forecasts of a quantile, which is the least where they are right."""
+    missed = truth - forecast
+    return float(np.mean(np.maximum(quantile * missed, (quantile - 1) * missed)))
+
+
+def file_of(kind: type[Model], quantile: str | None = None) -> str:
+    """The name of the file of a model, or of one of a quantile: model.q10.txt."""
+    stem, dot, suffix = kind.FILE.partition(".")
+    return kind.FILE if quantile is None else f"{stem}.{quantile}{dot}{suffix}"
 
 
 def content_sha256(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:

@@ -8,9 +8,10 @@ Importing this module imports NumPy; the library of the algorithm follows.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,9 +23,10 @@ from trainers.contract import Score
 from trainers.session import Session
 from trainers.tables import anomalies, prepare
 from trainers.tables.learning import artefacts, picture, state
-from trainers.tables.learning.forecasts import strangeness
-from trainers.tables.learning.growing import Curve, Lesson, Model, Part
-from trainers.tables.learning.options import Options
+from trainers.tables.learning.forecasts import of_quantiles, strangeness
+from trainers.tables.learning.growing import Curve, Lesson, Model, Part, file_of
+from trainers.tables.learning.options import Options, quantile_name
+from trainers.tables.learning.quantiles import in_order
 from trainers.tables.learning.state import CannotGoOn, Grown, State
 from trainers.tables.prepared import Part as Rows
 from trainers.tables.prepared import Prepared
@@ -116,15 +118,21 @@ def learn(session: Session, options: Options) -> None:
 class _Growth:
     """A model on its way."""
 
-    def __init__(self, model: Model, scores: Iterable[float | None] = ()) -> None:
+    def __init__(self, model: Model, grown: Grown | None = None) -> None:
         self.model = model
-        self.scores = list(scores)
-        """RMSE on what is held out, after each round"""
+        self.scores = list(grown.scores) if grown else []
+        """what it missed of what is held out, after each round"""
+        self.whole = bool(grown and grown.whole)
+        """whether no round is to come; of the models of quantiles alone"""
+
+    def rest(self) -> None:
+        """Keep what a file would hold of the model, and not what it grew from."""
+        self.model = type(self.model)(self.model.saved())
 
     @property
     def grown(self) -> Grown:
         """What a checkpoint says of it."""
-        return Grown(rounds=self.model.rounds, scores=tuple(self.scores))
+        return Grown(rounds=self.model.rounds, scores=tuple(self.scores), whole=self.whole)
 
 
 class _Learner:
@@ -144,6 +152,8 @@ class _Learner:
         self._threshold: float | None = None
         self._picture: bytes | None = None
         self._main = _Growth(self._kind())
+        self._rounds_beside = 0
+        self._quantiles: dict[str, _Growth] = {}
         self._folds: list[dict[str, Any]] = []
         self._fold: _Growth | None = None
         self._unsaved = True
@@ -165,6 +175,10 @@ class _Learner:
         self._grow(main, lesson, self._total, self._options.patience)
         # Fewer rounds may be asked for by now than there are.
         used = Curve(main.scores[: self._total], self._options.patience).used
+        if used != self._rounds_beside:
+            self._rounds_beside = used
+            self._quantiles, self._folds, self._fold = {}, [], None
+        self._grow_quantiles(lesson)
         model = main.model if used == main.model.rounds else main.model.cut(used)
         self._progress.begin("evaluation")
         self._backtest(used)
@@ -181,6 +195,7 @@ class _Learner:
             self._spec,
             self._options,
             model,
+            self._models_of_quantiles,
             metrics=metrics,
             under=self._under,
             prepared=prepared.card,
@@ -211,11 +226,12 @@ class _Learner:
                 model.grow(lesson, ends - model.rounds, watch.heard)
             except _GivenUp:
                 self._leave()
+            if not watch.scores:
+                return  # no leaf can be split any more
             growth.scores += watch.scores
             self._unsaved = True
-            if growth is self._main:
+            if growth is not self._fold:
                 self._trained_s += watch.took_s
-                self._folds, self._fold = [], None
             if session.checkpoint_due():
                 self._save(self._step, UNKNOWN)
 
@@ -223,10 +239,28 @@ class _Learner:
         """Say how far a model is."""
         if growth is not self._main:
             self._session.alive()
+            if growth is not self._fold:
+                before = len(self._quantiles)  # the main one, and those of quantiles but this
+                self._progress.tell((before + rounds / self._rounds_beside) / self._models)
             return
         told = None if score is None else Score(name=SCORE, value=score, better="lower")
         self._session.progress(min(rounds, self._total - 1), score=told)
-        self._progress.tell(rounds / self._total, **({} if score is None else {SCORE: score}))
+        share = rounds / self._total / self._models
+        self._progress.tell(share, **({} if score is None else {SCORE: score}))
+
+    def _grow_quantiles(self, lesson: Lesson) -> None:
+        """Grow a model of each quantile, one after the other, of as many rounds as are used."""
+        before = self._main
+        for quantile in self._options.quantiles:
+            name = quantile_name(quantile)
+            growth = self._quantiles.setdefault(name, _Growth(self._kind()))
+            if not growth.whole:
+                # What it is binned in takes the place of what the one before it was binned in.
+                before.rest()
+                taught = dataclasses.replace(lesson, quantile=quantile)
+                self._grow(growth, taught, self._rounds_beside, None)
+                growth.whole = True
+            before = growth
 
     def _backtest(self, rounds: int) -> None:
         """Grow a model of so many rounds for each fold, and judge it."""
@@ -247,16 +281,27 @@ class _Learner:
         """How good the model is, on the test part where there is one."""
         prepared = self._prepared
         parts = {"validation": prepared.validation, "test": prepared.test}
+        asked = self._options.quantiles
         told = {}
         for name, part in parts.items():
             if len(part):
                 self._session.alive()
                 forecast = model.predict(part.x, self._threads)
-                told[name] = artefacts.judged(prepared, prepared.train, part, forecast)
-                self._picture = picture.drawn(part, forecast)
+                of_them = None
+                if asked:
+                    models = self._models_of_quantiles.values()
+                    of_them = of_quantiles(models, part.x, self._threads)
+                told[name] = artefacts.judged(
+                    prepared, prepared.train, part, forecast, asked, of_them
+                )
+                interval = None
+                if of_them is not None and len(asked) > 1:
+                    interval = in_order(of_them)[:, [0, -1]]
+                self._picture = picture.drawn(part, forecast, interval)
         judged_on = "test" if "test" in told else "validation"
-        if (warning := told[judged_on]["warning"]) is not None:
-            self._session.notice(warning)
+        for its in (told[judged_on], told[judged_on].get("quantiles", {})):
+            if (warning := its.get("warning")) is not None:
+                self._session.notice(warning)
         return {
             **told.pop(judged_on),
             "judged_on": judged_on,
@@ -292,6 +337,17 @@ class _Learner:
         )
 
     @property
+    def _models(self) -> int:
+        """How many grow in the step `training`."""
+        return 1 + len(self._options.quantiles)
+
+    @property
+    def _models_of_quantiles(self) -> dict[str, Model]:
+        """By their names, in the order of the quantiles."""
+        names = map(quantile_name, self._options.quantiles)
+        return {name: self._quantiles[name].model for name in names}
+
+    @property
     def _step(self) -> int:
         """How many rounds count as made before all is done."""
         return min(self._main.model.rounds, self._total - 1)
@@ -313,6 +369,8 @@ class _Learner:
             fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
             model=main.grown,
             trained_s=round(self._trained_s, 3),
+            rounds_beside=self._rounds_beside,
+            quantiles={name: one.grown for name, one in self._quantiles.items()},
             threshold=self._threshold,
             backtest=self._options.backtest,
             folds=tuple(self._folds),
@@ -321,6 +379,9 @@ class _Learner:
         yield state.FILE, msgspec.json.encode(held)
         if main.model.rounds:
             yield main.model.FILE, main.model.saved()
+        for name, one in self._quantiles.items():
+            if one.model.rounds:
+                yield file_of(self._kind, name), one.model.saved()
         if fold and fold.model.rounds:
             yield f"{FOLD}{fold.model.FILE}", fold.model.saved()
 
@@ -349,18 +410,25 @@ class _Learner:
                 "last bits would be others"
             )
             self._threads = held.threads
-        self._main = self._read(checkpoint, held.model, "")
+        kind = self._kind
+        self._main = self._read(checkpoint, held.model, kind.FILE)
         self._trained_s = held.trained_s
+        self._rounds_beside = held.rounds_beside
+        self._quantiles = {
+            name: self._read(checkpoint, held.quantiles[name], file_of(kind, name))
+            for name in map(quantile_name, self._options.quantiles)
+            if name in held.quantiles
+        }
         if held.backtest == self._options.backtest:
             self._folds = list(held.folds)
-            self._fold = self._read(checkpoint, held.fold, FOLD) if held.fold else None
+            if held.fold is not None:
+                self._fold = self._read(checkpoint, held.fold, f"{FOLD}{kind.FILE}")
         self._unsaved = False
 
-    def _read(self, checkpoint: Path, grown: Grown, before: str) -> _Growth:
+    def _read(self, checkpoint: Path, grown: Grown, file: str) -> _Growth:
         if not grown.rounds:
             return _Growth(self._kind())
-        saved = (checkpoint / f"{before}{self._kind.FILE}").read_bytes()
-        return _Growth(self._kind(saved), grown.scores)
+        return _Growth(self._kind((checkpoint / file).read_bytes()), grown)
 
     @property
     def _table_sha256(self) -> str:

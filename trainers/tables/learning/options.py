@@ -64,6 +64,8 @@ class Algorithm(NamedTuple):
     """whether a round depends on those before it, so that there can be too many"""
     bound_to_threads: bool = False
     """whether its last bits depend on how many threads there are"""
+    learns_quantiles: bool = False
+    """whether it can learn a quantile instead of the mean"""
 
     @property
     def model(self) -> type[Model]:
@@ -95,6 +97,8 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     early_stopping_rounds: Positive | None = None
     """rounds without a better RMSE on the validation part after which it is over, and the best
     round is used; unset: all rounds are. A forest never stops early"""
+    quantiles: tuple[float, ...] = ()
+    """that are forecast beside the mean, such as 0.1, 0.5 and 0.9: each is one more model"""
     distributed: bool = False
     """on several machines at once: not here"""
     ray_config: RayConfig | None = None
@@ -149,8 +153,28 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.validation_split:
             why = "Must be more than 0.0: it tells after each round how good the model is"
             raise ConfigValidationError("validation_split", why)
+        self._refuse_bad_quantiles()
         if self.distributed:
             why = "Must be false: a run trains on one machine"
             raise ConfigValidationError("distributed", why)
         if spec.target is not None and spec.target.unit not in (self.UNIT, "steps"):
             raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {self.UNIT}")
+
+    def _refuse_bad_quantiles(self) -> None:
+        if not self.quantiles:
+            return
+        if not self.learns.learns_quantiles:
+            those = [name for name, one in self.ALGORITHMS.items() if one.learns_quantiles]
+            what = "a mean" if self.forecasts else "nothing"
+            instead = f": {' and '.join(those)} forecast quantiles, too" if those else ""
+            raise ConfigValidationError("quantiles", f"{self.algorithm} forecasts {what}{instead}")
+        if not all(0 < quantile < 1 for quantile in self.quantiles):  # NaN, too
+            raise ConfigValidationError("quantiles", "Must all be between 0.0 and 1.0")
+        names = [quantile_name(quantile) for quantile in self.quantiles]
+        if list(self.quantiles) != sorted(self.quantiles) or len(set(names)) < len(names):
+            raise ConfigValidationError("quantiles", "Must stand in their order, each once")
+
+
+def quantile_name(quantile: float) -> str:
+    """What a quantile is called where it is a column or a file: q10, q97.5."""
+    return f"q{100 * quantile:.10g}"

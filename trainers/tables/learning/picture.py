@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,18 +17,20 @@ SHARE = 0.65
 """of the height that forecast and truth have; the rest is that of what was missed"""
 ROWS_MAX = 500
 """the last ones"""
+SHADE = (205, 225, 242)
 TRUTH, FORECAST, MISSED, FRAME = (40, 40, 40), (0, 110, 200), (200, 60, 0), (190, 190, 190)
 
 
-def drawn(part: Part, forecast: Floats) -> bytes:
-    """A PNG of the last rows of a part."""
+def drawn(part: Part, forecast: Floats, interval: Floats | None = None) -> bytes:
+    """A PNG of the last rows of a part, and perhaps an interval, (rows, 2), that is shaded."""
     truth, forecast = part.y[-ROWS_MAX:], forecast[-ROWS_MAX:]
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(image)
     middle = int(HEIGHT * SHARE)
     upper = (MARGIN, MARGIN, WIDTH - MARGIN, middle - MARGIN // 2)
     lower = (MARGIN, middle + MARGIN // 2, WIDTH - MARGIN, HEIGHT - MARGIN)
-    _lines(pen, upper, [(truth, TRUTH), (forecast, FORECAST)])
+    shaded = () if interval is None else tuple(interval[-ROWS_MAX:].T)
+    _lines(pen, upper, [(truth, TRUTH), (forecast, FORECAST)], shaded)
     _lines(pen, lower, [(np.zeros(len(truth)), FRAME), (truth - forecast, MISSED)])
     begins, ends = (told(int(time)) for time in (part.times[-len(truth)], part.times[-1]))
     pen.text((MARGIN, 12), f"truth and forecast, {begins} to {ends}", TRUTH)
@@ -41,15 +44,24 @@ def _lines(
     pen: ImageDraw.ImageDraw,
     box: tuple[int, int, int, int],
     lines: list[tuple[Floats, tuple[int, int, int]]],
+    shaded: Sequence[Floats] = (),
 ) -> None:
-    """Draw lines into one frame, all on one scale."""
+    """Draw lines into one frame, all on one scale, and shade what lies between two others."""
     left, top, right, bottom = box
     pen.rectangle(box, outline=FRAME)
-    low = min(float(values.min()) for values, _ in lines)
-    high = max(float(values.max()) for values, _ in lines)
+    drawn = [*(values for values, _ in lines), *shaded]
+    low = min(float(values.min()) for values in drawn)
+    high = max(float(values.max()) for values in drawn)
+
+    def points(values: Floats) -> list[tuple[float, float]]:
+        x = np.linspace(left, right, len(values))
+        y = bottom - (values - low) / (high - low or 1.0) * (bottom - top)
+        return [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+
+    if shaded:
+        under, over = shaded
+        pen.polygon([*points(under), *reversed(points(over))], fill=SHADE)
     pen.text((left + 4, top + 2), f"{high:.6g}", FRAME)
     pen.text((left + 4, bottom - 14), f"{low:.6g}", FRAME)
     for values, colour in lines:
-        x = np.linspace(left, right, len(values))
-        y = bottom - (values - low) / (high - low or 1.0) * (bottom - top)
-        pen.line([(float(a), float(b)) for a, b in zip(x, y, strict=True)], fill=colour, width=2)
+        pen.line(points(values), fill=colour, width=2)

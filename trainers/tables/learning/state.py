@@ -22,6 +22,7 @@ _FREE = (
     "distributed",
     "early_stopping_rounds",
     "hyperparameters",
+    "quantiles",
     "ray_config",
     "table",
 )
@@ -33,7 +34,10 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     rounds: int = 0
     scores: tuple[float | None, ...] = ()
-    """RMSE on the validation part after each round; None: nothing is forecast"""
+    """RMSE on the validation part after each round, a quantile's pinball loss; None: nothing is
+    forecast"""
+    whole: bool = False
+    """whether no round is to come; told of the models of quantiles alone"""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +61,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """spent on its rounds"""
     backtest: Backtest | None = None
     """what was asked of the folds"""
+    rounds_beside: int = 0
+    """that the models of quantiles and folds have at the end: as many as are used of the model"""
+    quantiles: dict[str, Grown] = {}
+    """the models of quantiles by their names: those that are whole, and the one on its way"""
     threshold: float | None = None
     """from which score on a row is an anomaly, once that is known"""
     folds: tuple[dict[str, Any], ...] = ()
