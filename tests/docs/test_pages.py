@@ -215,14 +215,14 @@ def test_the_map_of_the_tree_has_every_module():
     """Each module of the packages has its line in the map, and each line its module."""
     page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
     tree = page.partition("```text")[2].partition("```")[0]
-    told, house, room = set(), "", ""
-    for line in tree.splitlines():
-        name = line.split()[0] if line.strip() else ""
+    told, within = set(), {}
+    for line in filter(str.strip, tree.splitlines()):
+        name, depth = line.split()[0], len(line) - len(line.lstrip())
+        within = {at: folder for at, folder in within.items() if at < depth}
         if name.endswith("/"):
-            house = house if line.startswith(" ") else name
-            room = f"{house}{name}" if line.startswith(" ") else house
+            within[depth] = name
         elif name.endswith(".py"):
-            told.add(f"{room}{name}")
+            told.add(f"{''.join(within.values())}{name}")
     rooms = ("modes", "state", "trainers", "supervisor", "testkit")
     modules = {
         str(path.relative_to(ROOT))
