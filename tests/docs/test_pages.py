@@ -26,7 +26,8 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, command, drill, sb3, tabular
+from trainers import atari, command, direction, drill, sb3, tabular
+from trainers.direction.options import Dataset, Params
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -46,10 +47,13 @@ TABLES = {
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
     "What a mode lays upon environments": sb3.Load,
+    "Quotes of a direction": Dataset,
+    "Rounds of a direction": Params,
 }
 OPTIONS = {
     "atari": atari.Options,
     "command": command.Options,
+    "direction": direction.Options,
     "drill": drill.Options,
     "sb3": sb3.Options,
     "tabular": tabular.Options,

@@ -112,6 +112,8 @@ ReadyT = TypeVar("ReadyT", bound=Ready)
 class Evaluation(NamedTuple):
     """What became of a whole model."""
 
+    model: Model
+    """as it is left"""
     metrics: dict[str, Any]
     score: Score
     """by which the checkpoint with it is the best"""
@@ -217,7 +219,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         used = Curve(main.scores[: self._total], self._options.patience).used
         model = main.model if used == main.model.rounds else main.model.cut(used)
         self._progress.begin("evaluation")
-        metrics, score, pictures = self._evaluated(model, used)
+        model, metrics, score, pictures = self._evaluated(model, used)
         metrics |= {
             "training_data_size": len(prepared.train),
             artefacts.DURATION: round(self._trained_s, 3),
@@ -393,7 +395,7 @@ class Tables(Learner[Options, Prepared]):
             score = Score(name=self.SCORE, value=self._main.scores[used - 1], better="lower")
         else:
             score = Score(name="pr_auc", value=metrics["pr_auc"])
-        return Evaluation(metrics, score, self._pictures)
+        return Evaluation(model, metrics, score, self._pictures)
 
     def _backtest(self, rounds: int) -> None:
         """Grow a model of so many rounds for each fold, and judge it."""

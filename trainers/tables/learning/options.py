@@ -89,10 +89,18 @@ class Learnable:
 
     UNIT: ClassVar[str]
     """of the rounds"""
-    model_type: str
-    algorithm: str
     random_seed: int
     early_stopping_rounds: int | None
+
+    @property
+    @abstractmethod
+    def model_type(self) -> str:
+        """What kind of model it is."""
+
+    @property
+    @abstractmethod
+    def algorithm(self) -> str:
+        """By what it is learnt."""
 
     @property
     @abstractmethod
