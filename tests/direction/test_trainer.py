@@ -140,9 +140,10 @@ def test_what_is_exported_is_the_model_that_the_run_has_left(make_run, train, tm
 
 def test_what_is_no_model_of_directions_is_not_scored(make_run, tmp_path):
     make_run()
-    (tmp_path / "model.ubj").write_bytes(b"{}")
-    with pytest.raises(BadSpec, match="no model that XGBoost can read"):
-        score(tmp_path / "model.ubj", tmp_path / "quotes")
+    for content in (b"", b"{}", b"PK"):
+        (tmp_path / "model.ubj").write_bytes(content)
+        with pytest.raises(BadSpec, match="no model that XGBoost can read"):
+            score(tmp_path / "model.ubj", tmp_path / "quotes")
     plain = xgboost.train({}, xgboost.DMatrix(np.ones((4, 1)), np.arange(4)), 1)
     plain.save_model(tmp_path / "model.ubj")
     with pytest.raises(BadSpec, match="no rule is in its file"):

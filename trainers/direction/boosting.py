@@ -61,9 +61,11 @@ def read(content: bytes) -> Direction:
         BadSpec: it is none.
     """
     try:
-        return Direction(content)
-    except xgboost.core.XGBoostError as error:
-        raise BadSpec("the file is no model that XGBoost can read") from error
+        if content:  # of nothing the library ends the process
+            return Direction(content)
+    except xgboost.core.XGBoostError:
+        pass  # what it says has the lines of its source in it
+    raise BadSpec("the file is no model that XGBoost can read")
 
 
 def log_loss(probabilities: NDArray[Any], truth: Floats) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trainers.direction.boosting import DOWN, FLAT, UP
 from trainers.direction.features import RETURNS, v1
-from trainers.direction.options import V1, Rule
+from trainers.direction.options import MEMORY_FACTOR, V1, Rule
 from trainers.tables import Config, DataLoadError, ResourceError, memory, sources
 from trainers.tables.sources import Source, missing
 from trainers.tables.table import Column, Table
@@ -288,7 +288,12 @@ def _require_memory(rows: int, features: int) -> None:
         ResourceError: there is not.
     """
     wanted = memory.needed(
-        rows, columns=4, features=features, value=memory.VALUE_BYTES, factor=2.0, share=1.0
+        rows,
+        columns=4,
+        features=features,
+        value=memory.VALUE_BYTES,
+        factor=MEMORY_FACTOR,
+        share=1.0,
     )
     there = memory.available()
     if there is not None and wanted > there * memory.MARGIN:

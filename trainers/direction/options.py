@@ -15,6 +15,8 @@ from trainers.tables.learning import Algorithm, Hyperparameters, Learnable
 
 V1 = ("mid_price", "spread", "return_1", "volatility_10")
 """the features of version 1"""
+MEMORY_FACTOR = 2.0
+"""how many times the matrix of features XGBoost takes beside it"""
 DATE = "%Y%m%d"
 FILE = "data.parquet"
 
@@ -128,7 +130,7 @@ class Options(Learnable, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         Boosting,
         "trainers.direction.boosting:Direction",
         ("xgboost-cpu", "numpy"),
-        2.0,
+        MEMORY_FACTOR,
         stops_early=True,
     )
 
