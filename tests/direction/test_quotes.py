@@ -115,6 +115,10 @@ def test_the_commands_put_quotes_and_features_where_the_page_has_them(tmp_path, 
     [
         (["quotes", "--date", "20251301"], "Must be a day such as 20251228"),
         (["features", "--date", "20251228"], "Table not found"),
+        (["quotes", "--date", "20251228", "--symbol", "../up"], "'../up' is no name"),
+        (["quotes", "--date", "20251228", "--days", "0"], "'0' is no number from 1 on"),
+        (["quotes", "--date", "20251228", "--per-second", "nan"], "is no number above 0"),
+        (["score", "rows", "--begin", "noon"], "'noon' is no time in ISO 8601"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_a_line(tmp_path, capsys, asked, said):

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from trainers.contract import EXIT_BAD_SPEC, BadSpec
+from trainers.contract import EXIT_BAD_SPEC, NAME, BadSpec
 from trainers.direction import quotes, scoring
 from trainers.direction.options import day_of
+
+RATE_MAX = 1000
+"""quotes in a second: more would not lie in different milliseconds"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,12 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
         one = commands.add_parser(name, help=text, description=text)
         one.set_defaults(act=act)
         one.add_argument("home", type=Path, help="the folder in which they have their places")
-        one.add_argument("--symbol", default="btcusdt")
+        one.add_argument("--symbol", type=_symbol, default="btcusdt", help="(btcusdt)")
         one.add_argument("--date", type=_day, required=True, help="such as 20251228, in UTC")
-        one.add_argument("--days", type=int, default=1, help="with that day as the last one (1)")
+        one.add_argument("--days", type=_count, default=1, help="with that day as the last one (1)")
         if name == "quotes":
-            one.add_argument("--seed", type=int, default=1)
-            one.add_argument("--per-second", type=float, default=quotes.PER_S, help="on average")
+            one.add_argument("--seed", type=int, default=1, help="(1)")
+            one.add_argument(
+                "--per-second", type=_rate, default=quotes.PER_S, help="on average (1)"
+            )
     text = "tell how good a model is on given rows, as JSON"
     one = commands.add_parser("score", help=text, description=text)
     one.set_defaults(act=_score)
@@ -77,8 +82,33 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _symbol(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: letters, digits, '-' and '_'")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < RATE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and below {RATE_MAX}")
+    return rate
+
+
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in ISO 8601") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 

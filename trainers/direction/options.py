@@ -135,7 +135,9 @@ class Options(Learnable, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     )
 
     dataset: Dataset = Dataset()
+    """which quotes, and what is asked of them, as a job's spec has it"""
     model: ModelAsked = ModelAsked()
+    """what is grown, and of what, as a job's spec has it"""
     flat_bps: float | None = None
     """how far the mid price may move, in basis points, and be called flat; unset: half the spread
     of the quote"""
@@ -146,6 +148,7 @@ class Options(Learnable, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     test_split: Share = 0.2
     """share of the quotes, the last ones: all metrics are of it"""
     random_seed: int = 42
+    """from which the seed of the run counts on; these rounds draw nothing"""
     early_stopping_rounds: Positive | None = None
     """rounds without a better log loss on the validation part after which it is over, and the best
     round is used; unset: all rounds are"""
