@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from testkit.machine import Machine
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,22 @@ def typed(machine: Machine, *words: str) -> str:
     return answer.stdout
 
 
+def assert_said(printed: str, *, after: str) -> None:
+    """See that the page shows the first lines of what is printed; last bits are the machine's."""
+    shown = PAGE.partition(f"{after}\n")[2].partition("\n...\n")[0]
+    words, wanted = (
+        re.split(r"[,\n]", text)
+        for text in ("\n".join(printed.splitlines()[: len(shown.splitlines())]), shown)
+    )
+    number = re.compile(r"[\d.]+$")
+    assert [number.sub("", word) for word in words] == [number.sub("", word) for word in wanted]
+    numbers = [
+        [float(found[0]) for word in text if (found := number.search(word))]
+        for text in (words, wanted)
+    ]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-3)
+
+
 def test_the_run_of_the_page_says_what_the_page_says(machine: Machine) -> None:
     """From the quotes that are made up to an earlier model on those of the day after."""
     for words in re.findall(r"^\$ python -m trainers.direction ((?:q|f).*)$", PAGE, re.MULTILINE):
@@ -56,8 +74,8 @@ def test_the_run_of_the_page_says_what_the_page_says(machine: Machine) -> None:
     assert rows["`recall_pos`, `f1_pos`"] == f"{metrics['recall_pos']:.3f}, {metrics['f1_pos']:.3f}"
     printed = machine("predict", "btcusdt", "-i", str(machine.home / "quotes" / DAY))
     assert printed.returncode == 0, printed.stderr
-    assert "\n".join(printed.stdout.splitlines()[:3]) in PAGE
+    assert_said(printed.stdout, after="predict btcusdt -i quotes")
     old = machine.home / "old.ubj"
     assert machine("export", "btcusdt", "-o", str(old)).returncode == 0
     (score,) = re.findall(r"^\$ python -m trainers.direction (score .*)$", PAGE, re.MULTILINE)
-    assert f"{score}\n" + "\n".join(typed(machine, *score.split()).splitlines()[:4]) in PAGE
+    assert_said(typed(machine, *score.split()), after=score)
