@@ -57,6 +57,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         "target",
         "labels",
         "short_lag",
+        "ahead",
         "copy",
         "future",
         "window",
@@ -74,7 +75,7 @@ def look_at_names(config: Config, plan: Sequence[Feature]) -> None:
     Raises:
         ConfigValidationError: features that nobody has allowed.
     """
-    _refuse(_by_name(config, plan, None))
+    refuse(_by_name(config, plan, None))
 
 
 def look(config: Config, series: Series, plan: Sequence[Feature], parts: Split) -> list[Finding]:
@@ -96,7 +97,7 @@ def look(config: Config, series: Series, plan: Sequence[Feature], parts: Split) 
         found += _unique(series, feature, values[rows])
         found += _scaled(feature, values[series.spacing.positions], values[parts.train])
     found += _duplicates(config, series, plan, parts)
-    _refuse(found)
+    refuse(found)
     return found
 
 
@@ -112,12 +113,17 @@ def verdict(found: Sequence[Finding]) -> str:
     return "warned" if found else "clean"
 
 
-def _refuse(found: Sequence[Finding]) -> None:
+def refuse(found: Sequence[Finding], field: str = "features") -> None:
+    """Refuse what was found and nobody has allowed.
+
+    Raises:
+        ConfigValidationError: there is some.
+    """
     errors = [one for one in found if one.severity == "error"]
     if errors:
         lines = "; ".join(one.line for one in errors)
         raise ConfigValidationError(
-            "features",
+            field,
             f"Leakage: {lines}; allow_leakage takes the names of those that are meant",
             leakage=[msgspec.to_builtins(one) for one in errors],
         )
