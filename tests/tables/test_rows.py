@@ -1,7 +1,12 @@
 """Rows that nothing can be learnt from are refused by one line, before anything is trained."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from testkit.tables import FIRST, HOUR, hourly, wanted, write
@@ -251,6 +256,45 @@ def test_a_sample_needs_less_memory_and_a_hungry_algorithm_more():
     assert memory.needed(10**6, factor=1, share=0.1, **asked) < whole / 2
     assert memory.needed(10**6, factor=3, share=1, **asked) > 1.5 * whole
     assert memory.needed(2 * 10**6, factor=1, share=1, **asked) > 1.8 * whole
+    assert memory.needed(10**6, factor=0, share=0.1, function=True, **asked) > whole
+
+
+LIMITED = """
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+from pathlib import Path
+from trainers import tables
+asked = tables.Config(data=sys.argv[1], features=("c0", "load_lag_1"), target="load")
+try:
+    found = tables.prepare(asked, Path())
+except tables.ResourceError as error:
+    print(json.dumps({"needed": error.details["needed_bytes"], "line": str(error)}))
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"rows": len(found.train), "peak": peak}))
+"""
+
+
+def test_five_million_rows_within_a_limit_of_memory(tmp_path):
+    """They are read where they fit, and refused before they are read where not; nothing fails."""
+    rows, chance = 5_000_000, np.random.default_rng(0)
+    minutes = FIRST + np.arange(rows) * np.timedelta64(60, "s")
+    columns = {"time": minutes, "load": chance.random(rows), "c0": chance.random(rows)}
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False)
+    del columns, minutes
+
+    def prepared_within(mib):
+        words = [sys.executable, "-c", LIMITED, str(path), str(mib * 2**20)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    refused = prepared_within(1400)
+    assert "5,000,000 rows with 2 features need about" in refused["line"]
+    enough = prepared_within(3600)
+    assert enough["rows"] == 3_999_998
+    assert 0.6 * refused["needed"] < enough["peak"] < refused["needed"] + 200 * 2**20
 
 
 def test_what_limits_memory_is_looked_for(tmp_path, monkeypatch):

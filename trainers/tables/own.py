@@ -13,7 +13,7 @@ import difflib
 import hashlib
 import importlib
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,15 +79,18 @@ class Function:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise _wrong(f"{module} has no function {name}{hint}")
 
-    def __call__(self, table: Table, time: str) -> Columns:
+    def __call__(self, table: Table, time: str, wanted: Container[str] | None = None) -> Columns:
         """What it makes of a table's columns.
+
+        Args:
+            table: the rows.
+            time: the column with their times.
+            wanted: what it makes beside these is left; None: nothing is.
 
         Raises:
             ConfigValidationError: it fails, or what it returns is not of the same rows.
         """
-        given = {time: table.times.view("datetime64[ns]").copy()}
-        given |= {name: _given(column) for name, column in table.columns.items()}
-        returned: Any = self._guarded(lambda: self._function(given))  # type: ignore[misc]
+        returned = self._guarded(lambda: self._function(_all_given(table, time)))  # type: ignore[misc]
         if not hasattr(returned, "items"):
             raise _wrong(f"{self.asked} must return the columns, and returns {_kind(returned)}")
         made = {str(name): np.asarray(values) for name, values in returned.items()}
@@ -102,6 +105,9 @@ class Function:
             raise _wrong(f"{self.asked} must return the times, {time}, as they are")
         if not _same_times(made.pop(time), table.times):
             raise _wrong(f"{self.asked} must leave the times, {time}, as they are")
+        del returned  # it may be much
+        for name in [name for name in made if wanted is not None and name not in wanted]:
+            del made[name]
         return {name: _taken(self.asked, name, values) for name, values in made.items()}
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
@@ -169,7 +175,7 @@ def look(
         working()
         first = _first(table, cut)
         try:
-            some = function(first, time)
+            some = function(first, time, made)
         except ConfigValidationError as error:
             if cut < MUST_WORK * len(table.times):
                 continue  # perhaps they are too few for it
@@ -179,6 +185,7 @@ def look(
         for one in _looking_ahead(config, first, whole, some):
             found.setdefault((one.feature, one.kind), one)
         now = {name: some.get(name, _NOTHING) for name in sorted(in_row)}
+        del some
         for one in _knowing(function, config, table, first, now, time):
             found.setdefault((one.feature, one.kind), one)
     leakage.refuse(list(found.values()), FIELD)
@@ -186,7 +193,7 @@ def look(
 
 
 def _check_repeats(function: Function, table: Table, made: Columns, time: str) -> None:
-    again = function(table, time)
+    again = function(table, time, made)
     for name, column in made.items():
         if (row := _differs(column, again.get(name), exactly=True)) is not None:
             at = told(int(table.times[row]))
@@ -213,7 +220,7 @@ def _knowing(
     """Columns that change with what nobody knows at the time of their row."""
     found = []
     for judged, changed, begin in _changed(config, whole, first):
-        other = function(changed, time)
+        other = function(changed, time, some)
         for name, column in some.items():
             ours, theirs = _last_of(column, begin), _last_of(other.get(name, _NOTHING), begin)
             row = _differs(ours, theirs, exactly=True)
@@ -270,6 +277,11 @@ def _imported(tree: ast.Module, module: str, *, is_package: bool) -> Iterator[st
         )
 
 
+def _all_given(table: Table, time: str) -> dict[str, NDArray[Any]]:
+    given = {name: _given(column) for name, column in table.columns.items()}
+    return {time: table.times.view("datetime64[ns]").copy()} | given
+
+
 def _given(column: Column) -> NDArray[Any]:
     """A column as a function gets it: its own, to do with as it likes."""
     if column.labels is None:
@@ -282,7 +294,7 @@ def _given(column: Column) -> NDArray[Any]:
 def _taken(asked: str, name: str, values: NDArray[Any]) -> Column:
     """A column as a function has returned it."""
     if values.dtype.kind in "fiub":
-        return Column(np.array(values, dtype=np.float64))
+        return Column(values.astype(np.float64, copy=False))
     if values.dtype.kind == "U":
         values = values.astype(object)
     if values.dtype.kind != "O":

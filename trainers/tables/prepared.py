@@ -269,16 +269,23 @@ def _open(config: Config, home: Path | None, judged: Sequence[str]) -> _Opened:
         columns = [name for name, kind in kinds.items() if kind in ("number", "text")]
         columns = [name for name in columns if name != time]
         return _Opened(source, kinds, time, own.Function(config.preprocess), (), columns)
-    plan = _planned(config, kinds, judged)
+    plan = _planned(config, time, kinds, judged)
     return _Opened(source, kinds, time, None, plan, _used(plan, judged))
 
 
-def _planned(config: Config, known: Iterable[str], judged: Sequence[str]) -> tuple[Feature, ...]:
+def _planned(
+    config: Config, time: str, known: Iterable[str], judged: Sequence[str]
+) -> tuple[Feature, ...]:
     there = list(known)
     for name in judged:
         if name not in there:
             raise missing(name, there)
-    return features.plan(config, there)
+    plan = features.plan(config, there)
+    for field, names in (("features", _used(plan, ())), ("target", judged)):
+        if time in names:
+            what = f"{time} holds the times: hour_of_day and the like are made of them"
+            raise ConfigValidationError(field, what)
+    return plan
 
 
 def _used(plan: Sequence[Feature], judged: Sequence[str]) -> list[str]:
@@ -314,6 +321,7 @@ def prepare(
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
         share=held_out + (1 - held_out) * config.training_options.use_sample,
+        function=opened.function is not None,
     )
     memory.require(wanted, rows, len(config.features))
     working()
@@ -352,7 +360,7 @@ def _read(
     if opened.function is None:
         return _Read(table, opened.plan, [])
     made = opened.function(table, opened.time)
-    plan = _planned(config, [opened.time, *made], judged)
+    plan = _planned(config, opened.time, [opened.time, *made], judged)
     leakage.look_at_names(config, plan)
     made = {name: made[name] for name in _used(plan, judged)}
     found = own.look(opened.function, config, table, made, plan, opened.time, working)
@@ -382,7 +390,7 @@ def rows_of(
     table = read(opened.source, config, columns, opened.time, working)
     if function is not None:
         made = function(table, opened.time)
-        plan = _planned(config, [opened.time, *made], ())
+        plan = _planned(config, opened.time, [opened.time, *made], ())
         used = _used(plan, _judged(config, made))
         table = table._replace(columns={name: made[name] for name in used})
     check_rows(table, config, leakage.known_ahead(plan))
