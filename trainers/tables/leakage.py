@@ -209,7 +209,7 @@ def _windows(
     for window in sorted({*WINDOWS, *(steps for steps in days if steps)}):
         for before in sorted({0, min(1, config.horizon - 1), config.horizon - 1}):
             for statistic in ("mean", "std", "min", "max"):
-                if before < 0 or (window == 2 and statistic == "std"):
+                if before < 0 or (window <= 2 and statistic == "std"):
                     continue
                 made = features.rolling(target, some - before, window, statistic)
                 for name in [name for name in left if _same(made, left[name])]:

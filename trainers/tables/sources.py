@@ -8,6 +8,7 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -29,6 +30,17 @@ SUFFIXES = (".parquet", ".csv")
 ROWS_AT_ONCE = 50_000
 """that are fetched from a database"""
 CSV_ROW_MIN_BYTES = 2
+POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""what its driver is told where the URL says nothing: by seconds, the last by milliseconds, after
+which a server that is silent or gone is given up"""
+SECRET = re.compile(r"pass", re.IGNORECASE)
+"""in the name of a part of a URL that is never told"""
 
 T = TypeVar("T")
 Kind = Literal["time", "number", "text", "other"]
@@ -145,8 +157,13 @@ class _Database:
                     database=f"file:{quote(str(file))}",
                     query={**place.query, "mode": "ro", "uri": "true"},
                 )
-            self.where = sa.make_url(url).render_as_string(hide_password=True)
-            self._engine = sa.create_engine(place, poolclass=sa.NullPool)
+            self.where = _told_of(sa.make_url(url))
+            told: dict[str, Any] = {}
+            if place.get_backend_name() == "postgresql":
+                if place.drivername == "postgresql":
+                    place = place.set(drivername="postgresql+psycopg")
+                told = {key: it for key, it in POSTGRESQL.items() if key not in place.query}
+            self._engine = sa.create_engine(place, poolclass=sa.NullPool, connect_args=told)
         except (exc.NoSuchModuleError, ImportError) as error:
             raise ConfigValidationError("data", f"Its driver is missing: {_line(error)}") from None
         except exc.ArgumentError:
@@ -234,6 +251,12 @@ class _Database:
         except exc.SQLAlchemyError as error:
             line = _line(getattr(error, "orig", None) or error)
             raise DataLoadError(f"{self.where}: {line}") from error
+
+
+def _told_of(url: Any) -> str:
+    """The URL of a database without anything that is secret."""
+    query = {key: "***" if SECRET.search(key) else value for key, value in url.query.items()}
+    return str(url.set(query=query).render_as_string(hide_password=True))
 
 
 def _is_busy(error: object) -> bool:
@@ -330,7 +353,8 @@ def _joined(tables: list[pa.Table], columns: list[str], where: str) -> pa.Table:
 
 def _array(name: str, values: tuple[Any, ...]) -> pa.Array:
     try:
-        return pa.array(values)
+        # As Arrow's, decimals of other batches may have other digits, and become no exact floats.
+        return pa.array([float(it) if isinstance(it, Decimal) else it for it in values])
     except (pa.ArrowException, OverflowError) as error:
         raise DataLoadError(f"column {name}: {_line(error)}", column=name) from error
 

@@ -253,6 +253,8 @@ def _column(name: str, column: pa.ChunkedArray, begin: int) -> Column:
         raise DataLoadError(what, column=name)
     if types.is_boolean(kind):
         column = column.cast(pa.int8())
+    if types.is_decimal(kind):
+        column = column.cast(pa.string())  # whose way to floats is exact to the last bit
     values = column.cast(pa.float64(), safe=False).to_numpy()
     return Column(np.array(values, dtype=np.float64))
 
