@@ -1,6 +1,7 @@
 """Rows that nothing can be learnt from are refused by one line, before anything is trained."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 
@@ -50,75 +51,75 @@ def mixed():
     return hourly(ROWS) | {"time": text}
 
 
-@pytest.mark.parametrize(
-    ("columns", "line"),
-    [
-        (
-            {key: value[:0] for key, value in hourly(ROWS).items()},
-            "table.parquet has no rows",
-        ),
-        (
-            {key: value for key, value in hourly(ROWS).items() if key != "load"},
-            "Column not found: load; there are: time, temperature, humidity",
-        ),
-        (
-            times(swapped),
-            "time is not in order: row 5, 2024-01-01T03:00:00Z, comes after 2024-01-01T04:00:00Z",
-        ),
-        (
-            times(lambda at: np.concatenate((at[:9], at[8:-1]))),
-            "1 rows have the time of another, the first at 2024-01-01T08:00:00Z",
-        ),
-        (
-            mixed(),
-            "time column time: row 8, '2024-01-01T07:00:00+02:00', has a zone, unlike rows before",
-        ),
-        (
-            hourly(ROWS) | {"time": ["2024-01-01", *["soon"] * (ROWS - 1)]},
-            "no column holds times",
-        ),
-        (
-            hourly(ROWS) | {"time": pa.array([None, *range(1, ROWS)], pa.timestamp("s"))},
-            "time column time: row 1 has no time",
-        ),
-        (
-            without(10, 11, 50),
-            "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows",
-        ),
-        (
-            changed("temperature", [3, 9], np.nan),
-            "column temperature misses 2 of 240 values, the first at 2024-01-01T03:00:00Z; prepro",
-        ),
-        (
-            changed("load", 3, np.nan),
-            "column load misses 1 of 240 values",
-        ),
-        (
-            changed("temperature", 5, -np.inf),
-            "column temperature is infinite in 1 rows, the first at 2024-01-01T05:00:00Z",
-        ),
-        (
-            hourly(ROWS, temperature=np.full(ROWS, 7.5)),
-            "column temperature is constant: it is 7.5 in every row",
-        ),
-        (
-            hourly(ROWS, temperature=["mild"] * ROWS),
-            "column temperature is constant: it is mild in every row",
-        ),
-        (
-            hourly(ROWS, load=["a", "b"] * (ROWS // 2)),
-            "column load must be numbers, and has 'a'",
-        ),
-        (
-            hourly(ROWS, temperature=[*[str(one) for one in range(ROWS - 1)], "1O"]),
-            "column temperature must be numbers: row 240 has '1O'",
-        ),
-        (
-            hourly(ROWS, temperature=[[1.0]] * ROWS),
-            "column temperature must be numbers or text, and is list",
-        ),
-    ],
-)
+TROUBLES = [
+    (
+        {key: value[:0] for key, value in hourly(ROWS).items()},
+        "table.parquet has no rows",
+    ),
+    (
+        {key: value for key, value in hourly(ROWS).items() if key != "load"},
+        "Column not found: load; there are: time, temperature, humidity",
+    ),
+    (
+        times(swapped),
+        "time is not in order: row 5, 2024-01-01T03:00:00Z, comes after 2024-01-01T04:00:00Z",
+    ),
+    (
+        times(lambda at: np.concatenate((at[:9], at[8:-1]))),
+        "1 rows have the time of another, the first at 2024-01-01T08:00:00Z",
+    ),
+    (
+        mixed(),
+        "time column time: row 8, '2024-01-01T07:00:00+02:00', has a zone, unlike rows before",
+    ),
+    (
+        hourly(ROWS) | {"time": ["2024-01-01", *["soon"] * (ROWS - 1)]},
+        "no column holds times",
+    ),
+    (
+        hourly(ROWS) | {"time": pa.array([None, *range(1, ROWS)], pa.timestamp("s"))},
+        "time column time: row 1 has no time",
+    ),
+    (
+        without(10, 11, 50),
+        "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows",
+    ),
+    (
+        changed("temperature", [3, 9], np.nan),
+        "column temperature misses 2 of 240 values, the first at 2024-01-01T03:00:00Z; prepro",
+    ),
+    (
+        changed("load", 3, np.nan),
+        "column load misses 1 of 240 values",
+    ),
+    (
+        changed("temperature", 5, -np.inf),
+        "column temperature is infinite in 1 rows, the first at 2024-01-01T05:00:00Z",
+    ),
+    (
+        hourly(ROWS, temperature=np.full(ROWS, 7.5)),
+        "column temperature is constant: it is 7.5 in every row",
+    ),
+    (
+        hourly(ROWS, temperature=["mild"] * ROWS),
+        "column temperature is constant: it is mild in every row",
+    ),
+    (
+        hourly(ROWS, load=["a", "b"] * (ROWS // 2)),
+        "column load must be numbers, and has 'a'",
+    ),
+    (
+        hourly(ROWS, temperature=[*[str(one) for one in range(ROWS - 1)], "1O"]),
+        "column temperature must be numbers: row 240 has '1O'",
+    ),
+    (
+        hourly(ROWS, temperature=[[1.0]] * ROWS),
+        "column temperature must be numbers or text, and is list",
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "line"), TROUBLES)
 def test_each_trouble_has_its_line(tmp_path, columns, line):
     """It says what is wrong, where, and where that helps what to do."""
     with pytest.raises(tables.DataLoadError) as caught:
@@ -127,6 +128,50 @@ def test_each_trouble_has_its_line(tmp_path, columns, line):
     assert line in str(caught.value)
     assert caught.value.details["reason"] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+NO_ROWS, ORDER, NESTED = 0, 2, 15
+"""places of troubles that are told otherwise, that only files have, and only Parquet"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"), [it for place, it in enumerate(TROUBLES) if place not in (NO_ROWS, NESTED)]
+)
+def test_a_csv_file_has_the_same_lines(tmp_path, columns, line):
+    """Word for word."""
+    write(tmp_path / "table.csv", columns)
+    with pytest.raises(tables.DataLoadError) as caught:
+        prepared(tmp_path, data="table.csv")
+    assert line in str(caught.value)
+
+
+def in_sqlite(path, columns):
+    """A table `t` of a database, with what is missing as NULL."""
+    names = list(columns)
+    table = pa.table({**columns, "time": pa.array(columns["time"])})
+    values = [table[name].to_pylist() for name in names]
+    values[0] = [one if isinstance(one, str | None) else str(one)[:19] for one in values[0]]
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE t ({', '.join(names)})")
+        rows = [
+            [None if one != one else one for one in row]  # noqa: PLR0124 - NaN
+            for row in zip(*values, strict=True)
+        ]
+        marks = ", ".join("?" * len(names))
+        connection.executemany(f"INSERT INTO t VALUES ({marks})", rows)  # noqa: S608
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [it for place, it in enumerate(TROUBLES) if place not in (NO_ROWS, ORDER, NESTED)],
+)
+def test_a_database_has_the_same_lines(tmp_path, columns, line):
+    """Word for word; only order it has none."""
+    in_sqlite(tmp_path / "rows.db", columns)
+    with pytest.raises(tables.DataLoadError) as caught:
+        prepared(tmp_path, data="sqlite:///rows.db", table="t")
+    assert line in str(caught.value)
 
 
 def test_a_time_that_is_none(tmp_path):

@@ -281,7 +281,11 @@ def _planned(
         if name not in there:
             raise missing(name, there)
     plan = features.plan(config, there)
-    for field, names in (("features", _used(plan, ())), ("target", judged)):
+    for field, names in (
+        ("features", _used(plan, ())),
+        ("target", [config.target]),
+        ("labels", [config.labels]),
+    ):
         if time in names:
             what = f"{time} holds the times: hour_of_day and the like are made of them"
             raise ConfigValidationError(field, what)
@@ -326,7 +330,7 @@ def prepare(
     memory.require(wanted, rows, len(config.features))
     working()
     table, plan, found = _read(config, opened, judged, working)
-    said = check(table, config, leakage.known_ahead(plan))
+    said = [*opened.source.remarks(), *check(table, config, leakage.known_ahead(plan))]
     loaded()
     digest, fill = table.sha256, config.preprocessing.missing == "ffill"
     schema = {

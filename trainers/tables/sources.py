@@ -27,6 +27,9 @@ _CSV_COLUMN = re.compile(r"In CSV column #([0-9]+)")
 """as Arrow tells where a value is none of its column's kind, counted from 0"""
 
 SUFFIXES = (".parquet", ".csv")
+BETWEEN = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""what others write between columns"""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 ROWS_AT_ONCE = 50_000
 """that are fetched from a database"""
 CSV_ROW_MIN_BYTES = 2
@@ -51,6 +54,10 @@ class Source(Protocol):
 
     where: str
     """where it lies, for people; without a password"""
+
+    @abstractmethod
+    def remarks(self) -> list[str]:
+        """What a person should know of how it lies there."""
 
     @abstractmethod
     def kinds(self) -> dict[str, Kind]:
@@ -110,13 +117,20 @@ class _Files:
         if self._paths[0].suffix not in SUFFIXES:
             raise DataLoadError(f"{where} must end in .parquet or .csv")
 
+    def remarks(self) -> list[str]:
+        cut = [
+            path.name for path in self._paths if path.suffix == ".csv" and _ends_within_a_line(path)
+        ]
+        return [f"{name} ends within a line, which may be cut off" for name in cut]
+
     def kinds(self) -> dict[str, Kind]:
         path = self._paths[0]
         head = _guarded(path, _head)
-        for name in head.column_names:
-            if head.column_names.count(name) > 1:
+        names = _guarded(path, lambda _: list(head.column_names))
+        for name in names:
+            if names.count(name) > 1:
                 raise DataLoadError(f"{path.name} has two columns {name!r}", column=name)
-        return {name: _kind(head[name]) for name in head.column_names}
+        return {name: _kind(head[name]) for name in names}
 
     def rows(self) -> int:
         rows = 0
@@ -174,6 +188,9 @@ class _Database:
         self._lite = place.get_backend_name() == "sqlite"
         self._named = table
         self._table, self._columns = self._asked(self._look)
+
+    def remarks(self) -> list[str]:
+        return []
 
     def kinds(self) -> dict[str, Kind]:
         sa = self._sa
@@ -268,8 +285,10 @@ def _is_busy(error: object) -> bool:
 def _head(path: Path) -> pa.Table:
     """Some rows of a file, with all its columns."""
     if path.suffix == ".csv":
+        _look_at_header(path)
         with pa.csv.open_csv(path, convert_options=_csv_options()) as reader:
-            return pa.Table.from_batches([reader.read_next_batch()])
+            rows = next(reader, None)
+            return pa.Table.from_batches([rows] if rows else [], schema=reader.schema)
     with pq.ParquetFile(path) as file:
         rows = next(file.iter_batches(batch_size=100), None)
         return pa.Table.from_batches([rows] if rows else [], schema=file.schema_arrow)
@@ -318,6 +337,24 @@ def _csv_options(columns: list[str] | None = None, kinds: dict[str, Any] | None 
     )
 
 
+def _look_at_header(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.readline()
+    if header.startswith(UTF_16):
+        raise DataLoadError(f"{path.name} is in UTF-16: UTF-8 is wanted")
+    for sign, name in BETWEEN.items():
+        if b"," not in header and sign.encode() in header:
+            raise DataLoadError(f"{path.name} has {name} between its columns: commas are wanted")
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return False
+        file.seek(-1, 2)
+        return file.read(1) not in b"\r\n"
+
+
 def _csv_row_bytes(path: Path) -> int:
     """How long a line is, by those at the beginning."""
     with path.open("rb") as file:
@@ -333,6 +370,8 @@ def _parquet_rows(path: Path) -> int:
 def _guarded(path: Path, read: Callable[[Path], T]) -> T:
     try:
         return read(path)
+    except UnicodeDecodeError as error:
+        raise DataLoadError(f"{path.name} cannot be read: it is not in UTF-8") from error
     except (pa.ArrowException, OSError) as error:
         raise DataLoadError(f"{path.name} cannot be read: {_line(error)}") from error
 
@@ -359,6 +398,12 @@ def _array(name: str, values: tuple[Any, ...]) -> pa.Array:
         raise DataLoadError(f"column {name}: {_line(error)}", column=name) from error
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds text."""
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
 def _kind(column: pa.ChunkedArray) -> Kind:
     kind = column.type
     types = pa.types
@@ -370,7 +415,7 @@ def _kind(column: pa.ChunkedArray) -> Kind:
         return "number"
     if types.is_boolean(kind) or types.is_null(kind):
         return "number"
-    if types.is_string(kind) or types.is_large_string(kind):
+    if is_text(kind):
         return _kind_of_values([value for value in column[:100].to_pylist() if value is not None])
     return "other"
 

@@ -81,6 +81,8 @@ def instants(column: pa.ChunkedArray, name: str) -> tuple[Times, bool]:
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
+    if pa.types.is_string_view(kind):
+        column = column.cast(kind := pa.large_string())
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _of_text(column, name)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
