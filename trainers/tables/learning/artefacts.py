@@ -48,6 +48,9 @@ def write(
     Raises:
         OSError: the disk is full or failing.
     """
+    asked = msgspec.to_builtins(options)
+    if "data" in asked:  # an address may hold a password; what is told of it does not
+        asked["data"] = prepared["data"]["source"]
     card = {
         "version": 1,
         "run": spec.run,
@@ -58,7 +61,7 @@ def write(
         "random_seed": options.seed(spec),
         "rounds": model.rounds,
         "content_sha256": content_sha256(model.arrays()),
-        "options": msgspec.to_builtins(options),
+        "options": asked,
         **prepared,
         # What took how long is no property of the model.
         "metrics": {name: value for name, value in metrics.items() if name != DURATION},

@@ -47,7 +47,7 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
     fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
-    part = rows_of(asked, None, fitted, step=held.step)
+    part = rows_of(asked, None, fitted, step=held.step, preprocess_sha256=held.preprocess_sha256)
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
     if options.forecasts:
         columns["forecast"] = model.predict(part.x, spec.threads).tolist()

@@ -304,6 +304,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             table_sha256=self._table_sha256,
             under=self._under,
             threads=self._threads if self._options.learns.bound_to_threads else None,
+            preprocess_sha256=self._prepared.card["data"].get("preprocess", {}).get("sha256"),
             step=self._prepared.card["step"],
             fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
             model=main.grown,

@@ -48,6 +48,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """libraries and machine"""
     threads: int | None = None
     """by which it was trained; None: that changes nothing"""
+    preprocess_sha256: str | None = None
+    """of the source of the user's own function; None: there was none"""
     step: str | None = None
     """from one row to the next, in words"""
     fitted: tuple[dict[str, Any], ...]
