@@ -21,8 +21,9 @@ from modes import SHIPPED, load_ladder
 from modes.toml_file import read_toml
 from supervisor.core import policy
 from supervisor.core.settings import Settings
+from testkit.tables import hourly, write
 from trainers import options, session
-from trainers.contract import RunFolder, Spec, Target
+from trainers.contract import TRAINERS_DIR, RunFolder, Spec, Target
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 
@@ -49,8 +50,14 @@ def test_the_example_of_a_mode_is_a_third_rung(tmp_path):
 
 @pytest.mark.parametrize(
     ("page", "first"),
-    [("add-a-mode.md", 1), ("add-a-trainer.md", 0), ("train-gymnasium.md", 0)],
-    ids=["mode", "trainer", "gymnasium"],
+    [
+        ("add-a-mode.md", 1),
+        ("add-a-trainer.md", 0),
+        ("train-gymnasium.md", 0),
+        ("predict-a-direction.md", 0),
+        ("forecast-a-table.md", 0),
+    ],
+    ids=["mode", "trainer", "gymnasium", "direction", "table"],
 )
 def test_the_settings_of_the_examples_are_well(page, first, tmp_path):
     """Each settings file that a page shows is accepted."""
@@ -173,3 +180,39 @@ def test_a_script_that_reports_goes_on_from_what_it_has_saved(
     resumed = [line[counts] for line in train(SUPERVISOR_CHECKPOINT=held) if counts in line]
     assert min(resumed) >= reached
     assert resumed[-1] == steps
+
+
+def test_the_function_of_the_page_of_forecasts_makes_a_feature(tmp_path):
+    """Under the settings beside it; without its lag it is refused in the words of the page."""
+    (code,) = blocks("forecast-a-table.md", "python")
+    (folder := tmp_path / "trainers").mkdir()
+    (folder / "weather.py").write_text(code, encoding="utf-8")
+    path = tmp_path / "supervisor.toml"
+    path.write_text(blocks("forecast-a-table.md", "toml")[1], encoding="utf-8")
+    asked = read_toml(path, Settings).campaign.options
+    write(tmp_path / "weather.csv", hourly(2000))
+    program = (
+        "import json, sys, pathlib, msgspec; from trainers import tables; "
+        "asked = msgspec.convert(json.loads(sys.argv[1]), tables.Config); "
+        "print(tables.prepare(asked, pathlib.Path(sys.argv[2])).names)"
+    )
+
+    def prepared(features: list[str]) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", program, json.dumps({**asked, "features": features})]
+        return subprocess.run(
+            [*words, str(tmp_path)],
+            env={**os.environ, TRAINERS_DIR: str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "'load_x_temperature_lag_24'" in prepared(asked["features"]).stdout
+    refused = prepared([*asked["features"][:-1], "load_x_temperature"]).stderr
+    (line,) = (
+        line.removeprefix("trainers: ")
+        for text in blocks("forecast-a-table.md", "text")
+        for line in text.splitlines()
+        if "preprocess" in line
+    )
+    assert line in refused

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from testkit.tables import demand, hourly, wanted, write
 from trainers import tables
@@ -189,3 +191,76 @@ def test_a_real_series_and_its_lags_are_clean(tmp_path):
         horizon=48,
     )
     assert found.card["leakage"]["verdict"] == "clean"
+
+
+SERIES = {
+    "noise": lambda chance, rows: chance.normal(size=rows),
+    "a walk": lambda chance, rows: np.cumsum(chance.normal(size=rows)),
+    "a smooth walk": lambda chance, rows: np.cumsum(np.cumsum(chance.normal(size=rows))),
+    "days and weeks": lambda chance, rows: (
+        np.sin(np.arange(rows) * 2 * np.pi / 24)
+        + np.sin(np.arange(rows) * 2 * np.pi / 168) / 2
+        + chance.normal(0, 0.05, rows)
+    ),
+}
+made = st.sampled_from(sorted(SERIES))
+seeds = st.integers(0, 10**6)
+
+
+@settings(max_examples=40)
+@given(kind=made, seed=seeds, shift=st.integers(1, 2400), holes=st.booleans())
+def test_a_shift_of_any_length_is_seen(tmp_path_factory, kind, seed, shift, holes):
+    """By a step, or by four fifths of the series; with holes, too."""
+    home, chance = tmp_path_factory.mktemp("home"), np.random.default_rng(seed)
+    rows = 3000
+    load = SERIES[kind](chance, rows)
+    x = np.append(load[shift:], chance.normal(size=shift)) if kind == "noise" else np.append(
+        load[shift:], np.full(shift, np.nan)
+    )  # fmt: skip
+    if holes:
+        x[chance.integers(0, rows, 30)] = np.nan
+    columns = hourly(rows, load=load, x=x)
+    more = {"preprocessing": tables.Preprocessing(missing="median"), "horizon": 24}
+    with pytest.raises(tables.ConfigValidationError, match=f"x is load {shift} steps later"):
+        prepared(home, columns, features=("x", "hour_of_day"), **more)
+
+
+@settings(max_examples=40)
+@given(
+    one=st.sampled_from(["noise", "a walk", "days and weeks"]),
+    other=st.sampled_from(["noise", "a walk", "days and weeks"]),
+    seed=seeds,
+    past=st.integers(24, 2000),
+)
+def test_what_is_no_shift_is_none(tmp_path_factory, one, other, seed, past):
+    """Series that have nothing to do with each other, and any lag that can be known."""
+    home, chance = tmp_path_factory.mktemp("home"), np.random.default_rng(seed)
+    rows = 3000
+    load, x = SERIES[one](chance, rows), SERIES[other](chance, rows)
+    lag = np.append(np.full(past, np.nan), load[:-past])
+    columns = hourly(rows, load=load, x=x, lag=lag)
+    more = {"preprocessing": tables.Preprocessing(missing="median"), "horizon": 24}
+    found = prepared(home, columns, features=("x", "lag"), **more)
+    assert [it for it in found.card["leakage"]["findings"] if it["severity"] == "error"] == []
+
+
+def test_what_repeats_itself_is_no_future(tmp_path):
+    """Of a period without any noise each is like each: what was known tells as much."""
+    wave = np.sin(np.arange(6000) * 2 * np.pi / 1500)
+    columns = hourly(6000, load=wave, x=np.roll(wave, 100))
+    found = prepared(tmp_path, columns, features=("x", "hour_of_day"), horizon=24)
+    assert found.card["leakage"]["verdict"] == "clean"
+
+
+def test_a_real_series_far_ahead_is_seen(tmp_path):
+    """Of half-hourly demand eight weeks ahead, and of the weeks before nothing."""
+    load = demand()
+    times = np.datetime64("2000-06-05", "ns") + np.arange(len(load)) * np.timedelta64(1800, "s")
+    for weeks in range(1, 11):
+        ahead = np.append(load[336 * weeks :], np.full(336 * weeks, np.nan))
+        columns = {"time": times, "load": load, "x": ahead, "past": shifted(load, -336)}
+        more = {"preprocessing": tables.Preprocessing(missing="median"), "horizon": 48}
+        with pytest.raises(tables.ConfigValidationError) as caught:
+            prepared(tmp_path, columns, features=("x", "past"), **more)
+        assert [one["feature"] for one in caught.value.details["leakage"]] == ["x"]
+        assert f"x is load {336 * weeks} steps later" in str(caught.value)

@@ -1,7 +1,13 @@
 """Rows that nothing can be learnt from are refused by one line, before anything is trained."""
 
+import json
+import sqlite3
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from testkit.tables import FIRST, HOUR, hourly, wanted, write
@@ -45,75 +51,75 @@ def mixed():
     return hourly(ROWS) | {"time": text}
 
 
-@pytest.mark.parametrize(
-    ("columns", "line"),
-    [
-        (
-            {key: value[:0] for key, value in hourly(ROWS).items()},
-            "table.parquet has no rows",
-        ),
-        (
-            {key: value for key, value in hourly(ROWS).items() if key != "load"},
-            "Column not found: load; there are: time, temperature, humidity",
-        ),
-        (
-            times(swapped),
-            "time is not in order: row 5, 2024-01-01T03:00:00Z, comes after 2024-01-01T04:00:00Z",
-        ),
-        (
-            times(lambda at: np.concatenate((at[:9], at[8:-1]))),
-            "1 rows have the time of another, the first at 2024-01-01T08:00:00Z",
-        ),
-        (
-            mixed(),
-            "time column time: row 8, '2024-01-01T07:00:00+02:00', has a zone, unlike rows before",
-        ),
-        (
-            hourly(ROWS) | {"time": ["2024-01-01", *["soon"] * (ROWS - 1)]},
-            "no column holds times",
-        ),
-        (
-            hourly(ROWS) | {"time": pa.array([None, *range(1, ROWS)], pa.timestamp("s"))},
-            "time column time: row 1 has no time",
-        ),
-        (
-            without(10, 11, 50),
-            "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows",
-        ),
-        (
-            changed("temperature", [3, 9], np.nan),
-            "column temperature misses 2 of 240 values, the first at 2024-01-01T03:00:00Z; prepro",
-        ),
-        (
-            changed("load", 3, np.nan),
-            "column load misses 1 of 240 values",
-        ),
-        (
-            changed("temperature", 5, -np.inf),
-            "column temperature is infinite in 1 rows, the first at 2024-01-01T05:00:00Z",
-        ),
-        (
-            hourly(ROWS, temperature=np.full(ROWS, 7.5)),
-            "column temperature is constant: it is 7.5 in every row",
-        ),
-        (
-            hourly(ROWS, temperature=["mild"] * ROWS),
-            "column temperature is constant: it is mild in every row",
-        ),
-        (
-            hourly(ROWS, load=["a", "b"] * (ROWS // 2)),
-            "column load must be numbers, and has 'a'",
-        ),
-        (
-            hourly(ROWS, temperature=[*[str(one) for one in range(ROWS - 1)], "1O"]),
-            "column temperature must be numbers: row 240 has '1O'",
-        ),
-        (
-            hourly(ROWS, temperature=[[1.0]] * ROWS),
-            "column temperature must be numbers or text, and is list",
-        ),
-    ],
-)
+TROUBLES = [
+    (
+        {key: value[:0] for key, value in hourly(ROWS).items()},
+        "table.parquet has no rows",
+    ),
+    (
+        {key: value for key, value in hourly(ROWS).items() if key != "load"},
+        "Column not found: load; there are: time, temperature, humidity",
+    ),
+    (
+        times(swapped),
+        "time is not in order: row 5, 2024-01-01T03:00:00Z, comes after 2024-01-01T04:00:00Z",
+    ),
+    (
+        times(lambda at: np.concatenate((at[:9], at[8:-1]))),
+        "1 rows have the time of another, the first at 2024-01-01T08:00:00Z",
+    ),
+    (
+        mixed(),
+        "time column time: row 8, '2024-01-01T07:00:00+02:00', has a zone, unlike rows before",
+    ),
+    (
+        hourly(ROWS) | {"time": ["2024-01-01", *["soon"] * (ROWS - 1)]},
+        "no column holds times",
+    ),
+    (
+        hourly(ROWS) | {"time": pa.array([None, *range(1, ROWS)], pa.timestamp("s"))},
+        "time column time: row 1 has no time",
+    ),
+    (
+        without(10, 11, 50),
+        "3 rows are missing in 2 gaps, the first after 2024-01-01T09:00:00Z, where rows",
+    ),
+    (
+        changed("temperature", [3, 9], np.nan),
+        "column temperature misses 2 of 240 values, the first at 2024-01-01T03:00:00Z; prepro",
+    ),
+    (
+        changed("load", 3, np.nan),
+        "column load misses 1 of 240 values",
+    ),
+    (
+        changed("temperature", 5, -np.inf),
+        "column temperature is infinite in 1 rows, the first at 2024-01-01T05:00:00Z",
+    ),
+    (
+        hourly(ROWS, temperature=np.full(ROWS, 7.5)),
+        "column temperature is constant: it is 7.5 in every row",
+    ),
+    (
+        hourly(ROWS, temperature=["mild"] * ROWS),
+        "column temperature is constant: it is mild in every row",
+    ),
+    (
+        hourly(ROWS, load=["a", "b"] * (ROWS // 2)),
+        "column load must be numbers, and has 'a'",
+    ),
+    (
+        hourly(ROWS, temperature=[*[str(one) for one in range(ROWS - 1)], "1O"]),
+        "column temperature must be numbers: row 240 has '1O'",
+    ),
+    (
+        hourly(ROWS, temperature=[[1.0]] * ROWS),
+        "column temperature must be numbers or text, and is list",
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "line"), TROUBLES)
 def test_each_trouble_has_its_line(tmp_path, columns, line):
     """It says what is wrong, where, and where that helps what to do."""
     with pytest.raises(tables.DataLoadError) as caught:
@@ -122,6 +128,50 @@ def test_each_trouble_has_its_line(tmp_path, columns, line):
     assert line in str(caught.value)
     assert caught.value.details["reason"] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+NO_ROWS, ORDER, NESTED = 0, 2, 15
+"""places of troubles that are told otherwise, that only files have, and only Parquet"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"), [it for place, it in enumerate(TROUBLES) if place not in (NO_ROWS, NESTED)]
+)
+def test_a_csv_file_has_the_same_lines(tmp_path, columns, line):
+    """Word for word."""
+    write(tmp_path / "table.csv", columns)
+    with pytest.raises(tables.DataLoadError) as caught:
+        prepared(tmp_path, data="table.csv")
+    assert line in str(caught.value)
+
+
+def in_sqlite(path, columns):
+    """A table `t` of a database, with what is missing as NULL."""
+    names = list(columns)
+    table = pa.table({**columns, "time": pa.array(columns["time"])})
+    values = [table[name].to_pylist() for name in names]
+    values[0] = [one if isinstance(one, str | None) else str(one)[:19] for one in values[0]]
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE t ({', '.join(names)})")
+        rows = [
+            [None if one != one else one for one in row]  # noqa: PLR0124 - NaN
+            for row in zip(*values, strict=True)
+        ]
+        marks = ", ".join("?" * len(names))
+        connection.executemany(f"INSERT INTO t VALUES ({marks})", rows)  # noqa: S608
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [it for place, it in enumerate(TROUBLES) if place not in (NO_ROWS, ORDER, NESTED)],
+)
+def test_a_database_has_the_same_lines(tmp_path, columns, line):
+    """Word for word; only order it has none."""
+    in_sqlite(tmp_path / "rows.db", columns)
+    with pytest.raises(tables.DataLoadError) as caught:
+        prepared(tmp_path, data="sqlite:///rows.db", table="t")
+    assert line in str(caught.value)
 
 
 def test_a_time_that_is_none(tmp_path):
@@ -251,6 +301,45 @@ def test_a_sample_needs_less_memory_and_a_hungry_algorithm_more():
     assert memory.needed(10**6, factor=1, share=0.1, **asked) < whole / 2
     assert memory.needed(10**6, factor=3, share=1, **asked) > 1.5 * whole
     assert memory.needed(2 * 10**6, factor=1, share=1, **asked) > 1.8 * whole
+    assert memory.needed(10**6, factor=0, share=0.1, function=True, **asked) > whole
+
+
+LIMITED = """
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+from pathlib import Path
+from trainers import tables
+asked = tables.Config(data=sys.argv[1], features=("c0", "load_lag_1"), target="load")
+try:
+    found = tables.prepare(asked, Path())
+except tables.ResourceError as error:
+    print(json.dumps({"needed": error.details["needed_bytes"], "line": str(error)}))
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"rows": len(found.train), "peak": peak}))
+"""
+
+
+def test_five_million_rows_within_a_limit_of_memory(tmp_path):
+    """They are read where they fit, and refused before they are read where not; nothing fails."""
+    rows, chance = 5_000_000, np.random.default_rng(0)
+    minutes = FIRST + np.arange(rows) * np.timedelta64(60, "s")
+    columns = {"time": minutes, "load": chance.random(rows), "c0": chance.random(rows)}
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False)
+    del columns, minutes
+
+    def prepared_within(mib):
+        words = [sys.executable, "-c", LIMITED, str(path), str(mib * 2**20)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    refused = prepared_within(1400)
+    assert "5,000,000 rows with 2 features need about" in refused["line"]
+    enough = prepared_within(3600)
+    assert enough["rows"] == 3_999_998
+    assert 0.6 * refused["needed"] < enough["peak"] < refused["needed"] + 200 * 2**20
 
 
 def test_what_limits_memory_is_looked_for(tmp_path, monkeypatch):

@@ -90,6 +90,7 @@ def rows_of(
     fitted: Sequence[Fitted],
     *,
     step: str | None = None,
+    preprocess_sha256: str | None = None,
     dtype: Literal["float32", "float64"] = "float64",
     working: Callable[[], None] = lambda: None,
 ) -> Part:
@@ -104,10 +105,12 @@ def rows_of(
         home: in which relative paths begin; None: the working directory.
         fitted: of what was prepared then; `preprocessing.fitted` of the card has it.
         step: of the card then: rows with another one are refused where lags count steps.
+        preprocess_sha256: of the card then: the user's own function must have the source it had.
         dtype: of the features' matrix.
         working: is called every now and then meanwhile.
 
     Raises:
+        ConfigValidationError: the user's own function fails, or is another by now.
         DataLoadError: a table, a column or a row is not what it must be.
         SourceAway: a database does not answer.
     """
@@ -115,4 +118,12 @@ def rows_of(
     packages.require(EXTRA)
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
-    return prepared.rows_of(config, home, fitted, step=step, dtype=dtype, working=working)
+    return prepared.rows_of(
+        config,
+        home,
+        fitted,
+        step=step,
+        preprocess_sha256=preprocess_sha256,
+        dtype=dtype,
+        working=working,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -14,6 +15,8 @@ from trainers.tables.errors import ConfigValidationError
 
 SOURCES = {"forecast": "features.load_forecasting", "anomaly": "features.anomaly_detection"}
 """tables that are meant where `data` says nothing"""
+FUNCTION = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*:[A-Za-z_][A-Za-z0-9_]*")
+"""how a function of a module is named"""
 
 
 class TrainingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,9 +88,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """steps left out before each part that is held out; unset: the horizon, and never less"""
     backtest: Backtest | None = None
     training_options: TrainingOptions = TrainingOptions()
+    preprocess: str | None = None
+    """`module:function`, of a module in `trainers_dir`: it gets the columns of the table before
+    anything is made of them, and returns them with others; see `trainers.tables.own`"""
     preprocessing: Preprocessing = Preprocessing()
     allow_leakage: tuple[str, ...] = ()
-    """features that are used although they tell what a forecast cannot know"""
+    """features, and with `preprocess` columns, that are used although they tell what a forecast
+    cannot know"""
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether only who may run programs may ask for it."""
+        return self.preprocess is not None
 
     @property
     def gap_steps(self) -> int:
@@ -148,8 +160,12 @@ def _check_columns(config: Config) -> None:
         raise ConfigValidationError("features", f"{twice} stands there twice")
     if config.target is None and config.model_type == "forecast":
         raise ConfigValidationError("target", "Must name the column that is forecast")
+    if config.preprocess is not None and not FUNCTION.fullmatch(config.preprocess):
+        what = f"Must be module:function, such as features:add, and is {config.preprocess[:40]!r}"
+        raise ConfigValidationError("preprocess", what)
     for name in config.allow_leakage:
-        if name not in config.features:
+        # What a function makes is known once it was called.
+        if name not in config.features and config.preprocess is None:
             raise ConfigValidationError("allow_leakage", f"{name} is none of the features")
 
 

@@ -28,18 +28,32 @@ EXACT = 1e-9
 SURE = 0.5
 """a copy of what cannot be known must miss less than this share of what the best likeness misses
 among what can be known: neighbours in a smooth series are alike, too"""
+ROUNDING = 1e-12
+"""of correlations: what misses less misses nothing"""
 LIKENESS_ROWS = 1000
 """are looked at first"""
 PERHAPS = 0.99
 """of these: what is less alike is no copy, and not looked at in all rows"""
 SHIFTS_MAX = 1024
-"""steps into the future and into the past that are looked at"""
+"""steps into the future and into the past among which near copies are looked for"""
+FAR = 1e-6
+"""what is missing to a correlation of 1 in a copy of what is farther away: among so many shifts
+smooth series are alike somewhere by chance"""
+PIECE = 0.1
+"""of the series is a piece of a column that is slid along the target"""
+PIECE_ROWS = 1000
+PIECE_MIN_ROWS = 30
+PIECES = (0.0, 0.3)
+"""where pieces begin, by share of the column: of what lies ahead its end cannot be a copy"""
+BLOCK = 2**16
+"""places that a piece is slid over at once"""
 WINDOWS = (2, 3, 6, 12, 24, 48, 96, 168, 336)
 """steps that people take means over, beside a day and a week"""
 ENOUGH = 0.5
 """of the rows both must have, for a correlation to say anything"""
 UNIQUE_SHARE = 0.95
-DUPLICATES_ROWS = 500_000
+LARGE_ROWS = 500_000
+"""of the training part: of more, less is looked at"""
 USUAL_TIMES = 2
 """as many copies over the split as within the training part are no leak, but such a table"""
 UNIQUE_MIN_ROWS = 100
@@ -57,6 +71,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         "target",
         "labels",
         "short_lag",
+        "ahead",
         "copy",
         "future",
         "window",
@@ -74,7 +89,7 @@ def look_at_names(config: Config, plan: Sequence[Feature]) -> None:
     Raises:
         ConfigValidationError: features that nobody has allowed.
     """
-    _refuse(_by_name(config, plan, None))
+    refuse(_by_name(config, plan, None))
 
 
 def look(config: Config, series: Series, plan: Sequence[Feature], parts: Split) -> list[Finding]:
@@ -96,7 +111,7 @@ def look(config: Config, series: Series, plan: Sequence[Feature], parts: Split) 
         found += _unique(series, feature, values[rows])
         found += _scaled(feature, values[series.spacing.positions], values[parts.train])
     found += _duplicates(config, series, plan, parts)
-    _refuse(found)
+    refuse(found)
     return found
 
 
@@ -112,12 +127,17 @@ def verdict(found: Sequence[Finding]) -> str:
     return "warned" if found else "clean"
 
 
-def _refuse(found: Sequence[Finding]) -> None:
+def refuse(found: Sequence[Finding], field: str = "features") -> None:
+    """Refuse what was found and nobody has allowed.
+
+    Raises:
+        ConfigValidationError: there is some.
+    """
     errors = [one for one in found if one.severity == "error"]
     if errors:
         lines = "; ".join(one.line for one in errors)
         raise ConfigValidationError(
-            "features",
+            field,
             f"Leakage: {lines}; allow_leakage takes the names of those that are meant",
             leakage=[msgspec.to_builtins(one) for one in errors],
         )
@@ -171,6 +191,10 @@ def _likenesses(
         values, labels = series.past[feature.column or ""]
         if labels is not None or np.isnan(values[some]).all():
             continue
+        far = _from_afar(config, series, feature, rows, judged, reach)
+        if far is not None:
+            found.append(far)
+            continue
         alike = _alike(there, values[some])
         best = int(unknown[np.argmax(alike[: len(unknown)])])
         if alike[: len(unknown)].max() < PERHAPS:
@@ -180,8 +204,93 @@ def _likenesses(
             continue
         other = int(known[np.argmax(alike[len(unknown) :])])
         rival = float(_alike(_at(target, rows + other), values[rows])[0])
-        if 1 - likeness < SURE * (1 - rival):
+        if _is_more(likeness, rival):
             found.append(_copy(config, feature.name, judged, best, likeness))
+    return found
+
+
+def _from_afar(
+    config: Config, series: Series, feature: Feature, rows: Rows, judged: str, reach: int
+) -> Finding | None:
+    """A column that is what the target will be after more steps than near copies are looked for."""
+    target, values = series.columns[judged].values, series.past[feature.column or ""].values
+    length = min(PIECE_ROWS, int(PIECE * len(target)))
+    there = np.flatnonzero(~np.isnan(values))
+    if length < PIECE_MIN_ROWS or len(there) < length:
+        return None
+    for share in PIECES if len(target) < LARGE_ROWS else PIECES[:1]:
+        begin = int(there[int(share * len(there))])
+        ahead = _slid(values[begin : begin + length], target)[begin + reach + 1 :]
+        if not len(ahead) or ahead.max() < PERHAPS:
+            continue
+        shift = reach + 1 + int(np.argmax(ahead))
+        both = rows[rows + shift < len(target)]
+        if len(both) < length:
+            continue
+        likeness = float(_alike(target[both + shift], values[both])[0])
+        if 1 - likeness < FAR and not _repeats(config, target, values, both, judged, likeness):
+            return _copy(config, feature.name, judged, shift, likeness)
+    return None
+
+
+def _repeats(
+    config: Config, target: Floats, values: Floats, rows: Rows, judged: str, likeness: float
+) -> bool:
+    """Whether a column is as much like what was known by then, as in what repeats itself."""
+    least = max(1, config.horizon if judged == config.target else 0)
+    length = min(PIECE_ROWS, int(PIECE * len(target)))
+    begin = int(rows[len(rows) // 2])
+    before = _slid(values[begin : begin + length], target)[: max(0, begin - least + 1)]
+    if not len(before):
+        return False
+    shift = int(np.argmax(before)) - begin
+    rows = rows[rows + shift >= 0]
+    rival = float(_alike(target[rows + shift], values[rows])[0])
+    return not _is_more(likeness, rival)
+
+
+def _is_more(likeness: float, rival: float) -> bool:
+    """Whether a likeness to what nobody knows is more than that to what is known."""
+    return 1 - likeness < SURE * (1 - rival) and 1 - rival > ROUNDING
+
+
+def _slid(piece: Floats, series: Floats) -> Floats:
+    """The correlation of a piece with the series at each place of it, of what both have.
+
+    By the fast Fourier transform, block by block (overlap-save), of masked values (Padfield, 2012).
+    """
+    has = ~np.isnan(piece)
+    if has.sum() < 3 or np.isnan(series).all():
+        return np.zeros(0)
+    one = np.where(has, piece - np.nanmean(piece), 0.0)
+    along = max(BLOCK, 2 ** int(np.ceil(np.log2(2 * len(piece)))))
+    ones, squares, counts = (
+        np.conj(np.fft.rfft(part, along)) for part in (one, one**2, has.astype(np.float64))
+    )
+    places, step = len(series) - len(piece) + 1, along - len(piece) + 1
+    found = np.zeros(max(0, places))
+    middle, least = np.nanmean(series), EXACT * np.std(one) * np.nanstd(series)
+    for at in range(0, places, step):
+        part = series[at : at + along]
+        known = ~np.isnan(part)
+        other = np.where(known, part - middle, 0.0)
+        sums, powers, masks = (
+            np.fft.rfft(values, along) for values in (other, other**2, known.astype(np.float64))
+        )
+
+        def product(left: NDArray[np.complex128], right: NDArray[np.complex128]) -> Floats:
+            return np.asarray(np.fft.irfft(left * right, along)[: min(step, places - at)])  # noqa: B023
+
+        count = np.maximum(np.round(product(counts, masks)), 1)
+        mine, theirs = product(ones, masks) / count, product(counts, sums) / count
+        common = product(ones, sums) / count - mine * theirs
+        spread = product(squares, masks) / count - mine**2
+        spreads = product(counts, powers) / count - theirs**2
+        size = np.sqrt(np.maximum(spread * spreads, 0.0))
+        enough = (count >= max(3, ENOUGH * has.sum())) & (size > least)
+        found[at : at + len(count)] = np.divide(
+            np.abs(common), size, out=np.zeros_like(size), where=enough
+        )
     return found
 
 
@@ -199,22 +308,28 @@ def _windows(
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), LIKENESS_ROWS)).astype(np.int64)]
     values = {one.name: series.past[one.column or ""] for one in columns}
     left = {name: column.values[some] for name, column in values.items() if column.labels is None}
+    reach = _reach(spacing, len(target), config.horizon)
+    known = -np.arange(max(1, config.horizon), config.horizon + reach + 1)
     found: list[Finding] = []
     for window in sorted({*WINDOWS, *(steps for steps in days if steps)}):
         for before in sorted({0, min(1, config.horizon - 1), config.horizon - 1}):
             for statistic in ("mean", "std", "min", "max"):
-                if before < 0 or (window == 2 and statistic == "std"):
+                if before < 0 or (window <= 2 and statistic == "std"):
                     continue
                 made = features.rolling(target, some - before, window, statistic)
                 for name in [name for name in left if _same(made, left[name])]:
+                    one = left[name]
+                    rival = float(_alike(_at(target, some + known[:, None]), one).max())
+                    both = ~(np.isnan(made) | np.isnan(one))
+                    if not _is_more(float(_alike(made[both], one[both])[0]), rival):
+                        continue
                     del left[name]
                     line = (
                         f"{name} is the {statistic} of {window} values of {config.target}, the "
                         f"last of them {before} steps old"
                     )
                     severity = _grave(config, name)
-                    one = Finding(feature=name, kind="window", severity=severity, line=line)
-                    found.append(one)
+                    found.append(Finding(feature=name, kind="window", severity=severity, line=line))
     return found
 
 
@@ -327,7 +442,7 @@ def _duplicates(
 
     train, held_out = hashes(parts.train), hashes(np.concatenate(parts[1:]))
     # Of large tables a part: rows that are alike are in it together.
-    every = np.uint64(max(1, len(train) // DUPLICATES_ROWS))
+    every = np.uint64(max(1, len(train) // LARGE_ROWS))
     train, held_out = train[train % every == 0], held_out[held_out % every == 0]
     if not len(train):
         return []

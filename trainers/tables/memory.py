@@ -10,21 +10,32 @@ from trainers.tables.errors import ResourceError
 VALUE_BYTES = 8
 READ_FACTOR = 2
 """as columns are read, those of Arrow and ours are there at once"""
+CALL_FACTOR = 3
+"""as a function of the user's is called, so many of what it makes are there at once"""
 ROW_VALUES = 10
 """of each row beside its columns: times, positions, targets, and what is thought with"""
 MARGIN = 0.9
 """of what is free; the rest is for what nobody has counted"""
 OWN = 128 * 2**20
 """of pieces that are calculated with, whatever the rows"""
+RESERVED_FACTOR = 2
+"""times as much of a limited address space as they use is reserved by Arrow and by threads"""
 CGROUP = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
 _MIB = 2**20
 
 
 def needed(
-    rows: int, *, columns: int, features: int, value: int, factor: float, share: float
+    rows: int,
+    *,
+    columns: int,
+    features: int,
+    value: int,
+    factor: float,
+    share: float,
+    function: bool = False,
 ) -> int:
-    """About how many bytes the more demanding one of two moments takes: reading, and training.
+    """About how many bytes the most demanding moment takes: in reading, in training, in between.
 
     Args:
         rows: of the table.
@@ -33,10 +44,15 @@ def needed(
         value: bytes of one number in the matrices.
         factor: how many times the matrices the training needs beside them.
         share: of the rows that are used.
+        function: whether a function of the user's is called with the columns.
     """
     reading = rows * (READ_FACTOR * columns + ROW_VALUES) * VALUE_BYTES
     matrices = int(rows * share * features * value * (1 + factor))
-    return OWN + max(reading, rows * (columns + ROW_VALUES) * VALUE_BYTES + matrices)
+    # It gets copies, and makes features of them, of which what it made before is kept.
+    called = rows * (2 * columns + CALL_FACTOR * features + ROW_VALUES) * VALUE_BYTES
+    kept = features if function else columns
+    training = rows * (kept + ROW_VALUES) * VALUE_BYTES + matrices
+    return OWN + max(reading, training, called if function else 0)
 
 
 def available() -> int | None:
@@ -45,7 +61,7 @@ def available() -> int | None:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         pages = int((PROC / "self/statm").read_text().split()[0])
-        limits.append(soft - pages * resource.getpagesize())
+        limits.append((soft - pages * resource.getpagesize()) // RESERVED_FACTOR)
     known = [limit for limit in limits if limit is not None]
     return max(0, min(known)) if known else None
 

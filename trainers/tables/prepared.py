@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.tables import features, leakage, memory, preprocessing, sources, split
+from trainers.tables import features, leakage, memory, own, preprocessing, sources, split
 from trainers.tables.config import Config
-from trainers.tables.errors import DataLoadError
+from trainers.tables.errors import ConfigValidationError, DataLoadError
 from trainers.tables.features import Feature
 from trainers.tables.leakage import Finding
 from trainers.tables.preprocessing import Fitted
 from trainers.tables.sources import missing
-from trainers.tables.table import Series, check, check_rows, read, series_of, time_column
+from trainers.tables.table import Series, Table, check, check_rows, read, series_of, time_column
 from trainers.tables.times import told
 
 Floats = NDArray[np.float64]
@@ -154,6 +154,7 @@ class Prepared:
         series: Series,
         plan: Sequence[Feature],
         *,
+        found: Sequence[Finding] = (),
         dtype: DType,
         working: Callable[[], None],
     ) -> None:
@@ -165,7 +166,7 @@ class Prepared:
             rows = rows[~np.isnan(series.columns[config.target].values[rows])]
         usable = builder.usable(rows)
         parts = split.split(rows, usable, config)
-        self.findings = leakage.look(config, series, self._plan, parts)
+        self.findings = [*found, *leakage.look(config, series, self._plan, parts)]
         self.fitted, said = builder.fit(parts.train)
         self.train = builder.part(parts.train, self.fitted, sample=True)
         self.validation = builder.part(parts.validation, self.fitted)
@@ -241,22 +242,65 @@ class _Opened(NamedTuple):
     source: sources.Source
     kinds: dict[str, sources.Kind]
     time: str
+    function: own.Function | None
+    """the user's own, which the plan has to wait for"""
     plan: tuple[Feature, ...]
-
-    @property
-    def made_of(self) -> list[str]:
-        """Columns that features are made of."""
-        return list(dict.fromkeys(one.column for one in self.plan if one.column is not None))
+    columns: list[str]
+    """to be read, beside that of the times"""
 
 
-def _open(config: Config, home: Path | None, needed: Sequence[str]) -> _Opened:
+class _Read(NamedTuple):
+    """Its rows."""
+
+    table: Table
+    plan: tuple[Feature, ...]
+    found: list[Finding]
+    """in what the user's function has made"""
+
+
+def _open(config: Config, home: Path | None, judged: Sequence[str]) -> _Opened:
     source = sources.find(config, home)
     kinds = source.kinds()
     time = time_column(config, kinds)
-    for name in (time, *needed):
-        if name not in kinds:
-            raise missing(name, kinds)
-    return _Opened(source, kinds, time, features.plan(config, kinds))
+    if time not in kinds:
+        raise missing(time, kinds)
+    if config.preprocess is not None:
+        # Whatever it may want; what it makes is known once it has been called.
+        columns = [name for name, kind in kinds.items() if kind in ("number", "text")]
+        columns = [name for name in columns if name != time]
+        return _Opened(source, kinds, time, own.Function(config.preprocess), (), columns)
+    plan = _planned(config, time, kinds, judged)
+    return _Opened(source, kinds, time, None, plan, _used(plan, judged))
+
+
+def _planned(
+    config: Config, time: str, known: Iterable[str], judged: Sequence[str]
+) -> tuple[Feature, ...]:
+    there = list(known)
+    for name in judged:
+        if name not in there:
+            raise missing(name, there)
+    plan = features.plan(config, there)
+    for field, names in (
+        ("features", _used(plan, ())),
+        ("target", [config.target]),
+        ("labels", [config.labels]),
+    ):
+        if time in names:
+            what = f"{time} holds the times: hour_of_day and the like are made of them"
+            raise ConfigValidationError(field, what)
+    return plan
+
+
+def _used(plan: Sequence[Feature], judged: Sequence[str]) -> list[str]:
+    """Columns that features are made of, and those that are judged by."""
+    made_of = (one.column for one in plan if one.column is not None)
+    return list(dict.fromkeys([*made_of, *judged]))
+
+
+def _judged(config: Config, known: Container[str]) -> list[str]:
+    """Of the columns that forecasts or anomalies are judged by, those that are there."""
+    return [name for name in (config.target, config.labels) if name is not None and name in known]
 
 
 def prepare(
@@ -272,35 +316,59 @@ def prepare(
     judged = [name for name in (config.target, config.labels) if name is not None]
     opened = _open(config, home, judged)
     leakage.look_at_names(config, opened.plan)
-    columns = list(dict.fromkeys([*opened.made_of, *judged]))
     rows = opened.source.rows()
     held_out = config.validation_split + config.test_split
     wanted = memory.needed(
         rows,
-        columns=len(columns),
-        features=len(opened.plan),
+        columns=len(opened.columns),
+        features=len(config.features),
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
         share=held_out + (1 - held_out) * config.training_options.use_sample,
+        function=opened.function is not None,
     )
-    memory.require(wanted, rows, len(opened.plan))
+    memory.require(wanted, rows, len(config.features))
     working()
-    table = read(opened.source, config, columns, opened.time, working)
-    said = check(table, config, leakage.known_ahead(opened.plan))
+    table, plan, found = _read(config, opened, judged, working)
+    said = [*opened.source.remarks(), *check(table, config, leakage.known_ahead(plan))]
     loaded()
     digest, fill = table.sha256, config.preprocessing.missing == "ffill"
+    schema = {
+        name: opened.kinds.get(name, "number" if column.labels is None else "text")
+        for name, column in table.columns.items()
+    }
     series = series_of(table, fill=fill)
     del table
-    prepared = Prepared(config, series, opened.plan, dtype=dtype, working=working)
+    prepared = Prepared(config, series, plan, found=found, dtype=dtype, working=working)
     prepared.remarks = (*said, *prepared.remarks)
-    about = {
+    about: dict[str, Any] = {
         "source": opened.source.where,
         "sha256": digest,
         "time": opened.time,
-        "schema": {name: opened.kinds[name] for name in columns},
+        "schema": schema,
     }
+    if opened.function is not None:
+        about["preprocess"] = {
+            "function": opened.function.asked,
+            "sha256": opened.function.sha256,
+        }
     prepared.card = {"data": about, **prepared.card, "remarks": list(prepared.remarks)}
     return prepared
+
+
+def _read(
+    config: Config, opened: _Opened, judged: Sequence[str], working: Callable[[], None]
+) -> _Read:
+    """The rows to train on, with what the user's function makes of them."""
+    table = read(opened.source, config, opened.columns, opened.time, working)
+    if opened.function is None:
+        return _Read(table, opened.plan, [])
+    made = opened.function(table, opened.time)
+    plan = _planned(config, opened.time, [opened.time, *made], judged)
+    leakage.look_at_names(config, plan)
+    made = {name: made[name] for name in _used(plan, judged)}
+    found = own.look(opened.function, config, table, made, plan, opened.time, working)
+    return _Read(table._replace(columns=made), plan, found)
 
 
 def rows_of(
@@ -309,24 +377,35 @@ def rows_of(
     fitted: Sequence[Fitted],
     *,
     step: str | None,
+    preprocess_sha256: str | None,
     dtype: DType,
     working: Callable[[], None],
 ) -> Part:
     """What `trainers.tables.rows_of` returns."""
     config = msgspec.structs.replace(config, training_start=None, training_end=None)
     opened = _open(config, home, ())
-    judged = [name for name in (config.target, config.labels) if name in opened.kinds]
-    columns = list(dict.fromkeys([*opened.made_of, *(name for name in judged if name)]))
+    function, plan = opened.function, opened.plan
+    if function is not None and preprocess_sha256 not in (None, function.sha256):
+        what = f"The source of {function.asked} is another than when the model was trained"
+        raise ConfigValidationError("preprocess", what)
+    columns = opened.columns
+    if function is None:
+        columns = _used(plan, _judged(config, opened.kinds))
     table = read(opened.source, config, columns, opened.time, working)
-    check_rows(table, config, leakage.known_ahead(opened.plan))
+    if function is not None:
+        made = function(table, opened.time)
+        plan = _planned(config, opened.time, [opened.time, *made], ())
+        used = _used(plan, _judged(config, made))
+        table = table._replace(columns={name: made[name] for name in used})
+    check_rows(table, config, leakage.known_ahead(plan))
     series = series_of(table, fill=config.preprocessing.missing == "ffill")
-    if step not in (None, series.spacing.words) and any(one.length for one in opened.plan):
+    if step not in (None, series.spacing.words) and any(one.length for one in plan):
         apart = series.spacing.words
         what = f"the step of its rows is {apart}, and that of those trained on was {step}"
         raise DataLoadError(what, step=apart, trained_step=step)
-    builder = _Builder(config, series, opened.plan, dtype, working)
+    builder = _Builder(config, series, plan, dtype, working)
     positions = series.spacing.positions
-    if not leakage.known_ahead(opened.plan) and series.spacing.step is not None:
+    if not leakage.known_ahead(plan) and series.spacing.step is not None:
         ahead = positions[-1] + 1 + np.arange(config.horizon)
         positions = np.concatenate((positions, ahead))
     usable = builder.usable(positions)

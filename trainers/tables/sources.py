@@ -8,6 +8,7 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -26,9 +27,23 @@ _CSV_COLUMN = re.compile(r"In CSV column #([0-9]+)")
 """as Arrow tells where a value is none of its column's kind, counted from 0"""
 
 SUFFIXES = (".parquet", ".csv")
+BETWEEN = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""what others write between columns"""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 ROWS_AT_ONCE = 50_000
 """that are fetched from a database"""
 CSV_ROW_MIN_BYTES = 2
+POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""what its driver is told where the URL says nothing: by seconds, the last by milliseconds, after
+which a server that is silent or gone is given up"""
+SECRET = re.compile(r"pass", re.IGNORECASE)
+"""in the name of a part of a URL that is never told"""
 
 T = TypeVar("T")
 Kind = Literal["time", "number", "text", "other"]
@@ -39,6 +54,10 @@ class Source(Protocol):
 
     where: str
     """where it lies, for people; without a password"""
+
+    @abstractmethod
+    def remarks(self) -> list[str]:
+        """What a person should know of how it lies there."""
 
     @abstractmethod
     def kinds(self) -> dict[str, Kind]:
@@ -98,13 +117,20 @@ class _Files:
         if self._paths[0].suffix not in SUFFIXES:
             raise DataLoadError(f"{where} must end in .parquet or .csv")
 
+    def remarks(self) -> list[str]:
+        cut = [
+            path.name for path in self._paths if path.suffix == ".csv" and _ends_within_a_line(path)
+        ]
+        return [f"{name} ends within a line, which may be cut off" for name in cut]
+
     def kinds(self) -> dict[str, Kind]:
         path = self._paths[0]
         head = _guarded(path, _head)
-        for name in head.column_names:
-            if head.column_names.count(name) > 1:
+        names = _guarded(path, lambda _: list(head.column_names))
+        for name in names:
+            if names.count(name) > 1:
                 raise DataLoadError(f"{path.name} has two columns {name!r}", column=name)
-        return {name: _kind(head[name]) for name in head.column_names}
+        return {name: _kind(head[name]) for name in names}
 
     def rows(self) -> int:
         rows = 0
@@ -145,8 +171,13 @@ class _Database:
                     database=f"file:{quote(str(file))}",
                     query={**place.query, "mode": "ro", "uri": "true"},
                 )
-            self.where = sa.make_url(url).render_as_string(hide_password=True)
-            self._engine = sa.create_engine(place, poolclass=sa.NullPool)
+            self.where = _told_of(sa.make_url(url))
+            told: dict[str, Any] = {}
+            if place.get_backend_name() == "postgresql":
+                if place.drivername == "postgresql":
+                    place = place.set(drivername="postgresql+psycopg")
+                told = {key: it for key, it in POSTGRESQL.items() if key not in place.query}
+            self._engine = sa.create_engine(place, poolclass=sa.NullPool, connect_args=told)
         except (exc.NoSuchModuleError, ImportError) as error:
             raise ConfigValidationError("data", f"Its driver is missing: {_line(error)}") from None
         except exc.ArgumentError:
@@ -157,6 +188,9 @@ class _Database:
         self._lite = place.get_backend_name() == "sqlite"
         self._named = table
         self._table, self._columns = self._asked(self._look)
+
+    def remarks(self) -> list[str]:
+        return []
 
     def kinds(self) -> dict[str, Kind]:
         sa = self._sa
@@ -236,6 +270,12 @@ class _Database:
             raise DataLoadError(f"{self.where}: {line}") from error
 
 
+def _told_of(url: Any) -> str:
+    """The URL of a database without anything that is secret."""
+    query = {key: "***" if SECRET.search(key) else value for key, value in url.query.items()}
+    return str(url.set(query=query).render_as_string(hide_password=True))
+
+
 def _is_busy(error: object) -> bool:
     """Whether SQLite says that somebody else has locked the database."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -245,8 +285,10 @@ def _is_busy(error: object) -> bool:
 def _head(path: Path) -> pa.Table:
     """Some rows of a file, with all its columns."""
     if path.suffix == ".csv":
+        _look_at_header(path)
         with pa.csv.open_csv(path, convert_options=_csv_options()) as reader:
-            return pa.Table.from_batches([reader.read_next_batch()])
+            rows = next(reader, None)
+            return pa.Table.from_batches([rows] if rows else [], schema=reader.schema)
     with pq.ParquetFile(path) as file:
         rows = next(file.iter_batches(batch_size=100), None)
         return pa.Table.from_batches([rows] if rows else [], schema=file.schema_arrow)
@@ -295,6 +337,24 @@ def _csv_options(columns: list[str] | None = None, kinds: dict[str, Any] | None 
     )
 
 
+def _look_at_header(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.readline()
+    if header.startswith(UTF_16):
+        raise DataLoadError(f"{path.name} is in UTF-16: UTF-8 is wanted")
+    for sign, name in BETWEEN.items():
+        if b"," not in header and sign.encode() in header:
+            raise DataLoadError(f"{path.name} has {name} between its columns: commas are wanted")
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return False
+        file.seek(-1, 2)
+        return file.read(1) not in b"\r\n"
+
+
 def _csv_row_bytes(path: Path) -> int:
     """How long a line is, by those at the beginning."""
     with path.open("rb") as file:
@@ -310,6 +370,8 @@ def _parquet_rows(path: Path) -> int:
 def _guarded(path: Path, read: Callable[[Path], T]) -> T:
     try:
         return read(path)
+    except UnicodeDecodeError as error:
+        raise DataLoadError(f"{path.name} cannot be read: it is not in UTF-8") from error
     except (pa.ArrowException, OSError) as error:
         raise DataLoadError(f"{path.name} cannot be read: {_line(error)}") from error
 
@@ -330,9 +392,16 @@ def _joined(tables: list[pa.Table], columns: list[str], where: str) -> pa.Table:
 
 def _array(name: str, values: tuple[Any, ...]) -> pa.Array:
     try:
-        return pa.array(values)
+        # As Arrow's, decimals of other batches may have other digits, and become no exact floats.
+        return pa.array([float(it) if isinstance(it, Decimal) else it for it in values])
     except (pa.ArrowException, OverflowError) as error:
         raise DataLoadError(f"column {name}: {_line(error)}", column=name) from error
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds text."""
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _kind(column: pa.ChunkedArray) -> Kind:
@@ -346,7 +415,7 @@ def _kind(column: pa.ChunkedArray) -> Kind:
         return "number"
     if types.is_boolean(kind) or types.is_null(kind):
         return "number"
-    if types.is_string(kind) or types.is_large_string(kind):
+    if is_text(kind):
         return _kind_of_values([value for value in column[:100].to_pylist() if value is not None])
     return "other"
 

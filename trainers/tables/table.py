@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from trainers.tables.config import Config, bounds
 from trainers.tables.errors import DataLoadError
-from trainers.tables.sources import Kind, Source
+from trainers.tables.sources import Kind, Source, is_text
 from trainers.tables.times import MONTH, Spacing, Times, instants, nanoseconds, spacing, told
 
 GRID_MAX = 20
 """times as many steps as rows: with more, nearly all of a series would be missing"""
 NUMBERS_SHARE = 0.5
 """of the values of text: where more of them are numbers, the others are mistakes"""
+
+_LIKE_A_NUMBER = re.compile(r"[-+]?\s*[0-9][0-9.,'_\s]*%?")
 
 Floats = NDArray[np.float64]
 
@@ -245,14 +248,16 @@ def _column(name: str, column: pa.ChunkedArray, begin: int) -> Column:
     if types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
-    if types.is_string(kind) or types.is_large_string(kind):
-        return _text(name, column, begin)
+    if is_text(kind):
+        return _text(name, column.cast(pa.large_string()), begin)
     numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     if not (numeric or types.is_boolean(kind) or types.is_null(kind)):
         what = f"column {name} must be numbers or text, and is {kind}"
         raise DataLoadError(what, column=name)
     if types.is_boolean(kind):
         column = column.cast(pa.int8())
+    if types.is_decimal(kind):
+        column = column.cast(pa.string())  # whose way to floats is exact to the last bit
     values = column.cast(pa.float64(), safe=False).to_numpy()
     return Column(np.array(values, dtype=np.float64))
 
@@ -263,7 +268,9 @@ def _text(name: str, column: pa.ChunkedArray, begin: int) -> Column:
         coded = coded.chunk(0)
     labels = [str(label) for label in coded.dictionary.to_pylist()]
     numbers = sum(_is_number(label) for label in labels)
-    if NUMBERS_SHARE * len(labels) < numbers < len(labels):
+    if numbers == len(labels):
+        return Column(_numbers(coded, labels))
+    if sum(_is_like_a_number(label) for label in labels) > NUMBERS_SHARE * len(labels):
         odd = next(label for label in labels if not _is_number(label))
         row = begin + pc.index(column, pa.scalar(odd, type=column.type)).as_py() + 1
         what = f"column {name} must be numbers: row {row} has {odd[:40]!r}"
@@ -276,12 +283,24 @@ def _text(name: str, column: pa.ChunkedArray, begin: int) -> Column:
     return Column(place[codes], tuple(labels[index] for index in order))
 
 
+def _numbers(coded: pa.DictionaryArray, labels: list[str]) -> Floats:
+    """Numbers that were written as text, as they are in a CSV file."""
+    values = np.array([*(float(label) for label in labels), np.nan])
+    places = coded.indices.fill_null(len(labels)).to_numpy(zero_copy_only=False)
+    return np.asarray(values[places])
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which is for programs
+
+
+def _is_like_a_number(text: str) -> bool:
+    """Whether it is one, or one to people of some country: 1,013.5 or 1.013,5 or 12 %."""
+    return _is_number(text) or _LIKE_A_NUMBER.fullmatch(text) is not None
 
 
 def _check_varies(name: str, column: Column) -> None:

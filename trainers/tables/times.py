@@ -21,6 +21,9 @@ MONTH = "month"
 EVEN_SHARE = 0.5
 """of all rows follow the one before in the step of the table; else there is none"""
 
+ROWS_AT_ONCE = 50_000
+"""that are looked at one by one: as objects they take much"""
+
 Times = NDArray[np.int64]
 
 _SPANS = ((DAY, "d"), (HOUR, "h"), (60 * SECOND, "min"), (SECOND, "s"), (10**6, "ms"))
@@ -78,6 +81,8 @@ def instants(column: pa.ChunkedArray, name: str) -> tuple[Times, bool]:
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
+    if pa.types.is_string_view(kind):
+        column = column.cast(kind := pa.large_string())
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _of_text(column, name)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -154,20 +159,27 @@ def _of_text(column: pa.ChunkedArray, name: str) -> tuple[Times, bool]:
             return _numpy(column.cast(pa.timestamp("ns", tz=zone))), zone is None
         except pa.ArrowInvalid:
             continue  # the other one, or one by one, which finds what is wrong
-    moments: list[datetime] = []
-    for row, value in enumerate(column.to_pylist(), start=1):
-        try:
-            moments.append(datetime.fromisoformat(value.strip()))
-        except ValueError:
-            what = f"time column {name}: row {row} has {value[:40]!r}, which is no time in ISO 8601"
-            raise DataLoadError(what, column=name, row=row) from None
-        if (moments[-1].tzinfo is None) != (moments[0].tzinfo is None):
-            having = "no zone" if moments[-1].tzinfo is None else "a zone"
-            what = f"time column {name}: row {row}, {value!r}, has {having}, unlike rows before it"
-            raise DataLoadError(what, column=name, row=row)
-    naive = moments[0].tzinfo is None
-    whole = [moment.replace(tzinfo=UTC) if naive else moment for moment in moments]
-    return np.array([nanoseconds(moment) for moment in whole], dtype=np.int64), naive
+    found, first, row = np.empty(len(column), dtype=np.int64), True, 0
+    naive = True
+    for batch in pa.table([column], names=[name]).to_batches(max_chunksize=ROWS_AT_ONCE):
+        for value in batch[0].to_pylist():
+            row += 1
+            try:
+                moment = datetime.fromisoformat(value.strip())
+            except ValueError:
+                odd = repr(value[:40])
+                what = f"time column {name}: row {row} has {odd}, which is no time in ISO 8601"
+                raise DataLoadError(what, column=name, row=row) from None
+            if first:
+                naive, first = moment.tzinfo is None, False
+            if (moment.tzinfo is None) != naive:
+                having = "a zone" if naive else "no zone"
+                what = (
+                    f"time column {name}: row {row}, {value!r}, has {having}, unlike rows before it"
+                )
+                raise DataLoadError(what, column=name, row=row)
+            found[row - 1] = nanoseconds(moment.replace(tzinfo=UTC) if naive else moment)
+    return found, naive
 
 
 def _of_numbers(column: pa.ChunkedArray, name: str) -> Times:

@@ -15,12 +15,13 @@ from trainers.contract import Spec
 from trainers.packages import DISTRIBUTION
 from trainers.tables.learning import quantiles
 from trainers.tables.learning.growing import Floats, Model, content_sha256, file_of
-from trainers.tables.learning.options import Options
+from trainers.tables.learning.options import Learnable
 from trainers.tables.prepared import Part, Prepared
 from trainers.tables.scores import Judgement, judge
 
 METRICS, CARD, SUMS = "metrics.json", "model_card.json", "SHA256SUMS"
-PICTURE = "forecast.png"
+PICTURES = ("forecast.png", "trades.png")
+"""of which each kind of model has one"""
 DURATION = "training_duration_seconds"
 
 
@@ -46,20 +47,23 @@ def judged(
 def write(
     folder: Path,
     spec: Spec,
-    options: Options,
+    options: Learnable,
     model: Model,
     of_quantiles: Mapping[str, Model],
     *,
     metrics: dict[str, Any],
     under: dict[str, str],
     prepared: dict[str, Any],
-    picture: bytes | None,
+    pictures: Mapping[str, bytes],
 ) -> None:
     """Write the files of a finished model, each whole or not at all, and last what they hash to.
 
     Raises:
         OSError: the disk is full or failing.
     """
+    asked = msgspec.to_builtins(options)
+    if "data" in asked:  # an address may hold a password; what is told of it does not
+        asked["data"] = prepared["data"]["source"]
     card = {
         "version": 1,
         "run": spec.run,
@@ -71,7 +75,7 @@ def write(
         "rounds": model.rounds,
         "content_sha256": content_sha256(model.arrays()),
         **({"quantiles": _quantiles_card(of_quantiles)} if of_quantiles else {}),
-        "options": msgspec.to_builtins(options),
+        "options": asked,
         **prepared,
         # What took how long is no property of the model.
         "metrics": {name: value for name, value in metrics.items() if name != DURATION},
@@ -82,7 +86,7 @@ def write(
         **{file_of(type(one), name): one.saved() for name, one in of_quantiles.items()},
         METRICS: _json(metrics),
         CARD: _json(card),
-        **({PICTURE: picture} if picture is not None else {}),
+        **pictures,
     }
     for path in _models(folder, type(model)):
         if path.name not in contents:  # of a quantile that is not asked for any more
@@ -98,7 +102,7 @@ def write(
 def remove(folder: Path, model: type[Model]) -> None:
     """Remove what a run has left that has gone back since, and is not done any more."""
     for path in (
-        *(folder / name for name in (SUMS, CARD, METRICS, PICTURE)),
+        *(folder / name for name in (SUMS, CARD, METRICS, *PICTURES)),
         *_models(folder, model),
     ):
         path.unlink(missing_ok=True)

@@ -16,16 +16,16 @@ from trainers.contract import BadSpec, Spec
 from trainers.tables import rows_of
 from trainers.tables.learning import state
 from trainers.tables.learning.growing import Curve, Floats, Model, file_of
-from trainers.tables.learning.options import Options, quantile_name
+from trainers.tables.learning.options import Learnable, Options, quantile_name
 from trainers.tables.learning.quantiles import in_order
 from trainers.tables.prepared import Part
 from trainers.tables.preprocessing import Fitted
-from trainers.tables.times import told
+from trainers.tables.times import Times, told
 
 SUFFIXES = (".csv", ".json", ".parquet")
 
 
-def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
+def model_in(checkpoint: Path, options: Learnable, spec: Spec) -> Model:
     """The model of a checkpoint, in the rounds that are worth using.
 
     Raises:
@@ -50,7 +50,7 @@ def models_of_quantiles(
     kind, held = options.learns.model, state.read(checkpoint)
     found: dict[str, Model] = {}
     for name in map(quantile_name, options.quantiles):
-        grown = held.quantiles.get(name)
+        grown = held.beside.get(name)
         if grown is None or not grown.whole or held.rounds_beside != used:
             raise BadSpec(f"the checkpoint holds no whole model of {name} yet: run {spec.run} on")
         found[name] = kind((checkpoint / file_of(kind, name)).read_bytes())
@@ -68,12 +68,11 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     Raises:
         BadSpec: the rows cannot be forecast, or the format is unknown.
     """
-    if out.suffix not in SUFFIXES:
-        raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
+    refuse_unknown(out)
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
     fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
-    part = rows_of(asked, None, fitted, step=held.step)
+    part = rows_of(asked, None, fitted, step=held.step, preprocess_sha256=held.preprocess_sha256)
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
     if options.forecasts:
         columns["forecast"] = model.predict(part.x, spec.threads).tolist()
@@ -88,20 +87,36 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
             columns["anomaly"] = [
                 None if one is None else int(one >= held.threshold) for one in columns["score"]
             ]
+    put(columns, part.times, out)
+    return len(part)
+
+
+def refuse_unknown(out: Path) -> None:
+    """Refuse a name of which nobody knows what to write.
+
+    Raises:
+        BadSpec: it ends otherwise.
+    """
+    if out.suffix not in SUFFIXES:
+        raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
+
+
+def put(columns: dict[str, list[Any]], times: Times, out: Path) -> None:
+    """Write columns, `time` first, as the name of the file says."""
     if out.suffix == ".parquet":
-        columns["time"] = pa.array(part.times, pa.timestamp("ns", "UTC"))
-        pq.write_table(pa.table(columns), out)
-        return len(part)
+        pq.write_table(
+            pa.table({**columns, "time": pa.array(times, pa.timestamp("ns", "UTC"))}), out
+        )
+        return
     lines = list(zip(*columns.values(), strict=True))
     if out.suffix == ".json":
         content = [dict(zip(columns, line, strict=True)) for line in lines]
         out.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-        return len(part)
+        return
     with out.open("w", encoding="utf-8", newline="") as file:
         file.write(f"{','.join(columns)}\n")
         for line in lines:
             file.write(f"{','.join('' if value is None else str(value) for value in line)}\n")
-    return len(part)
 
 
 def strangeness(model: Model, options: Options, rows: Part, *, threads: int) -> Floats:

@@ -140,10 +140,10 @@ def pinball(forecast: Floats, truth: Floats, quantile: float) -> float:
     return float(np.mean(np.maximum(quantile * missed, (quantile - 1) * missed)))
 
 
-def file_of(kind: type[Model], quantile: str | None = None) -> str:
-    """The name of the file of a model, or of one of a quantile: model.q10.txt."""
+def file_of(kind: type[Model], name: str | None) -> str:
+    """The name of the file of a model, or of one beside it that has a name: model.q10.txt."""
     stem, dot, suffix = kind.FILE.partition(".")
-    return kind.FILE if quantile is None else f"{stem}.{quantile}{dot}{suffix}"
+    return kind.FILE if name is None else f"{stem}.{name}{dot}{suffix}"
 
 
 def content_sha256(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -25,13 +26,13 @@ from trainers.tables import anomalies, prepare
 from trainers.tables.learning import artefacts, picture, state
 from trainers.tables.learning.forecasts import of_quantiles, strangeness
 from trainers.tables.learning.growing import Curve, Lesson, Model, Part, file_of
-from trainers.tables.learning.options import Options, quantile_name
+from trainers.tables.learning.options import Learnable, Options, quantile_name
 from trainers.tables.learning.quantiles import in_order
 from trainers.tables.learning.state import CannotGoOn, Grown, State
 from trainers.tables.prepared import Part as Rows
 from trainers.tables.prepared import Prepared
+from trainers.tables.preprocessing import Fitted
 
-SCORE = "rmse"
 STEPS = {
     "data_loading": 0,
     "preprocessing": 5,
@@ -44,12 +45,11 @@ LOG_INTERVAL_S = 1.0
 """the least time between two lines of metrics"""
 STOP_SHARE = 0.25
 """of the time in which a run must be gone that a segment may still take when a stop is asked for"""
-UNKNOWN = Score(name=SCORE, value=None, better="lower")
-"""of a model that still grows: the best checkpoint is the whole model, or else the furthest"""
 BY_THRESHOLD = ("precision", "recall", "f1", "range_precision", "range_recall")
 """what depends on where the threshold is"""
-FOLD = "fold."
-"""before the name of a file: the model of a fold"""
+PICTURE = "forecast.png"
+FOLD = "fold"
+"""the model of the fold that is on its way, among those beside the main one"""
 _PLAIN = re.compile(r"\w+")
 
 
@@ -70,6 +70,11 @@ class Progress:
         self._at = 0
         self._told_at_s = 0.0
 
+    @property
+    def step(self) -> str:
+        """The name of the one it is in."""
+        return self._names[self._at]
+
     def begin(self, name: str) -> None:
         """Say that a step begins."""
         self._at = self._names.index(name)
@@ -89,7 +94,41 @@ class Progress:
         self._session.log({"pipeline_step": self._at + 1, "progress_percent": percent, **measured})
 
 
-def learn(session: Session, options: Options) -> None:
+class Ready(Protocol):
+    """Rows that were prepared for a learner, and what there is to say of them."""
+
+    train: Rows
+    validation: Rows
+    fitted: tuple[Fitted, ...]
+    card: dict[str, Any]
+    remarks: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features."""
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """The labels of those whose numbers are names of categories."""
+
+
+OptionsT = TypeVar("OptionsT", bound=Learnable)
+ReadyT = TypeVar("ReadyT", bound=Ready)
+
+
+class Evaluation(NamedTuple):
+    """What became of a whole model."""
+
+    model: Model
+    """as it is left"""
+    metrics: dict[str, Any]
+    score: Score
+    """by which the checkpoint with it is the best"""
+    pictures: dict[str, bytes]
+    """by the names of their files"""
+
+
+def learn(session: Session, options: OptionsT, kind: type[Learner[OptionsT, ReadyT]]) -> None:
     """Learn until the model is whole, judged and written, or a stop is requested."""
     progress = Progress(session)
     progress.begin("data_loading")
@@ -100,17 +139,16 @@ def learn(session: Session, options: Options) -> None:
             raise Stopped
 
     try:
-        prepared = prepare(
+        prepared = kind.prepared(
             options,
             session.folder.path.parent.parent,
-            memory_factor=options.learns.memory_factor,
-            working=working,
-            loaded=partial(progress.begin, "preprocessing"),
+            working,
+            partial(progress.begin, "preprocessing"),
         )
         progress.tell(1.0)
         for remark in prepared.remarks:
             session.notice(remark)
-        _Learner(session, options, prepared, progress).learn()
+        kind(session, options, prepared, progress).learn()
     except Stopped:
         pass
 
@@ -121,9 +159,9 @@ class _Growth:
     def __init__(self, model: Model, grown: Grown | None = None) -> None:
         self.model = model
         self.scores = list(grown.scores) if grown else []
-        """what it missed of what is held out, after each round"""
+        """how good it was on what is held out, after each round"""
         self.whole = bool(grown and grown.whole)
-        """whether no round is to come; of the models of quantiles alone"""
+        """whether no round is to come; told of the models beside the main one alone"""
 
     def rest(self) -> None:
         """Keep what a file would hold of the model, and not what it grew from."""
@@ -135,11 +173,18 @@ class _Growth:
         return Grown(rounds=self.model.rounds, scores=tuple(self.scores), whole=self.whole)
 
 
-class _Learner:
-    """One attempt at a model, with all that it knows of it."""
+class Learner(ABC, Generic[OptionsT, ReadyT]):
+    """One attempt at a model, with all that it knows of it.
+
+    It grows, saves, goes on and stops; what is prepared, and how a model is judged, each kind of
+    learner says.
+    """
+
+    SCORE: ClassVar[str]
+    """what a model is judged by after each round; the less, the better"""
 
     def __init__(
-        self, session: Session, options: Options, prepared: Prepared, progress: Progress
+        self, session: Session, options: OptionsT, prepared: ReadyT, progress: Progress
     ) -> None:
         self._session, self._options, self._prepared = session, options, prepared
         self._progress = progress
@@ -150,18 +195,38 @@ class _Learner:
         self._threads = session.spec.threads
         self._trained_s = 0.0
         self._threshold: float | None = None
-        self._picture: bytes | None = None
+        self._unknown = Score(name=self.SCORE, value=None, better="lower")
+        """of a model that still grows: the best checkpoint is the whole model, or the furthest"""
         self._main = _Growth(self._kind())
+        self._beside: dict[str, _Growth] = {}
+        """models that grow after the main one, by their names"""
         self._rounds_beside = 0
-        self._quantiles: dict[str, _Growth] = {}
+        """that each of these has when it is whole: as many as are used of the main one"""
         self._folds: list[dict[str, Any]] = []
-        self._fold: _Growth | None = None
         self._unsaved = True
         """whether there is more than the newest checkpoint holds"""
         if session.checkpoint is not None:
             self._restore(session.checkpoint.path)
         if session.rewound:
             artefacts.remove(session.folder.path, self._kind)
+
+    @classmethod
+    @abstractmethod
+    def prepared(
+        cls, options: OptionsT, home: Path, working: Callable[[], None], loaded: Callable[[], None]
+    ) -> ReadyT:
+        """The rows; `working` is called every now and then, `loaded` once they are read."""
+
+    @abstractmethod
+    def _evaluated(self, model: Model, used: int) -> Evaluation:
+        """How good a whole model is, which uses so many rounds."""
+
+    def _lessons_beside(self) -> dict[str, Lesson]:
+        """What is learnt beside the main lesson, by the names of the models: nothing.
+
+        These grow in the step `training`, one after the other, and are left beside the main one.
+        """
+        return {}
 
     def learn(self) -> None:
         """Take the steps after the first two.
@@ -172,19 +237,27 @@ class _Learner:
         prepared, session, main = self._prepared, self._session, self._main
         self._progress.begin("training")
         lesson = self._lesson(prepared.train, prepared.validation)
-        self._grow(main, lesson, self._total, self._options.patience)
+        beside = self._lessons_beside()
+        models = 1 + len(beside)
+        self._grow(main, lesson, self._total, self._options.patience, partial(self._tell, models))
         # Fewer rounds may be asked for by now than there are.
         used = Curve(main.scores[: self._total], self._options.patience).used
         if used != self._rounds_beside:
-            self._rounds_beside = used
-            self._quantiles, self._folds, self._fold = {}, [], None
-        self._grow_quantiles(lesson)
+            self._rounds_beside, self._beside, self._folds = used, {}, []
+        for name in self._beside.keys() - {*beside, FOLD}:
+            del self._beside[name]
+        before = main
+        for number, (name, its) in enumerate(beside.items(), start=1):
+            growth = self._growth(name)
+            if not growth.whole:
+                # What it is binned in takes the place of what the one before it was binned in.
+                before.rest()
+                self._grow(growth, its, used, None, partial(self._tell_beside, models, number))
+                growth.whole = True
+            before = growth
         model = main.model if used == main.model.rounds else main.model.cut(used)
         self._progress.begin("evaluation")
-        self._backtest(used)
-        metrics = self._judged(model) if self._options.forecasts else {}
-        if self._options.model_type == "anomaly":
-            metrics |= self._found(model)
+        model, metrics, score, pictures = self._evaluated(model, used)
         metrics |= {
             "training_data_size": len(prepared.train),
             artefacts.DURATION: round(self._trained_s, 3),
@@ -195,23 +268,30 @@ class _Learner:
             self._spec,
             self._options,
             model,
-            self._models_of_quantiles,
+            {name: self._beside[name].model for name in beside},
             metrics=metrics,
             under=self._under,
             prepared=prepared.card,
-            picture=self._picture,
+            pictures=pictures,
         )
-        if self._options.forecasts:
-            score = Score(name=SCORE, value=main.scores[used - 1], better="lower")
-        else:
-            score = Score(name="pr_auc", value=metrics["pr_auc"])
         session.progress(main.model.rounds, score=score)
         self._progress.tell(1.0)
         self._save(main.model.rounds, score)
         session.done()
 
-    def _grow(self, growth: _Growth, lesson: Lesson, total: int, patience: int | None) -> None:
-        """Grow a model to so many rounds, or until it is over.
+    def _growth(self, name: str) -> _Growth:
+        """A model beside the main one, as far as it is."""
+        return self._beside.setdefault(name, _Growth(self._kind()))
+
+    def _grow(
+        self,
+        growth: _Growth,
+        lesson: Lesson,
+        total: int,
+        patience: int | None,
+        tell: Callable[[int, float | None], None],
+    ) -> None:
+        """Grow a model to so many rounds, or until it is over; `tell` hears of each round.
 
         Raises:
             Stopped: somebody has asked for that; all whole segments are saved.
@@ -221,7 +301,7 @@ class _Learner:
             if session.stop_requested:
                 self._leave()
             ends = min(model.rounds + model.SEGMENT, total)
-            watch = _Watch(session, model.rounds, ends, partial(self._tell, growth))
+            watch = _Watch(session, model.rounds, ends, tell)
             try:
                 model.grow(lesson, ends - model.rounds, watch.heard)
             except _GivenUp:
@@ -230,98 +310,22 @@ class _Learner:
                 return  # no leaf can be split any more
             growth.scores += watch.scores
             self._unsaved = True
-            if growth is not self._fold:
+            if self._progress.step == "training":
                 self._trained_s += watch.took_s
             if session.checkpoint_due():
-                self._save(self._step, UNKNOWN)
+                self._save(self._step, self._unknown)
 
-    def _tell(self, growth: _Growth, rounds: int, score: float | None) -> None:
-        """Say how far a model is."""
-        if growth is not self._main:
-            self._session.alive()
-            if growth is not self._fold:
-                before = len(self._quantiles)  # the main one, and those of quantiles but this
-                self._progress.tell((before + rounds / self._rounds_beside) / self._models)
-            return
-        told = None if score is None else Score(name=SCORE, value=score, better="lower")
+    def _tell(self, models: int, rounds: int, score: float | None) -> None:
+        """Say how far the main model is, the first of so many."""
+        told = None if score is None else Score(name=self.SCORE, value=score, better="lower")
         self._session.progress(min(rounds, self._total - 1), score=told)
-        share = rounds / self._total / self._models
-        self._progress.tell(share, **({} if score is None else {SCORE: score}))
+        measured = {} if score is None else {self.SCORE: score}
+        self._progress.tell(rounds / self._total / models, **measured)
 
-    def _grow_quantiles(self, lesson: Lesson) -> None:
-        """Grow a model of each quantile, one after the other, of as many rounds as are used."""
-        before = self._main
-        for quantile in self._options.quantiles:
-            name = quantile_name(quantile)
-            growth = self._quantiles.setdefault(name, _Growth(self._kind()))
-            if not growth.whole:
-                # What it is binned in takes the place of what the one before it was binned in.
-                before.rest()
-                taught = dataclasses.replace(lesson, quantile=quantile)
-                self._grow(growth, taught, self._rounds_beside, None)
-                growth.whole = True
-            before = growth
-
-    def _backtest(self, rounds: int) -> None:
-        """Grow a model of so many rounds for each fold, and judge it."""
-        asked = self._options.backtest
-        for fold in self._prepared.folds():
-            if fold.number < len(self._folds):
-                continue
-            growth = self._fold = self._fold or _Growth(self._kind())
-            self._grow(growth, self._lesson(fold.train, fold.validation), rounds, None)
-            forecast = growth.model.predict(fold.validation.x, self._threads)
-            told = artefacts.judged(self._prepared, fold.train, fold.validation, forecast)
-            self._folds.append({"fold": fold.number, **fold.card, **told})
-            self._fold, self._unsaved = None, True
-            if asked is not None:
-                self._progress.tell(len(self._folds) / asked.folds)
-
-    def _judged(self, model: Model) -> dict[str, Any]:
-        """How good the model is, on the test part where there is one."""
-        prepared = self._prepared
-        parts = {"validation": prepared.validation, "test": prepared.test}
-        asked = self._options.quantiles
-        told = {}
-        for name, part in parts.items():
-            if len(part):
-                self._session.alive()
-                forecast = model.predict(part.x, self._threads)
-                of_them = None
-                if asked:
-                    models = self._models_of_quantiles.values()
-                    of_them = of_quantiles(models, part.x, self._threads)
-                told[name] = artefacts.judged(
-                    prepared, prepared.train, part, forecast, asked, of_them
-                )
-                interval = None
-                if of_them is not None and len(asked) > 1:
-                    interval = in_order(of_them)[:, [0, -1]]
-                self._picture = picture.drawn(part, forecast, interval)
-        judged_on = "test" if "test" in told else "validation"
-        for its in (told[judged_on], told[judged_on].get("quantiles", {})):
-            if (warning := its.get("warning")) is not None:
-                self._session.notice(warning)
-        return {
-            **told.pop(judged_on),
-            "judged_on": judged_on,
-            **told,
-            **({"backtest": self._folds} if self._folds else {}),
-        }
-
-    def _found(self, model: Model) -> dict[str, Any]:
-        """What anomalies the model finds, by a threshold of the validation part alone."""
-        prepared = self._prepared
-        strange = partial(strangeness, model, self._options, threads=self._threads)
-        seen = strange(prepared.validation)
-        self._threshold = anomalies.threshold(seen, prepared.validation.labels)
-        part = prepared.test if len(prepared.test) else prepared.validation
-        found = anomalies.judge(strange(part), part.labels, part.positions, self._threshold)
-        told: dict[str, Any] = msgspec.to_builtins(found)
-        if part is prepared.validation:
-            # Whoever has chosen a threshold by these rows must not be judged by it on them.
-            return {**told, **dict.fromkeys(BY_THRESHOLD), "judged_on": "validation"}
-        return {**told, "judged_on": "test"}
+    def _tell_beside(self, models: int, number: int, rounds: int, _: float | None) -> None:
+        """Say how far the model is that comes after so many others."""
+        self._session.alive()
+        self._progress.tell((number + rounds / self._rounds_beside) / models)
 
     def _lesson(self, train: Rows, held_out: Rows) -> Lesson:
         names = self._prepared.names
@@ -337,53 +341,38 @@ class _Learner:
         )
 
     @property
-    def _models(self) -> int:
-        """How many grow in the step `training`."""
-        return 1 + len(self._options.quantiles)
-
-    @property
-    def _models_of_quantiles(self) -> dict[str, Model]:
-        """By their names, in the order of the quantiles."""
-        names = map(quantile_name, self._options.quantiles)
-        return {name: self._quantiles[name].model for name in names}
-
-    @property
     def _step(self) -> int:
         """How many rounds count as made before all is done."""
         return min(self._main.model.rounds, self._total - 1)
 
     def _save(self, step: int, score: Score) -> None:
-        if self._unsaved or score is not UNKNOWN:
+        if self._unsaved or score is not self._unknown:
             self._unsaved = not self._session.save(
                 self._files(), step=step, score=score, replace=True
             )
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
-        main, fold = self._main, self._fold
+        main = self._main
         held = State(
             asked=state.asked_of(self._options, self._spec),
             table_sha256=self._table_sha256,
             under=self._under,
             threads=self._threads if self._options.learns.bound_to_threads else None,
+            preprocess_sha256=self._prepared.card["data"].get("preprocess", {}).get("sha256"),
             step=self._prepared.card["step"],
             fitted=tuple(msgspec.to_builtins(one) for one in self._prepared.fitted),
             model=main.grown,
             trained_s=round(self._trained_s, 3),
+            beside={name: one.grown for name, one in self._beside.items()},
             rounds_beside=self._rounds_beside,
-            quantiles={name: one.grown for name, one in self._quantiles.items()},
             threshold=self._threshold,
             backtest=self._options.backtest,
             folds=tuple(self._folds),
-            fold=fold.grown if fold else None,
         )
         yield state.FILE, msgspec.json.encode(held)
-        if main.model.rounds:
-            yield main.model.FILE, main.model.saved()
-        for name, one in self._quantiles.items():
+        for name, one in [(None, main), *self._beside.items()]:
             if one.model.rounds:
                 yield file_of(self._kind, name), one.model.saved()
-        if fold and fold.model.rounds:
-            yield f"{FOLD}{fold.model.FILE}", fold.model.saved()
 
     def _restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint.
@@ -410,25 +399,23 @@ class _Learner:
                 "last bits would be others"
             )
             self._threads = held.threads
-        kind = self._kind
-        self._main = self._read(checkpoint, held.model, kind.FILE)
-        self._trained_s = held.trained_s
-        self._rounds_beside = held.rounds_beside
-        self._quantiles = {
-            name: self._read(checkpoint, held.quantiles[name], file_of(kind, name))
-            for name in map(quantile_name, self._options.quantiles)
-            if name in held.quantiles
+        self._main = self._read(checkpoint, held.model, None)
+        self._beside = {
+            name: self._read(checkpoint, one, name) for name, one in held.beside.items()
         }
+        self._rounds_beside = held.rounds_beside
+        self._trained_s = held.trained_s
         if held.backtest == self._options.backtest:
             self._folds = list(held.folds)
-            if held.fold is not None:
-                self._fold = self._read(checkpoint, held.fold, f"{FOLD}{kind.FILE}")
+        else:
+            self._beside.pop(FOLD, None)
         self._unsaved = False
 
-    def _read(self, checkpoint: Path, grown: Grown, file: str) -> _Growth:
+    def _read(self, checkpoint: Path, grown: Grown, name: str | None) -> _Growth:
         if not grown.rounds:
             return _Growth(self._kind())
-        return _Growth(self._kind((checkpoint / file).read_bytes()), grown)
+        saved = (checkpoint / file_of(self._kind, name)).read_bytes()
+        return _Growth(self._kind(saved), grown)
 
     @property
     def _table_sha256(self) -> str:
@@ -436,8 +423,107 @@ class _Learner:
 
     def _leave(self) -> NoReturn:
         """Save what there is, and go."""
-        self._save(self._step, UNKNOWN)
+        self._save(self._step, self._unknown)
         raise Stopped
+
+
+class Tables(Learner[Options, Prepared]):
+    """Learns forecasts and anomalies of tables on an even grid."""
+
+    SCORE = "rmse"
+
+    @classmethod
+    def prepared(
+        cls,
+        options: Options,
+        home: Path,
+        working: Callable[[], None],
+        loaded: Callable[[], None],
+    ) -> Prepared:
+        """The rows of a table; see `trainers.tables.prepare`."""
+        factor = options.learns.memory_factor
+        return prepare(options, home, memory_factor=factor, working=working, loaded=loaded)
+
+    def _lessons_beside(self) -> dict[str, Lesson]:
+        """Each quantile."""
+        lesson = self._lesson(self._prepared.train, self._prepared.validation)
+        return {
+            quantile_name(quantile): dataclasses.replace(lesson, quantile=quantile)
+            for quantile in self._options.quantiles
+        }
+
+    def _evaluated(self, model: Model, used: int) -> Evaluation:
+        """Errors of its forecasts, or what anomalies it finds; those of the folds beside them."""
+        self._backtest(used)
+        self._pictures: dict[str, bytes] = {}
+        metrics = self._judged(model) if self._options.forecasts else {}
+        if self._options.model_type == "anomaly":
+            metrics |= self._found(model)
+        if self._options.forecasts:
+            score = Score(name=self.SCORE, value=self._main.scores[used - 1], better="lower")
+        else:
+            score = Score(name="pr_auc", value=metrics["pr_auc"])
+        return Evaluation(model, metrics, score, self._pictures)
+
+    def _backtest(self, rounds: int) -> None:
+        """Grow a model of so many rounds for each fold, and judge it."""
+        asked = self._options.backtest
+        for fold in self._prepared.folds():
+            if fold.number < len(self._folds):
+                continue
+            growth, lesson = self._growth(FOLD), self._lesson(fold.train, fold.validation)
+            self._grow(growth, lesson, rounds, None, lambda *_: self._session.alive())
+            forecast = growth.model.predict(fold.validation.x, self._threads)
+            told = artefacts.judged(self._prepared, fold.train, fold.validation, forecast)
+            self._folds.append({"fold": fold.number, **fold.card, **told})
+            del self._beside[FOLD]
+            self._unsaved = True
+            if asked is not None:
+                self._progress.tell(len(self._folds) / asked.folds)
+
+    def _judged(self, model: Model) -> dict[str, Any]:
+        """How good the model is, on the test part where there is one."""
+        prepared = self._prepared
+        parts = {"validation": prepared.validation, "test": prepared.test}
+        asked = self._options.quantiles
+        its = [self._beside[quantile_name(quantile)].model for quantile in asked]
+        told = {}
+        for name, part in parts.items():
+            if len(part):
+                self._session.alive()
+                forecast = model.predict(part.x, self._threads)
+                of_them = of_quantiles(its, part.x, self._threads) if asked else None
+                told[name] = artefacts.judged(
+                    prepared, prepared.train, part, forecast, asked, of_them
+                )
+                interval = None
+                if of_them is not None and len(asked) > 1:
+                    interval = in_order(of_them)[:, [0, -1]]
+                self._pictures[PICTURE] = picture.drawn(part, forecast, interval)
+        judged_on = "test" if "test" in told else "validation"
+        for judged in (told[judged_on], told[judged_on].get("quantiles", {})):
+            if (warning := judged.get("warning")) is not None:
+                self._session.notice(warning)
+        return {
+            **told.pop(judged_on),
+            "judged_on": judged_on,
+            **told,
+            **({"backtest": self._folds} if self._folds else {}),
+        }
+
+    def _found(self, model: Model) -> dict[str, Any]:
+        """What anomalies the model finds, by a threshold of the validation part alone."""
+        prepared = self._prepared
+        strange = partial(strangeness, model, self._options, threads=self._threads)
+        seen = strange(prepared.validation)
+        self._threshold = anomalies.threshold(seen, prepared.validation.labels)
+        part = prepared.test if len(prepared.test) else prepared.validation
+        found = anomalies.judge(strange(part), part.labels, part.positions, self._threshold)
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        if part is prepared.validation:
+            # Whoever has chosen a threshold by these rows must not be judged by it on them.
+            return {**told, **dict.fromkeys(BY_THRESHOLD), "judged_on": "validation"}
+        return {**told, "judged_on": "test"}
 
 
 class _Watch:

@@ -12,7 +12,7 @@ import msgspec
 
 from trainers.contract import BadSpec, Positive, Spec
 from trainers.options import converted
-from trainers.tables import Config, ConfigValidationError, check
+from trainers.tables import Backtest, Config, ConfigValidationError, check
 
 if TYPE_CHECKING:
     from trainers.tables.learning.growing import Model
@@ -84,11 +84,62 @@ class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     use_gpu: bool = False
 
 
-class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is learnt from a table, and how; a trainer's `Options` name its algorithms."""
+class Learnable:
+    """What a learner asks of a trainer's options, in whatever words these have for it."""
+
+    __slots__ = ()
 
     UNIT: ClassVar[str]
     """of the rounds"""
+    random_seed: int
+    early_stopping_rounds: int | None
+
+    @property
+    @abstractmethod
+    def model_type(self) -> str:
+        """What kind of model it is."""
+
+    @property
+    @abstractmethod
+    def algorithm(self) -> str:
+        """By what it is learnt."""
+
+    @property
+    @abstractmethod
+    def learns(self) -> Algorithm:
+        """The algorithm."""
+
+    @property
+    @abstractmethod
+    def told(self) -> Hyperparameters:
+        """The hyper-parameters, with what is unset."""
+
+    @property
+    def backtest(self) -> Backtest | None:
+        """The folds that are asked for."""
+        return None
+
+    @abstractmethod
+    def asked(self) -> dict[str, Any]:
+        """Plain values of all that is asked for beside the hyper-parameters."""
+
+    @property
+    def patience(self) -> int | None:
+        """Rounds without a better one after which it is over; None: it never is."""
+        return self.early_stopping_rounds if self.learns.stops_early else None
+
+    def seed(self, spec: Spec) -> int:
+        """By which all is drawn: the run's own seed counts from `random_seed` on."""
+        return (self.random_seed + spec.seed - 1) % 2**31
+
+    def rounds(self, spec: Spec) -> int:
+        """How many rounds the model has at the end: a target stands before the hyper-parameter."""
+        return spec.up_to(self.UNIT) or spec.up_to("steps") or self.told.rounds
+
+
+class Options(Config, Learnable, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is learnt from a table, and how; a trainer's `Options` name its algorithms."""
+
     ALGORITHMS: ClassVar[Mapping[str, Algorithm]]
 
     algorithm: str
@@ -129,18 +180,9 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigValidationError(WHERE, why) from error
         return told
 
-    @property
-    def patience(self) -> int | None:
-        """Rounds without a better one after which it is over; None: it never is."""
-        return self.early_stopping_rounds if self.learns.stops_early else None
-
-    def seed(self, spec: Spec) -> int:
-        """By which all is drawn: the run's own seed counts from `random_seed` on."""
-        return (self.random_seed + spec.seed - 1) % 2**31
-
-    def rounds(self, spec: Spec) -> int:
-        """How many rounds the model has at the end: a target stands before the hyper-parameter."""
-        return spec.up_to(self.UNIT) or spec.up_to("steps") or self.told.rounds
+    def asked(self) -> dict[str, Any]:
+        """Plain values of all that is asked for."""
+        return plain(self)
 
     def refuse_bad(self, spec: Spec) -> None:
         """Refuse what can never work, whatever is in the table.
@@ -178,3 +220,8 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def quantile_name(quantile: float) -> str:
     """What a quantile is called where it is a column or a file: q10, q97.5."""
     return f"q{100 * quantile:.10g}"
+
+
+def plain(value: msgspec.Struct) -> dict[str, Any]:
+    """A value as it is read again from a file: lists, and no tuples."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])

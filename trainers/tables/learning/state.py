@@ -12,7 +12,7 @@ import msgspec
 from trainers import durable
 from trainers.contract import BadSpec, Spec, decode
 from trainers.tables import Backtest
-from trainers.tables.learning.options import Algorithm, Options
+from trainers.tables.learning.options import Algorithm, Learnable, plain
 
 FILE = "state.json"
 _FREE = (
@@ -34,10 +34,9 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     rounds: int = 0
     scores: tuple[float | None, ...] = ()
-    """RMSE on the validation part after each round, a quantile's pinball loss; None: nothing is
-    forecast"""
+    """how good it was on the validation part after each round; None: nothing is forecast"""
     whole: bool = False
-    """whether no round is to come; told of the models of quantiles alone"""
+    """whether no round is to come; told of the models beside the main one alone"""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +51,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """libraries and machine"""
     threads: int | None = None
     """by which it was trained; None: that changes nothing"""
+    preprocess_sha256: str | None = None
+    """of the source of the user's own function; None: there was none"""
     step: str | None = None
     """from one row to the next, in words"""
     fitted: tuple[dict[str, Any], ...]
@@ -61,16 +62,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """spent on its rounds"""
     backtest: Backtest | None = None
     """what was asked of the folds"""
+    beside: dict[str, Grown] = {}
+    """the models of quantiles and of a fold by their names: those that are whole, and the one on
+    its way"""
     rounds_beside: int = 0
-    """that the models of quantiles and folds have at the end: as many as are used of the model"""
-    quantiles: dict[str, Grown] = {}
-    """the models of quantiles by their names: those that are whole, and the one on its way"""
+    """that these have at the end: as many as are used of the model"""
     threshold: float | None = None
     """from which score on a row is an anomaly, once that is known"""
     folds: tuple[dict[str, Any], ...] = ()
     """what the folds of the backtest that are over have shown"""
-    fold: Grown | None = None
-    """the model of the fold that is on its way"""
 
 
 class CannotGoOn(BadSpec):
@@ -82,10 +82,10 @@ class CannotGoOn(BadSpec):
         )
 
 
-def asked_of(options: Options, spec: Spec) -> dict[str, Any]:
+def asked_of(options: Learnable, spec: Spec) -> dict[str, Any]:
     """All that a round depends on, but the rows."""
     told = options.told
-    asked = _plain(options) | _plain(told) | {"random_seed": options.seed(spec)}
+    asked = options.asked() | plain(told) | {"random_seed": options.seed(spec)}
     return {name: value for name, value in asked.items() if name not in (*_FREE, told.ROUNDS)}
 
 
@@ -108,7 +108,7 @@ def read(checkpoint: Path) -> State:
         raise BadSpec(f"{path}: {error}") from error
 
 
-def refuse_other(state: State, options: Options, spec: Spec) -> None:
+def refuse_other(state: State, options: Learnable, spec: Spec) -> None:
     """See that what is asked for is what the checkpoint was trained with.
 
     Raises:
@@ -121,8 +121,3 @@ def refuse_other(state: State, options: Options, spec: Spec) -> None:
             told = (msgspec.json.encode(value).decode() for value in (before, after))
             was, asked = told
             raise CannotGoOn(spec, f"{name} was {was} so far, and is {asked} now")
-
-
-def _plain(value: msgspec.Struct) -> dict[str, Any]:
-    """As it is read again: lists, and no tuples."""
-    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])
