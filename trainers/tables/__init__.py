@@ -50,6 +50,7 @@ def prepare(
     home: Path | None,
     *,
     dtype: Literal["float32", "float64"] = "float64",
+    length: int = 1,
     memory_factor: float = 1.0,
     working: Callable[[], None] = lambda: None,
     loaded: Callable[[], None] = lambda: None,
@@ -60,6 +61,7 @@ def prepare(
         config: what is asked for; it is checked first.
         home: in which relative paths begin; None: the working directory.
         dtype: of the features' matrices.
+        length: steps that each row is looked at with, itself the last; more than 1: `Windows`.
         memory_factor: how many times the matrix of features the training itself needs beside it.
         working: is called every now and then meanwhile.
         loaded: is called between the two steps.
@@ -78,6 +80,7 @@ def prepare(
         config,
         home,
         dtype=dtype,
+        length=length,
         memory_factor=memory_factor,
         working=working,
         loaded=loaded,
@@ -91,6 +94,7 @@ def rows_of(
     *,
     step: str | None = None,
     dtype: Literal["float32", "float64"] = "float64",
+    length: int = 1,
     working: Callable[[], None] = lambda: None,
 ) -> Part:
     """The rows of another table as those that were trained on, for a model that is there.
@@ -105,6 +109,7 @@ def rows_of(
         fitted: of what was prepared then; `preprocessing.fitted` of the card has it.
         step: of the card then: rows with another one are refused where lags count steps.
         dtype: of the features' matrix.
+        length: as it was then.
         working: is called every now and then meanwhile.
 
     Raises:
@@ -115,4 +120,6 @@ def rows_of(
     packages.require(EXTRA)
     from trainers.tables import prepared  # noqa: PLC0415 - imports NumPy and Arrow
 
-    return prepared.rows_of(config, home, fitted, step=step, dtype=dtype, working=working)
+    return prepared.rows_of(
+        config, home, fitted, step=step, dtype=dtype, length=length, working=working
+    )
