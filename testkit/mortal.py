@@ -1,10 +1,10 @@
 """Attempts at runs of tables that the power leaves, and what they leave when they are done.
 
-As a program, `python mortal.py '[["RUN_DIR", "ROUND", 40], ...]'`, it makes the attempts, each a
-process of its own, forked from one that has imported everything. `ROUND`: killed after so many
-rounds of whatever model; `SYNC`: killed when it would have a file on the disk for the so-manieth
-time; anything else lives. How each has ended is printed as JSON: exit codes, and signals as
-negative numbers.
+As a program, `python -m testkit.mortal '[["RUN_DIR", "ROUND", 40], ...]'`, it makes the attempts,
+each a process of its own, forked from one that has imported everything. `ROUND`: killed after so
+many rounds of whatever model; `SYNC`: killed when it would have a file on the disk for the
+so-manieth time; anything else lives. How each has ended is printed as JSON: exit codes, and signals
+as negative numbers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from trainers import attempt
 from trainers.contract import RunFolder
 from trainers.session import options_of
 from trainers.tables import learning
+from trainers.tables.learning import learner
 from trainers.tables.learning.growing import Model, content_sha256
 
 
 def live(*attempts: tuple[Path, str, int]) -> list[int]:
     """Make attempts at runs, (run, how it dies, when); how each has ended."""
     ended = subprocess.run(
-        [sys.executable, __file__, json.dumps(attempts, default=str)],
+        [sys.executable, "-m", "testkit.mortal", json.dumps(attempts, default=str)],
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -63,8 +65,6 @@ def _options(run: Path) -> learning.Options:
 
 def _attempted(run: Path, what: str, number: int) -> int:
     """One attempt; its exit code, if it has one."""
-    from trainers.tables.learning import learner  # noqa: PLC0415 - imports NumPy
-
     real_fsync, real_heard, left = os.fsync, learner._Watch.heard, number
 
     def one_more() -> None:

@@ -68,6 +68,8 @@ class Xgboost:
 
     def cut(self, rounds: int) -> Xgboost:
         """A model of its first rounds."""
+        if rounds == self.rounds:
+            return self
         return Xgboost(bytes(self._booster()[:rounds].save_raw("ubj")))
 
     def predict(self, x: Floats, threads: int) -> Floats:

@@ -32,9 +32,12 @@ def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
     kind, grown = options.learns.model, state.read(checkpoint).model
     if not grown.rounds:
         raise BadSpec("the checkpoint holds no round of the model yet")
-    model = kind((checkpoint / kind.FILE).read_bytes())
-    used = Curve(grown.scores[: options.rounds(spec)], options.patience).used
-    return model if used == model.rounds else model.cut(used)
+    path = checkpoint / kind.FILE
+    try:
+        model = kind(path.read_bytes())
+    except ValueError as error:
+        raise BadSpec(f"{path}: {error}") from error
+    return model.cut(Curve(grown.scores[: options.rounds(spec)], options.patience).used)
 
 
 def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path) -> int:
@@ -48,7 +51,7 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
     fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
-    part = rows_of(asked, None, fitted, step=held.step)
+    part = rows_of(asked, None, fitted, step=held.step, length=options.told.length)
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
     if options.forecasts:
         columns["forecast"] = model.predict(part.x, spec.threads).tolist()

@@ -33,6 +33,11 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return int(getattr(self, self.ROUNDS))
 
     @property
+    def length(self) -> int:
+        """How many steps a row is looked at with, itself the last."""
+        return 1
+
+    @property
     def others(self) -> dict[str, Any]:
         """All that a round depends on."""
         told = msgspec.structs.asdict(self)
@@ -64,6 +69,8 @@ class Algorithm(NamedTuple):
     """whether a round depends on those before it, so that there can be too many"""
     bound_to_threads: bool = False
     """whether its last bits depend on how many threads there are"""
+    cuts: bool = True
+    """whether its first rounds are a model, too"""
 
     @property
     def model(self) -> type[Model]:
@@ -129,6 +136,10 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def patience(self) -> int | None:
         """Rounds without a better one after which it is over; None: it never is."""
         return self.early_stopping_rounds if self.learns.stops_early else None
+
+    def on(self, spec: Spec) -> str:  # noqa: ARG002 - of networks alone
+        """Where it is learnt, as torch calls it."""
+        return "cpu"
 
     def seed(self, spec: Spec) -> int:
         """By which all is drawn: the run's own seed counts from `random_seed` on."""
