@@ -26,7 +26,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, command, drill, sb3, tabular
+from trainers import atari, command, drill, neural, sb3, tabular
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -51,6 +51,7 @@ OPTIONS = {
     "atari": atari.Options,
     "command": command.Options,
     "drill": drill.Options,
+    "neural": neural.Options,
     "sb3": sb3.Options,
     "tabular": tabular.Options,
 }

@@ -195,6 +195,7 @@ def test_zsh_offers_events_runs_and_trainers(machine: Machine, shell: Path) -> N
         "atari",
         "command",
         "drill",
+        "neural",
         "sb3",
         "tabular",
     ]
