@@ -73,7 +73,7 @@ SERIES = {
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
     "network-kills": Series(
-        40,
+        30,
         "the same of networks and autoencoders",
         "tests/neural/test_run.py::"
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
