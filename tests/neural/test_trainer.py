@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,6 +127,21 @@ def test_a_stop_in_the_midst_of_an_epoch_is_heard_and_costs_no_bit(make_run, aft
     assert card(stopped)["content_sha256"] == card(whole)["content_sha256"]
 
 
+def test_a_fold_of_a_backtest_goes_on_in_the_midst_of_an_epoch_too(make_run, after_steps):
+    """It lies beside the network in its checkpoint."""
+    asked = {"epochs": 3, "training_options": {"batch_size": 64}, "backtest": {"folds": 2}}
+    whole, stopped = make_run("mlp", "whole", **asked), make_run("mlp", "stopped", **asked)
+    assert train(whole)[0] == EXIT_DONE
+    steps = held.read((newest(whole) / "model.safetensors").read_bytes())[0].steps
+    stop = Stop()
+    after_steps(steps + 5, lambda: setattr(stop, "requested", True))
+    assert train(stopped, stop)[0] == EXIT_AGAIN
+    fold, _ = held.read((newest(stopped) / "fold.model.safetensors").read_bytes())
+    assert fold.steps == 5
+    assert train(stopped)[0] == EXIT_DONE
+    assert metrics(stopped)["backtest"] == metrics(whole)["backtest"]
+
+
 def test_an_epoch_that_is_longer_than_an_interval_is_saved_within(make_run, after_steps):
     """A crash in the first one costs an interval, and not all of it."""
 
@@ -210,6 +226,19 @@ def test_what_a_network_was_not_trained_with_is_refused_before_anything_stops(
         check_fits(run, read_spec(RunFolder(run)))
     assert said in str(refused.value)
     assert "supervisor rewind run start" in str(refused.value)
+
+
+def test_a_gpu_is_for_those_who_ask_for_it_and_have_one(make_run, monkeypatch):
+    """A driver that is away may be back after the next boot, so its absence is no bad spec."""
+    spec = read_spec(RunFolder(make_run("mlp")))
+    dealt = msgspec.structs.replace(spec, gpus=("GPU-0",))
+    for there in (True, False):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert neural.Options().on(dealt) == "cpu"
+        assert neural.Options(device="auto").on(spec) == "cpu"
+        assert neural.Options(device="auto").on(dealt) == ("cuda" if there else "cpu")
+    with pytest.raises(RuntimeError, match="no usable GPU"):
+        neural.Options(device="cuda").on(spec)
 
 
 def test_more_epochs_are_added_to_a_network_that_is_whole(make_run):

@@ -52,4 +52,7 @@ def export(spec: Spec, checkpoint: Path, out: Path) -> None:
 
 def train(session: Session) -> None:
     """Learn until the model is whole, judged and written, or a stop is requested."""
-    learning.train(session, options_of(session.spec, Options))
+    options = options_of(session.spec, Options)
+    if options.on(session.spec) != "cpu":
+        session.notice("it learns on a GPU, where its last bits may be others in each attempt")
+    learning.train(session, options)
