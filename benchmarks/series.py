@@ -78,6 +78,12 @@ SERIES = {
         "tests/neural/test_run.py::"
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
+    "direction-kills": Series(
+        60,
+        "the same of a run of directions",
+        "tests/direction/test_run.py::"
+        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
+    ),
 }
 
 

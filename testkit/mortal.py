@@ -56,10 +56,10 @@ def told_by(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return metrics, card
 
 
-def _options(run: Path) -> learning.Options:
+def _options(run: Path) -> learning.Learnable:
     spec = attempt.read_spec(RunFolder(run))
     kind = importlib.import_module(f"trainers.{spec.trainer}").Options
-    options: learning.Options = options_of(spec, kind)
+    options: learning.Learnable = options_of(spec, kind)
     return options
 
 

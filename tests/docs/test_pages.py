@@ -26,7 +26,8 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, command, drill, neural, sb3, tabular
+from trainers import atari, command, direction, drill, neural, sb3, tabular
+from trainers.direction.options import Dataset, Params
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
@@ -46,10 +47,13 @@ TABLES = {
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
     "What a mode lays upon environments": sb3.Load,
+    "Quotes of a direction": Dataset,
+    "Rounds of a direction": Params,
 }
 OPTIONS = {
     "atari": atari.Options,
     "command": command.Options,
+    "direction": direction.Options,
     "drill": drill.Options,
     "neural": neural.Options,
     "sb3": sb3.Options,
@@ -216,14 +220,14 @@ def test_the_map_of_the_tree_has_every_module():
     """Each module of the packages has its line in the map, and each line its module."""
     page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
     tree = page.partition("```text")[2].partition("```")[0]
-    told, house, room = set(), "", ""
-    for line in tree.splitlines():
-        name = line.split()[0] if line.strip() else ""
+    told, within = set(), {}
+    for line in filter(str.strip, tree.splitlines()):
+        name, depth = line.split()[0], len(line) - len(line.lstrip())
+        within = {at: folder for at, folder in within.items() if at < depth}
         if name.endswith("/"):
-            house = house if line.startswith(" ") else name
-            room = f"{house}{name}" if line.startswith(" ") else house
+            within[depth] = name
         elif name.endswith(".py"):
-            told.add(f"{room}{name}")
+            told.add(f"{''.join(within.values())}{name}")
     rooms = ("modes", "state", "trainers", "supervisor", "testkit")
     modules = {
         str(path.relative_to(ROOT))

@@ -177,7 +177,7 @@ def test_bash_offers_events_runs_and_trainers(
     assert offered(machine, "supervisor", "logs", "") == ["Pong", "MsPacman"]
     other = ("supervisor", "--home", str(tmp_path / "elsewhere"), "retry", "S")
     assert offered(machine, *other) == ["Seaquest", "SpaceInvaders"]
-    assert offered(machine, "supervisor", "trainers", "d") == ["drill"]
+    assert offered(machine, "supervisor", "trainers", "d") == ["direction", "drill"]
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
@@ -194,6 +194,7 @@ def test_zsh_offers_events_runs_and_trainers(machine: Machine, shell: Path) -> N
         *"ABCDE",
         "atari",
         "command",
+        "direction",
         "drill",
         "neural",
         "sb3",

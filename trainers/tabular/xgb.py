@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
 from trainers.tables.learning.growing import Floats, Lesson, rmse
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _ARRAYS = {
     "left_children": np.int64,
@@ -46,12 +49,12 @@ class Xgboost:
         train, valid = self._sets
 
         def judged(forecast: NDArray[np.float32], _: xgboost.DMatrix) -> tuple[str, float]:
-            score = rmse(forecast, lesson.valid.y)
+            score = self._score(forecast, lesson.valid.y)
             each(score)
-            return "rmse", score
+            return "score", score
 
         booster = xgboost.train(
-            parameters(lesson, self.rounds),
+            self._parameters(lesson),
             train,
             rounds,
             evals=[(valid, "valid")],
@@ -66,11 +69,11 @@ class Xgboost:
         """The library's UBJSON."""
         return self._saved or b""
 
-    def cut(self, rounds: int) -> Xgboost:
+    def cut(self, rounds: int) -> Self:
         """A model of its first rounds."""
         if rounds == self.rounds:
             return self
-        return Xgboost(bytes(self._booster()[:rounds].save_raw("ubj")))
+        return type(self)(bytes(self._booster()[:rounds].save_raw("ubj")))
 
     def predict(self, x: Floats, threads: int) -> Floats:
         """Its forecasts."""
@@ -93,6 +96,14 @@ class Xgboost:
         for number, tree in enumerate(learner["gradient_booster"]["model"]["trees"]):
             for name, kind in _ARRAYS.items():
                 yield f"{number} {name}", np.array(tree[name], dtype=kind)
+
+    def _parameters(self, lesson: Lesson) -> dict[str, Any]:
+        """What the library is given for the next segment."""
+        return parameters(lesson, self.rounds)
+
+    def _score(self, forecast: NDArray[np.float32], truth: Floats) -> float:
+        """How good forecasts are, the less the better."""
+        return rmse(forecast, truth)
 
     def _booster(self) -> xgboost.Booster:
         return xgboost.Booster(model_file=bytearray(self._saved or b""))

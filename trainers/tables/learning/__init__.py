@@ -11,12 +11,23 @@ from pathlib import Path
 from trainers.contract import Need, Spec
 from trainers.session import Session
 from trainers.tables.learning import state
-from trainers.tables.learning.options import Algorithm, Hyperparameters, Options
+from trainers.tables.learning.options import Algorithm, Hyperparameters, Learnable, Options
 
-__all__ = ["Algorithm", "Hyperparameters", "Options", "export", "fits", "needs", "predict", "train"]
+__all__ = [
+    "Algorithm",
+    "Hyperparameters",
+    "Learnable",
+    "Options",
+    "export",
+    "fits",
+    "needs",
+    "place_of",
+    "predict",
+    "train",
+]
 
 
-def fits(spec: Spec, options: Options, checkpoint: Path) -> None:
+def fits(spec: Spec, options: Learnable, checkpoint: Path) -> None:
     """Refuse what a checkpoint was not trained with; the table itself is looked at in training.
 
     Raises:
@@ -27,7 +38,11 @@ def fits(spec: Spec, options: Options, checkpoint: Path) -> None:
 
 def needs(options: Options) -> list[Need]:
     """The table, where it lies elsewhere than in the home and is no database."""
-    data = options.data
+    return place_of(options.data)
+
+
+def place_of(data: str | None) -> list[Need]:
+    """What has to be seen of the machine for a table that lies there."""
     if data is None or "://" in data or not Path(data).is_absolute():
         return []
     path = Path(data)
@@ -65,4 +80,4 @@ def train(session: Session, options: Options) -> None:
         return
     from trainers.tables.learning import learner  # noqa: PLC0415 - imports NumPy
 
-    learner.learn(session, options)
+    learner.learn(session, options, learner.Tables)

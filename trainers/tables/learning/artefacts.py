@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from trainers import durable
 from trainers.contract import Spec
 from trainers.packages import DISTRIBUTION
 from trainers.tables.learning.growing import Floats, Model, content_sha256
-from trainers.tables.learning.options import Options
+from trainers.tables.learning.options import Learnable
 from trainers.tables.prepared import Part, Prepared
 from trainers.tables.scores import Judgement, judge
 
 METRICS, CARD, SUMS = "metrics.json", "model_card.json", "SHA256SUMS"
-PICTURE = "forecast.png"
+PICTURES = ("forecast.png", "trades.png")
+"""of which each kind of model has one"""
 DURATION = "training_duration_seconds"
 
 
@@ -33,13 +35,13 @@ def judged(prepared: Prepared, train: Part, part: Part, forecast: Floats) -> dic
 def write(
     folder: Path,
     spec: Spec,
-    options: Options,
+    options: Learnable,
     model: Model,
     *,
     metrics: dict[str, Any],
     under: dict[str, str],
     prepared: dict[str, Any],
-    picture: bytes | None,
+    pictures: Mapping[str, bytes],
 ) -> None:
     """Write the files of a finished model, each whole or not at all, and last what they hash to.
 
@@ -66,7 +68,7 @@ def write(
         model.FILE: model.saved(),
         METRICS: _json(metrics),
         CARD: _json(card),
-        **({PICTURE: picture} if picture is not None else {}),
+        **pictures,
     }
     for name, content in contents.items():
         durable.write(folder / name, content)
@@ -78,7 +80,7 @@ def write(
 
 def remove(folder: Path, model: type[Model]) -> None:
     """Remove what a run has left that has gone back since, and is not done any more."""
-    for name in (SUMS, CARD, METRICS, PICTURE, model.FILE):
+    for name in (SUMS, CARD, METRICS, *PICTURES, model.FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -15,15 +15,15 @@ from trainers.contract import BadSpec, Spec
 from trainers.tables import rows_of
 from trainers.tables.learning import state
 from trainers.tables.learning.growing import Curve, Floats, Model
-from trainers.tables.learning.options import Options
+from trainers.tables.learning.options import Learnable, Options
 from trainers.tables.prepared import Part
 from trainers.tables.preprocessing import Fitted
-from trainers.tables.times import told
+from trainers.tables.times import Times, told
 
 SUFFIXES = (".csv", ".json", ".parquet")
 
 
-def model_in(checkpoint: Path, options: Options, spec: Spec) -> Model:
+def model_in(checkpoint: Path, options: Learnable, spec: Spec) -> Model:
     """The model of a checkpoint, in the rounds that are worth using.
 
     Raises:
@@ -46,8 +46,7 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     Raises:
         BadSpec: the rows cannot be forecast, or the format is unknown.
     """
-    if out.suffix not in SUFFIXES:
-        raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
+    refuse_unknown(out)
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
     fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
@@ -63,20 +62,36 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
             columns["anomaly"] = [
                 None if one is None else int(one >= held.threshold) for one in columns["score"]
             ]
+    put(columns, part.times, out)
+    return len(part)
+
+
+def refuse_unknown(out: Path) -> None:
+    """Refuse a name of which nobody knows what to write.
+
+    Raises:
+        BadSpec: it ends otherwise.
+    """
+    if out.suffix not in SUFFIXES:
+        raise BadSpec(f"forecasts are written as {', '.join(SUFFIXES)}, and not as {out.name}")
+
+
+def put(columns: dict[str, list[Any]], times: Times, out: Path) -> None:
+    """Write columns, `time` first, as the name of the file says."""
     if out.suffix == ".parquet":
-        columns["time"] = pa.array(part.times, pa.timestamp("ns", "UTC"))
-        pq.write_table(pa.table(columns), out)
-        return len(part)
+        pq.write_table(
+            pa.table({**columns, "time": pa.array(times, pa.timestamp("ns", "UTC"))}), out
+        )
+        return
     lines = list(zip(*columns.values(), strict=True))
     if out.suffix == ".json":
         content = [dict(zip(columns, line, strict=True)) for line in lines]
         out.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-        return len(part)
+        return
     with out.open("w", encoding="utf-8", newline="") as file:
         file.write(f"{','.join(columns)}\n")
         for line in lines:
             file.write(f"{','.join('' if value is None else str(value) for value in line)}\n")
-    return len(part)
 
 
 def strangeness(model: Model, options: Options, rows: Part, *, threads: int) -> Floats:

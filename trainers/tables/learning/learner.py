@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -24,12 +25,12 @@ from trainers.tables import anomalies, prepare
 from trainers.tables.learning import artefacts, picture, state
 from trainers.tables.learning.forecasts import strangeness
 from trainers.tables.learning.growing import Curve, Lesson, Model, Part
-from trainers.tables.learning.options import Options
+from trainers.tables.learning.options import Learnable, Options
 from trainers.tables.learning.state import CannotGoOn, Grown, State
 from trainers.tables.prepared import Part as Rows
 from trainers.tables.prepared import Prepared
+from trainers.tables.preprocessing import Fitted
 
-SCORE = "rmse"
 STEPS = {
     "data_loading": 0,
     "preprocessing": 5,
@@ -42,10 +43,9 @@ LOG_INTERVAL_S = 1.0
 """the least time between two lines of metrics"""
 STOP_SHARE = 0.25
 """of the time in which a run must be gone that a segment may still take when a stop is asked for"""
-UNKNOWN = Score(name=SCORE, value=None, better="lower")
-"""of a model that still grows: the best checkpoint is the whole model, or else the furthest"""
 BY_THRESHOLD = ("precision", "recall", "f1", "range_precision", "range_recall")
 """what depends on where the threshold is"""
+PICTURE = "forecast.png"
 FOLD = "fold."
 """before the name of a file: the model of a fold"""
 _PLAIN = re.compile(r"\w+")
@@ -87,7 +87,41 @@ class Progress:
         self._session.log({"pipeline_step": self._at + 1, "progress_percent": percent, **measured})
 
 
-def learn(session: Session, options: Options) -> None:
+class Ready(Protocol):
+    """Rows that were prepared for a learner, and what there is to say of them."""
+
+    train: Rows
+    validation: Rows
+    fitted: tuple[Fitted, ...]
+    card: dict[str, Any]
+    remarks: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features."""
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """The labels of those whose numbers are names of categories."""
+
+
+OptionsT = TypeVar("OptionsT", bound=Learnable)
+ReadyT = TypeVar("ReadyT", bound=Ready)
+
+
+class Evaluation(NamedTuple):
+    """What became of a whole model."""
+
+    model: Model
+    """as it is left"""
+    metrics: dict[str, Any]
+    score: Score
+    """by which the checkpoint with it is the best"""
+    pictures: dict[str, bytes]
+    """by the names of their files"""
+
+
+def learn(session: Session, options: OptionsT, kind: type[Learner[OptionsT, ReadyT]]) -> None:
     """Learn until the model is whole, judged and written, or a stop is requested."""
     progress = Progress(session)
     progress.begin("data_loading")
@@ -98,18 +132,16 @@ def learn(session: Session, options: Options) -> None:
             raise Stopped
 
     try:
-        prepared = prepare(
+        prepared = kind.prepared(
             options,
             session.folder.path.parent.parent,
-            length=options.told.length,
-            memory_factor=options.learns.memory_factor,
-            working=working,
-            loaded=partial(progress.begin, "preprocessing"),
+            working,
+            partial(progress.begin, "preprocessing"),
         )
         progress.tell(1.0)
         for remark in prepared.remarks:
             session.notice(remark)
-        _Learner(session, options, prepared, progress).learn()
+        kind(session, options, prepared, progress).learn()
     except Stopped:
         pass
 
@@ -120,7 +152,7 @@ class _Growth:
     def __init__(self, model: Model, scores: Iterable[float | None] = ()) -> None:
         self.model = model
         self.scores = list(scores)
-        """RMSE on what is held out, after each round"""
+        """how good it was on what is held out, after each round"""
 
     @property
     def grown(self) -> Grown:
@@ -128,11 +160,18 @@ class _Growth:
         return Grown(rounds=self.model.rounds, scores=tuple(self.scores))
 
 
-class _Learner:
-    """One attempt at a model, with all that it knows of it."""
+class Learner(ABC, Generic[OptionsT, ReadyT]):
+    """One attempt at a model, with all that it knows of it.
+
+    It grows, saves, goes on and stops; what is prepared, and how a model is judged, each kind of
+    learner says.
+    """
+
+    SCORE: ClassVar[str]
+    """what a model is judged by after each round; the less, the better"""
 
     def __init__(
-        self, session: Session, options: Options, prepared: Prepared, progress: Progress
+        self, session: Session, options: OptionsT, prepared: ReadyT, progress: Progress
     ) -> None:
         self._session, self._options, self._prepared = session, options, prepared
         self._progress = progress
@@ -144,7 +183,8 @@ class _Learner:
         self._threads = session.spec.threads
         self._trained_s = 0.0
         self._threshold: float | None = None
-        self._picture: bytes | None = None
+        self._unknown = Score(name=self.SCORE, value=None, better="lower")
+        """of a model that still grows: the best checkpoint is the whole model, or the furthest"""
         self._main = _Growth(self._kind())
         self._folds: list[dict[str, Any]] = []
         self._fold: _Growth | None = None
@@ -155,6 +195,17 @@ class _Learner:
             self._restore(session.checkpoint.path)
         if session.rewound:
             artefacts.remove(session.folder.path, self._kind)
+
+    @classmethod
+    @abstractmethod
+    def prepared(
+        cls, options: OptionsT, home: Path, working: Callable[[], None], loaded: Callable[[], None]
+    ) -> ReadyT:
+        """The rows; `working` is called every now and then, `loaded` once they are read."""
+
+    @abstractmethod
+    def _evaluated(self, model: Model, used: int) -> Evaluation:
+        """How good a whole model is, which uses so many rounds."""
 
     def learn(self) -> None:
         """Take the steps after the first two.
@@ -170,10 +221,7 @@ class _Learner:
         used = Curve(main.scores[: self._total], self._options.patience).used
         model = main.model.cut(used)
         self._progress.begin("evaluation")
-        self._backtest(used)
-        metrics = self._judged(model) if self._options.forecasts else {}
-        if self._options.model_type == "anomaly":
-            metrics |= self._found(model)
+        model, metrics, score, pictures = self._evaluated(model, used)
         metrics |= {
             "training_data_size": len(prepared.train),
             artefacts.DURATION: round(self._trained_s, 3),
@@ -187,12 +235,8 @@ class _Learner:
             metrics=metrics,
             under=self._under,
             prepared=prepared.card,
-            picture=self._picture,
+            pictures=pictures,
         )
-        if self._options.forecasts:
-            score = Score(name=SCORE, value=main.scores[used - 1], better="lower")
-        else:
-            score = Score(name="pr_auc", value=metrics["pr_auc"])
         session.progress(main.model.rounds, score=score)
         self._progress.tell(1.0)
         self._save(main.model.rounds, score)
@@ -221,7 +265,7 @@ class _Learner:
                 self._trained_s += watch.took_s
                 self._folds, self._fold = [], None
             if self._checkpoint_due():
-                self._save(self._step, UNKNOWN)
+                self._save(self._step, self._unknown)
 
     def _checkpoint_due(self) -> bool:
         """Whether it is time to save, be that in the midst of a first round, which is no step."""
@@ -235,59 +279,9 @@ class _Learner:
         if growth is not self._main:
             self._session.alive()
             return
-        told = Score(name=SCORE, value=score, better="lower") if self._options.forecasts else None
+        told = None if score is None else Score(name=self.SCORE, value=score, better="lower")
         self._session.progress(min(rounds, self._total - 1), score=told)
-        self._progress.tell(rounds / self._total, **({} if score is None else {SCORE: score}))
-
-    def _backtest(self, rounds: int) -> None:
-        """Grow a model of so many rounds for each fold, and judge it."""
-        asked = self._options.backtest
-        for fold in self._prepared.folds():
-            if fold.number < len(self._folds):
-                continue
-            growth = self._fold = self._fold or _Growth(self._kind())
-            self._grow(growth, self._lesson(fold.train, fold.validation), rounds, None)
-            forecast = growth.model.predict(fold.validation.x, self._threads)
-            told = artefacts.judged(self._prepared, fold.train, fold.validation, forecast)
-            self._folds.append({"fold": fold.number, **fold.card, **told})
-            self._fold, self._unsaved = None, True
-            if asked is not None:
-                self._progress.tell(len(self._folds) / asked.folds)
-
-    def _judged(self, model: Model) -> dict[str, Any]:
-        """How good the model is, on the test part where there is one."""
-        prepared = self._prepared
-        parts = {"validation": prepared.validation, "test": prepared.test}
-        told = {}
-        for name, part in parts.items():
-            if len(part):
-                self._session.alive()
-                forecast = model.predict(part.x, self._threads)
-                told[name] = artefacts.judged(prepared, prepared.train, part, forecast)
-                self._picture = picture.drawn(part, forecast)
-        judged_on = "test" if "test" in told else "validation"
-        if (warning := told[judged_on]["warning"]) is not None:
-            self._session.notice(warning)
-        return {
-            **told.pop(judged_on),
-            "judged_on": judged_on,
-            **told,
-            **({"backtest": self._folds} if self._folds else {}),
-        }
-
-    def _found(self, model: Model) -> dict[str, Any]:
-        """What anomalies the model finds, by a threshold of the validation part alone."""
-        prepared = self._prepared
-        strange = partial(strangeness, model, self._options, threads=self._threads)
-        seen = strange(prepared.validation)
-        self._threshold = anomalies.threshold(seen, prepared.validation.labels)
-        part = prepared.test if len(prepared.test) else prepared.validation
-        found = anomalies.judge(strange(part), part.labels, part.positions, self._threshold)
-        told: dict[str, Any] = msgspec.to_builtins(found)
-        if part is prepared.validation:
-            # Whoever has chosen a threshold by these rows must not be judged by it on them.
-            return {**told, **dict.fromkeys(BY_THRESHOLD), "judged_on": "validation"}
-        return {**told, "judged_on": "test"}
+        self._progress.tell(rounds / self._total, **({} if score is None else {self.SCORE: score}))
 
     def _lesson(self, train: Rows, held_out: Rows) -> Lesson:
         names = self._prepared.names
@@ -303,7 +297,7 @@ class _Learner:
             hyperparameters=self._options.told.others,
             seed=self._options.seed(self._spec),
             threads=self._threads,
-            batch_size=self._options.training_options.batch_size,
+            batch_size=self._options.batch_size,
             device=self._device,
         )
 
@@ -314,7 +308,7 @@ class _Learner:
 
     def _save(self, step: int, score: Score) -> None:
         self._saved_at_s = time.monotonic()
-        if self._unsaved or score is not UNKNOWN:
+        if self._unsaved or score is not self._unknown:
             self._unsaved = not self._session.save(
                 self._files(), step=step, score=score, replace=True
             )
@@ -383,8 +377,95 @@ class _Learner:
 
     def _leave(self) -> NoReturn:
         """Save what there is, and go."""
-        self._save(self._step, UNKNOWN)
+        self._save(self._step, self._unknown)
         raise Stopped
+
+
+class Tables(Learner[Options, Prepared]):
+    """Learns forecasts and anomalies of tables on an even grid."""
+
+    SCORE = "rmse"
+
+    @classmethod
+    def prepared(
+        cls,
+        options: Options,
+        home: Path,
+        working: Callable[[], None],
+        loaded: Callable[[], None],
+    ) -> Prepared:
+        """The rows of a table; see `trainers.tables.prepare`."""
+        return prepare(
+            options,
+            home,
+            length=options.told.length,
+            memory_factor=options.learns.memory_factor,
+            working=working,
+            loaded=loaded,
+        )
+
+    def _evaluated(self, model: Model, used: int) -> Evaluation:
+        """Errors of its forecasts, or what anomalies it finds; those of the folds beside them."""
+        self._backtest(used)
+        self._pictures: dict[str, bytes] = {}
+        metrics = self._judged(model) if self._options.forecasts else {}
+        if self._options.model_type == "anomaly":
+            metrics |= self._found(model)
+        if self._options.forecasts:
+            score = Score(name=self.SCORE, value=self._main.scores[used - 1], better="lower")
+        else:
+            score = Score(name="pr_auc", value=metrics["pr_auc"])
+        return Evaluation(model, metrics, score, self._pictures)
+
+    def _backtest(self, rounds: int) -> None:
+        """Grow a model of so many rounds for each fold, and judge it."""
+        asked = self._options.backtest
+        for fold in self._prepared.folds():
+            if fold.number < len(self._folds):
+                continue
+            growth = self._fold = self._fold or _Growth(self._kind())
+            self._grow(growth, self._lesson(fold.train, fold.validation), rounds, None)
+            forecast = growth.model.predict(fold.validation.x, self._threads)
+            told = artefacts.judged(self._prepared, fold.train, fold.validation, forecast)
+            self._folds.append({"fold": fold.number, **fold.card, **told})
+            self._fold, self._unsaved = None, True
+            if asked is not None:
+                self._progress.tell(len(self._folds) / asked.folds)
+
+    def _judged(self, model: Model) -> dict[str, Any]:
+        """How good the model is, on the test part where there is one."""
+        prepared = self._prepared
+        parts = {"validation": prepared.validation, "test": prepared.test}
+        told = {}
+        for name, part in parts.items():
+            if len(part):
+                self._session.alive()
+                forecast = model.predict(part.x, self._threads)
+                told[name] = artefacts.judged(prepared, prepared.train, part, forecast)
+                self._pictures[PICTURE] = picture.drawn(part, forecast)
+        judged_on = "test" if "test" in told else "validation"
+        if (warning := told[judged_on]["warning"]) is not None:
+            self._session.notice(warning)
+        return {
+            **told.pop(judged_on),
+            "judged_on": judged_on,
+            **told,
+            **({"backtest": self._folds} if self._folds else {}),
+        }
+
+    def _found(self, model: Model) -> dict[str, Any]:
+        """What anomalies the model finds, by a threshold of the validation part alone."""
+        prepared = self._prepared
+        strange = partial(strangeness, model, self._options, threads=self._threads)
+        seen = strange(prepared.validation)
+        self._threshold = anomalies.threshold(seen, prepared.validation.labels)
+        part = prepared.test if len(prepared.test) else prepared.validation
+        found = anomalies.judge(strange(part), part.labels, part.positions, self._threshold)
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        if part is prepared.validation:
+            # Whoever has chosen a threshold by these rows must not be judged by it on them.
+            return {**told, **dict.fromkeys(BY_THRESHOLD), "judged_on": "validation"}
+        return {**told, "judged_on": "test"}
 
 
 class _Watch:

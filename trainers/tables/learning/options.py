@@ -12,7 +12,7 @@ import msgspec
 
 from trainers.contract import BadSpec, Positive, Spec
 from trainers.options import converted
-from trainers.tables import Config, ConfigValidationError, check
+from trainers.tables import Backtest, Config, ConfigValidationError, check
 
 if TYPE_CHECKING:
     from trainers.tables.learning.growing import Model
@@ -89,11 +89,71 @@ class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     use_gpu: bool = False
 
 
-class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is learnt from a table, and how; a trainer's `Options` name its algorithms."""
+class Learnable:
+    """What a learner asks of a trainer's options, in whatever words these have for it."""
+
+    __slots__ = ()
 
     UNIT: ClassVar[str]
     """of the rounds"""
+    random_seed: int
+    early_stopping_rounds: int | None
+
+    @property
+    @abstractmethod
+    def model_type(self) -> str:
+        """What kind of model it is."""
+
+    @property
+    @abstractmethod
+    def algorithm(self) -> str:
+        """By what it is learnt."""
+
+    @property
+    @abstractmethod
+    def learns(self) -> Algorithm:
+        """The algorithm."""
+
+    @property
+    @abstractmethod
+    def told(self) -> Hyperparameters:
+        """The hyper-parameters, with what is unset."""
+
+    @property
+    def backtest(self) -> Backtest | None:
+        """The folds that are asked for."""
+        return None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows in one step of a network; None: as it finds best."""
+        return None
+
+    def on(self, spec: Spec) -> str:  # noqa: ARG002 - of networks alone
+        """Where it is learnt, as torch calls it."""
+        return "cpu"
+
+    @abstractmethod
+    def asked(self) -> dict[str, Any]:
+        """Plain values of all that is asked for beside the hyper-parameters."""
+
+    @property
+    def patience(self) -> int | None:
+        """Rounds without a better one after which it is over; None: it never is."""
+        return self.early_stopping_rounds if self.learns.stops_early else None
+
+    def seed(self, spec: Spec) -> int:
+        """By which all is drawn: the run's own seed counts from `random_seed` on."""
+        return (self.random_seed + spec.seed - 1) % 2**31
+
+    def rounds(self, spec: Spec) -> int:
+        """How many rounds the model has at the end: a target stands before the hyper-parameter."""
+        return spec.up_to(self.UNIT) or spec.up_to("steps") or self.told.rounds
+
+
+class Options(Config, Learnable, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is learnt from a table, and how; a trainer's `Options` name its algorithms."""
+
     ALGORITHMS: ClassVar[Mapping[str, Algorithm]]
 
     algorithm: str
@@ -133,21 +193,13 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return told
 
     @property
-    def patience(self) -> int | None:
-        """Rounds without a better one after which it is over; None: it never is."""
-        return self.early_stopping_rounds if self.learns.stops_early else None
+    def batch_size(self) -> int | None:
+        """Rows in one step of a network; None: as it finds best."""
+        return self.training_options.batch_size
 
-    def on(self, spec: Spec) -> str:  # noqa: ARG002 - of networks alone
-        """Where it is learnt, as torch calls it."""
-        return "cpu"
-
-    def seed(self, spec: Spec) -> int:
-        """By which all is drawn: the run's own seed counts from `random_seed` on."""
-        return (self.random_seed + spec.seed - 1) % 2**31
-
-    def rounds(self, spec: Spec) -> int:
-        """How many rounds the model has at the end: a target stands before the hyper-parameter."""
-        return spec.up_to(self.UNIT) or spec.up_to("steps") or self.told.rounds
+    def asked(self) -> dict[str, Any]:
+        """Plain values of all that is asked for."""
+        return plain(self)
 
     def refuse_bad(self, spec: Spec) -> None:
         """Refuse what can never work, whatever is in the table.
@@ -165,3 +217,8 @@ class Options(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigValidationError("distributed", why)
         if spec.target is not None and spec.target.unit not in (self.UNIT, "steps"):
             raise BadSpec(f"a target in {spec.target.unit}: this trainer counts {self.UNIT}")
+
+
+def plain(value: msgspec.Struct) -> dict[str, Any]:
+    """A value as it is read again from a file: lists, and no tuples."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])

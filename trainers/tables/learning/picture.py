@@ -27,8 +27,8 @@ def drawn(part: Part, forecast: Floats) -> bytes:
     middle = int(HEIGHT * SHARE)
     upper = (MARGIN, MARGIN, WIDTH - MARGIN, middle - MARGIN // 2)
     lower = (MARGIN, middle + MARGIN // 2, WIDTH - MARGIN, HEIGHT - MARGIN)
-    _lines(pen, upper, [(truth, TRUTH), (forecast, FORECAST)])
-    _lines(pen, lower, [(np.zeros(len(truth)), FRAME), (truth - forecast, MISSED)])
+    lines(pen, upper, [(truth, TRUTH), (forecast, FORECAST)])
+    lines(pen, lower, [(np.zeros(len(truth)), FRAME), (truth - forecast, MISSED)])
     begins, ends = (told(int(time)) for time in (part.times[-len(truth)], part.times[-1]))
     pen.text((MARGIN, 12), f"truth and forecast, {begins} to {ends}", TRUTH)
     pen.text((MARGIN, HEIGHT - 24), "what the forecast missed", MISSED)
@@ -37,7 +37,7 @@ def drawn(part: Part, forecast: Floats) -> bytes:
     return out.getvalue()
 
 
-def _lines(
+def lines(
     pen: ImageDraw.ImageDraw,
     box: tuple[int, int, int, int],
     lines: list[tuple[Floats, tuple[int, int, int]]],

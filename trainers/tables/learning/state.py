@@ -12,7 +12,7 @@ import msgspec
 from trainers import durable
 from trainers.contract import BadSpec, Spec, decode
 from trainers.tables import Backtest
-from trainers.tables.learning.options import Algorithm, Options
+from trainers.tables.learning.options import Algorithm, Learnable, plain
 
 FILE = "state.json"
 _FREE = (
@@ -34,7 +34,7 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     rounds: int = 0
     scores: tuple[float | None, ...] = ()
-    """RMSE on the validation part after each round; None: nothing is forecast"""
+    """how good it was on the validation part after each round; None: nothing is forecast"""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,10 +75,10 @@ class CannotGoOn(BadSpec):
         )
 
 
-def asked_of(options: Options, spec: Spec) -> dict[str, Any]:
+def asked_of(options: Learnable, spec: Spec) -> dict[str, Any]:
     """All that a round depends on, but the rows."""
     told = options.told
-    asked = _plain(options) | _plain(told) | {"random_seed": options.seed(spec)}
+    asked = options.asked() | plain(told) | {"random_seed": options.seed(spec)}
     return {name: value for name, value in asked.items() if name not in (*_FREE, told.ROUNDS)}
 
 
@@ -102,7 +102,7 @@ def read(checkpoint: Path) -> State:
         raise BadSpec(f"{path}: {error}") from error
 
 
-def refuse_other(state: State, options: Options, spec: Spec) -> None:
+def refuse_other(state: State, options: Learnable, spec: Spec) -> None:
     """See that what is asked for is what the checkpoint was trained with.
 
     Raises:
@@ -119,8 +119,3 @@ def refuse_other(state: State, options: Options, spec: Spec) -> None:
     if not options.learns.cuts and state.model.rounds > total:
         made = f"{state.model.rounds} {options.UNIT}"
         raise CannotGoOn(spec, f"it has made {made}, and nothing is left of the first {total}")
-
-
-def _plain(value: msgspec.Struct) -> dict[str, Any]:
-    """As it is read again: lists, and no tuples."""
-    return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, Any])
