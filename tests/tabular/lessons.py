@@ -20,7 +20,7 @@ def lesson(algorithm, threads=1, **told):
         train=Part(x[:kept], y[:kept]),
         valid=Part(x[kept:], y[kept:]),
         names=("a", "b", "c", "d", "e", "kind"),
-        categorical=(5,) if algorithm in ("lgbm", "xgboost") else (),
+        categorical={5: 4} if algorithm in ("lgbm", "xgboost") else {},
         hyperparameters=Options(algorithm=algorithm, hyperparameters=told).told.others,
         seed=42,
         threads=threads,

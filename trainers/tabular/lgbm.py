@@ -69,6 +69,8 @@ class Lgbm:
 
     def cut(self, rounds: int) -> Lgbm:
         """A model of its first rounds."""
+        if rounds == self.rounds:
+            return self
         return Lgbm(self._booster().model_to_string(num_iteration=rounds).encode())
 
     def predict(self, x: Floats, threads: int) -> Floats:

@@ -178,7 +178,8 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._spec = session.spec
         self._kind = options.learns.model
         self._total = options.rounds(session.spec)
-        self._under = state.under(options.learns)
+        self._device = options.on(session.spec)
+        self._under = state.under(options.learns, self._device)
         self._threads = session.spec.threads
         self._trained_s = 0.0
         self._threshold: float | None = None
@@ -189,6 +190,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._fold: _Growth | None = None
         self._unsaved = True
         """whether there is more than the newest checkpoint holds"""
+        self._saved_at_s = time.monotonic()
         if session.checkpoint is not None:
             self._restore(session.checkpoint.path)
         if session.rewound:
@@ -217,7 +219,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._grow(main, lesson, self._total, self._options.patience)
         # Fewer rounds may be asked for by now than there are.
         used = Curve(main.scores[: self._total], self._options.patience).used
-        model = main.model if used == main.model.rounds else main.model.cut(used)
+        model = main.model.cut(used)
         self._progress.begin("evaluation")
         model, metrics, score, pictures = self._evaluated(model, used)
         metrics |= {
@@ -250,6 +252,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         while model.rounds < total and not Curve(growth.scores, patience).is_over:
             if session.stop_requested:
                 self._leave()
+            session.alive()
             ends = min(model.rounds + model.SEGMENT, total)
             watch = _Watch(session, model.rounds, ends, partial(self._tell, growth))
             try:
@@ -261,8 +264,15 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             if growth is self._main:
                 self._trained_s += watch.took_s
                 self._folds, self._fold = [], None
-            if session.checkpoint_due():
+            if self._checkpoint_due():
                 self._save(self._step, self._unknown)
+
+    def _checkpoint_due(self) -> bool:
+        """Whether it is time to save, be that in the midst of a first round, which is no step."""
+        interval_s = self._session.spec.checkpoint_interval_s
+        return self._session.checkpoint_due() or (
+            self._session.step == 0 and time.monotonic() - self._saved_at_s >= interval_s
+        )
 
     def _tell(self, growth: _Growth, rounds: int, score: float | None) -> None:
         """Say how far a model is."""
@@ -280,10 +290,15 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             train=Part(train.x, train.y),
             valid=Part(held_out.x, held_out.y),
             names=tuple(plain(name, number) for number, name in enumerate(names)),
-            categorical=tuple(i for i, name in enumerate(names) if name in categories),
+            # One more number is for what the training part has not got.
+            categorical={
+                i: len(categories[name]) + 1 for i, name in enumerate(names) if name in categories
+            },
             hyperparameters=self._options.told.others,
             seed=self._options.seed(self._spec),
             threads=self._threads,
+            batch_size=self._options.batch_size,
+            device=self._device,
         )
 
     @property
@@ -292,6 +307,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         return min(self._main.model.rounds, self._total - 1)
 
     def _save(self, step: int, score: Score) -> None:
+        self._saved_at_s = time.monotonic()
         if self._unsaved or score is not self._unknown:
             self._unsaved = not self._session.save(
                 self._files(), step=step, score=score, replace=True
@@ -315,10 +331,10 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             fold=fold.grown if fold else None,
         )
         yield state.FILE, msgspec.json.encode(held)
-        if main.model.rounds:
-            yield main.model.FILE, main.model.saved()
-        if fold and fold.model.rounds:
-            yield f"{FOLD}{fold.model.FILE}", fold.model.saved()
+        if saved := main.model.saved():
+            yield main.model.FILE, saved
+        if fold and (saved := fold.model.saved()):
+            yield f"{FOLD}{fold.model.FILE}", saved
 
     def _restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint.
@@ -353,10 +369,8 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._unsaved = False
 
     def _read(self, checkpoint: Path, grown: Grown, before: str) -> _Growth:
-        if not grown.rounds:
-            return _Growth(self._kind())
-        saved = (checkpoint / f"{before}{self._kind.FILE}").read_bytes()
-        return _Growth(self._kind(saved), grown.scores)
+        path = checkpoint / f"{before}{self._kind.FILE}"
+        return _Growth(self._kind(path.read_bytes() if path.exists() else None), grown.scores)
 
     @property
     def _table_sha256(self) -> str:
@@ -382,8 +396,14 @@ class Tables(Learner[Options, Prepared]):
         loaded: Callable[[], None],
     ) -> Prepared:
         """The rows of a table; see `trainers.tables.prepare`."""
-        factor = options.learns.memory_factor
-        return prepare(options, home, memory_factor=factor, working=working, loaded=loaded)
+        return prepare(
+            options,
+            home,
+            length=options.told.length,
+            memory_factor=options.learns.memory_factor,
+            working=working,
+            loaded=loaded,
+        )
 
     def _evaluated(self, model: Model, used: int) -> Evaluation:
         """Errors of its forecasts, or what anomalies it finds; those of the folds beside them."""
