@@ -72,6 +72,12 @@ SERIES = {
         "tests/tabular/test_run.py::"
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
+    "network-kills": Series(
+        30,
+        "the same of networks and autoencoders",
+        "tests/neural/test_run.py::"
+        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
+    ),
     "direction-kills": Series(
         60,
         "the same of a run of directions",

@@ -23,6 +23,7 @@ from trainers import attempt
 from trainers.contract import RunFolder
 from trainers.session import options_of
 from trainers.tables import learning
+from trainers.tables.learning import learner
 from trainers.tables.learning.growing import Model, content_sha256
 
 
@@ -64,8 +65,6 @@ def _options(run: Path) -> learning.Learnable:
 
 def _attempted(run: Path, what: str, number: int) -> int:
     """One attempt; its exit code, if it has one."""
-    from trainers.tables.learning import learner  # noqa: PLC0415 - imports NumPy
-
     real_fsync, real_heard, left = os.fsync, learner._Watch.heard, number
 
     def one_more() -> None:

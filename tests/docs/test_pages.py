@@ -26,7 +26,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
-from trainers import atari, command, direction, drill, sb3, tabular
+from trainers import atari, command, direction, drill, neural, sb3, tabular
 from trainers.direction.options import Dataset, Params
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,7 @@ OPTIONS = {
     "command": command.Options,
     "direction": direction.Options,
     "drill": drill.Options,
+    "neural": neural.Options,
     "sb3": sb3.Options,
     "tabular": tabular.Options,
 }

@@ -196,6 +196,7 @@ def test_zsh_offers_events_runs_and_trainers(machine: Machine, shell: Path) -> N
         "command",
         "direction",
         "drill",
+        "neural",
         "sb3",
         "tabular",
     ]

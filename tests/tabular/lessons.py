@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainers.tables.learning.growing import Lesson, Part
+from trainers.tables.learning.growing import GrownOut, Lesson, Part
 from trainers.tabular import Options
 
 ROWS, HELD_OUT = 900, 200
@@ -20,7 +20,7 @@ def lesson(algorithm, threads=1, quantile=None, **told):
         train=Part(x[:kept], y[:kept]),
         valid=Part(x[kept:], y[kept:]),
         names=("a", "b", "c", "d", "e", "kind"),
-        categorical=(5,) if algorithm in ("lgbm", "xgboost") else (),
+        categorical={5: 4} if algorithm in ("lgbm", "xgboost") else {},
         hyperparameters=Options(algorithm=algorithm, hyperparameters=told).told.others,
         seed=42,
         threads=threads,
@@ -35,8 +35,8 @@ def grown(algorithm, rounds, taught, resumed_at=()):
     while model.rounds < rounds:
         if model.rounds in resumed_at:
             model = kind(model.saved())
-        before = model.rounds
-        model.grow(taught, min(kind.SEGMENT, rounds - before), scores.append)
-        if model.rounds == before:
+        try:
+            model.grow(taught, min(kind.SEGMENT, rounds - model.rounds), scores.append)
+        except GrownOut:
             break
     return model, scores

@@ -70,6 +70,7 @@ def test_a_file_and_a_package_in_the_folder_are_trainers(own):
         "drill",
         "linked",
         "mine",
+        "neural",
         "sb3",
         "tabular",
         "wide",
@@ -92,6 +93,7 @@ def test_what_is_called_like_a_part_of_ours_is_a_trainer_all_the_same(own):
         "drill",
         "folder",
         "my-1st",
+        "neural",
         "os",
         "sb3",
         "session",
@@ -113,7 +115,15 @@ def test_a_name_of_ours_is_nobody_elses(own, package):
     assert str(refused.value) in told
     assert any("'drill'" in one and "theirs_of_the_test.learn" in one for one in told)
     assert len(told) == 2
-    assert registry.names() == ["atari", "command", "direction", "drill", "sb3", "tabular"]
+    assert registry.names() == [
+        "atari",
+        "command",
+        "direction",
+        "drill",
+        "neural",
+        "sb3",
+        "tabular",
+    ]
 
 
 def test_an_entry_point_is_found_without_importing_anything(package):
@@ -152,7 +162,15 @@ def test_an_entry_point_that_leads_to_no_trainer_is_told_in_one_line(package, va
         registry.load("far")
     assert "\n" not in str(refused.value)
     assert broken() == {str(refused.value)}
-    assert registry.names() == ["atari", "command", "direction", "drill", "sb3", "tabular"]
+    assert registry.names() == [
+        "atari",
+        "command",
+        "direction",
+        "drill",
+        "neural",
+        "sb3",
+        "tabular",
+    ]
 
 
 def test_two_packages_with_a_trainer_of_one_name_are_told_both(package):
@@ -180,7 +198,8 @@ def test_hostile_files_cost_their_own_line_and_nothing_else(own):
     told = broken()
     assert len(told) == 7
     assert not any("\n" in one for one in told)
-    assert registry.names() == ["atari", "command", "direction", "drill", "mine", "sb3", "tabular"]
+    ours = ["atari", "command", "direction", "drill", "mine", "neural", "sb3", "tabular"]
+    assert registry.names() == ours
     assert registry.load("mine").UNIT == "rounds"
 
 
@@ -193,7 +212,15 @@ def test_a_folder_that_cannot_be_read_may_be_there_the_next_time(own, make_run, 
     elif what == "a loop":
         own.symlink_to(own)
     assert registry.load("drill")
-    assert registry.names() == ["atari", "command", "direction", "drill", "sb3", "tabular"]
+    assert registry.names() == [
+        "atari",
+        "command",
+        "direction",
+        "drill",
+        "neural",
+        "sb3",
+        "tabular",
+    ]
     assert main(["mine", "--run", str(make_run(trainer="mine")), "--check"]) == EXIT_AGAIN
     said = capsys.readouterr().err
     assert said.startswith(f"trainers: {own}: the folder of trainers_dir cannot be read: ")
@@ -223,6 +250,7 @@ def test_the_list_tells_all_and_one_tells_its_options(own, capsys):
         "direction",
         "drill",
         "mine",
+        "neural",
         "sb3",
         "tabular",
         "bad",

@@ -50,6 +50,7 @@ def prepare(
     home: Path | None,
     *,
     dtype: Literal["float32", "float64"] = "float64",
+    length: int = 1,
     memory_factor: float = 1.0,
     working: Callable[[], None] = lambda: None,
     loaded: Callable[[], None] = lambda: None,
@@ -60,6 +61,7 @@ def prepare(
         config: what is asked for; it is checked first.
         home: in which relative paths begin; None: the working directory.
         dtype: of the features' matrices.
+        length: steps that each row is looked at with, itself the last; more than 1: `Windows`.
         memory_factor: how many times the matrix of features the training itself needs beside it.
         working: is called every now and then meanwhile.
         loaded: is called between the two steps.
@@ -78,6 +80,7 @@ def prepare(
         config,
         home,
         dtype=dtype,
+        length=length,
         memory_factor=memory_factor,
         working=working,
         loaded=loaded,
@@ -92,6 +95,7 @@ def rows_of(
     step: str | None = None,
     preprocess_sha256: str | None = None,
     dtype: Literal["float32", "float64"] = "float64",
+    length: int = 1,
     working: Callable[[], None] = lambda: None,
 ) -> Part:
     """The rows of another table as those that were trained on, for a model that is there.
@@ -107,6 +111,7 @@ def rows_of(
         step: of the card then: rows with another one are refused where lags count steps.
         preprocess_sha256: of the card then: the user's own function must have the source it had.
         dtype: of the features' matrix.
+        length: as it was then.
         working: is called every now and then meanwhile.
 
     Raises:
@@ -125,5 +130,6 @@ def rows_of(
         step=step,
         preprocess_sha256=preprocess_sha256,
         dtype=dtype,
+        length=length,
         working=working,
     )

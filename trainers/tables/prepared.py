@@ -25,12 +25,26 @@ Floats = NDArray[np.float64]
 DType = Literal["float32", "float64"]
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Rows, each with those before it, (rows, length, features); never made all at once."""
+
+    matrix: NDArray[Any]
+    """(steps, features), C-contiguous: of each step that any of the rows looks at"""
+    ends: NDArray[np.int64]
+    """(rows,), where in the matrix each row stands; step by step before it, those before it"""
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """Rows of one part of the split, in order of time."""
 
-    x: NDArray[Any]
-    """(rows, features), C-contiguous"""
+    x: Any
+    """(rows, features), C-contiguous; `Windows` where each row is looked at with those before it"""
     y: Floats
     """(rows,), the target; NaN without one, or where it is not known yet"""
     times: NDArray[np.int64]
@@ -65,10 +79,11 @@ class _Builder:
         series: Series,
         plan: Sequence[Feature],
         dtype: DType,
+        length: int,
         working: Callable[[], None],
     ) -> None:
         self.config, self.series, self.plan = config, series, tuple(plan)
-        self.dtype, self.working = dtype, working
+        self.dtype, self.length, self.working = dtype, length, working
 
     def raw(self, feature: Feature, positions: NDArray[np.int64]) -> Floats:
         return features.values(feature, self.series, positions, self.config)
@@ -79,7 +94,17 @@ class _Builder:
         return self.series.past[feature.column or ""].labels
 
     def usable(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some positions that have all features, or can be given them."""
+        """Those of some positions that have all features, or can be given them.
+
+        So must have all the steps before it that a row is looked at with, be there rows or not.
+        """
+        if self.length == 1 or not len(positions):
+            return positions[self._known(positions)]
+        steps = np.arange(positions[-1] + 1)
+        unknown = np.maximum.accumulate(np.where(self._known(steps), -1, steps))
+        return positions[unknown[positions] <= positions - self.length]
+
+    def _known(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
         keep = np.ones(len(positions), dtype=np.bool_)
         median = self.config.preprocessing.missing == "median"
         for feature in self.plan:
@@ -88,7 +113,7 @@ class _Builder:
             if not median:
                 keep &= ~np.isnan(self.raw(feature, positions))
             self.working()
-        return positions[keep]
+        return keep
 
     def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[str]]:
         by_name = {feature.name: feature for feature in self.plan}
@@ -108,9 +133,10 @@ class _Builder:
             positions, times = positions[chosen], times[chosen]
             if not len(positions):
                 raise DataLoadError("use_sample leaves no row to train on")
-        x = np.empty((len(positions), len(self.plan)), dtype=self.dtype)
+        steps = self._looked_at(positions)
+        x = np.empty((len(steps), len(self.plan)), dtype=self.dtype)
         for place, (feature, one) in enumerate(zip(self.plan, fitted, strict=True)):
-            values, labels = self.raw(feature, positions), self.labels(feature)
+            values, labels = self.raw(feature, steps), self.labels(feature)
             if (one.labels is None) != (labels is None) and not np.isnan(values).all():
                 was, now = ("text", "numbers") if labels is None else ("numbers", "text")
                 what = f"column {feature.column} was {was} when the model was trained, and is {now}"
@@ -118,13 +144,23 @@ class _Builder:
             x[:, place] = one.applied(values, labels)
             self.working()
         judged = self.config.labels
+        alone = self.length == 1
         return Part(
-            x=x,
+            x=x if alone else Windows(x, np.searchsorted(steps, positions), self.length),
             y=self._judged(self.config.target, positions),
             times=times,
             positions=positions,
             labels=None if judged is None else self._judged(judged, positions),
         )
+
+    def _looked_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions, and those before them that belong to the windows that end there."""
+        if self.length == 1 or not len(positions):
+            return positions
+        looked_at = np.zeros(positions[-1] + 1, dtype=np.bool_)
+        for back in range(self.length):
+            looked_at[positions - back] = True
+        return np.flatnonzero(looked_at)
 
     def _judged(self, name: str | None, positions: NDArray[np.int64]) -> Floats:
         found = np.full(len(positions), np.nan)
@@ -156,11 +192,12 @@ class Prepared:
         *,
         found: Sequence[Finding] = (),
         dtype: DType,
+        length: int,
         working: Callable[[], None],
     ) -> None:
         self.config, self.series = config, series
         self._plan = tuple(plan)
-        self._builder = builder = _Builder(config, series, plan, dtype, working)
+        self._builder = builder = _Builder(config, series, plan, dtype, length, working)
         rows = series.spacing.positions
         if config.target is not None:
             rows = rows[~np.isnan(series.columns[config.target].values[rows])]
@@ -308,6 +345,7 @@ def prepare(
     home: Path | None,
     *,
     dtype: DType,
+    length: int,
     memory_factor: float,
     working: Callable[[], None],
     loaded: Callable[[], None],
@@ -318,13 +356,15 @@ def prepare(
     leakage.look_at_names(config, opened.plan)
     rows = opened.source.rows()
     held_out = config.validation_split + config.test_split
+    # Of rows that are left out others may still need the features.
+    used = config.training_options.use_sample if length == 1 else 1.0
     wanted = memory.needed(
         rows,
         columns=len(opened.columns),
         features=len(config.features),
         value=np.dtype(dtype).itemsize,
         factor=memory_factor,
-        share=held_out + (1 - held_out) * config.training_options.use_sample,
+        share=held_out + (1 - held_out) * used,
         function=opened.function is not None,
     )
     memory.require(wanted, rows, len(config.features))
@@ -339,7 +379,9 @@ def prepare(
     }
     series = series_of(table, fill=fill)
     del table
-    prepared = Prepared(config, series, plan, found=found, dtype=dtype, working=working)
+    prepared = Prepared(
+        config, series, plan, found=found, dtype=dtype, length=length, working=working
+    )
     prepared.remarks = (*said, *prepared.remarks)
     about: dict[str, Any] = {
         "source": opened.source.where,
@@ -379,6 +421,7 @@ def rows_of(
     step: str | None,
     preprocess_sha256: str | None,
     dtype: DType,
+    length: int,
     working: Callable[[], None],
 ) -> Part:
     """What `trainers.tables.rows_of` returns."""
@@ -403,7 +446,7 @@ def rows_of(
         apart = series.spacing.words
         what = f"the step of its rows is {apart}, and that of those trained on was {step}"
         raise DataLoadError(what, step=apart, trained_step=step)
-    builder = _Builder(config, series, plan, dtype, working)
+    builder = _Builder(config, series, plan, dtype, length, working)
     positions = series.spacing.positions
     if not leakage.known_ahead(plan) and series.spacing.step is not None:
         ahead = positions[-1] + 1 + np.arange(config.horizon)

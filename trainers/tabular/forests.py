@@ -62,12 +62,16 @@ class _Trees(ABC):
 
     def saved(self) -> bytes:
         """The forest as skops writes it: arrays and names, and no code."""
+        if self._forest is None:
+            return b""
         # How many threads there were changes nothing else.
         self._forest.set_params(n_jobs=None)
         return bytes(skops.io.dumps(self._forest))
 
     def cut(self, rounds: int) -> Self:
         """A forest of its first trees."""
+        if rounds == self.rounds:
+            return self
         cut = type(self)(self.saved())
         cut._cut(rounds)
         return cut

@@ -10,7 +10,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.tables.learning.growing import Floats, Lesson
+from trainers.tables.learning.growing import Floats, GrownOut, Lesson
 
 _THREADS = re.compile(r"^\[num_threads: \d+\]$", re.MULTILINE)
 _ARRAYS = {
@@ -67,6 +67,8 @@ class Lgbm:
             init_model=None if self._text is None else self._booster(),
             keep_training_booster=True,  # its text is all that is wanted of it
         )
+        if trees == self.rounds:
+            raise GrownOut
         # How many threads there were changes nothing else, and so nothing at all.
         self._text = _THREADS.sub("[num_threads: 0]", booster.model_to_string(num_iteration=-1))
         self.rounds = trees
@@ -77,6 +79,8 @@ class Lgbm:
 
     def cut(self, rounds: int) -> Lgbm:
         """A model of its first rounds."""
+        if rounds == self.rounds:
+            return self
         return Lgbm(self._booster().model_to_string(num_iteration=rounds).encode())
 
     def predict(self, x: Floats, threads: int) -> Floats:

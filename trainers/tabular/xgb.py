@@ -70,6 +70,8 @@ class Xgboost:
 
     def cut(self, rounds: int) -> Self:
         """A model of its first rounds."""
+        if rounds == self.rounds:
+            return self
         return type(self)(bytes(self._booster()[:rounds].save_raw("ubj")))
 
     def predict(self, x: Floats, threads: int) -> Floats:

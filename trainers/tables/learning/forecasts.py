@@ -34,9 +34,8 @@ def model_in(checkpoint: Path, options: Learnable, spec: Spec) -> Model:
     kind, grown = options.learns.model, state.read(checkpoint).model
     if not grown.rounds:
         raise BadSpec("the checkpoint holds no round of the model yet")
-    model = kind((checkpoint / kind.FILE).read_bytes())
-    used = Curve(grown.scores[: options.rounds(spec)], options.patience).used
-    return model if used == model.rounds else model.cut(used)
+    model = _read(kind, checkpoint / kind.FILE)
+    return model.cut(Curve(grown.scores[: options.rounds(spec)], options.patience).used)
 
 
 def models_of_quantiles(
@@ -53,8 +52,15 @@ def models_of_quantiles(
         grown = held.beside.get(name)
         if grown is None or not grown.whole or held.rounds_beside != used:
             raise BadSpec(f"the checkpoint holds no whole model of {name} yet: run {spec.run} on")
-        found[name] = kind((checkpoint / file_of(kind, name)).read_bytes())
+        found[name] = _read(kind, checkpoint / file_of(kind, name))
     return found
+
+
+def _read(kind: type[Model], path: Path) -> Model:
+    try:
+        return kind(path.read_bytes())
+    except ValueError as error:
+        raise BadSpec(f"{path}: {error}") from error
 
 
 def of_quantiles(models: Iterable[Model], x: Floats, threads: int) -> Floats:
@@ -72,7 +78,14 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
     asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
     fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
-    part = rows_of(asked, None, fitted, step=held.step, preprocess_sha256=held.preprocess_sha256)
+    part = rows_of(
+        asked,
+        None,
+        fitted,
+        step=held.step,
+        length=options.told.length,
+        preprocess_sha256=held.preprocess_sha256,
+    )
     columns: dict[str, list[Any]] = {"time": [told(int(time)) for time in part.times]}
     if options.forecasts:
         columns["forecast"] = model.predict(part.x, spec.threads).tolist()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 class Part:
     """Some rows of a table, in the order of time."""
 
-    x: Floats
-    """(rows, features)"""
+    x: Any
+    """(rows, features); `prepared.Windows` for an algorithm that looks back"""
     y: Floats
     """(rows,)"""
 
@@ -38,11 +38,15 @@ class Lesson:
     """tells after each round how good the model is; nothing is learnt from it"""
     names: tuple[str, ...]
     """of the features"""
-    categorical: tuple[int, ...] = ()
-    """features whose numbers are names of categories"""
+    categorical: Mapping[int, int] = field(default_factory=dict)
+    """features whose numbers are names of categories, and how many names there are"""
     hyperparameters: dict[str, Any]
     seed: int
     threads: int
+    batch_size: int | None = None
+    """rows in one step of a network; None: as it finds best"""
+    device: str = "cpu"
+    """where a network is learnt, as torch calls it"""
     quantile: float | None = None
     """that is learnt; None: the mean"""
 
@@ -53,10 +57,17 @@ class Lesson:
         return pinball(np.asarray(forecast, dtype=np.float64), self.valid.y, self.quantile)
 
 
+class GrownOut(Exception):
+    """A model finds nothing to add, and never will, however often it is asked."""
+
+
 class Model(Protocol):
     """A model that grows; made with what was saved of it, or with nothing.
 
-    `rounds` is how far it has grown: each round adds a tree.
+    `rounds` is how far it has grown: each round adds a tree, or is an epoch.
+
+    Raises:
+        ValueError: what was saved is no such model.
     """
 
     FILE: ClassVar[str]
@@ -70,20 +81,28 @@ class Model(Protocol):
     def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
         """Grow by a segment of so many rounds; `each` hears after every one what `valid` misses.
 
-        It hears None where there is nothing to forecast. There may be fewer rounds, for one that
-        finds nothing to add is none; where there is none at all, no other will ever come.
+        It hears None where there is nothing to forecast. Whoever can be saved in the midst of a
+        round may return there, so that rounds that take long are asked for again and again.
 
-        What `each` raises ends it, and the model is as it was before.
+        There may be fewer rounds, for one that finds nothing to add is none. What `each` raises
+        ends it, and the model is as it was before.
+
+        Raises:
+            GrownOut: there is none at all.
         """
 
     def saved(self) -> bytes:
-        """What its file holds, in the library's own safe format."""
+        """What its file holds, in the library's own safe format; b"": it has not begun to grow."""
 
     def cut(self, rounds: int) -> Model:
-        """A model of its first rounds."""
+        """A model as it was after so many rounds, for use and not for growing.
 
-    def predict(self, x: Floats, threads: int) -> Floats:
-        """Its forecasts, (rows,)."""
+        Raises:
+            BadSpec: nothing of that is left.
+        """
+
+    def predict(self, x: Any, threads: int) -> Floats:
+        """Its forecasts of such rows as those of a `Part`, (rows,)."""
 
     def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """All that its forecasts depend on: trees, thresholds, values; no times and no ids."""

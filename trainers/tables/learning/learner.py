@@ -25,7 +25,7 @@ from trainers.session import Session
 from trainers.tables import anomalies, prepare
 from trainers.tables.learning import artefacts, picture, state
 from trainers.tables.learning.forecasts import of_quantiles, strangeness
-from trainers.tables.learning.growing import Curve, Lesson, Model, Part, file_of
+from trainers.tables.learning.growing import Curve, GrownOut, Lesson, Model, Part, file_of
 from trainers.tables.learning.options import Learnable, Options, quantile_name
 from trainers.tables.learning.quantiles import in_order
 from trainers.tables.learning.state import CannotGoOn, Grown, State
@@ -165,7 +165,7 @@ class _Growth:
 
     def rest(self) -> None:
         """Keep what a file would hold of the model, and not what it grew from."""
-        self.model = type(self.model)(self.model.saved())
+        self.model = type(self.model)(self.model.saved() or None)
 
     @property
     def grown(self) -> Grown:
@@ -191,7 +191,8 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._spec = session.spec
         self._kind = options.learns.model
         self._total = options.rounds(session.spec)
-        self._under = state.under(options.learns)
+        self._device = options.on(session.spec)
+        self._under = state.under(options.learns, self._device)
         self._threads = session.spec.threads
         self._trained_s = 0.0
         self._threshold: float | None = None
@@ -205,6 +206,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._folds: list[dict[str, Any]] = []
         self._unsaved = True
         """whether there is more than the newest checkpoint holds"""
+        self._saved_at_s = time.monotonic()
         if session.checkpoint is not None:
             self._restore(session.checkpoint.path)
         if session.rewound:
@@ -255,7 +257,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
                 self._grow(growth, its, used, None, partial(self._tell_beside, models, number))
                 growth.whole = True
             before = growth
-        model = main.model if used == main.model.rounds else main.model.cut(used)
+        model = main.model.cut(used)
         self._progress.begin("evaluation")
         model, metrics, score, pictures = self._evaluated(model, used)
         metrics |= {
@@ -300,20 +302,28 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         while model.rounds < total and not Curve(growth.scores, patience).is_over:
             if session.stop_requested:
                 self._leave()
+            session.alive()
             ends = min(model.rounds + model.SEGMENT, total)
             watch = _Watch(session, model.rounds, ends, tell)
             try:
                 model.grow(lesson, ends - model.rounds, watch.heard)
             except _GivenUp:
                 self._leave()
-            if not watch.scores:
-                return  # no leaf can be split any more
+            except GrownOut:
+                return
             growth.scores += watch.scores
             self._unsaved = True
             if self._progress.step == "training":
                 self._trained_s += watch.took_s
-            if session.checkpoint_due():
+            if self._checkpoint_due():
                 self._save(self._step, self._unknown)
+
+    def _checkpoint_due(self) -> bool:
+        """Whether it is time to save, be that in the midst of a first round, which is no step."""
+        interval_s = self._session.spec.checkpoint_interval_s
+        return self._session.checkpoint_due() or (
+            self._session.step == 0 and time.monotonic() - self._saved_at_s >= interval_s
+        )
 
     def _tell(self, models: int, rounds: int, score: float | None) -> None:
         """Say how far the main model is, the first of so many."""
@@ -334,10 +344,15 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             train=Part(train.x, train.y),
             valid=Part(held_out.x, held_out.y),
             names=tuple(plain(name, number) for number, name in enumerate(names)),
-            categorical=tuple(i for i, name in enumerate(names) if name in categories),
+            # One more number is for what the training part has not got.
+            categorical={
+                i: len(categories[name]) + 1 for i, name in enumerate(names) if name in categories
+            },
             hyperparameters=self._options.told.others,
             seed=self._options.seed(self._spec),
             threads=self._threads,
+            batch_size=self._options.batch_size,
+            device=self._device,
         )
 
     @property
@@ -346,6 +361,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         return min(self._main.model.rounds, self._total - 1)
 
     def _save(self, step: int, score: Score) -> None:
+        self._saved_at_s = time.monotonic()
         if self._unsaved or score is not self._unknown:
             self._unsaved = not self._session.save(
                 self._files(), step=step, score=score, replace=True
@@ -371,8 +387,8 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         )
         yield state.FILE, msgspec.json.encode(held)
         for name, one in [(None, main), *self._beside.items()]:
-            if one.model.rounds:
-                yield file_of(self._kind, name), one.model.saved()
+            if saved := one.model.saved():
+                yield file_of(self._kind, name), saved
 
     def _restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint.
@@ -412,10 +428,8 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._unsaved = False
 
     def _read(self, checkpoint: Path, grown: Grown, name: str | None) -> _Growth:
-        if not grown.rounds:
-            return _Growth(self._kind())
-        saved = (checkpoint / file_of(self._kind, name)).read_bytes()
-        return _Growth(self._kind(saved), grown)
+        path = checkpoint / file_of(self._kind, name)
+        return _Growth(self._kind(path.read_bytes() if path.exists() else None), grown)
 
     @property
     def _table_sha256(self) -> str:
@@ -441,8 +455,14 @@ class Tables(Learner[Options, Prepared]):
         loaded: Callable[[], None],
     ) -> Prepared:
         """The rows of a table; see `trainers.tables.prepare`."""
-        factor = options.learns.memory_factor
-        return prepare(options, home, memory_factor=factor, working=working, loaded=loaded)
+        return prepare(
+            options,
+            home,
+            length=options.told.length,
+            memory_factor=options.learns.memory_factor,
+            working=working,
+            loaded=loaded,
+        )
 
     def _lessons_beside(self) -> dict[str, Lesson]:
         """Each quantile."""

@@ -33,6 +33,11 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return int(getattr(self, self.ROUNDS))
 
     @property
+    def length(self) -> int:
+        """How many steps a row is looked at with, itself the last."""
+        return 1
+
+    @property
     def others(self) -> dict[str, Any]:
         """All that a round depends on."""
         told = msgspec.structs.asdict(self)
@@ -64,6 +69,8 @@ class Algorithm(NamedTuple):
     """whether a round depends on those before it, so that there can be too many"""
     bound_to_threads: bool = False
     """whether its last bits depend on how many threads there are"""
+    cuts: bool = True
+    """whether its first rounds are a model, too"""
     learns_quantiles: bool = False
     """whether it can learn a quantile instead of the mean"""
 
@@ -118,6 +125,15 @@ class Learnable:
     def backtest(self) -> Backtest | None:
         """The folds that are asked for."""
         return None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows in one step of a network; None: as it finds best."""
+        return None
+
+    def on(self, spec: Spec) -> str:  # noqa: ARG002 - of networks alone
+        """Where it is learnt, as torch calls it."""
+        return "cpu"
 
     @abstractmethod
     def asked(self) -> dict[str, Any]:
@@ -179,6 +195,11 @@ class Options(Config, Learnable, frozen=True, kw_only=True, forbid_unknown_field
             why = str(error).removeprefix(f"{WHERE}: ")
             raise ConfigValidationError(WHERE, why) from error
         return told
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows in one step of a network; None: as it finds best."""
+        return self.training_options.batch_size
 
     def asked(self) -> dict[str, Any]:
         """Plain values of all that is asked for."""

@@ -19,6 +19,7 @@ _FREE = (
     "allow_leakage",
     "backtest",
     "data",
+    "device",
     "distributed",
     "early_stopping_rounds",
     "hyperparameters",
@@ -89,10 +90,11 @@ def asked_of(options: Learnable, spec: Spec) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name not in (*_FREE, told.ROUNDS)}
 
 
-def under(algorithm: Algorithm) -> dict[str, str]:
+def under(algorithm: Algorithm, device: str) -> dict[str, str]:
     """Libraries and machine, as they are now."""
     versions = {name: metadata.version(name) for name in algorithm.libraries}
-    return {**versions, "machine": platform.machine()}
+    machine = platform.machine()
+    return {**versions, "machine": machine if device == "cpu" else f"{machine} with {device}"}
 
 
 def read(checkpoint: Path) -> State:
@@ -121,3 +123,7 @@ def refuse_other(state: State, options: Learnable, spec: Spec) -> None:
             told = (msgspec.json.encode(value).decode() for value in (before, after))
             was, asked = told
             raise CannotGoOn(spec, f"{name} was {was} so far, and is {asked} now")
+    total = options.rounds(spec)
+    if not options.learns.cuts and state.model.rounds > total:
+        made = f"{state.model.rounds} {options.UNIT}"
+        raise CannotGoOn(spec, f"it has made {made}, and nothing is left of the first {total}")
