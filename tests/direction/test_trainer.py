@@ -140,7 +140,7 @@ def test_what_is_exported_is_the_model_that_the_run_has_left(make_run, train, tm
 
 def test_what_is_no_model_of_directions_is_not_scored(make_run, tmp_path):
     make_run()
-    for content in (b"", b"{}", b"PK"):
+    for content in (b"", b"{}", b"{L", b"PK"):
         (tmp_path / "model.ubj").write_bytes(content)
         with pytest.raises(BadSpec, match="no model that XGBoost can read"):
             score(tmp_path / "model.ubj", tmp_path / "quotes")

@@ -14,7 +14,7 @@ from testkit.tables import hourly, write
 from trainers import tabular
 from trainers.__main__ import main
 from trainers.attempt import read_spec
-from trainers.contract import EXIT_BAD_SPEC, EXIT_DONE, RunFolder
+from trainers.contract import EXIT_BAD_SPEC, EXIT_DONE, BadSpec, RunFolder
 from trainers.session import Session
 
 
@@ -39,6 +39,19 @@ def train(run):
     session = Session(RunFolder(run), read_spec(RunFolder(run)))
     tabular.train(session)
     return session.finish()
+
+
+@pytest.mark.parametrize("content", [b"", b"{L"])
+def test_a_checkpoint_whose_model_is_damaged_forecasts_nothing_and_says_so(
+    make_run, rows, content, tmp_path
+):
+    """In a line, in which its place stands."""
+    run = make_run("xgboost", hyperparameters={"n_estimators": 2})
+    assert train(run) == EXIT_DONE
+    (checkpoint,) = (run / "checkpoints").glob("2")
+    (checkpoint / "model.ubj").write_bytes(content)
+    with pytest.raises(BadSpec, match=r"model\.ubj: the file is no model that XGBoost can read"):
+        tabular.predict(read_spec(RunFolder(run)), checkpoint, rows, tmp_path / "told.csv")
 
 
 def algorithm(run):

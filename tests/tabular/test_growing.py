@@ -97,6 +97,16 @@ def test_a_segment_that_is_given_up_has_never_been(algorithm):
     assert content_sha256(model.arrays()) == content_sha256(whole.arrays())
 
 
+def test_a_model_of_xgboost_that_is_cut_off_anywhere_is_refused():
+    """The library itself would end the process, or take all memory that there is."""
+    model, _ = grown("xgboost", 3, lesson("xgboost", max_depth=2))
+    saved = model.saved()
+    for content in (*(saved[:length] for length in range(len(saved))), saved + b"}", b"{}"):
+        with pytest.raises(ValueError, match="no model that XGBoost can read"):
+            xgb.Xgboost(content)
+    assert xgb.Xgboost(saved).rounds == 3
+
+
 @pytest.mark.parametrize("algorithm", Options.ALGORITHMS)
 def test_a_model_can_be_cut_to_its_best_rounds(algorithm):
     """It forecasts then as it did after so many."""

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
 
 from trainers.contract import BadSpec
@@ -61,11 +60,9 @@ def read(content: bytes) -> Direction:
         BadSpec: it is none.
     """
     try:
-        if content:  # of nothing the library ends the process
-            return Direction(content)
-    except xgboost.core.XGBoostError:
-        pass  # what it says has the lines of its source in it
-    raise BadSpec("the file is no model that XGBoost can read")
+        return Direction(content)
+    except ValueError as error:
+        raise BadSpec(str(error)) from error
 
 
 def log_loss(probabilities: NDArray[Any], truth: Floats) -> float:

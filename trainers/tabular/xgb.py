@@ -11,6 +11,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from trainers.tables.learning.growing import Floats, Lesson, Part
+from trainers.tabular import ubjson
 
 if TYPE_CHECKING:
     from typing import Self
@@ -31,14 +32,26 @@ _ARRAYS = {
 
 
 class Xgboost:
-    """A model of XGBoost: its UBJSON is all that there is of it between two segments."""
+    """A model of XGBoost: its UBJSON is all that there is of it between two segments.
+
+    Raises:
+        ValueError: what was saved is no such model.
+    """
 
     FILE: ClassVar[str] = "model.ubj"
     SEGMENT: ClassVar[int] = 25
 
     def __init__(self, saved: bytes | None = None) -> None:
         self._saved = saved
-        self.rounds = 0 if saved is None else self._booster().num_boosted_rounds()
+        self.rounds = 0
+        if saved is not None:
+            refused = ValueError("the file is no model that XGBoost can read")
+            if not ubjson.is_whole(saved):
+                raise refused
+            try:
+                self.rounds = self._booster().num_boosted_rounds()
+            except xgboost.core.XGBoostError:  # what it says has the lines of its source in it
+                raise refused from None
         self._sets: tuple[xgboost.DMatrix, xgboost.DMatrix] | None = None
 
     def grow(self, lesson: Lesson, rounds: int, each: Callable[[float | None], None]) -> None:
