@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from trainers.direction.judging import Course, Trades, drawdown
-from trainers.tables.learning.picture import FRAME, HEIGHT, MARGIN, MISSED, SHARE, WIDTH, lines
+from trainers.tables.learning.picture import FRAME, HEIGHT, LOWER, MISSED, TEXT, UPPER, WIDTH, lines
 from trainers.tables.times import SECOND, told
 
-EQUITY, TEXT = (0, 110, 200), (40, 40, 40)
+EQUITY = (0, 110, 200)
 
 
 def drawn(course: Course, made: Trades) -> bytes:
@@ -23,15 +23,12 @@ def drawn(course: Course, made: Trades) -> bytes:
     trades = np.searchsorted(closed, moments, side="right")
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(image)
-    middle = int(HEIGHT * SHARE)
-    upper = (MARGIN, MARGIN, WIDTH - MARGIN, middle - MARGIN // 2)
-    lower = (MARGIN, middle + MARGIN // 2, WIDTH - MARGIN, HEIGHT - MARGIN)
-    lines(pen, upper, [(np.zeros(WIDTH), FRAME), (total[trades], EQUITY)])
-    lines(pen, lower, [(0.0 - below[trades], MISSED)])
+    lines(pen, UPPER, [(np.zeros(WIDTH), FRAME), (total[trades], EQUITY)])
+    lines(pen, LOWER, [(0.0 - below[trades], MISSED)])
     begins, ends = told(int(course.times[0])), told(int(course.times[-1]))
     said = f"sum of the returns of {len(made.returns):,} trades, {begins} to {ends}"
-    pen.text((MARGIN, 12), said, TEXT)
-    pen.text((MARGIN, HEIGHT - 24), "below its highest so far", TEXT)
+    pen.text((UPPER[0], UPPER[1] - 20), said, TEXT)
+    pen.text((LOWER[0], LOWER[1] - 20), "below its highest so far", TEXT)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -516,10 +516,17 @@ class Tables(Learner[Options, Prepared]):
                 told[name] = artefacts.judged(
                     prepared, prepared.train, part, forecast, asked, of_them
                 )
-                interval = None
+                interval, between = None, ""
                 if of_them is not None and len(asked) > 1:
                     interval = in_order(of_them)[:, [0, -1]]
-                self._pictures[PICTURE] = picture.drawn(part, forecast, interval)
+                    between = f"{quantile_name(asked[0])} to {quantile_name(asked[-1])}"
+                self._pictures[PICTURE] = picture.drawn(
+                    part,
+                    forecast,
+                    target=self._options.target or "",
+                    interval=interval,
+                    between=between,
+                )
         judged_on = "test" if "test" in told else "validation"
         for judged in (told[judged_on], told[judged_on].get("quantiles", {})):
             if (warning := judged.get("warning")) is not None:
