@@ -130,6 +130,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     again"""
     hung: bool = False
     """it is being stopped because it stood still"""
+    frozen_s: float | None = None
+    """since when all its processes stand still, for the machine is needed; None: they do not"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
     memory_awaited_s: float | None = None
@@ -300,6 +302,14 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """a person wants neither this mode nor a heavier one"""
     idle_until_s: float | None = None
     """the machine dies as soon as it trains: nothing does until then"""
+    still: Literal["starts", "frozen"] | None = None
+    """others may need the machine: nothing new starts; what trains stands still, too, where it
+    is"""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether what trains shall stand still where it is."""
+        return self.still == "frozen"
 
     @property
     def paused(self) -> bool:

@@ -25,7 +25,7 @@ from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
-from supervisor.core.reconcile import Kill, Start, Stop
+from supervisor.core.reconcile import Freeze, Kill, Start, Stop, Thaw
 from supervisor.core.recovery import Observation
 from supervisor.core.seen import (
     Action,
@@ -332,6 +332,10 @@ class Daemon:
                     self._runner.stop(run, dump=dump)
                 case Kill(run=run):
                     self._runner.kill(run)
+                case Freeze(run=run):
+                    self._runner.freeze(run)
+                case Thaw(run=run):
+                    self._runner.thaw(run)
                 case KeepWarm(specs=specs, memory_max_mib=most_mib):
                     troubles = self._runner.keep_warm(specs, memory_max_mib=most_mib)
                     outcomes += [

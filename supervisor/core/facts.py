@@ -12,6 +12,7 @@ import msgspec
 
 from state.records import Booking, Goal, Ledger, ModeLedger
 from state.requests import AboutTheMode
+from supervisor.core.guard import Guard, Verdict
 from supervisor.core.readings import Readings
 
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
@@ -152,6 +153,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """mode: how many GPUs each of its runs has for itself, where that is any"""
     gpu_error: str | None = None
     """what the driver of a GPU has reported within the stable time"""
+    guard: Guard | None = None
+    """the limits of the guard; None: it is off"""
+    pressure: Verdict | None = None
+    """what it wants; None: it is off"""
 
     @property
     def rung(self) -> int:

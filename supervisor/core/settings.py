@@ -13,6 +13,7 @@ from state.renames import today
 from supervisor.core.campaign import Campaign, OneRun, check, dated_in, runs_of
 from supervisor.core.events import TOLD_ELSEWHERE, Event
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.guard import Guard
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
 from trainers.contract import Name
@@ -120,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jobs: Jobs = Jobs()
     checkpoints: Checkpoints = Checkpoints()
     warm: Warm = Warm()
+    guard: Guard | None = None
     logs: Logs = Logs()
     notify: Notify = Notify()
     modes_dir: str | None = None

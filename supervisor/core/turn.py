@@ -293,7 +293,13 @@ class _Thought:
 
     def _facts(self, request: AboutTheMode | None = None) -> Facts:
         return decisions.facts(
-            self.memory, self._ladder, self._limits, request=request, readings=self._seen.readings
+            self.memory,
+            self._ladder,
+            self._limits,
+            request=request,
+            readings=self._seen.readings,
+            guard=self._settings.guard,
+            pressure=self._seen.pressure,
         )
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
@@ -417,9 +423,12 @@ class _Thought:
         assigned: tuple[str, ...] = ()
         if mode is not None:
             assigned = slots.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
+        hands = self._dealt(assigned, mode)
+        if goal.still:  # what lives may live on, and nothing else starts
+            hands = {run_id: hand for run_id, hand in hands.items() if self._lives(run_id)}
         runs, actions, notes = reconcile.reconcile(
             runs=self.memory.runs,
-            assigned=self._dealt(assigned, mode),
+            assigned=hands,
             elsewhere=self._elsewhere(),
             mode=goal.mode,
             observations=self._observations,
@@ -429,7 +438,10 @@ class _Thought:
             now=self.memory.timeline,
             limits=self._settings.recovery,
         )
+        frozen = goal.frozen and not nothing
+        runs, stillings = reconcile.stilled(runs, self._observations, now.now_s, frozen=frozen)
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        assigned = () if goal.frozen else assigned
         full = mode is not None and len(assigned) >= cards.room(mode, self._sharing.gpus) > 0
         self.memory = measure.plan_work(self.memory, some=bool(assigned), full=full)
         self.memory = told.notes(self.memory, notes)
@@ -438,13 +450,16 @@ class _Thought:
         self._tell_rest()
         self._tell_slots()
         alive = any(
-            run.local and run.attempt.process and run.status in ("running", "stopping")
+            run.local
+            and run.attempt.process
+            and run.attempt.frozen_s is None
+            and run.status in ("running", "stopping")
             for run in runs
         )
         self.memory = msgspec.structs.replace(self.memory, running=alive)
         if seen.leaving is None:
             self._limit_power()
-        self.actions += actions
+        self.actions += (*actions, *stillings)
         if seen.leaving is None:
             self._keep_warm()
         elif self._at_rest():
@@ -462,6 +477,10 @@ class _Thought:
         sharing = self._sharing
         runs = [here[run_id] for run_id in assigned]
         return cards.dealt(runs, mode, sharing.gpus, named=sharing.gpus_named)
+
+    def _lives(self, run_id: str) -> bool:
+        observed = self._observations.get(run_id)
+        return observed is not None and observed.process is not None
 
     def _why_not(self, run: Run, assigned: tuple[str, ...]) -> str:
         if self._seen.leaving is not None:
@@ -537,7 +556,7 @@ class _Thought:
     def _tell_slots(self) -> None:
         """Say whose training is demanded."""
         goal, runs = self.memory.goal, self.memory.runs
-        why = "pause" if goal.paused else "queue"
+        why = "pause" if goal.paused or goal.frozen else "queue"
         if self._seen.leaving is not None:
             why = "stop"
         demanded: tuple[str, ...] = ()
