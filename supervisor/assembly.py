@@ -16,6 +16,7 @@ from state.store import Store
 from supervisor.config import Config
 from supervisor.core import cards
 from supervisor.core.events import Event
+from supervisor.core.guard import Pressure
 from supervisor.core.queue import all_ended, ends
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
@@ -25,6 +26,7 @@ from supervisor.host.gpu import Gpus
 from supervisor.host.home import Home, HomeLost
 from supervisor.host.notify import Notify
 from supervisor.host.sensors import Sensors
+from supervisor.host.sentry import Sentry
 from supervisor.host.watch import REQUESTS, SETTINGS, Watch
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger
@@ -61,6 +63,7 @@ def supervise(
         lax = home.close_to_others()
         watch, gpus, journal = Watch(), Gpus(), Journal(home, screen)
         messenger = Messenger(home, journal, clock)
+        sentry = Sentry(Pressure)
         runner = LocalRunner(
             home.runs,
             clock.read().boot_id,
@@ -77,12 +80,24 @@ def supervise(
             journal=journal,
             sensors=Sensors(home.path, gpus),
             power=gpus,
+            sentry=sentry,
             machine=_machine(home),
         )
         watch.begin()
         try:
             daemon.start(lax)
-            _live(daemon, watch, runner, messenger, gpus, config, home, lock, until_done=until_done)
+            _live(
+                daemon,
+                watch,
+                runner,
+                messenger,
+                gpus,
+                sentry,
+                config,
+                home,
+                lock,
+                until_done=until_done,
+            )
         finally:
             watch.end()
             config.close()
@@ -128,6 +143,7 @@ def _live(
     runner: LocalRunner,
     messenger: Messenger,
     gpus: Gpus,
+    sentry: Sentry,
     config: Config,
     home: Home,
     lock: durable.Lock,
@@ -169,7 +185,7 @@ def _live(
         # What is on trial may be more work.
         over = until_done and daemon.memory.resting and not messenger.busy and not config.handles
         if not over:
-            cause = _sleep(watch, runner, messenger, gpus, config, notify, due_s)
+            cause = _sleep(watch, runner, messenger, gpus, sentry, config, notify, due_s)
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
@@ -187,6 +203,7 @@ def _sleep(
     runner: LocalRunner,
     messenger: Messenger,
     gpus: Gpus,
+    sentry: Sentry,
     config: Config,
     notify: Notify,
     due_s: float,
@@ -194,15 +211,23 @@ def _sleep(
     """Sleep until something happens or a look is due, with an eye on the trainers' output."""
     nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
     until_s = time.monotonic() + due_s
+    tend_s = time.monotonic() + nap_s
     # Not all that the GPUs' helper says is worth a look, and it may have spoken before the sleep.
     while not gpus.take():
-        left_s = until_s - time.monotonic()
+        left_s = min(until_s, tend_s) - time.monotonic()
         exits = (*runner.exits, *messenger.handles, *config.handles)
-        cause = watch.sleep(min(nap_s, left_s), exits, gpus.handles)
+        cause = watch.sleep(min(left_s, sentry.due_s), exits, gpus.handles)
         if cause == "answer":
             continue
-        if cause != "time" or left_s <= nap_s:
+        if cause != "time":
             return cause
-        runner.tend()
-        notify("WATCHDOG=1")
+        if sentry.look():
+            return "guard"
+        now_s = time.monotonic()
+        if now_s >= until_s:
+            return cause
+        if now_s >= tend_s:
+            runner.tend()
+            notify("WATCHDOG=1")
+            tend_s = now_s + nap_s
     return "answer"

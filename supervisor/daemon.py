@@ -23,6 +23,7 @@ from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
+from supervisor.core.guard import Guard, Verdict
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Freeze, Kill, Start, Stop, Thaw
@@ -67,6 +68,14 @@ class PowerSwitch(Protocol):
         ...
 
 
+class Guarding(Protocol):
+    """Whatever knows whether others need the machine."""
+
+    def verdict(self, limits: Guard | None) -> Verdict | None:
+        """What the guard wants under these limits; None: it is off."""
+        ...
+
+
 class Daemon:
     """One supervisor of one home.
 
@@ -80,10 +89,11 @@ class Daemon:
         journal: writes the logs.
         sensors: read the machine.
         power: limits the power of the GPUs.
+        sentry: watches for the guard.
         machine: what all this runs on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of the world, and named
         self,
         *,
         config: Config,
@@ -95,6 +105,7 @@ class Daemon:
         journal: Journal,
         sensors: Sensing,
         power: PowerSwitch,
+        sentry: Guarding,
         machine: Machine,
     ) -> None:
         self._config = config
@@ -106,6 +117,7 @@ class Daemon:
         self._journal = journal
         self._sensors = sensors
         self._power = power
+        self._sentry = sentry
         self._machine = machine
         self._leaving = False
         self._fresh = True
@@ -191,6 +203,8 @@ class Daemon:
         goal, runs = self.memory.goal, self.memory.runs
         if not goal.trains:
             return f"{goal.mode}: {'paused' if goal.paused else 'idle'}"
+        if goal.frozen:
+            return f"{goal.mode}: standing still, the machine is needed"
         running = queue.called(run for run in runs if run.status == "running")
         return f"{goal.mode}: {', '.join(running.values()) or 'nothing runs'}"
 
@@ -222,6 +236,7 @@ class Daemon:
             refused=refused,
             dated=self._config.dated if reloaded else (),
             readings=readings,
+            pressure=self._sentry.verdict(rules.settings.guard),
             observations=observations,
             left=left,
             requests=requests,

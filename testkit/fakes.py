@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from state.records import Process
+from supervisor.core.guard import Verdict
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.recovery import Exit, Observation, alive_s
@@ -100,6 +101,16 @@ class FakeSensors:
 
     def read(self):
         return self.readings
+
+
+@dataclass
+class FakeSentry:
+    """Nobody else needs the machine, unless a test says otherwise."""
+
+    answer: Verdict = field(default_factory=lambda: Verdict(answer="free", cause="calm"))
+
+    def verdict(self, limits):
+        return None if limits is None else self.answer
 
 
 class FakePower:
