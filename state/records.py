@@ -305,6 +305,8 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     still: Literal["starts", "frozen"] | None = None
     """others may need the machine: nothing new starts; what trains stands still, too, where it
     is"""
+    any_hour_until_at: float | None = None
+    """wall time until which a person wants training in any hour, quiet or not"""
 
     @property
     def frozen(self) -> bool:

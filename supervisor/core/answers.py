@@ -11,6 +11,7 @@ from state.records import Goal, PauseOwner
 from state.requests import AboutTheMode
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.machine import mode_after
+from supervisor.core.moments import stamp, when
 
 PAUSERS = {
     "person": "a person",
@@ -39,6 +40,8 @@ def answer(facts: Facts, asked: AboutTheMode) -> Decision:
             return _pause(facts, asked)
         case requests.Resume():
             return _resume(facts, asked)
+        case requests.TrainNow():
+            return _train_now(facts, asked)
         case requests.Reset():
             return _reset(facts, asked)
 
@@ -126,6 +129,19 @@ def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
     if not others:
         return granted
     return msgspec.structs.replace(granted, reason=f"{granted.reason}; still paused by {by_others}")
+
+
+def _train_now(facts: Facts, asked: requests.TrainNow) -> Decision:
+    """The quiet hours are lifted for a while; the guard never is."""
+    if facts.quiet is None:
+        return _refuse(facts, asked, "no quiet hours are set: it trains in any hour as it is")
+    until_at = facts.at + asked.for_s
+    pauses = tuple(owner for owner in facts.goal.pauses if owner != "quiet_hours")
+    granted = _grant(facts, asked, pauses=pauses, any_hour_until_at=until_at)
+    told = f"{granted.reason}, until {when(stamp(until_at))}"
+    if pauses:
+        told = f"{told}; still paused by {who_pauses(pauses)}"
+    return msgspec.structs.replace(granted, reason=told)
 
 
 def _reset(facts: Facts, asked: AboutTheMode) -> Decision:

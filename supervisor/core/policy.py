@@ -94,6 +94,7 @@ def unknown_mode(facts: Facts) -> Decision | WhyNot:
         pauses=facts.goal.pauses,
         forbidden=facts.goal.forbidden,
         still=facts.goal.still,
+        any_hour_until_at=facts.goal.any_hour_until_at,
     )
     reason = f"{facts.goal.mode} is no longer a mode; {goal.mode} is the safest"
     return Decision(goal=goal, rule="unknown_mode", reason=reason)
@@ -142,6 +143,33 @@ def guarded(facts: Facts) -> Decision | WhyNot:
     }
     reason = f"{acts[verdict.answer]}: {why}"
     return Decision(goal=wanted, rule="guard", reason=reason, evidence=evidence)
+
+
+def quiet_hours(facts: Facts) -> Decision | WhyNot:
+    """Training waits for the hours in which it disturbs nobody, and has left before they end."""
+    goal, quiet, until_at = facts.goal, facts.quiet, facts.goal.any_hour_until_at
+    others = tuple(owner for owner in goal.pauses if owner != "quiet_hours")
+    lifted = quiet is not None and until_at is not None and facts.at < until_at
+    if quiet is None or lifted:
+        trains = True
+        why = "no quiet hours are set" if quiet is None else "a person wants it in any hour"
+    elif quiet.answer == "unknown":
+        trains, why = facts.quiet_on_unknown == "train", quiet.words
+    else:
+        trains, why = quiet.answer == "open", quiet.words
+    pauses = others if trains else (*others, "quiet_hours")
+    wanted = msgspec.structs.replace(
+        goal,
+        pauses=goal.pauses if set(pauses) == set(goal.pauses) else pauses,
+        any_hour_until_at=until_at if lifted else None,
+    )
+    if wanted == goal:
+        return lambda: why
+    does = "training goes on" if trains else "training saves and waits"
+    evidence: Evidence = (
+        {} if quiet is None else {"answer": quiet.answer, "until_at": quiet.until_at}
+    )
+    return Decision(goal=wanted, rule="quiet_hours", reason=f"{does}: {why}", evidence=evidence)
 
 
 def bounded_by_person(facts: Facts) -> Decision | WhyNot:
@@ -447,6 +475,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         unknown_mode,
         request,
         guarded,
+        quiet_hours,
         bounded_by_person,
         forbidden,
         no_gpus,
@@ -458,6 +487,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         unknown_mode,
         request,
         guarded,
+        quiet_hours,
         bounded_by_person,
         forbidden,
         no_gpus,
