@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -23,27 +24,7 @@ PAUSERS = {
 
 def answer(facts: Facts, asked: AboutTheMode) -> Decision:
     """What becomes of a request. The goal's mode has to be on the ladder."""
-    match asked:
-        case requests.ScaleUp():
-            return _scale_up(facts, asked)
-        case requests.ScaleDown():
-            return _scale_down(facts, asked)
-        case requests.Pin():
-            return _pin(facts, asked)
-        case requests.Unpin():
-            return _unpin(facts, asked)
-        case requests.Forbid():
-            return _forbid(facts, asked)
-        case requests.Allow():
-            return _allow(facts, asked)
-        case requests.Pause():
-            return _pause(facts, asked)
-        case requests.Resume():
-            return _resume(facts, asked)
-        case requests.TrainNow():
-            return _train_now(facts, asked)
-        case requests.Reset():
-            return _reset(facts, asked)
+    return ANSWERS[type(asked)](facts, asked)
 
 
 def who_pauses(pauses: tuple[PauseOwner, ...]) -> str:
@@ -177,3 +158,18 @@ def _no_such_mode(facts: Facts, asked: requests.OfAMode) -> str:
 def _is_forbidden(facts: Facts) -> str:
     lowest = facts.goal.forbidden
     return f"{lowest} and all above it are forbidden; `allow {lowest}` first"
+
+
+ANSWERS: dict[type[Any], Callable[[Facts, Any], Decision]] = {
+    requests.ScaleUp: _scale_up,
+    requests.ScaleDown: _scale_down,
+    requests.Pin: _pin,
+    requests.Unpin: _unpin,
+    requests.Forbid: _forbid,
+    requests.Allow: _allow,
+    requests.Pause: _pause,
+    requests.Resume: _resume,
+    requests.TrainNow: _train_now,
+    requests.Reset: _reset,
+}
+"""kind of request: what answers it"""

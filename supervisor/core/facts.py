@@ -106,7 +106,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now_s: float
     """the present, on the timeline"""
     at: float
-    """the present, in wall time: for people, no rule reads it"""
+    """the present, in wall time: for people, and for the hours of the week"""
     boot_id: str
     ladder: tuple[str, ...]
     """the names of the modes, safest first"""
