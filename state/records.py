@@ -617,6 +617,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """when, on the timeline"""
     outage: Outage | None = None
     """the newest crash, until its price is known"""
+    pressed: dict[str, Any] | None = None
+    """what the guard said when it last wanted something else than before; see `core.guard`"""
     told: Told = Told()
     bookings: tuple[Booking, ...] = ()
     """entries that the next line of the log will carry"""

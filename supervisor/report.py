@@ -16,6 +16,7 @@ from supervisor.config import Config
 from supervisor.core import decisions, explain, history, policy, queue, slots
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
+from supervisor.core.guard import Verdict
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.settings import Settings
 from supervisor.host.home import Home
@@ -255,7 +256,14 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
 def facts(home: Home, config: Config, moment: Moment) -> Facts:
     """What a decision would be made from at this moment, but for readings of the machine."""
     memory, _ = _now(home, config, moment)
-    return decisions.facts(memory, config.ladder, config.settings.policy)
+    said = memory.pressed
+    return decisions.facts(
+        memory,
+        config.ladder,
+        config.settings.policy,
+        guard=config.settings.guard,
+        pressure=None if said is None else msgspec.convert(said, Verdict),
+    )
 
 
 def ledger(home: Home, config: Config, moment: Moment) -> LedgerReport:

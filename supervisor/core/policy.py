@@ -537,9 +537,11 @@ def _rest(facts: Facts) -> Forecast | None:
     if goal.paused:
         lifted = "`resume` goes on" if "person" in goal.pauses else "it goes on by itself"
         why = f"paused by {answers.who_pauses(goal.pauses)}; {lifted}"
+        if "guard" in goal.pauses:
+            why = f"{why}: {_pressure_in_words(facts)}"
         return Forecast(action="rest", in_s=None, why=why)
     if goal.frozen:
-        why = f"it stands still by {answers.PAUSERS['guard']}; it goes on by itself"
+        why = f"training stands still, and goes on by itself: {_pressure_in_words(facts)}"
         return Forecast(action="rest", in_s=None, why=why)
     if not facts.work_left:
         return Forecast(action="rest", in_s=None, why="every run has ended")
@@ -548,6 +550,12 @@ def _rest(facts: Facts) -> Forecast | None:
         why = f"the machine dies as soon as it trains: idle, {goal.mode} in {span(in_s)}"
         return Forecast(action="rest", in_s=in_s, why=why)
     return None
+
+
+def _pressure_in_words(facts: Facts) -> str:
+    if facts.pressure is None or facts.guard is None:
+        return answers.PAUSERS["guard"]
+    return in_words(facts.pressure, facts.guard)
 
 
 def wake_in_s(facts: Facts) -> float | None:

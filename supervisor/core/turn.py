@@ -306,6 +306,9 @@ class _Thought:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
         self.memory = decisions.enact(self.memory, decision)
+        if decision.rule == "guard":
+            said = None if facts.pressure is None else msgspec.to_builtins(facts.pressure)
+            self.memory = msgspec.structs.replace(self.memory, pressed=said)
         event = Event.REQUEST_REFUSED if decision.refused else Event.REQUEST_GRANTED
         event = Event.MODE_PROVED if decision.outcome == "proved" else event
         if new != old:
