@@ -71,6 +71,8 @@ FIRST_STEP_LOOK_S = 15.0
 STARTED_LOOK_S = 0.2
 """how soon to see what came of a start"""
 DUE_MIN_S = 0.05
+NICE_MAX = 19
+"""yields to everything"""
 WARM_SHARE_MAX = 0.25
 """of the memory that a control group may use, for each process that only waits"""
 UNREADABLE: Heeded | str = "which runs have left the queue cannot be read; ask again"
@@ -619,7 +621,9 @@ class _Thought:
             )
             return Start(spec=spec, nice=0)
         (spec,) = self._specs((run,), starts=True)
-        return Start(spec=spec, nice=self._ladder[self.memory.goal.mode].nice)
+        nice = self._ladder[self.memory.goal.mode].nice
+        # Where others come first, they do so from the first step on.
+        return Start(spec=spec, nice=nice if self._settings.guard is None else NICE_MAX)
 
     def _specs(self, runs: Iterable[Run], *, starts: bool = False) -> list[Spec]:
         """What the trainers of `runs` are asked to do if they start now, or as they start.

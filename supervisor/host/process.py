@@ -55,3 +55,17 @@ def children(pid: int) -> set[int]:
     except OSError:
         pass  # it has ended meanwhile
     return found
+
+
+def make_way(nice: int, pid: int) -> None:
+    """Have a process that leads a session yield to others, by as much as its niceness says.
+
+    Where the kernel groups sessions (`sched_autogroup_enabled`), the niceness of a process counts
+    within its own session only: beside others it is that of the session which counts.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        with open(f"{PROC}/{pid}/autogroup", "w", encoding="ascii") as file:  # noqa: PTH123 - as above
+            file.write(str(nice))
+    except OSError:
+        pass  # it is gone already, or the kernel has no such groups

@@ -31,6 +31,7 @@ from supervisor.host.cgroup import ControlGroup, memberships
 from supervisor.host.process import (
     children,
     give_back_protection,
+    make_way,
     open_exactly,
     start_ticks,
 )
@@ -381,8 +382,7 @@ class LocalRunner:
         trainers_dir = self._trainers_dir()
         child = _spawn(words, folder.path, subprocess.DEVNULL, output, trainers_dir)
         if nice:
-            with suppress(OSError):  # it is gone already: it has a code all the same
-                os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+            make_way(nice, child.pid)
         return child.pid, child.wait
 
     def _fork(
