@@ -24,6 +24,8 @@ class GpuReadings(msgspec.Struct, frozen=True, kw_only=True):
     """the temperature at which the GPU slows itself down"""
     pids: tuple[int, ...] | None = None
     """processes that hold its memory; in a container, NVML may give them their pids outside"""
+    pids_mib: tuple[int | None, ...] | None = None
+    """the memory that each of these holds, in their order; None: the driver does not tell"""
     power_w: float | None = None
     """power drawn by the board"""
     power_limit_w: float | None = None
@@ -81,3 +83,18 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     gpu_awaited_s: float | None = None
     """how long an answer has been under way that tells of the GPUs as they are at this look; None
     where none is. When it is there, or overdue, another look follows"""
+
+
+class Pressure(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard others press: what they take of this machine, our own share left out."""
+
+    cpu_other: float | None = None
+    """share of all cores that others kept busy between two looks, 0 to 100"""
+    memory_other: float | None = None
+    """share of the memory that others hold, 0 to 100"""
+    gpu_memory_other_mib: tuple[int | None, ...] = ()
+    """memory of each known GPU, in the order of the readings, that no process of ours holds"""
+    psi_cpu: float | None = None
+    """share of the time in which somebody, also of ours, waited for a processor, 0 to 100"""
+    psi_memory: float | None = None
+    """the same of memory"""

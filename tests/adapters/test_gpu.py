@@ -74,7 +74,7 @@ def listen(gpus):
 
 def test_healthy_gpus_tell_everything(nvml, make_gpus):
     """Two healthy GPUs tell everything about themselves."""
-    nvml(**{"pids@0": [4711, 1234]})
+    nvml(**{"pids@0": [4711]})
     (first, second), trouble = look(make_gpus())
 
     assert trouble is None
@@ -85,6 +85,7 @@ def test_healthy_gpus_tell_everything(nvml, make_gpus):
         memory_used_mib=10 * 1024,
         memory_total_mib=80 * 1024,
         pids=(1234, 4711),
+        pids_mib=(None, 1024),
         utilization_percent=97,
         temperature_c=61,
         temperature_limit_c=87,
