@@ -173,6 +173,7 @@ class Home:
         self.decisions = self.path / "decisions.jsonl"
         self.monitor = self.path / "monitor.jsonl"
         self.turns = self.path / "turns.jsonl"
+        self.samples = self.path / "samples"
         self.settings = self.path / "supervisor.toml"
         self.last_settings = self.path / "settings.last.json"
         self.tuning = self.path / "tuning.json"
