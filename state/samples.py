@@ -40,6 +40,8 @@ from trainers.contract import NewerFile
 VERSION = 1
 MAGIC = b"SAMPLES\n"
 SEGMENT_BYTES = 2**20
+ROOM_BYTES = 32 * 2**20
+"""of a disk that has less left, no segment takes any: training needs it more"""
 DAY_S = 86_400.0
 GPUS_MAX = RUNS_MAX = 16
 """of which a sample has more than their number"""
@@ -272,6 +274,9 @@ class Ring:
         if paths:  # behind all that may stand in the newest one, readable or not
             first = int(paths[-1].stem) + SEGMENT_BYTES // slot_bytes(0, 0)
         self._make_room(paths)
+        disk = os.statvfs(self._folder)
+        if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         segment = Segment(slot_bytes(gpus, runs), gpus, runs, self._machine, first)
         content = bytearray(SEGMENT_BYTES)
         fields = (MAGIC, VERSION, segment.slot_bytes, gpus, runs, self._machine, first)

@@ -28,7 +28,7 @@ from supervisor.core.settings import Samples
 from supervisor.host import pressure
 from supervisor.host.cgroup import ControlGroup
 from supervisor.host.clock import Clock
-from supervisor.host.home import Home
+from supervisor.host.home import Home, machine_id
 from supervisor.host.sensors import cpu_temperature_c
 from supervisor.runners.local import read_heartbeat
 from trainers.contract import NewerFile
@@ -79,7 +79,7 @@ class Sampler:
         self._clock = clock
         self._gpus = gpus
         self._group = group or ControlGroup.of()
-        self._ring = Ring(home.samples, machine=home.place.machine_id, max_bytes=0)
+        self._ring = Ring(home.samples, machine=machine_id(), max_bytes=0)
         self._before: pressure.Usage | None = None
         """what the counters said at the sample before"""
         self._at_s = -math.inf
@@ -143,7 +143,8 @@ class Sampler:
         except (OSError, NewerFile) as error:
             self._lose(str(error) if isinstance(error, NewerFile) else _why(error), now_s)
         else:
-            self._trouble, self._told = None, False
+            if self._unsynced_s is None:  # the disk has really taken it
+                self._trouble, self._told = None, False
 
     def close(self) -> None:
         """Have all samples reach the disk, and let go of the ring."""

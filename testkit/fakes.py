@@ -102,6 +102,16 @@ class FakeSensors:
         return self.readings
 
 
+class NoGpus:
+    """What reads the GPUs of a machine that has none."""
+
+    is_reading = False
+    newest = ()
+
+    def freshen(self):
+        pass
+
+
 class FakePower:
     """GPUs that take any limit."""
 

@@ -309,7 +309,11 @@ def _children(proc: Path, pid: int) -> list[int]:
 def _parents(proc: Path) -> dict[int, list[int]]:
     """Who has which children, from a look at all processes: for a kernel that does not tell it."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir(proc):  # noqa: PTH208 - as `_read`
+    try:
+        names = os.listdir(proc)  # noqa: PTH208 - as `_read`
+    except OSError:
+        return {}
+    for name in names:
         fields = _stat(proc, int(name)) if name.isdigit() else None
         if fields is not None:
             children.setdefault(int(fields[1]), []).append(int(name))

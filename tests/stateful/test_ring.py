@@ -290,6 +290,17 @@ def test_a_segment_that_was_removed_is_begun_anew(tmp_path):
     assert [one.monotonic_s for one in read(tmp_path / "samples")] == [2.0]
 
 
+def test_the_last_room_of_a_disk_is_not_taken(tmp_path, monkeypatch):
+    """No segment begins where training needs what is left; one that is there is gone on with."""
+    ring = a_ring(tmp_path)
+    ring.write(a_sample(1))
+    monkeypatch.setattr(samples, "ROOM_BYTES", 2**60)
+    ring.write(a_sample(2))
+    with pytest.raises(OSError, match="No space left"):
+        ring.write(a_sample(3, gpus=(GpuSample(),)))
+    assert [one.monotonic_s for one in read(tmp_path)] == [1.0, 2.0]
+
+
 def test_a_name_that_nobody_knows_any_more_has_a_sign(tmp_path):
     """Without the file of names a run is told by its key."""
     ring = a_ring(tmp_path)
