@@ -31,7 +31,7 @@ Identity = tuple[int, int]
 """a process: pid, and when it started in clock ticks since the boot"""
 
 
-class Held(NamedTuple):
+class Taken(NamedTuple):
     """One process of ours, as one look saw it."""
 
     ticks: int
@@ -55,7 +55,7 @@ class Usage(NamedTuple):
     """processor time used by all on this machine, in ticks; not what other machines took of it"""
     total: int | None
     """what there was of it"""
-    processes: Mapping[Identity, Held]
+    processes: Mapping[Identity, Taken]
     """ours; not looked for where a control group is known that holds nothing else"""
     group_cpu_s: float | None
     """processor time of that group; None: there is none, or it does not tell"""
@@ -197,7 +197,7 @@ def gpu_memory_other_mib(gpu: GpuReadings, usage: Usage, proc: Path = PROC) -> i
 
 
 def own_ticks(
-    before: Mapping[Identity, Held], after: Mapping[Identity, Held], since_ticks: int
+    before: Mapping[Identity, Taken], after: Mapping[Identity, Taken], since_ticks: int
 ) -> int:
     """Processor time that our processes have used between two looks, never more than they did.
 
@@ -247,9 +247,9 @@ def _shares(before: Usage, after: Usage) -> tuple[float | None, float | None]:
     return busy, min(busy, _percent(own, total))
 
 
-def _ours(trainers: Sequence[Identity], proc: Path) -> dict[Identity, Held]:
+def _ours(trainers: Sequence[Identity], proc: Path) -> dict[Identity, Taken]:
     """This process, those trainers, and all that descends from any of them."""
-    found: dict[Identity, Held] = {}
+    found: dict[Identity, Taken] = {}
     parents = None if _tells_children(proc) else _parents(proc)
     me = os.getpid()
     todo: list[tuple[int, int | None, Identity | None]] = [(me, None, None)]
@@ -269,7 +269,7 @@ def _ours(trainers: Sequence[Identity], proc: Path) -> dict[Identity, Held]:
             if known.parent is None:  # it was named as a trainer, and is a child, too
                 found[identity] = known._replace(parent=parent)
             continue
-        found[identity] = Held(
+        found[identity] = Taken(
             ticks=int(fields[11]) + int(fields[12]),
             waited_ticks=int(fields[13]) + int(fields[14]),
             parent=parent,

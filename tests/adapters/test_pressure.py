@@ -11,7 +11,7 @@ from supervisor.core.readings import GpuReadings, Pressure
 from supervisor.host import pressure as press
 from supervisor.host.cgroup import ControlGroup
 from supervisor.host.home import SERVICE
-from supervisor.host.pressure import Held, Usage, between, look, own_ticks, pressure
+from supervisor.host.pressure import Taken, Usage, between, look, own_ticks, pressure
 from supervisor.host.process import start_ticks
 from testkit.patience import until
 
@@ -22,7 +22,7 @@ GROUPED = f"0::/system.slice/{SERVICE}\n"
 
 
 def held(ticks, waited=0, parent=None):
-    return Held(ticks=ticks, waited_ticks=waited, parent=parent, memory_kib=0)
+    return Taken(ticks=ticks, waited_ticks=waited, parent=parent, memory_kib=0)
 
 
 def usage(at_s=0.0, **given):

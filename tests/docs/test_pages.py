@@ -23,6 +23,7 @@ from supervisor.core.settings import (
     Logs,
     Notify,
     Policy,
+    Samples,
     Settings,
     Warm,
 )
@@ -42,6 +43,7 @@ TABLES = {
     "checkpoints": Checkpoints,
     "warm": Warm,
     "logs": Logs,
+    "samples": Samples,
     "notify": Notify,
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
@@ -120,6 +122,7 @@ def test_every_part_of_the_settings_has_a_table():
         "checkpoints",
         "warm",
         "logs",
+        "samples",
         "notify",
         "jobs",
     }
