@@ -180,14 +180,14 @@ def pressure(before: Usage, after: Usage, gpus: Sequence[GpuReadings] = ()) -> P
     )
 
 
-def gpu_memory_other_mib(gpu: GpuReadings, usage: Usage, proc: Path = PROC) -> int | None:
+def gpu_memory_other_mib(gpu: GpuReadings, usage: Usage) -> int | None:
     """Memory of a GPU that no process of ours holds; None: it is not known whose it is."""
     if gpu.memory_used_mib is None or gpu.pids is None or gpu.pids_mib is None:
         return None
     ours = {pid for pid, _ in usage.processes}
     own_mib = 0
     for pid, held_mib in zip(gpu.pids, gpu.pids_mib, strict=True):
-        if not (proc / str(pid)).exists():
+        if not _is_there(pid):
             return None  # in a container NVML may speak of pids as the machine outside has them
         if pid in ours or (usage.group_cpu_s is not None and _is_in_service(pid)):
             if held_mib is None:
@@ -365,6 +365,17 @@ def _stalls(proc: Path) -> dict[str, int]:
             if found_total and total.isdigit():
                 found[f"{what} {kind.decode()}"] = int(total)
     return found
+
+
+def _is_there(pid: int) -> bool:
+    """Whether there is such a process; the service does not see those of others in `/proc`."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _is_in_service(pid: int) -> bool:

@@ -150,6 +150,17 @@ def test_whose_memory_of_a_gpu_nobody_can_tell_is_unknown():
     assert press.gpu_memory_other_mib(GpuReadings(index=0), mine) is None
 
 
+def test_a_process_that_the_service_may_not_see_is_anothers(monkeypatch):
+    """The unit hides the processes of other accounts, which hold memory all the same."""
+
+    def refuse(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    mine = usage(processes={(os.getpid(), 1): held(1)})
+    assert press.gpu_memory_other_mib(card(2**22 + 1, mib=(500,)), mine) == 10_000
+
+
 def test_a_service_asks_its_own_control_group(tmp_path):
     """Nothing else lives in it, and it has the time of those that have ended."""
     group = tmp_path / "sys/fs/cgroup/system.slice" / SERVICE
