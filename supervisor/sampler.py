@@ -76,6 +76,7 @@ class Sampler:
         self, home: Home, clock: Clock, gpus: Cards, group: ControlGroup | None = None
     ) -> None:
         self._home = home
+        self._place = home.path.stat()
         self._clock = clock
         self._gpus = gpus
         self._group = group or ControlGroup.of()
@@ -127,6 +128,9 @@ class Sampler:
         self._at_s = self._at_s if self._trouble else min(self._at_s, now_s + step_s)
         if now_s < self._at_s:
             return
+        if not self._is_home():
+            self._at_s = now_s + step_s
+            return
         if self._until_s is None:
             self._gpus.freshen()
             self._until_s = now_s + GPUS_S
@@ -154,6 +158,13 @@ class Sampler:
             pass  # they are lost if the power is, too
         self._unsynced_s = None
         self._ring.close()
+
+    def _is_home(self) -> bool:
+        """Whether the home is where it was; what lies at its path else may be another's."""
+        try:
+            return os.path.samestat(self._home.path.stat(), self._place)
+        except OSError:
+            return False
 
     def _write(self, taken: Sample, now_s: float, step_s: float) -> None:
         self._ring.write(taken)

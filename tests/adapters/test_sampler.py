@@ -198,6 +198,19 @@ def test_what_a_newer_version_has_written_stops_it_by_name(life):
     assert path.read_bytes() == content
 
 
+def test_nothing_is_written_where_the_home_was(tmp_path):
+    """Moved away, or removed: what lies there by now may be the home of another."""
+    life = Life(tmp_path / "home")
+    life.nap(20)
+    life.home.path.rename(tmp_path / "moved")
+    life.nap(60)
+    assert not life.home.path.exists()
+    Home(life.home.path).make()
+    life.nap(60)
+    assert not life.home.samples.exists()
+    assert len(list(read(tmp_path / "moved/samples"))) == 2
+
+
 def test_it_can_be_switched_off_and_on(life):
     """By the settings, at once."""
     life.nap(60)
