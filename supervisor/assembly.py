@@ -176,6 +176,7 @@ def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> No
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
+    sampler.close()  # that may take minutes, and a sample is to be on the disk in half of one
     if watch.hand_over_asked:
         daemon.hand_over()
         return

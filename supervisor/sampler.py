@@ -89,6 +89,8 @@ class Sampler:
         """how long the GPUs are waited for; None: they are not"""
         self._unsynced_s: float | None = None
         """of when the oldest sample is that may not have reached the disk; None: all have"""
+        self._least_s = 0.0
+        """how long a sample as large as the last one has for itself, as a day's room has it"""
         self._cards = 0
         """how many GPUs there were at last"""
         self._trouble: str | None = None
@@ -123,7 +125,7 @@ class Sampler:
         if self._at_s == math.inf:
             self._at_s = now_s  # it was switched on again
         running = [run for run in memory.runs if run.status == "running"]
-        step_s = wanted.training_s if running else wanted.idle_s
+        step_s = max(self._least_s, wanted.training_s if running else wanted.idle_s)
         # What trains since a moment ago is not to wait for the end of a quiet minute.
         self._at_s = self._at_s if self._trouble else min(self._at_s, now_s + step_s)
         if now_s < self._at_s:
@@ -139,7 +141,8 @@ class Sampler:
         self._until_s = None
         taken = self._sample(running, memory)
         size = slot_bytes(len(taken.gpus[:GPUS_MAX]), max(RUNS_LEAST, len(taken.rates)))
-        step_s = max(step_s, size * DAY_S / DAY_BYTES)
+        self._least_s = size * DAY_S / DAY_BYTES
+        step_s = max(self._least_s, step_s)
         self._at_s = now_s + step_s
         self._ring.max_bytes = wanted.max_bytes
         try:

@@ -55,7 +55,8 @@ class Life:
         memory = self.memory(training)
         while (left_s := until_s - self.clock.read().monotonic_s) > 0:
             self.sampler.tend(wanted, memory)
-            self.clock.advance(min(left_s, max(0.001, self.sampler.due_s)))
+            # Something else may end the nap at any time.
+            self.clock.advance(min(left_s, 5.0, max(0.001, self.sampler.due_s)))
 
     def times(self):
         return [one.monotonic_s for one in read(self.home.samples)]
@@ -152,7 +153,7 @@ def test_a_large_sample_is_taken_more_rarely(tmp_path):
     life = Life(tmp_path, FakeCards(*(GpuReadings(index=at) for at in range(40))))
     life.gpus.freshen = lambda: None
     life.nap(1000, Samples(training_s=10.0), training=30)
-    (every_s,) = gaps(life.times()) - {21}
+    (every_s,) = gaps(life.times())
     size = samples.slot_bytes(samples.GPUS_MAX, samples.RUNS_MAX)
     assert 10 < every_s <= 30
     assert size * 86_400 / every_s <= 1.1 * DAY_BYTES
