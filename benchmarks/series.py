@@ -48,7 +48,7 @@ SERIES = {
     ),
     "power-cuts": Series(
         50,
-        "power cuts in mid-write, of the state and of checkpoints, on ext4 and on xfs",
+        "power cuts in mid-write, of the state, of checkpoints and of samples, on ext4 and on xfs",
         "tests/faults/test_writes.py::test_power_cuts_lose_nothing_that_was_acknowledged",
     ),
     "boots": Series(

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
@@ -16,7 +16,6 @@ from state.store import Store
 from supervisor.config import Config
 from supervisor.core import cards
 from supervisor.core.events import Event
-from supervisor.core.guard import Pressure
 from supervisor.core.queue import all_ended, ends
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
@@ -26,15 +25,18 @@ from supervisor.host.gpu import Gpus
 from supervisor.host.home import Home, HomeLost
 from supervisor.host.notify import Notify
 from supervisor.host.sensors import Sensors
-from supervisor.host.sentry import Sentry
 from supervisor.host.watch import REQUESTS, SETTINGS, Watch
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger
 from supervisor.runners.local import LocalRunner
+from supervisor.sampler import Sampler
+from supervisor.sentry import Sentry
 from trainers import durable
 
 TEND_S = 30.0
 """how often the size of the trainers' output is looked at"""
+TEND_LEAST_S = 16.0
+"""after which that may be, where something else ends a nap: one waking serves both"""
 
 
 def supervise(
@@ -63,13 +65,13 @@ def supervise(
         lax = home.close_to_others()
         watch, gpus, journal = Watch(), Gpus(), Journal(home, screen)
         messenger = Messenger(home, journal, clock)
-        sentry = Sentry(Pressure)
         runner = LocalRunner(
             home.runs,
             clock.read().boot_id,
             tuning=home.tuning,
             trainers_dir=lambda: config.trainers_dir,
         )
+        sentry = Sentry(gpus)
         daemon = Daemon(
             config=config,
             clock=clock,
@@ -83,22 +85,14 @@ def supervise(
             sentry=sentry,
             machine=_machine(home),
         )
+        sampler = Sampler(home, clock, gpus)
+        body = Body(daemon, watch, runner, messenger, gpus, sampler, sentry, config, Notify())
         watch.begin()
         try:
             daemon.start(lax)
-            _live(
-                daemon,
-                watch,
-                runner,
-                messenger,
-                gpus,
-                sentry,
-                config,
-                home,
-                lock,
-                until_done=until_done,
-            )
+            _live(body, home, lock, until_done=until_done)
         finally:
+            sampler.close()
             watch.end()
             config.close()
             runner.close()
@@ -137,26 +131,28 @@ def installed(distribution: str) -> str | None:
     return None
 
 
-def _live(
-    daemon: Daemon,
-    watch: Watch,
-    runner: LocalRunner,
-    messenger: Messenger,
-    gpus: Gpus,
-    sentry: Sentry,
-    config: Config,
-    home: Home,
-    lock: durable.Lock,
-    *,
-    until_done: bool,
-) -> None:
+class Body(NamedTuple):
+    """What lives in the daemon's process."""
+
+    daemon: Daemon
+    watch: Watch
+    runner: LocalRunner
+    messenger: Messenger
+    gpus: Gpus
+    sampler: Sampler
+    sentry: Sentry
+    config: Config
+    notify: Notify
+
+
+def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> None:
     """Tick whenever something happens, until asked to stop, or all is done; then stop cleanly.
 
     Raises:
         HomeLost: the home was moved or removed; its trainers have been ended, and nothing
             was written into what lies at its path now, which may be another's.
     """
-    notify = Notify()
+    daemon, watch, runner, messenger, gpus, sampler, _, config, notify = body
     cause, ready = "start", "READY=1"
     # A hand-over that was asked for first holds, whatever is asked for after it.
     over = False
@@ -170,25 +166,21 @@ def _live(
         for said in messenger.tend(config.settings.notify, daemon.memory):
             daemon.write_down(**said._asdict())
         messenger.go()
+        if (lost := sampler.trouble) is not None:
+            reason = f"the machine is not sampled: {lost}; training goes on"
+            daemon.write_down(Event.SAMPLES_STOPPED, rule="disk", reason=reason, evidence=None)
         due_s = min(due_s, messenger.due_s, gpus.due_s)
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
-        blind = watch.trouble
-        if watch.files({home.inbox: REQUESTS} | dict.fromkeys(config.watched, SETTINGS)):
+        if _watch_files(body, home):
             due_s = 0.0  # look once more: something may have changed before it was watched
-        if watch.trouble and watch.trouble != blind:
-            look_s = config.settings.policy.tick_s
-            reason = (
-                f"files cannot be watched ({watch.trouble}): requests and changed settings are "
-                f"seen every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
-            )
-            daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
         # What is on trial may be more work.
         over = until_done and daemon.memory.resting and not messenger.busy and not config.handles
         if not over:
-            cause = _sleep(watch, runner, messenger, gpus, sentry, config, notify, due_s)
+            cause = _sleep(body, due_s)
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
+    sampler.close()  # that may take minutes, and a sample is to be on the disk in half of one
     if watch.hand_over_asked:
         daemon.hand_over()
         return
@@ -198,36 +190,46 @@ def _live(
         watch.sleep(0.5, runner.exits)
 
 
-def _sleep(
-    watch: Watch,
-    runner: LocalRunner,
-    messenger: Messenger,
-    gpus: Gpus,
-    sentry: Sentry,
-    config: Config,
-    notify: Notify,
-    due_s: float,
-) -> str:
-    """Sleep until something happens or a look is due, with an eye on the trainers' output."""
+def _watch_files(body: Body, home: Home) -> bool:
+    """Watch what may change; whether some of it was not watched before. What cannot be is told."""
+    watch, config = body.watch, body.config
+    blind = watch.trouble
+    fresh = watch.files({home.inbox: REQUESTS} | dict.fromkeys(config.watched, SETTINGS))
+    if watch.trouble and watch.trouble != blind:
+        look_s = config.settings.policy.tick_s
+        reason = (
+            f"files cannot be watched ({watch.trouble}): requests and changed settings are "
+            f"seen every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
+        )
+        body.daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
+    return fresh
+
+
+def _sleep(body: Body, due_s: float) -> str:
+    """Sleep until something happens or a look is due, with an eye on the trainers' output.
+
+    Meanwhile the machine is sampled, for which nobody is woken but this sleep.
+    """
+    daemon, watch, runner, messenger, gpus, sampler, sentry, config, notify = body
     nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
-    until_s = time.monotonic() + due_s
-    tend_s = time.monotonic() + nap_s
+    tended_s = time.monotonic()  # by the look
+    until_s = tended_s + due_s
     # Not all that the GPUs' helper says is worth a look, and it may have spoken before the sleep.
     while not gpus.take():
-        left_s = min(until_s, tend_s) - time.monotonic()
-        exits = (*runner.exits, *messenger.handles, *config.handles)
-        cause = watch.sleep(min(left_s, sentry.due_s), exits, gpus.handles)
-        if cause == "answer":
-            continue
-        if cause != "time":
-            return cause
-        if sentry.look():
-            return "guard"
+        sampler.tend(config.settings.samples, daemon.memory)
         now_s = time.monotonic()
-        if now_s >= until_s:
+        exits = (*runner.exits, *messenger.handles, *config.handles)
+        left_s = min(until_s - now_s, tended_s + nap_s - now_s, sampler.due_s, sentry.due_s)
+        cause = watch.sleep(left_s, exits, gpus.handles)
+        now_s = time.monotonic()
+        if cause not in ("answer", "time"):
             return cause
-        if now_s >= tend_s:
+        if sentry.look(daemon.memory):
+            return "guard"
+        if now_s >= until_s and cause == "time":
+            return cause
+        if now_s - tended_s >= min(nap_s, TEND_LEAST_S):
             runner.tend()
+            tended_s = now_s
             notify("WATCHDOG=1")
-            tend_s = now_s + nap_s
     return "answer"

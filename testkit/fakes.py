@@ -113,6 +113,16 @@ class FakeSentry:
         return None if limits is None else self.answer
 
 
+class NoGpus:
+    """What reads the GPUs of a machine that has none."""
+
+    is_reading = False
+    newest = ()
+
+    def freshen(self):
+        pass
+
+
 class FakePower:
     """GPUs that take any limit."""
 

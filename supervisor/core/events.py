@@ -97,6 +97,10 @@ class Event(StrEnum):
         "run.stopped",
         "a trainer left, as it was asked to: to make room, for a pause, at the end",
     )
+    SAMPLES_STOPPED = (
+        "samples.stopped",
+        "the [samples](#samples) of the machine cannot be written; training goes on",
+    )
     SETTINGS_CHANGED = "settings.changed", "new settings are in force"
     SETTINGS_DATED = (
         "settings.dated",

@@ -229,6 +229,23 @@ def _over_start(seen: Pressure, limits: Guard) -> Iterator[Pressed]:
         yield Pressed("cpu")
 
 
+def presses(seen: Pressure, limits: Guard) -> bool:
+    """Whether it is more than what nothing starts at."""
+    return any(_over_start(seen, limits))
+
+
+def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
+    """The pressure with the names of those behind it.
+
+    Args:
+        seen: a sample.
+        busiest: who uses the processors most, and who the memory.
+    """
+    cpu, memory = busiest
+    of_memory = (seen.memory_other or 0.0) > (seen.cpu_other or 0.0)
+    return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
+
+
 def in_words(verdict: Verdict, limits: Guard) -> str:
     """What presses the machine and how hard, or that nothing does, for a person."""
     seen, by = verdict.pressure, verdict.pressure.by

@@ -70,6 +70,24 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return int(self.max_mib * 1024 * 1024)
 
 
+class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[samples]: what is written down of the machine between the looks."""
+
+    enabled: bool = True
+    """whether it is"""
+    training_s: Annotated[float, msgspec.Meta(ge=10, le=30)] = 15.0
+    """how often while anything trains"""
+    idle_s: Annotated[float, msgspec.Meta(ge=30, le=3600)] = 60.0
+    """how often while nothing does"""
+    max_mib: Annotated[float, msgspec.Meta(ge=4, le=100_000)] = 128.0
+    """what all of it may take; the oldest makes room"""
+
+    @property
+    def max_bytes(self) -> int:
+        """What all of it may take, in bytes."""
+        return int(self.max_mib * 1024 * 1024)
+
+
 class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[notify]: who is told elsewhere, and what is run when the campaign is done."""
 
@@ -123,6 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     warm: Warm = Warm()
     guard: Guard | None = None
     logs: Logs = Logs()
+    samples: Samples = Samples()
     notify: Notify = Notify()
     modes_dir: str | None = None
     """a folder of mode files that replaces the shipped one; relative to the settings file"""

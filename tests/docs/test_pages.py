@@ -24,6 +24,7 @@ from supervisor.core.settings import (
     Logs,
     Notify,
     Policy,
+    Samples,
     Settings,
     Warm,
 )
@@ -44,6 +45,7 @@ TABLES = {
     "warm": Warm,
     "guard": Guard,
     "logs": Logs,
+    "samples": Samples,
     "notify": Notify,
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
@@ -125,6 +127,7 @@ def test_every_part_of_the_settings_has_a_table():
         "warm",
         "guard",
         "logs",
+        "samples",
         "notify",
         "jobs",
     }
