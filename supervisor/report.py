@@ -256,6 +256,11 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
 def facts(home: Home, config: Config, moment: Moment) -> Facts:
     """What a decision would be made from at this moment, but for readings of the machine."""
     memory, _ = _now(home, config, moment)
+    return _facts(memory, config)
+
+
+def _facts(memory: Memory, config: Config) -> Facts:
+    """The same, with what the guard wanted last."""
     said = memory.pressed
     return decisions.facts(
         memory,
@@ -350,7 +355,7 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
         return NextReport(
             action="unknown", in_s=None, why=f"the settings in force are older: {config}"
         )
-    forecast = policy.forecast(decisions.facts(memory, config.ladder, config.settings.policy))
+    forecast = policy.forecast(_facts(memory, config))
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
 
 

@@ -7,11 +7,22 @@ import time
 
 import pytest
 
-from supervisor.core.readings import GpuReadings, Pressure
+from supervisor.core.guard import Pressure
+from supervisor.core.readings import GpuReadings
 from supervisor.host import pressure as press
 from supervisor.host.cgroup import ControlGroup
 from supervisor.host.home import SERVICE
-from supervisor.host.pressure import Taken, Usage, between, look, own_ticks, pressure
+from supervisor.host.pressure import (
+    Busy,
+    Taken,
+    Usage,
+    between,
+    busiest,
+    look,
+    others,
+    own_ticks,
+    pressure,
+)
 from supervisor.host.process import start_ticks
 from testkit.patience import until
 
@@ -93,7 +104,9 @@ def test_what_is_left_of_the_busy_time_is_that_of_others():
     after = usage(
         10.0, busy=2500, total=6000, processes={(9, 150): held(500)}, memory_own_mib=450.0
     )
-    assert pressure(usage(), after) == Pressure(cpu_other=50.0, memory_other=15.0)
+    # And of the 550 MiB that are not ours, 400 are free.
+    left = pytest.approx(100 * 150 / 550)
+    assert pressure(usage(), after) == Pressure(cpu_other=50.0, memory_other=left)
 
 
 def test_of_a_group_of_our_own_its_time_counts():
@@ -139,7 +152,7 @@ def test_the_memory_of_a_gpu_is_ours_or_others():
     assert press.gpu_memory_other_mib(card(parent, mib=(None,)), mine) == 10_000
     assert press.gpu_memory_other_mib(card(mib=(), used_mib=0), mine) == 0
     gpus = (card(me, mib=(4000,)), GpuReadings(index=1))
-    assert pressure(usage(), mine, gpus).gpu_memory_other_mib == (6000, None)
+    assert pressure(usage(), mine, gpus).gpu_memory_other_mib == {"0": 6000.0}
 
 
 def test_whose_memory_of_a_gpu_nobody_can_tell_is_unknown():
@@ -276,3 +289,20 @@ def test_this_machine_tells_all(spawn):
     told = pressure(before, look(group=no_group()))
     assert 0 <= told.cpu_other <= 100
     assert 0 < told.memory_other < 100
+
+
+def test_who_presses_is_named_and_nobody_of_ours():
+    """The busiest first, by what each has used between two looks."""
+    me, theirs = os.getpid(), (7, 1)
+    before = {theirs: Busy("java", 100, 50.0), (8, 1): Busy("cron", 900, 3.0)}
+    after = {
+        theirs: Busy("java", 400, 60.0),
+        (8, 1): Busy("cron", 900, 3.0),
+        (9, 5): Busy("new", 20, 400.0),
+    }
+    cpu, memory = busiest(before, after, covers_s=2.0)
+    assert cpu == ("java (pid 7) 150 % of one", "new (pid 9) 10 % of one")
+    assert memory[0] == "new (pid 9) 400 MiB"
+    found = others(usage(processes={(me, 1): held(1)}))
+    assert found
+    assert me not in {pid for pid, _ in found}
