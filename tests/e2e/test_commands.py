@@ -24,7 +24,7 @@ COMMANDS = (
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
     "ledger", "replay", "simulate", "logs", "runs", "goodput", "evaluate", "record", "export",
     "predict", "checkpoints", "rewind", "import-checkpoint", "reset", "tune", "trainers",
-    "check-config", "doctor", "completion",
+    "check-config", "doctor", "completion", "analyze-usage", "sample-usage",
 )  # fmt: skip
 
 
