@@ -89,7 +89,7 @@ class QuietHours(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     compared with"""
     preferred_start_hour: Annotated[int, msgspec.Meta(ge=0, le=23)] = 3
     """the hour of that day"""
-    history_days: Annotated[int, msgspec.Meta(ge=7, le=3650)] = 30
+    history_days: Annotated[int, msgspec.Meta(ge=7, le=730)] = 30
     """how far back is looked"""
     min_data_points: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 100
     """with fewer samples nothing is claimed, and there is no window"""

@@ -11,6 +11,7 @@ import msgspec
 
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.helper import serve
+from trainers.contract import NewerFile
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,8 @@ def answer(request: Request) -> Reply:
         written = refresh.keep(where, analysis)
     except OSError as error:
         return Reply(trouble=error.strerror or str(error))
+    except NewerFile as error:
+        return Reply(trouble=str(error))
     troubles = tuple(
         f"{one.name}: {one.why_not}" for one in analysis.sources if one.why_not and not one.used
     )

@@ -100,7 +100,7 @@ def analyse(asked: QuietHours, history: History) -> Analysis:
     if picked.trouble is not None:
         return Analysis(sources=picked.reports, trouble=picked.trouble)
     grid = filled(all_hours, picked.series, _every(history.told))
-    return _found(asked, history, grid, picked.reports)
+    return _found(asked, history, grid, picked)
 
 
 class _Picked(NamedTuple):
@@ -197,10 +197,9 @@ def _report(
     )
 
 
-def _found(
-    asked: QuietHours, history: History, grid: Grid, reports: tuple[SourceReport, ...]
-) -> Analysis:
+def _found(asked: QuietHours, history: History, grid: Grid, picked: _Picked) -> Analysis:
     """The windows, where enough is known."""
+    reports = picked.reports
     length, count = asked.window_hours, asked.top_n_windows
     raw = scores.seed(grid, asked.weights)
     masked = {
@@ -275,7 +274,7 @@ def _found(
             backtest=_backtest(tested["ours"]),
             next=_next(windows, history),
         ),
-        notes=(*notes, *_notes(of, history, masked=asked.formula == "robust")),
+        notes=(*notes, *_notes(of, history, picked, masked=asked.formula == "robust")),
         week=tuple(scores.week_of(of.values, grid.hours)),
         compared={name: _compared(one) for name, one in tested.items()},
     )
@@ -321,10 +320,12 @@ def called(slot: int) -> str:
     return f"{DAYS[slot // 24].capitalize()} {slot % 24:02d}:00"
 
 
-def _notes(of: scores.Scored, history: History, *, masked: bool) -> list[str]:
+def _notes(of: scores.Scored, history: History, picked: _Picked, *, masked: bool) -> list[str]:
     notes = [f"{metric} does not count: {why}" for metric, why in of.dropped.items()]
     if "players" not in of.used:
         notes.append("nobody counts players: windows are when the machine is idle")
+    elif any(one.counted for one in picked.series if one.metric == "players"):
+        notes.append("players are counted as logins an hour: nobody samples who is online yet")
     if masked and history.trained and set(LOADED) & set(of.used):
         trained_h = sum(span.end - span.begin for span in history.trained) / HOUR_S
         notes.append(f"processor and memory do not count in {trained_h:.0f} h in which we trained")

@@ -1,12 +1,15 @@
 """Windows lie where it is quiet, promise what they can keep, and nothing is claimed in the dark."""
 
+import datetime as dt
 import random
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
 from supervisor.usage.analysis import History, analyse
-from supervisor.usage.grid import Span
+from supervisor.usage.grid import Point, Series, Span
+from supervisor.usage.sources import Told
 from testkit.histories import MONDAY, NOW, asked, by_week, look, measured, source, starts, told
 from testkit.series import sample_of_a_series
 
@@ -191,6 +194,34 @@ def test_hours_in_which_we_trained_do_not_look_busy():
     masked = analyse(settings, msgspec.structs.replace(history, trained=spans))
     assert starts(masked) == [29]
     assert any("24 h in which we trained" in note for note in masked.notes)
+
+
+@pytest.mark.parametrize(
+    ("zone", "changes"),
+    [
+        ("Europe/Berlin", dt.datetime(2026, 10, 25, tzinfo=dt.UTC)),
+        ("America/New_York", dt.datetime(2026, 3, 8, tzinfo=dt.UTC)),
+        ("Australia/Lord_Howe", dt.datetime(2026, 4, 4, tzinfo=dt.UTC)),
+        ("Asia/Kolkata", dt.datetime(2026, 4, 4, tzinfo=dt.UTC)),
+    ],
+)
+def test_people_keep_to_the_clock_on_the_wall(zone, changes):
+    """A history in which the clocks change has its quiet hours where people have them."""
+    end = changes.timestamp() + 12 * 86_400
+    begin = end - 30 * 86_400
+
+    def players(half):
+        at = dt.datetime.fromtimestamp(begin + 1800 * half, ZoneInfo(zone))
+        return 1.0 if at.weekday() == 1 and 2 <= at.hour < 6 else 30.0
+
+    points = tuple(Point(begin + 1800 * half, players(half)) for half in range(30 * 48))
+    series = Series(metric="players", counted=False, points=points)
+    known = Told(series=(series,), rows=len(points), begin=begin, end=end)
+    found = analyse(
+        asked(window_hours=4, top_n_windows=1), History(told={"game": known}, now=end, zone=zone)
+    )
+    assert starts(found) == [26]
+    assert found.windows.windows[0].players_high == pytest.approx(1.0)
 
 
 def test_servers_are_disturbed_no_more_than_hindsight_would():

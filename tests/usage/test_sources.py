@@ -14,9 +14,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from supervisor.core.quiet_hours import UsageSource
+from supervisor.core.quiet_hours import QuietHours, UsageSource
+from supervisor.usage.analysis import History, analyse
+from supervisor.usage.gathering import gather
+from supervisor.usage.ring import Ring
 from supervisor.usage.sources import Asking, SourceTrouble, ask, look
 from testkit import servers
+from testkit.game_servers import GameServer
 from testkit.patience import PATIENCE_S
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -125,6 +129,39 @@ def test_naive_times_of_postgresql_are_of_the_zone_that_is_said(postgresql):
         (series,) = ask(asked, ASKING, SECRETS).series
         expected = dt.datetime(2026, 10, 20, 18, tzinfo=ZoneInfo(zone)).timestamp()
         assert series.points == ((expected, 7.0),)
+
+
+def test_a_month_of_a_game_in_real_tables(mariadb, postgresql, tmp_path, monkeypatch):
+    """Some 60,000 logins and 8,640 rows of health: the windows lie where few really were."""
+    monkeypatch.setenv("READER", servers.SECRET)
+    server = GameServer(40_007, weeks=5)
+    begin = dt.datetime.fromtimestamp(NOW - 30 * 86_400, BERLIN).replace(tzinfo=None)
+    hours = [begin + dt.timedelta(hours=number) for number in range(719)]  # an hour is twice
+    mariadb.run("DELETE FROM loginlog")
+    mariadb.fill(
+        "INSERT INTO loginlog VALUES (%s, '1.2.3.4', 'somebody', 100)",
+        [(at,) for at, count in zip(hours, server.logins, strict=False) for _ in range(5 * count)],
+    )
+    steps = [NOW - 300 * number for number in range(8640)]
+    postgresql.run("DELETE FROM ml_system_health")
+    rows = [(20, 40, 300, at) for at in steps]
+    postgresql.fill(
+        "INSERT INTO ml_system_health (cpu_percent, memory_percent, active_monsters, timestamp)"
+        " VALUES (%s, %s, %s, to_timestamp(%s))",
+        rows,
+    )
+    sources = {"log": source(mariadb, "loginlog"), "health": source(postgresql, "health")}
+    settings = QuietHours(zone="Europe/Berlin", sources=sources)
+    known = gather(settings, "Europe/Berlin", Ring(tmp_path), tmp_path, NOW)
+    assert known["log"].rows == 5 * sum(server.logins[:719])
+    found = analyse(settings, History(told=known, now=NOW, zone="Europe/Berlin"))
+    assert set(found.windows.metrics_used) == {"players", "cpu", "memory", "monsters"}
+    assert any("logins an hour" in note for note in found.notes)
+    offset = begin.weekday() * 24 + begin.hour
+    real = [sum(server.expected[n % 168 + k] for k in range(8)) for n in range(168)]
+    chosen = [(24 * one.start_weekday + one.start_hour - offset) % 168
+              for one in found.windows.windows]  # fmt: skip
+    assert sum(real[n] for n in chosen) < 3 * 1.1 * min(real)
 
 
 @pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
