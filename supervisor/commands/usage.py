@@ -97,8 +97,11 @@ def _analyze(context: Context) -> int:
     if not dry and analysis.windows is not None:
         context.home.make()
     written = not dry and refresh.keep(where, analysis)
-    if context.options.picture is not None and analysis.week:
-        picture.draw(analysis, context.options.picture, zone)
+    if context.options.picture is not None:
+        if analysis.week:
+            picture.draw(analysis, context.options.picture, zone)
+        else:
+            print("supervisor: there is no week to draw", file=sys.stderr)
     found = verdict(asked, analysis.windows, now, trouble=analysis.trouble)
     if context.options.json:
         print_json(

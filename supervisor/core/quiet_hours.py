@@ -14,6 +14,11 @@ Metric = Literal["players", "cpu", "memory", "monsters"]
 Kind = Literal["online", "loginlog", "last_login", "health", "machine", "query"]
 DATABASES = ("mariadb", "mysql", "postgresql")
 """how the address of a source may begin"""
+ADDRESS = re.compile(
+    r"(?P<scheme>[a-z]+)://(?:(?P<who>[^@/?#]*)@)?[^@/?#]*(?:/[^@?#]*)?(?:\?(?P<more>[^#]*))?"
+)
+PASSWORD = re.compile(r"(?i)(?:^|&)(?:pass|pwd)")
+"""an option of an address that is one"""
 DAY_S = 86_400.0
 RETRY_S = 3600.0
 """how long after an analysis that failed it is tried again"""
@@ -124,6 +129,8 @@ class QuietHours(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 _check_zone(f"quiet_hours.{key}", zone)
         if not any(self.weights.values()):
             raise ValueError("quiet_hours: all weights are 0, so that nothing counts")
+        if self.formula == "seed" and self.window_hours > 24:
+            raise ValueError("quiet_hours: the formula seed has no window of more than 24 hours")
         for name, source in self.sources.items():
             for problem in _problems(source):
                 raise ValueError(f"quiet_hours.sources.{name}: {problem}")
@@ -217,10 +224,11 @@ def _problems(source: UsageSource) -> list[str]:
     if source.url is None and source.kind != "machine":
         found.append("it has no url")
     if source.url is not None:
-        match = re.fullmatch(r"([a-z]+)://([^@/?#]*)@?([^@?#]*)", source.url)
-        if match is None or match[1] not in DATABASES or not source.url.isprintable():
-            found.append(f"its url begins with none of {', '.join(f'{d}://' for d in DATABASES)}")
-        elif ":" in match[2] and "@" in source.url:
+        match = ADDRESS.fullmatch(source.url)
+        if match is None or match["scheme"] not in DATABASES or not source.url.isprintable():
+            allowed = ", ".join(f"{scheme}://user@host/database" for scheme in DATABASES)
+            found.append(f"its url is no address such as {allowed}")
+        elif ":" in (match["who"] or "") or PASSWORD.search(match["more"] or ""):
             found.append("its url holds a password: use password_file, and change that password")
     if source.kind == "machine" and (source.url or source.query):
         found.append("the machine's own samples are asked of no database")

@@ -211,7 +211,10 @@ def _found(asked: QuietHours, history: History, grid: Grid, picked: _Picked) -> 
     players = grid.values.get("players")
     busy = weeks if players is None else Weeks(grid.hours, players, length)
     covered = busy.covered()
-    if len(covered) < WEEKS_MIN or not scored.used:
+    if not scored.used:
+        why = "; ".join(f"{metric}: {one}" for metric, one in scored.dropped.items())
+        return Analysis(sources=reports, trouble=f"nothing counts ({why})")
+    if len(covered) < WEEKS_MIN:
         trouble = f"whole weeks that are known: {len(covered)}, and {WEEKS_MIN} are needed"
         return Analysis(sources=reports, trouble=trouble)
 

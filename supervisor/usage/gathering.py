@@ -18,7 +18,7 @@ from supervisor.usage.sources import Asking, SourceTrouble, Told
 
 
 class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
-    """How loaded this machine was at a moment; an unknown is None."""
+    """How loaded this machine was at a moment, by others if that is known; an unknown is None."""
 
     at: float
     cpu_percent: float | None

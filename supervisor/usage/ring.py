@@ -10,8 +10,8 @@ from supervisor.usage.grid import Point
 from trainers import durable
 
 MAX_BYTES = 1024 * 1024
-KEPT = 2
-"""older files beside the newest: more than a year of a source in all"""
+KEPT = 5
+"""older files beside the newest: about a year of one source in all"""
 
 
 class _Sample(msgspec.Struct, frozen=True, kw_only=True):

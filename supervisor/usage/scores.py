@@ -38,10 +38,12 @@ def robust(grid: Grid, weights: Mapping[Metric, float]) -> Scored:
             dropped[metric] = "its weight is 0"
         elif not known:
             dropped[metric] = "no source tells it"
-        elif (scale := quantile(known, BUSY)) <= 0:
-            dropped[metric] = "it is 0 nearly always"
-        else:
+        elif (scale := quantile(known, BUSY) or max(known)) > 0:
             scales[metric] = scale
+        elif metric == "players":  # where nobody ever plays, every hour is quiet
+            scales[metric] = 1.0
+        else:
+            dropped[metric] = "it is always 0"
     columns = {
         metric: grid.values[metric]
         if metric == "players"

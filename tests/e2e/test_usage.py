@@ -86,6 +86,18 @@ def test_an_analysis_is_shown_written_and_told_to_machines(prepared_machine: Mac
     assert whole["written"]
 
 
+def test_without_a_zone_the_clock_of_the_machine_counts(prepared_machine: Machine) -> None:
+    """As the environment says it, or else the system."""
+    machine = prepared_machine
+    text = (machine.home / "supervisor.toml").read_text()
+    machine.configure(text.replace('zone = "Europe/Berlin"\n', ""))
+    machine.extra = {"TZ": "Asia/Tokyo"}
+    assert machine("analyze-usage").returncode == 0
+    kept = windows.read(machine.home / "windows.json")
+    assert kept is not None
+    assert kept.zone == "Asia/Tokyo"
+
+
 def test_a_dry_run_writes_nothing_and_says_whether_training_would_start(
     prepared_machine: Machine,
 ) -> None:

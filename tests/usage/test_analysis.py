@@ -133,6 +133,15 @@ def test_the_best_source_counts_and_the_others_say_why_they_do_not():
     assert "biased" in found.sources[0].why_not
 
 
+@pytest.mark.parametrize("evening", [0.0, 7.0])
+def test_a_server_on_which_hardly_anybody_plays_is_quiet(evening):
+    """Nobody ever, or a few on one evening of the week: that is known, and no lack of data."""
+    found = look(lambda number: evening if number % 168 in (20, 21) else 0.0, top_n_windows=1)
+    (window,) = found.windows.windows
+    assert (window.players_mean, window.players_high) == (0.0, 0.0)
+    assert starts(found) == [6 * 24 + 3]
+
+
 def test_the_unit_of_a_metric_does_not_matter():
     """Many monsters do not outweigh 40 players, as they do in the document's formula."""
     sources = {"game": source(), "health": source("health")}

@@ -157,7 +157,10 @@ SOURCE = '[quiet_hours.sources.game]\nkind = "loginlog"\n'
         (SOURCE, "sources.game: it has no url"),
         (f"{SOURCE}password = 'S3cret'\n", "did you mean"),
         (f"{SOURCE}url = 'mariadb://me:S3cret@host/game'\n", "holds a password"),
-        (f"{SOURCE}url = 'sqlite:///S3cret'\n", "begins with none of"),
+        (f"{SOURCE}url = 'sqlite:///S3cret'\n", "is no address such as"),
+        (f"{SOURCE}url = 'mariadb://me@host/game?a=1&password=S3cret'\n", "holds a password"),
+        (f"{SOURCE}url = 'mariadb://me:S3@cret@host/game'\n", "is no address such as"),
+        ("[quiet_hours]\nformula = 'seed'\nwindow_hours = 25\n", "more than 24 hours"),
         (f"{SOURCE}url = ['mariadb://me:S3cret@host/game']\n", "sources.game.url"),
         (f"{SOURCE}url = 'mariadb://me@host/game'\nzone = 'S/3'\n", "no time zone"),
         (
