@@ -178,6 +178,8 @@ def _float(value: object) -> float | None:
         number = float(value)  # type: ignore[arg-type]  # whatever a driver gives
     except (TypeError, ValueError):
         raise SourceTrouble(f"a {type(value).__name__} is no number") from None
+    if number < 0:
+        raise SourceTrouble(f"it tells {number:g}, which is less than nothing")
     return number if math.isfinite(number) else None
 
 

@@ -135,6 +135,9 @@ def _worth(asked: QuietHours, analysis: Analysis) -> str:
             )
         )
     what = "players disturbed, as a multiple of the best window of that very week"
+    kept = None if analysis.windows is None else analysis.windows.backtest.promise_kept
+    if kept is not None:
+        what += f"; what was promised was kept in {100 * kept:.0f} % of them"
     return f"{_table(rows, left=(0,))}\n{what}"
 
 
