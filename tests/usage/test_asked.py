@@ -1,5 +1,7 @@
 """Each key of [quiet_hours] changes something, and what makes no sense is refused."""
 
+import sys
+
 import msgspec
 import pytest
 
@@ -177,6 +179,14 @@ def test_what_makes_no_sense_is_refused_without_a_word_of_a_secret(tmp_path, tex
         read(tmp_path, text)
     assert said in str(refused.value)
     assert "S3cret" not in str(refused.value)
+
+
+def test_a_driver_that_is_missing_is_a_line_with_what_to_install(tmp_path, monkeypatch):
+    """The daemon's own installation has none of them."""
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    found = gather(asked({"game": source()}), "UTC", Ring(tmp_path), tmp_path, NOW)
+    assert found["game"] == "pymysql is missing: pip install 'training-supervisor[usage]'"
+    assert analyse(asked(), History(told=found, now=NOW, zone="UTC")).windows is None
 
 
 def test_keys_of_a_source_that_need_no_database(tmp_path):
