@@ -66,6 +66,11 @@ SERIES = {
         "kills of a trainer in the middle of a checkpoint",
         "tests/trainers/test_drill.py::test_kill_in_mid_write_costs_only_that_checkpoint",
     ),
+    "game-servers": Series(
+        300,
+        "simulated game servers, whose quiet hours are found and promised",
+        "tests/usage/test_analysis.py::test_servers_are_disturbed_no_more_than_hindsight_would",
+    ),
     "table-kills": Series(
         60,
         "kills of a run of tables, in rounds and in the write of a checkpoint, of each algorithm",

@@ -13,6 +13,7 @@ from typing import NamedTuple, TextIO
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
+from supervisor.analyst import Analyst
 from supervisor.config import Config
 from supervisor.core import cards
 from supervisor.core.events import Event
@@ -84,15 +85,28 @@ def supervise(
             power=gpus,
             sentry=sentry,
             machine=_machine(home),
+            windows=home.windows,
         )
         sampler = Sampler(home, clock, gpus)
-        body = Body(daemon, watch, runner, messenger, gpus, sampler, sentry, config, Notify())
+        body = Body(
+            daemon,
+            watch,
+            runner,
+            messenger,
+            gpus,
+            sampler,
+            sentry,
+            Analyst(home, clock),
+            config,
+            Notify(),
+        )
         watch.begin()
         try:
             daemon.start(lax)
             _live(body, home, lock, until_done=until_done)
         finally:
             sampler.close()
+            body.analyst.close()
             watch.end()
             config.close()
             runner.close()
@@ -141,6 +155,7 @@ class Body(NamedTuple):
     gpus: Gpus
     sampler: Sampler
     sentry: Sentry
+    analyst: Analyst
     config: Config
     notify: Notify
 
@@ -152,7 +167,8 @@ def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> No
         HomeLost: the home was moved or removed; its trainers have been ended, and nothing
             was written into what lies at its path now, which may be another's.
     """
-    daemon, watch, runner, messenger, gpus, sampler, _, config, notify = body
+    daemon, watch, runner, messenger = body.daemon, body.watch, body.runner, body.messenger
+    config, notify = body.config, body.notify
     cause, ready = "start", "READY=1"
     # A hand-over that was asked for first holds, whatever is asked for after it.
     over = False
@@ -162,14 +178,7 @@ def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> No
             raise HomeLost(home.path)
         with contextlib.suppress(OSError):  # somebody has removed it; the inbox tells what else
             durable.make_folder(home.inbox)
-        due_s = daemon.tick(cause)
-        for said in messenger.tend(config.settings.notify, daemon.memory):
-            daemon.write_down(**said._asdict())
-        messenger.go()
-        if (lost := sampler.trouble) is not None:
-            reason = f"the machine is not sampled: {lost}; training goes on"
-            daemon.write_down(Event.SAMPLES_STOPPED, rule="disk", reason=reason, evidence=None)
-        due_s = min(due_s, messenger.due_s, gpus.due_s)
+        due_s = min(daemon.tick(cause), _listen(body))
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         if _watch_files(body, home):
             due_s = 0.0  # look once more: something may have changed before it was watched
@@ -180,7 +189,7 @@ def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> No
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
-    sampler.close()  # that may take minutes, and a sample is to be on the disk in half of one
+    body.sampler.close()  # that may take minutes, and a sample is to be on the disk in half of one
     if watch.hand_over_asked:
         daemon.hand_over()
         return
@@ -188,6 +197,22 @@ def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> No
         # However long a slow disk takes to save: as long as this loop turns, systemd waits.
         notify("WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
         watch.sleep(0.5, runner.exits)
+
+
+def _listen(body: Body) -> float:
+    """Take down what those beside the daemon have to say; seconds until one of them is due."""
+    daemon, messenger, settings = body.daemon, body.messenger, body.config.settings
+    due_s = math.inf
+    for said in messenger.tend(settings.notify, daemon.memory):
+        daemon.write_down(**said._asdict())
+    messenger.go()
+    if (lost := body.sampler.trouble) is not None:
+        reason = f"the machine is not sampled: {lost}; training goes on"
+        daemon.write_down(Event.SAMPLES_STOPPED, rule="disk", reason=reason, evidence=None)
+    for told in body.analyst.tend(settings.quiet_hours):
+        daemon.write_down(**told._asdict(), evidence=None)
+        due_s = 0.0  # there may be other windows now
+    return min(due_s, messenger.due_s, body.gpus.due_s, body.analyst.due_s(settings.quiet_hours))
 
 
 def _watch_files(body: Body, home: Home) -> bool:
@@ -210,7 +235,7 @@ def _sleep(body: Body, due_s: float) -> str:
 
     Meanwhile the machine is sampled, for which nobody is woken but this sleep.
     """
-    daemon, watch, runner, messenger, gpus, sampler, sentry, config, notify = body
+    daemon, watch, runner, messenger, gpus, sampler, sentry, analyst, config, notify = body
     nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
     tended_s = time.monotonic()  # by the look
     until_s = tended_s + due_s
@@ -218,7 +243,7 @@ def _sleep(body: Body, due_s: float) -> str:
     while not gpus.take():
         sampler.tend(config.settings.samples, daemon.memory)
         now_s = time.monotonic()
-        exits = (*runner.exits, *messenger.handles, *config.handles)
+        exits = (*runner.exits, *messenger.handles, *config.handles, *analyst.handles)
         left_s = min(until_s - now_s, tended_s + nap_s - now_s, sampler.due_s, sentry.due_s)
         cause = watch.sleep(left_s, exits, gpus.handles)
         now_s = time.monotonic()

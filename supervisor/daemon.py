@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +19,8 @@ from state.inbox import AT_ONCE, Inbox
 from state.records import BootNote, Left, Memory
 from state.requests import Request
 from state.store import Store
+from state.windows import Windows
+from state.windows import known as known_windows
 from supervisor.config import Config
 from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
@@ -91,6 +94,7 @@ class Daemon:
         power: limits the power of the GPUs.
         sentry: watches for the guard.
         machine: what all this runs on.
+        windows: the file with the newest analysis of usage.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of the world, and named
@@ -107,6 +111,7 @@ class Daemon:
         power: PowerSwitch,
         sentry: Guarding,
         machine: Machine,
+        windows: Path,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -119,6 +124,7 @@ class Daemon:
         self._power = power
         self._sentry = sentry
         self._machine = machine
+        self._windows_file = windows
         self._leaving = False
         self._fresh = True
         self._saved: Memory | None = None
@@ -227,6 +233,7 @@ class Daemon:
         readings = self._sensors.read()
         requests, trouble = ((), ()) if leaving else self._inbox.pending()
         left = self._left(requests)
+        known, unknown = self._windows()
         observations = self._runner.look(watched(self.memory, rules, left))
         seen = Seen(
             moment=moment,
@@ -237,6 +244,8 @@ class Daemon:
             dated=self._config.dated if reloaded else (),
             readings=readings,
             pressure=self._sentry.verdict(rules.settings.guard),
+            windows=known,
+            no_windows=unknown,
             observations=observations,
             left=left,
             requests=requests,
@@ -248,6 +257,13 @@ class Daemon:
         )
         self._fresh = False
         return seen
+
+    def _windows(self) -> tuple[Windows | None, str | None]:
+        """The newest analysis of usage, or why it cannot be read."""
+        asked = self._config.settings.quiet_hours
+        if asked is None or not asked.enabled:
+            return None, None
+        return known_windows(self._windows_file)
 
     def _left(self, requests: tuple[Request, ...]) -> dict[str, Left] | None:
         """How runs were that have left the queue and may be back; None: that cannot be read."""

@@ -30,6 +30,7 @@ def a_daemon(home, clock, runner, **given):
         "power": FakePower(),
         "sentry": FakeSentry(),
         "machine": Machine(cores=4, parts={}),
+        "windows": home.windows,
     }
     return Daemon(clock=clock, runner=runner, **parts | given)
 

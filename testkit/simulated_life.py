@@ -474,6 +474,7 @@ class SimulatedLife:
             power=FakePower(),
             sentry=self._sentry,
             machine=Machine(cores=4, parts={"kernel": "6.1"}),
+            windows=self.home.windows,
         )
         self._note("a daemon begins")
         self.daemon.start()

@@ -114,7 +114,7 @@ def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
 
 def _train_now(facts: Facts, asked: requests.TrainNow) -> Decision:
     """The quiet hours are lifted for a while; the guard never is."""
-    if facts.quiet is None:
+    if facts.quiet is None or facts.quiet.why == "off":
         return _refuse(facts, asked, "no quiet hours are set: it trains in any hour as it is")
     until_at = facts.at + asked.for_s
     pauses = tuple(owner for owner in facts.goal.pauses if owner != "quiet_hours")

@@ -125,6 +125,11 @@ class Event(StrEnum):
     SUPERVISOR_STARTED = "supervisor.started", "the supervisor goes on"
     SUPERVISOR_STOPPED = "supervisor.stopped", "all is saved and nothing lives"
     SUPERVISOR_STOPPING = "supervisor.stopping", "it was asked to stop, and saves every run"
+    USAGE_ANALYSED = "usage.analysed", "the quiet hours of the week have been learnt anew"
+    USAGE_UNKNOWN = (
+        "usage.unknown",
+        "they could not be learnt; the windows from before stay, and it is tried again each hour",
+    )
     WARM_LOST = (
         "warm.lost",
         "the process that trainers are forked from ended, or was ended; they start cold",

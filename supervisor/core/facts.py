@@ -13,7 +13,7 @@ import msgspec
 from state.records import Booking, Goal, Ledger, ModeLedger
 from state.requests import AboutTheMode
 from supervisor.core.guard import Guard, Verdict
-from supervisor.core.quiet import Quiet
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import Readings
 
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
@@ -160,8 +160,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """what it wants; None: it is off"""
     quiet: Quiet | None = None
     """whether training disturbs nobody now; None: nobody has asked for quiet hours"""
-    quiet_on_unknown: Literal["wait", "train"] = "wait"
-    """what is done where that is not known"""
 
     @property
     def rung(self) -> int:

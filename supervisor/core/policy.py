@@ -153,10 +153,8 @@ def quiet_hours(facts: Facts) -> Decision | WhyNot:
     if quiet is None or lifted:
         trains = True
         why = "no quiet hours are set" if quiet is None else "a person wants it in any hour"
-    elif quiet.answer == "unknown":
-        trains, why = facts.quiet_on_unknown == "train", quiet.words
     else:
-        trains, why = quiet.answer == "open", quiet.words
+        trains, why = quiet.open, quiet.words
     pauses = others if trains else (*others, "quiet_hours")
     wanted = msgspec.structs.replace(
         goal,
@@ -167,7 +165,7 @@ def quiet_hours(facts: Facts) -> Decision | WhyNot:
         return lambda: why
     does = "training goes on" if trains else "training saves and waits"
     evidence: Evidence = (
-        {} if quiet is None else {"answer": quiet.answer, "until_at": quiet.until_at}
+        {} if quiet is None else {"quiet": quiet.why, "changes_at": quiet.changes_at}
     )
     return Decision(goal=wanted, rule="quiet_hours", reason=f"{does}: {why}", evidence=evidence)
 
@@ -539,6 +537,8 @@ def _rest(facts: Facts) -> Forecast | None:
         why = f"paused by {answers.who_pauses(goal.pauses)}; {lifted}"
         if "guard" in goal.pauses:
             why = f"{why}: {_pressure_in_words(facts)}"
+        if "quiet_hours" in goal.pauses and facts.quiet is not None:
+            why = f"{why}: {facts.quiet.words}"
         return Forecast(action="rest", in_s=None, why=why)
     if goal.frozen:
         why = f"training stands still, and goes on by itself: {_pressure_in_words(facts)}"

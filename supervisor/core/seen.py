@@ -11,6 +11,7 @@ import msgspec
 from modes import Ladder
 from state.records import Left, Memory, Place, Process, Run
 from state.requests import Request
+from state.windows import Windows
 from supervisor.core import slots
 from supervisor.core.events import Event
 from supervisor.core.facts import StabilityLimits
@@ -141,6 +142,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     readings: Readings = Readings()
     pressure: Verdict | None = None
     """what the guard wants; None: it is off"""
+    windows: Windows | None = None
+    """the newest analysis of usage; None: there is none that can be read"""
+    no_windows: str | None = None
+    """why it cannot be read"""
     observations: dict[str, Observation] | None = None
     """what a look has shown of each run that `watched` names, and of every other of which something
     lives; None: nobody has looked, and this turn takes down what is told beside, and no more"""

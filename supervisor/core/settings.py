@@ -14,6 +14,7 @@ from supervisor.core.campaign import Campaign, OneRun, check, dated_in, runs_of
 from supervisor.core.events import TOLD_ELSEWHERE, Event
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.guard import Guard
+from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
 from trainers.contract import Name
@@ -143,6 +144,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     logs: Logs = Logs()
     samples: Samples = Samples()
     notify: Notify = Notify()
+    quiet_hours: QuietHours | None = None
+    """None: training waits for no windows"""
     modes_dir: str | None = None
     """a folder of mode files that replaces the shipped one; relative to the settings file"""
     trainers_dir: str | None = None

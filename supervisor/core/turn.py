@@ -35,6 +35,7 @@ from supervisor.core import (
     measure,
     policy,
     queue,
+    quiet_hours,
     reconcile,
     recovery,
     slots,
@@ -46,6 +47,7 @@ from supervisor.core.enrolment import counted, departed, enrolled
 from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
 from supervisor.core.recovery import Note, Observation, judge
@@ -302,6 +304,23 @@ class _Thought:
             readings=self._seen.readings,
             guard=self._settings.guard,
             pressure=self._seen.pressure,
+            quiet=self._quiet,
+        )
+
+    @property
+    def _quiet(self) -> Quiet | None:
+        """Whether training disturbs nobody now; None: nobody has asked for that."""
+        asked = self._settings.quiet_hours
+        if asked is None or not asked.enabled:
+            return None
+        limits = self._settings.recovery
+        graces = [reconcile.grace_s(seen, limits) for seen in self._observations.values()]
+        return quiet_hours.quiet(
+            asked,
+            self._seen.windows,
+            self.memory.timeline.seen_at,
+            trouble=self._seen.no_windows,
+            reserve_s=max(graces, default=limits.grace_s),
         )
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
@@ -663,6 +682,10 @@ class _Thought:
             due.append(STARTED_LOOK_S)
         if self._unlooked() or self._let_go_of:
             due.append(0.0)  # more may be about to leave
+        quiet = self._quiet
+        if quiet is not None:
+            changes_at = [quiet.changes_at, memory.goal.any_hour_until_at]
+            due += [at - memory.timeline.seen_at for at in changes_at if at is not None]
         if self._seen.leaving is None:  # else nothing starts, and the mode may be on no ladder
             whose = (*memory.runs, *queue.submitted(self._all_runs()))
             mode = self._ladder[memory.goal.mode]

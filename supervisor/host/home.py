@@ -185,6 +185,8 @@ class Home:
         self.last_settings = self.path / "settings.last.json"
         self.tuning = self.path / "tuning.json"
         self.told = self.path / "told.json"
+        self.windows = self.path / "windows.json"
+        self.usage = self.path / "usage"
         self._holder = self.path / "daemon.json"
         self._files = (
             *(

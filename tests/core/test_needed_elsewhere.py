@@ -6,7 +6,7 @@ import pytest
 from state.records import Goal
 from supervisor.core import explain, policy
 from supervisor.core.guard import Guard, Pressure, Verdict
-from supervisor.core.quiet import Quiet
+from supervisor.core.quiet_hours import Quiet
 from testkit.builders import MIDNIGHT, a_request, some_facts
 from testkit.fakes import Plan
 from testkit.place import Place
@@ -15,9 +15,9 @@ BUSY = Verdict(answer="freeze", cause="cpu", pressure=Pressure(cpu_other=91.0, b
 FULL = Verdict(answer="evict", cause="memory", pressure=Pressure(memory_other=96.0))
 HELD = Verdict()
 FREE = Verdict(answer="free", cause="calm", pressure=Pressure(cpu_other=2.0))
-OPEN = Quiet(answer="open", until_at=MIDNIGHT + 7200.0)
-CLOSED = Quiet(answer="closed", until_at=MIDNIGHT + 7200.0)
-UNKNOWN = Quiet(answer="unknown", trouble="mariadb: connection refused")
+OPEN = Quiet(open=True, why="window", opens_at=MIDNIGHT, closes_at=MIDNIGHT + 7200.0)
+CLOSED = Quiet(open=False, why="outside", opens_at=MIDNIGHT + 7200.0)
+UNKNOWN = Quiet(open=False, why="unknown", trouble="mariadb: connection refused")
 SETTINGS = '[campaign]\ntrainer = "drill"\nruns = ["a"]\ntarget.steps = 1000000\n'
 
 
@@ -64,17 +64,10 @@ def test_a_guard_that_is_switched_off_lifts_all_that_it_wanted():
 
 
 @pytest.mark.parametrize(
-    ("quiet", "on_unknown", "waits"),
-    [
-        (None, "wait", False),
-        (OPEN, "wait", False),
-        (CLOSED, "train", True),
-        (UNKNOWN, "wait", True),
-        (UNKNOWN, "train", False),
-    ],
+    ("quiet", "waits"), [(None, False), (OPEN, False), (CLOSED, True), (UNKNOWN, True)]
 )
-def test_training_waits_for_a_window_and_what_is_not_known_is_none(quiet, on_unknown, waits):
-    found = decided(quiet=quiet, quiet_on_unknown=on_unknown)
+def test_training_waits_for_a_window_and_what_is_not_known_is_none(quiet, waits):
+    found = decided(quiet=quiet)
     assert found.goal.pauses == (("quiet_hours",) if waits else ())
     if waits:
         assert quiet.words in found.reason

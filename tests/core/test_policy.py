@@ -12,7 +12,7 @@ from state.requests import AboutTheMode
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.guard import Guard, Pressure, Verdict
-from supervisor.core.quiet import Quiet
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import GpuReadings, Readings
 from testkit.builders import MIDNIGHT, RUNGS, a_request, some_facts
 
@@ -45,8 +45,10 @@ verdicts = st.builds(
 )
 quiets = st.builds(
     Quiet,
-    answer=st.sampled_from(("open", "closed", "unknown")),
-    until_at=st.none() | st.floats(MIDNIGHT, MIDNIGHT + 1e6),
+    open=st.booleans(),
+    why=st.sampled_from(("window", "outside", "unknown")),
+    opens_at=st.none() | st.floats(MIDNIGHT, MIDNIGHT + 1e6),
+    closes_at=st.none() | st.floats(MIDNIGHT, MIDNIGHT + 1e6),
 )
 
 
@@ -80,7 +82,6 @@ def facts(draw, *, asks=True, name=None):
         guard=draw(st.none() | st.just(Guard())),
         pressure=draw(st.none() | verdicts),
         quiet=draw(st.none() | quiets),
-        quiet_on_unknown=draw(st.sampled_from(("wait", "train"))),
     )
 
 

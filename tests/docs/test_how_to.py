@@ -49,8 +49,13 @@ def test_the_example_of_a_mode_is_a_third_rung(tmp_path):
 
 @pytest.mark.parametrize(
     ("page", "first"),
-    [("add-a-mode.md", 1), ("add-a-trainer.md", 0), ("train-gymnasium.md", 0)],
-    ids=["mode", "trainer", "gymnasium"],
+    [
+        ("add-a-mode.md", 1),
+        ("add-a-trainer.md", 0),
+        ("train-gymnasium.md", 0),
+        ("train-in-quiet-hours.md", 0),
+    ],
+    ids=["mode", "trainer", "gymnasium", "quiet hours"],
 )
 def test_the_settings_of_the_examples_are_well(page, first, tmp_path):
     """Each settings file that a page shows is accepted."""

@@ -17,6 +17,7 @@ from supervisor.core.campaign import Campaign, OneRun
 from supervisor.core.events import Event
 from supervisor.core.guard import Guard
 from supervisor.core.policy import RULES
+from supervisor.core.quiet_hours import QuietHours, UsageSource
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.core.settings import (
     Checkpoints,
@@ -47,6 +48,8 @@ TABLES = {
     "logs": Logs,
     "samples": Samples,
     "notify": Notify,
+    "quiet_hours": QuietHours,
+    "quiet_hours.sources.NAME": UsageSource,
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
     "What a mode lays upon environments": sb3.Load,
