@@ -57,11 +57,13 @@ OPTIONS = {"drill": "steps_per_s = 50", "atari": 'device = "cpu"'}
 class Supervisor(Machine):
     """One that runs from a checkout, in a home of its own."""
 
-    def __init__(self, checkout: Path, home: Path, names: Sequence[str], trainer: str) -> None:
+    def __init__(
+        self, checkout: Path, home: Path, names: Sequence[str], trainer: str, more: str = ""
+    ) -> None:
         way_in = checkout / "training_supervisor.py"
         super().__init__(home, program=(sys.executable, "-P", str(way_in), "supervisor.cli"))
         runs = ", ".join(f'"{name}"' for name in names)
-        self.configure(SETTINGS.format(trainer=trainer, runs=runs, options=OPTIONS[trainer]))
+        self.configure(SETTINGS.format(trainer=trainer, runs=runs, options=OPTIONS[trainer]) + more)
         self._pid = self.launch(self.command("run")).pid
 
     def used_s(self) -> float:

@@ -48,7 +48,7 @@ SERIES = {
     ),
     "power-cuts": Series(
         50,
-        "power cuts in mid-write, of the state and of checkpoints, on ext4 and on xfs",
+        "power cuts in mid-write, of the state, of checkpoints and of samples, on ext4 and on xfs",
         "tests/faults/test_writes.py::test_power_cuts_lose_nothing_that_was_acknowledged",
     ),
     "boots": Series(
@@ -65,6 +65,11 @@ SERIES = {
         40,
         "kills of a trainer in the middle of a checkpoint",
         "tests/trainers/test_drill.py::test_kill_in_mid_write_costs_only_that_checkpoint",
+    ),
+    "game-servers": Series(
+        300,
+        "simulated game servers, whose quiet hours are found and promised",
+        "tests/usage/test_analysis.py::test_servers_are_disturbed_no_more_than_hindsight_would",
     ),
     "table-kills": Series(
         60,

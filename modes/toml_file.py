@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -16,6 +17,8 @@ from trainers import durable
 from trainers.contract import NAME
 
 NAME_IN_WORDS = "letters, digits, '-' and '_', at most 64, the first a letter or a digit"
+PASSWORD = re.compile(r"://[^@/\s]*@")
+"""what stands in an address before the host, and may be one"""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -92,14 +95,20 @@ def _problems(table: dict[str, Any], kind: type[msgspec.Struct], prefix: str) ->
             hint = f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(fields)}"
             yield f"unknown key '{prefix}{key}'; {hint}"
             continue
-        wanted = fields[key].type
+        wanted = _certain(fields[key].type)
         if _is_struct(wanted) and isinstance(value, dict):
             yield from _problems(value, wanted, f"{prefix}{key}.")
             continue
         if _is_table_of_structs(wanted) and isinstance(value, dict):
-            for name, inner in value.items():
-                if isinstance(inner, dict):
-                    yield from _problems(inner, get_args(wanted)[1], f"{prefix}{key}.{name}.")
+            within = [
+                problem
+                for name, inner in value.items()
+                if isinstance(inner, dict)
+                for problem in _problems(inner, get_args(wanted)[1], f"{prefix}{key}.{name}.")
+            ]
+            yield from within
+            if within:  # of which the whole would only tell again, with all that stands beside it
+                continue
         try:
             msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
@@ -107,6 +116,12 @@ def _problems(table: dict[str, Any], kind: type[msgspec.Struct], prefix: str) ->
     for name, field in fields.items():
         if field.required and name not in table:
             yield f"missing key '{prefix}{name}'"
+
+
+def _certain(kind: Any) -> Any:
+    """A table of its own, where a table may be missing."""
+    certain = [one for one in get_args(kind) if one is not NoneType]
+    return certain[0] if len(certain) == 1 and _is_struct(certain[0]) else kind
 
 
 def _is_struct(kind: Any) -> bool:
@@ -118,7 +133,7 @@ def _is_table_of_structs(kind: Any) -> bool:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = PASSWORD.sub("://...@", repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -130,6 +130,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     again"""
     hung: bool = False
     """it is being stopped because it stood still"""
+    frozen_s: float | None = None
+    """since when all its processes stand still, for the machine is needed; None: they do not"""
     stop_asked_s: float | None = None
     kill_asked_s: float | None = None
     memory_awaited_s: float | None = None
@@ -300,6 +302,16 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """a person wants neither this mode nor a heavier one"""
     idle_until_s: float | None = None
     """the machine dies as soon as it trains: nothing does until then"""
+    still: Literal["starts", "frozen"] | None = None
+    """others may need the machine: nothing new starts; what trains stands still, too, where it
+    is"""
+    any_hour_until_at: float | None = None
+    """wall time until which a person wants training in any hour, quiet or not"""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether what trains shall stand still where it is."""
+        return self.still == "frozen"
 
     @property
     def paused(self) -> bool:
@@ -605,6 +617,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """when, on the timeline"""
     outage: Outage | None = None
     """the newest crash, until its price is known"""
+    pressed: dict[str, Any] | None = None
+    """what the guard said when it last wanted something else than before; see `core.guard`"""
     told: Told = Told()
     bookings: tuple[Booking, ...] = ()
     """entries that the next line of the log will carry"""

@@ -95,6 +95,18 @@ class Resume(_Request, frozen=True, tag="resume"):
     """A person's pause is over, and idling."""
 
 
+class TrainNow(_Request, frozen=True, tag="train_now"):
+    """Training in any hour for a while, whatever the quiet hours say."""
+
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=604_800)]
+    """for how long, in seconds"""
+
+    @property
+    def words(self) -> str:
+        """What is asked, in words."""
+        return f"train now, in any hour, for {self.for_s / 3600:.3g} h"
+
+
 class Reset(_Request, frozen=True, tag="reset"):
     """Back to the first day."""
 
@@ -169,7 +181,9 @@ class Cancel(_OfWhatWasSubmitted, frozen=True, tag="cancel"):
     """A run ends, saved, however far it is."""
 
 
-AboutTheMode = ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resume | Reset
+AboutTheMode = (
+    ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resume | TrainNow | Reset
+)
 """requests that are granted or refused by the goal alone"""
 AboutAJob = Submit | Amend | Withdraw | Cancel
 """requests about runs that do not come from the settings; believed from the home's own account

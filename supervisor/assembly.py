@@ -8,11 +8,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from state.boot_notes import BootNotes
 from state.inbox import Inbox
 from state.store import Store
+from supervisor.analyst import Analyst
 from supervisor.config import Config
 from supervisor.core import cards
 from supervisor.core.events import Event
@@ -29,10 +30,14 @@ from supervisor.host.watch import REQUESTS, SETTINGS, Watch
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger
 from supervisor.runners.local import LocalRunner
+from supervisor.sampler import Sampler
+from supervisor.sentry import Sentry
 from trainers import durable
 
 TEND_S = 30.0
 """how often the size of the trainers' output is looked at"""
+TEND_LEAST_S = 16.0
+"""after which that may be, where something else ends a nap: one waking serves both"""
 
 
 def supervise(
@@ -67,6 +72,7 @@ def supervise(
             tuning=home.tuning,
             trainers_dir=lambda: config.trainers_dir,
         )
+        sentry = Sentry(gpus)
         daemon = Daemon(
             config=config,
             clock=clock,
@@ -77,13 +83,30 @@ def supervise(
             journal=journal,
             sensors=Sensors(home.path, gpus),
             power=gpus,
+            sentry=sentry,
             machine=_machine(home),
+            windows=home.windows,
+        )
+        sampler = Sampler(home, clock, gpus)
+        body = Body(
+            daemon,
+            watch,
+            runner,
+            messenger,
+            gpus,
+            sampler,
+            sentry,
+            Analyst(home, clock),
+            config,
+            Notify(),
         )
         watch.begin()
         try:
             daemon.start(lax)
-            _live(daemon, watch, runner, messenger, gpus, config, home, lock, until_done=until_done)
+            _live(body, home, lock, until_done=until_done)
         finally:
+            sampler.close()
+            body.analyst.close()
             watch.end()
             config.close()
             runner.close()
@@ -122,25 +145,30 @@ def installed(distribution: str) -> str | None:
     return None
 
 
-def _live(
-    daemon: Daemon,
-    watch: Watch,
-    runner: LocalRunner,
-    messenger: Messenger,
-    gpus: Gpus,
-    config: Config,
-    home: Home,
-    lock: durable.Lock,
-    *,
-    until_done: bool,
-) -> None:
+class Body(NamedTuple):
+    """What lives in the daemon's process."""
+
+    daemon: Daemon
+    watch: Watch
+    runner: LocalRunner
+    messenger: Messenger
+    gpus: Gpus
+    sampler: Sampler
+    sentry: Sentry
+    analyst: Analyst
+    config: Config
+    notify: Notify
+
+
+def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> None:
     """Tick whenever something happens, until asked to stop, or all is done; then stop cleanly.
 
     Raises:
         HomeLost: the home was moved or removed; its trainers have been ended, and nothing
             was written into what lies at its path now, which may be another's.
     """
-    notify = Notify()
+    daemon, watch, runner, messenger = body.daemon, body.watch, body.runner, body.messenger
+    config, notify = body.config, body.notify
     cause, ready = "start", "READY=1"
     # A hand-over that was asked for first holds, whatever is asked for after it.
     over = False
@@ -150,29 +178,18 @@ def _live(
             raise HomeLost(home.path)
         with contextlib.suppress(OSError):  # somebody has removed it; the inbox tells what else
             durable.make_folder(home.inbox)
-        due_s = daemon.tick(cause)
-        for said in messenger.tend(config.settings.notify, daemon.memory):
-            daemon.write_down(**said._asdict())
-        messenger.go()
-        due_s = min(due_s, messenger.due_s, gpus.due_s)
+        due_s = min(daemon.tick(cause), _listen(body))
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
-        blind = watch.trouble
-        if watch.files({home.inbox: REQUESTS} | dict.fromkeys(config.watched, SETTINGS)):
+        if _watch_files(body, home):
             due_s = 0.0  # look once more: something may have changed before it was watched
-        if watch.trouble and watch.trouble != blind:
-            look_s = config.settings.policy.tick_s
-            reason = (
-                f"files cannot be watched ({watch.trouble}): requests and changed settings are "
-                f"seen every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
-            )
-            daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
         # What is on trial may be more work.
         over = until_done and daemon.memory.resting and not messenger.busy and not config.handles
         if not over:
-            cause = _sleep(watch, runner, messenger, gpus, config, notify, due_s)
+            cause = _sleep(body, due_s)
     for said in messenger.leave():
         daemon.write_down(**said._asdict())
     notify("STOPPING=1", "STATUS=saving every run")
+    body.sampler.close()  # that may take minutes, and a sample is to be on the disk in half of one
     if watch.hand_over_asked:
         daemon.hand_over()
         return
@@ -182,27 +199,62 @@ def _live(
         watch.sleep(0.5, runner.exits)
 
 
-def _sleep(
-    watch: Watch,
-    runner: LocalRunner,
-    messenger: Messenger,
-    gpus: Gpus,
-    config: Config,
-    notify: Notify,
-    due_s: float,
-) -> str:
-    """Sleep until something happens or a look is due, with an eye on the trainers' output."""
+def _listen(body: Body) -> float:
+    """Take down what those beside the daemon have to say; seconds until one of them is due."""
+    daemon, messenger, settings = body.daemon, body.messenger, body.config.settings
+    due_s = math.inf
+    for said in messenger.tend(settings.notify, daemon.memory):
+        daemon.write_down(**said._asdict())
+    messenger.go()
+    if (lost := body.sampler.trouble) is not None:
+        reason = f"the machine is not sampled: {lost}; training goes on"
+        daemon.write_down(Event.SAMPLES_STOPPED, rule="disk", reason=reason, evidence=None)
+    for told in body.analyst.tend(settings.quiet_hours):
+        daemon.write_down(**told._asdict(), evidence=None)
+        due_s = 0.0  # there may be other windows now
+    return min(due_s, messenger.due_s, body.gpus.due_s, body.analyst.due_s(settings.quiet_hours))
+
+
+def _watch_files(body: Body, home: Home) -> bool:
+    """Watch what may change; whether some of it was not watched before. What cannot be is told."""
+    watch, config = body.watch, body.config
+    blind = watch.trouble
+    fresh = watch.files({home.inbox: REQUESTS} | dict.fromkeys(config.watched, SETTINGS))
+    if watch.trouble and watch.trouble != blind:
+        look_s = config.settings.policy.tick_s
+        reason = (
+            f"files cannot be watched ({watch.trouble}): requests and changed settings are "
+            f"seen every {look_s:g} s (policy.tick_s); see fs.inotify.max_user_instances"
+        )
+        body.daemon.write_down(Event.WATCH_LOST, rule="watch", reason=reason, evidence={})
+    return fresh
+
+
+def _sleep(body: Body, due_s: float) -> str:
+    """Sleep until something happens or a look is due, with an eye on the trainers' output.
+
+    Meanwhile the machine is sampled, for which nobody is woken but this sleep.
+    """
+    daemon, watch, runner, messenger, gpus, sampler, sentry, analyst, config, notify = body
     nap_s = min(TEND_S, (notify.watchdog_s or math.inf) / 3)
-    until_s = time.monotonic() + due_s
+    tended_s = time.monotonic()  # by the look
+    until_s = tended_s + due_s
     # Not all that the GPUs' helper says is worth a look, and it may have spoken before the sleep.
     while not gpus.take():
-        left_s = until_s - time.monotonic()
-        exits = (*runner.exits, *messenger.handles, *config.handles)
-        cause = watch.sleep(min(nap_s, left_s), exits, gpus.handles)
-        if cause == "answer":
-            continue
-        if cause != "time" or left_s <= nap_s:
+        sampler.tend(config.settings.samples, daemon.memory)
+        now_s = time.monotonic()
+        exits = (*runner.exits, *messenger.handles, *config.handles, *analyst.handles)
+        left_s = min(until_s - now_s, tended_s + nap_s - now_s, sampler.due_s, sentry.due_s)
+        cause = watch.sleep(left_s, exits, gpus.handles)
+        now_s = time.monotonic()
+        if cause not in ("answer", "time"):
             return cause
-        runner.tend()
-        notify("WATCHDOG=1")
+        if sentry.look(daemon.memory):
+            return "guard"
+        if now_s >= until_s and cause == "time":
+            return cause
+        if now_s - tended_s >= min(nap_s, TEND_LEAST_S):
+            runner.tend()
+            tended_s = now_s
+            notify("WATCHDOG=1")
     return "answer"

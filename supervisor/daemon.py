@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -18,14 +19,17 @@ from state.inbox import AT_ONCE, Inbox
 from state.records import BootNote, Left, Memory
 from state.requests import Request
 from state.store import Store
+from state.windows import Windows
+from state.windows import known as known_windows
 from supervisor.config import Config
 from supervisor.core import history, queue
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
+from supervisor.core.guard import Guard, Verdict
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.readings import Readings
-from supervisor.core.reconcile import Kill, Start, Stop
+from supervisor.core.reconcile import Freeze, Kill, Start, Stop, Thaw
 from supervisor.core.recovery import Observation
 from supervisor.core.seen import (
     Action,
@@ -67,6 +71,14 @@ class PowerSwitch(Protocol):
         ...
 
 
+class Guarding(Protocol):
+    """Whatever knows whether others need the machine."""
+
+    def verdict(self, limits: Guard | None) -> Verdict | None:
+        """What the guard wants under these limits; None: it is off."""
+        ...
+
+
 class Daemon:
     """One supervisor of one home.
 
@@ -80,10 +92,12 @@ class Daemon:
         journal: writes the logs.
         sensors: read the machine.
         power: limits the power of the GPUs.
+        sentry: watches for the guard.
         machine: what all this runs on.
+        windows: the file with the newest analysis of usage.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of the world, and named
         self,
         *,
         config: Config,
@@ -95,7 +109,9 @@ class Daemon:
         journal: Journal,
         sensors: Sensing,
         power: PowerSwitch,
+        sentry: Guarding,
         machine: Machine,
+        windows: Path,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -106,7 +122,9 @@ class Daemon:
         self._journal = journal
         self._sensors = sensors
         self._power = power
+        self._sentry = sentry
         self._machine = machine
+        self._windows_file = windows
         self._leaving = False
         self._fresh = True
         self._saved: Memory | None = None
@@ -191,6 +209,8 @@ class Daemon:
         goal, runs = self.memory.goal, self.memory.runs
         if not goal.trains:
             return f"{goal.mode}: {'paused' if goal.paused else 'idle'}"
+        if goal.frozen:
+            return f"{goal.mode}: standing still, the machine is needed"
         running = queue.called(run for run in runs if run.status == "running")
         return f"{goal.mode}: {', '.join(running.values()) or 'nothing runs'}"
 
@@ -213,6 +233,7 @@ class Daemon:
         readings = self._sensors.read()
         requests, trouble = ((), ()) if leaving else self._inbox.pending()
         left = self._left(requests)
+        known, unknown = self._windows()
         observations = self._runner.look(watched(self.memory, rules, left))
         seen = Seen(
             moment=moment,
@@ -222,6 +243,9 @@ class Daemon:
             refused=refused,
             dated=self._config.dated if reloaded else (),
             readings=readings,
+            pressure=self._sentry.verdict(rules.settings.guard),
+            windows=known,
+            no_windows=unknown,
             observations=observations,
             left=left,
             requests=requests,
@@ -233,6 +257,13 @@ class Daemon:
         )
         self._fresh = False
         return seen
+
+    def _windows(self) -> tuple[Windows | None, str | None]:
+        """The newest analysis of usage, or why it cannot be read."""
+        asked = self._config.settings.quiet_hours
+        if asked is None or not asked.enabled:
+            return None, None
+        return known_windows(self._windows_file)
 
     def _left(self, requests: tuple[Request, ...]) -> dict[str, Left] | None:
         """How runs were that have left the queue and may be back; None: that cannot be read."""
@@ -332,6 +363,10 @@ class Daemon:
                     self._runner.stop(run, dump=dump)
                 case Kill(run=run):
                     self._runner.kill(run)
+                case Freeze(run=run):
+                    self._runner.freeze(run)
+                case Thaw(run=run):
+                    self._runner.thaw(run)
                 case KeepWarm(specs=specs, memory_max_mib=most_mib):
                     troubles = self._runner.keep_warm(specs, memory_max_mib=most_mib)
                     outcomes += [

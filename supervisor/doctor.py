@@ -15,12 +15,14 @@ import msgspec
 import psutil
 
 from modes import Mode
+from state import samples
 from state.records import Run
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import queue
-from supervisor.core.moments import Moment
+from supervisor.core.moments import Moment, span
 from supervisor.core.readings import GpuReadings
+from supervisor.core.settings import Samples
 from supervisor.host import tuning
 from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.gpu import Gpus
@@ -33,6 +35,8 @@ from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
+SAMPLES_LATE = 3
+"""times the longest pause between two of them; then they are not written"""
 CHECK_TIMEOUT_S = 60
 CHECK_MIB = 1024
 """of memory that a trainer may want that looks at a checkpoint"""
@@ -61,6 +65,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         lambda: _gpus(config),
         lambda: _trainers(config, home),
         lambda: _tuning(home),
+        lambda: _samples(home, config, moment),
         lambda: _notify(config),
         _clock_of(moment),
     )
@@ -367,6 +372,29 @@ def _tuning(home: Home) -> Finding:
         return Finding(verdict="note", what="tuning", result=str(error))
     result = found or "every trainer's default; `supervisor tune` looks for what is quicker here"
     return Finding(verdict="well", what="tuning", result=result)
+
+
+def _samples(home: Home, config: Config | str, moment: Moment) -> Finding:
+    wanted = Samples() if isinstance(config, str) else config.settings.samples
+    try:
+        newest = samples.newest(home.samples)
+    except NewerFile as error:
+        return Finding(verdict="bad", what="samples", result=str(error))
+    if not wanted.enabled:
+        result = "the machine is not sampled, as [samples] has it"
+        return Finding(verdict="well", what="samples", result=result)
+    runs = home.holder() is not None
+    if newest is None:
+        result = f"none yet; a supervisor that runs takes one each {wanted.idle_s:g} s at least"
+        return Finding(verdict="note", what="samples", result=result)
+    same = newest.boot_id == moment.boot_id
+    now_s, at_s = (moment.monotonic_s, newest.monotonic_s) if same else (moment.wall, newest.at)
+    taken_mib = sum(path.stat().st_size for path in home.samples.glob("*")) / 2**20
+    result = f"the newest is {span(max(0.0, now_s - at_s))} old; {taken_mib:.0f} MiB are kept"
+    if runs and now_s - at_s > SAMPLES_LATE * wanted.idle_s:
+        result += "; a supervisor runs and writes none: see samples.stopped in `decisions`"
+        return Finding(verdict="bad", what="samples", result=result)
+    return Finding(verdict="well", what="samples", result=result)
 
 
 def _notify(config: Config | str) -> Finding:

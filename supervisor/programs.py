@@ -10,7 +10,11 @@ from typing import Literal
 from trainers.contract import TRAINERS_DIR
 
 Program = Literal[
-    "supervisor.cli", "supervisor.helpers.nvml", "supervisor.errand", "trainers.__main__"
+    "supervisor.cli",
+    "supervisor.helpers.nvml",
+    "supervisor.helpers.usage",
+    "supervisor.errand",
+    "trainers.__main__",
 ]
 ROOT = Path(__file__).parents[1]
 """where all our packages lie"""

@@ -46,7 +46,7 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".keras", ".h5", ".zip", ".safetensors", ".n
 """how names of what is saved mostly end"""
 KEPT = (
     "/runs/", "/inbox/", "/answers/", "/lock", "/daemon.json", "/state*.json*", "/told.json",
-    "/tuning.json", "/settings.last.json", "/*.jsonl*",
+    "/tuning.json", "/settings.last.json", "/*.jsonl*", "/samples/",
 )  # fmt: skip
 """what a supervisor puts into its home, as git ignores it"""
 

@@ -9,14 +9,17 @@ from typing import Any
 import msgspec
 
 from modes import load_ladder
+from state import windows
 from state.records import LEDGER_VERSION, Boot, Left, Memory, Run
 from state.store import Store
 from supervisor import journal
 from supervisor.config import Config
-from supervisor.core import decisions, explain, history, policy, queue, slots
+from supervisor.core import decisions, explain, history, policy, queue, quiet_hours, slots
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
+from supervisor.core.guard import Verdict
 from supervisor.core.moments import Moment, stamp
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.settings import Settings
 from supervisor.host.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
@@ -201,7 +204,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         bounds=explain.bounds(goal),
         policy="unknown" if isinstance(config, str) else config.settings.policy.name,
         ledger=None if isinstance(config, str) else _ledger(memory, config, home, moment),
-        next=_next(memory, config, up=holder is not None),
+        next=_next(home, memory, config, up=holder is not None),
         boot_id=moment.boot_id,
         boots_total=memory.boots_total,
         crashes_total=memory.crashes_total,
@@ -255,7 +258,24 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
 def facts(home: Home, config: Config, moment: Moment) -> Facts:
     """What a decision would be made from at this moment, but for readings of the machine."""
     memory, _ = _now(home, config, moment)
-    return decisions.facts(memory, config.ladder, config.settings.policy)
+    return _facts(home, memory, config)
+
+
+def _facts(home: Home, memory: Memory, config: Config) -> Facts:
+    """The same, with what the guard wanted last, and what is known of the quiet hours."""
+    said, asked = memory.pressed, config.settings.quiet_hours
+    quiet: Quiet | None = None
+    if asked is not None:
+        known, trouble = windows.known(home.windows)
+        quiet = quiet_hours.quiet(asked, known, memory.timeline.seen_at, trouble=trouble)
+    return decisions.facts(
+        memory,
+        config.ladder,
+        config.settings.policy,
+        guard=config.settings.guard,
+        pressure=None if said is None else msgspec.convert(said, Verdict),
+        quiet=quiet,
+    )
 
 
 def ledger(home: Home, config: Config, moment: Moment) -> LedgerReport:
@@ -334,7 +354,7 @@ def _read_spec(home: Home, run: Run) -> Spec | None:
         return None
 
 
-def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
+def _next(home: Home, memory: Memory, config: Config | str, *, up: bool) -> NextReport:
     if not up:
         why = "the supervisor is not running; `supervisor run` starts it"
         return NextReport(action="rest", in_s=None, why=why)
@@ -342,7 +362,7 @@ def _next(memory: Memory, config: Config | str, *, up: bool) -> NextReport:
         return NextReport(
             action="unknown", in_s=None, why=f"the settings in force are older: {config}"
         )
-    forecast = policy.forecast(decisions.facts(memory, config.ladder, config.settings.policy))
+    forecast = policy.forecast(_facts(home, memory, config))
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
 
 

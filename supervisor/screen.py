@@ -13,6 +13,7 @@ from supervisor.report import BootReport, LedgerReport, Report, RunReport
 from supervisor.terminal import columns, paint, printable
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
+    from supervisor.core.hours import Hour, Spread
     from supervisor.core.recorded import MadeAgain
     from supervisor.core.replay import Replayed
     from supervisor.counterfactual import Counterfactual
@@ -175,6 +176,27 @@ def goodput(measured: Goodput) -> str:
     titles = ("run", "goodput", "demanded", "kept", "lost", "attempts", "deaths")
     table = _table(titles, [_goodput_row(run) for run in measured.runs])
     return "\n".join([_head(rows, width=15), "", *table])
+
+
+def samples(known: Sequence[Hour]) -> str:
+    """The whole of `samples`: a line for each hour."""
+    if not known:
+        return "there are no samples of that time"
+    titles = ("hour", "sampled", "cpu %", "own %", "memory %", "gpu %", "gpu memory %", "trained")
+    rows = [
+        (
+            when(one.hour)[:16],
+            f"{one.sampled_min:.0f} min",
+            _spread(one.cpu_percent),
+            _spread(one.cpu_own_percent),
+            _spread(one.memory_percent),
+            _spread(one.gpu_percent),
+            _spread(one.gpu_memory_percent),
+            ", ".join(one.trained) or "nothing",
+        )
+        for one in known
+    ]
+    return "\n".join([*_table(titles, rows, left=1), "", "hours in UTC; mean/highest"])
 
 
 def explanation(one: Explanation) -> str:
@@ -518,6 +540,10 @@ def _took(times: Times, what: str) -> str:
         return "none known"
     most = "" if times.max_s is None else f", at most {_brief(times.max_s)}"
     return f"{count(times.count)}, on average {_brief(times.mean_s)}{most} {what}"
+
+
+def _spread(spread: Spread | None) -> str:
+    return "-" if spread is None else f"{spread.mean:.0f}/{spread.highest:.0f}"
 
 
 def _brief(seconds: float) -> str:

@@ -14,7 +14,7 @@ from state.records import Asked, Memory, Run
 from state.store import Store
 from supervisor.core import history, queue
 from supervisor.core.moments import Moment
-from supervisor.core.reconcile import Kill, Stop, grace_s
+from supervisor.core.reconcile import Kill, Stop, Thaw, grace_s
 from supervisor.core.recovery import Observation, RecoveryLimits
 from supervisor.core.seen import Machine, Rules, Seen
 from supervisor.core.turn import turn
@@ -141,6 +141,8 @@ def _end_left(home: Home, clock: Clock, rules: Rules, patience_s: float) -> int:
                         runner.stop(run, dump=dump)
                     case Kill(run=run):
                         runner.kill(run)
+                    case Thaw(run=run):
+                        runner.thaw(run)
             if seen.moment.monotonic_s - begun.monotonic_s > wait_s:
                 raise StillStopping(", ".join(sorted(living)))
             pause(LOOK_S)

@@ -95,7 +95,8 @@ def a_time(now_s=1000.0, boot_id="boot-1", monotonic_s=None):
 
 def a_request(kind, mode=None, request_id="request-1"):
     """What ada asks."""
-    return request(kind, mode=mode, id=request_id, by="ada", asked_at=MIDNIGHT)
+    for_s = 3600.0 if kind == "train_now" else None
+    return request(kind, mode=mode, for_s=for_s, id=request_id, by="ada", asked_at=MIDNIGHT)
 
 
 def a_mode_ledger(**fields):

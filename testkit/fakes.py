@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from state.records import Process
+from supervisor.core.guard import Verdict
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.runners import StartFailed
 from testkit.builders import MIDNIGHT
-from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark
+from trainers.contract import EXIT_AGAIN, EXIT_DONE, Heartbeat, Mark, Stood
 
 CHECKPOINT_S = 90.0
 AT_REST = Readings(cpu_percent=12.5, memory_percent=30.0)
@@ -102,6 +103,26 @@ class FakeSensors:
         return self.readings
 
 
+@dataclass
+class FakeSentry:
+    """Nobody else needs the machine, unless a test says otherwise."""
+
+    answer: Verdict = field(default_factory=lambda: Verdict(answer="free", cause="calm"))
+
+    def verdict(self, limits):
+        return None if limits is None else self.answer
+
+
+class NoGpus:
+    """What reads the GPUs of a machine that has none."""
+
+    is_reading = False
+    newest = ()
+
+    def freshen(self):
+        pass
+
+
 class FakePower:
     """GPUs that take any limit."""
 
@@ -175,7 +196,25 @@ class FakeProcess:
     asked_s: float = math.inf
     """when it was asked to leave"""
     killed_s: float = math.inf
+    stood: Stood = field(default_factory=Stood)
     exit: Exit | None = None
+    first_s: float | None = None
+    """when it made its first new step, once it has stood still"""
+
+    def freeze(self, now_s):
+        """It stands still: nothing happens in it any more."""
+        self.first_s = self.stepping_s(now_s)
+        self.stood = self.stood.begun(now_s)
+
+    def thaw(self, now_s):
+        """It goes on, as if the time in between had not been."""
+        if self.stood.still:
+            self.born_s += now_s - self.stood.spans[-1][0]
+            self.stood = self.stood.ended(now_s)
+
+    def own_s(self, now_s):
+        """The moment at which it stands still, or else the present."""
+        return self.stood.spans[-1][0] if self.stood.still else now_s
 
     @property
     def last_step(self):
@@ -196,8 +235,8 @@ class FakeProcess:
 
     def stepping_s(self, now_s):
         """When it made its first new step; None: not yet."""
-        if self.step(now_s) == self.from_step:
-            return None
+        if self.first_s is not None or self.step(now_s) == self.from_step:
+            return self.first_s
         return self.born_s + self.plan.learns_s + 1 / self.plan.steps_per_s
 
     def mark(self, step):
@@ -214,7 +253,7 @@ class FakeProcess:
         """When and how it ends, as things stand: the first of all that await it."""
         killed_s = self.killed_s + self.plan.unkillable_s
         ends = [(killed_s, Exit(signal=9))]
-        if self.spec is not None:
+        if self.spec is not None and not self.stood.still:
             plan, needed = self.plan, max(0, self.last_step - self.from_step)
             done_s = plan.learns_s + needed / plan.steps_per_s
             if done_s <= plan.hangs_s:
@@ -262,7 +301,7 @@ class FakeHost:
     def power_off(self):
         """Everything that lives is gone; what was saved stays."""
         for process in self.mains():
-            self._speak(process, self.now_s)
+            self._speak(process, process.own_s(self.now_s))
         self._processes = []
 
     def spawn(self, spec, plan):
@@ -291,7 +330,7 @@ class FakeHost:
                 if process.spec is not None:
                     self._die(process, ends_s)
             elif process.spec is not None:
-                self._speak(process, now_s)
+                self._speak(process, process.own_s(now_s))
 
     def _die(self, process, when_s):
         self._speak(process, when_s)
@@ -377,9 +416,12 @@ class FakeRunner:
             lives[run_id] = Observation(
                 process=held.identity if held else None,
                 exit=exits.get(run_id),
+                frozen=held is not None and held.stood.still,
                 leftovers=0 if held else len(processes),
                 heartbeat=heartbeat,
-                alive_s=alive_s(heartbeat, self.host.now_s) if not run or run.local else None,
+                alive_s=alive_s(heartbeat, self.host.now_s, held.stood if held else None)
+                if not run or run.local
+                else None,
             )
         return lives
 
@@ -398,11 +440,21 @@ class FakeRunner:
     def stop(self, run_id, *, dump):
         held, _ = self._held.get(run_id, (None, False))
         if held is not None:
+            held.thaw(self.host.now_s)
             held.asked_s = min(held.asked_s, self.host.now_s)
 
     def kill(self, run_id):
         for process in self.host.processes(run_id):
             process.killed_s = min(process.killed_s, self.host.now_s)
+
+    def freeze(self, run_id):
+        held, _ = self._held.get(run_id, (None, False))
+        if held is not None:
+            held.freeze(self.host.now_s)
+
+    def thaw(self, run_id):
+        for process in self.host.processes(run_id):
+            process.thaw(self.host.now_s)
 
     def _heartbeat(self, run_id):
         folder = self.host.folders.get(run_id)

@@ -14,7 +14,7 @@ from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.host.home import Home
 from supervisor.journal import Journal, tail
-from testkit.fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from testkit.fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, FakeSentry, Plan
 from trainers.contract import Target
 
 
@@ -28,7 +28,9 @@ def a_daemon(home, clock, runner, **given):
         "journal": Journal(home, io.StringIO()),
         "sensors": FakeSensors(),
         "power": FakePower(),
+        "sentry": FakeSentry(),
         "machine": Machine(cores=4, parts={}),
+        "windows": home.windows,
     }
     return Daemon(clock=clock, runner=runner, **parts | given)
 
@@ -49,11 +51,12 @@ class Place:
         self.clock, self.plans = FakeClock(), dict(plans or {})
         self.host = FakeHost(self.clock, lambda spec: self.plans.get(spec.name, Plan()))
         self.inbox = Inbox(self.home.inbox)
+        self.sentry = FakeSentry()
         self.begin()
 
     def begin(self):
         """A daemon comes to life, over what the one before has left."""
-        self.daemon = a_daemon(self.home, self.clock, FakeRunner(self.host))
+        self.daemon = a_daemon(self.home, self.clock, FakeRunner(self.host), sentry=self.sentry)
         self.daemon.start()
         self.look(0.0)
 

@@ -25,6 +25,7 @@ from supervisor.config import Config
 from supervisor.core import ledger as learnt
 from supervisor.core import measure, policy
 from supervisor.core.facts import Decision, Facts
+from supervisor.core.guard import Pressure, Verdict
 from supervisor.core.recorded import make_again
 from supervisor.core.recovery import Exit
 from supervisor.core.seen import Machine
@@ -33,7 +34,7 @@ from supervisor.daemon import Daemon
 from supervisor.host.home import Home
 from supervisor.journal import Journal, parse, read
 from testkit.builders import DAY_S, HOUR_S, MIDNIGHT
-from testkit.fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, Plan
+from testkit.fakes import FakeClock, FakeHost, FakePower, FakeRunner, FakeSensors, FakeSentry, Plan
 from testkit.place import a_job
 
 LADDERS = (("light", "medium"), ("light",), ("light", "medium", "heavy"))
@@ -168,6 +169,16 @@ class DeadlyRunner(FakeRunner):
         super().kill(run_id)
         self._life.fuse()
 
+    def freeze(self, run_id):
+        self._life.fuse()
+        super().freeze(run_id)
+        self._life.fuse()
+
+    def thaw(self, run_id):
+        self._life.fuse()
+        super().thaw(run_id)
+        self._life.fuse()
+
 
 class SimulatedLife:
     """A home, a machine, and whoever supervises it at the moment.
@@ -193,6 +204,8 @@ class SimulatedLife:
         self._malice = self.chance.choice((0.0, 0.2, 0.7))
         """the share of trainers that do not live as they should"""
         self._runs = list(RUNS)
+        self._sentry = FakeSentry()
+        self._guarded = self.chance.random() < 0.5
         self._write_settings()
         self._config = Config(self.home.settings)
         self.daemon = None
@@ -239,9 +252,10 @@ class SimulatedLife:
                 self._rewind,
                 self._disk_fails,
                 self._settings_change,
+                self._others_press,
                 self.settle,
             ),
-            weights=(60, 8, 3, 12, 3, 2, 8, 6, 3, 3, 3, 4),
+            weights=(60, 8, 3, 12, 3, 2, 8, 6, 3, 3, 3, 8, 4),
         )[0]
         self._note(happens.__name__)
         happens()
@@ -368,11 +382,20 @@ class SimulatedLife:
 
     def _settings_change(self):
         """A person edits the campaign, or the ladder gains or loses a mode file."""
-        if self.chance.random() < 0.5:
+        if self.chance.random() < 0.2:
+            self._guarded = not self._guarded
+        elif self.chance.random() < 0.5:
             self._runs = self.chance.sample(RUNS, self.chance.randint(1, len(RUNS)))
         else:
             self._ladder = self.chance.choice(LADDERS)
         self._write_settings()
+        self.tick()
+
+    def _others_press(self):
+        """The guard wants something else than before, if it is on."""
+        answer = self.chance.choice(("hold", "free", "freeze", "freeze", "evict"))
+        seen = Pressure(cpu_other=self.chance.random() * 100)
+        self._sentry.answer = Verdict(answer=answer, cause="cpu", pressure=seen)
         self.tick()
 
     def _mend(self):
@@ -449,7 +472,9 @@ class SimulatedLife:
             journal=Journal(self.home, io.StringIO()),
             sensors=FakeSensors(),
             power=FakePower(),
+            sentry=self._sentry,
             machine=Machine(cores=4, parts={"kernel": "6.1"}),
+            windows=self.home.windows,
         )
         self._note("a daemon begins")
         self.daemon.start()
@@ -485,6 +510,7 @@ class SimulatedLife:
         """From now on nothing new goes wrong."""
         self._mend()
         self._calm = True
+        self._sentry.answer = Verdict(answer="free", cause="calm")
         for process in self.host.processes():
             process.plan = dataclasses.replace(
                 process.plan, unkillable_s=0.0, workers_unkillable_s=0.0
@@ -527,7 +553,7 @@ class SimulatedLife:
             f'modes_dir = "modes"\n[policy]\nname = "{self._policy}"\n'
             f'[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
             f'target.steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
-            "[logs]\nturns = true\n"
+            "[logs]\nturns = true\n" + ("[guard]\n" if self._guarded else "")
         )
 
     # What must hold
@@ -569,6 +595,8 @@ class SimulatedLife:
     def _check_memory(self, memory):
         visit = memory.visit
         assert 0 <= visit.stable_s <= visit.running_s + 1e-6
+        frozen = [run.id for run in memory.runs if run.attempt.frozen_s is not None]
+        assert memory.goal.frozen or not frozen, f"{frozen} frozen for nothing"
         assert visit.running_s <= memory.timeline.now_s - visit.entered_s + 1e-6
         assert list(visit.crashes_s) == sorted(visit.crashes_s)
         # Whoever leaves decides nothing more: what is edited then is seen at the next start.
@@ -647,6 +675,7 @@ class SimulatedLife:
             and all(main.spec.mode == mode.name for main in mains)
             and all(run.status == "running" for run in memory.runs if run.id in wanted)
             and len(self.host.processes()) == len(mains)
+            and not any(main.stood.still for main in mains)
         )
 
     def _statuses(self):

@@ -39,8 +39,14 @@ IN_TURN = (("adapters", "boots", "contracts"), ("e2e",), ("faults",))
 """folders of tests that start processes, mount disks or boot machines: of each group never two at a
 time. What is booted has processes, mounts and a clock of its own, and so does each fault, so that
 the groups do not meet: to each other they are no more than a busy machine."""
-TOGETHER = ("test_atari.py", "test_atari_ppo.py", "test_atari_record.py", "test_atari_stop.py")
-"""files whose tests share something that is trained once, which takes seconds"""
+TOGETHER = (
+    "trainers/test_atari.py",
+    "trainers/test_atari_ppo.py",
+    "trainers/test_atari_record.py",
+    "trainers/test_atari_stop.py",
+    "usage/test_sources.py",
+)
+"""files whose tests share something that is made once, which takes seconds"""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,6 +61,6 @@ def pytest_xdist_make_scheduler(config, log):
             for group in IN_TURN:
                 if folder in group:
                     return " and ".join(group)
-            return path if folder == "trainers" and file in TOGETHER else nodeid
+            return path if f"{folder}/{file}" in TOGETHER else nodeid
 
     return Turns(config, log)

@@ -61,6 +61,8 @@ CHECKPOINT = re.compile(
 
 NOTICES_MAX = 20
 """of one attempt that a heartbeat holds, the newest"""
+STOOD_MAX = 100
+"""spans of an attempt that are remembered, the newest"""
 HEARTBEAT_MAX_BYTES = 65_536
 """none is larger, whatever a trainer says; a larger file is none"""
 
@@ -434,6 +436,42 @@ class WarmReply(msgspec.Struct, frozen=True, kw_only=True):
     """why the parent ends now"""
 
 
+class Stood(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When all processes of an attempt stood still: the content of `stood.json`.
+
+    The supervisor writes it, for whoever counts time by a clock that went on meanwhile.
+    """
+
+    version: Literal[1] = 1
+    spans: tuple[tuple[float, float | None], ...] = ()
+    """from when to when, by CLOCK_MONOTONIC in seconds; None: they stand still now"""
+
+    @property
+    def still(self) -> bool:
+        """Whether they do so now."""
+        return bool(self.spans) and self.spans[-1][1] is None
+
+    def begun(self, now_s: float) -> Stood:
+        """With a span that begins now, where none lasts."""
+        if self.still:
+            return self
+        return Stood(spans=(*self.spans, (now_s, None))[-STOOD_MAX:])
+
+    def ended(self, now_s: float) -> Stood:
+        """With the span that lasts, where one does, ended now."""
+        if not self.still:
+            return self
+        return Stood(spans=(*self.spans[:-1], (self.spans[-1][0], now_s)))
+
+    def lasted_s(self, since_s: float, until_s: float) -> float:
+        """How long it was from one moment to another, without what lies in these spans."""
+        stood_s = sum(
+            max(0.0, min(until_s, until_s if ended_s is None else ended_s) - max(since_s, began_s))
+            for began_s, ended_s in self.spans
+        )
+        return max(0.0, until_s - since_s - stood_s)
+
+
 class RunFolder:
     """The paths within one run's folder."""
 
@@ -446,6 +484,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.output = path / "output.log"
         self.preview = path / "preview.png"
+        self.stood = path / "stood.json"
         self.ours = (
             self.spec,
             self.heartbeat,
@@ -454,6 +493,7 @@ class RunFolder:
             self.tensorboard,
             self.output,
             self.preview,
+            self.stood,
         )
         """what may be no link; everything else in the folder is the trainer's own"""
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
+import msgspec
+
 from trainers import durable, options, said, sinks
 from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
 from trainers.contract import (
@@ -28,10 +30,13 @@ from trainers.contract import (
     NOTICES_MAX,
     Heartbeat,
     Mark,
+    NewerFile,
     RunFolder,
     Score,
     Spec,
     Status,
+    Stood,
+    decode,
 )
 from trainers.rewind import go_back
 
@@ -42,6 +47,8 @@ HEARTBEAT_INTERVAL_S = 1.0
 """the least time between two heartbeats that only tell of progress"""
 RATE_WINDOW_S = 60.0
 """`steps_per_s` is the mean over about this long, to span a few update cycles"""
+STOOD_MIN_S = 1.0
+"""shorter pauses of this process are not looked for"""
 SLOW_WRITE_S = 10.0
 """a checkpoint that is written for longer, and for longer than the interval, is worth a notice"""
 TAKEN = ("step", "episodes", "mode", "at", "steps_per_s")
@@ -125,6 +132,8 @@ class Session:
         self._stall_s = 0.0
         self._longest_gap_s = 0.0
         now_s = monotonic_s()
+        self._looked_at_s = now_s
+        self._stood = Stood()
         self._progress_at_s = now_s
         self._alive_at_s: float | None = None
         self._beat_at_s = now_s
@@ -178,11 +187,11 @@ class Session:
             self.episodes = said.count("progress: episodes", episodes, least=self.episodes)
         if self._writing and self._writing.done():
             self.settle()
-        now_s = self._monotonic_s()
+        now_s = self._now_s()
         if step != self.step:
             self._book(now_s)
             if self._marks:
-                gap_s = now_s - max(self._progress_at_s, self._alive_at_s or 0.0)
+                gap_s = self._lasted_s(max(self._progress_at_s, self._alive_at_s or 0.0), now_s)
                 self._longest_gap_s = max(self._longest_gap_s, gap_s)
             else:
                 # Start-up and first step are neither a gap nor part of the rate.
@@ -204,7 +213,7 @@ class Session:
         """
         if self._writing and self._writing.done():
             self.settle()
-        self._alive_at_s = now_s = self._monotonic_s()
+        self._alive_at_s = now_s = self._now_s()
         self._live_on("starting" if self._status == "starting" else "running", now_s)
 
     def done(self) -> None:
@@ -268,7 +277,7 @@ class Session:
         """
         if self._writing and not self._writing.done():
             slow_s = max(self.spec.checkpoint_interval_s, SLOW_WRITE_S)
-            if self._monotonic_s() - self._saved_at_s > slow_s:
+            if self._lasted_s(self._saved_at_s) > slow_s:
                 self.notice(
                     f"the disk is slow: a checkpoint has not been written within {slow_s:.0f} s; "
                     "training goes on, and more of it is lost by a crash"
@@ -276,8 +285,7 @@ class Session:
             return False
         if self.checkpoint is None and not self._disk_failing:
             return self.step > 0
-        elapsed_s = self._monotonic_s() - self._saved_at_s
-        return elapsed_s + within_s >= self.spec.checkpoint_interval_s
+        return self._lasted_s(self._saved_at_s) + within_s >= self.spec.checkpoint_interval_s
 
     def save(
         self,
@@ -315,7 +323,7 @@ class Session:
             episodes = said.count("save: episodes", episodes)
         if score is not None:
             score = said.score("save: score", score)
-        started_s = self._monotonic_s()
+        started_s = self._now_s()
         self.settle()
         self._book(started_s)
         manifest = Manifest(
@@ -335,16 +343,16 @@ class Session:
             return wait and self.settle()
         finally:
             # Also after a failure: the next try comes an interval later, not at once.
-            self._saved_at_s = self._booked_at_s = self._monotonic_s()
-            self._stall_s += self._saved_at_s - started_s
+            self._saved_at_s = self._booked_at_s = self._now_s()
+            self._stall_s += self._lasted_s(started_s, self._saved_at_s)
 
     def _write(
         self, manifest: Manifest, files: Iterable[tuple[str, memoryview | Path]], replace: bool
     ) -> None:
         """Write a checkpoint, in the thread that does nothing else."""
-        started_s = self._monotonic_s()
+        started_s = self._now_s()
         self.checkpoint = self._checkpoints.save(manifest, files, replace=replace)
-        self._checkpoint_write_s = round(self._monotonic_s() - started_s, 3)
+        self._checkpoint_write_s = round(self._now_s() - started_s, 3)
         self._checkpoints_written += 1
         if not self.stop_requested:
             # A person who goes back stops it for that: what they have named must still be there.
@@ -481,13 +489,25 @@ class Session:
             reason = error.strerror or str(error)
             self.notice(f"cannot write {what} at step {self.step}: {reason}; training goes on")
 
+    def _lasted_s(self, since_s: float, until_s: float | None = None) -> float:
+        """The time from one moment to another, or to now, in which this process could go on."""
+        return self._stood.lasted_s(since_s, self._now_s() if until_s is None else until_s)
+
+    def _now_s(self) -> float:
+        """The time by CLOCK_MONOTONIC, which goes on while this process stands still."""
+        now_s = self._monotonic_s()
+        if now_s - self._looked_at_s >= STOOD_MIN_S or self._stood.still:
+            self._stood = _stood(self.folder)
+        self._looked_at_s = now_s
+        return now_s
+
     def _here(self) -> Mark:
         return Mark(step=self.step, trained_s=round(self._trained_s, 3))
 
     def _book(self, now_s: float) -> None:
         """Count the time until now as training, once the first new step is made."""
         if self._stepping_at_s is not None:
-            self._trained_s += now_s - self._booked_at_s
+            self._trained_s += self._lasted_s(self._booked_at_s, now_s)
         self._booked_at_s = now_s
 
     def _trained_until(self, step: int) -> float:
@@ -522,7 +542,8 @@ class Session:
         if len(self._marks) < 2:
             return None
         (start_s, start_step), (end_s, end_step) = self._marks[0], self._marks[-1]
-        return round((end_step - start_step) / (end_s - start_s), 2)
+        lasted_s = self._lasted_s(start_s, end_s)
+        return round((end_step - start_step) / lasted_s, 2) if lasted_s else None
 
     def _end(self, status: Status, **last_words: Any) -> None:
         self._status = status
@@ -530,7 +551,7 @@ class Session:
 
     def _beat(self, **last_words: Any) -> None:
         """Write the heartbeat; with its fields that only the last one has."""
-        self._beat_at_s = self._monotonic_s()
+        self._beat_at_s = self._now_s()
         # A trainer that leaves falls back to its checkpoint; how far it came is told all the same.
         if self.step >= self._reached.step:
             self._reached = self._here()
@@ -582,6 +603,14 @@ def _reached(spec: Spec, step: int, episodes: int) -> bool:
     if spec.target is None:
         return False
     return (episodes if spec.target.unit == EPISODES else step) >= spec.target.count
+
+
+def _stood(folder: RunFolder) -> Stood:
+    """When this attempt stood still, as the supervisor has it."""
+    try:
+        return decode(folder.stood, durable.read(folder.stood), Stood)
+    except (NewerFile, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Stood()  # what it costs is a number that is too large
 
 
 def _size_bytes(held: Manifest) -> int:

@@ -47,6 +47,7 @@ PACE_S = 0.5
 REQUEST_MAX_BYTES = 2**17
 TROUBLE_MAX_CHARS = 500
 OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
+AUTOGROUP = Path("/proc/self/autogroup")
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
@@ -193,6 +194,8 @@ def _become_trainer(
         if nice:
             with suppress(OSError):  # the system does not let us: it trains all the same
                 os.setpriority(os.PRIO_PROCESS, 0, nice)
+                # Beside other sessions the niceness of the session counts, where there is one.
+                AUTOGROUP.write_text(str(nice), encoding="ascii")
     except BaseException:  # noqa: BLE001 - nothing of the parent's may run here
         traceback.print_exc()
         os._exit(EXIT_AGAIN)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.commands import Action, Adding
 from supervisor.context import Context, Refused
+from supervisor.core.moments import AGE, AGE_UNITS_S, stamp, when
 from supervisor.errors import SupervisorError
 from trainers.contract import NAME
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from supervisor.ask import Outcome
 
 PLACE = 40
+LIFTED_MAX_S = 604_800.0
+"""the longest time for which quiet hours are lifted: a week"""
 
 
 class NoAnswer(SupervisorError):
@@ -52,6 +55,20 @@ def add(command: Adding) -> None:
         more="Its deaths are forgotten; it goes on from its newest checkpoint.",
     )
     sub = command(
+        "train-now",
+        _train_now,
+        "train in any hour for a while, whatever the quiet hours say",
+        more="It lifts [quiet_hours] and never the guard, and is over by itself.",
+    )
+    sub.add_argument(
+        "--for",
+        dest="lasts",
+        metavar="AGE",
+        default="8h",
+        help="how long, such as 90min or 8h (default: 8h)",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = command(
         "reset",
         _reset,
         "forget all history, pins and pauses",
@@ -73,7 +90,39 @@ def _request(kind: str) -> Action:
     return act
 
 
-def put(context: Context, kind: str, **fields: str | None) -> Outcome:
+def _train_now(context: Context) -> int:
+    now = context.now().wall
+    lasts = context.options.lasts
+    match = AGE.fullmatch(lasts.strip())
+    for_s = float(match[1]) * AGE_UNITS_S[match[2]] if match else 0.0
+    if not 0 < for_s <= LIFTED_MAX_S:
+        raise Refused(f"{lasts!a} is no time from a moment to a week, such as 90min or 8h")
+    until = when(stamp(now + for_s))
+    question = f"Train in any hour until {until}, also where it disturbs? [y/N] "
+    _agreed(context, question, "training may disturb now")
+    print(put(context, "train_now", for_s=for_s).reason)
+    return 0
+
+
+def _agreed(context: Context, question: str, why: str) -> None:
+    """See that a person agrees.
+
+    Raises:
+        Refused: they do not, or nobody can be asked.
+    """
+    if context.options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{why}; say --yes where nobody can be asked")
+    try:
+        answer = input(question)
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Refused("nothing was changed")
+
+
+def put(context: Context, kind: str, **fields: str | float | None) -> Outcome:
     """Ask the daemon for something; what became of it, which is no refusal.
 
     Args:
@@ -98,19 +147,11 @@ def put(context: Context, kind: str, **fields: str | None) -> Outcome:
 
 
 def _reset(context: Context) -> int:
-    if not context.options.yes:
-        if not sys.stdin.isatty():
-            raise Refused("reset forgets all history; say --yes where nobody can be asked")
-        question = (
-            f"Forget mode, boots, pins, pauses and the queue's progress of {context.home.path}?\n"
-            "Checkpoints stay, and a backup of the state is kept. [y/N] "
-        )
-        try:
-            answer = input(question)
-        except EOFError:
-            answer = ""
-        if answer.strip().lower() not in ("y", "yes"):
-            raise Refused("nothing was changed")
+    question = (
+        f"Forget mode, boots, pins, pauses and the queue's progress of {context.home.path}?\n"
+        "Checkpoints stay, and a backup of the state is kept. [y/N] "
+    )
+    _agreed(context, question, "reset forgets all history")
     from supervisor import ask  # noqa: PLC0415 - reading commands stay quick
 
     if context.home.holder() is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from state import samples
 from supervisor import follow, screen
 from supervisor.commands import Adding
 from supervisor.context import Context, Refused, print_json
 from supervisor.core.moments import since
 from supervisor.core.sought import Sought, chosen
+from supervisor.host.home import machine_id
 from supervisor.report import Report, goodput
 from supervisor.terminal import drawn, escaped
 
@@ -25,6 +27,7 @@ def add(command: Adding) -> None:
         "goodput", _goodput, "how much of the time became training, and where the rest went", "json"
     )
     _add_decisions(command)
+    _add_samples(command)
     command("logs", _logs, "what the trainer of a run prints", "run", "lines")
 
 
@@ -68,6 +71,26 @@ def _add_decisions(command: Adding) -> None:
         help="only lines from then on: an ISO time (local where it names no zone), or an age such "
         "as 90s, 15min, 6h, 2d",
     )
+
+
+def _add_samples(command: Adding) -> None:
+    """Add the command that shows what the machine was like."""
+    sub = command(
+        "samples",
+        _samples,
+        "what the machine was like, hour by hour: processor, memory, GPUs, what trained",
+        "json",
+        more="A mean and, after the slash, the highest value. `own` is what training and the "
+        "supervisor took; the rest was others.",
+    )
+    sub.add_argument(
+        "--since",
+        metavar="TIME",
+        default="24h",
+        help="from then on: an ISO time (local where it names no zone), or an age such as 90s, "
+        "15min, 6h, 2d; by default 24h",
+    )
+    sub.add_argument("--csv", action="store_true", help="every sample on a line of CSV instead")
 
 
 def _show_state(context: Context) -> int:
@@ -139,6 +162,27 @@ def _decisions(context: Context) -> int:
             if wanted.takes(line) and journal.encode(line) not in shown:
                 show(line)
                 sys.stdout.flush()
+    return 0
+
+
+def _samples(context: Context) -> int:
+    from supervisor.core import hours  # noqa: PLC0415 - the daemon does not need it
+
+    options = context.options
+    if options.csv and options.json:
+        raise Refused("either --json or --csv")
+    try:
+        since_at = since(options.since, context.now().wall)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    found = samples.read(context.home.samples, since_at, machine=machine_id())
+    if options.csv:
+        print(hours.CSV_HEAD)
+        for one in found:
+            print(escaped(hours.csv_line(one)))
+        return 0
+    known = hours.by_hour(found)
+    print_json(known) if options.json else print(screen.samples(known))
     return 0
 
 

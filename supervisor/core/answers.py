@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from state.records import Goal, PauseOwner
 from state.requests import AboutTheMode
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.machine import mode_after
+from supervisor.core.moments import stamp, when
 
 PAUSERS = {
     "person": "a person",
@@ -22,25 +24,7 @@ PAUSERS = {
 
 def answer(facts: Facts, asked: AboutTheMode) -> Decision:
     """What becomes of a request. The goal's mode has to be on the ladder."""
-    match asked:
-        case requests.ScaleUp():
-            return _scale_up(facts, asked)
-        case requests.ScaleDown():
-            return _scale_down(facts, asked)
-        case requests.Pin():
-            return _pin(facts, asked)
-        case requests.Unpin():
-            return _unpin(facts, asked)
-        case requests.Forbid():
-            return _forbid(facts, asked)
-        case requests.Allow():
-            return _allow(facts, asked)
-        case requests.Pause():
-            return _pause(facts, asked)
-        case requests.Resume():
-            return _resume(facts, asked)
-        case requests.Reset():
-            return _reset(facts, asked)
+    return ANSWERS[type(asked)](facts, asked)
 
 
 def who_pauses(pauses: tuple[PauseOwner, ...]) -> str:
@@ -128,6 +112,19 @@ def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
     return msgspec.structs.replace(granted, reason=f"{granted.reason}; still paused by {by_others}")
 
 
+def _train_now(facts: Facts, asked: requests.TrainNow) -> Decision:
+    """The quiet hours are lifted for a while; the guard never is."""
+    if facts.quiet is None or facts.quiet.why == "off":
+        return _refuse(facts, asked, "no quiet hours are set: it trains in any hour as it is")
+    until_at = facts.at + asked.for_s
+    pauses = tuple(owner for owner in facts.goal.pauses if owner != "quiet_hours")
+    granted = _grant(facts, asked, pauses=pauses, any_hour_until_at=until_at)
+    told = f"{granted.reason}, until {when(stamp(until_at))}"
+    if pauses:
+        told = f"{told}; still paused by {who_pauses(pauses)}"
+    return msgspec.structs.replace(granted, reason=told)
+
+
 def _reset(facts: Facts, asked: AboutTheMode) -> Decision:
     """History and holds go, the safest mode comes; the caller forgets the rest."""
     decision = _grant(facts, asked)
@@ -161,3 +158,18 @@ def _no_such_mode(facts: Facts, asked: requests.OfAMode) -> str:
 def _is_forbidden(facts: Facts) -> str:
     lowest = facts.goal.forbidden
     return f"{lowest} and all above it are forbidden; `allow {lowest}` first"
+
+
+ANSWERS: dict[type[Any], Callable[[Facts, Any], Decision]] = {
+    requests.ScaleUp: _scale_up,
+    requests.ScaleDown: _scale_down,
+    requests.Pin: _pin,
+    requests.Unpin: _unpin,
+    requests.Forbid: _forbid,
+    requests.Allow: _allow,
+    requests.Pause: _pause,
+    requests.Resume: _resume,
+    requests.TrainNow: _train_now,
+    requests.Reset: _reset,
+}
+"""kind of request: what answers it"""

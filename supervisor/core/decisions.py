@@ -10,6 +10,8 @@ from state.requests import AboutTheMode, Request
 from supervisor.core import ledger as learnt
 from supervisor.core import slots
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
+from supervisor.core.guard import Guard, Verdict
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import Readings
 
 REQUESTS_KEPT = 200
@@ -22,6 +24,9 @@ def facts(
     *,
     request: AboutTheMode | None = None,
     readings: Readings | None = None,
+    guard: Guard | None = None,
+    pressure: Verdict | None = None,
+    quiet: Quiet | None = None,
 ) -> Facts:
     """What a decision may know, taken from the memory."""
     visit, now_s = memory.visit, memory.timeline.now_s
@@ -60,6 +65,9 @@ def facts(
         readings=readings,
         gpus=None if memory.gpus is None else len(memory.gpus),
         gpus_needed={mode.name: mode.gpus for mode in ladder if mode.gpus},
+        guard=guard,
+        pressure=pressure,
+        quiet=quiet,
         gpu_error=memory.gpu_error if now_s - memory.gpu_error_s < limits.stable_min * 60 else None,
     )
 

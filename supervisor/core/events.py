@@ -97,6 +97,10 @@ class Event(StrEnum):
         "run.stopped",
         "a trainer left, as it was asked to: to make room, for a pause, at the end",
     )
+    SAMPLES_STOPPED = (
+        "samples.stopped",
+        "the [samples](#samples) of the machine cannot be written; training goes on",
+    )
     SETTINGS_CHANGED = "settings.changed", "new settings are in force"
     SETTINGS_DATED = (
         "settings.dated",
@@ -121,6 +125,11 @@ class Event(StrEnum):
     SUPERVISOR_STARTED = "supervisor.started", "the supervisor goes on"
     SUPERVISOR_STOPPED = "supervisor.stopped", "all is saved and nothing lives"
     SUPERVISOR_STOPPING = "supervisor.stopping", "it was asked to stop, and saves every run"
+    USAGE_ANALYSED = "usage.analysed", "the quiet hours of the week have been learnt anew"
+    USAGE_UNKNOWN = (
+        "usage.unknown",
+        "they could not be learnt; the windows from before stay, and it is tried again each hour",
+    )
     WARM_LOST = (
         "warm.lost",
         "the process that trainers are forked from ended, or was ended; they start cold",

@@ -12,6 +12,8 @@ import msgspec
 
 from state.records import Booking, Goal, Ledger, ModeLedger
 from state.requests import AboutTheMode
+from supervisor.core.guard import Guard, Verdict
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import Readings
 
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
@@ -104,7 +106,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now_s: float
     """the present, on the timeline"""
     at: float
-    """the present, in wall time: for people, no rule reads it"""
+    """the present, in wall time: for people, and for the hours of the week"""
     boot_id: str
     ladder: tuple[str, ...]
     """the names of the modes, safest first"""
@@ -152,6 +154,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """mode: how many GPUs each of its runs has for itself, where that is any"""
     gpu_error: str | None = None
     """what the driver of a GPU has reported within the stable time"""
+    guard: Guard | None = None
+    """the limits of the guard; None: it is off"""
+    pressure: Verdict | None = None
+    """what it wants; None: it is off"""
+    quiet: Quiet | None = None
+    """whether training disturbs nobody now; None: nobody has asked for quiet hours"""
 
     @property
     def rung(self) -> int:

@@ -35,6 +35,7 @@ from supervisor.core import slots
 from supervisor.core.facts import StabilityLimits, Terms
 from supervisor.core.moments import Moment
 from supervisor.core.queue import ENDED
+from supervisor.core.recovery import later
 
 GAP_MAX_S = 24 * 3600.0
 """the longest time between two boots that is booked: more tells nothing about the machine"""
@@ -138,7 +139,7 @@ def pass_time(memory: Memory, moment: Moment) -> Memory:
             monotonic_s=moment.monotonic_s,
             boottime_s=moment.boottime_s,
         ),
-        runs=tuple(_shifted(run, slept_s) for run in memory.runs) if slept_s > 1 else memory.runs,
+        runs=tuple(later(run, slept_s) for run in memory.runs) if slept_s > 1 else memory.runs,
     )
     starting_s = memory.visit.starting_s
     if starting_s is None:
@@ -192,16 +193,6 @@ def _shaken_s(visit: Visit, ran_s: float) -> float:
     return max(0.0, min(ran_s, learnt.SHAKEN_S - visit.stable_s))
 
 
-def _shifted(run: Run, slept_s: float) -> Run:
-    """The run after a sleep of the machine, which no trainer could use."""
-    moments = {
-        key: value + slept_s
-        for key in ("started_s", "stop_asked_s", "kill_asked_s")
-        if (value := getattr(run.attempt, key)) is not None
-    }
-    return run.but(**moments)
-
-
 def record_boot(
     memory: Memory, moment: Moment, ladder: Ladder, limits: StabilityLimits
 ) -> tuple[Memory, Boot | None]:
@@ -229,7 +220,8 @@ def record_boot(
     if away:
         visit = msgspec.structs.replace(visit, away=True)
     # Before anybody has read the settings nobody knows what there was to train.
-    if crash and memory.goal.trains and (memory.campaign == 0 or _work_left(memory)):
+    loaded = memory.goal.trains and not memory.goal.frozen
+    if crash and loaded and (memory.campaign == 0 or _work_left(memory)):
         visit = msgspec.structs.replace(
             visit,
             stable_s=0.0,

@@ -20,6 +20,7 @@ from state.records import Goal
 from supervisor.core import answers
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Evidence, Facts, Forecast
+from supervisor.core.guard import in_words
 from supervisor.core.machine import mode_after
 from supervisor.core.moments import span
 
@@ -88,7 +89,13 @@ def unknown_mode(facts: Facts) -> Decision | WhyNot:
     """The goal's mode is no longer on the ladder: its file was removed or renamed."""
     if facts.goal.mode in facts.ladder:
         return lambda: f"{facts.goal.mode} is on the ladder"
-    goal = Goal(mode=facts.ladder[0], pauses=facts.goal.pauses, forbidden=facts.goal.forbidden)
+    goal = Goal(
+        mode=facts.ladder[0],
+        pauses=facts.goal.pauses,
+        forbidden=facts.goal.forbidden,
+        still=facts.goal.still,
+        any_hour_until_at=facts.goal.any_hour_until_at,
+    )
     reason = f"{facts.goal.mode} is no longer a mode; {goal.mode} is the safest"
     return Decision(goal=goal, rule="unknown_mode", reason=reason)
 
@@ -100,10 +107,75 @@ def request(facts: Facts) -> Decision | WhyNot:
     return answers.answer(facts, facts.request)
 
 
+def guarded(facts: Facts) -> Decision | WhyNot:
+    """The machine's real work comes first: training stands still, leaves, and goes on again."""
+    goal, verdict = facts.goal, facts.pressure
+    others = tuple(owner for owner in goal.pauses if owner != "guard")
+    if verdict is None or facts.guard is None:
+        free = msgspec.structs.replace(goal, pauses=others, still=None)
+        if free == goal:
+            return lambda: "no guard is set"
+        return Decision(goal=free, rule="guard", reason="no guard is set any more")
+    pauses = ("guard", *others) if verdict.answer == "evict" else others
+    still: Literal["starts", "frozen"] | None = None
+    if verdict.answer in ("hold", "freeze"):
+        still = "starts" if verdict.answer == "hold" else "frozen"
+    if set(pauses) == set(goal.pauses) and still == goal.still:
+        words = verdict, facts.guard
+        return lambda: in_words(*words)
+    wanted = msgspec.structs.replace(goal, pauses=pauses, still=still)
+    acts = {
+        "hold": "nothing starts yet",
+        "free": "training goes on",
+        "freeze": "training stands still",
+        "evict": "training saves and leaves",
+    }
+    why = in_words(verdict, facts.guard)
+    seen = verdict.pressure
+    evidence: Evidence = {
+        "answer": verdict.answer,
+        "cause": verdict.cause,
+        "cpu_other": seen.cpu_other,
+        "memory_other": seen.memory_other,
+        **{f"gpu_memory_other_mib.{gpu}": mib for gpu, mib in seen.gpu_memory_other_mib.items()},
+        "psi_cpu": seen.psi_cpu,
+        "psi_memory": seen.psi_memory,
+    }
+    reason = f"{acts[verdict.answer]}: {why}"
+    return Decision(goal=wanted, rule="guard", reason=reason, evidence=evidence)
+
+
+def quiet_hours(facts: Facts) -> Decision | WhyNot:
+    """Training waits for the hours in which it disturbs nobody, and has left before they end."""
+    goal, quiet, until_at = facts.goal, facts.quiet, facts.goal.any_hour_until_at
+    others = tuple(owner for owner in goal.pauses if owner != "quiet_hours")
+    lifted = quiet is not None and until_at is not None and facts.at < until_at
+    if quiet is None or lifted:
+        trains = True
+        why = "no quiet hours are set" if quiet is None else "a person wants it in any hour"
+    else:
+        trains, why = quiet.open, quiet.words
+    pauses = others if trains else (*others, "quiet_hours")
+    wanted = msgspec.structs.replace(
+        goal,
+        pauses=goal.pauses if set(pauses) == set(goal.pauses) else pauses,
+        any_hour_until_at=until_at if lifted else None,
+    )
+    if wanted == goal:
+        return lambda: why
+    does = "training goes on" if trains else "training saves and waits"
+    evidence: Evidence = (
+        {} if quiet is None else {"quiet": quiet.why, "changes_at": quiet.changes_at}
+    )
+    return Decision(goal=wanted, rule="quiet_hours", reason=f"{does}: {why}", evidence=evidence)
+
+
 def bounded_by_person(facts: Facts) -> Decision | WhyNot:
-    """While a person pins or pauses, nothing moves by itself."""
+    """While a person pins or pauses, or training stands still, nothing moves by itself."""
     if facts.goal.paused:
         return _stay(facts, "paused", f"paused by {answers.who_pauses(facts.goal.pauses)}")
+    if facts.goal.frozen:
+        return _stay(facts, "frozen", f"it stands still by {answers.PAUSERS['guard']}")
     if facts.goal.pinned:
         return _stay(facts, "pinned", f"{facts.goal.mode} is pinned by a person")
     return lambda: "no person pins or pauses"
@@ -400,6 +472,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "fixed": (
         unknown_mode,
         request,
+        guarded,
+        quiet_hours,
         bounded_by_person,
         forbidden,
         no_gpus,
@@ -410,6 +484,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "ledger": (
         unknown_mode,
         request,
+        guarded,
+        quiet_hours,
         bounded_by_person,
         forbidden,
         no_gpus,
@@ -433,16 +509,8 @@ def forecast(facts: Facts) -> Forecast:
     mode = facts.goal.mode
     if mode not in facts.ladder:
         return Forecast(action="stay", in_s=0.0, why=f"{mode} is no longer a mode")
-    if facts.goal.paused:
-        lifted = "`resume` goes on" if "person" in facts.goal.pauses else "it goes on by itself"
-        why = f"paused by {answers.who_pauses(facts.goal.pauses)}; {lifted}"
-        return Forecast(action="rest", in_s=None, why=why)
-    if not facts.work_left:
-        return Forecast(action="rest", in_s=None, why="every run has ended")
-    if facts.goal.idle_until_s is not None:
-        in_s = max(0.0, facts.goal.idle_until_s - facts.now_s)
-        why = f"the machine dies as soon as it trains: idle, {mode} in {span(in_s)}"
-        return Forecast(action="rest", in_s=in_s, why=why)
+    if (rest := _rest(facts)) is not None:
+        return rest
     if facts.goal.pinned:
         return Forecast(action="stay", in_s=None, why=f"{mode} is pinned; `unpin` frees it")
     if facts.rung + 1 == len(facts.ladder):
@@ -461,11 +529,41 @@ def forecast(facts: Facts) -> Forecast:
     return Forecast(action="climb", in_s=in_s, why=why)
 
 
+def _rest(facts: Facts) -> Forecast | None:
+    """Why nothing trains, and until when; None: it does."""
+    goal = facts.goal
+    if goal.paused:
+        lifted = "`resume` goes on" if "person" in goal.pauses else "it goes on by itself"
+        why = f"paused by {answers.who_pauses(goal.pauses)}; {lifted}"
+        if "guard" in goal.pauses:
+            why = f"{why}: {_pressure_in_words(facts)}"
+        if "quiet_hours" in goal.pauses and facts.quiet is not None:
+            why = f"{why}: {facts.quiet.words}"
+        return Forecast(action="rest", in_s=None, why=why)
+    if goal.frozen:
+        why = f"training stands still, and goes on by itself: {_pressure_in_words(facts)}"
+        return Forecast(action="rest", in_s=None, why=why)
+    if not facts.work_left:
+        return Forecast(action="rest", in_s=None, why="every run has ended")
+    if goal.idle_until_s is not None:
+        in_s = max(0.0, goal.idle_until_s - facts.now_s)
+        why = f"the machine dies as soon as it trains: idle, {goal.mode} in {span(in_s)}"
+        return Forecast(action="rest", in_s=in_s, why=why)
+    return None
+
+
+def _pressure_in_words(facts: Facts) -> str:
+    if facts.pressure is None or facts.guard is None:
+        return answers.PAUSERS["guard"]
+    return in_words(facts.pressure, facts.guard)
+
+
 def wake_in_s(facts: Facts) -> float | None:
     """Seconds until a rule may decide by the passing of time alone, while trainers run."""
     if facts.goal.idle_until_s is not None:
         return max(0.0, facts.goal.idle_until_s - facts.now_s)
-    if facts.goal.mode not in facts.ladder or facts.goal.paused or facts.goal.pinned:
+    goal = facts.goal
+    if goal.mode not in facts.ladder or goal.paused or goal.pinned or goal.frozen:
         return None
     due_s = [_climb_in_s(facts)] if facts.work_left and facts.rung < facts.top else []
     if facts.limits.name == "ledger" and facts.rung:

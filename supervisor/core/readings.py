@@ -24,6 +24,8 @@ class GpuReadings(msgspec.Struct, frozen=True, kw_only=True):
     """the temperature at which the GPU slows itself down"""
     pids: tuple[int, ...] | None = None
     """processes that hold its memory; in a container, NVML may give them their pids outside"""
+    pids_mib: tuple[int | None, ...] | None = None
+    """the memory that each of these holds, in their order; None: the driver does not tell"""
     power_w: float | None = None
     """power drawn by the board"""
     power_limit_w: float | None = None

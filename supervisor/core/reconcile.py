@@ -23,6 +23,7 @@ from supervisor.core.recovery import (
     ask_to_stop,
     known_gap_s,
     silence_max_s,
+    thawed,
 )
 from trainers.contract import Spec
 
@@ -54,7 +55,19 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
     run: str
 
 
-RunAction = Start | Stop | Kill
+class Freeze(msgspec.Struct, frozen=True, kw_only=True):
+    """Have every process of the run stand still where it is."""
+
+    run: str
+
+
+class Thaw(msgspec.Struct, frozen=True, kw_only=True):
+    """Have them go on."""
+
+    run: str
+
+
+RunAction = Start | Stop | Kill | Freeze | Thaw
 
 KILLED_LOOK_S = 0.1
 """how soon to look again whether a killed process is gone"""
@@ -158,6 +171,39 @@ def reconcile(
     return tuple(after), tuple(actions), tuple(notes)
 
 
+def stilled(
+    runs: tuple[Run, ...],
+    observations: Mapping[str, Observation],
+    now_s: float,
+    *,
+    frozen: bool,
+) -> tuple[tuple[Run, ...], tuple[Freeze | Thaw, ...]]:
+    """The runs that shall stand still or go on, and what that takes; elsewhere nothing does.
+
+    What stands still is asked again at each look: it may have started a process meanwhile. What is
+    asked to leave goes on before.
+
+    Args:
+        runs: the queue, as `reconcile` has left it.
+        observations: what the look showed of each run.
+        now_s: the present, on the timeline.
+        frozen: whether what trains here shall stand still.
+    """
+    after: list[Run] = []
+    actions: list[Freeze | Thaw] = []
+    for run in runs:
+        observed = observations.get(run.id, Observation())
+        if frozen and run.local and run.status == "running" and observed.process is not None:
+            since_s = run.attempt.frozen_s
+            after.append(run.but(frozen_s=now_s if since_s is None else since_s))
+            actions.append(Freeze(run=run.id))
+            continue
+        after.append(thawed(run, now_s))
+        if observed.frozen:
+            actions.append(Thaw(run=run.id))
+    return tuple(after), tuple(actions)
+
+
 def wake_in_s(
     runs: tuple[Run, ...],
     observations: Mapping[str, Observation],
@@ -186,6 +232,8 @@ def _due_s(run: Run, observed: Observation, now: Timeline, limits: RecoveryLimit
         return run.attempt.stop_asked_s + grace_s(observed, limits)
     if run.status in ("waiting", "quarantined") and run.retry_s is not None:
         return run.retry_s if run.retry_s > now_s else None  # else it waits for a slot
+    if run.attempt.frozen_s is not None:
+        return None
     if run.status == "running" and run.local:
         since_s = run.attempt.started_s if run.attempt.started_s is not None else now_s
         if observed.alive_s is not None:
@@ -373,6 +421,7 @@ def _started(run: Run, observed: Observation, mode: str | None, hand: Hand, now_
         step=from_step,
         started_s=now_s,
         started_step=from_step,
+        frozen_s=None,
         retry_s=None,
         reason=None,
         notices_seen=0,

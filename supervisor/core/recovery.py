@@ -20,7 +20,7 @@ from supervisor.core.goodput import lived
 from supervisor.core.machine import RUN_LIFE
 from supervisor.core.moments import span, stamp
 from supervisor.core.queue import label
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat
+from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat, Stood
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 """a duration of at most a year"""
@@ -116,6 +116,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """its living main process"""
     exit: Exit | None = None
     """how that process ended, told once"""
+    frozen: bool = False
+    """whether we have had its processes stand still"""
     leftovers: int = 0
     """living processes of the run beside a main process that is gone"""
     elsewhere: bool = False
@@ -289,11 +291,20 @@ def _patience(heartbeat: Heartbeat | None, run: Run, limits: RecoveryLimits) -> 
     return max(rivals)
 
 
-def alive_s(heartbeat: Heartbeat | None, monotonic_s: float) -> float | None:
-    """How long ago a trainer of this machine gave a sign of life, as in `Life`."""
+def alive_s(
+    heartbeat: Heartbeat | None, monotonic_s: float, stood: Stood | None = None
+) -> float | None:
+    """How long ago a trainer of this machine gave a sign of life, as in `Life`.
+
+    Args:
+        heartbeat: its last one.
+        monotonic_s: the present.
+        stood: when its processes stood still, which is no silence.
+    """
     if heartbeat is None:
         return None
-    return max(0.0, monotonic_s - max(heartbeat.progress_at_s, heartbeat.alive_at_s or 0.0))
+    said_s = max(heartbeat.progress_at_s, heartbeat.alive_at_s or 0.0)
+    return (stood or Stood()).lasted_s(said_s, monotonic_s)
 
 
 def known_gap_s(heartbeat: Heartbeat | None, run: Run) -> float | None:
@@ -316,8 +327,8 @@ def _living(
     if observed.newer is not None:
         deaf = _note(run, Event.RUN_NOTICED, "version", f"{observed.newer}; the trainer is stopped")
         return ask_to_stop(run, now_s, observed.newer), (*notes, deaf)
-    if not run.local:
-        return run, notes  # what is silent there is for its own people to judge
+    if not run.local or run.attempt.frozen_s is not None:
+        return run, notes  # there its own people judge what is silent; here nothing can speak
     silent_s = lived_s if observed.alive_s is None else min(lived_s, observed.alive_s)
     most_s, setting = _patience(heartbeat, run, limits)
     if silent_s <= most_s:
@@ -338,6 +349,23 @@ def _living(
         },
     )
     return ask_to_stop(run, now_s, reason, hung=True), (*notes, hung)
+
+
+def thawed(run: Run, now_s: float) -> Run:
+    """The run once its processes go on: the time in which they stood still is no time for it."""
+    if run.attempt.frozen_s is None:
+        return run
+    return later(run, now_s - run.attempt.frozen_s).but(frozen_s=None)
+
+
+def later(run: Run, lost_s: float) -> Run:
+    """The run after a while that it could not use: its patience counts from so much later."""
+    moments = {
+        key: value + lost_s
+        for key in ("started_s", "stop_asked_s", "kill_asked_s")
+        if (value := getattr(run.attempt, key)) is not None
+    }
+    return run.but(**moments)
 
 
 def ask_to_stop(run: Run, now_s: float, reason: str, *, hung: bool = False) -> Run:

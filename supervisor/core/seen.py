@@ -11,12 +11,14 @@ import msgspec
 from modes import Ladder
 from state.records import Left, Memory, Place, Process, Run
 from state.requests import Request
+from state.windows import Windows
 from supervisor.core import slots
 from supervisor.core.events import Event
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.guard import Verdict
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
-from supervisor.core.reconcile import Kill, Start, Stop
+from supervisor.core.reconcile import Freeze, Kill, Start, Stop, Thaw
 from supervisor.core.recovery import Observation
 from supervisor.core.settings import Settings
 from trainers.contract import Spec
@@ -87,7 +89,7 @@ class BackUp(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-Action = LimitPower | Start | Stop | Kill | KeepWarm
+Action = LimitPower | Start | Stop | Kill | Freeze | Thaw | KeepWarm
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -138,6 +140,12 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     dated: tuple[str, ...] = ()
     """what of settings that are newly in force is written in an old form"""
     readings: Readings = Readings()
+    pressure: Verdict | None = None
+    """what the guard wants; None: it is off"""
+    windows: Windows | None = None
+    """the newest analysis of usage; None: there is none that can be read"""
+    no_windows: str | None = None
+    """why it cannot be read"""
     observations: dict[str, Observation] | None = None
     """what a look has shown of each run that `watched` names, and of every other of which something
     lives; None: nobody has looked, and this turn takes down what is told beside, and no more"""

@@ -13,6 +13,8 @@ from state.renames import today
 from supervisor.core.campaign import Campaign, OneRun, check, dated_in, runs_of
 from supervisor.core.events import TOLD_ELSEWHERE, Event
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.guard import Guard
+from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
 from trainers.contract import Name
@@ -69,6 +71,24 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return int(self.max_mib * 1024 * 1024)
 
 
+class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[samples]: what is written down of the machine between the looks."""
+
+    enabled: bool = True
+    """whether it is"""
+    training_s: Annotated[float, msgspec.Meta(ge=10, le=30)] = 15.0
+    """how often while anything trains"""
+    idle_s: Annotated[float, msgspec.Meta(ge=30, le=3600)] = 60.0
+    """how often while nothing does"""
+    max_mib: Annotated[float, msgspec.Meta(ge=4, le=100_000)] = 128.0
+    """what all of it may take; the oldest makes room"""
+
+    @property
+    def max_bytes(self) -> int:
+        """What all of it may take, in bytes."""
+        return int(self.max_mib * 1024 * 1024)
+
+
 class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[notify]: who is told elsewhere, and what is run when the campaign is done."""
 
@@ -120,8 +140,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jobs: Jobs = Jobs()
     checkpoints: Checkpoints = Checkpoints()
     warm: Warm = Warm()
+    guard: Guard | None = None
     logs: Logs = Logs()
+    samples: Samples = Samples()
     notify: Notify = Notify()
+    quiet_hours: QuietHours | None = None
+    """None: training waits for no windows"""
     modes_dir: str | None = None
     """a folder of mode files that replaces the shipped one; relative to the settings file"""
     trainers_dir: str | None = None

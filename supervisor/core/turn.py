@@ -35,6 +35,7 @@ from supervisor.core import (
     measure,
     policy,
     queue,
+    quiet_hours,
     reconcile,
     recovery,
     slots,
@@ -46,6 +47,7 @@ from supervisor.core.enrolment import counted, departed, enrolled
 from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.goodput import Lived
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
 from supervisor.core.recovery import Note, Observation, judge
@@ -71,6 +73,8 @@ FIRST_STEP_LOOK_S = 15.0
 STARTED_LOOK_S = 0.2
 """how soon to see what came of a start"""
 DUE_MIN_S = 0.05
+NICE_MAX = 19
+"""yields to everything"""
 WARM_SHARE_MAX = 0.25
 """of the memory that a control group may use, for each process that only waits"""
 UNREADABLE: Heeded | str = "which runs have left the queue cannot be read; ask again"
@@ -293,13 +297,39 @@ class _Thought:
 
     def _facts(self, request: AboutTheMode | None = None) -> Facts:
         return decisions.facts(
-            self.memory, self._ladder, self._limits, request=request, readings=self._seen.readings
+            self.memory,
+            self._ladder,
+            self._limits,
+            request=request,
+            readings=self._seen.readings,
+            guard=self._settings.guard,
+            pressure=self._seen.pressure,
+            quiet=self._quiet,
+        )
+
+    @property
+    def _quiet(self) -> Quiet | None:
+        """Whether training disturbs nobody now; None: nobody has asked for that."""
+        asked = self._settings.quiet_hours
+        if asked is None or not asked.enabled:
+            return None
+        limits = self._settings.recovery
+        graces = [reconcile.grace_s(seen, limits) for seen in self._observations.values()]
+        return quiet_hours.quiet(
+            asked,
+            self._seen.windows,
+            self.memory.timeline.seen_at,
+            trouble=self._seen.no_windows,
+            reserve_s=max(graces, default=limits.grace_s),
         )
 
     def _enact(self, facts: Facts, decision: Decision) -> None:
         """Make `decision` the goal, with one line that says why."""
         old, new = facts.goal, decision.goal
         self.memory = decisions.enact(self.memory, decision)
+        if decision.rule == "guard":
+            said = None if facts.pressure is None else msgspec.to_builtins(facts.pressure)
+            self.memory = msgspec.structs.replace(self.memory, pressed=said)
         event = Event.REQUEST_REFUSED if decision.refused else Event.REQUEST_GRANTED
         event = Event.MODE_PROVED if decision.outcome == "proved" else event
         if new != old:
@@ -417,9 +447,12 @@ class _Thought:
         assigned: tuple[str, ...] = ()
         if mode is not None:
             assigned = slots.assign(self.memory.runs, mode, now, self._sharing, self._unsaved_s)
+        hands = self._dealt(assigned, mode)
+        if goal.still:  # what lives may live on, and nothing else starts
+            hands = {run_id: hand for run_id, hand in hands.items() if self._lives(run_id)}
         runs, actions, notes = reconcile.reconcile(
             runs=self.memory.runs,
-            assigned=self._dealt(assigned, mode),
+            assigned=hands,
             elsewhere=self._elsewhere(),
             mode=goal.mode,
             observations=self._observations,
@@ -429,7 +462,10 @@ class _Thought:
             now=self.memory.timeline,
             limits=self._settings.recovery,
         )
+        frozen = goal.frozen and not nothing
+        runs, stillings = reconcile.stilled(runs, self._observations, now.now_s, frozen=frozen)
         self.memory = msgspec.structs.replace(self.memory, runs=runs)
+        assigned = () if goal.frozen else assigned
         full = mode is not None and len(assigned) >= cards.room(mode, self._sharing.gpus) > 0
         self.memory = measure.plan_work(self.memory, some=bool(assigned), full=full)
         self.memory = told.notes(self.memory, notes)
@@ -438,13 +474,16 @@ class _Thought:
         self._tell_rest()
         self._tell_slots()
         alive = any(
-            run.local and run.attempt.process and run.status in ("running", "stopping")
+            run.local
+            and run.attempt.process
+            and run.attempt.frozen_s is None
+            and run.status in ("running", "stopping")
             for run in runs
         )
         self.memory = msgspec.structs.replace(self.memory, running=alive)
         if seen.leaving is None:
             self._limit_power()
-        self.actions += actions
+        self.actions += (*actions, *stillings)
         if seen.leaving is None:
             self._keep_warm()
         elif self._at_rest():
@@ -462,6 +501,10 @@ class _Thought:
         sharing = self._sharing
         runs = [here[run_id] for run_id in assigned]
         return cards.dealt(runs, mode, sharing.gpus, named=sharing.gpus_named)
+
+    def _lives(self, run_id: str) -> bool:
+        observed = self._observations.get(run_id)
+        return observed is not None and observed.process is not None
 
     def _why_not(self, run: Run, assigned: tuple[str, ...]) -> str:
         if self._seen.leaving is not None:
@@ -537,7 +580,7 @@ class _Thought:
     def _tell_slots(self) -> None:
         """Say whose training is demanded."""
         goal, runs = self.memory.goal, self.memory.runs
-        why = "pause" if goal.paused else "queue"
+        why = "pause" if goal.paused or goal.frozen else "queue"
         if self._seen.leaving is not None:
             why = "stop"
         demanded: tuple[str, ...] = ()
@@ -597,7 +640,9 @@ class _Thought:
             )
             return Start(spec=spec, nice=0)
         (spec,) = self._specs((run,), starts=True)
-        return Start(spec=spec, nice=self._ladder[self.memory.goal.mode].nice)
+        nice = self._ladder[self.memory.goal.mode].nice
+        # Where others come first, they do so from the first step on.
+        return Start(spec=spec, nice=nice if self._settings.guard is None else NICE_MAX)
 
     def _specs(self, runs: Iterable[Run], *, starts: bool = False) -> list[Spec]:
         """What the trainers of `runs` are asked to do if they start now, or as they start.
@@ -637,6 +682,10 @@ class _Thought:
             due.append(STARTED_LOOK_S)
         if self._unlooked() or self._let_go_of:
             due.append(0.0)  # more may be about to leave
+        quiet = self._quiet
+        if quiet is not None:
+            changes_at = [quiet.changes_at, memory.goal.any_hour_until_at]
+            due += [at - memory.timeline.seen_at for at in changes_at if at is not None]
         if self._seen.leaving is None:  # else nothing starts, and the mode may be on no ladder
             whose = (*memory.runs, *queue.submitted(self._all_runs()))
             mode = self._ladder[memory.goal.mode]

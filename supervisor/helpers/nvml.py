@@ -81,13 +81,17 @@ class _Gpu:
         utilization = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
         power_limit_mw = self._ask(nvml.nvmlDeviceGetPowerManagementLimit, handle)
+        uuid = self._ask(nvml.nvmlDeviceGetUUID, handle)
+        name = self._ask(nvml.nvmlDeviceGetName, handle)
+        held = self._read_processes(handle)
         return GpuReadings(
             index=self._index,
-            uuid=self._ask(nvml.nvmlDeviceGetUUID, handle),
-            name=self._ask(nvml.nvmlDeviceGetName, handle),
+            uuid=uuid,
+            name=name,
             memory_used_mib=None if memory is None else memory.used // MIB,
             memory_total_mib=None if memory is None else memory.total // MIB,
-            pids=self._read_pids(handle),
+            pids=None if held is None else tuple(held),
+            pids_mib=None if held is None else tuple(held.values()),
             utilization_percent=None if utilization is None else utilization.gpu,
             temperature_c=self._ask(
                 nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU
@@ -108,8 +112,11 @@ class _Gpu:
             xids=xids,
         )
 
-    def _read_pids(self, handle: object) -> tuple[int, ...] | None:
-        """Return the processes that hold memory of this GPU, or None where it does not tell."""
+    def _read_processes(self, handle: object) -> dict[int, int | None] | None:
+        """Return the processes that hold memory of this GPU, by pid, with how many MiB each holds.
+
+        None where it does not tell.
+        """
         nvml = self._nvml
         # By version: the binding's unversioned names answer an old driver with an error that is
         # no NVMLError.
@@ -117,7 +124,12 @@ class _Gpu:
         drawing = self._ask(nvml.nvmlDeviceGetGraphicsRunningProcesses_v3, handle)
         if computing is None:
             return None
-        return tuple(sorted({process.pid for process in (*computing, *(drawing or ()))}))
+        held: dict[int, int | None] = {}
+        # One that computes and draws stands in both lists, with all its memory in each.
+        for process in (*(drawing or ()), *computing):
+            used = process.usedGpuMemory
+            held[process.pid] = None if used is None else used // MIB
+        return dict(sorted(held.items()))
 
     def limit_power(self, watts: float | None) -> str | None:
         """Set the power limit, or the default when ``watts`` is None; return why not."""

@@ -45,6 +45,15 @@ class Memory(NamedTuple):
     """of that, 0 to 1"""
 
 
+class Used(NamedTuple):
+    """What a group has used, with all that is below it."""
+
+    cpu_s: float | None
+    """processor time since it was made, of processes that have ended, too"""
+    memory: int | None
+    """in bytes; what the kernel keeps of files, and could take back at once, does not count"""
+
+
 class ControlGroup:
     """The control groups that one process is in.
 
@@ -80,11 +89,18 @@ class ControlGroup:
         _, path = min(held, default=(0.0, None))
         if path is None:
             return None
-        microseconds = _value(_read(path / "cpu.stat"), "usage_usec")
-        if microseconds is not None:
-            return microseconds / 1e6
-        nanoseconds = _number(_read(path / "cpuacct.usage"))  # where both are mounted together
-        return None if nanoseconds is None else nanoseconds / 1e9
+        return _cpu_used_s(path)
+
+    def used(self, name: str) -> Used | None:
+        """What the group called `name` has used; None: the process is in none of that name."""
+        cpu = next((path for path in self._cpu if path.name == name), None)
+        memory = next((path for path in self._memory if path.name == name), None)
+        if cpu is None and memory is None:
+            return None
+        return Used(
+            cpu_s=None if cpu is None else _cpu_used_s(cpu),
+            memory=None if memory is None else _held(memory),
+        )
 
     def memory(self) -> Memory | None:
         """What of the memory it may use is left; None: no group limits it."""
@@ -189,6 +205,26 @@ def _quota(group: Path) -> float | None:
         return None
     quota, period = _number(words[0]), _number(words[1])
     return quota / period if quota and period else None  # "max" and -1: no limit
+
+
+def _cpu_used_s(group: Path) -> float | None:
+    microseconds = _value(_read(group / "cpu.stat"), "usage_usec")
+    if microseconds is not None:
+        return microseconds / 1e6
+    nanoseconds = _number(_read(group / "cpuacct.usage"))  # where both are mounted together
+    return None if nanoseconds is None else nanoseconds / 1e9
+
+
+def _held(group: Path) -> int | None:
+    """Bytes that the group holds and that are not just kept of files."""
+    stat, used = _read(group / "memory.stat"), _number(_read(group / "memory.current"))
+    kept: tuple[str, ...] = ("inactive_file", "active_file", "slab_reclaimable")
+    if used is None:
+        used = _number(_read(group / "memory.usage_in_bytes"))
+        kept = ("total_inactive_file", "total_active_file")
+    if used is None or stat is None:
+        return None
+    return max(0, used - sum(_value(stat, name) or 0 for name in kept))
 
 
 def _memory(group: Path) -> Memory | None:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from supervisor.core.moments import Moment
 
+LOCALTIME = Path("/etc/localtime")
+ZONES = Path("/usr/share/zoneinfo")
+
 
 class Clock(Protocol):
     """Whatever can say what time it is."""
@@ -37,6 +40,19 @@ class SystemClock:
 def pause(seconds: float) -> None:
     """Let time pass, for commands that look again and again; the daemon sleeps in `Watch`."""
     time.sleep(seconds)
+
+
+def zone_name() -> str:
+    """The zone of the clock on the wall of this machine."""
+    said = os.environ.get("TZ", "").removeprefix(":")
+    try:
+        link = str(LOCALTIME.readlink())
+    except OSError:
+        link = ""
+    for name in (said, link.partition("zoneinfo/")[2]):
+        if name and (ZONES / name).is_file():
+            return name
+    return "UTC"
 
 
 def boot_id() -> str:

@@ -125,6 +125,28 @@ class Gpus:
         self._woke = self._news = False
         return self._answer()
 
+    def freshen(self) -> None:
+        """Have a reading under way that no look waits for: its answer is worth none, but for Xids.
+
+        No process is started for it: that is left to the looks.
+        """
+        self._take()
+        try:
+            if self._helper.is_up and not self._helper.is_busy:
+                self._ask()
+        except HelperFailed as failed:
+            self._rest(Reply(trouble=str(failed)))
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a reading is under way."""
+        return self._asked_s is not None
+
+    @property
+    def newest(self) -> tuple[GpuReadings, ...]:
+        """The GPUs as they were read last, for whoever only writes them down; none: unknown."""
+        return () if self._newest is None or self._is_old() else self._newest.reply.gpus
+
     def read_now(self) -> GpuAnswer:
         """Read the GPUs and wait for it up to the deadline: for a command that does only that."""
         self._take()
@@ -270,7 +292,9 @@ class Gpus:
         self._resting = Reply()  # what the process before this one has failed of is over
         self._seen = self._seen or bool(gpus)
         if not self._wanted:
-            self._since_s, self._news = None, True
+            heard = bool(_xids(reply))
+            self._news = self._news or self._since_s is not None or heard
+            self._since_s = None
 
     def _ask(self) -> None:
         """Ask for a reading, while nothing is under way.

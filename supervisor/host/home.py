@@ -78,6 +78,13 @@ def expanded(named: str) -> Path:
 MACHINE_ID = Path("/etc/machine-id")
 
 
+def machine_id() -> str | None:
+    """What tells this machine from every other; None: it has nothing of that kind."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return MACHINE_ID.read_text(encoding="ascii").strip() or None
+    return None
+
+
 class AlreadyRunning(SupervisorError):
     """Another supervisor holds this home."""
 
@@ -173,10 +180,13 @@ class Home:
         self.decisions = self.path / "decisions.jsonl"
         self.monitor = self.path / "monitor.jsonl"
         self.turns = self.path / "turns.jsonl"
+        self.samples = self.path / "samples"
         self.settings = self.path / "supervisor.toml"
         self.last_settings = self.path / "settings.last.json"
         self.tuning = self.path / "tuning.json"
         self.told = self.path / "told.json"
+        self.windows = self.path / "windows.json"
+        self.usage = self.path / "usage"
         self._holder = self.path / "daemon.json"
         self._files = (
             *(
@@ -197,11 +207,8 @@ class Home:
         Raises:
             OSError: it is gone.
         """
-        machine_id = None
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            machine_id = MACHINE_ID.read_text(encoding="ascii").strip() or None
         status = self.path.stat()
-        return Place(machine_id=machine_id, device=status.st_dev, inode=status.st_ino)
+        return Place(machine_id=machine_id(), device=status.st_dev, inode=status.st_ino)
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of one run."""

@@ -43,3 +43,29 @@ def open_exactly(pid: int, ticks: int) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started and that live; none where the kernel tells none."""
+    found: set[int] = set()
+    try:
+        for task in os.listdir(f"{PROC}/{pid}/task"):  # noqa: PTH208 - paths take twice as long
+            with open(f"{PROC}/{pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 - as above
+                found.update(map(int, file.read().split()))
+    except OSError:
+        pass  # it has ended meanwhile
+    return found
+
+
+def make_way(nice: int, pid: int) -> None:
+    """Have a process that leads a session yield to others, by as much as its niceness says.
+
+    Where the kernel groups sessions (`sched_autogroup_enabled`), the niceness of a process counts
+    within its own session only: beside others it is that of the session which counts.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        with open(f"{PROC}/{pid}/autogroup", "w", encoding="ascii") as file:  # noqa: PTH123 - as above
+            file.write(str(nice))
+    except OSError:
+        pass  # it is gone already, or the kernel has no such groups

@@ -65,7 +65,7 @@ class Sensors:
             memory_percent=percent,
             memory_available_mib=None if available is None else available // MIB,
             disk_free_mib=disk.free // MIB if disk else None,
-            cpu_temperature_c=_known(_read_cpu_temperature_c),
+            cpu_temperature_c=cpu_temperature_c(),
             gpus=answer.gpus,
             gpu_trouble=answer.trouble,
             gpu_age_s=_rounded(answer.age_s),
@@ -99,8 +99,12 @@ class Sensors:
         return round(100 * min(1.0, max(0.0, share)), 1)
 
 
-def _read_cpu_temperature_c() -> float | None:
+def cpu_temperature_c() -> float | None:
     """Return the hottest processor sensor in degrees Celsius, or None where there is none."""
+    return _known(_read_cpu_temperature_c)
+
+
+def _read_cpu_temperature_c() -> float | None:
     sensors = psutil.sensors_temperatures()
     return max(
         (sensor.current for driver in CPU_SENSORS for sensor in sensors.get(driver, ())),

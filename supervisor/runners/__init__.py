@@ -54,3 +54,11 @@ class Runner(Protocol):
     def kill(self, run_id: str) -> None:
         """End every process of the run at once."""
         ...
+
+    def freeze(self, run_id: str) -> None:
+        """Have every process of the run stand still where it is."""
+        ...
+
+    def thaw(self, run_id: str) -> None:
+        """Have what stands still go on, also what another daemon has frozen."""
+        ...

@@ -28,7 +28,13 @@ import msgspec
 from state.records import Process, Run
 from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.host.cgroup import ControlGroup, memberships
-from supervisor.host.process import give_back_protection, open_exactly, start_ticks
+from supervisor.host.process import (
+    children,
+    give_back_protection,
+    make_way,
+    open_exactly,
+    start_ticks,
+)
 from supervisor.host.tuning import read as read_tuning
 from supervisor.host.tuning import tuned
 from supervisor.programs import program, with_trainers
@@ -43,6 +49,7 @@ from trainers.contract import (
     NewerFile,
     RunFolder,
     Spec,
+    Stood,
     decode,
 )
 
@@ -183,6 +190,7 @@ class LocalRunner:
             beside = marked.get(run_id, {}).items() if living is None else ()
             believed = known.get(run_id)
             heartbeat = read_heartbeat(RunFolder(self._runs / run_id))
+            stood = _stood(RunFolder(self._runs / run_id)) if living else Stood()
             observations[run_id] = Observation(
                 process=living.process if living else None,
                 elsewhere=living is None
@@ -194,9 +202,10 @@ class LocalRunner:
                 last_line=self._last_lines.get(run_id),
                 leftovers=sum(self._watch(process) for process in beside),
                 heartbeat=heartbeat,
+                frozen=living is not None and stood.still,
                 alive_s=None
                 if believed is not None and not believed.local
-                else alive_s(heartbeat, time.monotonic()),
+                else alive_s(heartbeat, time.monotonic(), stood),
                 newer=self._newer(run_id) if living and heartbeat is None else None,
             )
         self._suspects = {run_id for run_id, observed in observations.items() if observed.leftovers}
@@ -272,8 +281,10 @@ class LocalRunner:
         if dump and _catches(living.process.pid, signal.SIGUSR1):
             _send(living.handle, signal.SIGUSR1)
         _send(living.handle, signal.SIGTERM)
-        # One that somebody has stopped would not hear it.
+        # One that stands still would not hear it.
         _send(living.handle, signal.SIGCONT)
+        if _stood(RunFolder(self._runs / run_id)).still:
+            self.thaw(run_id)
 
     def kill(self, run_id: str) -> None:
         """End every process of the run at once."""
@@ -288,12 +299,57 @@ class LocalRunner:
                 if self._watch(process):
                     _send(self._left[process], signal.SIGKILL)
 
+    def freeze(self, run_id: str) -> None:
+        """Have every process of the run stand still where it is."""
+        folder = RunFolder(self._runs / run_id)
+        living = self._living.get(run_id)
+        if living is None:
+            return
+        # First it is written: whoever comes next has to know what to thaw.
+        stood = _stood(folder)
+        if not stood.still:
+            _write(folder, stood.begun(time.monotonic()))
+        _send(living.handle, signal.SIGSTOP)
+        stopped = {living.process.pid}
+        for _ in range(SWEEPS):  # what forks while it is being stopped is found the next time
+            found = self._tree(run_id) - stopped
+            if not found:
+                return
+            for pid in found:
+                _signal(pid, signal.SIGSTOP)
+            stopped |= found
+
+    def thaw(self, run_id: str) -> None:
+        """Have what stands still go on; last it is written that it does."""
+        folder = RunFolder(self._runs / run_id)
+        for pid in self._tree(run_id):
+            _signal(pid, signal.SIGCONT)
+        if run_id in self._living:
+            _send(self._living[run_id].handle, signal.SIGCONT)
+        stood = _stood(folder)
+        if stood.still:
+            _write(folder, stood.ended(time.monotonic()))
+
+    def _tree(self, run_id: str) -> set[int]:
+        """All living processes of a run: with its mark, or below one that has it."""
+        found = set(_marked_processes(self._runs).get(run_id, {}))
+        living = self._living.get(run_id)
+        if living is not None:
+            found.add(living.process.pid)
+        more = list(found)
+        while more:
+            below = children(more.pop()) - found
+            found |= below
+            more += below
+        return found
+
     def _start(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
         durable.make_folder(folder.path)
         _refuse_newer(folder.spec, Spec)
         _refuse_newer(folder.heartbeat, Heartbeat)
         # What an earlier attempt said must not be taken for this one's words.
         folder.heartbeat.unlink(missing_ok=True)
+        folder.stood.unlink(missing_ok=True)
         if self._tuning is not None:
             spec = tuned(spec, read_tuning(self._tuning))
         content = msgspec.json.format(msgspec.json.encode(spec))
@@ -326,8 +382,7 @@ class LocalRunner:
         trainers_dir = self._trainers_dir()
         child = _spawn(words, folder.path, subprocess.DEVNULL, output, trainers_dir)
         if nice:
-            with suppress(OSError):  # it is gone already: it has a code all the same
-                os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+            make_way(nice, child.pid)
         return child.pid, child.wait
 
     def _fork(
@@ -442,6 +497,20 @@ def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
         return None
 
 
+def _stood(folder: RunFolder) -> Stood:
+    """When the run's newest attempt stood still."""
+    try:
+        return decode(folder.stood, durable.read(folder.stood), Stood)
+    except (NewerFile, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Stood()
+
+
+def _write(folder: RunFolder, stood: Stood) -> None:
+    """Keep it; a power cut ends what stands still, so nothing waits for the disk."""
+    with suppress(OSError):
+        durable.write(folder.stood, msgspec.json.encode(stood), sync=False)
+
+
 def _refuse_newer(path: Path, kind: type[msgspec.Struct]) -> None:
     """Leave alone what a newer version has written; what is damaged or missing may be replaced.
 
@@ -550,6 +619,14 @@ def _stands_in(pid: int, folder: Path) -> bool:
         return os.path.samestat((PROC / str(pid) / "cwd").stat(), folder.stat())
     except OSError:
         return False
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that was found just now."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 def _send(handle: int, number: signal.Signals) -> None:

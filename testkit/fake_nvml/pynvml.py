@@ -117,6 +117,9 @@ def _set_limit(index, limit_mw):
     _limits_mw[index] = limit_mw
 
 
+_DRAWS = SimpleNamespace(pid=1234, usedGpuMemory=None)  # of a driver that does not tell how much
+
+
 def _processes(index):
     pids = _faults().get(f"pids@{index}", [])
     return [SimpleNamespace(pid=pid, usedGpuMemory=_GIB) for pid in pids]
@@ -128,7 +131,7 @@ _of_gpu("nvmlDeviceGetUUID", lambda index: f"GPU-0000-{index}")
 _of_gpu("nvmlDeviceGetName", lambda index: "NVIDIA H100 80GB HBM3")
 _of_gpu("nvmlDeviceGetMemoryInfo", _memory)
 _of_gpu("nvmlDeviceGetComputeRunningProcesses_v3", _processes)
-_of_gpu("nvmlDeviceGetGraphicsRunningProcesses_v3", lambda index: [SimpleNamespace(pid=1234)])
+_of_gpu("nvmlDeviceGetGraphicsRunningProcesses_v3", lambda index: [_DRAWS])
 _of_gpu("nvmlDeviceGetUtilizationRates", lambda index: SimpleNamespace(gpu=97, memory=40))
 _of_gpu("nvmlDeviceGetTemperature", lambda index, sensor: 61 + index)
 _of_gpu("nvmlDeviceGetTemperatureThreshold", lambda index, threshold: 87)

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.core.readings import GpuAnswer
 from supervisor.host import cgroup
-from supervisor.host.cgroup import ControlGroup
+from supervisor.host.cgroup import ControlGroup, Used
 from supervisor.host.sensors import Sensors
 
 MIB = 2**20
@@ -60,6 +60,21 @@ def test_the_tightest_quota_up_to_the_root_holds(
 ) -> None:
     """A quota of any group around ours keeps us from more, and what is no number limits nothing."""
     assert ControlGroup("0::/a/b\n", SECOND, tree(files)).cpu_quota == quota
+
+
+def test_a_group_tells_what_it_has_used(tree: Tree) -> None:
+    """That of the name, whoever is below it; files that the kernel only keeps are not held."""
+    first = tree(
+        {
+            "cpu,cpuacct/a/ours/cpuacct.usage": 2_500_000_000,
+            "memory/a/ours/memory.usage_in_bytes": 300 * MIB,
+            "memory/a/ours/memory.stat": f"total_inactive_file {100 * MIB}\ntotal_rss 7",
+        }
+    )
+    groups = ControlGroup("3:cpu,cpuacct:/a/ours\n2:memory:/a/ours/sub\n", FIRST, first)
+    assert groups.used("ours") == Used(cpu_s=2.5, memory=200 * MIB)
+    assert groups.used("a") == Used(cpu_s=None, memory=None)
+    assert groups.used("theirs") is None
 
 
 def test_the_first_generation_tells_its_limits(tree: Tree) -> None:

@@ -74,7 +74,7 @@ def listen(gpus):
 
 def test_healthy_gpus_tell_everything(nvml, make_gpus):
     """Two healthy GPUs tell everything about themselves."""
-    nvml(**{"pids@0": [4711, 1234]})
+    nvml(**{"pids@0": [4711]})
     (first, second), trouble = look(make_gpus())
 
     assert trouble is None
@@ -85,6 +85,7 @@ def test_healthy_gpus_tell_everything(nvml, make_gpus):
         memory_used_mib=10 * 1024,
         memory_total_mib=80 * 1024,
         pids=(1234, 4711),
+        pids_mib=(None, 1024),
         utilization_percent=97,
         temperature_c=61,
         temperature_limit_c=87,
@@ -533,3 +534,61 @@ def test_closing_twice_or_before_the_start_is_harmless(nvml, make_gpus, children
     gpus.close()
     gpus.close()
     assert children.all() == []
+
+
+def test_a_reading_that_no_look_asked_for_causes_none(nvml, make_gpus, clock):
+    """It is there for whoever writes it down, and for the next look, and wakes nobody."""
+    gpus = make_gpus()
+    look(gpus)
+    clock.advance(gpu.ANSWER_MAX_S + 1)
+    assert gpus.newest == ()
+    gpus.freshen()
+    assert gpus.is_reading
+    listen(gpus)
+    assert not gpus.take()
+    assert not gpus.is_reading
+    assert [one.index for one in gpus.newest] == [0, 1]
+    assert len(gpus.read().gpus) == 2
+
+
+def test_a_look_that_meets_such_a_reading_has_its_own_follow(nvml, make_gpus):
+    """What was asked for before a look cannot tell of what that look has seen."""
+    gpus = make_gpus()
+    look(gpus)
+    nvml(nvmlDeviceGetName="wait")
+    gpus.freshen()
+    assert gpus.read().awaited_s == 0.0
+    nvml(**{"pids@0": [4711]})
+    while not gpus.take():
+        listen(gpus)
+    assert gpus.read().gpus[0].pids == (1234, 4711)
+
+
+def test_an_xid_is_worth_a_look_whoever_has_heard_it(nvml, make_gpus):
+    """And is told to that look."""
+    gpus = make_gpus()
+    look(gpus)
+    nvml(**{"xids@1": [79]})
+    gpus.freshen()
+    while not gpus.take():
+        listen(gpus)
+    assert [one.xids for one in gpus.read().gpus] == [(), (79,)]
+
+
+def test_no_process_is_started_for_such_a_reading(nvml, make_gpus, children):
+    """When one is to start is for the looks to decide, which rest after a failure."""
+    gpus = make_gpus()
+    gpus.freshen()
+    assert not gpus.is_reading
+    assert children.all() == []
+
+
+def test_such_a_reading_that_never_comes_is_trouble_as_any_other(nvml, make_gpus, clock):
+    """A driver that hangs is told by the look that follows."""
+    gpus = make_gpus(timeout_s=0.3)
+    look(gpus)
+    nvml(nvmlDeviceGetName="hang")
+    gpus.freshen()
+    clock.advance(1.0)
+    assert gpus.take()
+    assert gpus.read().trouble is not None

@@ -1,5 +1,7 @@
 """What every runner does, the one of real processes and the fake that the simulation trusts."""
 
+import time
+
 import pytest
 
 from supervisor.core.recovery import Exit
@@ -45,6 +47,11 @@ class RealPlace:
         """Wait until `condition` holds, and give what it returned."""
         return until(condition)
 
+    def let_pass(self, seconds):
+        """Real time goes by, for there are real processes that must do nothing in it."""
+        until_s = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > until_s)
+
     def tidy(self):
         for runner in self._runners:
             runner.close()
@@ -83,6 +90,9 @@ class FakePlace:
                 return answer
             self._clock.advance(1.0)
         raise AssertionError("it never happened")
+
+    def let_pass(self, seconds):
+        self._clock.advance(seconds)
 
     def tidy(self):
         self._host.power_off()
@@ -275,3 +285,57 @@ def test_a_new_life_does_not_speak_with_the_words_of_the_old(place, runner):
     runner.start(place.spec(), nice=0)
     heartbeat = life(runner).heartbeat
     assert heartbeat is None or heartbeat.status != "done"
+
+
+def test_a_frozen_trainer_does_nothing_and_goes_on_where_it_was(place, runner):
+    """Its whole tree stands still, any daemon sees that, and the time in it was no silence."""
+    process = runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    for _ in range(2):
+        runner.freeze(RUN.id)
+    assert place.until(lambda: life(runner).frozen)
+    before = life(runner)
+    place.let_pass(2.0)
+    seen, stood = life(runner), before.heartbeat.step
+    assert (seen.process, seen.frozen, seen.heartbeat.step) == (process, True, stood)
+    assert seen.alive_s == pytest.approx(before.alive_s)
+    for _ in range(2):
+        runner.thaw(RUN.id)
+    assert not life(runner).frozen
+    assert place.until(lambda: life(runner).heartbeat.step > stood)
+
+
+def test_another_daemon_thaws_what_was_frozen(place, runner):
+    """It finds the trainer still, and has it go on."""
+    process = runner.start(place.spec(workers=2), nice=0)
+    place.until(beating(runner))
+    runner.freeze(RUN.id)
+    recorded, other = a_run(status="running", process=process), place.runner()
+    assert life(other, recorded).frozen
+    stood = life(other, recorded).heartbeat.step
+    other.thaw(RUN.id)
+    assert place.until(lambda: life(other, recorded).heartbeat.step > stood)
+
+
+def test_a_frozen_trainer_that_is_asked_to_stop_saves_and_leaves(place, runner):
+    """It goes on for that, with all its workers."""
+    runner.start(place.spec(workers=2), nice=0)
+    place.until(beating(runner))
+    runner.freeze(RUN.id)
+    runner.stop(RUN.id, dump=False)
+    seen = place.until(ended(runner))
+    assert (seen.exit, seen.heartbeat.status) == (Exit(code=75), "stopped")
+
+
+def test_a_frozen_trainer_can_be_killed(place, runner):
+    runner.start(place.spec(), nice=0)
+    place.until(beating(runner))
+    runner.freeze(RUN.id)
+    runner.kill(RUN.id)
+    assert place.until(ended(runner)).exit == Exit(signal=9)
+
+
+def test_freezing_and_thawing_nothing_is_harmless(runner):
+    runner.freeze(RUN.id)
+    runner.thaw(RUN.id)
+    assert life(runner).process is None

@@ -11,8 +11,10 @@ from state.records import Goal, Ledger, ModeLedger
 from state.requests import AboutTheMode
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts, StabilityLimits
+from supervisor.core.guard import Guard, Pressure, Verdict
+from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import GpuReadings, Readings
-from testkit.builders import RUNGS, a_request, some_facts
+from testkit.builders import MIDNIGHT, RUNGS, a_request, some_facts
 
 HOUR_STABLE_S = 3600.0
 NOW_S = 10_000.0
@@ -33,6 +35,21 @@ modes = st.builds(
     last_hours=st.floats(0, 20),
 )
 """what may be known of a mode"""
+
+
+verdicts = st.builds(
+    Verdict,
+    answer=st.sampled_from(("hold", "free", "freeze", "evict")),
+    cause=st.sampled_from(("cpu", "memory", "calm")),
+    pressure=st.builds(Pressure, cpu_other=st.none() | st.floats(0, 100)),
+)
+quiets = st.builds(
+    Quiet,
+    open=st.booleans(),
+    why=st.sampled_from(("window", "outside", "unknown")),
+    opens_at=st.none() | st.floats(MIDNIGHT, MIDNIGHT + 1e6),
+    closes_at=st.none() | st.floats(MIDNIGHT, MIDNIGHT + 1e6),
+)
 
 
 @st.composite
@@ -62,6 +79,9 @@ def facts(draw, *, asks=True, name=None):
             modes=draw(st.dictionaries(st.sampled_from(names), modes)),
         ),
         request=a_request(kind, asked_mode) if kind else None,
+        guard=draw(st.none() | st.just(Guard())),
+        pressure=draw(st.none() | verdicts),
+        quiet=draw(st.none() | quiets),
     )
 
 
@@ -310,6 +330,7 @@ def test_a_decision_can_be_made_again_from_the_log(facts):
 @given(facts(), st.floats(-1e10, 1e10), st.text(max_size=5))
 def test_the_wall_clock_and_the_boot_decide_nothing(facts, wall, boot_id):
     """Facts that differ in wall time and boot alone give the same decision."""
+    assume(facts.quiet is None)  # which hour of the week it is the wall alone can tell
     elsewhere = msgspec.structs.replace(facts, at=wall, boot_id=boot_id)
     assert policy.decide(elsewhere) == policy.decide(facts)
 

@@ -56,8 +56,9 @@ def test_the_example_of_a_mode_is_a_third_rung(tmp_path):
         ("train-gymnasium.md", 0),
         ("predict-a-direction.md", 0),
         ("forecast-a-table.md", 0),
+        ("train-in-quiet-hours.md", 0),
     ],
-    ids=["mode", "trainer", "gymnasium", "direction", "table"],
+    ids=["mode", "trainer", "gymnasium", "direction", "table", "quiet hours"],
 )
 def test_the_settings_of_the_examples_are_well(page, first, tmp_path):
     """Each settings file that a page shows is accepted."""

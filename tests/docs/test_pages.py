@@ -15,7 +15,9 @@ from modes import ModeFile
 from supervisor.commands import EPILOG, build_parser
 from supervisor.core.campaign import Campaign, OneRun
 from supervisor.core.events import Event
+from supervisor.core.guard import Guard
 from supervisor.core.policy import RULES
+from supervisor.core.quiet_hours import QuietHours, UsageSource
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.core.settings import (
     Checkpoints,
@@ -23,6 +25,7 @@ from supervisor.core.settings import (
     Logs,
     Notify,
     Policy,
+    Samples,
     Settings,
     Warm,
 )
@@ -42,14 +45,20 @@ TABLES = {
     "jobs": Jobs,
     "checkpoints": Checkpoints,
     "warm": Warm,
+    "guard": Guard,
     "logs": Logs,
+    "samples": Samples,
     "notify": Notify,
+    "quiet_hours": QuietHours,
+    "quiet_hours.sources.NAME": UsageSource,
     "Mode files": ModeFile,
     "What a mode lays upon games": atari.Load,
     "What a mode lays upon environments": sb3.Load,
     "Quotes of a direction": Dataset,
     "Rounds of a direction": Params,
 }
+ALONE = ("run", "guard")
+"""parts of the settings that are there only where a person has written them"""
 OPTIONS = {
     "atari": atari.Options,
     "command": command.Options,
@@ -89,7 +98,7 @@ def coded(kind: type[msgspec.Struct]) -> dict[str, str]:
         default = field.default
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
-        if isinstance(default, msgspec.Struct) or (kind, field.name) == (Settings, "run"):
+        if isinstance(default, msgspec.Struct) or (kind is Settings and field.name in ALONE):
             continue
         if default is msgspec.NODEFAULT:
             found[field.name] = "required"
@@ -124,7 +133,9 @@ def test_every_part_of_the_settings_has_a_table():
         "run",
         "checkpoints",
         "warm",
+        "guard",
         "logs",
+        "samples",
         "notify",
         "jobs",
     }
@@ -173,7 +184,7 @@ def test_the_rules_that_change_a_mode_are_named():
     named = set(re.findall(r"`(\w+)`", row[1])) - {"rule"}
     rules = {rule.__name__ for of_one in RULES.values() for rule in of_one}
     # These keep the mode as it is.
-    assert named == rules - {"bounded_by_person", "boot_loop", "proved"}
+    assert named == rules - {"guarded", "quiet_hours", "bounded_by_person", "boot_loop", "proved"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

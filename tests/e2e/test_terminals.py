@@ -101,6 +101,7 @@ HOSTILE_COMMANDS = (
     ("import-checkpoint", "A", EVIL),
     ("show-state", "--home", EVIL), ("replay", EVIL), ("replay", "--set", f"{EVIL}=1"),
     ("simulate", "--trace", EVIL), ("simulate", "--families", EVIL), ("tune",), ("stop",),
+    ("analyze-usage",), ("analyze-usage", "--picture", f"{EVIL}.png"), ("sample-usage",),
 )  # fmt: skip
 
 

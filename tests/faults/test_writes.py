@@ -6,12 +6,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from state import samples
 from state.records import Boot, Memory
+from state.samples import Ring, Sample, read
 from state.store import DAMAGED_KEPT, Store, last_good
 from supervisor.core import history
+from supervisor.core.settings import Samples as SampleSettings
+from supervisor.host.home import Home
+from supervisor.sampler import SYNC_S, Sampler
 from testkit.builders import a_ladder, a_run
 from testkit.bursts import a_burst
-from testkit.fakes import FakeClock
+from testkit.fakes import FakeClock, NoGpus
 from testkit.machine import Machine
 from testkit.series import sample_of_a_series
 from testkit.worlds import a_disk, in_memory
@@ -27,6 +32,12 @@ CUT_WITHIN_S = 0.1
 
 FILES = 4
 FILE_BYTES = 20_000
+
+
+@pytest.fixture(autouse=True)
+def _small_disks(monkeypatch):
+    """The disks here have no room beside what is tested."""
+    monkeypatch.setattr(samples, "ROOM_BYTES", 0)
 
 
 def a_memory(number: int, runs: int = 10) -> Memory:
@@ -85,6 +96,29 @@ class Saves:
         return found.checkpoint.manifest.step if found.checkpoint else 0
 
 
+class Samples:
+    """Writes samples with growing numbers, and looks for the newest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "samples"
+        self._ring = Ring(self._folder, machine="m", max_bytes=2**23)
+
+    def sampled(self, number: int) -> None:
+        """One sample, which the disk need not have yet."""
+        at = float(number)
+        self._ring.write(Sample(at=at, monotonic_s=at, boottime_s=at, boot_id="b" * 32))
+
+    def write(self, number: int) -> None:
+        self.sampled(number)
+        self._ring.sync()
+
+    def newest(self) -> int:
+        """The number of the last sample, of which none before is missing, and none is invented."""
+        found = [int(one.at) for one in read(self._folder)]
+        assert found == list(range(1, len(found) + 1))
+        return len(found)
+
+
 class NaiveWrites:
     """Writes and renames, and trusts the disk with the rest, as most programs do."""
 
@@ -107,6 +141,7 @@ class NaiveWrites:
     [
         pytest.param(States, STATE_KILLS, id="state"),
         pytest.param(Saves, CHECKPOINT_KILLS, id="checkpoints"),
+        pytest.param(Samples, CHECKPOINT_KILLS, id="samples"),
     ],
 )
 def test_kills_in_a_burst_lose_nothing_that_was_acknowledged(tmp_path, kind, kills):
@@ -124,7 +159,7 @@ def test_kills_in_a_burst_lose_nothing_that_was_acknowledged(tmp_path, kind, kil
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
-@pytest.mark.parametrize("kind", [States, Saves])
+@pytest.mark.parametrize("kind", [States, Saves, Samples])
 def test_power_cuts_lose_nothing_that_was_acknowledged(tmp_path, kind, filesystem):
     """When the disk loses its power in a burst of writes, the newest good one loads after it."""
     disk = a_disk(tmp_path / "disk", filesystem)
@@ -141,6 +176,38 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(tmp_path, kind, filesyste
         before, newest = newest, kind(disk.path).newest()
         assert least <= newest <= acknowledged() + 1
         assert newest > before
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
+@pytest.mark.parametrize("every_s", [10.0, 15.0, 30.0])
+def test_a_power_cut_costs_the_samples_of_30_s_at_most(tmp_path, filesystem, every_s):
+    """A sampler, whose clock is quick, loses its power at any moment, and nothing older is lost."""
+    disk = a_disk(tmp_path / "disk", filesystem)
+    chance = random.Random(SEED)  # noqa: S311 - moments, not secrets
+    taken = 0
+    for _ in range(POWER_CUTS):
+        home, clock = Home(disk.path / "home"), FakeClock()
+        home.make()
+        clock.advance(every_s * (taken + 1) - clock.read().monotonic_s)
+        sampler = Sampler(home, clock, NoGpus())
+        memory = a_memory(1, runs=1)
+        (run,) = memory.runs
+        memory = msgspec.structs.replace(memory, runs=(run.but(status="running"),))
+
+        def write(_: int, sampler=sampler, clock=clock, memory=memory) -> None:
+            sampler.tend(SampleSettings(training_s=every_s), memory)
+            clock.advance(every_s)
+
+        with a_burst(taken + 1, write, chance, CUT_WITHIN_S) as acknowledged:
+            least = acknowledged()
+            disk.cut_power()
+        disk.come_back()
+        found = [round(one.monotonic_s / every_s) for one in read(home.samples)]
+        assert found == sorted(set(found)), "none twice"
+        assert all(1 <= number <= acknowledged() + 1 for number in found), "none is invented"
+        lost = set(range(taken + 1, least + 1)) - set(found)
+        assert all((least - number) * every_s < SYNC_S for number in lost)
+        taken = acknowledged() + 1
 
 
 def test_the_power_cut_is_a_real_one(tmp_path):

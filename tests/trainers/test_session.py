@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from trainer_lives import names_in, strict_json, write_spec
 
 from testkit.fakes import FakeTime
@@ -23,6 +25,7 @@ from trainers.contract import (
     RunFolder,
     Score,
     Spec,
+    Stood,
     Target,
 )
 from trainers.session import Session
@@ -73,6 +76,52 @@ def test_the_longest_gap_excludes_the_start(open_session, clock):
     clock.advance(3.0)
     session.progress(4)
     assert beat_of(session).longest_gap_s == 8.0
+
+
+def test_time_in_which_it_stood_still_is_no_time(open_session, clock):
+    """No gap, no training, no interval and no slower rate, also while nobody has written it yet."""
+    session = open_session(checkpoint_interval_s=90.0)
+    session.progress(1)
+    assert session.save(files())
+    for step in range(2, 12):
+        clock.advance(1.0)
+        session.progress(step)
+    stood = Stood().begun(clock.now_s)
+    durable.write(session.folder.stood, msgspec.json.encode(stood))
+    clock.advance(3600.0)
+    session.alive()
+    stood = stood.ended(clock.now_s)
+    durable.write(session.folder.stood, msgspec.json.encode(stood))
+    for step in range(12, 22):
+        clock.advance(1.0)
+        session.progress(step)
+    assert beat_of(session).steps_per_s == pytest.approx(1.0, rel=0.1)
+    assert not session.checkpoint_due()
+    clock.advance(70.0)
+    assert session.checkpoint_due()
+    session.progress(22)
+    beat = beat_of(session)
+    assert beat.longest_gap_s == 70.0
+    assert beat.reached.trained_s == 90.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), max_size=8),
+    st.floats(0, 500),
+    st.floats(0, 500),
+)
+def test_what_lasted_is_what_is_left_of_it_without_the_spans(pauses, since_s, lasts_s):
+    """Never negative, never longer than the time, and additive over any cut."""
+    now_s, stood = 0.0, Stood()
+    for runs_s, stands_s in pauses:
+        stood = stood.begun(now_s + runs_s).begun(now_s + runs_s + stands_s / 2)
+        now_s += runs_s + stands_s
+        stood = stood.ended(now_s).ended(now_s + 1)
+    until_s = since_s + lasts_s
+    whole = stood.lasted_s(since_s, until_s)
+    assert 0 <= whole <= lasts_s + 1e-9
+    cut_s = since_s + lasts_s / 3
+    assert stood.lasted_s(since_s, cut_s) + stood.lasted_s(cut_s, until_s) == pytest.approx(whole)
 
 
 def test_the_rate_is_that_of_the_last_minute(open_session, clock):

@@ -104,6 +104,14 @@ def troubles(runner):
     return runner.keep_warm([SPEC], memory_max_mib=MEMORY_MAX_MIB)
 
 
+def nice_of_session(pid):
+    """Where the kernel groups sessions; None where it does not."""
+    try:
+        return int((Path("/proc") / str(pid) / "autogroup").read_text().split()[-1])
+    except OSError:
+        return None
+
+
 def looks(runner, pid):
     """What others see of a trainer, once it has made a step."""
     beating = stepping(runner).pid == pid
@@ -119,6 +127,7 @@ def looks(runner, pid):
         "folder": Path(f"/proc/{pid}/cwd").readlink(),
         "leads its session": field(pid, 6) == pid,
         "niceness": field(pid, 19),
+        "niceness of its session": nice_of_session(pid),
         "oom score": read(pid, "oom_score_adj"),
         "standard files": [files[number] for number in "012"],
         "sockets": [file for file in files.values() if file.startswith("socket")],
@@ -142,6 +151,7 @@ def test_a_forked_trainer_looks_like_one_that_was_started(warmed, tmp_path):
     assert as_forked == looks(cold, started)
     assert as_forked["beats"]
     assert (as_forked["niceness"], as_forked["sockets"]) == (3, [])
+    assert as_forked["niceness of its session"] in (3, None)
     assert [read(pid, "oom_score_adj") for pid in parents] == [b"1000\n"]
     cold.kill(SPEC.run)
     until(lambda: life(cold).exit)

@@ -1,0 +1,176 @@
+"""How busy the machine is over the week, and when it is quiet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from state.windows import SourceReport, Windows
+from supervisor.commands import Adding
+from supervisor.context import Context, print_json
+from supervisor.core.quiet_hours import Quiet, QuietHours, quiet
+from supervisor.errors import SupervisorError
+
+if TYPE_CHECKING:
+    from supervisor.usage.refresh import Where
+
+PLACE = 65
+UNKNOWN = 75
+"""the exit code of an analysis that can claim nothing, and of samples that were not taken"""
+
+
+class NoQuietHours(SupervisorError):
+    """The settings ask for none."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the settings have no [quiet_hours]: say there whom to ask, as "
+            "docs/how-to/train-in-quiet-hours.md shows"
+        )
+
+
+class NobodyOnline(SupervisorError):
+    """No source counts who is online."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self) -> None:
+        super().__init__(
+            'no source in [quiet_hours.sources] has kind = "online": there is nothing to sample'
+        )
+
+
+def add(command: Adding) -> None:
+    """Add these commands."""
+    sub = command(
+        "analyze-usage",
+        _analyze,
+        "find the windows of the week in which training disturbs nobody",
+        "json",
+        more="Asks the sources of [quiet_hours], writes windows.json into the home, and shows what "
+        "the windows promise and how they did in weeks held out. Ends with 75 where too little is "
+        "known to claim anything: then the windows found before stay.",
+    )
+    sub.add_argument("--picture", metavar="FILE.png", type=Path, help="draw the week, too")
+    sub.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing; the last line says whether training would start now",
+    )
+    command(
+        "sample-usage",
+        _sample,
+        "ask once how many are online, and keep the number",
+        "json",
+        more="For a timer, every 5 minutes: so there is a history where the game's tables have "
+        "none. Asks each source of kind `online` one read-only query. Ends with 75 where one did "
+        "not answer, or somebody else samples at this moment.",
+    )
+
+
+class _Told(msgspec.Struct, kw_only=True):
+    """What `--json` tells beside the content of windows.json."""
+
+    windows: Windows | None
+    sources: tuple[SourceReport, ...]
+    trouble: str | None
+    notes: tuple[str, ...]
+    week: tuple[float | None, ...]
+    compared: dict[str, object]
+    written: bool
+    now: Quiet
+    """whether quiet hours would let training start at this moment"""
+
+
+def _analyze(context: Context) -> int:
+    from supervisor.usage import picture, refresh, told  # noqa: PLC0415 - other commands stay quick
+
+    asked, zone, where = _asked(context)
+    now = context.now().wall
+    analysis = refresh.examine(asked, zone, where, now)
+    dry = context.options.dry_run
+    if not dry and analysis.windows is not None:
+        context.home.make()
+    written = not dry and refresh.keep(where, analysis)
+    if context.options.picture is not None:
+        if analysis.week:
+            picture.draw(analysis, context.options.picture, zone)
+        else:
+            print("supervisor: there is no week to draw", file=sys.stderr)
+    found = quiet(asked, analysis.windows, now, trouble=analysis.trouble)
+    if context.options.json:
+        print_json(
+            _Told(
+                windows=analysis.windows,
+                sources=analysis.sources,
+                trouble=analysis.trouble,
+                notes=analysis.notes,
+                week=analysis.week,
+                compared=dict(analysis.compared),
+                written=written,
+                now=found,
+            )
+        )
+    else:
+        print(told.text(asked, analysis, zone))
+        if dry:
+            print(f"\n{_would_start((found.open, told.now_line(found, zone)))}")
+        elif written:
+            print(f"\nwritten: {where.windows}")
+    return 0 if analysis.windows is not None else UNKNOWN
+
+
+def _would_start(*conditions: tuple[bool, str]) -> str:
+    """Whether training would start now, with each condition and its number.
+
+    Args:
+        conditions: of each whether it lets training start, and how it stands.
+    """
+    word = "yes" if all(well for well, _ in conditions) else "no"
+    return f"would training start now: {word}. " + "; ".join(text for _, text in conditions)
+
+
+def _sample(context: Context) -> int:
+    from supervisor.usage import refresh  # noqa: PLC0415 - other commands stay quick
+
+    asked, _, where = _asked(context)
+    if not any(source.kind == "online" for source in asked.sources.values()):
+        raise NobodyOnline
+    context.home.make()
+    try:
+        found = refresh.sample_once(asked, where, context.now().wall)
+    except BlockingIOError:
+        print("supervisor: somebody else samples at this moment", file=sys.stderr)
+        return UNKNOWN
+    if context.options.json:
+        print_json(found)
+    for name, value in found.items():
+        if isinstance(value, str):
+            print(f"supervisor: {name}: {value}", file=sys.stderr)
+        elif not context.options.json:
+            print(f"{name}: {value:g}")
+    return UNKNOWN if any(isinstance(value, str) for value in found.values()) else 0
+
+
+def _asked(context: Context) -> tuple[QuietHours, str, Where]:
+    """The settings of quiet hours, the zone, and where all lies.
+
+    Raises:
+        NoQuietHours: they are not asked for.
+    """
+    from supervisor.host.clock import zone_name  # noqa: PLC0415 - other commands stay quick
+    from supervisor.usage.refresh import Where  # noqa: PLC0415 - as above
+
+    config, home = context.config, context.home
+    asked = config.settings.quiet_hours
+    if asked is None:
+        raise NoQuietHours
+    where = Where(
+        windows=home.windows, samples=home.usage, decisions=home.decisions, here=home.path
+    )
+    return asked, asked.zone or zone_name(), where

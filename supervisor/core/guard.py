@@ -1,0 +1,277 @@
+"""Whether the machine is needed for its real work: what presses it beside us, and what follows.
+
+Whoever samples the machine asks `step` after each sample, and wakes the daemon only when the answer
+has become another one. Our own load is no pressure: a machine that trains alone is busy, and that
+is what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Samples = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+FLAP_S = 600.0
+"""a pause that comes this soon after the end of one shows that the calm was none"""
+HOUR_S = 3600.0
+
+
+class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[guard]: the machine's real work comes first; off where there is no such table."""
+
+    sample_s: Annotated[float, msgspec.Meta(ge=0.5, le=300)] = 2.0
+    """time between two looks at what others do here"""
+    start_cpu_percent: Percent = 30.0
+    """of all processors, used by others: nothing starts above"""
+    start_memory_percent: Percent = 70.0
+    """of the memory that is not ours, used by others: nothing starts above"""
+    start_gpu_memory_mib: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 1024.0
+    """of each GPU, used by others: nothing starts above"""
+    pause_cpu_percent: Percent = 80.0
+    """from here on training stands still"""
+    pause_memory_percent: Percent = 90.0
+    """from here on training saves and leaves, for standing still frees no memory"""
+    pause_gpu_memory_mib: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+    """likewise, of any GPU; unset: what is trained there stays"""
+    calm_s: Seconds = 60.0
+    """below all start limits for so long before anything starts"""
+    pause_samples: Samples = 2
+    """in a row above a limit before training stands still"""
+    resume_samples: Samples = 3
+    """in a row below all start limits before it goes on"""
+    paused_min_s: Seconds = 60.0
+    """the shortest pause"""
+    evict_after_s: Seconds = 300.0
+    """what has stood still for so long saves and leaves"""
+    pauses_max_per_h: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 6
+    """after more of them training leaves until an hour has fewer"""
+
+    def __post_init__(self) -> None:
+        for start, pause in (
+            ("start_cpu_percent", "pause_cpu_percent"),
+            ("start_memory_percent", "pause_memory_percent"),
+            ("start_gpu_memory_mib", "pause_gpu_memory_mib"),
+        ):
+            least, most = getattr(self, start), getattr(self, pause)
+            if most is not None and least > most:
+                raise ValueError(f"guard.{start} = {least:g} lies above {pause} = {most:g}")
+
+
+class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What others do on this machine, at one sample; an unknown is None."""
+
+    cpu_other: float | None = None
+    """percent of all processors, since the sample before"""
+    memory_other: float | None = None
+    """percent of the memory that is not held by us"""
+    gpu_memory_other_mib: dict[str, float] = {}
+    """GPU, by UUID or else by its number: what others hold of it; absent where nobody knows"""
+    psi_cpu: float | None = None
+    """percent of the last 10 s in which something waited for a processor, ours included"""
+    psi_memory: float | None = None
+    """the same for memory"""
+    by: tuple[str, ...] = ()
+    """who it is, the busiest first, where that was looked for: a name and a number each"""
+
+
+Cause = Literal["cpu", "memory", "gpu_memory", "flapping", "calm", "start"]
+"""why the answer is as it is: what presses; too many pauses; nothing; not known for long enough"""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the guard wants."""
+
+    answer: Literal["hold", "free", "freeze", "evict"] = "hold"
+    """nothing new starts; no more than what the policy wants; all stands still; all leaves"""
+    cause: Cause = "start"
+    pressure: Pressure = Pressure()
+    """at the sample that made it so"""
+    gpu: str | None = None
+    """which one is pressed"""
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guard remembers from one sample to the next."""
+
+    verdict: Verdict = Verdict()
+    since_s: float = 0.0
+    """when the answer became what it is"""
+    high: int = 0
+    """samples in a row above a pause limit"""
+    low: int = 0
+    """samples in a row below all start limits"""
+    low_s: float | None = None
+    """since when; None: it is not"""
+    pauses_s: tuple[float, ...] = ()
+    """when the pauses of the last hour began"""
+    flaps: int = 0
+    """pauses that came soon after the end of one, in a row"""
+    ended_s: float | None = None
+    """when the last pause ended"""
+
+
+class Pressed(NamedTuple):
+    """A limit that is passed."""
+
+    cause: Cause
+    gpu: str | None = None
+
+
+def begun(now_s: float) -> Watch:
+    """The watch of who has just begun to look; nothing starts before it has been calm a while."""
+    return Watch(since_s=now_s)
+
+
+def step(watch: Watch, seen: Pressure, limits: Guard, now_s: float) -> Watch:
+    """The watch after one more sample.
+
+    Args:
+        watch: as the sample before has left it.
+        seen: the sample.
+        limits: the settings in force.
+        now_s: of a clock that counts on, whatever is done to the time of day.
+    """
+    pressed = next(_over_pause(seen, limits), None)
+    low = not any(_over_start(seen, limits))
+    watch = msgspec.structs.replace(
+        watch,
+        high=watch.high + 1 if pressed else 0,
+        low=watch.low + 1 if low else 0,
+        low_s=(now_s if watch.low_s is None else watch.low_s) if low else None,
+        pauses_s=tuple(began for began in watch.pauses_s if now_s - began < HOUR_S),
+    )
+    answer = watch.verdict.answer
+    if pressed is not None and watch.high >= limits.pause_samples:
+        frees = pressed.cause in ("memory", "gpu_memory")
+        if answer in ("hold", "free"):
+            return _paused(watch, seen, pressed, limits, now_s)
+        if answer == "freeze" and frees:
+            return _to(watch, "evict", pressed, seen, now_s)
+    if answer == "freeze" and now_s - watch.since_s >= limits.evict_after_s:
+        held = Pressed(watch.verdict.cause, watch.verdict.gpu)
+        return _to(watch, "evict", held, seen, now_s)
+    if answer != "free" and _may_go_on(watch, limits, now_s):
+        ended_s = watch.ended_s if answer == "hold" else now_s
+        freed = _to(watch, "free", Pressed("calm"), seen, now_s)
+        return msgspec.structs.replace(freed, ended_s=ended_s)
+    return watch
+
+
+def _paused(watch: Watch, seen: Pressure, pressed: Pressed, limits: Guard, now_s: float) -> Watch:
+    """The watch at the beginning of a pause."""
+    soon = watch.ended_s is not None and now_s - watch.ended_s < FLAP_S
+    pauses_s = (*watch.pauses_s, now_s)
+    watch = msgspec.structs.replace(watch, pauses_s=pauses_s, flaps=watch.flaps + 1 if soon else 0)
+    if len(pauses_s) > limits.pauses_max_per_h:
+        return _to(watch, "evict", Pressed("flapping", pressed.gpu), seen, now_s)
+    frees = pressed.cause in ("memory", "gpu_memory")
+    return _to(watch, "evict" if frees else "freeze", pressed, seen, now_s)
+
+
+def _to(
+    watch: Watch,
+    answer: Literal["free", "freeze", "evict"],
+    pressed: Pressed,
+    seen: Pressure,
+    now_s: float,
+) -> Watch:
+    verdict = Verdict(answer=answer, cause=pressed.cause, pressure=seen, gpu=pressed.gpu)
+    return msgspec.structs.replace(watch, verdict=verdict, since_s=now_s, high=0)
+
+
+def _may_go_on(watch: Watch, limits: Guard, now_s: float) -> bool:
+    """Whether it has been calm for long enough.
+
+    What stands still goes on after a few samples. What has to start anew, or has been thawed too
+    soon before, waits until it has really been calm, each time for twice as long.
+    """
+    if watch.low_s is None:
+        return False
+    calm_s = now_s - watch.low_s
+    if watch.verdict.answer == "hold":
+        return calm_s >= limits.calm_s
+    if now_s - watch.since_s < limits.paused_min_s:
+        return False
+    if watch.verdict.cause == "flapping" and len(watch.pauses_s) > limits.pauses_max_per_h:
+        return False
+    if watch.flaps:
+        return calm_s >= limits.calm_s * 2.0 ** min(watch.flaps - 1, 6)
+    if watch.verdict.answer == "evict":
+        return calm_s >= limits.calm_s
+    return watch.low >= limits.resume_samples
+
+
+def _over_pause(seen: Pressure, limits: Guard) -> Iterator[Pressed]:
+    """What passes a limit from which on training pauses, what only leaving helps against first."""
+    if seen.memory_other is not None and seen.memory_other >= limits.pause_memory_percent:
+        yield Pressed("memory")
+    most = limits.pause_gpu_memory_mib
+    for gpu, held_mib in seen.gpu_memory_other_mib.items():
+        if most is not None and held_mib >= most:
+            yield Pressed("gpu_memory", gpu)
+    if seen.cpu_other is not None and seen.cpu_other >= limits.pause_cpu_percent:
+        yield Pressed("cpu")
+
+
+def _over_start(seen: Pressure, limits: Guard) -> Iterator[Pressed]:
+    """What passes a limit above which nothing starts."""
+    if seen.memory_other is not None and seen.memory_other >= limits.start_memory_percent:
+        yield Pressed("memory")
+    for gpu, held_mib in seen.gpu_memory_other_mib.items():
+        if held_mib > limits.start_gpu_memory_mib:
+            yield Pressed("gpu_memory", gpu)
+    if seen.cpu_other is not None and seen.cpu_other >= limits.start_cpu_percent:
+        yield Pressed("cpu")
+
+
+def presses(seen: Pressure, limits: Guard) -> bool:
+    """Whether it is more than what nothing starts at."""
+    return any(_over_start(seen, limits))
+
+
+def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
+    """The pressure with the names of those behind it.
+
+    Args:
+        seen: a sample.
+        busiest: who uses the processors most, and who the memory.
+    """
+    cpu, memory = busiest
+    of_memory = (seen.memory_other or 0.0) > (seen.cpu_other or 0.0)
+    return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
+
+
+def in_words(verdict: Verdict, limits: Guard) -> str:
+    """What presses the machine and how hard, or that nothing does, for a person."""
+    seen, by = verdict.pressure, verdict.pressure.by
+    who = f": {', '.join(by)}" if by else ""
+    match verdict.cause:
+        case "cpu" if seen.cpu_other is not None:
+            limit = f"{limits.pause_cpu_percent:g} % pause training"
+            return f"others use {seen.cpu_other:.0f} % of the processors, {limit}{who}"
+        case "memory" if seen.memory_other is not None:
+            limit = f"{limits.pause_memory_percent:g} % end training"
+            return f"others use {seen.memory_other:.0f} % of the memory that is left, {limit}{who}"
+        case "gpu_memory" if verdict.gpu in seen.gpu_memory_other_mib:
+            held = seen.gpu_memory_other_mib[verdict.gpu]
+            return f"others hold {held:,.0f} MiB of GPU {verdict.gpu}{who}"
+        case "flapping":
+            return f"more than {limits.pauses_max_per_h} pauses within an hour{who}"
+        case "start":
+            return f"nothing starts before others have been calm for {limits.calm_s:g} s"
+        case _:
+            return f"others leave the machine to training{_numbers(seen)}"
+
+
+def _numbers(seen: Pressure) -> str:
+    told = []
+    if seen.cpu_other is not None:
+        told.append(f"{seen.cpu_other:.0f} % of the processors")
+    if seen.memory_other is not None:
+        told.append(f"{seen.memory_other:.0f} % of the memory")
+    return f": they use {' and '.join(told)}" if told else ""

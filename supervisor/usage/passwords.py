@@ -1,0 +1,75 @@
+"""Passwords of sources: read where the settings say, used, and told to nobody."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from supervisor.core.quiet_hours import UsageSource
+from trainers import durable
+
+MAX_BYTES = 4096
+OTHERS = 0o077
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+HIDDEN = "***"
+
+
+class NoPassword(Exception):
+    """There is none where the settings say; the message says why, and no word of it."""
+
+
+def password(source: UsageSource, here: Path, environment: Mapping[str, str]) -> str | None:
+    """The password of a source; None where the settings name none.
+
+    Args:
+        source: whose.
+        here: the folder that a relative path begins at.
+        environment: of this process.
+
+    Raises:
+        NoPassword: it is not there, or others can read it.
+    """
+    if source.password_env is not None:
+        found = environment.get(source.password_env)
+        if found is None:
+            raise NoPassword(f"the environment has no {source.password_env}")
+        return found
+    if source.password_file is not None:
+        path = here / Path(source.password_file).expanduser()
+        return _content(path, alone=True)
+    if source.password_credential is not None:
+        folder = environment.get(CREDENTIALS)
+        if folder is None:
+            raise NoPassword("systemd has given no credentials to this process")
+        if "/" in source.password_credential:
+            raise NoPassword("password_credential is the name of one, and no path")
+        return _content(Path(folder) / source.password_credential, alone=False)
+    return None
+
+
+def hidden(text: str, secret: str | None) -> str:
+    """A text without a secret, in one line."""
+    line = " ".join(text.split())
+    for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
+        line = line.replace(form, HIDDEN)
+    return line
+
+
+def _content(path: Path, *, alone: bool) -> str:
+    try:
+        with durable.open_regular(path, follow=True) as file:
+            status = os.fstat(file.fileno())
+            if alone and status.st_mode & OTHERS:
+                mode = stat.S_IMODE(status.st_mode)
+                raise NoPassword(f"{path} can be read by others (mode {mode:04o}): chmod 600 it")
+            if alone and status.st_uid not in (0, os.geteuid()):
+                raise NoPassword(f"{path} is another account's")
+            raw = file.read(MAX_BYTES)
+        return raw.decode().rstrip("\r\n")
+    except OSError as error:
+        raise NoPassword(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise NoPassword(f"{path} is not UTF-8") from None

@@ -1,0 +1,188 @@
+"""Real databases for a test: a MariaDB and a PostgreSQL server, started here and thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from testkit.accounts import STRANGER
+from testkit.patience import until
+
+SECRET = "Marked-S3cret/äß%40"  # noqa: S105 - of servers that live for seconds
+"""the password of whoever asks: looked for wherever it must not be"""
+USER = "reader"
+HERE = "127.0.0.1"
+
+
+class Server(NamedTuple):
+    """A server that listens."""
+
+    kind: str
+    port: int
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """Its address, without a password."""
+        return f"{self.kind}://{USER}@{HERE}:{self.port}/game"
+
+    def run(self, *statements: str) -> None:
+        """Have it do something, as its master."""
+        with _master(self) as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def fill(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Write many rows."""
+        with _master(self) as cursor:
+            cursor.executemany(statement, rows)
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[Server]:
+    """A MariaDB with a database `game`, which `USER` may read."""
+    server, install = _found("/usr/sbin/mariadbd"), _found("/usr/bin/mariadb-install-db")
+    with _folder() as folder:
+        place = f"--datadir={folder}/data"
+        _run(
+            [install, "--no-defaults", place, "--auth-root-authentication-method=normal",
+             "--skip-test-db", f"--tmpdir={folder}"],
+            folder,
+        )  # fmt: skip
+        port = _free_port()
+        words = [
+            server, "--no-defaults", place, f"--port={port}", f"--bind-address={HERE}",
+            f"--socket={folder}/socket", f"--pid-file={folder}/pid", f"--tmpdir={folder}",
+            "--skip-name-resolve", "--innodb-buffer-pool-size=32M",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]  # fmt: skip
+        with _living("mariadb", port, words, folder) as there:
+            there.run(
+                "CREATE DATABASE game",
+                f"CREATE USER {USER}@'{HERE}' IDENTIFIED BY '{SECRET}'",
+                f"GRANT SELECT ON game.* TO {USER}@'{HERE}'",
+            )
+            yield there
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL with a database `game`, which `USER` may read."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    programs = found[-1] if found else Path("/nowhere")
+    server, install = _found(f"{programs}/postgres"), _found(f"{programs}/initdb")
+    with _folder() as folder:
+        words = ["-D", f"{folder}/data", "--username=postgres", "--auth-host=scram-sha-256"]
+        _run([install, *words, "--auth-local=trust", "--no-sync", "--encoding=UTF8"], folder)
+        port = _free_port()
+        words = ["-D", f"{folder}/data", "-p", str(port), "-k", str(folder), "-h", HERE]
+        with _living("postgresql", port, [server, *words, "-F"], folder) as there:
+            there.run(
+                "CREATE DATABASE game",
+                f"CREATE ROLE {USER} LOGIN PASSWORD '{SECRET}'",
+                f"GRANT pg_read_all_data TO {USER}",
+            )
+            yield there
+
+
+def _found(program: str) -> str:
+    if not Path(program).exists():
+        pytest.skip(f"NOT TESTED: real databases; there is no {program} (`make test` as root)")
+    return program
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that the account of the server owns."""
+    with tempfile.TemporaryDirectory(
+        dir="/tmp", prefix="server-", ignore_cleanup_errors=True
+    ) as at:
+        folder = Path(at)
+        if os.geteuid() == 0:
+            os.chown(folder, STRANGER, STRANGER)
+        yield folder
+
+
+def _as_nobody(words: Sequence[str]) -> list[str]:
+    """No server runs as root."""
+    if os.geteuid() != 0:
+        return list(words)
+    return ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", *words]
+
+
+def _run(words: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(
+        _as_nobody(words), cwd=folder, capture_output=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+@contextlib.contextmanager
+def _living(kind: str, port: int, words: Sequence[str], folder: Path) -> Iterator[Server]:
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            _as_nobody(words),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Server(kind, port, process, folder)
+    try:
+        until(lambda: _answers(server), f"{kind} answers")
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(server: Server) -> bool:
+    assert server.process.poll() is None, (server.folder / "log").read_text(errors="replace")
+    try:
+        server.run("SELECT 1")
+    except Exception as error:
+        if "OperationalError" in type(error).__name__:
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def _master(server: Server):
+    """A cursor of whoever may do everything, in the database `game` where there is one."""
+    if server.kind == "mariadb":
+        import pymysql  # noqa: PLC0415 - an extra
+
+        connection = pymysql.connect(
+            unix_socket=f"{server.folder}/socket", user="root", autocommit=True
+        )
+        with contextlib.suppress(pymysql.err.OperationalError):
+            connection.select_db("game")
+    else:
+        import psycopg  # noqa: PLC0415 - an extra
+
+        words = {"host": str(server.folder), "port": server.port, "user": "postgres"}
+        try:
+            connection = psycopg.connect(**words, dbname="game", autocommit=True)
+        except psycopg.OperationalError:
+            connection = psycopg.connect(**words, dbname="postgres", autocommit=True)
+    with contextlib.closing(connection), contextlib.closing(connection.cursor()) as cursor:
+        yield cursor
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind((HERE, 0))
+        return int(one.getsockname()[1])

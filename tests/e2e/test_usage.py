@@ -1,0 +1,181 @@
+"""`analyze-usage` and `sample-usage`, as a person and a timer type them, with a real database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from state import windows
+from supervisor.usage.grid import Point
+from supervisor.usage.ring import Ring
+from testkit import servers
+from testkit.machine import CAMPAIGN, Machine
+from testkit.servers import Server
+
+HOURS = 24 * 25
+
+
+@pytest.fixture(scope="module")
+def game() -> Iterator[Server]:
+    """The database of a game: twelve accounts, four of them online."""
+    with servers.mariadb() as server:
+        server.run(
+            "CREATE TABLE `char` (account_id INT, online INT, last_login DATETIME)",
+            "CREATE TABLE loginlog (time DATETIME, ip VARCHAR(15), user VARCHAR(23), rcode INT)",
+        )
+        server.fill(
+            "INSERT INTO `char` VALUES (%s, %s, NOW())", [(n, n % 3 == 0) for n in range(12)]
+        )
+        yield server
+
+
+def settings(url: str, more: str = "") -> str:
+    return (
+        f'{CAMPAIGN}\n[quiet_hours]\nzone = "Europe/Berlin"\n{more}\n'
+        f'[quiet_hours.sources.online]\nkind = "online"\nurl = "{url}"\n'
+        f'password_file = "password"\n'
+        f'[quiet_hours.sources.log]\nkind = "loginlog"\nurl = "{url}"\n'
+        f'password_file = "password"\n'
+    )
+
+
+def prepared(machine: Machine, url: str, more: str = "") -> None:
+    """Settings, a password that its owner alone reads, and 25 days of samples."""
+    machine.configure(settings(url, more))
+    password = machine.home / "password"
+    password.write_text(servers.SECRET)
+    password.chmod(0o600)
+    folder = machine.home / "usage"
+    folder.mkdir()
+    now = time.time()  # noqa: TID251 - the command reads the same clock
+    ring = Ring(folder)
+    for hour in range(1, HOURS):
+        at = now - 3600 * hour
+        ring.add("online", Point(at, 2.0 if at // 3600 % 24 < 9 else 40.0))
+
+
+@pytest.fixture
+def prepared_machine(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """One whose database nobody reaches."""
+    monkeypatch.setattr("trainers.durable.os.fsync", lambda _: None)  # hundreds of samples
+    prepared(machine, "mariadb://reader@127.0.0.1:1/game")
+    return machine
+
+
+def test_an_analysis_is_shown_written_and_told_to_machines(prepared_machine: Machine) -> None:
+    """With a source that refuses: it is a line, and the others do."""
+    machine = prepared_machine
+    picture = machine.home / "week.png"
+    answer = machine("analyze-usage", "--picture", str(picture))
+    assert answer.returncode == 0, answer.stderr
+    assert "in weeks held out" in answer.stdout
+    assert "Connection refused" in answer.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    kept = windows.read(machine.home / "windows.json")
+    assert kept is not None
+    assert kept.zone == "Europe/Berlin"
+    assert [(one.name, one.used) for one in kept.sources] == [("online", True), ("log", False)]
+    whole = json.loads(machine("analyze-usage", "--json").stdout)
+    assert whole["windows"]["windows"][0]["players_mean"] == pytest.approx(2.0)
+    assert len(whole["week"]) == 168
+    assert whole["written"]
+
+
+def test_without_a_zone_the_clock_of_the_machine_counts(prepared_machine: Machine) -> None:
+    """As the environment says it, or else the system."""
+    machine = prepared_machine
+    text = (machine.home / "supervisor.toml").read_text()
+    machine.configure(text.replace('zone = "Europe/Berlin"\n', ""))
+    machine.extra = {"TZ": "Asia/Tokyo"}
+    assert machine("analyze-usage").returncode == 0
+    kept = windows.read(machine.home / "windows.json")
+    assert kept is not None
+    assert kept.zone == "Asia/Tokyo"
+
+
+def test_a_dry_run_writes_nothing_and_says_whether_training_would_start(
+    prepared_machine: Machine,
+) -> None:
+    """Its last line has the condition and its number."""
+    machine = prepared_machine
+    before = sorted(path.name for path in machine.home.iterdir())
+    answer = machine("analyze-usage", "--dry-run")
+    assert answer.returncode == 0
+    assert sorted(path.name for path in machine.home.iterdir()) == before
+    last = answer.stdout.splitlines()[-1]
+    assert last.startswith(("would training start now: yes.", "would training start now: no."))
+    assert "quiet_hours: " in last
+    text = (machine.home / "supervisor.toml").read_text()
+    machine.configure(text.replace("[quiet_hours]\n", "[quiet_hours]\nenabled = false\n"))
+    last = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
+    assert last == "would training start now: yes. quiet_hours: off"
+
+
+def test_where_nothing_can_be_claimed_the_windows_before_stay(prepared_machine: Machine) -> None:
+    """The exit code says that it is to be tried again; why, the line."""
+    machine = prepared_machine
+    assert machine("analyze-usage").returncode == 0
+    kept = (machine.home / "windows.json").read_bytes()
+    text = (machine.home / "supervisor.toml").read_text()
+    for more, rest in (("min_data_points = 1000000", "wait"), ('on_unknown = "train"', "train")):
+        text = text.replace("[quiet_hours]\n", f"[quiet_hours]\n{more}\n")
+        machine.configure(text)
+        answer = machine("analyze-usage")
+        assert answer.returncode == 75
+        assert "599 samples, and min_data_points is 1000000" in answer.stdout
+        assert (machine.home / "windows.json").read_bytes() == kept
+        dry = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
+        assert dry.endswith(f"on_unknown is {rest}")
+
+
+def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) -> None:
+    """One number each time, also when two ask at once, and no secret is anywhere."""
+    machine.configure(settings(game.url))
+    password = machine.home / "password"
+    password.write_text(f"{servers.SECRET}\n")
+    password.chmod(0o600)
+    for _ in range(2):
+        answer = machine("sample-usage")
+        assert (answer.returncode, answer.stdout) == (0, "online: 4\n"), answer.stderr
+    command = [*machine.program, "sample-usage", "--json"]
+    two = [
+        subprocess.Popen(command, env=machine.environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [one.communicate()[0] for one in two]
+    taken = [one for one in two if one.returncode == 0]
+    assert {one.returncode for one in two} <= {0, 75}
+    assert '"online": 4.0' in "".join(outputs)
+    assert len(Ring(machine.home / "usage").read("online", 0.0)) == 2 + len(taken)
+    refused = machine("analyze-usage")
+    assert refused.returncode == 75
+    password.write_text("Wrong-Pa55")
+    wrong = machine("sample-usage")
+    assert wrong.returncode == 75
+    assert "Access denied" in wrong.stderr
+    password.chmod(0o644)
+    lax = machine("sample-usage")
+    assert "can be read by others" in lax.stderr
+    said = "".join(one.stdout + one.stderr for one in (refused, wrong, lax)) + "".join(outputs)
+    written = [path for path in machine.home.rglob("*") if path.is_file() and path != password]
+    for secret in ("Marked-S3cret", "Wrong-Pa55"):
+        assert secret not in said
+        assert not [path for path in written if secret.encode() in path.read_bytes()]
+
+
+def test_without_its_settings_each_says_what_is_missing(machine: Machine) -> None:
+    """With the code of settings that are wrong."""
+    answer = machine("analyze-usage")
+    assert (answer.returncode, "no [quiet_hours]" in answer.stderr) == (78, True)
+    machine.configure("[quiet_hours]\n")
+    answer = machine("sample-usage")
+    assert (answer.returncode, 'kind = "online"' in answer.stderr) == (78, True)
+    answer = machine("analyze-usage")
+    assert answer.returncode == 75
+    assert "there are no sources" in answer.stdout
+    assert not Path(machine.home / "windows.json").exists()
