@@ -16,7 +16,7 @@ import msgspec
 from state.renames import in_words_of_today
 from trainers.contract import EPISODES, Mark, Name, Rewind, Target
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """raised whenever an older program could misread a newer memory; see `state.migrations`"""
 LOG_VERSION = 3
 """raised whenever an older program could misread a line of the decision log"""
