@@ -77,7 +77,7 @@ def _renamed(row: Row) -> Row:
 def _made_way_for(row: Row) -> Row:
     """4: a goal may want training to stand still, and pauses may be of others than a person.
 
-    Nothing of a memory of version 3 changes. But a program of that version would lift none of these.
+    A memory of version 3 stays as it is; but a program of that version would lift none of these.
     """
     return row | {"schema": 4}
 
