@@ -28,6 +28,7 @@ def shifted(values, steps):
 
 LOAD = hourly(ROWS)["load"]
 NOISE = np.random.default_rng(5).normal(size=ROWS)
+SAME_ORDER = r"has the order \(rank correlation 1\.000000\) of"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,9 @@ NOISE = np.random.default_rng(5).normal(size=ROWS)
         (LOAD, "copy", "x is load at the same time"),
         (3 - LOAD / 7, "copy", "x is load at the same time"),
         (LOAD + NOISE / 10, "copy", r"x is nearly \(correlation 0\.99\d+\) load at the same time"),
+        (np.exp(LOAD / 10), "copy", f"x {SAME_ORDER} load at the same time"),
+        (1 / LOAD, "copy", f"x {SAME_ORDER} load at the same time"),
+        (np.exp(shifted(LOAD, 7) / 10), "future", "x .* load 7 steps later"),
         (shifted(LOAD, 1), "future", "x is load 1 steps later"),
         (shifted(LOAD, 24), "future", "x is load 24 steps later"),
         (shifted(LOAD, 100) * 2, "future", "x is load 100 steps later"),
@@ -43,11 +47,11 @@ NOISE = np.random.default_rng(5).normal(size=ROWS)
     ],
 )  # fmt: skip
 def test_a_column_that_is_the_target_is_refused(tmp_path, values, kind, words):
-    """At its time, later, or earlier than can be known; in other units and with noise, too."""
+    """At its time, later, or earlier than can be known; in other units, bent, with noise, too."""
     columns, more = hourly(ROWS, x=values), {"features": ("x", "hour_of_day"), "horizon": 24}
     more["preprocessing"] = tables.Preprocessing(missing="drop")
     if kind == "future":  # the last rows are made up
-        columns = {name: column[: -int(words.split()[3])] for name, column in columns.items()}
+        columns = {name: column[: -int(words.split()[-3])] for name, column in columns.items()}
     with pytest.raises(
         tables.ConfigValidationError, match=f"features: Leakage: {words}; allow"
     ) as (caught):
@@ -103,7 +107,14 @@ def test_what_its_name_gives_away(tmp_path, more, words):
 
 @pytest.mark.parametrize(
     ("statistic", "window", "before"),
-    [("mean", 24, 0), ("std", 24, 0), ("max", 168, 0), ("min", 3, 1), ("mean", 48, 23)],
+    [
+        ("mean", 24, 0),
+        ("mean", 5, 0),
+        ("std", 24, 0),
+        ("max", 168, 0),
+        ("min", 3, 1),
+        ("mean", 48, 23),
+    ],
 )
 def test_a_window_that_ends_too_late_is_refused(tmp_path, statistic, window, before):
     """A mean that nobody has shifted has the target itself in it, whatever it is called."""

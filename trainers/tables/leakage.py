@@ -47,7 +47,7 @@ PIECES = (0.0, 0.3)
 """where pieces begin, by share of the column: of what lies ahead its end cannot be a copy"""
 BLOCK = 2**16
 """places that a piece is slid over at once"""
-WINDOWS = (2, 3, 6, 12, 24, 48, 96, 168, 336)
+WINDOWS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 20, 21, 24, 28, 30, 48, 60, 90, 96, 168, 336)
 """steps that people take means over, beside a day and a week"""
 ENOUGH = 0.5
 """of the rows both must have, for a correlation to say anything"""
@@ -186,6 +186,8 @@ def _likenesses(
     shifts = np.concatenate((unknown, known))
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), LIKENESS_ROWS)).astype(np.int64)]
     there = _at(target, some + shifts[:, None])
+    ranks = _ranks(target)
+    ordered = ranks, _at(ranks, some + shifts[:, None])
     found: list[Finding] = []
     for feature in columns:
         values, labels = series.past[feature.column or ""]
@@ -195,17 +197,21 @@ def _likenesses(
         if far is not None:
             found.append(far)
             continue
-        alike = _alike(there, values[some])
-        best = int(unknown[np.argmax(alike[: len(unknown)])])
-        if alike[: len(unknown)].max() < PERHAPS:
-            continue
-        likeness = float(_alike(_at(target, rows + best), values[rows])[0])
-        if likeness <= NEAR:
-            continue
-        other = int(known[np.argmax(alike[len(unknown) :])])
-        rival = float(_alike(_at(target, rows + other), values[rows])[0])
-        if _is_more(likeness, rival):
-            found.append(_copy(config, feature.name, judged, best, likeness))
+        # Who takes a logarithm of the target still has the target: it has the same order.
+        shapes = ((target, there, values, False), (*ordered, _ranks(values), True))
+        for judged_values, sought, had, by_order in shapes:
+            alike = _alike(sought, had[some])
+            best = int(unknown[np.argmax(alike[: len(unknown)])])
+            if alike[: len(unknown)].max() < PERHAPS:
+                continue
+            likeness = float(_alike(_at(judged_values, rows + best), had[rows])[0])
+            if likeness <= NEAR:
+                continue
+            other = int(known[np.argmax(alike[len(unknown) :])])
+            rival = float(_alike(_at(judged_values, rows + other), had[rows])[0])
+            if _is_more(likeness, rival):
+                found.append(_copy(config, feature.name, judged, best, likeness, by_order=by_order))
+                break
     return found
 
 
@@ -340,8 +346,12 @@ def _same(made: Floats, values: Floats) -> bool:
     return bool(1 - _alike(made[there], values[there])[0] < EXACT)
 
 
-def _copy(config: Config, name: str, judged: str, shift: int, likeness: float) -> Finding:
+def _copy(
+    config: Config, name: str, judged: str, shift: int, likeness: float, *, by_order: bool = False
+) -> Finding:
     how = "is" if 1 - likeness < EXACT else f"is nearly (correlation {likeness:.6f})"
+    if by_order:
+        how = f"has the order (rank correlation {likeness:.6f}) of"
     when = "at the same time"
     if shift:
         when = f"{abs(shift)} steps {'later' if shift > 0 else 'earlier, within the horizon'}"
@@ -351,6 +361,14 @@ def _copy(config: Config, name: str, judged: str, shift: int, likeness: float) -
         severity=_grave(config, name),
         line=f"{name} {how} {judged} {when}",
     )
+
+
+def _ranks(values: Floats) -> Floats:
+    """The place of each value in the order of all; equal ones have one place."""
+    there = ~np.isnan(values)
+    found = np.full(len(values), np.nan)
+    found[there] = np.unique(values[there], return_inverse=True)[1]
+    return found
 
 
 def _reach(spacing: Spacing, steps: int, horizon: int) -> int:
