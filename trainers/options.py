@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, TypeGuard, TypeVar
+import re
+from typing import Any, TypeGuard, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -16,6 +17,9 @@ SHOWN_MAX_CHARS = 80
 
 ANY = "any"
 """the unit of a trainer that counts in whichever the target is"""
+
+ENUM = re.compile(r"Invalid enum value .* - at `\$\.(\w+)`$")
+"""what the library says of a word that is none of those which a field takes"""
 
 T = TypeVar("T")
 
@@ -52,7 +56,15 @@ def converted(values: dict[str, Any], kind: type[T], where: str = OPTIONS) -> T:
     try:
         return msgspec.convert(values, kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadSpec(f"{where}: {error}") from error
+        raise BadSpec(f"{where}: {error}{_choices(kind, str(error))}") from error
+
+
+def _choices(kind: type[Any], error: str) -> str:
+    """Which words there are, where one is none of them; nothing where that is not what is wrong."""
+    match = ENUM.match(error)
+    field = get_type_hints(kind).get(match[1]) if match is not None else None
+    words = [str(one) for one in get_args(field) if isinstance(one, str)]
+    return f"; there are: {', '.join(words)}" if words else ""
 
 
 def load_of(spec: Spec, kind: type[T]) -> T:

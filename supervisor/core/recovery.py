@@ -385,7 +385,8 @@ def _ended(
     exit_, heartbeat = observed.exit or Exit(), observed.heartbeat
     said = heartbeat.status if heartbeat is not None else None
     in_peace = exit_.code == EXIT_DONE or exit_ == Exit()
-    if in_peace and (said == "done" or (exit_.code == EXIT_DONE and not _short_of_target(run))):
+    at_target = run.asked.target is not None and not _short_of_target(run)
+    if in_peace and (said == "done" or (exit_.code == EXIT_DONE and at_target)):
         rule, reason = "target", f"reached its target at step {run.progress.step}"
         if _short_of_target(run):
             rule, reason = (

@@ -167,6 +167,8 @@ def test_to_leave_in_peace_is_not_to_be_done():
     run, (event, rule, reason) = died(running(), a_heartbeat(step=700), code=0)
     assert (run.status, event, rule) == ("waiting", "run.died", "returned")
     assert "at step 700 with exit code 0" in reason
+    run, (event, rule, _) = died(running(target=None), a_heartbeat(step=700), code=0)
+    assert (run.status, event, rule) == ("waiting", "run.died", "returned")
 
 
 def test_an_early_return_is_nobody_elses_doing():

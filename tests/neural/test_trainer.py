@@ -170,6 +170,24 @@ def test_a_run_that_goes_on_with_other_threads_keeps_to_its_own_and_says_so(make
     assert network(moved) == network(whole)
 
 
+def test_the_threads_are_settled_before_the_first_step(make_run, after_steps):
+    """Killed in it and begun again in another mode, it is the network that it would have been."""
+
+    def crash():
+        raise RuntimeError("the power is gone")
+
+    whole, mortal = make_run("mlp", "whole"), make_run("mlp", "mortal")
+    assert train(whole)[0] == EXIT_DONE
+    after_steps(1, crash)
+    with pytest.raises(RuntimeError):
+        train(mortal)
+    change(mortal, threads=2)
+    assert train(mortal)[0] == EXIT_DONE
+    assert network(mortal) == network(whole)
+    card = json.loads((mortal / "model_card.json").read_bytes())
+    assert card["environment"]["threads"] == "1"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -375,3 +375,10 @@ def test_checking_it_imports_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_function_that_changes_what_is_forecast_is_told(prepared):
+    """The errors are then of another thing, and whoever compares them has to know."""
+    halved = "return dict(columns) | {'load': columns['load'] * 0.5}"
+    found = prepared(halved, features=("hour_of_day", "load_lag_24"), horizon=24)
+    assert any("own_features:add changes load" in remark for remark in found.remarks)

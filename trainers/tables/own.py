@@ -189,7 +189,22 @@ def look(
         for one in _knowing(function, config, table, first, now, time):
             found.setdefault((one.feature, one.kind), one)
     leakage.refuse(list(found.values()), FIELD)
-    return list(found.values())
+    return [*_on_changed(function, config, table, made), *found.values()]
+
+
+def _on_changed(
+    function: Function, config: Config, table: Table, made: Columns
+) -> Iterator[Finding]:
+    """What a function has made another thing of, by which the model is judged."""
+    for name in (config.target, config.labels):
+        if name in made and name in table.columns and name is not None:
+            row = _differs(table.columns[name], made[name], exactly=True)
+            if row is not None:
+                line = (
+                    f"{function.asked} changes {name}, as at {told(int(table.times[row]))}: all "
+                    "errors are those of what it makes of it"
+                )
+                yield Finding(feature=name, kind="target", severity="warning", line=line)
 
 
 def _check_repeats(function: Function, table: Table, made: Columns, time: str) -> None:

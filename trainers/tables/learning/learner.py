@@ -237,6 +237,10 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             Stopped: somebody has asked for that; what there is is saved.
         """
         prepared, session, main = self._prepared, self._session, self._main
+        if self._options.learns.bound_to_threads and session.checkpoint is None:
+            # By how many threads it is trained is settled before the first step is made.
+            self._save(self._step, self._unknown)
+            self._unsaved = True
         self._progress.begin("training")
         lesson = self._lesson(prepared.train, prepared.validation)
         beside = self._lessons_beside()
@@ -272,7 +276,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             model,
             {name: self._beside[name].model for name in beside},
             metrics=metrics,
-            under=self._under,
+            under=self._under | self._told_threads,
             prepared=prepared.card,
             pictures=pictures,
         )
@@ -354,6 +358,11 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
             batch_size=self._options.batch_size,
             device=self._device,
         )
+
+    @property
+    def _told_threads(self) -> dict[str, str]:
+        """How many threads it was trained by, where that changes its last bits."""
+        return {"threads": str(self._threads)} if self._options.learns.bound_to_threads else {}
 
     @property
     def _step(self) -> int:
