@@ -60,6 +60,8 @@ def import_settings(context: Context) -> int:
         mode = SETTINGS_MODE if old is None else stat.S_IMODE(home.settings.stat().st_mode)
         _put(home.settings.resolve(), new, mode)
         undone.pop_all()
+    if made.passwords and (home.path / ".git").exists():
+        remarks += (f"for .gitignore: {' '.join(f'/{file}' for file in made.passwords)}",)
     where = shlex.quote(str(home.path))
     _tell((*made.told, *remarks, f"written: {home.settings}"))
     _tell((f"next: supervisor --home {where} analyze-usage --dry-run",))

@@ -51,6 +51,7 @@ def test_what_is_there_stays_word_for_word(machine: Machine, document: Path) -> 
     before = settings.read_bytes().rstrip() + b" # mine"
     settings.write_bytes(before)
     settings.chmod(0o640)
+    (machine.home / ".git").mkdir()
     done = machine("import-settings", str(document))
     assert (done.returncode, done.stderr) == (0, "")
     assert SECRET not in done.stdout
@@ -58,6 +59,7 @@ def test_what_is_there_stays_word_for_word(machine: Machine, document: Path) -> 
     assert stat.S_IMODE(settings.stat().st_mode) == 0o640
     assert holding(machine.home) == ["mariadb-password"]
     assert stat.S_IMODE((machine.home / "mariadb-password").stat().st_mode) == 0o600
+    assert "for .gitignore: /mariadb-password" in done.stdout
     told = {line.split(" ")[0] for line in done.stdout.splitlines()}
     assert {"training.max_cpu_before_training", "database.mariadb_password"} <= told
     assert machine("check-config").returncode == 0
