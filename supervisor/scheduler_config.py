@@ -20,6 +20,8 @@ from trainers.contract import NAME
 
 READ_MAX_BYTES = 2**16
 DEPTH_MAX = 8
+TOLD_MAX = 20
+"""mistakes that are told at once"""
 NUMBER_MAX = 2**63
 """no setting comes near it, and TOML has none beyond"""
 PROGRAM = (
@@ -214,7 +216,9 @@ def brought(
         BadDocument: a key is unknown, or its value cannot be used.
     """
     values, needless, unknown = _sorted(document)
-    problems = [] if skip_unknown else [*unknown.values()]
+    problems = [] if skip_unknown else [*map(_unknown, unknown[:TOLD_MAX])]
+    if not skip_unknown and len(unknown) > TOLD_MAX:
+        problems.append(f"there are {len(unknown) - TOLD_MAX} more keys that nobody knows")
     for key, value in values.items():
         wrong = None if value is None else _wrong(KEYS[key].kind, value)
         if wrong is not None:
@@ -228,23 +232,21 @@ def brought(
     return _written(values, needless, [key for key, _ in _flat(document)], program)
 
 
-def _sorted(document: Mapping[Any, Any]) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
-    """The values of known keys; what is told of needless ones; what is wrong with all others."""
+def _sorted(document: Mapping[Any, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """The values of known keys; what is told of needless ones; all others."""
     values: dict[str, Any] = {}
     needless: dict[str, str] = {}
-    unknown: dict[str, str] = {}
+    unknown: list[str] = []
     for key, value in _flat(document):
         section = key.partition(".")[0]
         if section in NEEDLESS:
             needless[key] = NEEDLESS[section]
         elif key in KEYS:
             values[key] = value
-        elif key not in SECTIONS:
-            unknown[key] = _unknown(key)
-        elif value is None:
+        elif key in SECTIONS and value is None:
             needless[key] = "not needed: nothing stands there"
         else:
-            unknown[key] = f"{key} is to have keys of its own"
+            unknown.append(key)
     return values, needless, unknown
 
 
@@ -258,6 +260,8 @@ def _flat(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _unknown(key: str) -> str:
+    if key in SECTIONS:
+        return f"{key} is to have keys of its own"
     close = difflib.get_close_matches(key, KEYS, n=1)
     hint = f"did you mean {close[0]}?" if close else "mend it, or say --skip-unknown"
     return f"there is no key {_shown(key)}; {hint}"

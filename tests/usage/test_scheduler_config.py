@@ -249,6 +249,13 @@ def test_a_typo_does_not_vanish() -> None:
     assert not any(SECRET in line for line in skipped.told)
 
 
+def test_a_file_of_something_else_is_refused_briefly() -> None:
+    """Thousands of keys that nobody knows are no thousands of lines."""
+    told = refused({**DOCUMENT, "more": {f"key{n}": n for n in range(4000)}}).splitlines()
+    assert len(told) == 21
+    assert told[-1] == "there are 3980 more keys that nobody knows"
+
+
 def test_a_key_that_lost_its_blank_shows_no_value() -> None:
     """`password:secret` is one word to YAML."""
     told = refused(f"database: {{mariadb_password:{SECRET}}}")
