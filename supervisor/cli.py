@@ -26,7 +26,7 @@ from trainers.contract import NewerFile
 
 AT_ANY_HOME = frozenset((*OF_THE_MACHINE, "simulate"))
 """commands that ask nothing of the home that is meant where none is named"""
-BEGINNINGS = frozenset(("run", "tune", "trainers", "check-config", "doctor"))
+BEGINNINGS = frozenset(("run", "tune", "trainers", "check-config", "doctor", "import-settings"))
 """commands that a home may begin with"""
 
 

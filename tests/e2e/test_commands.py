@@ -22,7 +22,7 @@ RUN_KEYS = {
 COMMANDS = (
     "init", "run", "live", "show-state", "get-mode", "get-uptime", "get-reboots", "force-scale-up",
     "force-scale-down", "pin", "unpin", "forbid", "allow", "pause", "resume", "decisions", "why",
-    "train-now",
+    "train-now", "import-settings",
     "ledger", "replay", "simulate", "samples", "logs", "runs", "goodput", "evaluate", "record",
     "export", "predict", "checkpoints", "rewind", "import-checkpoint", "reset", "tune", "trainers",
     "check-config", "doctor", "completion", "analyze-usage", "sample-usage",
