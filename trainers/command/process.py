@@ -155,10 +155,13 @@ def _refuse_missing_script(words: Sequence[str | None], cwd: Path | None, where:
         return
     path = (cwd or Path()) / script
     if not path.is_file():
-        raise BadSpec(
-            f"options.{where}: there is no file {path} to be seen: write its whole path, "
-            f"such as {{home}}/{script} where it lies beside the settings, or set cwd"
-        )
+        advice = "mend its path"
+        if not Path(script).is_absolute():
+            advice = (
+                f"write its whole path, such as {{home}}/{script} where it lies beside the "
+                "settings, or set cwd"
+            )
+        raise BadSpec(f"options.{where}: there is no file {path} to be seen: {advice}")
 
 
 def is_interpreter(program: Path, word: str) -> bool:
