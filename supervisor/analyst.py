@@ -14,7 +14,7 @@ from supervisor.core.events import Event
 from supervisor.core.quiet_hours import QuietHours, refresh_at
 from supervisor.helper import Helper, HelperFailed
 from supervisor.host.clock import Clock, zone_name
-from supervisor.host.home import Home
+from supervisor.host.home import Home, machine_id
 from supervisor.programs import program
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class Analyst:
                 now=now,
                 windows=str(home.windows),
                 samples=str(home.usage),
+                machine=str(home.samples),
+                machine_id=machine_id(),
                 decisions=str(home.decisions),
                 here=str(home.path),
             )

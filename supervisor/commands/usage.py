@@ -164,6 +164,7 @@ def _asked(context: Context) -> tuple[QuietHours, str, Where]:
         NoQuietHours: they are not asked for.
     """
     from supervisor.host.clock import zone_name  # noqa: PLC0415 - other commands stay quick
+    from supervisor.host.home import machine_id  # noqa: PLC0415 - as above
     from supervisor.usage.refresh import Where  # noqa: PLC0415 - as above
 
     config, home = context.config, context.home
@@ -171,6 +172,11 @@ def _asked(context: Context) -> tuple[QuietHours, str, Where]:
     if asked is None:
         raise NoQuietHours
     where = Where(
-        windows=home.windows, samples=home.usage, decisions=home.decisions, here=home.path
+        windows=home.windows,
+        samples=home.usage,
+        machine=home.samples,
+        machine_id=machine_id(),
+        decisions=home.decisions,
+        here=home.path,
     )
     return asked, asked.zone or zone_name(), where

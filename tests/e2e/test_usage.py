@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from state import windows
+from state import samples, windows
+from supervisor.host.home import machine_id
 from supervisor.usage.grid import Point
 from supervisor.usage.ring import Ring
 from testkit import servers
@@ -131,6 +132,32 @@ def test_where_nothing_can_be_claimed_the_windows_before_stay(prepared_machine: 
         assert (machine.home / "windows.json").read_bytes() == kept
         dry = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
         assert dry.endswith(f"on_unknown is {rest}")
+
+
+def test_a_home_with_its_own_samples_alone_learns_quiet_hours(machine: Machine) -> None:
+    """Nobody was asked but the machine itself."""
+    machine.configure('[quiet_hours]\n[quiet_hours.sources.here]\nkind = "machine"\n')
+    ring = samples.Ring(machine.home / "samples", machine=machine_id(), max_bytes=2**24)
+    now = time.time()  # noqa: TID251 - the command reads the same clock
+    for hour in range(HOURS, 0, -1):
+        at = now - 3600 * hour
+        busy = 60.0 if at // 3600 % 24 < 12 else 2.0
+        ring.write(
+            samples.Sample(
+                at=at,
+                monotonic_s=at,
+                boottime_s=at,
+                boot_id=machine.boot,
+                cpu_percent=busy + 30,
+                cpu_own_percent=30.0,
+            )
+        )
+    ring.close()
+    answer = machine("analyze-usage")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    kept = windows.read(machine.home / "windows.json")
+    assert kept is not None
+    assert (kept.metrics_used, kept.windows[0].players_mean) == (("cpu",), None)
 
 
 def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) -> None:
