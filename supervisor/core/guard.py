@@ -246,6 +246,15 @@ def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pres
     return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
 
 
+ACTS = {
+    "hold": "nothing starts yet",
+    "free": "training goes on",
+    "freeze": "training stands still",
+    "evict": "training saves and leaves",
+}
+"""what follows from each answer, for a person"""
+
+
 def in_words(verdict: Verdict, limits: Guard) -> str:
     """What presses the machine and how hard, or that nothing does, for a person."""
     seen, by = verdict.pressure, verdict.pressure.by
