@@ -29,14 +29,13 @@ GLANCE_S = 1.0
 """over which a share of the processors is a mean where somebody waits for it"""
 
 
-def glance(memory: Memory, gpus: Sequence[GpuReadings] = ()) -> Pressure:
+def glance(trainers: Sequence[Identity], gpus: Sequence[GpuReadings] = ()) -> Pressure:
     """What others do here at this moment, for a command that asks once, and waits a second.
 
     Args:
-        memory: which trainers are ours.
+        trainers: ours, as `pressure.trainers` finds them.
         gpus: as they were read just now.
     """
-    trainers = pressure.trainers(memory)
     before = pressure.look(trainers)
     time.sleep(GLANCE_S)
     return pressure.pressure(before, pressure.look(trainers), gpus)

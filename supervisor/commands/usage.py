@@ -173,6 +173,7 @@ def _calm(memory: Memory, limits: Guard | None) -> tuple[bool, str]:
         return True, "guard: off"
     from supervisor.core.guard import presses, start_words  # noqa: PLC0415 - as above
     from supervisor.host.gpu import Gpus  # noqa: PLC0415 - as above
+    from supervisor.host.pressure import trainers  # noqa: PLC0415 - as above
     from supervisor.sentry import glance  # noqa: PLC0415 - as above
 
     reader = Gpus(timeout_s=GPUS_MAX_S)
@@ -180,7 +181,7 @@ def _calm(memory: Memory, limits: Guard | None) -> tuple[bool, str]:
         answer = reader.read_now()
     finally:
         reader.close()
-    seen = glance(memory, answer.gpus)
+    seen = glance(trainers(memory), answer.gpus)
     words = f"guard: {start_words(seen, limits)}"
     if answer.trouble is not None:
         words += f"; GPUs are not known ({printable(answer.trouble)})"

@@ -221,6 +221,12 @@ def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) ->
     assert {one.returncode for one in two} <= {0, 75}
     assert '"online": 4.0' in "".join(outputs)
     assert len(Ring(machine.home / "usage").read("online", 0.0)) == 2 + len(taken)
+    asked = machine("doctor")
+    assert (
+        "usage       online: answers, 4 are online; its password's file is closed" in asked.stdout
+    )
+    assert "usage       log: answers, 0 rows in 30 days" in asked.stdout
+    assert len(Ring(machine.home / "usage").read("online", 0.0)) == 2 + len(taken)
     refused = machine("analyze-usage")
     assert refused.returncode == 75
     password.write_text("Wrong-Pa55")
@@ -230,7 +236,9 @@ def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) ->
     password.chmod(0o644)
     lax = machine("sample-usage")
     assert "can be read by others" in lax.stderr
-    said = "".join(one.stdout + one.stderr for one in (refused, wrong, lax)) + "".join(outputs)
+    said = "".join(one.stdout + one.stderr for one in (asked, refused, wrong, lax)) + "".join(
+        outputs
+    )
     written = [path for path in machine.home.rglob("*") if path.is_file() and path != password]
     for secret in ("Marked-S3cret", "Wrong-Pa55"):
         assert secret not in said
