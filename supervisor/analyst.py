@@ -137,7 +137,8 @@ class Analyst:
     ) -> list[Said]:
         """It is over; that it fails is told once, and once more when it has for long."""
         self.close()
-        more = f" ({'; '.join(notes)})" if notes else ""
+        beside = [note for note in notes if note not in (trouble or "")]
+        more = f" ({'; '.join(beside)})" if beside else ""
         if trouble is None:
             self._failed = self._late = False
             reason = f"usage has been analysed{more}"

@@ -435,7 +435,7 @@ def _quiet(home: Home, memory: Memory, settings: Settings) -> QuietReport | None
         closes=_stamped(found.closes_at),
         lifted_until=_stamped(until_at) if until_at is not None and at < until_at else None,
         analysed=None if known is None else stamp(known.made_at),
-        age_days=None if known is None else round((at - known.made_at) / DAY_S, 2),
+        age_days=None if known is None else round((at - known.made_at) / DAY_S, 4),
         late=known is not None and quiet_hours.is_late(asked, known, at),
         next_analysis=stamp(max(at, quiet_hours.refresh_at(asked, known, None)))
         if asked.sources

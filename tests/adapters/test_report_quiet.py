@@ -169,7 +169,7 @@ ANSWERS = """
 import sys
 print("{}", flush=True)
 sys.stdin.readline()
-print('{"trouble": "nobody tells"}', flush=True)
+print('{"trouble": "nobody tells (log: no)", "notes": ["log: no", "more"]}', flush=True)
 sys.stdin.read()
 """
 
@@ -194,4 +194,5 @@ def test_an_analysis_that_fails_for_a_week_is_told_once_more(tmp_path):
     finally:
         analyst.close()
     assert [one.event for one in told] == [Event.USAGE_UNKNOWN, Event.USAGE_LATE]
+    assert told[0].reason.endswith(": nobody tells (log: no) (more)")
     assert "is 8.3 days old, and of use for 15: nobody tells" in told[-1].reason
