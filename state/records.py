@@ -618,7 +618,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     outage: Outage | None = None
     """the newest crash, until its price is known"""
     pressed: dict[str, Any] | None = None
-    """what the guard said when it last wanted something else than before; see `core.guard`"""
+    """what the guard said when it last wanted something else than before, as `core.guard` has it,
+    and the wall time of that as `since_at`"""
     told: Told = Told()
     bookings: tuple[Booking, ...] = ()
     """entries that the next line of the log will carry"""

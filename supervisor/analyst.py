@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from state.windows import Windows, known
 from supervisor.core.events import Event
-from supervisor.core.quiet_hours import QuietHours, refresh_at
+from supervisor.core.quiet_hours import DAY_S, QuietHours, is_late, refresh_at
 from supervisor.helper import Helper, HelperFailed
 from supervisor.host.clock import Clock, zone_name
-from supervisor.host.home import Home
+from supervisor.host.home import Home, machine_id
 from supervisor.programs import program
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Analyst:
         self._tried_at: float | None = None
         self._failed = False
         """whether the log was told that it fails"""
+        self._late = False
+        """whether it was told that the newest one that did not is old"""
 
     @property
     def handles(self) -> tuple[int, ...]:
@@ -76,7 +78,7 @@ class Analyst:
         try:
             return self._go_on(asked)
         except HelperFailed as error:
-            return self._over(str(error))
+            return self._over(asked, str(error))
 
     def close(self) -> None:
         """End what is under way."""
@@ -97,7 +99,7 @@ class Analyst:
                 self._helper.give_up()
             return []
         if self._asked:
-            return self._over(reply.trouble, reply.notes)
+            return self._over(asked, reply.trouble, reply.notes)
         from supervisor.helpers.usage import Request  # noqa: PLC0415 - only where it is wanted
 
         home = self._home
@@ -108,6 +110,8 @@ class Analyst:
                 now=now,
                 windows=str(home.windows),
                 samples=str(home.usage),
+                machine=str(home.samples),
+                machine_id=machine_id(),
                 decisions=str(home.decisions),
                 here=str(home.path),
             )
@@ -128,19 +132,31 @@ class Analyst:
         )
         self._helper.start()
 
-    def _over(self, trouble: str | None, notes: tuple[str, ...] = ()) -> list[Said]:
-        """The analysis is over; that it fails is told once, until one has succeeded."""
+    def _over(
+        self, asked: QuietHours, trouble: str | None, notes: tuple[str, ...] = ()
+    ) -> list[Said]:
+        """It is over; that it fails is told once, and once more when it has for long."""
         self.close()
-        more = f" ({'; '.join(notes)})" if notes else ""
+        beside = [note for note in notes if note not in (trouble or "")]
+        more = f" ({'; '.join(beside)})" if beside else ""
         if trouble is None:
-            self._failed = False
+            self._failed = self._late = False
             reason = f"usage has been analysed{more}"
             return [Said(Event.USAGE_ANALYSED, "refresh", reason)]
-        if self._failed:
-            return []
-        self._failed = True
-        reason = f"usage could not be analysed, which is tried again each hour: {trouble}{more}"
-        return [Said(Event.USAGE_UNKNOWN, "refresh", reason)]
+        said = []
+        if not self._failed:
+            self._failed = True
+            reason = f"usage could not be analysed, which is tried again each hour: {trouble}{more}"
+            said.append(Said(Event.USAGE_UNKNOWN, "refresh", reason))
+        known, at = self._known(), self._clock.read().wall
+        if known is not None and not self._late and is_late(asked, known, at):
+            self._late = True
+            reason = (
+                f"the newest analysis is {(at - known.made_at) / DAY_S:.1f} days old, and of use "
+                f"for {asked.max_age_days:g}: {trouble}"
+            )
+            said.append(Said(Event.USAGE_LATE, "refresh", reason))
+        return said
 
     def _known(self) -> Windows | None:
         return known(self._home.windows)[0]

@@ -15,24 +15,29 @@ import msgspec
 import psutil
 
 from modes import Mode
-from state import samples
+from state import samples, windows
 from state.records import Run
 from state.store import Store
 from supervisor.config import Config
-from supervisor.core import queue
+from supervisor.core import queue, quiet_hours
 from supervisor.core.moments import Moment, span
+from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
 from supervisor.host import tuning
 from supervisor.host.cgroup import ControlGroup, cores
+from supervisor.host.clock import zone_name
 from supervisor.host.gpu import Gpus
-from supervisor.host.home import SYSTEM_HOME, Home
+from supervisor.host.home import SYSTEM_HOME, Home, machine_id
 from supervisor.host.install.eyes import SEARCHED, Eyes, of_service, troubles
+from supervisor.host.pressure import trainers
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
+from supervisor.sentry import glance
 from trainers import durable
 from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
 SAMPLES_LATE = 3
@@ -69,7 +74,10 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         lambda: _notify(config),
         _clock_of(moment),
     )
-    return tuple(check() for check in checks)
+    asked = (
+        () if isinstance(config, str) else (*_quiet(home, config, moment), *_guard(home, config))
+    )
+    return (*(check() for check in checks), *asked)
 
 
 class Unseen(NamedTuple):
@@ -407,6 +415,89 @@ def _notify(config: Config | str) -> Finding:
         return Finding(verdict="bad", what="notify", result=result)
     result = f"when the campaign is done, {command[0]} is run"
     return Finding(verdict="well", what="notify", result=result)
+
+
+def _quiet(home: Home, config: Config, moment: Moment) -> Iterator[Finding]:
+    """What is known of the quiet hours, and whether each source can be asked; nothing is kept."""
+    asked = config.settings.quiet_hours
+    if asked is None:
+        return
+    known, trouble = windows.known(home.windows)
+    why = quiet_hours.unusable(asked, known, moment.wall) if trouble is None else trouble
+    if known is None or trouble is not None or why is not None:
+        new = known is None and trouble is None
+        yield Finding(verdict="note" if new else "bad", what="quiet hours", result=str(why))
+    else:
+        late = quiet_hours.is_late(asked, known, moment.wall)
+        age = span(max(0.0, moment.wall - known.made_at))
+        result = f"{len(known.windows)} windows a week, learnt {age} ago"
+        result += "; a newer analysis should be there: the sources below say why" if late else ""
+        yield Finding(verdict="note" if late else "well", what="quiet hours", result=result)
+    zone = asked.zone or zone_name()
+    for name, source in asked.sources.items():
+        yield _source(
+            name, msgspec.structs.replace(asked, sources={name: source}), zone, home, moment
+        )
+
+
+def _source(name: str, asked: QuietHours, zone: str, home: Home, moment: Moment) -> Finding:
+    """Whether a source answers, within its own deadlines."""
+    from supervisor.usage import gathering, machine, ring, sources  # noqa: PLC0415 - only where asked
+
+    source = asked.sources[name]
+    found: sources.Told | str
+    if source.kind == "online":
+        try:
+            found = sources.look(source, home.path, os.environ, moment.wall)
+        except sources.SourceTrouble as error:
+            found = str(error)
+    else:
+        load = machine.history(home.samples, machine_id())
+        kept = ring.Ring(home.usage)
+        found = gathering.gather(asked, zone, kept, home.path, moment.wall, load)[name]
+    if isinstance(found, str):
+        # What a person has not asked for, or only the service can see, is not broken.
+        open_ = source.kind in ("machine", "last_login") or source.password_credential is not None
+        return Finding(verdict="note" if open_ else "bad", what="usage", result=f"{name}: {found}")
+    if source.kind == "online":
+        result = f"{name}: answers, {found.series[0].points[0].value:g} are online"
+    else:
+        result = f"{name}: answers, {found.rows} rows in {asked.history_days} days"
+    if source.password_file is not None:
+        result += "; its password's file is closed to others"
+    return Finding(verdict="well" if found.rows else "note", what="usage", result=result)
+
+
+def _guard(home: Home, config: Config) -> Iterator[Finding]:
+    """Whether what others use can be told from what we use."""
+    if config.settings.guard is None:
+        return
+    reader = Gpus(timeout_s=GPU_TIMEOUT_S)
+    try:
+        gpus = reader.read_now().gpus
+    finally:
+        reader.close()
+    memory, _ = Store(home.state).peek()
+    seen = glance(() if memory is None else trainers(memory), gpus)
+    told, dark = [], []
+    for what, value in (
+        ("processors", seen.cpu_other),
+        ("memory", seen.memory_other),
+        *(
+            (f"GPU {key}", seen.gpu_memory_other_mib.get(key))
+            for key in (gpu.uuid or str(gpu.index) for gpu in gpus)
+        ),
+    ):
+        told += [] if value is None else [what]
+        dark += [what] if value is None else []
+    result = f"others are told from us on {', '.join(told) or 'nothing'}"
+    result += f"; on {', '.join(dark)} nobody knows, so that counts for nothing" if dark else ""
+    result += "; stalls are told" if seen.psi_cpu is not None else "; this kernel tells no stalls"
+    grouped = AUTOGROUP.is_file() and AUTOGROUP.read_text(encoding="ascii").strip() == "1"
+    result += "; the kernel groups sessions, and ours yield, too" if grouped else "; niceness alone"
+    verdict: Literal["well", "note", "bad"] = "note" if dark else "well"
+    blind = seen.cpu_other is None and seen.memory_other is None
+    yield Finding(verdict="bad" if blind else verdict, what="guard", result=result)
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:

@@ -17,9 +17,9 @@ from supervisor.config import Config
 from supervisor.core import decisions, explain, history, policy, queue, quiet_hours, slots
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
-from supervisor.core.guard import Verdict
+from supervisor.core.guard import ACTS, Pressure, Verdict, in_words
 from supervisor.core.moments import Moment, stamp
-from supervisor.core.quiet_hours import Quiet
+from supervisor.core.quiet_hours import DAY_S, Quiet
 from supervisor.core.settings import Settings
 from supervisor.host.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
@@ -128,6 +128,53 @@ class BootReport(msgspec.Struct, frozen=True, kw_only=True):
     """it is the present boot"""
 
 
+class SourceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One source of usage, as the newest analysis found it."""
+
+    name: str
+    used: bool
+    why_not: str | None
+    """why it was not used; of one that is used what its reader must know"""
+
+
+class QuietReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What [quiet_hours] let training do; all times in UTC."""
+
+    open: bool
+    """they let it train; a person, the guard or the queue may say no all the same"""
+    why: str
+    """`window`, `outside`, `unknown`, or `off` where they are not enabled"""
+    words: str
+    """the same for a person"""
+    opens: str | None
+    """when the window opens, or opened, that is open or comes next"""
+    closes: str | None
+    lifted_until: str | None
+    """until then a person wants training in any hour; None: nobody does"""
+    analysed: str | None
+    """when the analysis in force was made; None: there is none that can be read"""
+    age_days: float | None
+    """how old it is"""
+    late: bool
+    """a newer one should have been made a day ago, or longer"""
+    next_analysis: str | None
+    """when the next is due, which is tried each hour until it succeeds; None: nobody is asked"""
+    sources: tuple[SourceReport, ...]
+
+
+class GuardReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What [guard] wanted last."""
+
+    answer: str | None
+    """`hold`, `free`, `freeze` or `evict`; None: it has not looked yet"""
+    since: str | None
+    """since when, in UTC"""
+    words: str
+    """what follows from it and what presses, for a person"""
+    pressure: Pressure
+    """what others used at the sample that made it so, and who they were"""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `show-state --json`."""
 
@@ -156,6 +203,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     trouble: tuple[str, ...]
     """what is wrong with the state file; what is told beside it may be older, or a first day"""
     uptime_s: float
+    quiet: QuietReport | None
+    """None: there are no [quiet_hours]"""
+    guard: GuardReport | None
+    """None: there is no [guard]"""
     campaign: CampaignReport
     runs: tuple[RunReport, ...]
 
@@ -213,6 +264,8 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         history_since=stamp(memory.began_at),
         trouble=trouble,
         uptime_s=round(moment.boottime_s, 1),
+        quiet=None if isinstance(config, str) else _quiet(home, memory, config.settings),
+        guard=None if isinstance(config, str) else _guard(memory, config.settings),
         campaign=_campaign(memory, runs, config),
         runs=runs,
     )
@@ -364,6 +417,57 @@ def _next(home: Home, memory: Memory, config: Config | str, *, up: bool) -> Next
         )
     forecast = policy.forecast(_facts(home, memory, config))
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
+
+
+def _quiet(home: Home, memory: Memory, settings: Settings) -> QuietReport | None:
+    asked, at = settings.quiet_hours, memory.timeline.seen_at
+    if asked is None:
+        return None
+    known, trouble = windows.known(home.windows)
+    found = quiet_hours.quiet(asked, known, at, trouble=trouble)
+    until_at = memory.goal.any_hour_until_at
+    told = {} if known is None else {one.name: one for one in known.sources}
+    return QuietReport(
+        open=found.open,
+        why=found.why,
+        words=found.words,
+        opens=_stamped(found.opens_at),
+        closes=_stamped(found.closes_at),
+        lifted_until=_stamped(until_at) if until_at is not None and at < until_at else None,
+        analysed=None if known is None else stamp(known.made_at),
+        age_days=None if known is None else round((at - known.made_at) / DAY_S, 4),
+        late=known is not None and quiet_hours.is_late(asked, known, at),
+        next_analysis=stamp(max(at, quiet_hours.refresh_at(asked, known, None)))
+        if asked.sources
+        else None,
+        sources=tuple(
+            SourceReport(name=name, used=told[name].used, why_not=told[name].why_not)
+            if name in told
+            else SourceReport(name=name, used=False, why_not="not asked yet")
+            for name in asked.sources
+        ),
+    )
+
+
+def _guard(memory: Memory, settings: Settings) -> GuardReport | None:
+    limits, said = settings.guard, memory.pressed
+    if limits is None:
+        return None
+    if said is None:
+        return GuardReport(
+            answer=None, since=None, words="it has not looked yet", pressure=Pressure()
+        )
+    verdict = msgspec.convert(said, Verdict)
+    return GuardReport(
+        answer=verdict.answer,
+        since=_stamped(said.get("since_at")),
+        words=f"{ACTS[verdict.answer]}: {in_words(verdict, limits)}",
+        pressure=verdict.pressure,
+    )
+
+
+def _stamped(at: float | None) -> str | None:
+    return None if at is None else stamp(at)
 
 
 def _boot(boot: Boot, moment: Moment) -> BootReport:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, RunGoodput, Times
 from supervisor.core.moments import span, stamp, when
-from supervisor.report import BootReport, LedgerReport, Report, RunReport
+from supervisor.report import (
+    BootReport,
+    GuardReport,
+    LedgerReport,
+    QuietReport,
+    Report,
+    RunReport,
+)
 from supervisor.terminal import columns, paint, printable
 
 if TYPE_CHECKING:  # a command loads what it needs itself: the daemon never pays for these
@@ -25,6 +32,8 @@ GPU_SHOWN = len("GPU-12345678")
 """the newest, of those that are known"""
 VALUE_MAX = 200
 """letters of a value of a log that are shown"""
+WHY_NOT_MAX = 90
+"""letters of the reason why a source is not used"""
 STATUS_COLOURS = {
     "running": "green",
     "done": "blue",
@@ -71,11 +80,48 @@ def state(report: Report) -> str:
         ("bounds", paint(bounds, "yellow") if report.bounds else bounds),
         ("crashes", f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"),
         ("boots", f"{report.boots_total} since {when(report.history_since)}"),
+        *_quiet(report.quiet),
+        *_guard(report.guard),
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
         ("home", report.home),
         ("campaign", _campaign(report)),
     ]
     return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
+
+
+def _quiet(known: QuietReport | None) -> list[tuple[str, str]]:
+    """The block of the quiet hours."""
+    if known is None:
+        return []
+    words = known.words if known.why != "off" else "off, as [quiet_hours] has it"
+    if known.why == "outside" and known.closes is not None:
+        words += f", and then until {when(known.closes)}"
+    lines = [printable(words)]
+    if known.lifted_until is not None:
+        lines.append(f"a person trains in any hour until {when(known.lifted_until)}")
+    if known.analysed is None:
+        analysed = "no analysis is known"
+    else:
+        age = span(86_400 * max(0.0, known.age_days or 0.0))
+        analysed = f"analysed {when(known.analysed)}, {age} ago"
+    if known.next_analysis is not None:
+        analysed += f"; the next is due {when(known.next_analysis)}"
+    lines.append(analysed)
+    if known.late:
+        lines.append(paint("the analysis is late: `supervisor decisions` says why", "yellow"))
+    for one in known.sources:
+        why = printable(one.why_not or "")
+        why = why if len(why) <= WHY_NOT_MAX else f"{why[:WHY_NOT_MAX]}..."
+        lines.append(f"{one.name}: {'used' if one.used else 'not used'}{why and f', {why}'}")
+    return [("" if number else "quiet", line) for number, line in enumerate(lines)]
+
+
+def _guard(known: GuardReport | None) -> list[tuple[str, str]]:
+    """The line of the guard."""
+    if known is None:
+        return []
+    since = "" if known.since is None else f", since {when(known.since)}"
+    return [("guard", f"{printable(known.words)}{since}")]
 
 
 def runs(report: Report, *, waits: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from state.records import Memory
@@ -23,6 +23,22 @@ class Cards(Protocol):
     def newest(self) -> tuple[GpuReadings, ...]:
         """The GPUs as they were read last."""
         ...
+
+
+GLANCE_S = 1.0
+"""over which a share of the processors is a mean where somebody waits for it"""
+
+
+def glance(trainers: Sequence[Identity], gpus: Sequence[GpuReadings] = ()) -> Pressure:
+    """What others do here at this moment, for a command that asks once, and waits a second.
+
+    Args:
+        trainers: ours, as `pressure.trainers` finds them.
+        gpus: as they were read just now.
+    """
+    before = pressure.look(trainers)
+    time.sleep(GLANCE_S)
+    return pressure.pressure(before, pressure.look(trainers), gpus)
 
 
 class Sentry:

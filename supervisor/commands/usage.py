@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,19 @@ import msgspec
 from state.windows import SourceReport, Windows
 from supervisor.commands import Adding
 from supervisor.context import Context, print_json
+from supervisor.core.moments import span, stamp, when
 from supervisor.core.quiet_hours import Quiet, QuietHours, quiet
 from supervisor.errors import SupervisorError
+from supervisor.terminal import printable
 
 if TYPE_CHECKING:
+    from state.records import Memory
+    from supervisor.core.guard import Guard
     from supervisor.usage.refresh import Where
 
 PLACE = 65
+GPUS_MAX_S = 10.0
+"""how long the GPUs may take to tell what others hold of them"""
 UNKNOWN = 75
 """the exit code of an analysis that can claim nothing, and of samples that were not taken"""
 
@@ -85,6 +92,10 @@ class _Told(msgspec.Struct, kw_only=True):
     written: bool
     now: Quiet
     """whether quiet hours would let training start at this moment"""
+    would_start: bool | None
+    """whether training would start now; None: that is asked with `--dry-run` alone"""
+    conditions: tuple[str, ...]
+    """of each how it stands, with its number"""
 
 
 def _analyze(context: Context) -> int:
@@ -103,6 +114,7 @@ def _analyze(context: Context) -> int:
         else:
             print("supervisor: there is no week to draw", file=sys.stderr)
     found = quiet(asked, analysis.windows, now, trouble=analysis.trouble)
+    conditions = _conditions(context, found, zone) if dry else []
     if context.options.json:
         print_json(
             _Told(
@@ -114,18 +126,69 @@ def _analyze(context: Context) -> int:
                 compared=dict(analysis.compared),
                 written=written,
                 now=found,
+                would_start=all(well for well, _ in conditions) if dry else None,
+                conditions=tuple(text for _, text in conditions),
             )
         )
     else:
         print(told.text(asked, analysis, zone))
         if dry:
-            print(f"\n{_would_start((found.open, told.now_line(found, zone)))}")
+            print(f"\n{_would_start(conditions)}")
         elif written:
             print(f"\nwritten: {where.windows}")
     return 0 if analysis.windows is not None else UNKNOWN
 
 
-def _would_start(*conditions: tuple[bool, str]) -> str:
+def _conditions(context: Context, found: Quiet, zone: str) -> list[tuple[bool, str]]:
+    """Everything that training waits for: whether it lets it start now, and how it stands.
+
+    The quiet hours are those of this analysis, the rest is as the supervisor would find it.
+    """
+    from supervisor.core.queue import ENDED  # noqa: PLC0415 - other commands stay quick
+    from supervisor.report import present, runs  # noqa: PLC0415 - as above
+    from supervisor.usage import told  # noqa: PLC0415 - as above
+
+    moment = context.now()
+    memory = present(context.home, context.config, moment)
+    until_at = memory.goal.any_hour_until_at
+    if until_at is not None and moment.wall < until_at and found.why != "off":
+        lifted = f"quiet_hours: a person trains in any hour until {when(stamp(until_at))}"
+        conditions = [(True, lifted)]
+    else:
+        conditions = [(found.open, told.now_line(found, zone))]
+    conditions.append(_calm(memory, context.config.settings.guard))
+    person = "person" in memory.goal.pauses
+    conditions.append((not person, f"person: {'paused by one' if person else 'no pause'}"))
+    left_s = (memory.goal.idle_until_s or 0.0) - memory.timeline.now_s
+    if left_s > 0:
+        conditions.append((False, f"boots: after too short ones it rests for {span(left_s)}"))
+    known = runs(context.home, context.config, moment)
+    left = sum(run.status not in ENDED for run in known)
+    return [*conditions, (left > 0, f"runs: {left} of {len(known)} left")]
+
+
+def _calm(memory: Memory, limits: Guard | None) -> tuple[bool, str]:
+    """Whether others leave the machine to training now, and what they use."""
+    if limits is None:
+        return True, "guard: off"
+    from supervisor.core.guard import presses, start_words  # noqa: PLC0415 - as above
+    from supervisor.host.gpu import Gpus  # noqa: PLC0415 - as above
+    from supervisor.host.pressure import trainers  # noqa: PLC0415 - as above
+    from supervisor.sentry import glance  # noqa: PLC0415 - as above
+
+    reader = Gpus(timeout_s=GPUS_MAX_S)
+    try:
+        answer = reader.read_now()
+    finally:
+        reader.close()
+    seen = glance(trainers(memory), answer.gpus)
+    words = f"guard: {start_words(seen, limits)}"
+    if answer.trouble is not None:
+        words += f"; GPUs are not known ({printable(answer.trouble)})"
+    return not presses(seen, limits), words
+
+
+def _would_start(conditions: Sequence[tuple[bool, str]]) -> str:
     """Whether training would start now, with each condition and its number.
 
     Args:
@@ -164,6 +227,7 @@ def _asked(context: Context) -> tuple[QuietHours, str, Where]:
         NoQuietHours: they are not asked for.
     """
     from supervisor.host.clock import zone_name  # noqa: PLC0415 - other commands stay quick
+    from supervisor.host.home import machine_id  # noqa: PLC0415 - as above
     from supervisor.usage.refresh import Where  # noqa: PLC0415 - as above
 
     config, home = context.config, context.home
@@ -171,6 +235,11 @@ def _asked(context: Context) -> tuple[QuietHours, str, Where]:
     if asked is None:
         raise NoQuietHours
     where = Where(
-        windows=home.windows, samples=home.usage, decisions=home.decisions, here=home.path
+        windows=home.windows,
+        samples=home.usage,
+        machine=home.samples,
+        machine_id=machine_id(),
+        decisions=home.decisions,
+        here=home.path,
     )
     return asked, asked.zone or zone_name(), where

@@ -126,6 +126,10 @@ class Event(StrEnum):
     SUPERVISOR_STOPPED = "supervisor.stopped", "all is saved and nothing lives"
     SUPERVISOR_STOPPING = "supervisor.stopping", "it was asked to stop, and saves every run"
     USAGE_ANALYSED = "usage.analysed", "the quiet hours of the week have been learnt anew"
+    USAGE_LATE = (
+        "usage.late",
+        "no analysis has succeeded for a day longer than one is to stand; soon there is no window",
+    )
     USAGE_UNKNOWN = (
         "usage.unknown",
         "they could not be learnt; the windows from before stay, and it is tried again each hour",

@@ -234,6 +234,24 @@ def presses(seen: Pressure, limits: Guard) -> bool:
     return any(_over_start(seen, limits))
 
 
+def start_words(seen: Pressure, limits: Guard) -> str:
+    """What others use beside the limits above which nothing starts, for a person."""
+
+    def share(value: float | None, of: str, limit: float) -> str:
+        found = "nobody knows how much" if value is None else f"{value:.0f} %"
+        return f"{found} of {of} (starts below {limit:g})"
+
+    told = [
+        share(seen.cpu_other, "the processors", limits.start_cpu_percent),
+        share(seen.memory_other, "the memory that is left", limits.start_memory_percent),
+        *(
+            f"{held_mib:,.0f} MiB of GPU {gpu} (at most {limits.start_gpu_memory_mib:g})"
+            for gpu, held_mib in seen.gpu_memory_other_mib.items()
+        ),
+    ]
+    return f"others use {', '.join(told)}, which must last {limits.calm_s:g} s"
+
+
 def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
     """The pressure with the names of those behind it.
 
@@ -244,6 +262,15 @@ def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pres
     cpu, memory = busiest
     of_memory = (seen.memory_other or 0.0) > (seen.cpu_other or 0.0)
     return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
+
+
+ACTS = {
+    "hold": "nothing starts yet",
+    "free": "training goes on",
+    "freeze": "training stands still",
+    "evict": "training saves and leaves",
+}
+"""what follows from each answer, for a person"""
 
 
 def in_words(verdict: Verdict, limits: Guard) -> str:

@@ -20,7 +20,7 @@ from state.records import Goal
 from supervisor.core import answers
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Evidence, Facts, Forecast
-from supervisor.core.guard import in_words
+from supervisor.core.guard import ACTS, in_words
 from supervisor.core.machine import mode_after
 from supervisor.core.moments import span
 
@@ -124,12 +124,6 @@ def guarded(facts: Facts) -> Decision | WhyNot:
         words = verdict, facts.guard
         return lambda: in_words(*words)
     wanted = msgspec.structs.replace(goal, pauses=pauses, still=still)
-    acts = {
-        "hold": "nothing starts yet",
-        "free": "training goes on",
-        "freeze": "training stands still",
-        "evict": "training saves and leaves",
-    }
     why = in_words(verdict, facts.guard)
     seen = verdict.pressure
     evidence: Evidence = {
@@ -141,7 +135,7 @@ def guarded(facts: Facts) -> Decision | WhyNot:
         "psi_cpu": seen.psi_cpu,
         "psi_memory": seen.psi_memory,
     }
-    reason = f"{acts[verdict.answer]}: {why}"
+    reason = f"{ACTS[verdict.answer]}: {why}"
     return Decision(goal=wanted, rule="guard", reason=reason, evidence=evidence)
 
 

@@ -223,6 +223,14 @@ def unusable(asked: QuietHours, known: Windows | None, at: float) -> str | None:
     return None if known.windows else "the newest analysis has found no window"
 
 
+def is_late(asked: QuietHours, known: Windows, at: float) -> bool:
+    """Whether the next analysis should have been made a day ago, though this one is still of use.
+
+    By the defaults that is on day 8: there is a week left to see what is wrong.
+    """
+    return at - known.made_at > (asked.refresh_days + 1) * DAY_S
+
+
 def refresh_at(asked: QuietHours, known: Windows | None, tried_at: float | None) -> float:
     """When the next analysis is due, in seconds since 1970; what is past is due now.
 

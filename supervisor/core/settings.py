@@ -102,6 +102,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Event.RUN_QUARANTINED,
         Event.RUN_BLOCKED,
         Event.STATE_DAMAGED,
+        Event.USAGE_LATE,
     )
     """which lines those are"""
     when_done: tuple[str, ...] = ()

@@ -329,6 +329,8 @@ class _Thought:
         self.memory = decisions.enact(self.memory, decision)
         if decision.rule == "guard":
             said = None if facts.pressure is None else msgspec.to_builtins(facts.pressure)
+            if said is not None:
+                said["since_at"] = self.memory.timeline.seen_at
             self.memory = msgspec.structs.replace(self.memory, pressed=said)
         event = Event.REQUEST_REFUSED if decision.refused else Event.REQUEST_GRANTED
         event = Event.MODE_PROVED if decision.outcome == "proved" else event

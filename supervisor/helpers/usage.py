@@ -23,11 +23,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     """wall time"""
     windows: str
-    """paths: the file that is written, the folder of our own samples of players, the decision log,
-    and where relative paths of password files begin"""
+    """paths: the file that is written, the folders of our own samples of players and of the
+    machine, the decision log, and where relative paths of password files begin"""
     samples: str
+    machine: str
     decisions: str
     here: str
+    machine_id: str | None
+    """which machine this is"""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,8 @@ def answer(request: Request) -> Reply:
     where = refresh.Where(
         windows=Path(request.windows),
         samples=Path(request.samples),
+        machine=Path(request.machine),
+        machine_id=request.machine_id,
         decisions=Path(request.decisions),
         here=Path(request.here),
     )

@@ -47,7 +47,7 @@ from supervisor.usage.windows import (
 BEST_FIRST: tuple[Kind, ...] = ("online", "query", "loginlog", "last_login", "health", "machine")
 """of two kinds that tell the same, the earlier one counts"""
 LOADED: tuple[Metric, ...] = ("cpu", "memory")
-"""what our own training makes look busy"""
+"""what our own training makes look busy, where it is not told apart"""
 WEEKS_MIN = 2
 """one chooses, and one judges"""
 WORST = 0.95
@@ -109,6 +109,8 @@ class _Picked(NamedTuple):
     series: tuple[Series, ...]
     reports: tuple[SourceReport, ...]
     trouble: str | None
+    mixed: frozenset[Metric]
+    """metrics in which our own training counts, too"""
 
 
 def _every(told: Mapping[str, Told | str]) -> list[Series]:
@@ -155,6 +157,11 @@ def _pick(asked: QuietHours, told: Mapping[str, Told | str], all_hours: Sequence
         tuple(series),
         tuple(reports[name] for name in asked.sources),
         _why_nothing(asked, reports, taken, scarce),
+        frozenset(
+            metric
+            for metric, name in taken.items()
+            if metric in LOADED and asked.sources[name].kind != "machine"
+        ),
     )
 
 
@@ -203,7 +210,7 @@ def _found(asked: QuietHours, history: History, grid: Grid, picked: _Picked) -> 
     length, count = asked.window_hours, asked.top_n_windows
     raw = scores.seed(grid, asked.weights)
     masked = {
-        metric: without(values, grid.hours, history.trained) if metric in LOADED else values
+        metric: without(values, grid.hours, history.trained) if metric in picked.mixed else values
         for metric, values in grid.values.items()
     }
     scored = scores.robust(Grid(grid.hours, masked), asked.weights)
@@ -329,7 +336,7 @@ def _notes(of: scores.Scored, history: History, picked: _Picked, *, masked: bool
         notes.append("nobody counts players: windows are when the machine is idle")
     elif any(one.counted for one in picked.series if one.metric == "players"):
         notes.append("players are counted as logins an hour: nobody samples who is online yet")
-    if masked and history.trained and set(LOADED) & set(of.used):
+    if masked and history.trained and picked.mixed & set(of.used):
         trained_h = sum(span.end - span.begin for span in history.trained) / HOUR_S
         notes.append(f"processor and memory do not count in {trained_h:.0f} h in which we trained")
     return notes

@@ -15,6 +15,7 @@ from supervisor.usage.analysis import BIASED
 from supervisor.usage.grid import Point, Series
 from supervisor.usage.ring import Ring
 from supervisor.usage.sources import Asking, SourceTrouble, Told
+from trainers.contract import NewerFile
 
 
 class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,10 @@ def _of(
     if source.kind == "machine":
         if machine is None:
             raise SourceTrouble("this machine keeps no samples of itself")
-        return _told(_columns(machine(asking.since)))
+        try:
+            return _told(_columns(machine(asking.since)))
+        except NewerFile as error:
+            raise SourceTrouble(str(error)) from None
     if source.kind == "last_login" and not source.allow_last_login:
         raise SourceTrouble(f"not asked, for it is {BIASED}; allow_last_login = true")
     return sources.ask(source, asking, os.environ)

@@ -9,8 +9,9 @@ import msgspec
 
 from state import windows
 from supervisor.core.quiet_hours import QuietHours
+from supervisor.usage import machine
 from supervisor.usage.analysis import Analysis, History, analyse
-from supervisor.usage.gathering import MachineSamples, gather, sample
+from supervisor.usage.gathering import gather, sample
 from supervisor.usage.grid import Span
 from supervisor.usage.ring import Ring
 from supervisor.usage.trained import trained
@@ -23,24 +24,23 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     windows: Path
     samples: Path
     """the folder of our own samples of players"""
+    machine: Path
+    """that of our own samples of this machine"""
+    machine_id: str | None
+    """which machine this is"""
     decisions: Path
     here: Path
     """the folder that relative paths of password files begin at"""
 
 
-def examine(
-    asked: QuietHours,
-    zone: str,
-    where: Where,
-    now: float,
-    machine: MachineSamples | None = None,
-) -> Analysis:
+def examine(asked: QuietHours, zone: str, where: Where, now: float) -> Analysis:
     """Analyse, and change nothing.
 
     Raises:
         NewerFile: a newer version has written the windows that are there.
     """
-    told = gather(asked, zone, Ring(where.samples), where.here, now, machine)
+    load = machine.history(where.machine, where.machine_id)
+    told = gather(asked, zone, Ring(where.samples), where.here, now, load)
     spans: tuple[Span, ...] = ()
     with contextlib.suppress(FileNotFoundError):
         spans = trained(durable.all_lines(where.decisions), now)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from state import windows
+from state import samples, windows
+from supervisor.host.home import machine_id
 from supervisor.usage.grid import Point
 from supervisor.usage.ring import Ring
 from testkit import servers
 from testkit.machine import CAMPAIGN, Machine
 from testkit.servers import Server
+from testkit.written_life import WrittenLife
 
 HOURS = 24 * 25
 
@@ -113,7 +117,46 @@ def test_a_dry_run_writes_nothing_and_says_whether_training_would_start(
     text = (machine.home / "supervisor.toml").read_text()
     machine.configure(text.replace("[quiet_hours]\n", "[quiet_hours]\nenabled = false\n"))
     last = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
-    assert last == "would training start now: yes. quiet_hours: off"
+    assert last == (
+        "would training start now: yes. quiet_hours: off; guard: off; person: no pause; "
+        "runs: 5 of 5 left"
+    )
+
+
+def test_each_condition_of_a_start_has_its_say(prepared_machine: Machine) -> None:
+    """The guard looks at the real machine; limits that nothing is below say no."""
+    machine = prepared_machine
+    text = (machine.home / "supervisor.toml").read_text()
+    machine.configure(f"{text}\n[guard]\nstart_memory_percent = 0.001\n")
+    answer = json.loads(machine("analyze-usage", "--dry-run", "--json").stdout)
+    assert answer["would_start"] is False
+    _, guard, person, runs = answer["conditions"]
+    assert re.fullmatch(
+        r"guard: others use \d+ % of the processors \(starts below 30\), "
+        r"\d+ % of the memory that is left \(starts below 0.001\), which must last 60 s",
+        guard.partition("; GPUs")[0],
+    )
+    assert (person, runs) == ("person: no pause", "runs: 5 of 5 left")
+    machine.configure(text)  # on a machine that somebody else may use at this moment
+    remember(machine, pauses=("person",), any_hour_until_at=4e9)
+    last = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
+    assert last.startswith(
+        "would training start now: no. quiet_hours: a person trains in any hour until 2096-10-02 "
+    )
+    assert "; person: paused by one; " in last
+    remember(machine, any_hour_until_at=4e9)
+    answer = json.loads(machine("analyze-usage", "--dry-run", "--json").stdout)
+    assert answer["would_start"] is True, answer["conditions"]
+    assert json.loads(machine("analyze-usage", "--json").stdout)["would_start"] is None
+
+
+def remember(machine: Machine, **goal: object) -> None:
+    """Give the home a memory with such a goal."""
+    life = WrittenLife()
+    life.memory = msgspec.structs.replace(
+        life.memory, goal=msgspec.structs.replace(life.memory.goal, **goal)
+    )
+    life.save(machine.home)
 
 
 def test_where_nothing_can_be_claimed_the_windows_before_stay(prepared_machine: Machine) -> None:
@@ -130,7 +173,33 @@ def test_where_nothing_can_be_claimed_the_windows_before_stay(prepared_machine: 
         assert "599 samples, and min_data_points is 1000000" in answer.stdout
         assert (machine.home / "windows.json").read_bytes() == kept
         dry = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
-        assert dry.endswith(f"on_unknown is {rest}")
+        assert f"on_unknown is {rest}; " in dry
+
+
+def test_a_home_with_its_own_samples_alone_learns_quiet_hours(machine: Machine) -> None:
+    """Nobody was asked but the machine itself."""
+    machine.configure('[quiet_hours]\n[quiet_hours.sources.here]\nkind = "machine"\n')
+    ring = samples.Ring(machine.home / "samples", machine=machine_id(), max_bytes=2**24)
+    now = time.time()  # noqa: TID251 - the command reads the same clock
+    for hour in range(HOURS, 0, -1):
+        at = now - 3600 * hour
+        busy = 60.0 if at // 3600 % 24 < 12 else 2.0
+        ring.write(
+            samples.Sample(
+                at=at,
+                monotonic_s=at,
+                boottime_s=at,
+                boot_id=machine.boot,
+                cpu_percent=busy + 30,
+                cpu_own_percent=30.0,
+            )
+        )
+    ring.close()
+    answer = machine("analyze-usage")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    kept = windows.read(machine.home / "windows.json")
+    assert kept is not None
+    assert (kept.metrics_used, kept.windows[0].players_mean) == (("cpu",), None)
 
 
 def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) -> None:
@@ -152,6 +221,12 @@ def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) ->
     assert {one.returncode for one in two} <= {0, 75}
     assert '"online": 4.0' in "".join(outputs)
     assert len(Ring(machine.home / "usage").read("online", 0.0)) == 2 + len(taken)
+    asked = machine("doctor")
+    assert (
+        "usage       online: answers, 4 are online; its password's file is closed" in asked.stdout
+    )
+    assert "usage       log: answers, 0 rows in 30 days" in asked.stdout
+    assert len(Ring(machine.home / "usage").read("online", 0.0)) == 2 + len(taken)
     refused = machine("analyze-usage")
     assert refused.returncode == 75
     password.write_text("Wrong-Pa55")
@@ -161,7 +236,9 @@ def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) ->
     password.chmod(0o644)
     lax = machine("sample-usage")
     assert "can be read by others" in lax.stderr
-    said = "".join(one.stdout + one.stderr for one in (refused, wrong, lax)) + "".join(outputs)
+    said = "".join(one.stdout + one.stderr for one in (asked, refused, wrong, lax)) + "".join(
+        outputs
+    )
     written = [path for path in machine.home.rglob("*") if path.is_file() and path != password]
     for secret in ("Marked-S3cret", "Wrong-Pa55"):
         assert secret not in said

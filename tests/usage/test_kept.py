@@ -137,7 +137,8 @@ def test_the_helper_analyses_in_the_daemons_place(tmp_path):
         request = Request(
             asked=asked(sources, min_data_points=10), zone="UTC", now=NOW, here=str(tmp_path),
             windows=str(tmp_path / "windows.json"), samples=str(tmp_path / "usage"),
-            decisions=str(tmp_path / "decisions.jsonl"),
+            decisions=str(tmp_path / "decisions.jsonl"), machine=str(tmp_path / "samples"),
+            machine_id=None,
         )  # fmt: skip
         helper.ask(request)
         said = helper.receive(PATIENCE_S)
