@@ -104,7 +104,8 @@ class TrainNow(_Request, frozen=True, tag="train_now"):
     @property
     def words(self) -> str:
         """What is asked, in words."""
-        return f"train now, in any hour, for {self.for_s / 3600:.3g} h"
+        lasts = f"{self.for_s / 3600:.3g} h" if self.for_s >= 3600 else f"{self.for_s / 60:.3g} min"
+        return f"train now, in any hour, for {lasts}"
 
 
 class Reset(_Request, frozen=True, tag="reset"):

@@ -290,7 +290,7 @@ def in_words(verdict: Verdict, limits: Guard) -> str:
         case "flapping":
             return f"more than {limits.pauses_max_per_h} pauses within an hour{who}"
         case "start":
-            return f"nothing starts before others have been calm for {limits.calm_s:g} s"
+            return f"others have to be calm for {limits.calm_s:g} s first"
         case _:
             return f"others leave the machine to training{_numbers(seen)}"
 
