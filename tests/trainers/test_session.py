@@ -521,7 +521,7 @@ def test_an_unknown_trainer_is_told_those_that_exist(make_run, start, name):
     """The message lists what could have been meant; a path or a part is no trainer."""
     code, _, errors = start(make_run(), name).end()
     assert code == EXIT_BAD_SPEC
-    assert "there are: atari, command, drill" in errors
+    assert "there are: atari, command, direction, drill, neural, sb3, tabular" in errors
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "spec.json", "tensorboard"])

@@ -32,6 +32,8 @@ ROUNDING = 1e-12
 """of correlations: what misses less misses nothing"""
 LIKENESS_ROWS = 1000
 """are looked at first"""
+ORDERED_ROWS = 200_000
+"""of which the order is looked at: to put all of a long series in order takes much memory"""
 PERHAPS = 0.99
 """of these: what is less alike is no copy, and not looked at in all rows"""
 SHIFTS_MAX = 1024
@@ -186,8 +188,9 @@ def _likenesses(
     shifts = np.concatenate((unknown, known))
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), LIKENESS_ROWS)).astype(np.int64)]
     there = _at(target, some + shifts[:, None])
-    ranks = _ranks(target)
-    ordered = ranks, _at(ranks, some + shifts[:, None])
+    few = rows[np.linspace(0, len(rows) - 1, min(len(rows), ORDERED_ROWS)).astype(np.int64)]
+    # Who takes a logarithm of the target still has the target: it has the same order.
+    looks = ((False, there, rows), (True, _places(there), few))
     found: list[Finding] = []
     for feature in columns:
         values, labels = series.past[feature.column or ""]
@@ -197,18 +200,18 @@ def _likenesses(
         if far is not None:
             found.append(far)
             continue
-        # Who takes a logarithm of the target still has the target: it has the same order.
-        shapes = ((target, there, values, False), (*ordered, _ranks(values), True))
-        for judged_values, sought, had, by_order in shapes:
-            alike = _alike(sought, had[some])
+        for by_order, sought, all_rows in looks:
+            shown = _places if by_order else np.asarray
+            alike = _alike(sought, shown(values[some]))
             best = int(unknown[np.argmax(alike[: len(unknown)])])
             if alike[: len(unknown)].max() < PERHAPS:
                 continue
-            likeness = float(_alike(_at(judged_values, rows + best), had[rows])[0])
+            had = shown(values[all_rows])
+            likeness = float(_alike(shown(_at(target, all_rows + best)), had)[0])
             if likeness <= NEAR:
                 continue
             other = int(known[np.argmax(alike[len(unknown) :])])
-            rival = float(_alike(_at(judged_values, rows + other), had[rows])[0])
+            rival = float(_alike(shown(_at(target, all_rows + other)), had)[0])
             if _is_more(likeness, rival):
                 found.append(_copy(config, feature.name, judged, best, likeness, by_order=by_order))
                 break
@@ -363,11 +366,15 @@ def _copy(
     )
 
 
-def _ranks(values: Floats) -> Floats:
-    """The place of each value in the order of all; equal ones have one place."""
-    there = ~np.isnan(values)
-    found = np.full(len(values), np.nan)
-    found[there] = np.unique(values[there], return_inverse=True)[1]
+def _places(values: Floats) -> Floats:
+    """The place of each value in the order of its row; equal ones keep their own order."""
+    found = np.full(np.shape(values), np.nan)
+    for row, places in zip(np.atleast_2d(values), np.atleast_2d(found), strict=True):
+        there = ~np.isnan(row)
+        order = np.argsort(row[there], kind="stable")
+        ranks = np.empty(len(order))
+        ranks[order] = np.arange(len(order))
+        places[there] = ranks
     return found
 
 
