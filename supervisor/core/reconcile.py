@@ -199,7 +199,7 @@ def stilled(
             actions.append(Freeze(run=run.id))
             continue
         after.append(thawed(run, now_s))
-        if observed.frozen:
+        if observed.frozen or run.attempt.frozen_s is not None:
             actions.append(Thaw(run=run.id))
     return tuple(after), tuple(actions)
 

@@ -45,15 +45,25 @@ def open_exactly(pid: int, ticks: int) -> int | None:
     return handle
 
 
-def children(pid: int) -> set[int]:
-    """The processes that a process has started and that live; none where the kernel tells none."""
-    found: set[int] = set()
+def children(pid: int) -> dict[int, int]:
+    """The living children of a process, pid -> start ticks; none where the kernel tells none."""
+    told: set[int] = set()
     try:
         for task in os.listdir(f"{PROC}/{pid}/task"):  # noqa: PTH208 - paths take twice as long
             with open(f"{PROC}/{pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 - as above
-                found.update(map(int, file.read().split()))
+                told.update(map(int, file.read().split()))
     except OSError:
         pass  # it has ended meanwhile
+    found: dict[int, int] = {}
+    for child in told:
+        try:
+            with open(f"{PROC}/{child}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - as above
+                content = file.read()
+        except OSError:
+            continue
+        fields = content[content.rindex(b")") + 2 :].split()
+        if int(fields[1]) == pid:  # else its pid is a stranger's by now
+            found[child] = int(fields[19])
     return found
 
 

@@ -307,38 +307,38 @@ class LocalRunner:
             return
         # First it is written: whoever comes next has to know what to thaw.
         stood = _stood(folder)
-        if not stood.still:
-            _write(folder, stood.begun(time.monotonic()))
+        if not stood.still and not _write(folder, stood.begun(time.monotonic())):
+            return  # the disk is full: what nobody knows to thaw must not be frozen
         _send(living.handle, signal.SIGSTOP)
-        stopped = {living.process.pid}
+        stopped: set[tuple[int, int]] = set()
         for _ in range(SWEEPS):  # what forks while it is being stopped is found the next time
-            found = self._tree(run_id) - stopped
+            found = self._tree(run_id).items() - stopped
             if not found:
                 return
-            for pid in found:
-                _signal(pid, signal.SIGSTOP)
+            for process in found:
+                _signal(process, signal.SIGSTOP)
             stopped |= found
 
     def thaw(self, run_id: str) -> None:
         """Have what stands still go on; last it is written that it does."""
         folder = RunFolder(self._runs / run_id)
-        for pid in self._tree(run_id):
-            _signal(pid, signal.SIGCONT)
+        for process in self._tree(run_id).items():
+            _signal(process, signal.SIGCONT)
         if run_id in self._living:
             _send(self._living[run_id].handle, signal.SIGCONT)
         stood = _stood(folder)
         if stood.still:
             _write(folder, stood.ended(time.monotonic()))
 
-    def _tree(self, run_id: str) -> set[int]:
-        """All living processes of a run: with its mark, or below one that has it."""
-        found = set(_marked_processes(self._runs).get(run_id, {}))
+    def _tree(self, run_id: str) -> dict[int, int]:
+        """All living processes of a run, pid -> start ticks: with its mark, or below such."""
+        found = dict(_marked_processes(self._runs).get(run_id, {}))
         living = self._living.get(run_id)
         if living is not None:
-            found.add(living.process.pid)
+            found[living.process.pid] = living.process.start_ticks
         more = list(found)
         while more:
-            below = children(more.pop()) - found
+            below = {pid: at for pid, at in children(more.pop()).items() if pid not in found}
             found |= below
             more += below
         return found
@@ -505,10 +505,13 @@ def _stood(folder: RunFolder) -> Stood:
         return Stood()
 
 
-def _write(folder: RunFolder, stood: Stood) -> None:
-    """Keep it; a power cut ends what stands still, so nothing waits for the disk."""
-    with suppress(OSError):
+def _write(folder: RunFolder, stood: Stood) -> bool:
+    """Keep it, if the disk takes it; a power cut ends what stands still, so nothing is synced."""
+    try:
         durable.write(folder.stood, msgspec.json.encode(stood), sync=False)
+    except OSError:
+        return False
+    return True
 
 
 def _refuse_newer(path: Path, kind: type[msgspec.Struct]) -> None:
@@ -621,12 +624,12 @@ def _stands_in(pid: int, folder: Path) -> bool:
         return False
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that was found just now."""
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+def _signal(process: tuple[int, int], number: signal.Signals) -> None:
+    """Send a signal to exactly this process, (pid, start ticks), and to no stranger."""
+    handle = open_exactly(*process)
+    if handle is not None:
+        _send(handle, number)
+        os.close(handle)
 
 
 def _send(handle: int, number: signal.Signals) -> None:

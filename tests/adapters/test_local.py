@@ -1,8 +1,10 @@
 """What the local runner writes, and what it does not."""
 
+import errno
 import os
 import signal
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -121,3 +123,20 @@ def test_a_reason_before_the_lock_is_heard(runner, tmp_path):
     seen = until(ended, "it leaves")
     assert "symlink" in (seen.last_line or seen.heartbeat.error)
     assert runner.look((a_run(SPEC.run),))[SPEC.run].last_line is None
+
+
+def test_what_nobody_would_know_to_thaw_is_not_frozen(runner, monkeypatch):
+    """On a full disk the trainer trains on, as mild as it is: the next daemon could not see it."""
+    process = runner.start(SPEC, nice=0)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(*_, **__):
+        raise full
+
+    with monkeypatch.context() as on_a_full_disk:
+        on_a_full_disk.setattr(local.durable, "write", refuse)
+        runner.freeze(SPEC.run)
+    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    assert state != "T"
+    assert not runner.look(())[SPEC.run].frozen
+    runner.kill(SPEC.run)
