@@ -13,6 +13,8 @@ from trainers.contract import Heartbeat, Spec, Target
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
+TRAINERS = ("atari", "command", "direction", "drill", "neural", "sb3", "tabular")
+"""those of ours, as the registry finds them"""
 MIDNIGHT = dt.datetime(2026, 1, 5, tzinfo=dt.UTC).timestamp()
 """the wall time at which the days of these tests begin"""
 RUNGS = ("light", "medium", "heavy", "extreme", "absurd")

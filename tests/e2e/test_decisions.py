@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from supervisor.journal import encode
+from testkit.builders import TRAINERS
 from testkit.machine import Machine
 from testkit.patience import PATIENCE_S
 
@@ -190,16 +191,7 @@ def test_zsh_offers_events_runs_and_trainers(machine: Machine, shell: Path) -> N
         _supervisor_runs
         _supervisor_trainers
     """
-    assert typed(machine, "zsh", "-fc", script) == [
-        *"ABCDE",
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "neural",
-        "sb3",
-        "tabular",
-    ]
+    assert typed(machine, "zsh", "-fc", script) == [*"ABCDE", *TRAINERS]
     assert "mode.changed" in machine("completion", "zsh").stdout
 
 

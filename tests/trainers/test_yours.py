@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from supervisor.programs import program
+from testkit.builders import TRAINERS
 from trainers import registry, yours
 from trainers.__main__ import main
 from trainers.beside import EXIT_UNKNOWN
@@ -63,18 +64,7 @@ def test_a_file_and_a_package_in_the_folder_are_trainers(own):
     (own / "wide").mkdir()
     (own / "wide" / "__init__.py").write_text(SOUND.format("a package"))
     (own / "linked.py").symlink_to(own / "mine.py")
-    assert registry.names() == [
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "linked",
-        "mine",
-        "neural",
-        "sb3",
-        "tabular",
-        "wide",
-    ]
+    assert registry.names() == sorted([*TRAINERS, "linked", "mine", "wide"])
     assert registry.load("mine").json.ours == 1
     assert registry.find("wide").about == "Is a package"
     assert registry.load("wide").__name__ == "trainers.yours.wide"
@@ -86,20 +76,7 @@ def test_what_is_called_like_a_part_of_ours_is_a_trainer_all_the_same(own):
     for name in ("session", "yours", "os", "folder", "my-1st"):
         (own / f"{name}.py").write_text(SOUND.format("a file"))
         assert registry.load(name).__file__ == str(own / f"{name}.py")
-    assert registry.names() == [
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "folder",
-        "my-1st",
-        "neural",
-        "os",
-        "sb3",
-        "session",
-        "tabular",
-        "yours",
-    ]
+    assert registry.names() == sorted([*TRAINERS, "folder", "my-1st", "os", "session", "yours"])
 
 
 def test_a_name_of_ours_is_nobody_elses(own, package):
@@ -115,15 +92,7 @@ def test_a_name_of_ours_is_nobody_elses(own, package):
     assert str(refused.value) in told
     assert any("'drill'" in one and "theirs_of_the_test.learn" in one for one in told)
     assert len(told) == 2
-    assert registry.names() == [
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "neural",
-        "sb3",
-        "tabular",
-    ]
+    assert registry.names() == [*TRAINERS]
 
 
 def test_an_entry_point_is_found_without_importing_anything(package):
@@ -162,15 +131,7 @@ def test_an_entry_point_that_leads_to_no_trainer_is_told_in_one_line(package, va
         registry.load("far")
     assert "\n" not in str(refused.value)
     assert broken() == {str(refused.value)}
-    assert registry.names() == [
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "neural",
-        "sb3",
-        "tabular",
-    ]
+    assert registry.names() == [*TRAINERS]
 
 
 def test_two_packages_with_a_trainer_of_one_name_are_told_both(package):
@@ -198,7 +159,7 @@ def test_hostile_files_cost_their_own_line_and_nothing_else(own):
     told = broken()
     assert len(told) == 7
     assert not any("\n" in one for one in told)
-    ours = ["atari", "command", "direction", "drill", "mine", "neural", "sb3", "tabular"]
+    ours = sorted([*TRAINERS, "mine"])
     assert registry.names() == ours
     assert registry.load("mine").UNIT == "rounds"
 
@@ -212,15 +173,7 @@ def test_a_folder_that_cannot_be_read_may_be_there_the_next_time(own, make_run, 
     elif what == "a loop":
         own.symlink_to(own)
     assert registry.load("drill")
-    assert registry.names() == [
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "neural",
-        "sb3",
-        "tabular",
-    ]
+    assert registry.names() == [*TRAINERS]
     assert main(["mine", "--run", str(make_run(trainer="mine")), "--check"]) == EXIT_AGAIN
     said = capsys.readouterr().err
     assert said.startswith(f"trainers: {own}: the folder of trainers_dir cannot be read: ")
@@ -244,17 +197,7 @@ def test_the_list_tells_all_and_one_tells_its_options(own, capsys):
     assert str(own / "bad.py") in last
     assert main(["--list", "--json"]) == 0
     told = msgspec.json.decode(capsys.readouterr().out)
-    assert [one["name"] for one in told] == [
-        "atari",
-        "command",
-        "direction",
-        "drill",
-        "mine",
-        "neural",
-        "sb3",
-        "tabular",
-        "bad",
-    ]
+    assert [one["name"] for one in told] == [*sorted([*TRAINERS, "mine"]), "bad"]
     assert [one["origin"] for one in told[3:5]] == ["the supervisor", "trainers_dir"]
     assert main(["mine", "--list"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == [
