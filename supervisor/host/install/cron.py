@@ -96,6 +96,17 @@ def _times(table: str) -> dict[str, str]:
     return found
 
 
+def learns(home: Path) -> dict[str, str]:
+    """When cron has usage learnt for a home, by the command."""
+    table = _crontab() or ""
+    return _times(table) if _home_words(home) in table else {}
+
+
+def _home_words(home: Path) -> str:
+    """What stands in each line of a home."""
+    return our_command(home).replace("%", r"\%")
+
+
 def cron_runs() -> bool:
     """Whether a cron daemon runs on this machine."""
     names = []

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from supervisor.core.moments import stamp, when
 from supervisor.host.home import SYSTEM_HOME, UNITS, expanded
 from supervisor.host.install.steps import Step, decoded, remove, run, succeeds, write
 from supervisor.host.install.units import unit_file
@@ -20,6 +21,11 @@ COMMANDS = ("analyze-usage", "sample-usage")
 """each has a timer"""
 PERSISTENT = "analyze-usage"
 """the one that makes up for what it has missed, for which systemd keeps a mark"""
+ENDS = {
+    "analyze-usage": {75: "and could claim nothing", 78: "and found nobody to ask"},
+    "sample-usage": {75: "and was not answered", 78: "and found nobody to ask"},
+}
+"""what their exit codes mean that are no failures"""
 LOOK_MAX_S = 2.0
 """how long systemd may take to tell of them"""
 TOLD = (
@@ -77,6 +83,37 @@ class Timer(NamedTuple):
     on, or has failed and is tried again"""
     exit_code: int | None = None
     next_at: float | None = None
+    of_user: bool = False
+    """whether it is one of a user's systemd"""
+
+    @property
+    def words(self) -> str:
+        """For a person."""
+        if not self.enabled or self.runs is False:
+            verb = "start" if self.enabled else "enable --now"
+            sudo = "systemctl --user" if self.of_user else "sudo systemctl"
+            stands = "enabled, and stands still" if self.enabled else "not enabled"
+            told = f"{stands}: {sudo} {verb} {unit(self.command, 'timer')}"
+        elif self.runs is None:
+            return "enabled; systemd does not tell when it ran, nor when it runs next"
+        elif self.next_at is None:
+            told = "enabled, and nobody knows when it runs next"
+        else:
+            told = f"enabled, runs next {when(stamp(self.next_at))}"
+        if self.last_at is None:
+            return f"{told}; it has not run yet"
+        how = f", {self._end}" if self._end else ""
+        return f"{told}; it ran last {when(stamp(self.last_at))}{how}"
+
+    @property
+    def _end(self) -> str:
+        if self.result is None:
+            return ""  # that was before the boot
+        if self.result == "success":
+            known = {0: "well", **ENDS[self.command]}
+            return known.get(self.exit_code or 0, f"with exit code {self.exit_code}")
+        words = {"running": "and runs still", "again": "and failed; it is tried again each hour"}
+        return words.get(self.result, f"and failed ({self.result})")
 
 
 def unit(command: str, kind: str) -> str:
@@ -189,6 +226,7 @@ def _timer(units: Units, command: str, said: dict[str, dict[str, str]]) -> Timer
         if began_at is not None and result != "running"
         else None,
         next_at=_moment(timer.get("NextElapseUSecRealtime")),
+        of_user=units.of_user,
     )
 
 
