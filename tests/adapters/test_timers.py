@@ -90,8 +90,13 @@ def test_what_systemd_tells_is_told(tmp_path, home):
         None,
     )
     assert second.words == (
-        "not enabled: systemctl --user enable --now training-supervisor-sample-usage.timer; it has "
-        "not run yet"
+        "not enabled: systemctl --user enable --now training-supervisor-sample-usage.timer"
+    )
+    new = Timer("sample-usage", True, True, next_at=1795921876.0)
+    assert new.words.endswith("11:16 UTC; it has not run since the boot")
+    stopped = Timer("sample-usage", True, False)
+    assert stopped.words == (
+        "enabled, and stands still: sudo systemctl start training-supervisor-sample-usage.timer"
     )
 
 

@@ -100,8 +100,8 @@ class Timer(NamedTuple):
             told = "enabled, and nobody knows when it runs next"
         else:
             told = f"enabled, runs next {when(stamp(self.next_at))}"
-        if self.last_at is None:
-            return f"{told}; it has not run yet"
+        if self.last_at is None:  # one that stands still is forgotten by systemd
+            return f"{told}; it has not run since the boot" if self.runs else told
         how = f", {self._end}" if self._end else ""
         return f"{told}; it ran last {when(stamp(self.last_at))}{how}"
 
