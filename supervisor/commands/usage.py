@@ -192,7 +192,8 @@ def _renewed(context: Context, asked: QuietHours, analysis: Analysis, now: float
         raise NobodyToAsk
     if analysis.windows is not None:
         found = quiet(asked, analysis.windows, now)
-        print(f"usage has been analysed: {len(analysis.windows.windows)} windows, {found.words}")
+        words = found.words if found.why != "off" else "which training does not wait for"
+        print(f"usage has been analysed: {len(analysis.windows.windows)} windows, {words}")
         return 0
     again = context.home.holder() is not None
     who = "the supervisor tries again each hour" if again else "no supervisor runs to try again"
