@@ -2,6 +2,7 @@
 
 What is found is written by that process, and read by the next look. An analysis that fails is tried
 again an hour later, and the windows that were found before stay in force until they are too old.
+Where a timer or a person is at it already, nothing is done; if that fails, it is tried as well.
 """
 
 from __future__ import annotations
@@ -89,14 +90,18 @@ class Analyst:
     def _go_on(self, asked: QuietHours) -> list[Said]:
         now = self._clock.read().wall
         if self._helper is None:
-            if refresh_at(asked, self._known(), self._tried_at) > now:
-                return []
+            newest = self._known()
+            if refresh_at(asked, newest, self._tried_at) > now:
+                return self._well(newest)
             self._begin(now)
         assert self._helper is not None  # noqa: S101 - it was begun
         reply = self._helper.receive()
         if reply is None:
             if self._helper.due_s == 0:
                 self._helper.give_up()
+            return []
+        if reply.busy:
+            self.close()
             return []
         if self._asked:
             return self._over(asked, reply.trouble, reply.notes)
@@ -131,6 +136,14 @@ class Analyst:
             timeout_s=ANALYSIS_MAX_S,
         )
         self._helper.start()
+
+    def _well(self, newest: Windows | None) -> list[Said]:
+        """Where ours has failed and nothing is due: whether somebody else has succeeded since."""
+        tried_at = self._tried_at
+        if not self._failed or newest is None or tried_at is None or newest.made_at <= tried_at:
+            return []
+        self._failed = self._late = False
+        return [Said(Event.USAGE_ANALYSED, "elsewhere", "a timer or a person has analysed usage")]
 
     def _over(
         self, asked: QuietHours, trouble: str | None, notes: tuple[str, ...] = ()

@@ -7,7 +7,9 @@ import difflib
 import getpass
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,6 +33,9 @@ from supervisor.programs import program
 from supervisor.report import Report, report
 from supervisor.report import runs as known_runs
 from supervisor.terminal import escaped
+
+if TYPE_CHECKING:
+    from supervisor.host.install.timers import Timer
 
 EXIT_REFUSED = 2
 """a request was refused, or the command line makes no sense"""
@@ -193,9 +198,9 @@ class Context:
         """All clocks of this machine."""
         return SystemClock().read()
 
-    def report(self) -> Report:
-        """What is true now."""
-        return report(self.home, self.config_or_why, self.now())
+    def report(self, timers: Sequence[Timer] = ()) -> Report:
+        """What is true now; of timers, what was found of them."""
+        return report(self.home, self.config_or_why, self.now(), timers)
 
     def run(self, name: str) -> Run:
         """The run of that id, name or label, in whatever case.

@@ -29,6 +29,7 @@ from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.clock import zone_name
 from supervisor.host.gpu import Gpus
 from supervisor.host.home import SYSTEM_HOME, Home, machine_id
+from supervisor.host.install import cron, timers
 from supervisor.host.install.eyes import SEARCHED, Eyes, of_service, troubles
 from supervisor.host.pressure import trainers
 from supervisor.programs import program, with_trainers
@@ -75,7 +76,9 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         _clock_of(moment),
     )
     asked = (
-        () if isinstance(config, str) else (*_quiet(home, config, moment), *_guard(home, config))
+        ()
+        if isinstance(config, str)
+        else (*_quiet(home, config, moment), *_timers(home, config), *_guard(home, config))
     )
     return (*(check() for check in checks), *asked)
 
@@ -466,6 +469,34 @@ def _source(name: str, asked: QuietHours, zone: str, home: Home, moment: Moment)
     if source.password_file is not None:
         result += "; its password's file is closed to others"
     return Finding(verdict="well" if found.rows else "note", what="usage", result=result)
+
+
+def _timers(home: Home, config: Config) -> Iterator[Finding]:
+    """Whether usage is learnt by timers, when they ran, and how that ended; none is started."""
+    asked = config.settings.quiet_hours
+    if asked is None:
+        return
+    known = timers.look(home.path)
+    for one in known:
+        failed = one.result not in (None, "success", "running")
+        stands = one.runs is False or not one.enabled
+        doubt = stands or one.runs is None or failed or one.exit_code not in (None, 0)
+        verdict: Literal["note", "bad"] = "bad" if failed and one.result != "again" else "note"
+        result = f"{one.command}: {one.words}"
+        yield Finding(verdict=verdict if doubt else "well", what="timer", result=result)
+    if known:
+        return
+    by_cron = cron.learns(home.path)
+    for command, at in by_cron.items():
+        result = f"{command}: cron has it at `{at}`, and does not tell how it ended"
+        yield Finding(verdict="well", what="timer", result=result)
+    if by_cron:
+        return
+    unasked = any(source.kind == "online" for source in asked.sources.values())
+    result = "none; a supervisor that runs has usage analysed by itself"
+    if unasked:
+        result += ", and nobody asks who is online: `supervisor install --with usage`"
+    yield Finding(verdict="note" if unasked else "well", what="timer", result=result)
 
 
 def _guard(home: Home, config: Config) -> Iterator[Finding]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,7 @@ from state.store import Store
 from supervisor import journal
 from supervisor.config import Config
 from supervisor.core import decisions, explain, history, policy, queue, quiet_hours, slots
+from supervisor.core.events import Event
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
 from supervisor.core.guard import ACTS, Pressure, Verdict, in_words
@@ -26,8 +27,13 @@ from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
 from trainers.contract import EPISODES, Heartbeat, Score, Spec
 
+if TYPE_CHECKING:
+    from supervisor.host.install.timers import Timer
+
 ENDED_SHOWN = 100
 """submitted runs that have ended and are told of, the newest"""
+LINES_LOOKED_AT = 300
+"""of the end of the log, for what was refused last"""
 
 
 class DaemonReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +143,33 @@ class SourceReport(msgspec.Struct, frozen=True, kw_only=True):
     """why it was not used; of one that is used what its reader must know"""
 
 
+class TimerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A timer of systemd that learns usage; all times in UTC, an unknown is null."""
+
+    command: str
+    """what it runs: `analyze-usage` or `sample-usage`"""
+    enabled: bool
+    """whether each boot starts it"""
+    waits: bool | None
+    """whether it waits for its next instant now"""
+    last: str | None
+    """when its command began last"""
+    result: str | None
+    """how that ended: `success`, `running`, `again` (it is tried again), or what went wrong"""
+    exit_code: int | None
+    next: str | None
+    words: str
+    """the same for a person"""
+
+
+class RefusalReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest line of the log by which quiet hours refused something."""
+
+    at: str
+    event: str
+    why: str
+
+
 class QuietReport(msgspec.Struct, frozen=True, kw_only=True):
     """What [quiet_hours] let training do; all times in UTC."""
 
@@ -160,6 +193,10 @@ class QuietReport(msgspec.Struct, frozen=True, kw_only=True):
     next_analysis: str | None
     """when the next is due, which is tried each hour until it succeeds; None: nobody is asked"""
     sources: tuple[SourceReport, ...]
+    timers: tuple[TimerReport, ...]
+    """those of systemd that are installed, where it was asked for them"""
+    last_refusal: RefusalReport | None
+    """training was kept from going on, or usage could not be analysed; None: not lately"""
 
 
 class GuardReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,13 +248,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[RunReport, ...]
 
 
-def report(home: Home, config: Config | str, moment: Moment) -> Report:
+def report(
+    home: Home, config: Config | str, moment: Moment, timers: Sequence[Timer] = ()
+) -> Report:
     """What is true of `home` at this moment.
 
     Args:
         home: where to look.
         config: the settings and modes, or why they cannot be read.
         moment: now.
+        timers: what systemd was found to have, where somebody has asked it.
     """
     holder = home.holder()
     memory, trouble = _now(home, config, moment)
@@ -264,7 +304,7 @@ def report(home: Home, config: Config | str, moment: Moment) -> Report:
         history_since=stamp(memory.began_at),
         trouble=trouble,
         uptime_s=round(moment.boottime_s, 1),
-        quiet=None if isinstance(config, str) else _quiet(home, memory, config.settings),
+        quiet=None if isinstance(config, str) else _quiet(home, memory, config.settings, timers),
         guard=None if isinstance(config, str) else _guard(memory, config.settings),
         campaign=_campaign(memory, runs, config),
         runs=runs,
@@ -419,7 +459,9 @@ def _next(home: Home, memory: Memory, config: Config | str, *, up: bool) -> Next
     return NextReport(action=forecast.action, in_s=forecast.in_s, why=forecast.why)
 
 
-def _quiet(home: Home, memory: Memory, settings: Settings) -> QuietReport | None:
+def _quiet(
+    home: Home, memory: Memory, settings: Settings, timers: Sequence[Timer]
+) -> QuietReport | None:
     asked, at = settings.quiet_hours, memory.timeline.seen_at
     if asked is None:
         return None
@@ -446,7 +488,41 @@ def _quiet(home: Home, memory: Memory, settings: Settings) -> QuietReport | None
             else SourceReport(name=name, used=False, why_not="not asked yet")
             for name in asked.sources
         ),
+        timers=tuple(
+            TimerReport(
+                command=one.command,
+                enabled=one.enabled,
+                waits=one.runs,
+                last=_stamped(one.last_at),
+                result=one.result,
+                exit_code=one.exit_code,
+                next=_stamped(one.next_at),
+                words=one.words,
+            )
+            for one in timers
+        ),
+        last_refusal=_refusal(home),
     )
+
+
+def _refusal(home: Home) -> RefusalReport | None:
+    """What the quiet hours refused last, as far as the end of the log knows."""
+
+    def refuses(line: journal.Line) -> bool:
+        waits = line.get("rule") == "quiet_hours" and line.get("evidence", {}).get("quiet")
+        return line["event"] in (Event.USAGE_UNKNOWN, Event.USAGE_LATE) or waits in (
+            "outside",
+            "unknown",
+        )
+
+    try:
+        lines = journal.tail(home.decisions, LINES_LOOKED_AT)
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if refuses(line):
+            return RefusalReport(at=line["time"], event=line["event"], why=line["reason"])
+    return None
 
 
 def _guard(memory: Memory, settings: Settings) -> GuardReport | None:

@@ -109,11 +109,19 @@ def _quiet(known: QuietReport | None) -> list[tuple[str, str]]:
     lines.append(analysed)
     if known.late:
         lines.append(paint("the analysis is late: `supervisor decisions` says why", "yellow"))
+    lines += [f"timer {timer.command}: {printable(timer.words)}" for timer in known.timers]
+    if (refused := known.last_refusal) is not None:
+        lines.append(f"refused last {when(refused.at)}: {_short(refused.why)}")
     for one in known.sources:
-        why = printable(one.why_not or "")
-        why = why if len(why) <= WHY_NOT_MAX else f"{why[:WHY_NOT_MAX]}..."
+        why = _short(one.why_not or "")
         lines.append(f"{one.name}: {'used' if one.used else 'not used'}{why and f', {why}'}")
     return [("" if number else "quiet", line) for number, line in enumerate(lines)]
+
+
+def _short(text: str) -> str:
+    """A reason that leaves room for others; the whole of it is for programs."""
+    shown = printable(text)
+    return shown if len(shown) <= WHY_NOT_MAX else f"{shown[:WHY_NOT_MAX]}..."
 
 
 def _guard(known: GuardReport | None) -> list[tuple[str, str]]:

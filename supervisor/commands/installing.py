@@ -8,6 +8,7 @@ import sys
 from supervisor.commands import Adding
 from supervisor.config import Config
 from supervisor.context import Context, Refused
+from supervisor.core.quiet_hours import QuietHours
 from supervisor.host.home import Home
 
 PLACE = 20
@@ -32,6 +33,12 @@ def add(command: Adding) -> None:
             )
         sub.add_argument("--dry-run", action="store_true", help="only show what would be done")
         if name == "install":
+            beside = sub.add_mutually_exclusive_group()
+            for word, dest, what in (
+                ("with", "added", "with timers that have usage learnt for the quiet hours"),
+                ("without", "dropped", "without them; by default they stay as they are"),
+            ):
+                beside.add_argument(f"--{word}", dest=dest, choices=("usage",), help=what)
             for flag, what in (
                 ("bind", "have the service see this, although it lies in a home"),
                 ("writable", "have it see this and write to it"),
@@ -57,7 +64,8 @@ def _install(context: Context) -> int:
         raise Refused(
             "--bind and --writable are for --system: the other kinds see all that you see"
         )
-    plan = install.plan(kind, context.named_home, asked)
+    usage = True if options.added else False if options.dropped else None
+    plan = install.plan(kind, context.named_home, asked, usage=usage)
     others = [one.kind for one in install.installed(context.named_home) if one.kind != kind]
     if others:
         raise Refused(
@@ -72,6 +80,8 @@ def _install(context: Context) -> int:
         lacking = (one.text for one in doctor.unseen_by(install.seeing(asked), config))
         for line in (*lacking, *install.unwritable(asked)):
             print(f"supervisor: {line}", file=sys.stderr)
+    if usage and (idle := _idle(config.settings.quiet_hours)):
+        print(f"supervisor: {idle}", file=sys.stderr)
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
     if not options.dry_run:
@@ -80,6 +90,15 @@ def _install(context: Context) -> int:
             print("a run that has failed for want of these: supervisor retry RUN")
         print(f"{plan.after}\nto undo: supervisor {where}uninstall")
     return 0
+
+
+def _idle(quiet_hours: QuietHours | None) -> str | None:
+    """What the timers will find nothing to do for; None: they have something to do."""
+    if quiet_hours is None:
+        return "the settings have no [quiet_hours]: until they have, the timers do nothing"
+    if not any(source.kind == "online" for source in quiet_hours.sources.values()):
+        return 'no source has kind = "online": until one has, sample-usage does nothing'
+    return None
 
 
 def _uninstall(context: Context) -> int:

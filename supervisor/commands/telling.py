@@ -94,7 +94,9 @@ def _add_samples(command: Adding) -> None:
 
 
 def _show_state(context: Context) -> int:
-    state = context.report()
+    from supervisor.host.install import timers  # noqa: PLC0415 - other commands stay quick
+
+    state = context.report(timers.look(context.home.path))
     print_json(state) if context.options.json else print(screen.state(state))
     return 1 if state.trouble else 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from state.windows import SourceReport, Windows
+from state.windows import SourceReport, Windows, known
 from supervisor.commands import Adding
 from supervisor.context import Context, print_json
 from supervisor.core.moments import span, stamp, when
@@ -20,6 +20,7 @@ from supervisor.terminal import printable
 if TYPE_CHECKING:
     from state.records import Memory
     from supervisor.core.guard import Guard
+    from supervisor.usage.analysis import Analysis
     from supervisor.usage.refresh import Where
 
 PLACE = 65
@@ -27,6 +28,10 @@ GPUS_MAX_S = 10.0
 """how long the GPUs may take to tell what others hold of them"""
 UNKNOWN = 75
 """the exit code of an analysis that can claim nothing, and of samples that were not taken"""
+UNTRIED = 1
+"""that of the timer's analysis, where nobody but the timer will try again"""
+YOUNG_S = 43_200.0
+"""how old an analysis is at most that the timer does not repeat"""
 
 
 class NoQuietHours(SupervisorError):
@@ -39,6 +44,15 @@ class NoQuietHours(SupervisorError):
             "the settings have no [quiet_hours]: say there whom to ask, as "
             "docs/how-to/train-in-quiet-hours.md shows"
         )
+
+
+class NobodyToAsk(SupervisorError):
+    """The settings ask for quiet hours, and name nobody who knows them."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self) -> None:
+        super().__init__("[quiet_hours] has no sources: there is nobody to ask")
 
 
 class NobodyOnline(SupervisorError):
@@ -69,7 +83,13 @@ def add(command: Adding) -> None:
         action="store_true",
         help="write nothing; the last line says whether training would start now",
     )
-    command(
+    sub.add_argument(
+        "--timer",
+        action="store_true",
+        help="as a timer does it: in one line, and not where one is younger than 12 hours; ends "
+        "with 1 where that fails and no supervisor runs that would try again",
+    )
+    sub = command(
         "sample-usage",
         _sample,
         "ask once how many are online, and keep the number",
@@ -77,6 +97,11 @@ def add(command: Adding) -> None:
         more="For a timer, every 5 minutes: so there is a history where the game's tables have "
         "none. Asks each source of kind `online` one read-only query. Ends with 75 where one did "
         "not answer, or somebody else samples at this moment.",
+    )
+    sub.add_argument(
+        "--timer",
+        action="store_true",
+        help="as a timer does it: without a word where the settings want no samples",
     )
 
 
@@ -102,12 +127,22 @@ def _analyze(context: Context) -> int:
     from supervisor.usage import picture, refresh, told  # noqa: PLC0415 - other commands stay quick
 
     asked, zone, where = _asked(context)
-    now = context.now().wall
-    analysis = refresh.examine(asked, zone, where, now)
-    dry = context.options.dry_run
-    if not dry and analysis.windows is not None:
+    now, dry = context.now().wall, context.options.dry_run
+    if dry:
+        analysis, written = refresh.examine(asked, zone, where, now), False
+    else:
         context.home.make()
-    written = not dry and refresh.keep(where, analysis)
+        try:
+            with refresh.alone(where):
+                if context.options.timer and _is_young(where, now):
+                    return 0
+                analysis = refresh.examine(asked, zone, where, now)
+                written = refresh.keep(where, analysis)
+        except BlockingIOError:
+            print("supervisor: somebody else analyses at this moment", file=sys.stderr)
+            return UNKNOWN
+    if context.options.timer:
+        return _renewed(context, asked, analysis, now)
     if context.options.picture is not None:
         if analysis.week:
             picture.draw(analysis, context.options.picture, zone)
@@ -137,6 +172,34 @@ def _analyze(context: Context) -> int:
         elif written:
             print(f"\nwritten: {where.windows}")
     return 0 if analysis.windows is not None else UNKNOWN
+
+
+def _is_young(where: Where, now: float) -> bool:
+    """Whether the supervisor, a person or the timer itself has analysed not long ago; it is said.
+
+    Half a day moves the analysis to the hour of the timer, however early that comes by chance.
+    """
+    newest, _ = known(where.windows)
+    if newest is None or not 0 <= now - newest.made_at <= YOUNG_S:
+        return False
+    print(f"usage was analysed {span(now - newest.made_at)} ago: there is nothing to do")
+    return True
+
+
+def _renewed(context: Context, asked: QuietHours, analysis: Analysis, now: float) -> int:
+    """What came of an analysis, for the journal; who tries again where nothing did."""
+    if not asked.sources:
+        raise NobodyToAsk
+    if analysis.windows is not None:
+        found = quiet(asked, analysis.windows, now)
+        words = found.words if found.why != "off" else "which training does not wait for"
+        print(f"usage has been analysed: {len(analysis.windows.windows)} windows, {words}")
+        return 0
+    again = context.home.holder() is not None
+    who = "the supervisor tries again each hour" if again else "no supervisor runs to try again"
+    trouble = printable(analysis.trouble or "")
+    print(f"supervisor: usage could not be analysed: {trouble}; {who}", file=sys.stderr)
+    return UNKNOWN if again else UNTRIED
 
 
 def _conditions(context: Context, found: Quiet, zone: str) -> list[tuple[bool, str]]:
@@ -201,8 +264,12 @@ def _would_start(conditions: Sequence[tuple[bool, str]]) -> str:
 def _sample(context: Context) -> int:
     from supervisor.usage import refresh  # noqa: PLC0415 - other commands stay quick
 
+    wanted = context.config.settings.quiet_hours
+    online = wanted is not None and any(one.kind == "online" for one in wanted.sources.values())
+    if context.options.timer and not online:
+        return NobodyOnline.exit_code
     asked, _, where = _asked(context)
-    if not any(source.kind == "online" for source in asked.sources.values()):
+    if not online:
         raise NobodyOnline
     context.home.make()
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.core.quiet_hours import QuietHours
+from state.windows import known
+from supervisor.core.quiet_hours import QuietHours, refresh_at
 from supervisor.helper import serve
 from trainers.contract import NewerFile
 
@@ -42,6 +43,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """why not"""
     notes: tuple[str, ...] = ()
     """what a person has to know"""
+    busy: bool = False
+    """whether somebody else analyses at this moment, or just has, so that nothing was done"""
 
 
 def answer(request: Request) -> Reply:
@@ -57,8 +60,14 @@ def answer(request: Request) -> Reply:
         here=Path(request.here),
     )
     try:
-        analysis = refresh.examine(request.asked, request.zone, where, request.now)
-        written = refresh.keep(where, analysis)
+        with refresh.alone(where):
+            newest, _ = known(where.windows)
+            if refresh_at(request.asked, newest, None) > request.now:
+                return Reply(busy=True)
+            analysis = refresh.examine(request.asked, request.zone, where, request.now)
+            written = refresh.keep(where, analysis)
+    except BlockingIOError:
+        return Reply(busy=True)
     except OSError as error:
         return Reply(trouble=error.strerror or str(error))
     except NewerFile as error:

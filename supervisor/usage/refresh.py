@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,24 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Path
     here: Path
     """the folder that relative paths of password files begin at"""
+
+
+@contextlib.contextmanager
+def alone(where: Where) -> Iterator[None]:
+    """Be the only one who analyses: a timer, a person and the supervisor may all be about to.
+
+    Raises:
+        BlockingIOError: somebody else does at this moment.
+        OSError: nothing can be kept.
+    """
+    place = where.samples / "analysis"
+    for folder in (where.samples, place):
+        durable.make_folder(folder)
+    lock = durable.hold(place)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def examine(asked: QuietHours, zone: str, where: Where, now: float) -> Analysis:

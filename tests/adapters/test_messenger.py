@@ -278,6 +278,19 @@ def test_chosen_lines_are_posted_in_their_order(world: World, place: Place) -> N
     assert body["lines"][0]["seq"] == 2  # type: ignore[index]
 
 
+def test_an_analysis_that_is_late_is_posted_to_who_has_chosen_nothing(
+    world: World, place: Place
+) -> None:
+    """From day 8 on there is a week left to see what is wrong."""
+    world.start()
+    world.wanted = Notify(urls=(place.url,))
+    world.log("usage.unknown")
+    world.log("usage.late", "the newest analysis is 8.3 days old, and of use for 15: no answer")
+    assert world.settle() == []
+    assert place.events == ["usage.late"]
+    assert "8.3 days old" in str(place.heard[0][1]["text"])
+
+
 @pytest.mark.parametrize("status", [302, 404, 500, None])
 def test_a_place_that_takes_nothing_is_told_once_and_tried_again(
     world: World, place: Place, status: int | None

@@ -196,3 +196,55 @@ def test_an_analysis_that_fails_for_a_week_is_told_once_more(tmp_path):
     assert [one.event for one in told] == [Event.USAGE_UNKNOWN, Event.USAGE_LATE]
     assert told[0].reason.endswith(": nobody tells (log: no) (more)")
     assert "is 8.3 days old, and of use for 15: nobody tells" in told[-1].reason
+
+
+def test_what_somebody_else_has_analysed_meanwhile_ends_the_trouble(tmp_path):
+    """It is told, once; what fails after that is told anew."""
+    home, config, clock = settled(tmp_path, QUIET)
+    asked = config.settings.quiet_hours
+    analyst = Analyst(home, clock, command=[sys.executable, "-c", ANSWERS])
+    told = []
+
+    def tried():
+        told.extend(analyst.tend(asked))
+        return not analyst.handles
+
+    try:
+        until(tried, "it has failed")
+        clock.advance(60)
+        analysed(home, clock.read().wall)
+        for _ in range(2):
+            assert tried()
+        clock.advance(8 * DAY_S)
+        until(tried, "it has failed again")
+    finally:
+        analyst.close()
+    assert [(one.event, one.rule) for one in told] == [
+        (Event.USAGE_UNKNOWN, "refresh"),
+        (Event.USAGE_ANALYSED, "elsewhere"),
+        (Event.USAGE_UNKNOWN, "refresh"),
+    ]
+
+
+BUSY = ANSWERS.replace(
+    '{"trouble": "nobody tells (log: no)", "notes": ["log: no", "more"]}', '{"busy": true}'
+)
+
+
+def test_an_analysis_that_a_timer_makes_is_no_trouble(tmp_path):
+    """Nothing is said, and it is looked at again within the hour."""
+    home, config, clock = settled(tmp_path, QUIET)
+    asked = config.settings.quiet_hours
+    analyst = Analyst(home, clock, command=[sys.executable, "-c", BUSY])
+    told = []
+
+    def tried():
+        told.extend(analyst.tend(asked))
+        return not analyst.handles
+
+    try:
+        until(tried, "it was somebody else's")
+    finally:
+        analyst.close()
+    assert told == []
+    assert 0 < analyst.due_s(asked) <= 3600

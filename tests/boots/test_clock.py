@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
-
-import pytest
 
 from testkit.boot_lab import SETTINGS, Machine
-from testkit.false_clock import EVERYWHERE, FalseClock, build, compiler
+from testkit.false_clock import FalseClock
 
 HOURS, WEEKS = 3600, 7 * 24 * 3600
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that shifts the wall clock."""
-    if compiler() is None:
-        pytest.skip("NOT TESTED: a wrong clock; there is no C compiler")
-    return build(tmp_path_factory.mktemp("clock") / "clock.so")
-
-
-@pytest.fixture
-def clock(machine: Machine, library: Path) -> FalseClock:
-    """The clock of the machine, right until it is set."""
-    shutil.copy(library, machine.disk / "usr/lib/false-clock.so")
-    machine.configure(f"{SETTINGS}\n[policy]\ntick_s = 0.2\n")
-    machine.write("/etc/ld.so.preload", "/usr/lib/false-clock.so\n")
-    return FalseClock(library, machine.disk / EVERYWHERE)
 
 
 def years(machine: Machine) -> list[str]:

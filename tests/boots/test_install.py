@@ -66,11 +66,11 @@ def ada(bare: Machine) -> Typing:
 
 
 def install(machine: Machine, types: Typing, kind: str) -> None:
-    """Install it; and look first, and do it twice."""
-    before = machine.changes()
-    assert "would" in types(f"{COMMAND} install --{kind} --dry-run")
+    """Install it, with timers where there can be some; and look first, and do it twice."""
+    before, usage = machine.changes(), "" if kind == "profile" else " --with usage"
+    assert "would" in types(f"{COMMAND} install --{kind}{usage} --dry-run")
     assert machine.changes() == before
-    said = types(f"{COMMAND} install --{kind}")
+    said = types(f"{COMMAND} install --{kind}{usage}")
     assert "done: " in said
     assert "to undo: supervisor uninstall" in said
     until_one(machine)

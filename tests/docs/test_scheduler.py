@@ -24,6 +24,7 @@ SCRIPTS_THERE = (
     "training_scheduler.py", "train_all_models.py", "tail -f scheduler.log",
     "tail -f training_*.log", "journalctl -u ml-training-scheduler",
     "systemctl list-timers ml-training-scheduler",
+    "ml-training-scheduler.timer`, `ml-training-scheduler.service",
 )  # fmt: skip
 TROUBLE = (
     "Timer not running",
@@ -88,6 +89,22 @@ def test_every_place_of_a_key_is_named_where_the_key_is() -> None:
 def test_every_script_of_the_document_has_its_command() -> None:
     """What somebody typed there has a row."""
     assert {cell.strip("`") for cell in first_cells(SCRIPTS)} == set(SCRIPTS_THERE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "word"),
+    [
+        ("Timer not running", "supervisor doctor"),
+        ("Can I change the schedule?", "systemctl edit training-supervisor-analyze-usage.timer"),
+        ("How do I disable automated training?", "systemctl disable --now training-supervisor-"),
+        ("What if the server is off at the scheduled time?", "`Persistent=true`"),
+    ],
+)
+def test_what_the_document_says_of_its_timer_is_said_of_ours(heading: str, word: str) -> None:
+    """By the names that our timers have."""
+    assert word in PAGE.partition(f"### {heading}\n")[2].partition("\n### ")[0]
+    for unit in re.findall(r"training-supervisor-[a-z-]+\.timer", PAGE):
+        assert (DOCS.parent / "systemd" / unit).exists(), unit
 
 
 def test_the_page_has_every_trouble_and_every_question() -> None:

@@ -156,6 +156,43 @@ def test_cron_starts_one_supervisor_however_often_it_is_triggered(account: Accou
     assert machine.trainers() == {}
 
 
+def test_cron_learns_usage_where_it_is_asked_to(account: Account) -> None:
+    """At the times that a person has chosen, which stay until they are taken away."""
+    machine = account.machine
+    account.table.write_text("0 4 * * * supervisor analyze-usage --timer\n")  # not ours
+
+    def learns() -> list[str]:
+        return [line for line in account.table.read_text().splitlines()[1:] if "--timer" in line]
+
+    said = lines(machine, "install", "--cron", "--dry-run")
+    assert [line.strip() for line in said if "--timer" in line] == [account.table.read_text()[:-1]]
+    lines(machine, "install", "--cron", "--with", "usage")
+    machine.until(lambda: holder(machine), "it runs")
+    weekly, often = learns()
+    assert weekly.startswith("0 3 * * 0 nice -n 19 ")
+    assert weekly.endswith(f"--home {machine.home} analyze-usage --timer >/dev/null 2>&1")
+    assert often.startswith("*/5 * * * * nice -n 19 ")
+    account.table.write_text(account.table.read_text().replace("0 3 * * 0", "@daily"))
+    for more in ((), ("--with", "usage")):
+        again = lines(machine, "install", "--cron", *more)
+        assert [line for line in again if line.startswith("done")] == []
+    assert learns() == [weekly.replace("0 3 * * 0", "@daily"), often]
+    lines(machine, "install", "--cron", "--without", "usage")
+    assert learns() == []
+    lines(machine, "install", "--cron", "--with", "usage")
+    lines(machine, "uninstall")
+    assert account.table.read_text() == "0 4 * * * supervisor analyze-usage --timer\n"
+
+
+def test_a_login_profile_has_no_timers(account: Account) -> None:
+    """It is refused with what does the same, and nothing is installed."""
+    answer = account.machine("install", "--profile", "--with", "usage")
+    assert answer.returncode == 2
+    assert "every seven days by itself" in answer.stderr
+    assert "supervisor sample-usage" in answer.stderr
+    assert list(account.home.iterdir()) == []
+
+
 def test_settings_that_nobody_could_start_with_are_refused_first(account: Account) -> None:
     """What would end each start is said while somebody looks on, and nothing is installed."""
     account.machine.configure("[campaign]\nrunz = []\n")

@@ -20,6 +20,7 @@ from testkit import servers
 from testkit.machine import CAMPAIGN, Machine
 from testkit.servers import Server
 from testkit.written_life import WrittenLife
+from trainers import durable
 
 HOURS = 24 * 25
 
@@ -176,6 +177,68 @@ def test_where_nothing_can_be_claimed_the_windows_before_stay(prepared_machine: 
         assert f"on_unknown is {rest}; " in dry
 
 
+def test_a_timer_repeats_no_young_analysis_and_says_each_in_a_line(
+    prepared_machine: Machine,
+) -> None:
+    """Whoever has made it, and a person who asks gets a new one all the same."""
+    machine = prepared_machine
+    path = machine.home / "windows.json"
+    first = machine("analyze-usage", "--timer")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert re.fullmatch(
+        r"usage has been analysed: 3 windows, (a|no) quiet window until .*\n", first.stdout
+    )
+    kept = windows.read(path)
+    assert kept is not None
+    again = machine("analyze-usage", "--timer")
+    assert (again.returncode, windows.read(path)) == (0, kept)
+    assert re.fullmatch(r"usage was analysed \d+ s ago: there is nothing to do\n", again.stdout)
+    assert machine("analyze-usage").returncode == 0
+    newer = windows.read(path)
+    assert newer is not None
+    assert newer.made_at > kept.made_at
+    windows.write(path, msgspec.structs.replace(newer, made_at=newer.made_at - 13 * 3600))
+    assert "has been analysed" in machine("analyze-usage", "--timer").stdout
+
+
+def test_a_timer_whose_analysis_fails_knows_who_tries_again(prepared_machine: Machine) -> None:
+    """A supervisor on this home; else the timer itself, for which the exit code is another."""
+    machine = prepared_machine
+    text = (machine.home / "supervisor.toml").read_text()
+    machine.configure(text.replace("[quiet_hours]\n", "[quiet_hours]\nmin_data_points = 10000\n"))
+    alone = machine("analyze-usage", "--timer")
+    assert (alone.returncode, alone.stdout) == (1, "")
+    (line,) = alone.stderr.splitlines()
+    assert "599 samples, and min_data_points is 10000" in line
+    assert line.endswith("; no supervisor runs to try again")
+    lock = durable.hold(machine.home)
+    try:
+        beside = machine("analyze-usage", "--timer")
+    finally:
+        lock.release()
+    assert beside.returncode == 75
+    assert beside.stderr.endswith("; the supervisor tries again each hour\n")
+    machine.configure("[quiet_hours]\n")
+    answer = machine("analyze-usage", "--timer")
+    assert (answer.returncode, "there is nobody to ask" in answer.stderr) == (78, True)
+
+
+def test_two_never_analyse_at_once(prepared_machine: Machine) -> None:
+    """Nor does the supervisor's own process; who only looks is not in the way."""
+    machine = prepared_machine
+    place = machine.home / "usage" / "analysis"
+    place.mkdir()
+    lock = durable.hold(place)
+    try:
+        answer = machine("analyze-usage", "--timer")
+        assert (answer.returncode, answer.stdout) == (75, "")
+        assert "somebody else analyses at this moment" in answer.stderr
+        assert machine("analyze-usage", "--dry-run").returncode == 0
+    finally:
+        lock.release()
+    assert not (machine.home / "windows.json").exists()
+
+
 def test_a_home_with_its_own_samples_alone_learns_quiet_hours(machine: Machine) -> None:
     """Nobody was asked but the machine itself."""
     machine.configure('[quiet_hours]\n[quiet_hours.sources.here]\nkind = "machine"\n')
@@ -252,6 +315,10 @@ def test_without_its_settings_each_says_what_is_missing(machine: Machine) -> Non
     machine.configure("[quiet_hours]\n")
     answer = machine("sample-usage")
     assert (answer.returncode, 'kind = "online"' in answer.stderr) == (78, True)
+    for text in ("# nothing\n", "[quiet_hours]\n"):  # each five minutes, in the journal
+        machine.configure(text)
+        answer = machine("sample-usage", "--timer")
+        assert (answer.returncode, answer.stdout, answer.stderr) == (78, "", "")
     answer = machine("analyze-usage")
     assert answer.returncode == 75
     assert "there are no sources" in answer.stdout

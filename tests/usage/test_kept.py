@@ -16,6 +16,7 @@ from supervisor.usage.ring import Ring
 from supervisor.usage.trained import trained
 from testkit.histories import NOW, asked, by_week, look, source
 from testkit.patience import PATIENCE_S
+from trainers import durable
 from trainers.contract import NewerFile
 
 FOUND = look(by_week({*range(164, 168), *range(4)}))
@@ -151,5 +152,12 @@ def test_the_helper_analyses_in_the_daemons_place(tmp_path):
         assert (said.written, said.trouble) == (True, None)
         assert any(note.startswith("log: ") for note in said.notes)
         assert windows.read(tmp_path / "windows.json").windows
+        helper.ask(request)  # as if a timer had been quicker
+        assert helper.receive(PATIENCE_S) == Reply(busy=True)
+        (tmp_path / "windows.json").unlink()
+        lock = durable.hold(tmp_path / "usage" / "analysis")
+        helper.ask(request)
+        assert helper.receive(PATIENCE_S) == Reply(busy=True)
+        lock.release()
     finally:
         helper.close()

@@ -38,24 +38,27 @@ def best_kind() -> tuple[Kind, str]:
     return "profile", "there is neither systemd nor cron"
 
 
-def plan(kind: Kind, home: Path | None, asked: Asked = NOTHING) -> Plan:
+def plan(
+    kind: Kind, home: Path | None, asked: Asked = NOTHING, *, usage: bool | None = None
+) -> Plan:
     """How to install that kind here, and how to take it away.
 
     Args:
         kind: where it starts.
         home: where state, runs and logs shall lie; None: where that kind has them.
         asked: what a service of the machine is to see beside its home.
+        usage: whether timers are to learn usage; None: as it is.
 
     Raises:
         NotYours: root would write into the home of another account.
     """
     if kind == "system":
-        return system.plan(home or SYSTEM_HOME, asked)
+        return system.plan(home or SYSTEM_HOME, asked, usage)
     own = home or own_home()
     if os.geteuid() == 0 and (owner := owned(own).owner) != 0:
         raise NotYours(own, owner)
     own = own.resolve()
-    return {"user": user.plan, "cron": cron.plan, "profile": profile.plan}[kind](own)
+    return {"user": user.plan, "cron": cron.plan, "profile": profile.plan}[kind](own, usage)
 
 
 def carry_out(steps: tuple[Step, ...], *, dry_run: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from supervisor.host.install.lines import (
     BEGIN,
+    END,
     start_log,
     start_now,
     stop_now,
@@ -29,9 +31,17 @@ from supervisor.host.install.steps import (
     tuned,
 )
 
+TIMES = {"analyze-usage": "0 3 * * 0", "sample-usage": "*/5 * * * *"}
+"""when cron has usage learnt, where nobody has said otherwise"""
 
-def plan(home: Path) -> Plan:
-    """How to have cron start it at boot, and every five minutes where it does not run."""
+
+def plan(home: Path, usage: bool | None) -> Plan:
+    """How to have cron start it at boot, and every five minutes where it does not run.
+
+    Args:
+        home: where state, runs and logs shall lie.
+        usage: whether it has usage learnt, too; None: as it is.
+    """
     now = _crontab()
     place = f"mkdir -p {shlex.quote(str(home))}"
     training = f"{our_command(home)} run --plain >/dev/null 2>{start_log(home)}"
@@ -50,7 +60,10 @@ def plan(home: Path) -> Plan:
             raise CannotInstall(
                 "your crontab cannot be read (look with `crontab -l`): take --profile"
             )
-        table = with_lines(without_ours(now)[0], f"@reboot {start}", f"*/5 * * * * {start}")
+        times = TIMES | _times(now) if usage else _times(now) if usage is None else {}
+        learn = [f"{at} {_learns(command, home)}" for command, at in times.items()]
+        lines = (f"@reboot {start}", f"*/5 * * * * {start}", *learn)
+        table = with_lines(without_ours(now)[0], *lines)
         return (edit(table), tuned(home), start_now(home))
 
     return Plan(
@@ -62,6 +75,36 @@ def plan(home: Path) -> Plan:
         after=f"home: {home}; cron starts it at boot, and within five minutes if it was killed",
         kept=kept(home),
     )
+
+
+def _learns(command: str, home: Path) -> str:
+    """What has usage learnt, and goes behind all else."""
+    line = f"nice -n 19 {our_command(home)} {command} --timer >/dev/null 2>&1"
+    return line.replace("%", r"\%")
+
+
+def _times(table: str) -> dict[str, str]:
+    """When cron has usage learnt by now, by the command: a person may have chosen other times."""
+    found = {}
+    within = False
+    for line in table.splitlines():
+        within = line.startswith(BEGIN) or (within and line.rstrip() != END)
+        for command in TIMES:
+            at = re.match(r"@\w+|\S+(?:\s+\S+){4}", line)
+            if within and f" {command} --timer" in line and at is not None:
+                found[command] = at[0]
+    return found
+
+
+def learns(home: Path) -> dict[str, str]:
+    """When cron has usage learnt for a home, by the command."""
+    table = _crontab() or ""
+    return _times(table) if _home_words(home) in table else {}
+
+
+def _home_words(home: Path) -> str:
+    """What stands in each line of a home."""
+    return our_command(home).replace("%", r"\%")
 
 
 def cron_runs() -> bool:

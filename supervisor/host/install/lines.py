@@ -13,8 +13,8 @@ BEGIN, END = "# >>> training-supervisor >>>", "# <<< training-supervisor <<<"
 WITH_FILE, WITH_LINE_END = " and the file", " and the line end before it"
 IN_EMPTY = " and no more"
 """behind the first mark: what else is ours"""
-OURS = " run --plain"
-"""what every line has that starts the supervisor"""
+OURS = (" run --plain", " analyze-usage --timer", " sample-usage --timer")
+"""one of them stands in every line that is ours: it starts the supervisor, or learns usage"""
 
 
 def start_log(home: Path) -> str:
@@ -67,8 +67,8 @@ def with_lines(text: str, *lines: str, note: str = "") -> str:
 def without_ours(text: str) -> tuple[str, bool]:
     """A person's file without our lines, and whether the whole file was of our making.
 
-    Ours are the marks and, between them, the lines that start the supervisor: whatever else stands
-    there is the person's.
+    Ours are the marks and, between them, the lines that start the supervisor or learn usage:
+    whatever else stands there is the person's.
     """
     kept: list[str] = []
     within, whole_file, line_end = False, False, False
@@ -80,7 +80,7 @@ def without_ours(text: str) -> tuple[str, bool]:
             whole_file, line_end = note in ("", WITH_FILE), note == WITH_LINE_END
         elif within and bare == END:
             within = False
-        elif not (within and OURS in line):
+        elif not (within and any(word in line for word in OURS)):
             kept.append(line)
             line_end = line_end and within  # behind other lines, it is needed
     rest = "".join(kept)

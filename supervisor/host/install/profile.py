@@ -29,13 +29,19 @@ from supervisor.host.install.steps import (
 )
 
 
-def plan(home: Path) -> Plan:
+def plan(home: Path, usage: bool | None) -> Plan:
     """How to have each login start it where it does not run."""
 
     def is_ours(path: Path) -> bool:
         return path.is_file() and BEGIN in text_of(path)
 
     def steps() -> tuple[Step, ...]:
+        if usage:
+            raise CannotInstall(
+                "a login profile has no timers: a supervisor that runs has usage analysed every "
+                "seven days by itself, and `supervisor sample-usage` is for whatever can call it "
+                "every five minutes; or take --cron"
+            )
         chosen, line = _login_line(_login_shell(), start_apart(home))
         if chosen.is_symlink() and not chosen.exists():
             raise CannotInstall(f"{chosen} is a link that leads nowhere")

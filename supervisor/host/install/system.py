@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
-from supervisor.host.install import eyes
+from supervisor.host.install import eyes, timers
 from supervisor.host.install.eyes import (
     ENTER,
     HIDDEN,
@@ -70,7 +70,7 @@ class Asked(NamedTuple):
     writable: tuple[str, ...] = ()
 
 
-def plan(home: Path, asked: Asked) -> Plan:
+def plan(home: Path, asked: Asked, usage: bool | None) -> Plan:
     """How to make it a service of the machine."""
     units = (UNITS / SERVICE, UNITS / BOOT_SERVICE)
     location = UNITS / f"{SERVICE}.d/10-location.conf"
@@ -112,6 +112,7 @@ def plan(home: Path, asked: Asked) -> Plan:
             *files,
             tuned(home),
             *started(("systemctl",), changed=not all(step.is_done() for step in files)),
+            *timers.settled(timers.of_machine(), usage, binds if hidden else ""),
         )
 
     return Plan(
@@ -120,6 +121,7 @@ def plan(home: Path, asked: Asked) -> Plan:
         is_installed=units[0].exists,
         steps=steps,
         undo=lambda: (
+            *timers.taken(timers.of_machine()),
             stopped(("systemctl",)),
             remove(limits, only=shipped("limits.conf")),
             *(remove(path) for path in (location, places, *units, NOTE_BOOT, ACCOUNT)),

@@ -6,7 +6,8 @@ import os
 import pwd
 from pathlib import Path
 
-from supervisor.host.home import SERVICE, expanded
+from supervisor.host.home import SERVICE
+from supervisor.host.install import timers
 from supervisor.host.install.steps import (
     CannotInstall,
     Plan,
@@ -21,10 +22,10 @@ from supervisor.host.install.steps import (
 from supervisor.host.install.units import BOOT_SERVICE, shipped, started, stopped, unit_file
 
 
-def plan(home: Path) -> Plan:
+def plan(home: Path, usage: bool | None) -> Plan:
     """How to make it a service of this user."""
-    manager = ("systemctl", "--user")
-    folder = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "systemd/user"
+    beside = timers.of_home(home)
+    folder, manager, _ = beside
     note_boot = home / "note-boot"
 
     def steps() -> tuple[Step, ...]:
@@ -45,6 +46,7 @@ def plan(home: Path) -> Plan:
             run("loginctl", "enable-linger", name, unless=lingering.exists),
             tuned(home),
             *started(manager, changed=not all(step.is_done() for step in files)),
+            *timers.settled(beside, usage),
         )
 
     return Plan(
@@ -53,6 +55,7 @@ def plan(home: Path) -> Plan:
         is_installed=(folder / SERVICE).exists,
         steps=steps,
         undo=lambda: (
+            *timers.taken(beside),
             stopped(manager),
             *(remove(path) for path in (folder / SERVICE, folder / BOOT_SERVICE, note_boot)),
             run(*manager, "daemon-reload"),
