@@ -143,8 +143,9 @@ def runs(report: Report, *, waits: bool = False) -> str:
         if colour:
             line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
-        why = run.reason or (run.waits if waits else None)
-        if why and run.status not in ("running", "starting"):
+        trains = run.status in ("running", "starting")
+        why = (None if trains else run.reason) or (run.waits if waits else None)
+        if why:
             lines.append(paint(f"  {printable(why)}", "dim"))
     return "\n".join(lines)
 
