@@ -193,9 +193,9 @@ class Context:
         """All clocks of this machine."""
         return SystemClock().read()
 
-    def report(self) -> Report:
-        """What is true now."""
-        return report(self.home, self.config_or_why, self.now())
+    def report(self, *, foretell: bool = False) -> Report:
+        """What is true now; where it is asked for, with the windows in which runs end."""
+        return report(self.home, self.config_or_why, self.now(), foretell=foretell)
 
     def run(self, name: str) -> Run:
         """The run of that id, name or label, in whatever case.

@@ -94,7 +94,7 @@ def _add_samples(command: Adding) -> None:
 
 
 def _show_state(context: Context) -> int:
-    state = context.report()
+    state = context.report(foretell=True)
     print_json(state) if context.options.json else print(screen.state(state))
     return 1 if state.trouble else 0
 
@@ -130,7 +130,7 @@ def _print_bare(context: Context, state: Report, value: Callable[[Report], str |
 
 
 def _runs(context: Context) -> int:
-    state = context.report()
+    state = context.report(foretell=True)
     print_json(state.runs) if context.options.json else print(screen.runs(state, waits=True))
     return 0
 
