@@ -123,6 +123,25 @@ def test_a_dry_run_writes_nothing_and_says_whether_training_would_start(
     )
 
 
+def test_a_dry_run_says_in_which_of_its_windows_the_runs_end(prepared_machine: Machine) -> None:
+    """From how fast they were, though these windows are written nowhere."""
+    machine = prepared_machine
+    ring = samples.Ring(machine.home / "samples", machine=machine_id(), max_bytes=2**24)
+    now = time.time()  # noqa: TID251 - the command reads the same clock
+    for back in range(400, 0, -1):
+        at = now - 30.0 * back
+        rates = (samples.Rate(run="drill-A", steps_per_s=100.0),)
+        moment = {"at": at, "monotonic_s": at, "boottime_s": at, "boot_id": machine.boot}
+        ring.write(samples.Sample(**moment, running=1, covers_s=30.0, rates=rates))
+    ring.close()
+    last = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
+    assert re.search(
+        r"; runs: 5 of 5 left, which end in \d+ windows?: .*, by \w{3} 20[-0-9]+ \d\d:\d\d CES?T$",
+        last,
+    ), last
+    assert not (machine.home / "windows.json").exists()
+
+
 def test_each_condition_of_a_start_has_its_say(prepared_machine: Machine) -> None:
     """The guard looks at the real machine; limits that nothing is below say no."""
     machine = prepared_machine
