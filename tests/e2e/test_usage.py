@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
+import yaml
 
 from state import samples, windows
 from supervisor.host.home import machine_id
@@ -262,6 +265,79 @@ def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) ->
     for secret in ("Marked-S3cret", "Wrong-Pa55"):
         assert secret not in said
         assert not [path for path in written if secret.encode() in path.read_bytes()]
+
+
+def test_what_a_document_keeps_secret_is_in_two_files_and_nowhere_else(
+    machine: Machine, game: Server, tmp_path: Path
+) -> None:
+    """With one that is right and one that is wrong, while the daemon has both databases asked.
+
+    Not in settings, logs, state or answers, and not among the arguments or the surroundings of
+    any process.
+    """
+    wrong = "Wrong-Pa55/ö 'x'"
+    host, port = game.url.partition("@")[2].partition("/")[0].split(":")
+    with servers.postgresql() as metrics:
+        content = {
+            "mariadb_host": host,
+            "mariadb_port": int(port),
+            "mariadb_database": "game",
+            "mariadb_user": servers.USER,
+            "mariadb_password": servers.SECRET,
+            "postgres_host": host,
+            "postgres_port": metrics.port,
+            "postgres_database": "game",
+            "postgres_user": servers.USER,
+            "postgres_password": wrong,
+        }
+        document = tmp_path / "scheduler_config.yaml"
+        document.write_text(yaml.safe_dump({"database": content}))
+        said, seen = [machine("import-settings", str(document))], set[bytes]()
+        assert said[0].returncode == 0, said[0].stderr
+        daemon = machine.start()
+
+        def analysed() -> bool:
+            for path in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    around = (path / "environ").read_bytes()
+                    if bytes(machine.home) in around:  # others may run this very test
+                        seen.update((around, (path / "cmdline").read_bytes()))
+            return bool(machine.events("usage.unknown"))
+
+        machine.until(analysed, "the analysis has ended")
+        said += [
+            machine(*words.split())
+            for words in (
+                "doctor",
+                "analyze-usage --dry-run",
+                "analyze-usage --json",
+                "check-config",
+                "show-state --json",
+                "why",
+                "decisions --json -n 1000",
+                "replay",
+            )
+        ]
+        assert machine.stop(daemon) == 0
+    said.append(machine("analyze-usage"))  # one of the two is gone
+    told = "".join(one.stdout + one.stderr for one in said) + machine.screen.read_text()
+    for line in ("mariadb-password in the home", "authentication failed", "refused"):
+        assert line in told
+    secrets = {"mariadb-password": servers.SECRET, "postgres-password": wrong}
+    forms = {
+        form.encode()
+        for secret in secrets.values()
+        for form in (secret, quote(secret, safe=""), ascii(secret)[1:-1], secret.split("/")[0])
+    }
+    holding = [
+        path.name
+        for path in machine.home.rglob("*")
+        if path.is_file() and any(form in path.read_bytes() for form in forms)
+    ]
+    assert sorted(holding) == sorted(secrets)
+    assert not any(form in told.encode() for form in forms)
+    assert any(b"supervisor.helpers.usage" in one for one in seen)
+    assert not any(form in one for one in seen for form in forms)
 
 
 def test_without_its_settings_each_says_what_is_missing(machine: Machine) -> None:
