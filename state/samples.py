@@ -59,6 +59,8 @@ _BASE = struct.Struct("<Qddd16sIHBB15f")
 _GPU = struct.Struct("<4e4f")
 _RATE = struct.Struct("<If")
 _WHEN = struct.Struct("<Qd")
+_SPEED = struct.Struct("<8xd16x16x4xHBBf")
+"""the parts of a slot that tell of the runs alone"""
 _LEAST_BYTES = _CHECK.size + _BASE.size
 
 FLOAT_MAX, HALF_MAX = 3.4e38, 65504.0
@@ -141,6 +143,18 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     cpu_temperature_c: float | None = None
     gpus: tuple[GpuSample, ...] = ()
     rates: tuple[Rate, ...] = ()
+
+
+class Speeds(NamedTuple):
+    """What a sample says of the runs alone."""
+
+    at: float
+    covers_s: float
+    """how long before it has been sampled; 0: nobody has"""
+    running: int
+    """runs that trained"""
+    rates: dict[str, float]
+    """id of a run: steps a second; 0 where that is not known, as before its first steps"""
 
 
 _GPU_FIELDS = GpuSample.__struct_fields__
@@ -336,6 +350,36 @@ def read(
         NewerFile: a newer version has written a segment.
     """
     names: dict[int, str] = {}
+    for slot in _slots(folder, since, until, machine):
+        yield _decoded(slot, folder, names)
+
+
+def speeds(folder: Path, since: float, machine: str | None = None) -> Iterator[Speeds]:
+    """The same of the runs alone, which takes less than half of the time.
+
+    Args:
+        folder: where the segments lie; it need not exist.
+        since: the wall time from which on.
+        machine: as for `read`.
+
+    Raises:
+        NewerFile: a newer version has written a segment.
+    """
+    names: dict[int, str] = {}
+    for slot in _slots(folder, since, math.inf, machine):
+        at, running, gpus, rates, covers_s = _SPEED.unpack_from(slot, _CHECK.size)
+        begin = _LEAST_BYTES + gpus * _GPU.size
+        found = _RATE.iter_unpack(slot[begin : begin + rates * _RATE.size])
+        yield Speeds(
+            at=at,
+            covers_s=_known(covers_s) or 0.0,
+            running=running,
+            rates={_named(run, folder, names): _known(rate) or 0.0 for run, rate in found},
+        )
+
+
+def _slots(folder: Path, since: float, until: float, machine: str | None) -> Iterator[bytes]:
+    """The slots of a span, in the order in which they were written."""
     for path in _segments(folder):
         try:
             # Its time is that of its newest sample, by the same clock.
@@ -347,7 +391,7 @@ def read(
         if machine is not None and segment.machine not in (0, key(machine)):
             continue
         for _, slot in _whole(content, segment, since, until):
-            yield _decoded(slot, folder, names)
+            yield slot
 
 
 def newest(folder: Path) -> Sample | None:

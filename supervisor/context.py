@@ -198,9 +198,14 @@ class Context:
         """All clocks of this machine."""
         return SystemClock().read()
 
-    def report(self, timers: Sequence[Timer] = ()) -> Report:
-        """What is true now; of timers, what was found of them."""
-        return report(self.home, self.config_or_why, self.now(), timers)
+    def report(self, timers: Sequence[Timer] = (), *, foretell: bool = False) -> Report:
+        """What is true now; where it is asked for, with the windows in which runs end.
+
+        Args:
+            timers: what was found of them.
+            foretell: tell those windows, too.
+        """
+        return report(self.home, self.config_or_why, self.now(), timers, foretell=foretell)
 
     def run(self, name: str) -> Run:
         """The run of that id, name or label, in whatever case.

@@ -28,6 +28,7 @@ from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
 from supervisor.core.guard import Guard, Verdict
 from supervisor.core.moments import Moment, stamp
+from supervisor.core.pauses import who
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Freeze, Kill, Start, Stop, Thaw
 from supervisor.core.recovery import Observation
@@ -208,7 +209,7 @@ class Daemon:
         """One line for whoever asks how it is going."""
         goal, runs = self.memory.goal, self.memory.runs
         if not goal.trains:
-            return f"{goal.mode}: {'paused' if goal.paused else 'idle'}"
+            return f"{goal.mode}: {f'paused by {who(goal.pauses)}' if goal.paused else 'idle'}"
         if goal.frozen:
             return f"{goal.mode}: standing still, the machine is needed"
         running = queue.called(run for run in runs if run.status == "running")

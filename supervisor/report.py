@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +12,7 @@ from modes import load_ladder
 from state import windows
 from state.records import LEDGER_VERSION, Boot, Left, Memory, Run
 from state.store import Store
+from state.windows import Windows
 from supervisor import journal
 from supervisor.config import Config
 from supervisor.core import decisions, explain, history, policy, queue, quiet_hours, slots
@@ -22,6 +23,7 @@ from supervisor.core.guard import ACTS, Pressure, Verdict, in_words
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.quiet_hours import DAY_S, Quiet
 from supervisor.core.settings import Settings
+from supervisor.foretold import CAMPAIGN, Ends, foretold
 from supervisor.host.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
@@ -87,8 +89,11 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_step: int | None
     checkpoint_age_s: float | None
     eta_s: float | None
+    """of training, at its present rate"""
     pid: int | None
     restarts: int
+    ends: Ends | None = None
+    """None: it waits for no quiet hours, has no turn, or no target that is counted in steps"""
 
 
 class CampaignReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +106,8 @@ class CampaignReport(msgspec.Struct, frozen=True, kw_only=True):
     eta_s: float | None
     cost_so_far: float | None
     cost_to_come: float | None
+    ends: Ends | None = None
+    """None: it waits for no quiet hours, or some of it has no target that is counted in steps"""
 
 
 class LedgerReport(explain.Known, frozen=True, kw_only=True):
@@ -249,7 +256,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def report(
-    home: Home, config: Config | str, moment: Moment, timers: Sequence[Timer] = ()
+    home: Home,
+    config: Config | str,
+    moment: Moment,
+    timers: Sequence[Timer] = (),
+    *,
+    foretell: bool = False,
+    by: Windows | None = None,
 ) -> Report:
     """What is true of `home` at this moment.
 
@@ -258,6 +271,8 @@ def report(
         config: the settings and modes, or why they cannot be read.
         moment: now.
         timers: what systemd was found to have, where somebody has asked it.
+        foretell: tell in which windows each run ends, too, from the samples of a week.
+        by: the windows of an analysis that is to be supposed; None: those in force.
     """
     holder = home.holder()
     memory, trouble = _now(home, config, moment)
@@ -280,6 +295,14 @@ def report(
         else _left(left, moment, called=called[run.id])
         for run, left in known
     )
+    campaign = _campaign(memory, runs, config)
+    would_train = holder is not None or by is not None
+    if foretell and would_train and not isinstance(config, str) and goal.mode in modes:
+        turn = slots.assign(memory.runs, modes[goal.mode], memory.timeline, sharing)
+        left = _left_steps(runs, turn)
+        ends = foretold(home, memory, config.settings, left, by)
+        runs = tuple(msgspec.structs.replace(run, ends=ends.get(run.id)) for run in runs)
+        campaign = msgspec.structs.replace(campaign, ends=ends.get(CAMPAIGN))
     return Report(
         home=str(home.path),
         home_id=memory.home.id if memory.home is not None else None,
@@ -306,9 +329,23 @@ def report(
         uptime_s=round(moment.boottime_s, 1),
         quiet=None if isinstance(config, str) else _quiet(home, memory, config.settings, timers),
         guard=None if isinstance(config, str) else _guard(memory, config.settings),
-        campaign=_campaign(memory, runs, config),
+        campaign=campaign,
         runs=runs,
     )
+
+
+def _left_steps(runs: Sequence[RunReport], turn: Collection[str]) -> dict[str, int]:
+    """What is left of each run that has a slot, and of the whole campaign where that is known."""
+    open_ones = [run for run in runs if run.status not in queue.ENDED]
+    counted = {
+        run.id: max(0, run.target - run.step)
+        for run in open_ones
+        if run.target is not None and run.target_unit != EPISODES
+    }
+    whole = (
+        {CAMPAIGN: sum(counted.values())} if open_ones and len(counted) == len(open_ones) else {}
+    )
+    return whole | {run: steps for run, steps in counted.items() if run in turn}
 
 
 def present(home: Home, config: Config | str, moment: Moment) -> Memory:

@@ -210,6 +210,8 @@ class Sampler:
         )
 
     def _rate(self, run: Run) -> Rate:
+        if run.attempt.frozen_s is not None:  # what it said last is what it was before
+            return Rate(run=run.id, steps_per_s=0.0)
         said = read_heartbeat(self._home.run(run.id))
         return Rate(run=run.id, steps_per_s=None if said is None else said.steps_per_s)
 

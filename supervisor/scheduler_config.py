@@ -451,14 +451,17 @@ def _campaign(
     given: Mapping[str, Any], became: dict[str, str], program: tuple[str, ...] | None
 ) -> str:
     """What is trained, how far, by which program."""
-    names = [name for name in _names(given.get("training.archetypes", "")) or () if name != "all"]
+    given_names = _names(given.get("training.archetypes", "")) or []
+    names = [name for name in given_names if name != "all"]
     runs = f"runs = [{', '.join(map(quoted, names))}]"
     lines = ["[campaign]"]
     if not names:
         lines.append('# Name what is to be trained: runs = ["aggressive", "defensive"]')
     lines += [runs, 'trainer = "command"']
     became["training.archetypes"] = f"campaign.{runs}" + (
-        "" if names else ': "all" needs names here, one run for each: write them into that list'
+        ""
+        if names and "all" not in given_names
+        else ': "all" needs names here, one run for each: write them into that list'
     )
     if "training.epochs" in given:
         target = f"target = {{ epochs = {given['training.epochs']} }}"

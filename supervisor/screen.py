@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, RunGoodput, Times
 from supervisor.core.moments import span, stamp, when
+from supervisor.foretold import Ends
 from supervisor.report import (
     BootReport,
     GuardReport,
@@ -85,6 +86,7 @@ def state(report: Report) -> str:
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
         ("home", report.home),
         ("campaign", _campaign(report)),
+        *([("", _ends(report.campaign.ends))] if report.campaign.ends else []),
     ]
     return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
 
@@ -151,9 +153,12 @@ def runs(report: Report, *, waits: bool = False) -> str:
         if colour:
             line = line.replace(run.status, paint(run.status, colour), 1)  # noqa: PLW2901 - painted
         lines.append(line)
-        why = run.reason or (run.waits if waits else None)
-        if why and run.status not in ("running", "starting"):
+        trains = run.status in ("running", "starting")
+        why = (None if trains else run.reason) or (run.waits if waits else None)
+        if why:
             lines.append(paint(f"  {printable(why)}", "dim"))
+        if run.ends is not None and run.ends.at is not None:
+            lines.append(paint(f"  {_ends(run.ends)}", "dim"))
     return "\n".join(lines)
 
 
@@ -411,6 +416,11 @@ def count(value: float | None) -> str:
     if abs(value) >= 1000 or value == int(value):
         return f"{value:g}"
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def _ends(known: Ends) -> str:
+    """In which windows work ends."""
+    return f"{'when it ends is' if known.at is None else 'ends'} {printable(known.words)}"
 
 
 def _boots(report: Report) -> str:

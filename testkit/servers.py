@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from urllib.parse import quote
 
 import pytest
 
@@ -19,33 +19,108 @@ from testkit.patience import until
 
 SECRET = "Marked-S3cret/äß%40"  # noqa: S105 - of servers that live for seconds
 """the password of whoever asks: looked for wherever it must not be"""
+QUOTED = quote(SECRET, safe="")
+"""the same in an address"""
 USER = "reader"
+ZONE = "Europe/Berlin"
+"""of the sessions of PostgreSQL, so that nobody takes its times for UTC"""
 HERE = "127.0.0.1"
 
 
-class Server(NamedTuple):
-    """A server that listens."""
+class Server:
+    """A server that listens on a port of this machine.
 
-    kind: str
-    port: int
-    process: subprocess.Popen[bytes]
-    folder: Path
+    Args:
+        kind: `mariadb` or `postgresql`.
+        folder: where all of it lies.
+        port: where it listens.
+        words: the program that it is, with its arguments.
+    """
+
+    def __init__(self, kind: str, folder: Path, port: int, words: Sequence[str]) -> None:
+        self.kind, self.folder, self.port = kind, folder, port
+        self._words = _as_nobody(words)
+        self.start()
 
     @property
     def url(self) -> str:
         """Its address, without a password."""
         return f"{self.kind}://{USER}@{HERE}:{self.port}/game"
 
+    @property
+    def url_with_password(self) -> str:
+        """The same with the password, as addresses have one."""
+        return self.url.replace("@", f":{QUOTED}@")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._words,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            until(self._answers, f"{self.kind} answers")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop it as a machine does that goes down: whoever is connected hears no farewell."""
+        if self.kind == "postgresql":  # its children are sessions of their own, and it ends them
+            self.process.send_signal(signal.SIGQUIT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def run(self, *statements: str) -> None:
         """Have it do something, as its master."""
-        with _master(self) as cursor:
+        with self.master() as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
     def fill(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Write many rows."""
-        with _master(self) as cursor:
+        with self.master() as cursor:
             cursor.executemany(statement, rows)
+
+    @contextlib.contextmanager
+    def master(self):
+        """A cursor of whoever may do everything, in the database `game` where there is one."""
+        if self.kind == "mariadb":
+            import pymysql  # noqa: PLC0415 - an extra
+
+            connection = pymysql.connect(
+                unix_socket=f"{self.folder}/socket", user="root", autocommit=True
+            )
+            with contextlib.suppress(pymysql.err.OperationalError):
+                connection.select_db("game")
+        else:
+            import psycopg  # noqa: PLC0415 - an extra
+
+            words = {"host": str(self.folder), "port": self.port, "user": "postgres"}
+            try:
+                connection = psycopg.connect(**words, dbname="game", autocommit=True)
+            except psycopg.OperationalError:
+                connection = psycopg.connect(**words, dbname="postgres", autocommit=True)
+        with contextlib.closing(connection), contextlib.closing(connection.cursor()) as cursor:
+            yield cursor
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "log").read_text(errors="replace")
+        try:
+            self.run("SELECT 1")
+        except Exception as error:
+            if "OperationalError" in type(error).__name__:
+                return False
+            raise
+        return True
 
 
 @contextlib.contextmanager
@@ -66,7 +141,7 @@ def mariadb() -> Iterator[Server]:
             "--skip-name-resolve", "--innodb-buffer-pool-size=32M",
             "--innodb-flush-log-at-trx-commit=0",
         ]  # fmt: skip
-        with _living("mariadb", port, words, folder) as there:
+        with _living(Server("mariadb", folder, port, words)) as there:
             there.run(
                 "CREATE DATABASE game",
                 f"CREATE USER {USER}@'{HERE}' IDENTIFIED BY '{SECRET}'",
@@ -86,7 +161,8 @@ def postgresql() -> Iterator[Server]:
         _run([install, *words, "--auth-local=trust", "--no-sync", "--encoding=UTF8"], folder)
         port = _free_port()
         words = ["-D", f"{folder}/data", "-p", str(port), "-k", str(folder), "-h", HERE]
-        with _living("postgresql", port, [server, *words, "-F"], folder) as there:
+        words = [server, *words, "-F", "-c", f"timezone={ZONE}"]
+        with _living(Server("postgresql", folder, port, words)) as there:
             there.run(
                 "CREATE DATABASE game",
                 f"CREATE ROLE {USER} LOGIN PASSWORD '{SECRET}'",
@@ -128,58 +204,11 @@ def _run(words: Sequence[str], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _living(kind: str, port: int, words: Sequence[str], folder: Path) -> Iterator[Server]:
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            _as_nobody(words),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    server = Server(kind, port, process, folder)
+def _living(server: Server) -> Iterator[Server]:
     try:
-        until(lambda: _answers(server), f"{kind} answers")
         yield server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _answers(server: Server) -> bool:
-    assert server.process.poll() is None, (server.folder / "log").read_text(errors="replace")
-    try:
-        server.run("SELECT 1")
-    except Exception as error:
-        if "OperationalError" in type(error).__name__:
-            return False
-        raise
-    return True
-
-
-@contextlib.contextmanager
-def _master(server: Server):
-    """A cursor of whoever may do everything, in the database `game` where there is one."""
-    if server.kind == "mariadb":
-        import pymysql  # noqa: PLC0415 - an extra
-
-        connection = pymysql.connect(
-            unix_socket=f"{server.folder}/socket", user="root", autocommit=True
-        )
-        with contextlib.suppress(pymysql.err.OperationalError):
-            connection.select_db("game")
-    else:
-        import psycopg  # noqa: PLC0415 - an extra
-
-        words = {"host": str(server.folder), "port": server.port, "user": "postgres"}
-        try:
-            connection = psycopg.connect(**words, dbname="game", autocommit=True)
-        except psycopg.OperationalError:
-            connection = psycopg.connect(**words, dbname="postgres", autocommit=True)
-    with contextlib.closing(connection), contextlib.closing(connection.cursor()) as cursor:
-        yield cursor
+        server.stop()
 
 
 def _free_port() -> int:

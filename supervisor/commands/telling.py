@@ -96,7 +96,7 @@ def _add_samples(command: Adding) -> None:
 def _show_state(context: Context) -> int:
     from supervisor.host.install import timers  # noqa: PLC0415 - other commands stay quick
 
-    state = context.report(timers.look(context.home.path))
+    state = context.report(timers.look(context.home.path), foretell=True)
     print_json(state) if context.options.json else print(screen.state(state))
     return 1 if state.trouble else 0
 
@@ -132,7 +132,7 @@ def _print_bare(context: Context, state: Report, value: Callable[[Report], str |
 
 
 def _runs(context: Context) -> int:
-    state = context.report()
+    state = context.report(foretell=True)
     print_json(state.runs) if context.options.json else print(screen.runs(state, waits=True))
     return 0
 

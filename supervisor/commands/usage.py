@@ -149,7 +149,7 @@ def _analyze(context: Context) -> int:
         else:
             print("supervisor: there is no week to draw", file=sys.stderr)
     found = quiet(asked, analysis.windows, now, trouble=analysis.trouble)
-    conditions = _conditions(context, found, zone) if dry else []
+    conditions = _conditions(context, found, zone, analysis.windows) if dry else []
     if context.options.json:
         print_json(
             _Told(
@@ -202,13 +202,15 @@ def _renewed(context: Context, asked: QuietHours, analysis: Analysis, now: float
     return UNKNOWN if again else UNTRIED
 
 
-def _conditions(context: Context, found: Quiet, zone: str) -> list[tuple[bool, str]]:
+def _conditions(
+    context: Context, found: Quiet, zone: str, windows: Windows | None
+) -> list[tuple[bool, str]]:
     """Everything that training waits for: whether it lets it start now, and how it stands.
 
     The quiet hours are those of this analysis, the rest is as the supervisor would find it.
     """
     from supervisor.core.queue import ENDED  # noqa: PLC0415 - other commands stay quick
-    from supervisor.report import present, runs  # noqa: PLC0415 - as above
+    from supervisor.report import present, report  # noqa: PLC0415 - as above
     from supervisor.usage import told  # noqa: PLC0415 - as above
 
     moment = context.now()
@@ -225,9 +227,11 @@ def _conditions(context: Context, found: Quiet, zone: str) -> list[tuple[bool, s
     left_s = (memory.goal.idle_until_s or 0.0) - memory.timeline.now_s
     if left_s > 0:
         conditions.append((False, f"boots: after too short ones it rests for {span(left_s)}"))
-    known = runs(context.home, context.config, moment)
-    left = sum(run.status not in ENDED for run in known)
-    return [*conditions, (left > 0, f"runs: {left} of {len(known)} left")]
+    whole = report(context.home, context.config, moment, foretell=True, by=windows)
+    left = sum(run.status not in ENDED for run in whole.runs)
+    ends = whole.campaign.ends if windows is not None else None
+    told_ends = "" if ends is None or ends.at is None else f", which end {ends.words}"
+    return [*conditions, (left > 0, f"runs: {left} of {len(whole.runs)} left{told_ends}")]
 
 
 def _calm(memory: Memory, limits: Guard | None) -> tuple[bool, str]:

@@ -8,28 +8,17 @@ from typing import Any
 import msgspec
 
 from state import requests
-from state.records import Goal, PauseOwner
+from state.records import Goal
 from state.requests import AboutTheMode
+from supervisor.core import pauses
 from supervisor.core.facts import Decision, Facts
 from supervisor.core.machine import mode_after
 from supervisor.core.moments import stamp, when
-
-PAUSERS = {
-    "person": "a person",
-    "guard": "the guard, since the machine is needed",
-    "quiet_hours": "the quiet hours",
-}
-"""owner of a pause: how it is told"""
 
 
 def answer(facts: Facts, asked: AboutTheMode) -> Decision:
     """What becomes of a request. The goal's mode has to be on the ladder."""
     return ANSWERS[type(asked)](facts, asked)
-
-
-def who_pauses(pauses: tuple[PauseOwner, ...]) -> str:
-    """Whose these pauses are, in words."""
-    return " and ".join(PAUSERS[owner] for owner in pauses)
 
 
 def _scale_up(facts: Facts, asked: AboutTheMode) -> Decision:
@@ -89,27 +78,22 @@ def _allow(facts: Facts, asked: requests.Allow) -> Decision:
 
 
 def _pause(facts: Facts, asked: AboutTheMode) -> Decision:
-    pauses = facts.goal.pauses
-    if "person" in pauses:
+    if "person" in facts.goal.pauses:
         return _refuse(facts, asked, "already paused")
-    return _grant(facts, asked, pauses=("person", *pauses), idle_until_s=None)
+    return _grant(facts, asked, pauses=("person", *facts.goal.pauses), idle_until_s=None)
 
 
 def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
     """What a person has paused, and idling, are lifted; others lift their own pauses."""
     goal = facts.goal
-    others = tuple(owner for owner in goal.pauses if owner != "person")
-    by_others = who_pauses(others)
-    if goal.trains:
-        return _refuse(facts, asked, "nothing is paused")
+    others = tuple(owner for owner in pauses.holding(goal) if owner != "person")
     if "person" not in goal.pauses and goal.idle_until_s is None:
-        return _refuse(
-            facts, asked, f"paused by {by_others}, not by a person: each lifts its own pause"
-        )
-    granted = _grant(facts, asked, pauses=others, idle_until_s=None)
-    if not others:
-        return granted
-    return msgspec.structs.replace(granted, reason=f"{granted.reason}; still paused by {by_others}")
+        if not others:
+            return _refuse(facts, asked, "nothing is paused")
+        why = f"paused by {pauses.who(others)}, not by a person; {pauses.lifted(others)}"
+        return _refuse(facts, asked, why)
+    left = tuple(owner for owner in goal.pauses if owner != "person")
+    return _still_held(_grant(facts, asked, pauses=left, idle_until_s=None))
 
 
 def _train_now(facts: Facts, asked: requests.TrainNow) -> Decision:
@@ -117,11 +101,18 @@ def _train_now(facts: Facts, asked: requests.TrainNow) -> Decision:
     if facts.quiet is None or facts.quiet.why == "off":
         return _refuse(facts, asked, "no quiet hours are set: it trains in any hour as it is")
     until_at = facts.at + asked.for_s
-    pauses = tuple(owner for owner in facts.goal.pauses if owner != "quiet_hours")
-    granted = _grant(facts, asked, pauses=pauses, any_hour_until_at=until_at)
+    left = tuple(owner for owner in facts.goal.pauses if owner != "quiet_hours")
+    granted = _grant(facts, asked, pauses=left, any_hour_until_at=until_at)
     told = f"{granted.reason}, until {when(stamp(until_at))}"
-    if pauses:
-        told = f"{told}; still paused by {who_pauses(pauses)}"
+    return _still_held(msgspec.structs.replace(granted, reason=told))
+
+
+def _still_held(granted: Decision) -> Decision:
+    """The same, which says who else keeps training from going on, and what lifts that."""
+    owners = pauses.holding(granted.goal)
+    if not owners:
+        return granted
+    told = f"{granted.reason}; still paused by {pauses.who(owners)}; {pauses.lifted(owners)}"
     return msgspec.structs.replace(granted, reason=told)
 
 

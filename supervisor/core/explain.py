@@ -243,10 +243,10 @@ def verdicts(facts: Facts) -> tuple[Verdict, ...]:
 
 
 def bounds(goal: Goal) -> tuple[str, ...]:
-    """What keeps the policy from doing as it would, in the words of the commands."""
+    """What keeps the policy from doing as it would: a person in the words of the commands."""
     found = [f"pin {goal.mode}"] if goal.pinned else []
     found += [f"forbid {goal.forbidden}"] if goal.forbidden else []
-    found += ["pause"] if goal.paused else []
+    found += ["pause" if owner == "person" else f"pause of {owner}" for owner in goal.pauses]
     return (*found, "idle") if goal.idle_until_s is not None else tuple(found)
 
 

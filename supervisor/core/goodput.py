@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from state.records import Run, Timeline
+from state.records import PauseOwner, Run, Timeline
 from supervisor.core.events import Event
 from supervisor.core.facts import Evidence
 from trainers.contract import Heartbeat, Mark
@@ -43,8 +43,17 @@ SHARES = {
 }
 """where the time goes in which training was demanded, each second to one of them"""
 
+PAUSED_BY: dict[PauseOwner, str] = {
+    "person": "pause",
+    "guard": "guard",
+    "quiet_hours": "quiet_hours",
+}
+"""owner of a pause: the rule of `slots.assigned` under which nothing is demanded meanwhile"""
+
 NOT_DEMANDED = {
     "pause": "paused by a person",
+    "guard": "paused by the guard",
+    "quiet_hours": "paused by the quiet hours",
     "stop": "the supervisor was stopped by a person",
     "rest": "every run had ended",
 }

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from state.records import Goal
-from supervisor.core import answers
+from supervisor.core import answers, pauses
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import Decision, Evidence, Facts, Forecast
 from supervisor.core.guard import ACTS, in_words
@@ -167,9 +167,9 @@ def quiet_hours(facts: Facts) -> Decision | WhyNot:
 def bounded_by_person(facts: Facts) -> Decision | WhyNot:
     """While a person pins or pauses, or training stands still, nothing moves by itself."""
     if facts.goal.paused:
-        return _stay(facts, "paused", f"paused by {answers.who_pauses(facts.goal.pauses)}")
+        return _stay(facts, "paused", f"paused by {pauses.who(facts.goal.pauses)}")
     if facts.goal.frozen:
-        return _stay(facts, "frozen", f"it stands still by {answers.PAUSERS['guard']}")
+        return _stay(facts, "frozen", f"it stands still by {pauses.OWNERS['guard']}")
     if facts.goal.pinned:
         return _stay(facts, "pinned", f"{facts.goal.mode} is pinned by a person")
     return lambda: "no person pins or pauses"
@@ -528,7 +528,9 @@ def _rest(facts: Facts) -> Forecast | None:
     goal = facts.goal
     if goal.paused:
         lifted = "`resume` goes on" if "person" in goal.pauses else "it goes on by itself"
-        why = f"paused by {answers.who_pauses(goal.pauses)}; {lifted}"
+        if "person" in goal.pauses and len(goal.pauses) > 1:
+            lifted = f"`resume` lifts what {pauses.OWNERS['person']} has paused, and no more"
+        why = f"paused by {pauses.who(goal.pauses)}; {lifted}"
         if "guard" in goal.pauses:
             why = f"{why}: {_pressure_in_words(facts)}"
         if "quiet_hours" in goal.pauses and facts.quiet is not None:
@@ -548,7 +550,7 @@ def _rest(facts: Facts) -> Forecast | None:
 
 def _pressure_in_words(facts: Facts) -> str:
     if facts.pressure is None or facts.guard is None:
-        return answers.PAUSERS["guard"]
+        return pauses.OWNERS["guard"]
     return in_words(facts.pressure, facts.guard)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from state.windows import Windows
 from supervisor.core.moments import stamp, when
 from trainers.contract import Name
+
+if TYPE_CHECKING:
+    from supervisor.core.calendar import Window
 
 Metric = Literal["players", "cpu", "memory", "monsters"]
 Kind = Literal["online", "loginlog", "last_login", "health", "machine", "query"]
@@ -193,14 +196,10 @@ def quiet(
         return Quiet(open=asked.on_unknown == "train", why="unknown", trouble=why)
     from supervisor.core import calendar  # noqa: PLC0415 - loads zones, and only where they matter
 
-    stretches = [
-        calendar.Window(start_weekday=one.start_weekday, start_hour=one.start_hour, hours=one.hours)
-        for one in known.windows
-    ]
-    zone = calendar.zone_of(known.zone)
-    found = calendar.opening(stretches, zone, at)
+    week, zone = stretches(known), calendar.zone_of(known.zone)
+    found = calendar.opening(week, zone, at)
     if found is not None and found.closes_at - reserve_s <= at:
-        found = calendar.opening(stretches, zone, found.closes_at + 1.0)
+        found = calendar.opening(week, zone, found.closes_at + 1.0)
     if found is None:
         return Quiet(open=asked.on_unknown == "train", why="unknown", trouble="no window")
     inside = found.opens_at <= at
@@ -209,6 +208,16 @@ def quiet(
         why="window" if inside else "outside",
         opens_at=found.opens_at,
         closes_at=found.closes_at - reserve_s,
+    )
+
+
+def stretches(known: Windows) -> tuple[Window, ...]:
+    """The windows of an analysis, as the calendar has them."""
+    from supervisor.core.calendar import Window  # noqa: PLC0415 - as above
+
+    return tuple(
+        Window(start_weekday=one.start_weekday, start_hour=one.start_hour, hours=one.hours)
+        for one in known.windows
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -352,16 +353,25 @@ def _living(
 
 
 def thawed(run: Run, now_s: float) -> Run:
-    """The run once its processes go on: the time in which they stood still is no time for it."""
-    if run.attempt.frozen_s is None:
+    """The run once its processes go on: the time in which they stood still is no time for it.
+
+    What it is asked only now has waited for nothing: its patience has just begun.
+    """
+    since_s = run.attempt.frozen_s
+    if since_s is None:
         return run
-    return later(run, now_s - run.attempt.frozen_s).but(frozen_s=None)
+    return _moments(run, lambda moment_s: now_s - max(moment_s, since_s)).but(frozen_s=None)
 
 
 def later(run: Run, lost_s: float) -> Run:
     """The run after a while that it could not use: its patience counts from so much later."""
+    return _moments(run, lambda _: lost_s)
+
+
+def _moments(run: Run, lost_s: Callable[[float], float]) -> Run:
+    """The run whose patience counts from as much later as was lost since each of its moments."""
     moments = {
-        key: value + lost_s
+        key: value + lost_s(value)
         for key in ("started_s", "stop_asked_s", "kill_asked_s")
         if (value := getattr(run.attempt, key)) is not None
     }

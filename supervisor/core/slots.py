@@ -15,6 +15,7 @@ from state.records import Goal, Memory, Origin, Rank, Run, Timeline
 from supervisor.core import cards
 from supervisor.core.cards import Cards
 from supervisor.core.moments import span, stamp
+from supervisor.core.pauses import OWNERS, nothing_trains
 from supervisor.core.queue import ENDED, called
 
 WITHOUT_CLAIM = (*ENDED, "quarantined", "blocked")
@@ -181,7 +182,7 @@ def waiting(
     now: Timeline,
     sharing: Sharing = Sharing(),  # noqa: B008 - it is frozen
 ) -> dict[str, str]:
-    """Why each open run that does not train waits: id -> the reason, in words.
+    """Why each open run that does not train waits or stands still: id -> the reason, in words.
 
     Args:
         runs: the queue.
@@ -198,6 +199,10 @@ def waiting(
         or _is_barred(run, goal, mode, holders, names, now, sharing.gpus)
         for run in runs
         if run.status not in (*ENDED, "running", "stopping")
+    } | {
+        run.id: f"it stands still by {OWNERS['guard']}"
+        for run in runs
+        if run.status == "running" and run.attempt.frozen_s is not None
     }
 
 
@@ -208,7 +213,7 @@ def why_not(run: Run, runs: Iterable[Run], assigned: Collection[str], goal: Goal
     if run.withdrawn or run.asked.suspended:
         return "whoever asked for it wants it to stop"
     if not goal.trains:
-        return "nothing trains now: " + ("paused" if goal.paused else "the machine is left idle")
+        return nothing_trains(goal)
     holders = [one for one in runs if one.id in assigned]
     return _passed_over(run, holders, called((*holders, run)))
 
@@ -241,7 +246,7 @@ def _is_barred(
     """What else keeps it from training, or is about to let it."""
     left_s = None if run.retry_s is None else max(0.0, run.retry_s - now.now_s)
     if not goal.trains and (run.local or "person" in goal.pauses):
-        return "nothing trains now: " + ("paused" if goal.paused else "the machine is left idle")
+        return nothing_trains(goal)
     if run.status == "quarantined":
         again = "" if left_s is None else f": tried again in {span(left_s)}"
         return f"it died again and again at the same step{again}"
@@ -251,6 +256,8 @@ def _is_barred(
         return _lacks_gpus(run, mode, holders, gpus) or _passed_over(run, holders, names)
     if left_s:
         return f"after a death: it starts again in {span(left_s)}"
+    if goal.still and run.local:
+        return f"it has a slot, and nothing starts now by {OWNERS['guard']}"
     what = "a slot" if run.local else f"a place, {run.asked.place}"
     return f"it has {what}, and starts as soon as nothing is in its way"
 

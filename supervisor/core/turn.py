@@ -46,7 +46,7 @@ from supervisor.core.cards import Hand
 from supervisor.core.enrolment import counted, departed, enrolled
 from supervisor.core.events import Event
 from supervisor.core.facts import Decision, Facts, StabilityLimits
-from supervisor.core.goodput import Lived
+from supervisor.core.goodput import PAUSED_BY, Lived
 from supervisor.core.quiet_hours import Quiet
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start
@@ -582,7 +582,8 @@ class _Thought:
     def _tell_slots(self) -> None:
         """Say whose training is demanded."""
         goal, runs = self.memory.goal, self.memory.runs
-        why = "pause" if goal.paused or goal.frozen else "queue"
+        holds = goal.pauses or (("guard",) if goal.frozen else ())
+        why = PAUSED_BY[holds[0]] if holds else "queue"
         if self._seen.leaving is not None:
             why = "stop"
         demanded: tuple[str, ...] = ()

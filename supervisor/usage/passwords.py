@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -51,11 +52,14 @@ def password(source: UsageSource, here: Path, environment: Mapping[str, str]) ->
 
 
 def hidden(text: str, secret: str | None) -> str:
-    """A text without a secret, in one line."""
-    line = " ".join(text.split())
-    for form in {secret, quote(secret, safe=""), quote_plus(secret)} if secret else ():
-        line = line.replace(form, HIDDEN)
-    return line
+    """A text without a secret, in one line; however whoever repeats it has written it."""
+    if secret:
+        as_text = ascii(secret)[1:-1], repr(secret)[1:-1], json.dumps(secret)[1:-1]
+        forms = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret), *as_text}
+        # The longest first: a shorter one may be the beginning of it.
+        for form in sorted(filter(None, forms), key=len, reverse=True):
+            text = text.replace(form, HIDDEN)
+    return " ".join(text.split())
 
 
 def _content(path: Path, *, alone: bool) -> str:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from state import samples
-from state.samples import GpuSample, newest, read
+from state.samples import GpuSample, newest, read, speeds
 from supervisor.core import history
 from supervisor.core.hours import CSV_HEAD, Spread, by_hour, csv_line
 from supervisor.core.readings import GpuReadings
@@ -16,9 +16,10 @@ from supervisor.core.settings import Samples
 from supervisor.host import pressure
 from supervisor.host.home import Home
 from supervisor.sampler import DAY_BYTES, GPUS_S, REST_S, SYNC_S, Sampler
-from testkit.builders import a_ladder, a_run
+from testkit.builders import a_heartbeat, a_ladder, a_run
 from testkit.fakes import FakeClock, NoGpus
 from testkit.place import Place
+from trainers import durable
 
 SETTINGS = Samples()
 
@@ -128,6 +129,27 @@ def test_what_cannot_be_read_is_unknown(life, monkeypatch, tmp_path):
     life.nap(40)
     last = newest(life.home.samples)
     assert {getattr(last, name) for name in samples.MEASURED if name != "covers_s"} == {None}
+
+
+def test_what_stands_still_makes_no_steps(life):
+    """Whatever its trainer said last; and what it has not said yet is no step."""
+    running = a_run(status="running")
+    folder = life.home.run(running.id)
+    folder.path.mkdir(parents=True)
+    durable.write(folder.heartbeat, msgspec.json.encode(a_heartbeat(steps_per_s=7.0)))
+    told = []
+    for run in (running, running.but(frozen_s=1.0), a_run("drill-b", status="running")):
+        memory = history.first_day(life.clock.read(), a_ladder(), (run,))
+        life.clock.advance(15.0)
+        life.sampler.tend(SETTINGS, memory)
+        told.append([one.rates[0] for one in read(life.home.samples)][-1].steps_per_s)
+    assert told == [7.0, 0.0, None]
+    told = list(speeds(life.home.samples, 0.0))
+    assert [list(one.rates.values()) for one in told] == [[7.0], [0.0], [0.0]]
+    assert [list(one.rates) for one in told] == [["drill-a"], ["drill-a"], ["drill-b"]]
+    for known, one in zip(read(life.home.samples), told, strict=True):
+        assert (one.at, one.running, one.covers_s) == (known.at, 1, known.covers_s or 0.0)
+    assert list(speeds(life.home.samples, told[1].at)) == told[1:]
 
 
 def test_it_waits_for_the_gpus_a_moment_and_not_for_ever(tmp_path):

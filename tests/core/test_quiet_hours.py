@@ -1,6 +1,7 @@
 """Runs train in windows, have left before one closes, and go on in the next."""
 
 import datetime as dt
+import math
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,10 @@ from state.windows import Backtest, Promise, QuietWindow, Windows
 from supervisor import report
 from supervisor.config import Config
 from supervisor.core import policy
+from supervisor.core.guard import Verdict
 from supervisor.core.quiet_hours import QuietHours, quiet
 from testkit.builders import MIDNIGHT
+from testkit.fakes import Plan
 from testkit.place import Place
 
 MADE_AT = dt.datetime(2026, 11, 25, tzinfo=dt.UTC).timestamp()
@@ -134,6 +137,44 @@ def test_a_run_goes_on_over_as_many_windows_as_it_takes(place):
     visit = place.daemon.memory.visit
     assert visit.running_s <= 4 * 2 * 3600
     assert not place.lines("run.died")
+
+
+@pytest.mark.parametrize("stands_still", [False, True])
+@pytest.mark.parametrize(
+    ("plan", "reserve_s", "ends"),
+    [
+        (Plan(writes_s=300.0, stops_s=590.0), 600.0, ("run.stopped", "asked")),
+        (Plan(stops_s=math.inf), 120.0, ("run.killed", "grace")),
+    ],
+    ids=["slow", "deaf"],
+)
+def test_what_takes_long_to_save_is_asked_so_much_earlier_and_gone_when_the_window_closes(
+    place, plan, reserve_s, ends, stands_still
+):
+    """Also where the guard has it stand still at that moment: it goes on, and saves.
+
+    One that does not listen is killed then: how long it stood still gives it no more time.
+    """
+    place.home.settings.write_text(f"{SETTINGS}[guard]\n[policy]\nstable_min = 600\n")
+    place.plans["a"] = plan
+    place.sentry.answer = Verdict(answer="free", cause="calm")
+    weekday = dt.datetime.fromtimestamp(MIDNIGHT, dt.UTC).weekday()
+    opens_s = 3 * 3600.0 + (86_400.0 if weekday == 6 else 0.0)
+    place.look(opens_s + 10.0)
+    while hour(place) * 3600 < opens_s + 5400:
+        place.look(60.0)
+    assert place.training() == ["a"]
+    if stands_still:
+        place.sentry.answer = Verdict(answer="freeze", cause="cpu")
+    while hour(place) * 3600 < opens_s + 7200:
+        place.look(min(5.0, place.daemon.tick("time")))
+    assert place.training() == []
+    at_s = {one["event"]: one["now_s"] for one in place.lines("goal.changed")}
+    assert at_s["goal.changed"] == opens_s + 7200 - reserve_s
+    event, rule = ends
+    (line,) = place.lines(event)
+    assert (line["rule"], bool(place.lines("run.killed"))) == (rule, event == "run.killed")
+    assert opens_s + 7200 - 10 <= line["now_s"] <= opens_s + 7200
 
 
 def test_a_crash_outside_a_window_blames_no_mode(place):

@@ -258,7 +258,7 @@ def test_who_loses_its_slot_hears_to_whom(place):
     assert "wants it to stop" in line["reason"]
     place.ask("pause")
     place.settle(4)
-    assert place.lines("run.stopped", "drill-A")[-1]["reason"].endswith("paused")
+    assert place.lines("run.stopped", "drill-A")[-1]["reason"].endswith("paused by a person")
 
 
 # Leaving and ending

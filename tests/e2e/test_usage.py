@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
+import yaml
 
 from state import samples, windows
 from supervisor.host.home import machine_id
@@ -122,6 +125,25 @@ def test_a_dry_run_writes_nothing_and_says_whether_training_would_start(
         "would training start now: yes. quiet_hours: off; guard: off; person: no pause; "
         "runs: 5 of 5 left"
     )
+
+
+def test_a_dry_run_says_in_which_of_its_windows_the_runs_end(prepared_machine: Machine) -> None:
+    """From how fast they were, though these windows are written nowhere."""
+    machine = prepared_machine
+    ring = samples.Ring(machine.home / "samples", machine=machine_id(), max_bytes=2**24)
+    now = time.time()  # noqa: TID251 - the command reads the same clock
+    for back in range(400, 0, -1):
+        at = now - 30.0 * back
+        rates = (samples.Rate(run="drill-A", steps_per_s=100.0),)
+        moment = {"at": at, "monotonic_s": at, "boottime_s": at, "boot_id": machine.boot}
+        ring.write(samples.Sample(**moment, running=1, covers_s=30.0, rates=rates))
+    ring.close()
+    last = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
+    assert re.search(
+        r"; runs: 5 of 5 left, which end in \d+ windows?: .*, by \w{3} 20[-0-9]+ \d\d:\d\d CES?T$",
+        last,
+    ), last
+    assert not (machine.home / "windows.json").exists()
 
 
 def test_each_condition_of_a_start_has_its_say(prepared_machine: Machine) -> None:
@@ -306,6 +328,79 @@ def test_samples_are_taken_of_a_real_database(machine: Machine, game: Server) ->
     for secret in ("Marked-S3cret", "Wrong-Pa55"):
         assert secret not in said
         assert not [path for path in written if secret.encode() in path.read_bytes()]
+
+
+def test_what_a_document_keeps_secret_is_in_two_files_and_nowhere_else(
+    machine: Machine, game: Server, tmp_path: Path
+) -> None:
+    """With one that is right and one that is wrong, while the daemon has both databases asked.
+
+    Not in settings, logs, state or answers, and not among the arguments or the surroundings of
+    any process.
+    """
+    wrong = "Wrong-Pa55/ö 'x'"
+    host, port = game.url.partition("@")[2].partition("/")[0].split(":")
+    with servers.postgresql() as metrics:
+        content = {
+            "mariadb_host": host,
+            "mariadb_port": int(port),
+            "mariadb_database": "game",
+            "mariadb_user": servers.USER,
+            "mariadb_password": servers.SECRET,
+            "postgres_host": host,
+            "postgres_port": metrics.port,
+            "postgres_database": "game",
+            "postgres_user": servers.USER,
+            "postgres_password": wrong,
+        }
+        document = tmp_path / "scheduler_config.yaml"
+        document.write_text(yaml.safe_dump({"database": content}))
+        said, seen = [machine("import-settings", str(document))], set[bytes]()
+        assert said[0].returncode == 0, said[0].stderr
+        daemon = machine.start()
+
+        def analysed() -> bool:
+            for path in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    around = (path / "environ").read_bytes()
+                    if bytes(machine.home) in around:  # others may run this very test
+                        seen.update((around, (path / "cmdline").read_bytes()))
+            return bool(machine.events("usage.unknown"))
+
+        machine.until(analysed, "the analysis has ended")
+        said += [
+            machine(*words.split())
+            for words in (
+                "doctor",
+                "analyze-usage --dry-run",
+                "analyze-usage --json",
+                "check-config",
+                "show-state --json",
+                "why",
+                "decisions --json -n 1000",
+                "replay",
+            )
+        ]
+        assert machine.stop(daemon) == 0
+    said.append(machine("analyze-usage"))  # one of the two is gone
+    told = "".join(one.stdout + one.stderr for one in said) + machine.screen.read_text()
+    for line in ("mariadb-password in the home", "authentication failed", "refused"):
+        assert line in told
+    secrets = {"mariadb-password": servers.SECRET, "postgres-password": wrong}
+    forms = {
+        form.encode()
+        for secret in secrets.values()
+        for form in (secret, quote(secret, safe=""), ascii(secret)[1:-1], secret.split("/")[0])
+    }
+    holding = [
+        path.name
+        for path in machine.home.rglob("*")
+        if path.is_file() and any(form in path.read_bytes() for form in forms)
+    ]
+    assert sorted(holding) == sorted(secrets)
+    assert not any(form in told.encode() for form in forms)
+    assert any(b"supervisor.helpers.usage" in one for one in seen)
+    assert not any(form in one for one in seen for form in forms)
 
 
 def test_without_its_settings_each_says_what_is_missing(machine: Machine) -> None:

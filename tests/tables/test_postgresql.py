@@ -5,11 +5,10 @@ import socket
 import time
 
 import numpy as np
-import psycopg
 import pytest
 
+from testkit import servers
 from testkit.mortal import live
-from testkit.postgresql import Server
 from testkit.tables import hourly, table_run, wanted, write
 from trainers import tables
 from trainers.contract import EXIT_DONE
@@ -20,18 +19,17 @@ ROWS = 400
 
 @pytest.fixture(scope="session")
 def server():
-    server = Server()
-    yield server
-    server.remove()
+    with servers.postgresql() as server:
+        yield server
 
 
 @pytest.fixture
 def sql(server):
     """Runs statements in the database, which is empty at first."""
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS features CASCADE")
-        connection.execute("CREATE SCHEMA features")
-        yield connection.execute
+    with server.master() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS features CASCADE")
+        cursor.execute("CREATE SCHEMA features")
+        yield cursor.execute
 
 
 def filled(sql, columns, kinds, name="features.load_forecasting"):
@@ -59,7 +57,7 @@ KINDS = {
 
 
 def prepared(home, server, **more):
-    return tables.prepare(wanted(**({"data": server.url} | more)), home)
+    return tables.prepare(wanted(**({"data": server.url_with_password} | more)), home)
 
 
 @pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "text"])
@@ -76,8 +74,8 @@ def test_the_same_rows_are_the_same_whether_of_a_server_or_a_file(server, sql, t
     np.testing.assert_array_equal(found.train.x, whole.train.x)
     naive = "times have no zone: they are taken for UTC" in found.remarks
     assert naive is (kind != "timestamptz")
-    assert "secret" not in str(found.card)
-    assert found.card["data"]["source"] == server.url.replace("secret", "***")
+    assert not _holds(str(found.card).encode())
+    assert found.card["data"]["source"] == server.url_with_password.replace(servers.QUOTED, "***")
 
 
 def test_a_night_on_which_clocks_change_is_as_long_as_it_is(server, sql, tmp_path):
@@ -199,8 +197,8 @@ def test_a_server_that_stops_in_the_midst_of_a_read_is_asked_again_later(
             server.stop()
 
     try:
-        with pytest.raises(tables.SourceAway, match=r"me:\*\*\*@127"):
-            tables.prepare(wanted(data=server.url), tmp_path, working=working)
+        with pytest.raises(tables.SourceAway, match=r"reader:\*\*\*@127"):
+            tables.prepare(wanted(data=server.url_with_password), tmp_path, working=working)
         assert len(heard) >= 4
     finally:
         server.start()
@@ -217,7 +215,7 @@ def test_a_table_is_read_in_pieces(server, sql, tmp_path, monkeypatch):
         found = sql("SELECT query FROM pg_stat_activity WHERE query LIKE 'FETCH %'")
         asked.extend(query for (query,) in found)
 
-    tables.prepare(wanted(data=server.url), tmp_path, working=working)
+    tables.prepare(wanted(data=server.url_with_password), tmp_path, working=working)
     assert len(asked) == ROWS / 50
     assert max(int(query.split()[2]) for query in asked) == 50
 
@@ -225,17 +223,16 @@ def test_a_table_is_read_in_pieces(server, sql, tmp_path, monkeypatch):
 def test_what_a_run_leaves_does_not_know_the_password(tmp_path, server, sql):
     """Neither its card nor its checkpoint, its log or its heartbeat: the spec alone has it."""
     filled(sql, text(hourly(ROWS)), KINDS)
-    secret = "hunter2-secret"  # noqa: S105 - that is what is looked for
-    address = server.url.replace(":secret@", f":{secret}@")
-    assert secret in address
+    address = server.url_with_password
     asked = {"features": ["load_lag_24"], "target": "load", "hyperparameters": {"n_estimators": 5}}
     run = table_run(tmp_path, "tabular", data=address, table="features.load_forecasting", **asked)
     assert live((run, "NEVER", 0)) == [EXIT_DONE]
     card = json.loads((run / "model_card.json").read_bytes())
     assert card["options"]["data"] == card["data"]["source"]
-    holders = [
-        path.name
-        for path in run.rglob("*")
-        if path.is_file() and secret.encode() in path.read_bytes()
-    ]
+    holders = [path.name for path in run.rglob("*") if path.is_file() and _holds(path.read_bytes())]
     assert holders == ["spec.json"]
+
+
+def _holds(content):
+    """Whether the password is in it, plain or as an address has it."""
+    return servers.SECRET.encode() in content or servers.QUOTED.encode() in content

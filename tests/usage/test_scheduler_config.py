@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from supervisor.scheduler_config import (
     brought,
     parsed,
 )
+from supervisor.usage.passwords import hidden
 
 SECRET = "marked-3f9c1e"  # noqa: S105 - a made-up one
 DOCUMENT = {
@@ -201,6 +204,83 @@ def test_all_needs_names() -> None:
     assert places(made)["campaign.runs"] == []
     (line,) = [line for line in made.told if line.startswith("training.archetypes")]
     assert '"all" needs names' in line
+
+
+@pytest.mark.parametrize(
+    ("value", "runs"),
+    [
+        ("aggressive", ["aggressive"]),
+        ("aggressive,defensive", ["aggressive", "defensive"]),
+        (" aggressive  defensive\n", ["aggressive", "defensive"]),
+        (["aggressive", "defensive"], ["aggressive", "defensive"]),
+        ([], []),
+        ("", []),
+        (["all"], []),
+        ("all support", ["support"]),
+    ],
+)
+def test_names_are_runs_however_they_are_listed(value: object, runs: list[str]) -> None:
+    """Where `all` is among them, or none, it is said that names are missing."""
+    made = of(but("training.archetypes", value))
+    assert places(made)["campaign.runs"] == runs
+    (line,) = [line for line in made.told if line.startswith("training.archetypes")]
+    assert ("needs names" in line) == (not runs or "all" in value)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if KEYS[key].kind in ("whole", "number")])
+@pytest.mark.parametrize("value", ["30", "0x1e", "", "thirty", True])
+def test_a_number_in_quotes_is_no_number(key: str, value: object) -> None:
+    """It is named; nobody has to guess what it was meant to be."""
+    assert refused(but(key, value)).startswith(f"{key} is to be a ")
+
+
+def test_training_in_any_hour_is_no_setting() -> None:
+    """For it would forget the windows for good: the command for one night is named."""
+    usual, forced = of(DOCUMENT), of(but("scheduling.force_training", True))
+    (line,) = [line for line in forced.told if line.startswith("scheduling.force_training")]
+    assert "train-now --for 8h" in line
+    assert forced.tables == usual.tables
+
+
+ODD_PASSWORDS = [
+    'it\'s "quoted"',
+    " with  blanks ",
+    "50 % # of $HOME: {all} & *more* !",
+    "back\\slash/and\ttab",
+    "Pässwörd-密码-\U0001f511",
+    "-",
+    "null",
+    "1e5",
+]
+
+
+@pytest.mark.parametrize("secret", ODD_PASSWORDS)
+def test_a_password_is_kept_letter_by_letter(secret: str) -> None:
+    """And stands in nothing that is shown or written beside its file."""
+    made = of(but("database.mariadb_password", secret))
+    assert made.passwords["mariadb-password"] == secret
+    shown = "\n".join((*made.tables.values(), made.comments, *made.told))
+    assert len(secret) < 5 or secret not in shown
+    assert shown == "\n".join(
+        (*of(DOCUMENT).tables.values(), of(DOCUMENT).comments, *of(DOCUMENT).told)
+    )
+
+
+@pytest.mark.parametrize("secret", ODD_PASSWORDS)
+def test_whoever_repeats_a_password_is_not_repeated(secret: str) -> None:
+    """As it is, as an address has it, or as a program shows text."""
+    for said in (secret, quote(secret), quote(secret, safe=""), repr(secret), ascii(secret)):
+        told = hidden(f"wrong password {said}\n(using {json.dumps(secret)})", secret)
+        assert "***" in told
+        for form in (secret, " ".join(secret.split()), quote(secret, safe="")):
+            assert len(form) < 5 or form not in told
+
+
+def test_an_editor_of_another_system_is_no_matter() -> None:
+    """It ends lines otherwise, and marks the begin of a text."""
+    plain = yaml.safe_dump(DOCUMENT, sort_keys=False, allow_unicode=True)
+    other = b"\xef\xbb\xbf" + plain.replace("\n", "\r\n").encode()
+    assert brought(parsed(other), None, skip_unknown=False) == of(plain)
 
 
 @pytest.mark.parametrize("placeholder", ["YOUR_PASSWORD_HERE", "your_db_password", "CHANGE_ME"])
