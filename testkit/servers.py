@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,22 +30,34 @@ class Server(NamedTuple):
     port: int
     process: subprocess.Popen[bytes]
     folder: Path
+    database: str = "game"
 
     @property
     def url(self) -> str:
         """Its address, without a password."""
-        return f"{self.kind}://{USER}@{HERE}:{self.port}/game"
+        return f"{self.kind}://{USER}@{HERE}:{self.port}/{self.database}"
+
+    def another(self, database: str) -> Server:
+        """The same server with a new database, which `USER` may read."""
+        self.run(f"CREATE DATABASE {database}")
+        if self.kind == "mariadb":
+            self.run(f"GRANT SELECT ON {database}.* TO {USER}@'{HERE}'")
+        return self._replace(database=database)
 
     def run(self, *statements: str) -> None:
         """Have it do something, as its master."""
-        with _master(self) as cursor:
+        with self.master() as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
     def fill(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Write many rows."""
-        with _master(self) as cursor:
+        with self.master() as cursor:
             cursor.executemany(statement, rows)
+
+    def master(self) -> contextlib.AbstractContextManager[Any]:
+        """A cursor of whoever may do everything, for as long as it is wanted."""
+        return _master(self)
 
 
 @contextlib.contextmanager
@@ -161,7 +173,7 @@ def _answers(server: Server) -> bool:
 
 @contextlib.contextmanager
 def _master(server: Server):
-    """A cursor of whoever may do everything, in the database `game` where there is one."""
+    """A cursor of whoever may do everything, in its database where there is one."""
     if server.kind == "mariadb":
         import pymysql  # noqa: PLC0415 - an extra
 
@@ -169,13 +181,13 @@ def _master(server: Server):
             unix_socket=f"{server.folder}/socket", user="root", autocommit=True
         )
         with contextlib.suppress(pymysql.err.OperationalError):
-            connection.select_db("game")
+            connection.select_db(server.database)
     else:
         import psycopg  # noqa: PLC0415 - an extra
 
         words = {"host": str(server.folder), "port": server.port, "user": "postgres"}
         try:
-            connection = psycopg.connect(**words, dbname="game", autocommit=True)
+            connection = psycopg.connect(**words, dbname=server.database, autocommit=True)
         except psycopg.OperationalError:
             connection = psycopg.connect(**words, dbname="postgres", autocommit=True)
     with contextlib.closing(connection), contextlib.closing(connection.cursor()) as cursor:
