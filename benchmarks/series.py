@@ -71,6 +71,11 @@ SERIES = {
         "simulated game servers, whose quiet hours are found and promised",
         "tests/usage/test_analysis.py::test_servers_are_disturbed_no_more_than_hindsight_would",
     ),
+    "usage-truth": Series(
+        40,
+        "databases of known truth, with what goes wrong in real ones",
+        "tests/usage/test_truth.py::test_what_is_found_is_what_is_true_or_nothing",
+    ),
     "table-kills": Series(
         60,
         "kills of a run of tables, in rounds and in the write of a checkpoint, of each algorithm",

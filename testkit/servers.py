@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import signal
 import socket
@@ -39,13 +40,23 @@ class Server:
 
     def __init__(self, kind: str, folder: Path, port: int, words: Sequence[str]) -> None:
         self.kind, self.folder, self.port = kind, folder, port
+        self.database = "game"
         self._words = _as_nobody(words)
         self.start()
 
     @property
     def url(self) -> str:
         """Its address, without a password."""
-        return f"{self.kind}://{USER}@{HERE}:{self.port}/game"
+        return f"{self.kind}://{USER}@{HERE}:{self.port}/{self.database}"
+
+    def another(self, database: str) -> Server:
+        """The same server with a new database, which `USER` may read."""
+        self.run(f"CREATE DATABASE {database}")
+        if self.kind == "mariadb":
+            self.run(f"GRANT SELECT ON {database}.* TO {USER}@'{HERE}'")
+        other = copy.copy(self)
+        other.database = database
+        return other
 
     @property
     def url_with_password(self) -> str:
@@ -92,7 +103,7 @@ class Server:
 
     @contextlib.contextmanager
     def master(self):
-        """A cursor of whoever may do everything, in the database `game` where there is one."""
+        """A cursor of whoever may do everything, in its database where there is one."""
         if self.kind == "mariadb":
             import pymysql  # noqa: PLC0415 - an extra
 
@@ -100,13 +111,13 @@ class Server:
                 unix_socket=f"{self.folder}/socket", user="root", autocommit=True
             )
             with contextlib.suppress(pymysql.err.OperationalError):
-                connection.select_db("game")
+                connection.select_db(self.database)
         else:
             import psycopg  # noqa: PLC0415 - an extra
 
             words = {"host": str(self.folder), "port": self.port, "user": "postgres"}
             try:
-                connection = psycopg.connect(**words, dbname="game", autocommit=True)
+                connection = psycopg.connect(**words, dbname=self.database, autocommit=True)
             except psycopg.OperationalError:
                 connection = psycopg.connect(**words, dbname="postgres", autocommit=True)
         with contextlib.closing(connection), contextlib.closing(connection.cursor()) as cursor:

@@ -230,7 +230,8 @@ def _found(asked: QuietHours, history: History, grid: Grid, picked: _Picked) -> 
     seed = documented(grid, raw.values, length, count)
     if asked.formula == "robust":
         of, choose, slots = scored, ours, ours(covered)
-        worth = {slot: weeks.value(slot, covered) or 0.0 for slot in slots}
+        values = weeks.values(covered)
+        worth = {slot: values[slot] or 0.0 for slot in slots}
     else:
         of, choose, slots = raw, seed, seed(range(weeks.count + 2))  # days beyond whole weeks, too
         means = scores.week_of(raw.values, grid.hours)

@@ -308,6 +308,9 @@ def _line(error: Exception) -> str:
     arguments: tuple[object, ...] = getattr(cause, "args", ())
     if len(arguments) == 2 and isinstance(arguments[0], int):  # as PyMySQL has them
         return f"{arguments[1]} (error {arguments[0]})"
+    said = getattr(getattr(cause, "diag", None), "message_primary", None)
+    if said:  # by PostgreSQL, in answer to a statement
+        return f"{said} (error {getattr(cause, 'sqlstate', None)})"
     return str(cause) or type(cause).__name__
 
 

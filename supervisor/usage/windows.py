@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import combinations
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from supervisor.core.calendar import WEEK_H
 from supervisor.usage.grid import Grid, Hour, Values, quantile
 from supervisor.usage.scores import completed
+from supervisor.usage.weekdays import alike, blended
 
 KNOWN_MIN = 0.75
 """share of the hours of a window that must be known for the week to count"""
@@ -107,20 +108,24 @@ class Weeks:
             if 2 * sum(stays[week] is not None for stays in self.stays) >= WEEK_H
         ]
 
-    def value(self, slot: int, weeks: Sequence[int]) -> float | None:
-        """How busy a window is when it is busy, and half as much of its busiest hour.
+    def values(self, weeks: Sequence[int]) -> list[float | None]:
+        """How busy each window is when it is busy, and half as much of its busiest hour.
 
         The high quantile of a few weeks is no more than the busiest of them. So how far it lies
-        above the mean is taken from all windows together.
+        above the usual is taken from all windows together. What is usual is the median: one holiday
+        or outage moves it little.
         """
-        stays = self.of(slot, weeks)
-        if 2 * len(stays) < len(weeks) or not stays:
-            return None
-        mean, peak = self._spread
-        return (
-            mean * sum(stay.mean for stay in stays)
-            + PEAK_WEIGHT * peak * sum(stay.peak for stay in stays)
-        ) / len(stays)
+        known = [self.of(slot, weeks) for slot in range(WEEK_H)]
+        known = [stays if 2 * len(stays) >= len(weeks) else [] for stays in known]
+        means = [[stay.mean for stay in stays] for stays in known]
+        usual = [median(one) if one else None for one in means]
+        peaks = [median(stay.peak for stay in stays) if stays else None for stays in known]
+        shares = alike(usual, means)
+        high, highest = self._spread
+        return [
+            None if mean is None or peak is None else high * mean + PEAK_WEIGHT * highest * peak
+            for mean, peak in zip(blended(usual, shares), blended(peaks, shares), strict=True)
+        ]
 
     @cached_property
     def _spread(self) -> tuple[float, float]:
@@ -137,10 +142,10 @@ Chooser = Callable[[Sequence[int]], list[int]]
 def quietest(scores: Weeks, count: int, preferred: int) -> Chooser:
     """The best windows that do not overlap; of equal ones the first after `preferred`."""
 
-    def choose(weeks: Sequence[int]) -> list[int]:
+    @cache  # windows of each rank are judged by what the same weeks choose
+    def chosen_by(weeks: tuple[int, ...]) -> list[int]:
         ranked = []
-        for slot in range(WEEK_H):
-            value = scores.value(slot, weeks)
+        for slot, value in enumerate(scores.values(weeks)):
             if value is not None:
                 ranked.append((value, (slot - preferred) % WEEK_H, slot))
         chosen: list[int] = []
@@ -154,7 +159,7 @@ def quietest(scores: Weeks, count: int, preferred: int) -> Chooser:
                 break
         return chosen
 
-    return choose
+    return lambda weeks: chosen_by(tuple(weeks))
 
 
 def documented(grid: Grid, values: Values, length: int, count: int) -> Chooser:

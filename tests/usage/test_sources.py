@@ -282,6 +282,30 @@ def test_what_is_no_answer_is_said(mariadb, query, said):
     assert said in why(source(mariadb, "query", query=query))
 
 
+def test_what_postgresql_refuses_has_its_number_and_no_statement(postgresql):
+    """As what MariaDB refuses has."""
+    line = why(source(postgresql, "query", query="SELECT at, value FROM nowhere"))
+    assert line == 'relation "nowhere" does not exist (error 42P01)'
+
+
+@pytest.mark.parametrize("scheme", ["mariadb", "postgresql"])
+def test_a_host_that_nobody_knows_is_a_line(scheme):
+    """With its name."""
+    url = f"{scheme}://me@no-such-host.invalid/game"
+    line = why(UsageSource(kind="query", url=url, query="SELECT 1", connect_max_s=20.0), {})
+    assert re.search("no-such-host.invalid|connect_max_s", line)
+
+
+def test_a_server_that_asks_for_tls_is_a_line(mariadb):
+    """The one that it says itself."""
+    whose = f"{servers.USER}@'{servers.HERE}'"
+    mariadb.run(f"ALTER USER {whose} REQUIRE SSL")
+    try:
+        assert "(error 1045)" in why(source(mariadb, "last_login"))
+    finally:
+        mariadb.run(f"ALTER USER {whose} REQUIRE NONE")
+
+
 def test_a_password_comes_from_a_file_of_ones_own_or_a_credential(mariadb, tmp_path):
     """One that others can read is refused, and so is one that is missing."""
     path = tmp_path / "password"
