@@ -10,6 +10,7 @@ from supervisor.core.explain import Explanation, Input, KnownMode
 from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, RunGoodput, Times
 from supervisor.core.moments import span, stamp, when
 from supervisor.report import (
+    AgainReport,
     BootReport,
     GuardReport,
     LedgerReport,
@@ -85,6 +86,7 @@ def state(report: Report) -> str:
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
         ("home", report.home),
         ("campaign", _campaign(report)),
+        *_again(report.again),
     ]
     return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
 
@@ -114,6 +116,24 @@ def _quiet(known: QuietReport | None) -> list[tuple[str, str]]:
         why = why if len(why) <= WHY_NOT_MAX else f"{why[:WHY_NOT_MAX]}..."
         lines.append(f"{one.name}: {'used' if one.used else 'not used'}{why and f', {why}'}")
     return [("" if number else "quiet", line) for number, line in enumerate(lines)]
+
+
+def _again(known: AgainReport | None) -> list[tuple[str, str]]:
+    """The lines of the generations."""
+    if known is None:
+        return []
+    words = printable(known.words)
+    lines = [paint(words, "yellow") if known.late else words]
+    kept = [
+        f"generation {one.number}, {one.done} of {len(one.runs)} done"
+        for one in known.earlier
+        if not one.leaves
+    ]
+    leaving = [f"generation {one.number}" for one in known.earlier if one.leaves]
+    told = [f"kept: {', '.join(kept)}"] if kept else []
+    told += [f"being removed: {', '.join(leaving)}"] if leaving else []
+    lines += ["; ".join(told)] if told else []
+    return [("" if number else "again", line) for number, line in enumerate(lines)]
 
 
 def _guard(known: GuardReport | None) -> list[tuple[str, str]]:

@@ -179,6 +179,12 @@ class DeadlyRunner(FakeRunner):
         super().thaw(run_id)
         self._life.fuse()
 
+    def remove(self, run_id):
+        self._life.fuse()
+        refused = super().remove(run_id)
+        self._life.fuse()
+        return refused
+
 
 class SimulatedLife:
     """A home, a machine, and whoever supervises it at the moment.
@@ -473,7 +479,7 @@ class SimulatedLife:
             sensors=FakeSensors(),
             power=FakePower(),
             sentry=self._sentry,
-            machine=Machine(cores=4, parts={"kernel": "6.1"}),
+            machine=Machine(cores=4, parts={"kernel": "6.1"}, zone="UTC"),
             windows=self.home.windows,
         )
         self._note("a daemon begins")

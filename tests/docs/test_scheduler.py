@@ -23,7 +23,7 @@ SCRIPTS_THERE = (
     "scheduler_main.py", "scheduler_main.py --dry-run", "usage_analyzer.py",
     "training_scheduler.py", "train_all_models.py", "tail -f scheduler.log",
     "tail -f training_*.log", "journalctl -u ml-training-scheduler",
-    "systemctl list-timers ml-training-scheduler",
+    "systemctl list-timers ml-training-scheduler", "ml-training-scheduler.timer",
 )  # fmt: skip
 TROUBLE = (
     "Timer not running",
