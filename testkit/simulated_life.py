@@ -43,7 +43,9 @@ RUNS = ("alpha", "beta", "gamma", "delta", "omega")
 JOBS = ("iota", "kappa")
 REQUESTS = ("scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset")
 TARGET_STEPS = 40_000
-COMES_AGAIN = 'again = "30 */12 * * *"\nkept_generations = 1\n'
+COMES_AGAIN = 'again = "30 * * * *"\nkept_generations = 1\n'
+AGAIN_STEPS = 2_000
+"""a target of those that come again"""
 SETTLE_TICKS = 60
 """looks within which the machine agrees with the goal: most of them after a kill or a backoff"""
 SETTLE_S = 1500.0
@@ -586,7 +588,8 @@ class SimulatedLife:
             f'modes_dir = "modes"\n[policy]\nname = "{self._policy}"\n'
             f'[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
             + (COMES_AGAIN if self._again else "")
-            + f'target.steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
+            + f"target.steps = {AGAIN_STEPS if self._again else TARGET_STEPS}\n"
+            + '[warm]\ntrainers = ["drill"]\n'
             "[logs]\nturns = true\n" + ("[guard]\n" if self._guarded else "")
         )
 

@@ -128,6 +128,28 @@ def test_a_generation_that_is_not_done_is_finished_first_and_that_is_said_once(t
     assert place.daemon.memory.generations.next_at == MIDNIGHT + 2 * DAY_S + THREE
 
 
+def test_the_instant_is_the_earliest_moment_and_quiet_hours_say_when_it_trains(tmp_path):
+    """It is in the queue from then on, and waits for a window like everything else."""
+    place = a_place(tmp_path)
+    configure(place, DAILY + "[quiet_hours]\n")
+    until(place, 4)
+    assert len(began(place)) == 1
+    assert (place.queue(), place.training()) == (["a", "b"], [])
+    assert done(place)[2:] == []
+    configure(place, DAILY)
+    assert done(place)[2:] == ["drill-a-g2", "drill-b-g2"]
+
+
+def test_fewer_that_are_to_be_kept_leave_at_once(tmp_path):
+    """Whoever needs the room does not wait for the next generation."""
+    place = a_place(tmp_path)
+    until(place, 28)
+    assert place.host.folders.keys() >= {"drill-a", "drill-a-g2", "drill-a-g3"}
+    configure(place, DAILY + "kept_generations = 1\n")
+    assert "drill-a" not in place.host.folders
+    assert place.host.folders.keys() >= {"drill-a-g2", "drill-a-g3"}
+
+
 def test_what_was_submitted_belongs_to_no_generation(tmp_path):
     """A job trains on while the next generation begins, and is asked for but once."""
     place = a_place(tmp_path)
