@@ -82,5 +82,19 @@ def _made_way_for(row: Row) -> Row:
     return row | {"schema": 4}
 
 
-MIGRATIONS: dict[int, Callable[[Row], Row]] = {1: _asked_apart, 2: _renamed, 3: _made_way_for}
+def _came_again(row: Row) -> Row:
+    """5: a campaign may be begun again, as a new generation with runs of its own.
+
+    A memory of version 4 stays as it is; but a program of that version would take the runs of the
+    first generation for those that are asked for.
+    """
+    return row | {"schema": 5}
+
+
+MIGRATIONS: dict[int, Callable[[Row], Row]] = {
+    1: _asked_apart,
+    2: _renamed,
+    3: _made_way_for,
+    4: _came_again,
+}
 """version: how a memory of that version becomes one of the next"""

@@ -16,7 +16,7 @@ import msgspec
 from state.renames import in_words_of_today
 from trainers.contract import EPISODES, Mark, Name, Rewind, Target
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """raised whenever an older program could misread a newer memory; see `state.migrations`"""
 LOG_VERSION = 3
 """raised whenever an older program could misread a line of the decision log"""
@@ -105,6 +105,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     token: str | None = None
     """by which its origin knows it again"""
     labels: dict[str, str] = {}
+    generation: int = 1
+    """of the campaign that it belongs to; each has runs of its own"""
+    begin_from: str | None = None
+    """id of the run with whose best checkpoint it begins; None: it begins with nothing"""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -284,6 +288,48 @@ class Ends(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             failed=self.failed + other.failed,
             cancelled=self.cancelled + other.cancelled,
         )
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A generation of the campaign that is over: its runs, which lie in folders of their own."""
+
+    number: int
+    runs: tuple[str, ...]
+    """ids of those that it had at its end"""
+    ended_at: float
+    """wall time when the next one began, for people"""
+    done: int = 0
+    """how many of them ended well"""
+    dropped: bool = False
+    """their folders are to be removed, and perhaps some are already"""
+    stuck: str | None = None
+    """why one of them cannot be, as the log was told"""
+
+
+class Generations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How often the whole campaign was begun, and when it is due again."""
+
+    number: int = 1
+    """of the present one"""
+    best: bool = False
+    """its runs begin with the best checkpoints of the one before"""
+    due_at: float | None = None
+    """wall time of the instant that it was due at; None: it was the first"""
+    ended: bool = False
+    """the log has been told of its end"""
+    calendar: str | None = None
+    """by which the next one is due, with its zone; None: by none"""
+    since_at: float = 0.0
+    """wall time up to which that calendar is heeded"""
+    next_at: float | None = None
+    """wall time of the instant at which the next one is due; None: never"""
+    late_at: float | None = None
+    """the instant of which the log was told that the present one is not done by then"""
+    fired_at: tuple[float, ...] = ()
+    """the newest instants for which one has begun, in order: none ever does so again, whatever is
+    done to the clock"""
+    earlier: tuple[Generation, ...] = ()
+    """those that are kept, and those whose folders are being removed, the oldest first"""
 
 
 PauseOwner = Literal["person", "guard", "quiet_hours"]
@@ -593,6 +639,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     nothing was left to train"""
     campaign: int = 0
     """a checksum of the campaign that the queue follows"""
+    generations: Generations | None = None
+    """None: it was never to be due again"""
     resting: bool = False
     """every run of a campaign, and all that was submitted, has ended; the log has been told"""
     demanded: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from state.records import Left
 from state.requests import Request, request
 from state.store import Store
 from supervisor.config import Config
-from supervisor.core import history, told
+from supervisor.core import again, history, told
 from supervisor.core.enrolment import sought
 from supervisor.core.events import Event
 from supervisor.core.moments import Moment
@@ -147,7 +147,7 @@ def reset_now(home: Home, config: Config, moment: Moment) -> str:
         store, journal = Store(home.state), Journal(home)
         known, _ = store.load()
         backup = store.back_up(f"state.before-reset-{int(moment.wall)}.json")
-        queued = config.settings.queue()
+        queued = again.runs_of(config.campaign, None if known is None else known.generations)
         memory = known or history.first_day(moment, config.ladder, queued)
         memory = history.forgotten(memory, moment, config.ladder, queued)
         kept = f"; the old state is in {backup.name}" if backup else ""

@@ -21,7 +21,7 @@ from supervisor.core.queue import all_ended, ends
 from supervisor.core.seen import Machine
 from supervisor.daemon import Daemon
 from supervisor.host.cgroup import ControlGroup, cores
-from supervisor.host.clock import SystemClock
+from supervisor.host.clock import SystemClock, zone_name
 from supervisor.host.gpu import Gpus
 from supervisor.host.home import Home, HomeLost
 from supervisor.host.notify import Notify
@@ -131,7 +131,14 @@ def _machine(home: Home) -> Machine:
     ours = ControlGroup.of().memory()
     memory_mib = None if ours is None else ours.limit // 2**20
     gpus = cards.inherited(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return Machine(cores=cores(), parts=parts, memory_mib=memory_mib, gpus=gpus, home=home.place)
+    return Machine(
+        cores=cores(),
+        parts=parts,
+        memory_mib=memory_mib,
+        gpus=gpus,
+        home=home.place,
+        zone=zone_name(),
+    )
 
 
 def installed(distribution: str) -> str | None:

@@ -30,7 +30,8 @@ from supervisor.host.home import (
 )
 from supervisor.host.owner import BeyondTheOwner, NotYours, become, owned
 from supervisor.programs import program
-from supervisor.report import Report, report
+from supervisor.report import Report, report, wanted
+from supervisor.report import earlier as known_earlier
 from supervisor.report import runs as known_runs
 from supervisor.terminal import escaped
 
@@ -214,7 +215,9 @@ class Context:
             NoSuchRun: there is none.
             AmbiguousRun: there are several.
         """
-        return _one(name, self._runs())
+        known = self._runs()
+        earlier = known_earlier(self.home, self.config_or_why, self.now())
+        return next((run for run in earlier if run.id == name), None) or _one(name, known)
 
     def wanted(self, name: str) -> Run:
         """The run of that id, name or label as the settings want it: none may have queued it yet.
@@ -223,7 +226,7 @@ class Context:
             NoSuchRun: there is none.
             AmbiguousRun: there are several.
         """
-        campaign = {run.id: run for run in self.kept_config.campaign}
+        campaign = {run.id: run for run in wanted(self.home, self.kept_config, self.now())}
         known = self._runs()
         here = {run.id for run in known}
         run = _one(name, (*known, *(run for run in campaign.values() if run.id not in here)))

@@ -41,6 +41,8 @@ from supervisor.core.seen import (
     Machine,
     Outcome,
     PowerLimited,
+    Remove,
+    Removed,
     Said,
     Seen,
     Started,
@@ -164,6 +166,7 @@ class Daemon:
                 dated=self._config.dated,
                 observations=seen,
                 place=self._machine.home,
+                kept=self._runner.kept() if memory is None else (),
                 fresh_id=os.urandom(8).hex(),
             )
         )
@@ -368,6 +371,8 @@ class Daemon:
                     self._runner.freeze(run)
                 case Thaw(run=run):
                     self._runner.thaw(run)
+                case Remove(run=run):
+                    outcomes.append(Removed(run=run, refused=self._runner.remove(run)))
                 case KeepWarm(specs=specs, memory_max_mib=most_mib):
                     troubles = self._runner.keep_warm(specs, memory_max_mib=most_mib)
                     outcomes += [

@@ -19,7 +19,7 @@ from state import samples, windows
 from state.records import Run
 from state.store import Store
 from supervisor.config import Config
-from supervisor.core import queue, quiet_hours
+from supervisor.core import again, queue, quiet_hours
 from supervisor.core.moments import Moment, span
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
@@ -109,11 +109,14 @@ def check_options(
     blind = {one.run for one in unseen if one.sure}
     memory, _ = Store(home.state).peek()
     back = {run.id: run.rewind for run in memory.runs} if memory is not None else {}
-    answers = _ask_trainers(
-        config,
-        home,
-        [run.but(rewind=back.get(run.id)) for run in runs if run.id not in blind],
+    # What has to go on is the generation that there is.
+    present = again.runs_of(
+        tuple(run for run in runs if run.id not in blind),
+        None if memory is None else memory.generations,
     )
+    if config.settings.campaign.again_from == "best" and config.settings.campaign.again:
+        present = tuple(_beginning_from(run) for run in present)
+    answers = _ask_trainers(config, home, [run.but(rewind=back.get(run.id)) for run in present])
     refused = (
         *_unknown(config),
         *(one.text for one in unseen if one.sure),
@@ -124,6 +127,11 @@ def check_options(
         *(one.text for one in unseen if not one.sure),
     )
     return refused, remarks
+
+
+def _beginning_from(run: Run) -> Run:
+    """The run as one that begins with what another one has learnt, such as itself."""
+    return run.but(asked=msgspec.structs.replace(run.asked, begin_from=run.id))
 
 
 def unseen_by(service: Eyes, config: Config) -> tuple[Unseen, ...]:
@@ -213,12 +221,13 @@ def _ask_trainers(config: Config, home: Home, runs: Sequence[Run]) -> list[tuple
     Of each trainer a run that is well is checked in the heavier modes, too: what one of them lays
     upon it would otherwise be refused at night, when the mode is tried.
     """
-    called = queue.called(config.campaign)
+    names = queue.called(config.campaign)
+    called = {queue.label(run): names[run.id] for run in config.campaign}
     safest, *heavier = config.ladder
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(_at_once()) as pool:
 
         def check(run: Run, mode: Mode) -> tuple[str, str]:
-            return _check_run(run, called[run.id], mode, config, home, Path(place))
+            return _check_run(run, called[queue.label(run)], mode, config, home, Path(place))
 
         answers = list(pool.map(lambda run: check(run, safest), runs))
         well = {

@@ -100,6 +100,8 @@ class Messenger:
         self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
         self._ended = 0
         """the newest end of a campaign in the log"""
+        self._came: dict[str, int] = {}
+        """of that end, where it was one of a generation: which, and how its runs have ended"""
         self._announced = (0, 0)
         """the end and the try that the log was last told of"""
         self._next: tuple[str, Job] | None = None
@@ -176,7 +178,7 @@ class Messenger:
             if isinstance(seq, int) and seq > self._read_to:
                 self._lines.append(line)
                 if line.get("event") == Event.CAMPAIGN_DONE:
-                    self._ended = seq
+                    self._ended, self._came = seq, line.get("evidence") or {}
         self._read_to = self._journal.last
 
     def _choose_post(self, wanted: Notify, before: int) -> None:
@@ -198,7 +200,10 @@ class Messenger:
         if not wanted.when_done:  # who asks for one later means a later end
             self._remember(done=self._ended)
             return []
-        if not memory.resting or not self._is_rested(""):
+        # What comes after the end of a generation is the next one, and no reason to be silent.
+        known = memory.generations
+        is_past = known is not None and self._came.get("generation", known.number) < known.number
+        if not (memory.resting or is_past) or not self._is_rested(""):
             return []
         if self._is_running(self._told.process):  # the supervisor before this one began it
             self._rests[""] = (self._clock.read().monotonic_s + REST_MIN_S, REST_MIN_S)
@@ -208,7 +213,7 @@ class Messenger:
             self._remember(done=self._ended, tries=0, process=None)
             reason = f"{name} was cut off {TRIES_MAX} times, and is not begun again"
             return [Said(Event.NOTIFY_FAILED, "when_done", reason, {})]
-        self._next = ("", _command(wanted, memory, self._home, self._ended))
+        self._next = ("", _command(wanted, memory, self._home, self._ended, self._came))
         attempt = (self._ended, self._told.tries)
         if attempt == self._announced:  # it could not be started, and rested
             return []
@@ -326,8 +331,15 @@ class _Errand:
             return Result(well=False, said="came to no end that is known")
 
 
-def _command(wanted: Notify, memory: Memory, home: Home, seq: int) -> Job:
+def _command(
+    wanted: Notify, memory: Memory, home: Home, seq: int, of_generation: dict[str, int]
+) -> Job:
     came = ends(memory)
+    total, failed = came.total, came.failed
+    more = {}
+    if of_generation:
+        total, failed = of_generation["runs"], of_generation["failed"]
+        more = {"SUPERVISOR_GENERATION": str(of_generation["generation"])}
     return Job(
         seq=seq,
         name=wanted.when_done[0],
@@ -336,9 +348,10 @@ def _command(wanted: Notify, memory: Memory, home: Home, seq: int) -> Job:
         folder=str(home.path),
         environment={
             "SUPERVISOR_HOME": str(home.path),
-            "SUPERVISOR_OUTCOME": "failed" if came.failed else "done",
-            "SUPERVISOR_RUNS": str(came.total),
-            "SUPERVISOR_RUNS_FAILED": str(came.failed),
+            "SUPERVISOR_OUTCOME": "failed" if failed else "done",
+            "SUPERVISOR_RUNS": str(total),
+            "SUPERVISOR_RUNS_FAILED": str(failed),
+            **more,
         },
     )
 

@@ -15,7 +15,7 @@ from state.store import Store
 from state.windows import Windows
 from supervisor import journal
 from supervisor.config import Config
-from supervisor.core import decisions, explain, history, policy, queue, quiet_hours, slots
+from supervisor.core import again, decisions, explain, history, policy, queue, quiet_hours, slots
 from supervisor.core.events import Event
 from supervisor.core.facts import Facts
 from supervisor.core.goodput import PRESENT, Goodput, lived, measure
@@ -24,6 +24,7 @@ from supervisor.core.moments import Moment, stamp
 from supervisor.core.quiet_hours import DAY_S, Quiet
 from supervisor.core.settings import Settings
 from supervisor.foretold import CAMPAIGN, Ends, foretold
+from supervisor.host.clock import zone_name
 from supervisor.host.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
 from trainers import durable
@@ -206,6 +207,35 @@ class QuietReport(msgspec.Struct, frozen=True, kw_only=True):
     """training was kept from going on, or usage could not be analysed; None: not lately"""
 
 
+class GenerationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier generation of the campaign."""
+
+    number: int
+    runs: tuple[str, ...]
+    """ids of those whose folders are still there"""
+    done: int
+    """how many ended well"""
+    ended: str
+    """when the next one began, in UTC"""
+    leaves: bool
+    """its folders are being removed"""
+
+
+class AgainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Which generation of the campaign this is, and when the next is due."""
+
+    generation: int
+    due: str | None
+    """when the next one is due, in UTC; None: never"""
+    zone: str | None
+    """of its calendar"""
+    late: bool
+    """it is due, and the present one is not done"""
+    words: str
+    """the same for a person"""
+    earlier: tuple[GenerationReport, ...]
+
+
 class GuardReport(msgspec.Struct, frozen=True, kw_only=True):
     """What [guard] wanted last."""
 
@@ -251,6 +281,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """None: there are no [quiet_hours]"""
     guard: GuardReport | None
     """None: there is no [guard]"""
+    again: AgainReport | None
+    """None: the campaign is never due again, and never was"""
     campaign: CampaignReport
     runs: tuple[RunReport, ...]
 
@@ -329,6 +361,7 @@ def report(
         uptime_s=round(moment.boottime_s, 1),
         quiet=None if isinstance(config, str) else _quiet(home, memory, config.settings, timers),
         guard=None if isinstance(config, str) else _guard(memory, config.settings),
+        again=None if isinstance(config, str) else _again(memory, config),
         campaign=campaign,
         runs=runs,
     )
@@ -359,6 +392,23 @@ def runs(home: Home, config: Config | str, moment: Moment) -> tuple[Run, ...]:
     return tuple(run for run, _ in _runs(home, memory, config))
 
 
+def wanted(home: Home, config: Config, moment: Moment) -> tuple[Run, ...]:
+    """The runs of the settings, as they are asked for in the present generation."""
+    return again.runs_of(config.campaign, present(home, config, moment).generations)
+
+
+def earlier(home: Home, config: Config | str, moment: Moment) -> tuple[Run, ...]:
+    """The runs of earlier generations that are kept."""
+    known = present(home, config, moment).generations
+    ids = () if known is None else [run for one in known.earlier for run in one.runs]
+    if not ids:
+        return ()
+    try:
+        return tuple(one.run for one in Store(home.state).archive.find(ids).values())
+    except OSError:
+        return ()
+
+
 def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, Left | None]]:
     """The runs to tell of, in the order of the campaign, then what was submitted.
 
@@ -369,7 +419,7 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
     except OSError:  # what is told is what is known
         gone = {}
     gone |= {one.run.id: one for one in memory.left}
-    campaign = () if isinstance(config, str) else config.campaign
+    campaign = () if isinstance(config, str) else again.runs_of(config.campaign, memory.generations)
     order = {run.id: place for place, run in enumerate(campaign)}
     known: list[tuple[Run, Left | None]] = [(run, None) for run in memory.runs]
     here = {run.id for run in memory.runs}
@@ -379,7 +429,9 @@ def _runs(home: Home, memory: Memory, config: Config | str) -> list[tuple[Run, L
             continue
         if one.run.is_job:
             submitted.append((one.run, one))
-        elif one.epoch >= memory.epoch and (run_id in order or not order):
+        elif one.epoch >= memory.epoch and (
+            run_id in order or (not order and again.generation_of(one.run, memory) is None)
+        ):
             known.append((one.run, one))
     known.sort(key=lambda pair: order.get(pair[0].id, len(order)))
     return [*known, *submitted[-ENDED_SHOWN:]]
@@ -560,6 +612,39 @@ def _refusal(home: Home) -> RefusalReport | None:
         if refuses(line):
             return RefusalReport(at=line["time"], event=line["event"], why=line["reason"])
     return None
+
+
+def comes_again(home: Home, config: Config, moment: Moment) -> AgainReport | None:
+    """Which generation this is, and when the next is due; None: it is the only one."""
+    return _again(_now(home, config, moment)[0], config)
+
+
+def _again(memory: Memory, config: Config) -> AgainReport | None:
+    asked, at, known = config.settings.campaign, memory.timeline.seen_at, memory.generations
+    if asked.again is not None:
+        known = again.scheduled(known, asked, zone_name(), at)
+    elif known is not None:  # what was set is set no more
+        known = msgspec.structs.replace(known, next_at=None, calendar=None)
+    if known is None:
+        return None
+    due = known.next_at is not None and known.next_at <= at
+    return AgainReport(
+        generation=known.number,
+        due=_stamped(known.next_at),
+        zone=None if known.calendar is None else known.calendar.rpartition(" ")[2],
+        late=due and not again.is_over(memory, config.rules),
+        words=again.told_to_a_person(known, asked, zone_name(), memory, config.rules),
+        earlier=tuple(
+            GenerationReport(
+                number=one.number,
+                runs=one.runs,
+                done=one.done,
+                ended=stamp(one.ended_at),
+                leaves=one.dropped,
+            )
+            for one in known.earlier
+        ),
+    )
 
 
 def _guard(memory: Memory, settings: Settings) -> GuardReport | None:

@@ -11,6 +11,7 @@ from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, RunGoodput, T
 from supervisor.core.moments import span, stamp, when
 from supervisor.foretold import Ends
 from supervisor.report import (
+    AgainReport,
     BootReport,
     GuardReport,
     LedgerReport,
@@ -87,6 +88,7 @@ def state(report: Report) -> str:
         ("home", report.home),
         ("campaign", _campaign(report)),
         *([("", _ends(report.campaign.ends))] if report.campaign.ends else []),
+        *_again(report.again),
     ]
     return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
 
@@ -124,6 +126,24 @@ def _short(text: str) -> str:
     """A reason that leaves room for others; the whole of it is for programs."""
     shown = printable(text)
     return shown if len(shown) <= WHY_NOT_MAX else f"{shown[:WHY_NOT_MAX]}..."
+
+
+def _again(known: AgainReport | None) -> list[tuple[str, str]]:
+    """The lines of the generations."""
+    if known is None:
+        return []
+    words = printable(known.words)
+    lines = [paint(words, "yellow") if known.late else words]
+    kept = [
+        f"generation {one.number}, {one.done} of {len(one.runs)} done"
+        for one in known.earlier
+        if not one.leaves
+    ]
+    leaving = [f"generation {one.number}" for one in known.earlier if one.leaves]
+    told = [f"kept: {', '.join(kept)}"] if kept else []
+    told += [f"being removed: {', '.join(leaving)}"] if leaving else []
+    lines += ["; ".join(told)] if told else []
+    return [("" if number else "again", line) for number, line in enumerate(lines)]
 
 
 def _guard(known: GuardReport | None) -> list[tuple[str, str]]:

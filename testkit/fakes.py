@@ -456,6 +456,15 @@ class FakeRunner:
         for process in self.host.processes(run_id):
             process.thaw(self.host.now_s)
 
+    def kept(self):
+        return tuple(self.host.folders)
+
+    def remove(self, run_id):
+        if self.host.processes(run_id):
+            return "something of it lives"
+        self.host.folders.pop(run_id, None)
+        return None
+
     def _heartbeat(self, run_id):
         folder = self.host.folders.get(run_id)
         return folder.heartbeat if folder else None

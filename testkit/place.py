@@ -29,7 +29,7 @@ def a_daemon(home, clock, runner, **given):
         "sensors": FakeSensors(),
         "power": FakePower(),
         "sentry": FakeSentry(),
-        "machine": Machine(cores=4, parts={}),
+        "machine": Machine(cores=4, parts={}, zone="UTC"),
         "windows": home.windows,
     }
     return Daemon(clock=clock, runner=runner, **parts | given)

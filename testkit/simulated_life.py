@@ -14,6 +14,7 @@ import io
 import math
 import os
 import random
+import re
 
 import msgspec
 
@@ -42,6 +43,9 @@ RUNS = ("alpha", "beta", "gamma", "delta", "omega")
 JOBS = ("iota", "kappa")
 REQUESTS = ("scale_up", "scale_down", "pin", "unpin", "pause", "resume", "reset")
 TARGET_STEPS = 40_000
+COMES_AGAIN = 'again = "30 * * * *"\nkept_generations = 1\n'
+AGAIN_STEPS = 2_000
+"""a target of those that come again"""
 SETTLE_TICKS = 60
 """looks within which the machine agrees with the goal: most of them after a kill or a backoff"""
 SETTLE_S = 1500.0
@@ -179,6 +183,18 @@ class DeadlyRunner(FakeRunner):
         super().thaw(run_id)
         self._life.fuse()
 
+    def remove(self, run_id):
+        self._life.fuse()
+        self._life.forget(run_id)
+        refused = super().remove(run_id)
+        self._life.fuse()
+        return refused
+
+
+def _first(run_id):
+    """The id that a run of the campaign has in the first generation."""
+    return re.sub(r"-g\d+$", "", run_id)
+
 
 class SimulatedLife:
     """A home, a machine, and whoever supervises it at the moment.
@@ -206,6 +222,12 @@ class SimulatedLife:
         self._runs = list(RUNS)
         self._sentry = FakeSentry()
         self._guarded = self.chance.random() < 0.5
+        # A chance of its own: the lives of those without it are what they were.
+        self._again = random.Random(f"{seed} again").random() < 0.5  # noqa: S311 - as above
+        self._dues = {}
+        """the instants at which generations were due, by their numbers"""
+        self._removed = collections.Counter()
+        """steps in folders that were removed, by run of the settings"""
         self._write_settings()
         self._config = Config(self.home.settings)
         self.daemon = None
@@ -405,7 +427,20 @@ class SimulatedLife:
     def remember(self, memory):
         """From now on `memory` is what the next start will load."""
         self.saved = memory
+        known = memory.generations
+        if known is not None and known.due_at is not None:
+            self._dues[known.number] = known.due_at
+            assert len(set(self._dues.values())) == len(self._dues), "two for one instant"
         self.recorded_boots[memory.began_at].add(memory.timeline.boot_id)
+
+    def forget(self, run_id):
+        """A folder is removed: what was kept in it was kept all the same."""
+        present = self.saved.generations.number
+        assert not any(run_id == run.id for run in self.saved.runs)
+        assert present > 1, "removed before there was another one"
+        folder = self.host.folders.get(run_id)
+        if folder is not None:
+            self._removed[_first(run_id)] += folder.step + folder.beside
 
     # How it all goes on
 
@@ -473,7 +508,7 @@ class SimulatedLife:
             sensors=FakeSensors(),
             power=FakePower(),
             sentry=self._sentry,
-            machine=Machine(cores=4, parts={"kernel": "6.1"}),
+            machine=Machine(cores=4, parts={"kernel": "6.1"}, zone="UTC"),
             windows=self.home.windows,
         )
         self._note("a daemon begins")
@@ -552,7 +587,9 @@ class SimulatedLife:
         self.home.settings.write_text(
             f'modes_dir = "modes"\n[policy]\nname = "{self._policy}"\n'
             f'[campaign]\ntrainer = "drill"\nruns = [{names}]\n'
-            f'target.steps = {TARGET_STEPS}\n[warm]\ntrainers = ["drill"]\n'
+            + (COMES_AGAIN if self._again else "")
+            + f"target.steps = {AGAIN_STEPS if self._again else TARGET_STEPS}\n"
+            + '[warm]\ntrainers = ["drill"]\n'
             "[logs]\nturns = true\n" + ("[guard]\n" if self._guarded else "")
         )
 
@@ -580,6 +617,8 @@ class SimulatedLife:
             (run,) = (run for run in self.saved.runs if run.id == spec.run)
             assert run.status == "running"
             assert run.attempt.mode == spec.mode
+            known = self.saved.generations
+            assert run.is_job or run.asked.generation == (1 if known is None else known.number)
 
     def _check_boots(self, memory):
         """Each boot stands there once, and only a clean stop makes it a planned one."""
@@ -615,8 +654,12 @@ class SimulatedLife:
         for run in memory.runs:
             kind = measure.kind(run)
             kept = sum(work[kind].steps for work in known if kind in work)
-            folder = self.host.folders.get(run.id)
-            saved = folder.step + folder.beside if folder is not None else 0
+            first = _first(run.id)
+            saved = self._removed[first] + sum(
+                folder.step + folder.beside
+                for run_id, folder in self.host.folders.items()
+                if _first(run_id) == first
+            )
             assert kept <= saved + 1e-6, f"{run.id} has saved {saved} steps, and kept {kept}"
 
     def _read_log(self):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from trainers import durable, options, registry, said, sinks
+from trainers import anew, durable, options, registry, said, sinks
 from trainers.checkpoint import Checkpoints
 from trainers.contract import (
     EXIT_AGAIN,
@@ -245,7 +245,10 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
         spec = check(folder.path, trainer)
         _last_words(folder)  # or a newer version's would be replaced by the first of ours
         os.environ.setdefault(MARKER, str(folder.path))
+        begins = anew.begin(folder, spec)
         session = Session(folder, spec, stop=stop)
+        if begins is not None:
+            session.notice(begins)
         if not session.target_reached:
             _train(trainer, session)
         if os.getpid() == pid:

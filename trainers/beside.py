@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from trainers import attempt, history, importing, listing, play, registry
+from trainers import anew, attempt, history, importing, listing, play, registry
 from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder
 
 EXIT_UNKNOWN = 2
@@ -65,8 +65,12 @@ def _check(options: argparse.Namespace) -> int:
     spec = attempt.check(options.run, options.trainer, options.spec)
     if options.spec is not None:  # its own it has gone on under before
         attempt.check_fits(options.run, spec)
-    remark = getattr(registry.load(options.trainer), "remark", None)
-    if remark and (text := remark(spec)):
+    program = registry.load(options.trainer)
+    remark = getattr(program, "remark", None)
+    remarks = [remark(spec)] if remark else []
+    if spec.begin_from is not None and not hasattr(program, "begin_from"):
+        remarks.append(f"{anew.cannot(options.trainer)}: each generation begins from scratch")
+    if text := "; ".join(filter(None, remarks)):
         sys.stderr.write(f"trainers: {text}\n")
     return 0
 

@@ -218,6 +218,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     not gone on from where there is another"""
     rewind: Rewind | None = None
     """where a person wants it to go on from; the id tells whether that was done"""
+    begin_from: Name | None = None
+    """id of another run of this home: where this one has no checkpoint yet, it begins with what the
+    best of that one has learnt"""
 
     def up_to(self, unit: str) -> int | None:
         """The target, where it is one in that unit."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -103,6 +104,11 @@ def _count(session: Session, options: Options) -> None:
             session.save(_files(step, options.save_s))
     if session.step > 0:
         session.save(_files(session.step, options.save_s))
+
+
+def begin_from(_spec: Spec, _checkpoint: Path) -> Iterator[tuple[str, bytes]]:
+    """It has learnt nothing, and so begins as with nothing."""
+    return _files(0, 0.0)
 
 
 def _files(step: int, save_s: float) -> Iterator[tuple[str, bytes]]:

@@ -18,7 +18,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
@@ -164,6 +164,15 @@ class Trainer(Protocol):
 
         Raises:
             BadSpec: it is nothing that this trainer could go on from; the message says why.
+        """
+
+    def begin_from(self, spec: Spec, checkpoint: Path) -> Iterable[tuple[str, bytes]]:
+        """Files of a checkpoint of step 0: a run that begins with what another one has learnt.
+
+        Its steps and episodes are counted from 0, whatever those of the other one were.
+
+        Raises:
+            BadSpec: a run of this spec cannot begin with that checkpoint.
         """
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 from modes.toml_file import InvalidFile
 from state.store import Store
 from supervisor import follow, screen
 from supervisor.commands import Adding, build_parser
 from supervisor.context import Context, Refused, print_json
+from supervisor.core.campaign import Campaign
 from supervisor.host.home import SYSTEM_HOME
 from supervisor.programs import program, with_trainers
 
 PLACE = 70
 TRIAL_NICE = 10
 """hundreds of runs may be asked about beside the training, which goes first"""
+INSTANTS = 3
+"""of the calendar of the campaign, which are told"""
 QUIET_LOOK_S = 0.2
 """how soon to look again whether runs that are paused have saved"""
 
@@ -142,9 +146,24 @@ def _check_config(context: Context) -> int:
         raise InvalidFile(problems)
     names = ", ".join(config.ladder.names)
     print(f"well: {len(config.campaign)} runs, modes {names}")
+    for line in _due(config.settings.campaign, context.now().wall):
+        print(line)
     for notice in (*config.dated, *remarks):
         print(f"note: {notice}")
     return 0
+
+
+def _due(campaign: Campaign, at: float) -> Iterator[str]:
+    """When a campaign is due again."""
+    from supervisor.core import again  # noqa: PLC0415 - reading commands stay quick
+    from supervisor.host.clock import zone_name  # noqa: PLC0415 - as above
+
+    if campaign.again is None:
+        return
+    zone = zone_name()
+    found = again.instants(campaign, zone, at, INSTANTS)
+    yield f"due again: {', '.join(again.in_words(one, campaign, zone) for one in found)}"
+    yield f"each generation begins {again.BEGINS[campaign.again_from]}"
 
 
 def _doctor(context: Context) -> int:

@@ -123,8 +123,12 @@ def _why(context: Context) -> int:
         with decision_log.sensible(path):
             answer = explain.explained(*found)
     else:
-        present = report.facts(context.home, context.kept_config, context.now())
-        answer = explain.explained_now(present)
+        config, moment = context.kept_config, context.now()
+        answer = explain.explained_now(report.facts(context.home, config, moment))
+        comes = report.comes_again(context.home, config, moment)
+        if comes is not None:
+            words = explain.Input(name="again", value=comes.words)
+            answer = msgspec.structs.replace(answer, inputs=(*answer.inputs, words))
     print_json(answer) if context.options.json else print(screen.explanation(answer))
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from state.records import LEDGER_VERSION, Boot, BootNote, HomeId, Memory, Place
-from supervisor.core import history, measure, queue, told
+from supervisor.core import again, history, measure, queue, told
 from supervisor.core.events import Event
 from supervisor.core.moments import Moment
 from supervisor.core.recovery import Observation
@@ -38,6 +38,8 @@ class Awakening(msgspec.Struct, frozen=True, kw_only=True):
     """as in `Seen`"""
     place: Place | None = None
     """where the home lies"""
+    kept: tuple[str, ...] = ()
+    """names of the folders of runs, where there is no memory"""
     fresh_id: str = ""
     """a random id, for a home that needs one"""
 
@@ -48,6 +50,7 @@ def awake(found: Awakening) -> Memory:
     known = found.memory or history.first_day(
         history.noted(notes[0]) if notes else moment, rules.ladder
     )
+    known = again.found_again(known, rules, found.kept)
     # Lines may have reached the log of a supervisor whose state could not be saved.
     ahead = max(0, found.lines - known.decisions)
     memory = msgspec.structs.replace(known, decisions=known.decisions + ahead)

@@ -67,15 +67,15 @@ class Calendar:
 
     def after(self, at: float) -> float | None:
         """The first time after a moment, both in seconds since 1970; None: there is none."""
-        # From the second before on: what is due at once must not be passed over for a fraction.
-        begin = dt.datetime.fromtimestamp(math.floor(at), self.zone)
         try:
+            # From the second before on: what is due at once must not be passed over for a fraction.
+            begin = dt.datetime.fromtimestamp(math.floor(at), self.zone)
             for due in CronSim(self.cron, begin):
                 found = due.timestamp()
                 # In the second of two equal hours the library tells of the first.
                 if found > at:
                     return found
-        except (OverflowError, ValueError):  # beyond the years that a calendar has
+        except (OverflowError, ValueError, OSError):  # beyond the years that a calendar has
             pass
         return None
 

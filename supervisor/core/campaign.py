@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -32,6 +33,10 @@ million frames. Runs of others have a target only where one is set"""
 
 OLD_FORMS = {"target_steps": "steps", "target_episodes": "episodes"}
 """keys that older settings have in place of `target`, and what each counts"""
+GENERATION = re.compile(r"-g[0-9]+\Z")
+"""how the ids of runs end that belong to a later generation"""
+GENERATION_MAX_LETTERS = 6
+"""of that, as long as nobody has seen a hundred thousand of them"""
 PLACES_MAX = 4
 """further tables with an old key that its notice names; of the others it tells the number"""
 
@@ -67,6 +72,14 @@ class Campaign(
     """slots that the campaign has whatever else is submitted, as long as it has runs for them"""
     min_run_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0.0
     """how long one of its trainers is safe from a higher class after its start"""
+    again: str | None = None
+    """when the whole of it is due again, as a new generation: `Sun 03:00`, or the five fields of
+    cron, perhaps with a zone behind it; None: once is enough"""
+    again_from: Literal["scratch", "best"] = "scratch"
+    """what the runs of a new generation begin with: nothing, or what the best checkpoints of the
+    one before have learnt"""
+    kept_generations: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """how many earlier generations are kept beside the present one"""
 
 
 class OneRun(
@@ -137,6 +150,36 @@ def check(campaign: Campaign, own: Mapping[str, OneRun]) -> None:
     for run in runs:
         if not NAME.fullmatch(run.id):
             raise ValueError(f"{run.id!r} is too long; trainer and label take at most 63 letters")
+    if campaign.again is not None:
+        _check_again(campaign.again, runs)
+
+
+def _check_again(text: str, runs: tuple[Run, ...]) -> None:
+    """See that a campaign can be due again by that calendar.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    from supervisor.core import calendar  # noqa: PLC0415 - loads zones, and only where they matter
+
+    try:
+        calendar.Calendar(text)
+    except calendar.BadCalendar as error:
+        raise ValueError(f"campaign.again: {error}") from None
+    if not runs:
+        raise ValueError("campaign.again: there is no run that could be due again")
+    for run in runs:
+        if GENERATION.search(run.id):
+            ending = GENERATION.findall(run.id)[0]
+            raise ValueError(
+                f"campaign.again: {run.id} ends with {ending}, as the runs of a later generation "
+                "do: give it another label"
+            )
+        if not NAME.fullmatch(run.id + "-" * GENERATION_MAX_LETTERS):
+            raise ValueError(
+                f"campaign.again: {run.id!r} is too long to be followed by the number of its "
+                f"generation; trainer and label take at most {63 - GENERATION_MAX_LETTERS} letters"
+            )
 
 
 def dated_in(campaign: Campaign, own: Mapping[str, OneRun]) -> tuple[str, ...]:

@@ -18,8 +18,11 @@ NAMES_MAX = 8
 VALUE_MAX_CHARS = 60
 ENVIRONMENT = "env"
 """the option whose table is of variables of the environment"""
-NOT_TOLD = ("id", "trainer", "origin", "revision", "token", "options", "target")
-"""fields that say nothing to a person, and two that are told in their own way"""
+NOT_TOLD = (
+    *("id", "trainer", "origin", "revision", "token", "options", "target"),
+    *("generation", "begin_from"),
+)
+"""fields that say nothing to a person, or are told in their own way"""
 
 
 class _Line(NamedTuple):

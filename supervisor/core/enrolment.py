@@ -8,7 +8,7 @@ import msgspec
 
 from state.records import Ends, Left, Memory, Run
 from state.requests import AboutARun, Request
-from supervisor.core import queue, slots
+from supervisor.core import again, queue, slots
 from supervisor.core.seen import Rules
 
 
@@ -16,7 +16,7 @@ def sought(memory: Memory, rules: Rules, requests: tuple[Request, ...] = ()) -> 
     """Ids of runs in no queue that the next turn may be about: they may have left it."""
     named = [request.run for request in requests if isinstance(request, AboutARun)]
     if memory.campaign != rules.revision:
-        named += [run.id for run in rules.campaign]
+        named += [run.id for run in again.runs_of(rules.campaign, memory.generations)]
     return frozenset(named) - {run.id for run in memory.runs} if named else frozenset()
 
 
@@ -45,17 +45,19 @@ def enrolled(memory: Memory, rules: Rules, left: Mapping[str, Left] | None) -> M
             return memory
         # Those of this campaign that have ended have left before, and are not asked for anew.
         here = {run.id for run in memory.runs}
-        campaign = tuple(run for run in rules.campaign if run.id in here)
+        asked = again.runs_of(rules.campaign, memory.generations)
+        campaign = tuple(run for run in asked if run.id in here)
         return msgspec.structs.replace(memory, runs=queue.enrol(memory.runs, campaign, {}))
     known = {
         run_id: one
         for run_id, one in departed(memory, left).items()
         if one.epoch >= memory.epoch and not one.run.is_job
     }
-    runs = queue.enrol(memory.runs, rules.campaign, known)
+    campaign = again.runs_of(rules.campaign, memory.generations)
+    runs = queue.enrol(memory.runs, campaign, known)
     in_it = {run.id for run in runs}
     over = Ends()
-    for run in rules.campaign:
+    for run in campaign:
         if run.id not in in_it:
             over = queue.counted(over, known[run.id].run, +1)
     ends = memory.ends | {"campaign": over}

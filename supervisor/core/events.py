@@ -28,6 +28,27 @@ class Event(StrEnum):
     CRASH_PRICED = "crash.priced", "trainers step again after a crash: what it has cost"
     DISK_FAILED = "disk.failed", "a log cannot be written; on the screen only"
     DISK_RECOVERED = "disk.recovered", "it can be written again; on the screen only"
+    GENERATION_BEGUN = (
+        "generation.begun",
+        "the campaign was [due again](#due-again): all of it is in the queue, as runs of their own",
+    )
+    GENERATION_DROPPED = (
+        "generation.dropped",
+        "an earlier generation is one too many: the folders of its runs are removed",
+    )
+    GENERATION_LATE = (
+        "generation.late",
+        "the next generation is due, and the present one is not done: it is finished first",
+    )
+    GENERATION_REMOVED = "generation.removed", "they are"
+    GENERATION_SCHEDULED = (
+        "generation.scheduled",
+        "when the campaign is due again, by settings that are new; or that it is not",
+    )
+    GENERATION_STUCK = (
+        "generation.stuck",
+        "the folder of a run cannot be removed; it is tried again at every look",
+    )
     GOAL_CHANGED = "goal.changed", "the goal is another, in the same mode"
     GPU_AWAITED = (
         "gpu.awaited",

@@ -76,7 +76,8 @@ def first_day(moment: Moment, ladder: Ladder, runs: tuple[Run, ...] = ()) -> Mem
 def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, ...]) -> Memory:
     """The memory of a first day after `memory`.
 
-    The numbers of the log go on, and what was submitted stays: the settings know nothing of it.
+    The numbers of the log and of the generations go on, for what they have left is there. What was
+    submitted stays: the settings know nothing of it.
     """
     submitted = tuple(_anew(run) for run in memory.runs if run.is_job)
     return msgspec.structs.replace(
@@ -90,6 +91,7 @@ def forgotten(memory: Memory, moment: Moment, ladder: Ladder, runs: tuple[Run, .
         outbox=memory.outbox,
         answers=memory.answers,
         gpus=memory.gpus,
+        generations=memory.generations,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from modes import Ladder, Mode
-from state.records import Asked, Ends, Left, Memory, Run
+from state.records import Asked, Ends, Left, Memory, Origin, Run
 from supervisor.core.cards import Hand
 from supervisor.core.machine import RUN_LIFE
 from trainers.contract import START, Rewind, Share, Spec
@@ -77,8 +77,9 @@ def called(runs: Iterable[Run]) -> dict[str, str]:
 
 
 def label(run: Run) -> str:
-    """What `campaign.runs` calls a run: its id without the trainer."""
-    return run.id.removeprefix(f"{run.asked.trainer}-")
+    """What `campaign.runs` calls a run: its id without the trainer, and without its generation."""
+    known = run.id.removeprefix(f"{run.asked.trainer}-")
+    return known.removesuffix(f"-g{run.asked.generation}") if run.asked.generation > 1 else known
 
 
 def placed(runs: tuple[Run, ...], run: Run, campaign: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -204,6 +205,7 @@ def spec(
         options=run.asked.options,
         withheld=run.faults.withheld,
         rewind=run.rewind,
+        begin_from=run.asked.begin_from,
     )
 
 
@@ -234,6 +236,13 @@ def ends(memory: Memory) -> Ends:
     for gone in memory.ends.values():
         here = here.and_(gone)
     return here
+
+
+def ends_of(memory: Memory, origin: Origin) -> Ends:
+    """How everything of that origin has ended that has."""
+    here = tuple(run for run in memory.runs if run.asked.origin == origin)
+    known = {origin: memory.ends[origin]} if origin in memory.ends else {}
+    return ends(msgspec.structs.replace(memory, runs=here, ends=known))
 
 
 def counted(known: Ends | None, run: Run, by: int) -> Ends:

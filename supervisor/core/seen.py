@@ -38,6 +38,8 @@ class Machine(NamedTuple):
     """those that the supervisor was given, by CUDA_VISIBLE_DEVICES; None: all that there are"""
     home: Place | None = None
     """where the home lies; None: nobody has looked"""
+    zone: str | None = None
+    """of the clock on the wall; None: nobody has looked, and no calendar is heeded"""
 
 
 class Rules(NamedTuple):
@@ -89,7 +91,13 @@ class BackUp(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-Action = LimitPower | Start | Stop | Kill | Freeze | Thaw | KeepWarm
+class Remove(msgspec.Struct, frozen=True, kw_only=True):
+    """Remove the folder of a run that nobody asks for any more, if it is still there."""
+
+    run: str
+
+
+Action = LimitPower | Start | Stop | Kill | Freeze | Thaw | KeepWarm | Remove
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -97,6 +105,14 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     run: str
     process: Process
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The outcome of removing a folder."""
+
+    run: str
+    refused: str | None = None
+    """why it is still there, or a part of it; None: nothing of it is"""
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -107,7 +123,7 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-Outcome = Started | PowerLimited | Lost
+Outcome = Started | PowerLimited | Removed | Lost
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):

@@ -181,13 +181,21 @@ def price(memory: Memory, paid: Price) -> Memory:
 
 
 def end_of_campaign(memory: Memory) -> Memory:
-    """Every run of a whole queue has ended: how, in words."""
-    came = queue.ends(memory)
+    """Every run of a whole queue has ended, or of a generation: how, in words."""
+    known = memory.generations
+    came = queue.ends(memory) if known is None else queue.ends_of(memory, "campaign")
     outcome = f"{came.reached} of {came.total} runs have reached their target"
     outcome += f", {came.short} done before it by the trainer's word" if came.short else ""
     outcome += f", {came.failed} can never work as they are set" if came.failed else ""
     outcome += f", {came.cancelled} cancelled" if came.cancelled else ""
-    return write(memory, Event.CAMPAIGN_DONE, rule="queue", reason=f"{outcome}; resting")
+    evidence = None
+    if known is not None:
+        outcome = f"generation {known.number}: {outcome}"
+        evidence = {"generation": known.number, "runs": came.total, "failed": came.failed}
+        known = msgspec.structs.replace(known, ended=True)
+        memory = msgspec.structs.replace(memory, generations=known)
+    outcome += "; resting" if queue.all_ended(memory.runs) else "; what was submitted goes on"
+    return write(memory, Event.CAMPAIGN_DONE, rule="queue", reason=outcome, evidence=evidence)
 
 
 def assignment(memory: Memory, demanded: tuple[str, ...], why: str, runs: Sequence[Run]) -> Memory:

@@ -26,8 +26,9 @@ from state.records import (
     Process,
     Run,
 )
-from state.requests import AboutARun, AboutTheMode, Pause, Reset
+from state.requests import AboutARun, AboutTheMode, Pause, Reset, Submit
 from supervisor.core import (
+    again,
     cards,
     changes,
     decisions,
@@ -58,6 +59,8 @@ from supervisor.core.seen import (
     LimitPower,
     Lost,
     PowerLimited,
+    Remove,
+    Removed,
     Rules,
     Seen,
     Started,
@@ -193,6 +196,8 @@ class _Thought:
                 case PowerLimited(watts=watts, refused=refused):
                     limit = PowerLimit(watts=watts, refused=refused)
                     self.memory = told.power(self.memory, limit)
+                case Removed():
+                    self.memory = again.removed(self.memory, outcome)
                 case Lost(event=event, rule=rule, reason=reason):
                     self._write(event, rule=rule, reason=reason)
 
@@ -227,9 +232,23 @@ class _Thought:
             before, left = self.memory, self._seen.left
             after = enrolled(before, self._seen.rules, left)
             self.memory = changes.tell(before, after, departed(before, left))
+            if self._seen.leaving is None:
+                self._come_again()
         self._judge()
         if known:
             self._recognise()
+
+    def _come_again(self) -> None:
+        """Begin the next generation of the campaign where it is due, and let old ones go."""
+        rules, zone = self._seen.rules, self._seen.machine.zone
+        if zone is None:
+            return
+        memory = again.heed(self.memory, rules, zone)
+        if memory.campaign != self.memory.campaign:
+            memory = enrolled(memory, rules, self._seen.left)
+        self.memory = again.dropped(memory, rules.settings.campaign)
+        leaving = again.to_remove(self.memory)
+        self.actions += [] if leaving is None else [Remove(run=leaving)]
 
     def _judge(self) -> None:
         self._narrow(self._observations.keys())
@@ -386,6 +405,9 @@ class _Thought:
         if self._seen.left is not None or known is not None:
             submitted = len(queue.submitted(self.memory.runs))
             outcome = heed(request, known, submitted, self._ladder)
+            former = None if known is None else again.generation_of(known, self.memory)
+            if former is not None and not isinstance(request, Submit):
+                outcome = f"{request.run} is of generation {former}, which is over"
         if isinstance(outcome, str):
             self._settle(request, outcome, None)
         else:
@@ -422,7 +444,8 @@ class _Thought:
             memory = counted(memory, known, -1)
             gone = tuple(one for one in memory.left if one.run.id != run.id)
             memory = msgspec.structs.replace(memory, left=gone)
-        runs = queue.placed(memory.runs, run, self._seen.rules.campaign)
+        campaign = again.runs_of(self._seen.rules.campaign, memory.generations)
+        runs = queue.placed(memory.runs, run, campaign)
         self.memory = msgspec.structs.replace(memory, runs=runs)
 
     def _forget(self) -> None:
@@ -430,7 +453,8 @@ class _Thought:
         seen, rules = self._seen, self._seen.rules
         self.before_save.append(BackUp(name=f"state.before-reset-{int(seen.moment.wall)}.json"))
         self._widen()
-        memory = history.forgotten(self.memory, seen.moment, rules.ladder, rules.campaign)
+        campaign = again.runs_of(rules.campaign, self.memory.generations)
+        memory = history.forgotten(self.memory, seen.moment, rules.ladder, campaign)
         self.memory = msgspec.structs.replace(memory, campaign=rules.revision)
         # What lives is adopted, as after any other loss of memory. How another one ended is known.
         self._observations = {
@@ -683,6 +707,7 @@ class _Thought:
         due = [self.due_unsaved_s(), 0.0 if self._seen.more else policy_set.tick_s]
         if any(isinstance(action, Start) for action in self.actions):
             due.append(STARTED_LOOK_S)
+        due.append(again.due_in_s(memory))
         if self._unlooked() or self._let_go_of:
             due.append(0.0)  # more may be about to leave
         quiet = self._quiet

@@ -62,3 +62,11 @@ class Runner(Protocol):
     def thaw(self, run_id: str) -> None:
         """Have what stands still go on, also what another daemon has frozen."""
         ...
+
+    def kept(self) -> tuple[str, ...]:
+        """The ids of the runs of which anything is kept here, or was perhaps."""
+        ...
+
+    def remove(self, run_id: str) -> str | None:
+        """Remove all that is kept of a run; why something of it is still there, in words."""
+        ...

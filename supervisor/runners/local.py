@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -329,6 +330,41 @@ class LocalRunner:
         stood = _stood(folder)
         if stood.still:
             _write(folder, stood.ended(time.monotonic()))
+
+    def kept(self) -> tuple[str, ...]:
+        """The names of all that lies where the folders of runs are."""
+        try:
+            return tuple(os.listdir(self._runs))  # noqa: PTH208 - names are what is asked for
+        except OSError:
+            return ()
+
+    def remove(self, run_id: str) -> str | None:
+        """Remove the folder of a run; why something of it is still there.
+
+        Nothing that lives there is harmed, and nothing that a link leads to.
+        """
+        folder = self._runs / run_id
+        if self._tree(run_id):
+            return "something of it lives"
+        try:
+            if folder.is_symlink():
+                return "its folder is a link, and what that leads to is not ours"
+            lock = durable.hold(folder)
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            return "another process holds it"
+        except OSError as error:
+            return error.strerror or str(error)
+        try:
+            shutil.rmtree(folder)
+            durable.sync_folder(self._runs)
+        except OSError as error:
+            where = "" if error.filename is None else f"{Path(os.fsdecode(error.filename)).name}: "
+            return f"{where}{error.strerror or error}"
+        finally:
+            lock.release()
+        return None
 
     def _tree(self, run_id: str) -> dict[int, int]:
         """All living processes of a run, pid -> start ticks: with its mark, or below such."""

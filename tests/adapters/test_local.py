@@ -15,6 +15,7 @@ from supervisor.runners import local
 from supervisor.runners.local import OOM_S, LocalRunner
 from testkit.builders import a_run, a_spec
 from testkit.patience import until
+from trainers import durable
 from trainers.contract import Spec
 
 SPEC = a_spec()
@@ -140,3 +141,28 @@ def test_what_nobody_would_know_to_thaw_is_not_frozen(runner, monkeypatch):
     assert state != "T"
     assert not runner.look(())[SPEC.run].frozen
     runner.kill(SPEC.run)
+
+
+def test_a_folder_is_removed_whole_and_again_without_harm(runner, tmp_path):
+    """Also one of which a power cut has left a part."""
+    lived(runner, SPEC)
+    assert runner.kept() == (SPEC.run,)
+    assert runner.remove(SPEC.run) is None
+    assert runner.kept() == ()
+    assert runner.remove(SPEC.run) is None
+
+
+def test_nothing_is_removed_that_is_in_use_or_somewhere_else(runner, tmp_path):
+    """A trainer, whoever started it, and what a link leads to."""
+    runner.start(SPEC, nice=0)
+    assert runner.remove(SPEC.run) == "something of it lives"
+    elsewhere = tmp_path.parent / "elsewhere"
+    (elsewhere / "checkpoints").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(elsewhere)
+    assert "is a link" in runner.remove("linked")
+    assert (elsewhere / "checkpoints").exists()
+    (tmp_path / "held").mkdir()
+    lock = durable.hold(tmp_path / "held")
+    assert runner.remove("held") == "another process holds it"
+    lock.release()
+    assert runner.remove("held") is None

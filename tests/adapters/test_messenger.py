@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from modes import load_ladder
+from state.records import Generations
 from supervisor.core import history
 from supervisor.core.settings import Notify, Settings
 from supervisor.host.clock import SystemClock
@@ -54,7 +55,7 @@ class World:
         memory = history.first_day(SystemClock().read(), load_ladder(), ended)
         self.memory = msgspec.structs.replace(memory, resting=True)
 
-    def log(self, event: str, reason: str = "so it was", **fields: str) -> None:
+    def log(self, event: str, reason: str = "so it was", **fields: object) -> None:
         self.seq += 1
         self.journal.deliver([{"seq": self.seq, "event": event, "reason": reason, **fields}])
 
@@ -128,6 +129,22 @@ def test_it_is_run_for_an_end_alone(world: World, change: str) -> None:
     world.wanted = Notify(when_done=RUN)
     world.settle()
     assert world.ran == 0
+
+
+def test_the_end_of_a_generation_runs_it_though_the_next_one_trains(world: World) -> None:
+    """It has the number of the one that has ended, and how that came out."""
+    script = "echo $SUPERVISOR_GENERATION $SUPERVISOR_OUTCOME $SUPERVISOR_RUNS >>ran"
+    world.wanted = Notify(when_done=("sh", "-c", script))
+    world.settle()
+    world.memory = msgspec.structs.replace(
+        world.memory, resting=False, generations=Generations(number=4)
+    )
+    world.log("campaign.done", evidence={"generation": 3, "runs": 7, "failed": 1})
+    world.settle()
+    assert (world.folder / "ran").read_text() == "3 failed 7\n"
+    world.log("campaign.done", evidence={"generation": 4, "runs": 7, "failed": 0})
+    world.settle()  # it was over, and somebody has asked for more of it
+    assert world.ran == 1
 
 
 def test_a_log_from_before_this_was_known_runs_nothing(world: World) -> None:

@@ -24,7 +24,7 @@ SCRIPTS_THERE = (
     "training_scheduler.py", "train_all_models.py", "tail -f scheduler.log",
     "tail -f training_*.log", "journalctl -u ml-training-scheduler",
     "systemctl list-timers ml-training-scheduler",
-    "ml-training-scheduler.timer`, `ml-training-scheduler.service",
+    "ml-training-scheduler.timer", "ml-training-scheduler.service",
 )  # fmt: skip
 TROUBLE = (
     "Timer not running",

@@ -114,6 +114,6 @@ def test_the_version_before_leaves_a_newer_home_alone(
         check=False,
     )
     assert asked.returncode == 78, asked.stderr
-    assert "has schema 4, this version knows up to 1" in asked.stderr
+    assert "has schema 5, this version knows up to 1" in asked.stderr
     assert len(asked.stderr.splitlines()) == 1
     assert (home / "state.json").read_bytes() == before

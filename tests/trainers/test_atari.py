@@ -12,7 +12,7 @@ import pytest
 import torch
 from trainer_lives import names_in, write_spec
 
-from trainers import atari, baselines, durable, packages
+from trainers import anew, atari, baselines, durable, packages
 from trainers.__main__ import main
 from trainers.atari import forms as atari_forms
 from trainers.atari import game as atari_game
@@ -614,3 +614,19 @@ def test_every_mode_has_the_same_update_cycle(n_envs, monkeypatch):
 class _Fields:
     def __init__(self, fields):
         self.fields = fields
+
+
+def test_a_run_begins_with_the_weights_of_another(trained, tmp_path):
+    """Its steps and episodes count from 0, and its games are its own."""
+    fresh = tmp_path / "fresh"
+    shutil.copytree(trained, tmp_path / "old")
+    fresh.mkdir()
+    write_spec(fresh, **SMALL, target_steps=128, options=options(), begin_from="old")
+    anew.begin(RunFolder(fresh), read_spec(RunFolder(fresh)))
+    session, code = live(fresh)
+    assert code == EXIT_DONE
+    assert session.step == 128
+    before = torch.load(tmp_path / "old/checkpoints/256/state.pt", weights_only=True)
+    begun = torch.load(fresh / "checkpoints/0/state.pt", weights_only=True)
+    assert same_weights(before, begun)
+    assert (begun["num_timesteps"], begun["games"], begun["best"]) == (0, 0, None)

@@ -80,6 +80,14 @@ def fits(spec: Spec, checkpoint: Path) -> None:
     snapshot.load(checkpoint, options, rom_of(spec, options))
 
 
+def begin_from(spec: Spec, checkpoint: Path) -> Iterator[tuple[str, bytes]]:
+    """Begin with the weights of another run, and with games of its own."""
+    options = options_of(spec, Options)
+    from trainers.atari import snapshot  # noqa: PLC0415 - imports torch, see above
+
+    return snapshot.begun_from(checkpoint, options, rom_of(spec, options))
+
+
 def train(session: Session) -> None:
     """Learn the game until the target is reached or a stop is requested."""
     if session.stop_requested:

@@ -135,6 +135,22 @@ def load(checkpoint: Path, options: Options, rom: str) -> State:
     return state
 
 
+def begun_from(checkpoint: Path, options: Options, rom: str) -> Iterator[tuple[str, bytes]]:
+    """Files of a checkpoint of step 0 with the weights of another one.
+
+    What these weights come from is forgotten: its counters, its episodes, its games.
+
+    Raises:
+        BadSpec: as `load`.
+    """
+    state = load(checkpoint, options, rom)
+    counters = dict.fromkeys(("num_timesteps", "n_updates", "episode_num", "n_calls", "games"), 0)
+    fresh = {**state, **counters, "recent": [], "best": None, "unfinished": None}
+    buffer = io.BytesIO()
+    torch.save(fresh, buffer)
+    yield STATE_FILE, buffer.getvalue()
+
+
 def games_of(checkpoint: Path, n_games: int) -> list[bytes] | None:
     """The state of each game; None where the checkpoint holds none.
 
