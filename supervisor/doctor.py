@@ -16,7 +16,7 @@ import psutil
 
 from modes import Mode
 from state import samples, windows
-from state.records import Run
+from state.records import Memory, Run
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import queue, quiet_hours
@@ -25,15 +25,16 @@ from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
 from supervisor.host import tuning
+from supervisor.host.alarm import Alarm
 from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.clock import zone_name
 from supervisor.host.gpu import Gpus
-from supervisor.host.home import SYSTEM_HOME, Home, machine_id
+from supervisor.host.home import SERVICE, SYSTEM_HOME, Home, machine_id
 from supervisor.host.install.eyes import SEARCHED, Eyes, of_service, troubles
 from supervisor.host.pressure import trainers
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
-from supervisor.sentry import glance
+from supervisor.sentry import glance, holds_ours, protected
 from trainers import durable
 from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 
@@ -105,6 +106,7 @@ def check_options(
     # Whoever checks may see as little as the service, and would say only that nothing is there.
     blind = {one.run for one in unseen if one.sure}
     memory, _ = Store(home.state).peek()
+    guarded, unguarded = _protected(config, home, memory, by_service=service is not None)
     back = {run.id: run.rewind for run in memory.runs} if memory is not None else {}
     answers = _ask_trainers(
         config,
@@ -113,14 +115,38 @@ def check_options(
     )
     refused = (
         *_unknown(config),
+        *guarded,
         *(one.text for one in unseen if one.sure),
         *(problem for problem, _ in answers if problem),
     )
     remarks = (
         *(remark for _, remark in answers if remark),
+        *unguarded,
         *(one.text for one in unseen if not one.sure),
     )
     return refused, remarks
+
+
+def _protected(
+    config: Config, home: Home, memory: Memory | None, *, by_service: bool
+) -> tuple[list[str], list[str]]:
+    """Which control groups cannot be protected, since we are in there; and which are not there."""
+    limits = config.settings.guard
+    if limits is None or not limits.protected:
+        return [], []
+    holder = home.holder()
+    groups = [ControlGroup.of(None if holder is None else holder.pid)]
+    if by_service:
+        groups.append(ControlGroup(f"0::/system.slice/{SERVICE}\n", ""))
+    ours = [] if memory is None else trainers(memory)
+    held = [name for name in limits.protected if any(holds_ours(name, it, ours) for it in groups)]
+    _, lost = protected(limits, groups[0], ours)
+    refused = [
+        f"guard.protect_cgroup: {name} holds the supervisor itself, and would pause it for its own"
+        for name in held
+    ]
+    missing = [f"guard.protect_cgroup: {why}" for name, why in lost.items() if name not in held]
+    return refused, missing
 
 
 def unseen_by(service: Eyes, config: Config) -> tuple[Unseen, ...]:
@@ -470,7 +496,8 @@ def _source(name: str, asked: QuietHours, zone: str, home: Home, moment: Moment)
 
 def _guard(home: Home, config: Config) -> Iterator[Finding]:
     """Whether what others use can be told from what we use."""
-    if config.settings.guard is None:
+    limits = config.settings.guard
+    if limits is None:
         return
     reader = Gpus(timeout_s=GPU_TIMEOUT_S)
     try:
@@ -478,7 +505,7 @@ def _guard(home: Home, config: Config) -> Iterator[Finding]:
     finally:
         reader.close()
     memory, _ = Store(home.state).peek()
-    seen = glance(() if memory is None else trainers(memory), gpus)
+    seen = glance(() if memory is None else trainers(memory), gpus, limits)
     told, dark = [], []
     for what, value in (
         ("processors", seen.cpu_other),
@@ -492,12 +519,44 @@ def _guard(home: Home, config: Config) -> Iterator[Finding]:
         dark += [what] if value is None else []
     result = f"others are told from us on {', '.join(told) or 'nothing'}"
     result += f"; on {', '.join(dark)} nobody knows, so that counts for nothing" if dark else ""
-    result += "; stalls are told" if seen.psi_cpu is not None else "; this kernel tells no stalls"
+    result += f"; {_alarm() if seen.psi_cpu is not None else 'this kernel tells no stalls'}"
     grouped = AUTOGROUP.is_file() and AUTOGROUP.read_text(encoding="ascii").strip() == "1"
     result += "; the kernel groups sessions, and ours yield, too" if grouped else "; niceness alone"
     verdict: Literal["well", "note", "bad"] = "note" if dark else "well"
     blind = seen.cpu_other is None and seen.memory_other is None
     yield Finding(verdict="bad" if blind else verdict, what="guard", result=result)
+    held, lost = _protected(config, home, memory, by_service=False)
+    yield from (Finding(verdict="bad", what="guard", result=result) for result in held)
+    yield from (Finding(verdict="note", what="guard", result=result) for result in lost)
+    for name, percent in seen.psi_cpu_protected.items():
+        of_memory = seen.psi_memory_protected.get(name)
+        result = f"{name}: it waits {percent:.0f} % of the time for a processor"
+        result += "" if of_memory is None else f", {of_memory:.0f} % for memory"
+        yield Finding(verdict="well", what="guard", result=result)
+    if limits.probe is not None:
+        yield _probe(limits.probe, limits.latency_p95_ms)
+
+
+def _alarm() -> str:
+    """What the kernel does for whoever asks where something waits for a processor."""
+    alarm = Alarm()
+    within_s = alarm.set()
+    alarm.clear()
+    if within_s is None:
+        return "stalls are told, but end no nap"
+    return f"stalls are told, and within {within_s:g} s they end a nap"
+
+
+def _probe(asked: str | tuple[str, ...], limit_ms: float) -> Finding:
+    """Whether the service that is probed answers; it may be down for good reasons."""
+    from supervisor.helpers.probe import measure  # noqa: PLC0415 - only where it is asked for
+
+    answer = measure(asked)
+    if answer.latency_ms is None:
+        result = f"the service that is probed does not answer: {answer.trouble}"
+        return Finding(verdict="note", what="guard", result=f"{result}, so that counts for nothing")
+    result = f"the service that is probed answers in {answer.latency_ms:.0f} ms"
+    return Finding(verdict="well", what="guard", result=f"{result} (at most {limit_ms:g})")
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:

@@ -374,7 +374,7 @@ def _table(name: str, given: Mapping[str, Any], became: dict[str, str]) -> str:
             lines.append(f"{short} = {_toml(given[key])}")
             became[key] = f"{known.place} = {_toml(given[key])}"
             if short == "sample_s":
-                patience = f"{Guard().pause_samples} of them in a row, so after "
+                patience = f"{Guard().pause_samples} of them in a row, so within "
                 patience += f"{Guard().pause_samples * given[key]:g} s, make training pause"
                 became[key] += f": {patience}"
     return "\n".join(lines) + "\n"
