@@ -16,7 +16,7 @@ import psutil
 
 from modes import Mode
 from state import samples, windows
-from state.records import Memory, Run
+from state.records import Run
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import queue, quiet_hours
@@ -106,7 +106,6 @@ def check_options(
     # Whoever checks may see as little as the service, and would say only that nothing is there.
     blind = {one.run for one in unseen if one.sure}
     memory, _ = Store(home.state).peek()
-    guarded, unguarded = _protected(config, home, memory, by_service=service is not None)
     back = {run.id: run.rewind for run in memory.runs} if memory is not None else {}
     answers = _ask_trainers(
         config,
@@ -115,25 +114,30 @@ def check_options(
     )
     refused = (
         *_unknown(config),
-        *guarded,
         *(one.text for one in unseen if one.sure),
         *(problem for problem, _ in answers if problem),
     )
     remarks = (
         *(remark for _, remark in answers if remark),
-        *unguarded,
         *(one.text for one in unseen if not one.sure),
     )
     return refused, remarks
 
 
-def _protected(
-    config: Config, home: Home, memory: Memory | None, *, by_service: bool
+def check_groups(
+    config: Config, home: Home, *, by_service: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Which control groups cannot be protected, since we are in there; and which are not there."""
+    """Which control groups cannot be protected, since we are in there; and which are not there.
+
+    Args:
+        config: the settings.
+        home: who holds it is ours, and so are its trainers.
+        by_service: whether the service of the machine shall train.
+    """
     limits = config.settings.guard
     if limits is None or not limits.protected:
         return [], []
+    memory, _ = Store(home.state).peek()
     holder = home.holder()
     groups = [ControlGroup.of(None if holder is None else holder.pid)]
     if by_service:
@@ -525,7 +529,7 @@ def _guard(home: Home, config: Config) -> Iterator[Finding]:
     verdict: Literal["well", "note", "bad"] = "note" if dark else "well"
     blind = seen.cpu_other is None and seen.memory_other is None
     yield Finding(verdict="bad" if blind else verdict, what="guard", result=result)
-    held, lost = _protected(config, home, memory, by_service=False)
+    held, lost = check_groups(config, home)
     yield from (Finding(verdict="bad", what="guard", result=result) for result in held)
     yield from (Finding(verdict="note", what="guard", result=result) for result in lost)
     for name, percent in seen.psi_cpu_protected.items():

@@ -373,6 +373,36 @@ def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pres
     return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
 
 
+def measures(seen: Pressure, limits: Guard) -> Iterator[tuple[str, float, str, str]]:
+    """All that is known of others: what it is, how much, in which unit, and what follows when."""
+
+    def note(least: float, most: float | None, unit: str, does: str) -> str:
+        pauses = "" if most is None else f"{most:g} {unit} {does} training, "
+        return f"{pauses}nothing starts at {least:g} {unit}"
+
+    if seen.cpu_other is not None:
+        words = note(limits.start_cpu_percent, limits.pause_cpu_percent, "%", "pause")
+        yield "processors", seen.cpu_other, "%", f"used by others; {words}"
+    if seen.memory_other is not None:
+        words = note(limits.start_memory_percent, limits.pause_memory_percent, "%", "end")
+        yield "memory", seen.memory_other, "%", f"that is left is used by others; {words}"
+    for gpu, held_mib in seen.gpu_memory_other_mib.items():
+        words = note(limits.start_gpu_memory_mib, limits.pause_gpu_memory_mib, "MiB", "end")
+        yield f"GPU {gpu}", held_mib, "MiB", f"held by others; {words}"
+    for waits, groups, does in (
+        ("for a processor", seen.psi_cpu_protected, "pause"),
+        ("for memory", seen.psi_memory_protected, "end"),
+    ):
+        words = note(limits.start_psi_percent, limits.pause_psi_percent, "%", does)
+        for group, percent in groups.items():
+            yield group, percent, "%", f"of the time it waits {waits}; {words}"
+    if seen.service_latency_p95_ms is not None:
+        words = (
+            f"95 % of its answers are quicker; above {limits.latency_p95_ms:g} ms training pauses"
+        )
+        yield "service", seen.service_latency_p95_ms, "ms", words
+
+
 ACTS = {
     "hold": "nothing starts yet",
     "free": "training goes on",
@@ -423,4 +453,8 @@ def _numbers(seen: Pressure) -> str:
         told.append(f"{seen.cpu_other:.0f} % of the processors")
     if seen.memory_other is not None:
         told.append(f"{seen.memory_other:.0f} % of the memory")
-    return f": they use {' and '.join(told)}" if told else ""
+    found = [f"they use {' and '.join(told)}"] if told else []
+    found += [f"{group} waits {_waited(seen, group):.0f} %" for group in seen.psi_cpu_protected]
+    if seen.service_latency_p95_ms is not None:
+        found.append(f"the service answers within {seen.service_latency_p95_ms:.0f} ms")
+    return f": {', '.join(found)}" if found else ""

@@ -152,7 +152,7 @@ def test_a_control_group_that_holds_us_is_refused_and_one_that_is_not_there_is_s
     text = '[guard]\nprotect_cgroup = ["game.slice", "system.slice"]\n'
     (tmp_path / "supervisor.toml").write_text(text)
     config, home = Config(tmp_path / "supervisor.toml"), Home(tmp_path)
-    refused, remarks = doctor._protected(config, home, None, by_service=True)
+    refused, remarks = doctor.check_groups(config, home, by_service=True)
     (problem,) = refused
     assert "system.slice holds the supervisor itself" in problem
     assert remarks == ["guard.protect_cgroup: there is no control group game.slice"]
