@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,13 @@ from supervisor.core.guard import Guard
 from supervisor.host.cgroup import ControlGroup, holds
 from supervisor.host.pressure import look, pressure
 from supervisor.sentry import protected
-from testkit.patience import until
+from testkit.groups import a_group
 
 MOUNTED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 OURS = "0::/system.slice/training-supervisor.service\n"
 
 
-def a_group(root, name="system.slice/game.service", tells=True):
+def told(root, name="system.slice/game.service", tells=True):
     """A machine on which there is such a group, and what is said of our own."""
     folder = root / "sys/fs/cgroup" / name
     folder.mkdir(parents=True)
@@ -30,14 +29,14 @@ def a_group(root, name="system.slice/game.service", tells=True):
 @pytest.mark.parametrize("named", ["/system.slice/game.service", "system.slice/game.service"])
 def test_a_group_is_found_by_its_path(tmp_path, named):
     """With the slash that the kernel writes or without it."""
-    found, lost = protected(Guard(protect_cgroup=named), a_group(tmp_path), ())
+    found, lost = protected(Guard(protect_cgroup=named), told(tmp_path), ())
     assert list(found) == ["system.slice/game.service"]
     assert lost == {}
 
 
 def test_one_that_is_not_there_holds_ours_or_tells_nothing_is_unknown(tmp_path):
     """Each says why; nothing of it is 0."""
-    groups = a_group(tmp_path, "other.slice", tells=False)
+    groups = told(tmp_path, "other.slice", tells=False)
     (tmp_path / "sys/fs/cgroup/system.slice").mkdir()
     limits = Guard(protect_cgroup=("game.slice", "other.slice", "system.slice"))
     found, lost = protected(limits, groups, ())
@@ -65,25 +64,10 @@ def test_what_can_be_no_group_of_another_is_refused(group):
 @pytest.fixture
 def game():
     """A real control group with nobody in it."""
-    root = next(
-        (
-            Path(line.split()[4])
-            for line in Path("/proc/self/mountinfo").read_text().splitlines()
-            if " - cgroup2 " in line
-        ),
-        None,
-    )
-    folder = None if root is None else root / f"game-{os.getpid()}"
-    try:
+    with a_group() as folder:
         if folder is None:
-            raise FileNotFoundError
-        folder.mkdir()
-    except OSError:
-        pytest.skip("no control group of the second generation can be made here")
-    yield folder
-    (folder / "cgroup.kill").write_text("1")
-    until(lambda: "populated 0" in (folder / "cgroup.events").read_text())
-    folder.rmdir()
+            pytest.skip("NOT TESTED: no control group of the second generation can be made here")
+        yield folder
 
 
 def test_who_waits_in_a_real_group_is_told_from_all_others(game):
