@@ -20,6 +20,7 @@ from state.records import Run
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import queue, quiet_hours
+from supervisor.core.guard import patience_s
 from supervisor.core.moments import Moment, span
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
@@ -41,6 +42,8 @@ from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
+PATIENCE_MAX_S = 10.0
+"""of a guard beside the load of others; who waits for longer is told"""
 SAMPLES_LATE = 3
 """times the longest pause between two of them; then they are not written"""
 CHECK_TIMEOUT_S = 60
@@ -124,10 +127,13 @@ def check_options(
     return refused, remarks
 
 
-def check_groups(
+def check_guard(
     config: Config, home: Home, *, by_service: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Which control groups cannot be protected, since we are in there; and which are not there.
+    """What of [guard] cannot be, and what a person should know of the rest.
+
+    Control groups cannot be protected that hold us; one that is not there may come. And who looks
+    rarely waits for long.
 
     Args:
         config: the settings.
@@ -135,7 +141,7 @@ def check_groups(
         by_service: whether the service of the machine shall train.
     """
     limits = config.settings.guard
-    if limits is None or not limits.protected:
+    if limits is None:
         return [], []
     memory, _ = Store(home.state).peek()
     holder = home.holder()
@@ -149,8 +155,10 @@ def check_groups(
         f"guard.protect_cgroup: {name} holds the supervisor itself, and would pause it for its own"
         for name in held
     ]
-    missing = [f"guard.protect_cgroup: {why}" for name, why in lost.items() if name not in held]
-    return refused, missing
+    remarks = [f"guard.protect_cgroup: {why}" for name, why in lost.items() if name not in held]
+    if (wait_s := patience_s(limits)) > PATIENCE_MAX_S:
+        remarks.append(f"guard: training goes on for up to {wait_s:g} s beside the load of others")
+    return refused, remarks
 
 
 def unseen_by(service: Eyes, config: Config) -> tuple[Unseen, ...]:
@@ -529,7 +537,7 @@ def _guard(home: Home, config: Config) -> Iterator[Finding]:
     verdict: Literal["well", "note", "bad"] = "note" if dark else "well"
     blind = seen.cpu_other is None and seen.memory_other is None
     yield Finding(verdict="bad" if blind else verdict, what="guard", result=result)
-    held, lost = check_groups(config, home)
+    held, lost = check_guard(config, home)
     yield from (Finding(verdict="bad", what="guard", result=result) for result in held)
     yield from (Finding(verdict="note", what="guard", result=result) for result in lost)
     for name, percent in seen.psi_cpu_protected.items():

@@ -245,6 +245,12 @@ def _to(
     return msgspec.structs.replace(watch, verdict=verdict, since_s=now_s, high=0)
 
 
+def patience_s(limits: Guard) -> float:
+    """Within how many seconds of full load training stands still, at the latest."""
+    # Of a load that began after a sample the next may have too little to count.
+    return max(2, limits.pause_samples) * limits.sample_s
+
+
 def is_urgent(before: Watch, after: Watch, limits: Guard) -> bool:
     """Whether the next sample should not wait: it may be the one that has training stand still.
 

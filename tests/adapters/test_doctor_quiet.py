@@ -152,7 +152,7 @@ def test_a_control_group_that_holds_us_is_refused_and_one_that_is_not_there_is_s
     text = '[guard]\nprotect_cgroup = ["game.slice", "system.slice"]\n'
     (tmp_path / "supervisor.toml").write_text(text)
     config, home = Config(tmp_path / "supervisor.toml"), Home(tmp_path)
-    refused, remarks = doctor.check_groups(config, home, by_service=True)
+    refused, remarks = doctor.check_guard(config, home, by_service=True)
     (problem,) = refused
     assert "system.slice holds the supervisor itself" in problem
     assert remarks == ["guard.protect_cgroup: there is no control group game.slice"]
@@ -171,3 +171,15 @@ def test_a_probe_is_tried_once(tmp_path, clock):
     )
     assert verdict == "note"
     assert "does not answer: Connection refused, so that counts for nothing" in result
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [("", []), ("sample_s = 30", ["60 s"]), ("pause_samples = 20", ["40 s"])],
+)
+def test_who_looks_rarely_is_told_what_that_means(tmp_path, keys, says):
+    """Of the usual two seconds nothing need be said."""
+    (tmp_path / "supervisor.toml").write_text(f"[guard]\n{keys}\n")
+    refused, remarks = doctor.check_guard(Config(tmp_path / "supervisor.toml"), Home(tmp_path))
+    assert refused == []
+    assert [one.partition("up to ")[2][:4] for one in remarks] == says
