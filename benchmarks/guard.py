@@ -78,7 +78,7 @@ while True:
     time.sleep(1)
 """
 GUARD = "[guard]\ncalm_s = 3\n"
-NEVER = GUARD + "start_cpu_percent = 100\npause_cpu_percent = 100\n"
+NEVER = GUARD + "start_cpu_percent = 100\npause_cpu_percent = 100\npause_samples = 100\n"
 """one that looks as any does, and lets training go on whoever else is here"""
 STANDS_MAX_S = 20.0
 SILENT = """

@@ -211,7 +211,9 @@ class Sentry:
     def _hurry(self, was: Watch, seen: Pressure, limits: Guard, *, alarmed: bool) -> None:
         """Have the next sample come early where that is of use, and may be."""
         assert self._watch is not None  # noqa: S101 - it has just looked
-        if (alarmed or guard.is_urgent(was, self._watch, limits)) and self._extra >= 1:
+        # One is kept for the sample that decides.
+        least = 1 if self._watch.high else 2
+        if (alarmed or guard.is_urgent(was, self._watch, limits)) and self._extra >= least:
             self._extra -= 1
             self._due_s += (EARLY - 1) * limits.sample_s
         quiet = seen.psi_cpu is not None and seen.psi_cpu < QUIET_PERCENT

@@ -197,3 +197,16 @@ def test_more_patience_is_had_by_more_samples(watched):
         watched.time.advance(watched.sentry.due_s)
         watched.sentry.look(watched.memory)
     assert watched.time() - began_s > 7 * limits.sample_s
+
+
+def test_the_sample_that_decides_comes_early_also_after_much_ado(watched):
+    """Others that come and go a little use up all others."""
+    watched.seen = CALM
+    watched.calm()
+    for other in (50.0, 1.0) * 8:
+        watched.seen = Pressure(cpu_other=other, psi_cpu=99.0)
+        watched.pass_s(LIMITS.sample_s)
+    watched.seen = BUSY
+    watched.time.advance(watched.sentry.due_s)
+    watched.sentry.look(watched.memory)
+    assert watched.sentry.due_s == pytest.approx(sentry.EARLY * LIMITS.sample_s)
