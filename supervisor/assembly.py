@@ -106,6 +106,7 @@ def supervise(
             _live(body, home, lock, until_done=until_done)
         finally:
             sampler.close()
+            sentry.close()
             body.analyst.close()
             watch.end()
             config.close()
@@ -216,6 +217,9 @@ def _listen(body: Body) -> float:
     if (lost := body.sampler.trouble) is not None:
         reason = f"the machine is not sampled: {lost}; training goes on"
         daemon.write_down(Event.SAMPLES_STOPPED, rule="disk", reason=reason, evidence=None)
+    for why in body.sentry.troubles():
+        reason = f"{why}; it counts for nothing until that is over"
+        daemon.write_down(Event.GUARD_BLIND, rule="guard", reason=reason, evidence=None)
     for told in body.analyst.tend(settings.quiet_hours):
         daemon.write_down(**told._asdict(), evidence=None)
         due_s = 0.0  # there may be other windows now
@@ -252,11 +256,12 @@ def _sleep(body: Body, due_s: float) -> str:
         now_s = time.monotonic()
         exits = (*runner.exits, *messenger.handles, *config.handles, *analyst.handles)
         left_s = min(until_s - now_s, tended_s + nap_s - now_s, sampler.due_s, sentry.due_s)
-        cause = watch.sleep(left_s, exits, gpus.handles)
+        cause = watch.sleep(left_s, exits, gpus.handles, sentry.alarms)
         now_s = time.monotonic()
-        if cause not in ("answer", "time"):
+        causes = set(cause.split("+"))
+        if causes - {"alarm", "answer", "time"}:
             return cause
-        if sentry.look(daemon.memory):
+        if sentry.look(daemon.memory, alarmed="alarm" in causes):
             return "guard"
         if now_s >= until_s and cause == "time":
             return cause

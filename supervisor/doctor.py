@@ -20,27 +20,31 @@ from state.records import Run
 from state.store import Store
 from supervisor.config import Config
 from supervisor.core import again, queue, quiet_hours
+from supervisor.core.guard import patience_s
 from supervisor.core.moments import Moment, span
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
 from supervisor.host import tuning
+from supervisor.host.alarm import Alarm
 from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.clock import zone_name
 from supervisor.host.gpu import Gpus
-from supervisor.host.home import SYSTEM_HOME, Home, machine_id
+from supervisor.host.home import SERVICE, SYSTEM_HOME, Home, machine_id
 from supervisor.host.install import cron, timers
 from supervisor.host.install.eyes import SEARCHED, Eyes, of_service, troubles
 from supervisor.host.pressure import trainers
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
-from supervisor.sentry import glance
+from supervisor.sentry import glance, holds_ours, protected
 from trainers import durable
 from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 DISK_LEAST_MIB = 2048
 """free space below which a campaign is likely to meet a full disk"""
+PATIENCE_MAX_S = 10.0
+"""of a guard beside the load of others; who waits for longer is told"""
 SAMPLES_LATE = 3
 """times the longest pause between two of them; then they are not written"""
 CHECK_TIMEOUT_S = 60
@@ -132,6 +136,40 @@ def check_options(
 def _beginning_from(run: Run) -> Run:
     """The run as one that begins with what another one has learnt, such as itself."""
     return run.but(asked=msgspec.structs.replace(run.asked, begin_from=run.id))
+
+
+def check_guard(
+    config: Config, home: Home, *, by_service: bool = False
+) -> tuple[list[str], list[str]]:
+    """What of [guard] cannot be, and what a person should know of the rest.
+
+    Control groups cannot be protected that hold us; one that is not there may come. And who looks
+    rarely waits for long.
+
+    Args:
+        config: the settings.
+        home: who holds it is ours, and so are its trainers.
+        by_service: whether the service of the machine shall train.
+    """
+    limits = config.settings.guard
+    if limits is None:
+        return [], []
+    memory, _ = Store(home.state).peek()
+    holder = home.holder()
+    groups = [ControlGroup.of(None if holder is None else holder.pid)]
+    if by_service:
+        groups.append(ControlGroup(f"0::/system.slice/{SERVICE}\n", ""))
+    ours = [] if memory is None else trainers(memory)
+    held = [name for name in limits.protected if any(holds_ours(name, it, ours) for it in groups)]
+    _, lost = protected(limits, groups[0], ours)
+    refused = [
+        f"guard.protect_cgroup: {name} holds the supervisor itself, and would pause it for its own"
+        for name in held
+    ]
+    remarks = [f"guard.protect_cgroup: {why}" for name, why in lost.items() if name not in held]
+    if (wait_s := patience_s(limits)) > PATIENCE_MAX_S:
+        remarks.append(f"guard: training goes on for up to {wait_s:g} s beside the load of others")
+    return refused, remarks
 
 
 def unseen_by(service: Eyes, config: Config) -> tuple[Unseen, ...]:
@@ -510,7 +548,8 @@ def _timers(home: Home, config: Config) -> Iterator[Finding]:
 
 def _guard(home: Home, config: Config) -> Iterator[Finding]:
     """Whether what others use can be told from what we use."""
-    if config.settings.guard is None:
+    limits = config.settings.guard
+    if limits is None:
         return
     reader = Gpus(timeout_s=GPU_TIMEOUT_S)
     try:
@@ -518,7 +557,7 @@ def _guard(home: Home, config: Config) -> Iterator[Finding]:
     finally:
         reader.close()
     memory, _ = Store(home.state).peek()
-    seen = glance(() if memory is None else trainers(memory), gpus)
+    seen = glance(() if memory is None else trainers(memory), gpus, limits)
     told, dark = [], []
     for what, value in (
         ("processors", seen.cpu_other),
@@ -532,12 +571,44 @@ def _guard(home: Home, config: Config) -> Iterator[Finding]:
         dark += [what] if value is None else []
     result = f"others are told from us on {', '.join(told) or 'nothing'}"
     result += f"; on {', '.join(dark)} nobody knows, so that counts for nothing" if dark else ""
-    result += "; stalls are told" if seen.psi_cpu is not None else "; this kernel tells no stalls"
+    result += f"; {_alarm() if seen.psi_cpu is not None else 'this kernel tells no stalls'}"
     grouped = AUTOGROUP.is_file() and AUTOGROUP.read_text(encoding="ascii").strip() == "1"
     result += "; the kernel groups sessions, and ours yield, too" if grouped else "; niceness alone"
     verdict: Literal["well", "note", "bad"] = "note" if dark else "well"
     blind = seen.cpu_other is None and seen.memory_other is None
     yield Finding(verdict="bad" if blind else verdict, what="guard", result=result)
+    held, lost = check_guard(config, home)
+    yield from (Finding(verdict="bad", what="guard", result=result) for result in held)
+    yield from (Finding(verdict="note", what="guard", result=result) for result in lost)
+    for name, percent in seen.psi_cpu_protected.items():
+        of_memory = seen.psi_memory_protected.get(name)
+        result = f"{name}: it waits {percent:.0f} % of the time for a processor"
+        result += "" if of_memory is None else f", {of_memory:.0f} % for memory"
+        yield Finding(verdict="well", what="guard", result=result)
+    if limits.probe is not None:
+        yield _probe(limits.probe, limits.latency_p95_ms)
+
+
+def _alarm() -> str:
+    """What the kernel does for whoever asks where something waits for a processor."""
+    alarm = Alarm()
+    within_s = alarm.set()
+    alarm.clear()
+    if within_s is None:
+        return "stalls are told, but end no nap"
+    return f"stalls are told, and within {within_s:g} s they end a nap"
+
+
+def _probe(asked: str | tuple[str, ...], limit_ms: float) -> Finding:
+    """Whether the service that is probed answers; it may be down for good reasons."""
+    from supervisor.helpers.probe import measure  # noqa: PLC0415 - only where it is asked for
+
+    answer = measure(asked)
+    if answer.latency_ms is None:
+        result = f"the service that is probed does not answer: {answer.trouble}"
+        return Finding(verdict="note", what="guard", result=f"{result}, so that counts for nothing")
+    result = f"the service that is probed answers in {answer.latency_ms:.0f} ms"
+    return Finding(verdict="well", what="guard", result=f"{result} (at most {limit_ms:g})")
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:

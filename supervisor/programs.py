@@ -12,6 +12,7 @@ from trainers.contract import TRAINERS_DIR
 Program = Literal[
     "supervisor.cli",
     "supervisor.helpers.nvml",
+    "supervisor.helpers.probe",
     "supervisor.helpers.usage",
     "supervisor.errand",
     "trainers.__main__",

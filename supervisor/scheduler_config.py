@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from supervisor.core.guard import Guard
+from supervisor.core.guard import Guard, patience_s
 from supervisor.errors import SupervisorError
 from supervisor.proposal import quoted
 from supervisor.usage.passwords import MAX_BYTES as PASSWORD_MAX_BYTES
@@ -374,8 +374,8 @@ def _table(name: str, given: Mapping[str, Any], became: dict[str, str]) -> str:
             lines.append(f"{short} = {_toml(given[key])}")
             became[key] = f"{known.place} = {_toml(given[key])}"
             if short == "sample_s":
-                patience = f"{Guard().pause_samples} of them in a row, so after "
-                patience += f"{Guard().pause_samples * given[key]:g} s, make training pause"
+                patience = f"{Guard().pause_samples} of them in a row make training pause, within "
+                patience += f"{patience_s(Guard(sample_s=given[key])):g} s"
                 became[key] += f": {patience}"
     return "\n".join(lines) + "\n"
 

@@ -139,6 +139,8 @@ def _check_config(context: Context) -> int:
     as_service = context.options.as_service or (home.path == SYSTEM_HOME and not changed)
     service = eyes.of_service() if as_service else None
     problems, remarks = doctor.check_options(config, home, runs, service)
+    held, noted = doctor.check_guard(config, home, by_service=as_service)
+    problems, remarks = (*held, *problems), (*remarks, *noted)
     if context.options.json:
         print_json(Verdict(problems=problems, notes=(*config.dated, *remarks)))
         return InvalidFile.exit_code if problems else 0

@@ -248,7 +248,7 @@ def _calm(memory: Memory, limits: Guard | None) -> tuple[bool, str]:
         answer = reader.read_now()
     finally:
         reader.close()
-    seen = glance(trainers(memory), answer.gpus)
+    seen = glance(trainers(memory), answer.gpus, limits)
     words = f"guard: {start_words(seen, limits)}"
     if answer.trouble is not None:
         words += f"; GPUs are not known ({printable(answer.trouble)})"

@@ -55,6 +55,7 @@ class Event(StrEnum):
         "a GPU holds the memory of a trainer that is dead; nothing starts for a while",
     )
     GPU_LEAKED = "gpu.leaked", "it did not free that memory in time; runs start all the same"
+    GUARD_BLIND = "guard.blind", "something that [guard] is to look at cannot be looked at"
     HOME_CLOSED = (
         "home.closed",
         "other accounts could look into the home or write to it; they can no more",

@@ -14,6 +14,7 @@ from state.records import Goal
 from supervisor.core import ledger as learnt
 from supervisor.core import policy
 from supervisor.core.facts import Decision, Facts
+from supervisor.core.guard import measures
 from supervisor.core.moments import span, stamp
 from supervisor.core.replay import LoggedDecision
 
@@ -174,6 +175,7 @@ def inputs(facts: Facts) -> tuple[Input, ...]:
     if facts.limits.name == "ledger":
         found += _learnt_inputs(facts)
     found += _pressure_inputs(facts)
+    found += _guard_inputs(facts)
     if not facts.work_left:
         found.append(Input(name="work", value="none left", note="every run has ended"))
     return tuple(found)
@@ -357,6 +359,16 @@ def _learnt_inputs(facts: Facts) -> list[Input]:
     if facts.away:
         found.append(Input(name="away", value="a day or more", note="nothing has trained since"))
     return found
+
+
+def _guard_inputs(facts: Facts) -> list[Input]:
+    """What others do, at the sample that made the guard's answer; what is not known is left out."""
+    if facts.pressure is None or facts.guard is None:
+        return []
+    return [
+        Input(name=name, value=value, unit=unit, note=note)
+        for name, value, unit, note in measures(facts.pressure.pressure, facts.guard)
+    ]
 
 
 def _pressure_inputs(facts: Facts) -> list[Input]:

@@ -7,6 +7,7 @@ is what it is for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, NamedTuple
 
@@ -15,10 +16,13 @@ import msgspec
 Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Samples = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Words = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
 FLAP_S = 600.0
 """a pause that comes this soon after the end of one shows that the calm was none"""
 HOUR_S = 3600.0
+PROBED = re.compile(r"tcp://[^/@\s]+:\d{1,5}|http://[^/@\s]+(/[^\s]*)?")
+"""what can be probed without a command; an address with a password in it is none"""
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,9 +54,45 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """what has stood still for so long saves and leaves"""
     pauses_max_per_h: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 6
     """after more of them training leaves until an hour has fewer"""
+    protect_cgroup: Words | tuple[Words, ...] = ()
+    """control groups with what is to be protected, and with none of ours, such as
+    `system.slice/game.service`: whatever has to wait in there counts"""
+    start_psi_percent: Percent = 10.0
+    """of the time something in one of them waited for a processor, or for memory: nothing starts
+    above"""
+    pause_psi_percent: Percent = 30.0
+    """from here on training stands still, or leaves where it is memory"""
+    probe: Words | tuple[Words, ...] | None = None
+    """what is asked how quickly a service answers: `tcp://host:port`, `http://host:port/path`, or a
+    command and its arguments"""
+    latency_p95_ms: Annotated[float, msgspec.Meta(gt=0, le=60_000)] = 100.0
+    """above it the service is too slow for its users, and training stands still"""
+
+    @property
+    def protected(self) -> tuple[str, ...]:
+        """The control groups, as `/proc/PID/cgroup` has them, without the slash they begin with."""
+        named = self.protect_cgroup
+        return tuple(one.strip("/") for one in ((named,) if isinstance(named, str) else named))
 
     def __post_init__(self) -> None:
+        for group in self.protected:
+            if not group or not group.isprintable() or {"", ".", ".."} & set(group.split("/")):
+                raise ValueError(
+                    f"guard.protect_cgroup: {group!r} names no control group below the root; the "
+                    "third field of /proc/PID/cgroup does, such as /system.slice/game.service"
+                )
+            if group.startswith("sys/fs/cgroup"):
+                raise ValueError(f"guard.protect_cgroup: leave /sys/fs/cgroup out of /{group}")
+        if isinstance(self.probe, str) and not PROBED.fullmatch(self.probe):
+            # An address may hold a password: it is not repeated.
+            raise ValueError(
+                "guard.probe is neither tcp://host:port nor http://host:port/path, without a name "
+                "or a password in it; a command is a list"
+            )
+        if self.probe == ():
+            raise ValueError("guard.probe: the command is empty")
         for start, pause in (
+            ("start_psi_percent", "pause_psi_percent"),
             ("start_cpu_percent", "pause_cpu_percent"),
             ("start_memory_percent", "pause_memory_percent"),
             ("start_gpu_memory_mib", "pause_gpu_memory_mib"),
@@ -75,12 +115,30 @@ class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """percent of the last 10 s in which something waited for a processor, ours included"""
     psi_memory: float | None = None
     """the same for memory"""
+    psi_cpu_protected: dict[str, float] = {}
+    """the same for a processor, of each protected control group; absent where nobody knows"""
+    psi_memory_protected: dict[str, float] = {}
+    """the same for memory"""
+    service_latency_p95_ms: float | None = None
+    """of the last answers of the service that is probed; None: it does not answer, or too new"""
     by: tuple[str, ...] = ()
     """who it is, the busiest first, where that was looked for: a name and a number each"""
 
 
-Cause = Literal["cpu", "memory", "gpu_memory", "flapping", "calm", "start"]
+Cause = Literal[
+    "cpu",
+    "memory",
+    "gpu_memory",
+    "protected_cpu",
+    "protected_memory",
+    "latency",
+    "flapping",
+    "calm",
+    "start",
+]
 """why the answer is as it is: what presses; too many pauses; nothing; not known for long enough"""
+FREED_BY_LEAVING = frozenset(("memory", "gpu_memory", "protected_memory"))
+"""causes that standing still does not help against"""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,6 +151,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """at the sample that made it so"""
     gpu: str | None = None
     """which one is pressed"""
+    group: str | None = None
+    """which protected control group is"""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +180,7 @@ class Pressed(NamedTuple):
 
     cause: Cause
     gpu: str | None = None
+    group: str | None = None
 
 
 def begun(now_s: float) -> Watch:
@@ -147,13 +208,13 @@ def step(watch: Watch, seen: Pressure, limits: Guard, now_s: float) -> Watch:
     )
     answer = watch.verdict.answer
     if pressed is not None and watch.high >= limits.pause_samples:
-        frees = pressed.cause in ("memory", "gpu_memory")
+        frees = pressed.cause in FREED_BY_LEAVING
         if answer in ("hold", "free"):
             return _paused(watch, seen, pressed, limits, now_s)
         if answer == "freeze" and frees:
             return _to(watch, "evict", pressed, seen, now_s)
     if answer == "freeze" and now_s - watch.since_s >= limits.evict_after_s:
-        held = Pressed(watch.verdict.cause, watch.verdict.gpu)
+        held = Pressed(watch.verdict.cause, watch.verdict.gpu, watch.verdict.group)
         return _to(watch, "evict", held, seen, now_s)
     if answer != "free" and _may_go_on(watch, limits, now_s):
         ended_s = watch.ended_s if answer == "hold" else now_s
@@ -168,8 +229,8 @@ def _paused(watch: Watch, seen: Pressure, pressed: Pressed, limits: Guard, now_s
     pauses_s = (*watch.pauses_s, now_s)
     watch = msgspec.structs.replace(watch, pauses_s=pauses_s, flaps=watch.flaps + 1 if soon else 0)
     if len(pauses_s) > limits.pauses_max_per_h:
-        return _to(watch, "evict", Pressed("flapping", pressed.gpu), seen, now_s)
-    frees = pressed.cause in ("memory", "gpu_memory")
+        return _to(watch, "evict", pressed._replace(cause="flapping"), seen, now_s)
+    frees = pressed.cause in FREED_BY_LEAVING
     return _to(watch, "evict" if frees else "freeze", pressed, seen, now_s)
 
 
@@ -180,8 +241,30 @@ def _to(
     seen: Pressure,
     now_s: float,
 ) -> Watch:
-    verdict = Verdict(answer=answer, cause=pressed.cause, pressure=seen, gpu=pressed.gpu)
+    verdict = Verdict(answer=answer, pressure=seen, **pressed._asdict())
     return msgspec.structs.replace(watch, verdict=verdict, since_s=now_s, high=0)
+
+
+def patience_s(limits: Guard) -> float:
+    """Within how many seconds of full load training stands still, at the latest."""
+    # Of a load that began after a sample the next may have too little to count.
+    return max(2, limits.pause_samples) * limits.sample_s
+
+
+def is_urgent(before: Watch, after: Watch, limits: Guard) -> bool:
+    """Whether the next sample should not wait: it may be the one that has training stand still.
+
+    So it is where only one is missing, and where others have just begun: of a load that began
+    within the time of a sample this has but a part.
+
+    Args:
+        before: the watch before a sample.
+        after: the same after it.
+        limits: the settings in force.
+    """
+    if after.verdict.answer != "free":
+        return False
+    return 0 < after.high == limits.pause_samples - 1 or (before.low > 0 and after.low == 0)
 
 
 def _may_go_on(watch: Watch, limits: Guard, now_s: float) -> bool:
@@ -214,8 +297,16 @@ def _over_pause(seen: Pressure, limits: Guard) -> Iterator[Pressed]:
     for gpu, held_mib in seen.gpu_memory_other_mib.items():
         if most is not None and held_mib >= most:
             yield Pressed("gpu_memory", gpu)
+    for group, percent in seen.psi_memory_protected.items():
+        if percent >= limits.pause_psi_percent:
+            yield Pressed("protected_memory", group=group)
     if seen.cpu_other is not None and seen.cpu_other >= limits.pause_cpu_percent:
         yield Pressed("cpu")
+    for group, percent in seen.psi_cpu_protected.items():
+        if percent >= limits.pause_psi_percent:
+            yield Pressed("protected_cpu", group=group)
+    if _is_slow(seen, limits):
+        yield Pressed("latency")
 
 
 def _over_start(seen: Pressure, limits: Guard) -> Iterator[Pressed]:
@@ -227,6 +318,16 @@ def _over_start(seen: Pressure, limits: Guard) -> Iterator[Pressed]:
             yield Pressed("gpu_memory", gpu)
     if seen.cpu_other is not None and seen.cpu_other >= limits.start_cpu_percent:
         yield Pressed("cpu")
+    for group, percent in (*seen.psi_cpu_protected.items(), *seen.psi_memory_protected.items()):
+        if percent >= limits.start_psi_percent:
+            yield Pressed("protected_cpu", group=group)
+    if _is_slow(seen, limits):
+        yield Pressed("latency")
+
+
+def _is_slow(seen: Pressure, limits: Guard) -> bool:
+    latency_ms = seen.service_latency_p95_ms
+    return latency_ms is not None and latency_ms > limits.latency_p95_ms
 
 
 def presses(seen: Pressure, limits: Guard) -> bool:
@@ -249,7 +350,21 @@ def start_words(seen: Pressure, limits: Guard) -> str:
             for gpu, held_mib in seen.gpu_memory_other_mib.items()
         ),
     ]
+    told += [
+        f"{_waited(seen, group):.0f} % of the time something in {group} waits (starts below "
+        f"{limits.start_psi_percent:g})"
+        for group in seen.psi_cpu_protected
+    ]
+    if seen.service_latency_p95_ms is not None:
+        limit = f"(at most {limits.latency_p95_ms:g})"
+        told.append(f"the service answers within {seen.service_latency_p95_ms:.0f} ms {limit}")
     return f"others use {', '.join(told)}, which must last {limits.calm_s:g} s"
+
+
+def _waited(seen: Pressure, group: str) -> float:
+    """The larger part of the time in which something of that group waited."""
+    of_memory = seen.psi_memory_protected.get(group, 0.0)
+    return max(seen.psi_cpu_protected.get(group, 0.0), of_memory)
 
 
 def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
@@ -262,6 +377,36 @@ def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pres
     cpu, memory = busiest
     of_memory = (seen.memory_other or 0.0) > (seen.cpu_other or 0.0)
     return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
+
+
+def measures(seen: Pressure, limits: Guard) -> Iterator[tuple[str, float, str, str]]:
+    """All that is known of others: what it is, how much, in which unit, and what follows when."""
+
+    def note(least: float, most: float | None, unit: str, does: str) -> str:
+        pauses = "" if most is None else f"{most:g} {unit} {does} training, "
+        return f"{pauses}nothing starts at {least:g} {unit}"
+
+    if seen.cpu_other is not None:
+        words = note(limits.start_cpu_percent, limits.pause_cpu_percent, "%", "pause")
+        yield "processors", seen.cpu_other, "%", f"used by others; {words}"
+    if seen.memory_other is not None:
+        words = note(limits.start_memory_percent, limits.pause_memory_percent, "%", "end")
+        yield "memory", seen.memory_other, "%", f"that is left is used by others; {words}"
+    for gpu, held_mib in seen.gpu_memory_other_mib.items():
+        words = note(limits.start_gpu_memory_mib, limits.pause_gpu_memory_mib, "MiB", "end")
+        yield f"GPU {gpu}", held_mib, "MiB", f"held by others; {words}"
+    for waits, groups, does in (
+        ("for a processor", seen.psi_cpu_protected, "pause"),
+        ("for memory", seen.psi_memory_protected, "end"),
+    ):
+        words = note(limits.start_psi_percent, limits.pause_psi_percent, "%", does)
+        for group, percent in groups.items():
+            yield group, percent, "%", f"of the time it waits {waits}; {words}"
+    if seen.service_latency_p95_ms is not None:
+        words = (
+            f"95 % of its answers are quicker; above {limits.latency_p95_ms:g} ms training pauses"
+        )
+        yield "service", seen.service_latency_p95_ms, "ms", words
 
 
 ACTS = {
@@ -287,6 +432,19 @@ def in_words(verdict: Verdict, limits: Guard) -> str:
         case "gpu_memory" if verdict.gpu in seen.gpu_memory_other_mib:
             held = seen.gpu_memory_other_mib[verdict.gpu]
             return f"others hold {held:,.0f} MiB of GPU {verdict.gpu}{who}"
+        case "protected_cpu" if verdict.group in seen.psi_cpu_protected:
+            waits = f"waits {seen.psi_cpu_protected[verdict.group]:.0f} % of the time for a"
+            limit = f"{limits.pause_psi_percent:g} % pause training"
+            return f"{verdict.group} {waits} processor, {limit}{who}"
+        case "protected_memory" if verdict.group in seen.psi_memory_protected:
+            waits = f"waits {seen.psi_memory_protected[verdict.group]:.0f} % of the time for memory"
+            return f"{verdict.group} {waits}, {limits.pause_psi_percent:g} % end training{who}"
+        case "latency" if seen.service_latency_p95_ms is not None:
+            limit = f"above {limits.latency_p95_ms:g} ms training pauses"
+            return (
+                f"5 % of the answers of the service take {seen.service_latency_p95_ms:,.0f} ms or "
+                f"more, {limit}{who}"
+            )
         case "flapping":
             return f"more than {limits.pauses_max_per_h} pauses within an hour{who}"
         case "start":
@@ -301,4 +459,8 @@ def _numbers(seen: Pressure) -> str:
         told.append(f"{seen.cpu_other:.0f} % of the processors")
     if seen.memory_other is not None:
         told.append(f"{seen.memory_other:.0f} % of the memory")
-    return f": they use {' and '.join(told)}" if told else ""
+    found = [f"they use {' and '.join(told)}"] if told else []
+    found += [f"{group} waits {_waited(seen, group):.0f} %" for group in seen.psi_cpu_protected]
+    if seen.service_latency_p95_ms is not None:
+        found.append(f"the service answers within {seen.service_latency_p95_ms:.0f} ms")
+    return f": {', '.join(found)}" if found else ""

@@ -134,6 +134,9 @@ def guarded(facts: Facts) -> Decision | WhyNot:
         **{f"gpu_memory_other_mib.{gpu}": mib for gpu, mib in seen.gpu_memory_other_mib.items()},
         "psi_cpu": seen.psi_cpu,
         "psi_memory": seen.psi_memory,
+        **{f"psi_cpu.{group}": percent for group, percent in seen.psi_cpu_protected.items()},
+        **{f"psi_memory.{group}": percent for group, percent in seen.psi_memory_protected.items()},
+        "service_latency_p95_ms": seen.service_latency_p95_ms,
     }
     reason = f"{ACTS[verdict.answer]}: {why}"
     return Decision(goal=wanted, rule="guard", reason=reason, evidence=evidence)

@@ -65,6 +65,8 @@ class ControlGroup:
 
     def __init__(self, memberships: str, mounts: str, root: Path = Path("/")) -> None:
         self.memberships = memberships
+        self._root = root
+        self._mounted = tuple(mount for mount in _mounts(mounts) if not mount.controllers)
         self._cpu = tuple(_folders("cpu", memberships, mounts, root))
         self._memory = tuple(_folders("memory", memberships, mounts, root))
 
@@ -77,6 +79,18 @@ class ControlGroup:
     def memory_group(self) -> Path | None:
         """The group whose memory the process takes; None where that is not to be known."""
         return self._memory[0] if self._memory else None
+
+    def folder(self, group: str) -> Path | None:
+        """Where a group of the second generation can be looked at; None where it is not seen.
+
+        Args:
+            group: as `/proc/PID/cgroup` has it, without the slash it begins with.
+        """
+        for mount in sorted(self._mounted, key=lambda mount: len(mount.root)):
+            inner = _below(f"/{group}", mount.root)
+            if inner and (found := self._root / mount.point.relative_to("/") / inner).is_dir():
+                return found
+        return None
 
     @property
     def cpu_quota(self) -> float | None:
@@ -130,6 +144,16 @@ class ControlGroup:
 def memberships(pid: int | None = None) -> str | None:
     """The groups that a process is in, as the kernel tells it; None: it is gone."""
     return _read(PROC / str(pid or "self") / "cgroup")
+
+
+def holds(group: str, told: str) -> bool:
+    """Whether a process is in that group of the second generation, or below it.
+
+    Args:
+        group: as `/proc/PID/cgroup` has it, without the slash it begins with.
+        told: the whole content of that file.
+    """
+    return any(f"{line}/".startswith(f"0::/{group}/") for line in told.splitlines())
 
 
 def cores() -> int:

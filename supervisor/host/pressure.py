@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from state.records import Memory
@@ -23,6 +24,8 @@ from supervisor.host.cgroup import ControlGroup, memberships
 from supervisor.host.home import SERVICE
 
 PROC = Path("/proc")
+PROTECTED = ("cpu", "memory")
+"""what the guard wants to know of a group that is protected"""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 NAMED_MAX = 3
@@ -80,6 +83,8 @@ class Usage(NamedTuple):
     swap_used_mib: float | None
     stalls: Mapping[str, int]
     """such as "memory full" -> microseconds; without what this kernel does not tell"""
+    protected: Mapping[str, Mapping[str, int]] = {}
+    """the same of control groups that hold none of ours; without those that do not tell"""
 
 
 class Used(NamedTuple):
@@ -105,7 +110,11 @@ class Used(NamedTuple):
 
 
 def look(
-    trainers: Iterable[Identity] = (), group: ControlGroup | None = None, proc: Path = PROC
+    trainers: Iterable[Identity] = (),
+    group: ControlGroup | None = None,
+    proc: Path = PROC,
+    *,
+    protected: Mapping[str, Path] = MappingProxyType({}),
 ) -> Usage:
     """Look at the counters of the machine, and at ours.
 
@@ -114,6 +123,7 @@ def look(
             or whose pid another process has by now, is left out.
         group: the control groups of this process; None: they are read.
         proc: where the kernel tells of processes.
+        protected: control groups that hold none of ours, by name: where they can be looked at.
     """
     # Before anything is looked at: a process that starts meanwhile is taken for a new one.
     boot_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
@@ -142,7 +152,12 @@ def look(
         memory_available_mib=_mib(memory.get(b"MemAvailable")),
         memory_own_mib=own_mib,
         swap_used_mib=None if swap is None or swap_free is None else _mib(swap - swap_free),
-        stalls=_stalls(proc),
+        stalls=_stalls({what: f"{proc}/pressure/{what}" for what in ("cpu", "memory", "io")}),
+        protected={
+            name: stalls
+            for name, folder in protected.items()
+            if (stalls := _stalls({what: f"{folder}/{what}.pressure" for what in PROTECTED}))
+        },
     )
 
 
@@ -152,10 +167,7 @@ def between(before: Usage, after: Usage) -> Used:
     cpu, own = _shares(before, after) if covers_s >= WINDOW_MIN_S else (None, None)
 
     def stalled(name: str) -> float | None:
-        was, now = before.stalls.get(name), after.stalls.get(name)
-        if was is None or now is None or covers_s < WINDOW_MIN_S:
-            return None
-        return _percent((now - was) / 1e6, covers_s)
+        return _stalled(before.stalls.get(name), after.stalls.get(name), covers_s)
 
     return Used(
         covers_s=covers_s,
@@ -193,7 +205,30 @@ def pressure(before: Usage, after: Usage, gpus: Sequence[GpuReadings] = ()) -> P
         gpu_memory_other_mib={gpu: float(mib) for gpu, mib in held.items() if mib is not None},
         psi_cpu=used.psi_cpu,
         psi_memory=used.psi_memory,
+        psi_cpu_protected=_protected("cpu some", before, after),
+        psi_memory_protected=_protected("memory some", before, after),
     )
+
+
+def _protected(what: str, before: Usage, after: Usage) -> dict[str, float]:
+    """How much of the time was waited in each protected group, as far as that is known."""
+    found: dict[str, float] = {}
+    for name, stalls in after.protected.items():
+        was = before.protected.get(name, {}).get(what)
+        percent = _stalled(was, stalls.get(what), after.at_s - before.at_s)
+        if percent is not None:
+            found[name] = percent
+    return found
+
+
+def _stalled(was: int | None, now: int | None, covers_s: float) -> float | None:
+    """Percent of some seconds, by two counts of microseconds; None: it is not known.
+
+    A group that was made anew meanwhile counts anew.
+    """
+    if was is None or now is None or now < was or covers_s < WINDOW_MIN_S:
+        return None
+    return _percent((now - was) / 1e6, covers_s)
 
 
 def trainers(memory: Memory) -> list[Identity]:
@@ -432,11 +467,11 @@ def _meminfo(proc: Path) -> dict[bytes, int]:
     return found
 
 
-def _stalls(proc: Path) -> dict[str, int]:
+def _stalls(files: Mapping[str, str]) -> dict[str, int]:
     """For how long tasks have waited for what they need, in microseconds."""
     found: dict[str, int] = {}
-    for what in ("cpu", "memory", "io"):
-        for line in _read(f"{proc}/pressure/{what}").splitlines():
+    for what, file in files.items():
+        for line in _read(file).splitlines():
             kind, _, rest = line.partition(b" ")
             _, found_total, total = rest.partition(b"total=")
             if found_total and total.isdigit():

@@ -115,16 +115,25 @@ class Watch:
         except BlockingIOError:
             pass  # the bell rings already
 
-    def sleep(self, timeout_s: float, exits: Iterable[int], answers: Iterable[int] = ()) -> str:
+    def sleep(
+        self,
+        timeout_s: float,
+        exits: Iterable[int],
+        answers: Iterable[int] = (),
+        alarms: Iterable[int] = (),
+    ) -> str:
         """Sleep until something happens; the cause of waking up.
 
         Args:
             timeout_s: the longest sleep.
             exits: pidfds, readable once their process has ended.
             answers: pipes, readable once a helper has said something.
+            alarms: have an urgent event where something on the machine has to wait.
         """
         poll = select.poll()
-        answers = set(answers)
+        answers, alarms = set(answers), set(alarms)
+        for handle in alarms:
+            poll.register(handle, select.POLLPRI)
         for handle in (self._ear, *exits, *answers):
             poll.register(handle, select.POLLIN)
         ready = {handle for handle, _ in poll.poll(max(0.0, timeout_s) * 1000)}
@@ -134,7 +143,9 @@ class Watch:
             causes, self._causes = self._causes, set()
         if ready & answers:
             causes.add("answer")
-        if ready - answers - {self._ear}:
+        if ready & alarms:
+            causes.add("alarm")
+        if ready - answers - alarms - {self._ear}:
             causes.add("exit")
         return "+".join(sorted(causes)) or "time"
 

@@ -143,3 +143,43 @@ def test_what_cannot_be_told_apart_is_named(tmp_path, clock, monkeypatch, groupe
     monkeypatch.setattr(doctor, "glance", lambda *_: Pressure())
     ((verdict, _, result),) = examined(tmp_path, "[guard]\n", clock, "guard")
     assert (verdict, "us on nothing" in result) == ("bad", True)
+
+
+def test_a_control_group_that_holds_us_is_refused_and_one_that_is_not_there_is_said(
+    tmp_path, clock
+):
+    """The game may be down; what waits in a group of ours would pause us for our own load."""
+    text = '[guard]\nprotect_cgroup = ["game.slice", "system.slice"]\n'
+    (tmp_path / "supervisor.toml").write_text(text)
+    config, home = Config(tmp_path / "supervisor.toml"), Home(tmp_path)
+    refused, remarks = doctor.check_guard(config, home, by_service=True)
+    (problem,) = refused
+    assert "system.slice holds the supervisor itself" in problem
+    assert remarks == ["guard.protect_cgroup: there is no control group game.slice"]
+    found = examined(tmp_path, text, clock, "guard")
+    assert ("note", "guard", remarks[0]) in found
+
+
+def test_a_probe_is_tried_once(tmp_path, clock):
+    """One that answers, and one that does not, which is no pressure."""
+    text = '[guard]\nprobe = ["true"]\nlatency_p95_ms = 5000\n'
+    *_, (verdict, _, result) = examined(tmp_path, text, clock, "guard")
+    assert verdict == "well"
+    assert result.endswith("ms (at most 5000)")
+    *_, (verdict, _, result) = examined(
+        tmp_path, '[guard]\nprobe = "tcp://127.0.0.1:1"\n', clock, "guard"
+    )
+    assert verdict == "note"
+    assert "does not answer: Connection refused, so that counts for nothing" in result
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [("", []), ("sample_s = 30", ["60 s"]), ("pause_samples = 20", ["40 s"])],
+)
+def test_who_looks_rarely_is_told_what_that_means(tmp_path, keys, says):
+    """Of the usual two seconds nothing need be said."""
+    (tmp_path / "supervisor.toml").write_text(f"[guard]\n{keys}\n")
+    refused, remarks = doctor.check_guard(Config(tmp_path / "supervisor.toml"), Home(tmp_path))
+    assert refused == []
+    assert [one.partition("up to ")[2][:4] for one in remarks] == says

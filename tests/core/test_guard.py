@@ -116,9 +116,75 @@ def test_after_too_many_pauses_training_leaves_until_an_hour_has_fewer():
     assert watch.flaps == 0
 
 
+GAME = "system.slice/game.service"
+WAITING = Pressure(cpu_other=20.0, psi_cpu_protected={GAME: 40.0})
+SHORT = Pressure(cpu_other=20.0, psi_memory_protected={GAME: 40.0})
+SLOW = Pressure(cpu_other=20.0, service_latency_p95_ms=180.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "answer", "cause", "said", "key"),
+    [
+        (WAITING, "freeze", "protected_cpu", "waits 40 % of the time for a processor", "psi"),
+        (SHORT, "evict", "protected_memory", "waits 40 % of the time for memory", "psi"),
+        (SLOW, "freeze", "latency", "180 ms", "latency"),
+    ],
+)
+def test_what_the_users_of_the_machine_feel_is_a_cause_by_itself(seen, answer, cause, said, key):
+    """However little others use; with another limit it is none."""
+    watch, changes = watched((seen, 6))
+    assert changes == [(4.0, answer, cause)]
+    assert said in in_words(watch.verdict, LIMITS)
+    above = {"psi": {"pause_psi_percent": 50.0}, "latency": {"latency_p95_ms": 200.0}}
+    assert watched((seen, 600), limits=Guard(**above[key]))[1] == []
+
+
+def test_below_the_limit_of_a_pause_a_protected_group_still_lets_nothing_start():
+    between = Pressure(cpu_other=1.0, psi_cpu_protected={GAME: 20.0})
+    assert watched((between, 600), watch=begun(0.0))[1] == []
+    limits = Guard(start_psi_percent=25.0)
+    assert [one[1] for one in watched((between, 70), watch=begun(0.0), limits=limits)[1]] == [
+        "free"
+    ]
+    assert watched((between, 600))[1] == []
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "https://127.0.0.1/health",
+        "tcp://127.0.0.1",
+        "http://ada:Marked-S3cret@127.0.0.1/",
+        "pgrep game",
+        (),
+    ],
+)
+def test_what_can_be_no_probe_is_refused_and_not_repeated(probe):
+    with pytest.raises(ValueError, match=r"guard\.probe") as refused:
+        Guard(probe=probe)
+    assert "S3cret" not in str(refused.value)
+
+
+def test_a_sample_is_urgent_where_the_next_one_may_decide():
+    """Others have just begun, or one sample is missing; never where nothing would stand still."""
+    before, _ = watched((CALM, 62), watch=begun(0.0))
+    halfway = Pressure(cpu_other=50.0)
+    after = step(before, halfway, LIMITS, 64.0)
+    assert guard.is_urgent(before, after, LIMITS)
+    assert not guard.is_urgent(after, step(after, halfway, LIMITS, 66.0), LIMITS)
+    once = step(after, BUSY, LIMITS, 66.0)
+    assert guard.is_urgent(after, once, LIMITS)
+    assert not guard.is_urgent(once, step(once, BUSY, LIMITS, 68.0), LIMITS)
+    assert not guard.is_urgent(begun(0.0), step(begun(0.0), BUSY, LIMITS, 2.0), LIMITS)
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
+        (
+            {"start_psi_percent": 40},
+            "guard.start_psi_percent = 40 lies above pause_psi_percent = 30",
+        ),
         ({"start_cpu_percent": 90}, "start_cpu_percent = 90 lies above pause_cpu_percent = 80"),
         (
             {"start_gpu_memory_mib": 500, "pause_gpu_memory_mib": 400},

@@ -56,6 +56,25 @@ def test_the_reason_says_who_presses_and_how_hard():
     assert policy.forecast(msgspec.structs.replace(facts, goal=found.goal)).action == "rest"
 
 
+def test_why_has_what_others_do_beside_the_limits():
+    """As it explains a climb, with numbers; what is not known has no line."""
+    seen = Pressure(
+        cpu_other=91.0,
+        gpu_memory_other_mib={"0": 512.0},
+        psi_cpu_protected={"game.slice": 40.0},
+        service_latency_p95_ms=180.0,
+    )
+    verdict = msgspec.structs.replace(BUSY, pressure=seen)
+    told = explain.inputs(some_facts(guard=Guard(), pressure=verdict))
+    found = {one.name: (one.value, one.unit, one.note) for one in told}
+    limits = "80 % pause training, nothing starts at 30 %"
+    assert found["processors"] == (91.0, "%", f"used by others; {limits}")
+    assert found["GPU 0"][:2] == (512.0, "MiB")
+    assert "for a processor; 30 % pause training" in found["game.slice"][2]
+    assert found["service"][:2] == (180.0, "ms")
+    assert "memory" not in found
+
+
 def test_a_guard_that_is_switched_off_lifts_all_that_it_wanted():
     for still, pauses in (("frozen", ()), (None, ("guard", "person"))):
         held = Goal(mode="light", still=still, pauses=pauses)
