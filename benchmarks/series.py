@@ -66,6 +66,11 @@ SERIES = {
         "kills of a trainer in the middle of a checkpoint",
         "tests/trainers/test_drill.py::test_kill_in_mid_write_costs_only_that_checkpoint",
     ),
+    "guard-kills": Series(
+        40,
+        "kills of the supervisor, of trainers and of all in freezes, thaws and evictions",
+        "tests/faults/test_guard.py::test_whatever_is_killed_around_a_pause_all_goes_on",
+    ),
     "game-servers": Series(
         300,
         "simulated game servers, whose quiet hours are found and promised",
