@@ -71,6 +71,11 @@ SERIES = {
         "kills of the supervisor, of trainers and of all in freezes, thaws and evictions",
         "tests/faults/test_guard.py::test_whatever_is_killed_around_a_pause_all_goes_on",
     ),
+    "shared-machines": Series(
+        1000,
+        "simulated machines that crash under our load, and that others need, too",
+        "tests/simulation_worlds/test_shared_machines.py::test_a_life_that_others_interrupt",
+    ),
     "game-servers": Series(
         300,
         "simulated game servers, whose quiet hours are found and promised",

@@ -57,7 +57,8 @@ def main() -> int:
             waits.think_again()
             undisturbed = alone.home / "runs/chain-a"
             until(lambda: chained.saved(undisturbed)[0] == options.links, "the other is done")
-            alone.stop(twin)
+            twin.terminate()
+            twin.wait()
         finally:
             alone.crash()
             waits.crash()

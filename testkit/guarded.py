@@ -19,6 +19,7 @@ import msgspec
 
 from testkit import chained, pressed
 from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 from testkit.pressed import Blow, Orders
 from testkit.processes import PROC, Process, mains, processes, stat
 from trainers.contract import MARKER
@@ -173,7 +174,7 @@ class Guarded:
             self._end_daemon()
         pressed.write(self._orders, orders)
         if starting:
-            self._launch()
+            self._launch(waits=False)
         struck = self._struck(phase, hits)
         where = struck.where if struck else "between two looks"
         self.fallen[f"{phase}: {hits}"] += 1
@@ -208,11 +209,10 @@ class Guarded:
         self._order(CALM)
         if self._daemon is None or self._daemon.poll() is not None:
             self._launch()
-        self.machine.until(self._is_whole, "the whole family is there")
-        before = self.machine.heartbeat("a", chained.NAME).get("step", 0)
+        self.machine.until(lambda: self._is_free() and self._is_whole(), "the whole family trains")
+        before = self._step()
         self.machine.until(
-            lambda: self.machine.heartbeat("a", chained.NAME).get("step", 0) > before + 5,
-            "training gets somewhere",
+            lambda: self._step() > before + 5 and self._is_whole(), "training gets somewhere"
         )
 
     def _freeze(self) -> None:
@@ -222,10 +222,11 @@ class Guarded:
     def _struck(self, phase: Phase, hits: str) -> Blow | None:
         """Wait until the blow has fallen; one that was to fall later falls now, and is None."""
         assert self._daemon is not None
-        settled_s = math.inf
+        settled_s, deadline_s = math.inf, time.monotonic() + PATIENCE_S
         while (blow := self._fell()) is None and time.monotonic() < settled_s + LATE_S:
             if settled_s == math.inf and self._settled(phase):
                 settled_s = time.monotonic()
+            assert time.monotonic() < deadline_s, f"{phase}: nothing comes of it"
             time.sleep(LOOK_S)
         if blow is None:
             victims = {"supervisor": [], "all": self._family(), "trainers": mains(self._runs)}
@@ -246,7 +247,7 @@ class Guarded:
         """Whether what was asked for has become."""
         alive, still = self._family(), self._still()
         if phase == "freeze":
-            return len(still) == len(alive) > 0
+            return len(still) == len(alive)
         return not alive if phase.startswith("evict") else bool(alive) and not still
 
     def _go_on(self, hits: str) -> None:
@@ -292,10 +293,16 @@ class Guarded:
             self.machine.program = program
         assert came.returncode == 0, came.stdout + came.stderr
 
-    def _launch(self) -> None:
+    def _launch(self, *, waits: bool = True) -> None:
+        """Start a supervisor, and perhaps wait until it has begun."""
+        begun = len(self.machine.events("supervisor.started"))
         self.machine.program = PROGRAM
         self._daemon = self.machine.launch(self.machine.command("run"))
         self.machine.program = self._person
+        if waits:
+            self.machine.until(
+                lambda: len(self.machine.events("supervisor.started")) > begun, "it has begun"
+            )
 
     def _end_daemon(self) -> None:
         assert self._daemon is not None
@@ -314,6 +321,14 @@ class Guarded:
 
     def _is_whole(self) -> bool:
         return len(self._family()) == FAMILY and not self._still()
+
+    def _is_free(self) -> bool:
+        """Whether the guard lets training go on, as far as the log says."""
+        said = [line for line in self.machine.events() if line.get("rule") == "guard"]
+        return bool(said) and said[-1]["evidence"].get("answer") == "free"
+
+    def _step(self) -> int:
+        return int(self.machine.heartbeat("a", chained.NAME).get("step", 0))
 
     def _still(self) -> list[Process]:
         """The processes of runs that are stopped."""

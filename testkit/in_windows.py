@@ -20,6 +20,7 @@ from supervisor.host.home import Home
 from testkit import chained
 from testkit.false_clock import FalseClock
 from testkit.machine import Machine
+from testkit.patience import PATIENCE_S
 from testkit.processes import processes
 
 HOUR_S = 3600
@@ -119,7 +120,8 @@ class InWindows:
             self._nothing_lives_until(self._clock.now + OUTSIDE_S)
             opens_at += 2 * HOUR_S
             assert daemon.poll() is None
-        assert self._machine.stop(daemon) == 0
+        daemon.terminate()
+        assert daemon.wait(PATIENCE_S) == 0
         return lived
 
     def _window(self, opens_at: float) -> Lived:
