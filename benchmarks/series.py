@@ -76,6 +76,11 @@ SERIES = {
         "simulated machines that crash under our load, and that others need, too",
         "tests/simulation_worlds/test_shared_machines.py::test_a_life_that_others_interrupt",
     ),
+    "shared-lives": Series(
+        200,
+        "lives of the real daemon under the real guard, beside others and within windows",
+        "tests/simulation/test_shared_lives.py::test_a_life_beside_others",
+    ),
     "game-servers": Series(
         300,
         "simulated game servers, whose quiet hours are found and promised",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from state import windows as kept
 from state.store import Store
 from state.windows import Backtest, Promise, QuietWindow, Windows
+from supervisor.core.calendar import Window
 from supervisor.host.home import Home
 from testkit import chained
 from testkit.false_clock import FalseClock
@@ -167,26 +168,23 @@ class InWindows:
         return chained.saved(self.run)[0] == self._links
 
 
-def every_other_hour(first_at: float) -> Windows:
-    """An analysis that has found an hour after each busy hour, for a day."""
+def found(week: Iterable[Window], made_at: float) -> Windows:
+    """An analysis that has found these windows, in UTC, and knows nothing else."""
     promise = Promise(weeks_choosing=3, weeks_judging=4, kept=4, of=4, at_least=0.8)
-    moments = [
-        dt.datetime.fromtimestamp(first_at + 2 * hour * HOUR_S, dt.UTC) for hour in range(12)
-    ]
     windows = tuple(
         QuietWindow(
-            start_weekday=moment.weekday(),
-            start_hour=moment.hour,
-            hours=1,
+            start_weekday=one.start_weekday,
+            start_hour=one.start_hour,
+            hours=one.hours,
             score=0.0,
             players_mean=None,
             players_high=None,
             promise=promise,
         )
-        for moment in moments
+        for one in week
     )
     return Windows(
-        made_at=first_at - HOUR_S,
+        made_at=made_at,
         zone="UTC",
         sources=(),
         weeks=4,
@@ -196,3 +194,15 @@ def every_other_hour(first_at: float) -> Windows:
         backtest=Backtest(weeks=4, regret_median=None, regret_p95=None, promise_kept=None),
         next=None,
     )
+
+
+def every_other_hour(first_at: float) -> Windows:
+    """An analysis that has found an hour after each busy hour, for a day."""
+    moments = [
+        dt.datetime.fromtimestamp(first_at + 2 * hour * HOUR_S, dt.UTC) for hour in range(12)
+    ]
+    week = [
+        Window(start_weekday=moment.weekday(), start_hour=moment.hour, hours=1)
+        for moment in moments
+    ]
+    return found(week, first_at - HOUR_S)
