@@ -66,6 +66,21 @@ SERIES = {
         "kills of a trainer in the middle of a checkpoint",
         "tests/trainers/test_drill.py::test_kill_in_mid_write_costs_only_that_checkpoint",
     ),
+    "guard-kills": Series(
+        40,
+        "kills of the supervisor, of trainers and of all in freezes, thaws and evictions",
+        "tests/faults/test_guard.py::test_whatever_is_killed_around_a_pause_all_goes_on",
+    ),
+    "shared-machines": Series(
+        1000,
+        "simulated machines that crash under our load, and that others need, too",
+        "tests/simulation_worlds/test_shared_machines.py::test_a_life_that_others_interrupt",
+    ),
+    "shared-lives": Series(
+        200,
+        "lives of the real daemon under the real guard, beside others and within windows",
+        "tests/simulation/test_shared_lives.py::test_a_life_beside_others",
+    ),
     "game-servers": Series(
         300,
         "simulated game servers, whose quiet hours are found and promised",

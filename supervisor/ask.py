@@ -24,6 +24,7 @@ from supervisor.host.clock import pause
 from supervisor.host.home import Home
 from supervisor.journal import Journal
 from supervisor.report import present
+from supervisor.runners.local import LocalRunner
 
 WAIT_S = 30.0
 LOOK_S = 0.05
@@ -139,11 +140,16 @@ def _put(home: Home, kind: str, by: str, moment: Moment, fields: dict[str, Any])
 def reset_now(home: Home, config: Config, moment: Moment) -> str:
     """Forget all history of a home that no supervisor holds; one sentence about it.
 
+    What one has left standing still goes on: whoever begins anew knows nothing of it.
+
     Raises:
         AlreadyRunning: a supervisor holds it after all.
     """
     home.make()
     with home.taken(moment):
+        runner = LocalRunner(home.runs, moment.boot_id)
+        for run_id in runner.look(()):
+            runner.thaw(run_id)
         store, journal = Store(home.state), Journal(home)
         known, _ = store.load()
         backup = store.back_up(f"state.before-reset-{int(moment.wall)}.json")

@@ -47,6 +47,16 @@ class FalseClock:
         new.write_text(f"{step_s}\n")
         new.chmod(0o644)
         new.replace(self._offset)
+        self._step_s = step_s
+
+    @property
+    def now(self) -> float:
+        """What it shows, in seconds since 1970."""
+        return time.clock_gettime(time.CLOCK_REALTIME) + self._step_s
+
+    def put_to(self, at: float) -> None:
+        """Have it show that time, within half a second."""
+        self.set(round(at - time.clock_gettime(time.CLOCK_REALTIME)))
 
     def forget(self) -> None:
         """Be a machine without a battery: it boots in 1970."""

@@ -34,7 +34,7 @@ from supervisor.core import ledger as learnt
 from supervisor.core import slots
 from supervisor.core.facts import StabilityLimits, Terms
 from supervisor.core.moments import Moment
-from supervisor.core.queue import ENDED
+from supervisor.core.queue import ENDED, lives_perhaps
 from supervisor.core.recovery import later
 
 GAP_MAX_S = 24 * 3600.0
@@ -222,7 +222,7 @@ def record_boot(
     if away:
         visit = msgspec.structs.replace(visit, away=True)
     # Before anybody has read the settings nobody knows what there was to train.
-    loaded = memory.goal.trains and not memory.goal.frozen
+    loaded = _is_loaded(memory)
     if crash and loaded and (memory.campaign == 0 or _work_left(memory)):
         visit = msgspec.structs.replace(
             visit,
@@ -246,6 +246,18 @@ def record_boot(
         visit=visit,
     )
     return memory, boot
+
+
+def _is_loaded(memory: Memory) -> bool:
+    """Whether it is our load that a machine has crashed under.
+
+    What stands still is none, nor what the guard has kept from starting.
+    """
+    goal = memory.goal
+    held = goal.still == "starts" and not any(
+        run.local and lives_perhaps(run) for run in memory.runs
+    )
+    return goal.trains and not goal.frozen and not held
 
 
 def _work_left(memory: Memory) -> bool:

@@ -14,8 +14,11 @@ import msgspec
 from modes import Ladder, Mode
 from state.records import Asked, Kept, Memory, Run
 from supervisor.core import decisions, history, policy
+from supervisor.core.calendar import opening, zone_of
 from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.moments import Moment
+from supervisor.core.quiet_hours import Quiet
+from supervisor.simulation.others import Sentinel
 from supervisor.simulation.worlds import Fate, World
 
 FIRST_H = 72.0
@@ -26,6 +29,7 @@ BOOT_S = 20.0
 """uptime at which the supervisor decides; a part of the downtime"""
 HAIR_S = 0.001
 """how much later than due a look is, so that no rounding makes it too early"""
+UTC = zone_of("UTC")
 BEGAN_AT = 1_767_571_200.0
 """the wall time at which every life begins: a midnight"""
 
@@ -37,6 +41,8 @@ class Choice(NamedTuple):
     """None: nothing shall train"""
     until_h: float
     """when it wants to look again, if no crash comes before"""
+    still: bool = False
+    """trainers stand still where they are, and go on at once"""
 
 
 class Pilot(Protocol):
@@ -105,7 +111,8 @@ def live(world: World, pilot: Pilot) -> Life:
             begin_h = fate.now_h
             fate.rest(min(max(choice.until_h, begin_h), end_h))
             stretches.append(Stretch(begin_h, fate.now_h, None, 0.0))
-            choice, pause_h = pilot.look(fate.now_h, Kept()), world.start_h
+            pause_h = 0.0 if choice.still else world.start_h
+            choice = pilot.look(fate.now_h, Kept())
             continue
         fate.rest(min(fate.now_h + pause_h, end_h))
         pilot.step(fate.now_h)
@@ -171,6 +178,11 @@ class Supervised:
         self._ladder = ladder(world)
         self._boots = 1
         self._booted_h = 0.0
+        self._world = world
+        self._sentinel = self._watched(0.0)
+        self._hours: Quiet | None = None
+        self._lives = False
+        """trainers do, whether or not they stand still"""
         run = Run(asked=Asked(id="simulated-a", trainer="simulated", name="a", seed=1))
         memory = history.first_day(self._moment(0.0), self._ladder, (run,))
         self.memory: Memory = history.starting(msgspec.structs.replace(memory, full=True))
@@ -189,6 +201,7 @@ class Supervised:
         self._pass(seen_h, kept)
         self._boots += 1
         self._booted_h = at_h
+        self._sentinel, self._lives = self._watched(at_h), False
         self.memory, _ = history.record_boot(
             self.memory, self._moment(at_h), self._ladder, self._limits
         )
@@ -216,14 +229,52 @@ class Supervised:
                 memory = decisions.enact(self.memory, decision)
                 self.memory = history.starting(memory) if moves else memory
         goal = self.memory.goal
+        self._lives = goal.trains and (self._lives or goal.still is None)
+        runs = self._lives and not goal.frozen
         # Nobody reads the log of a simulation: its entries end here.
-        self.memory = msgspec.structs.replace(self.memory, running=goal.trains, bookings=())
+        self.memory = msgspec.structs.replace(self.memory, running=runs, bookings=())
         wait_s = policy.wake_in_s(facts)
         until_h = math.inf if wait_s is None else at_h + (wait_s + HAIR_S) / 3600
-        return Choice(facts.rung if goal.trains else None, until_h)
+        until_h = min(until_h, self._others_change_h(at_h) + HAIR_S / 3600)
+        return Choice(facts.rung if runs else None, until_h, still=self._lives and not runs)
+
+    def _others_change_h(self, at_h: float) -> float:
+        """When the guard wants something else, or a window opens or closes."""
+        changes_h = math.inf if self._sentinel is None else self._sentinel.changes_h
+        quiet = self._quiet()
+        if quiet is None or quiet.changes_at is None:
+            return changes_h
+        return min(changes_h, at_h + (quiet.changes_at - self.memory.timeline.seen_at) / 3600)
+
+    def _watched(self, began_h: float) -> Sentinel | None:
+        world = self._world
+        return None if world.guard is None else Sentinel(world.others, world.guard, began_h)
+
+    def _quiet(self) -> Quiet | None:
+        """Whether a window is open; None: none is waited for."""
+        at, known = self.memory.timeline.seen_at, self._hours
+        if self._world.windows and (known is None or at >= (known.changes_at or at)):
+            found = opening(self._world.windows, UTC, at)
+            opens_at, closes_at = (found.opens_at, found.closes_at) if found else (None, None)
+            inside = opens_at is not None and opens_at <= at
+            self._hours = Quiet(
+                open=inside,
+                why="window" if inside else "outside",
+                opens_at=opens_at,
+                closes_at=closes_at,
+            )
+        return self._hours
 
     def _facts(self) -> Facts:
-        return decisions.facts(self.memory, self._ladder, self._limits)
+        sentinel, at_s = self._sentinel, self.memory.timeline.seen_at - BEGAN_AT
+        return decisions.facts(
+            self.memory,
+            self._ladder,
+            self._limits,
+            guard=self._world.guard,
+            pressure=None if sentinel is None else sentinel.verdict(at_s / 3600),
+            quiet=self._quiet(),
+        )
 
     def _amended(self, decision: Decision) -> Decision:
         """The decision as it shall count; for those who vary the rule."""

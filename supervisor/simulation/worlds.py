@@ -20,6 +20,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from supervisor.core.calendar import Window
+from supervisor.core.guard import Guard
+from supervisor.simulation.others import Spell
+
 DAYS = 30.0
 """how long a life lasts, and how far a drawn world's weather is known"""
 HOURS = DAYS * 24
@@ -81,6 +85,12 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     strikes: tuple[Strike, ...] = ()
     struck: int = 0
     """the lightest mode that strikes hit"""
+    others: tuple[Spell, ...] = ()
+    """when others need the machine"""
+    guard: Guard | None = None
+    """the limits within which training makes way for them; None: it does not"""
+    windows: tuple[Window, ...] = ()
+    """the stretches of the week in which training may go on, in UTC; none: always"""
     days: float = DAYS
 
     @property

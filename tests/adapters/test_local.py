@@ -9,8 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from supervisor import ask
+from supervisor.config import Config
 from supervisor.host.cgroup import ControlGroup
-from supervisor.host.clock import boot_id
+from supervisor.host.clock import SystemClock, boot_id
+from supervisor.host.home import Home
 from supervisor.runners import local
 from supervisor.runners.local import OOM_S, LocalRunner
 from testkit.builders import a_run, a_spec
@@ -126,6 +129,26 @@ def test_a_reason_before_the_lock_is_heard(runner, tmp_path):
     assert runner.look((a_run(SPEC.run),))[SPEC.run].last_line is None
 
 
+def state_of(process):
+    """The letter by which the kernel tells what a process is at; T: it was stopped."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_reset_lets_go_on_what_a_dead_supervisor_has_left_standing(tmp_path):
+    """Whoever begins anew knows nothing of it."""
+    home = Home(tmp_path / "home")
+    home.make()
+    home.settings.write_text('[campaign]\ntrainer = "drill"\nruns = ["a"]\ntarget.steps = 9\n')
+    runner = LocalRunner(home.runs, boot_id())
+    process = runner.start(SPEC, nice=0)
+    runner.freeze(SPEC.run)
+    until(lambda: state_of(process) == "T")
+    ask.reset_now(home, Config(home.settings), SystemClock().read())
+    until(lambda: state_of(process) != "T")
+    assert not LocalRunner(home.runs, boot_id()).look(())[SPEC.run].frozen
+    runner.kill(SPEC.run)
+
+
 def test_what_nobody_would_know_to_thaw_is_not_frozen(runner, monkeypatch):
     """On a full disk the trainer trains on, as mild as it is: the next daemon could not see it."""
     process = runner.start(SPEC, nice=0)
@@ -137,8 +160,7 @@ def test_what_nobody_would_know_to_thaw_is_not_frozen(runner, monkeypatch):
     with monkeypatch.context() as on_a_full_disk:
         on_a_full_disk.setattr(local.durable, "write", refuse)
         runner.freeze(SPEC.run)
-    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    assert state != "T"
+    assert state_of(process) != "T"
     assert not runner.look(())[SPEC.run].frozen
     runner.kill(SPEC.run)
 

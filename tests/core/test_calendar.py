@@ -16,7 +16,14 @@ from supervisor.core.calendar import (
     opening,
 )
 
-ZONES = ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kolkata"]
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/St_Johns",
+    "Australia/Lord_Howe",
+    "Asia/Kolkata",
+]
 DAY_S = 86_400
 moments = st.integers(1_700_000_000, 1_900_000_000)
 windows = st.builds(
@@ -171,18 +178,87 @@ def test_windows_that_follow_each_other_are_one_opening():
 
 
 @pytest.mark.parametrize(
-    ("moment", "opens", "closes"),
+    ("zone", "hour", "moment", "opens", "closes"),
     [
-        ("2026-03-28T12:00+00:00", "2026-03-29T03:00:00+02:00", "2026-03-29T11:00:00+02:00"),
-        ("2026-10-24T12:00+00:00", "2026-10-25T02:00:00+02:00", "2026-10-25T09:00:00+01:00"),
-        ("2026-10-25T01:30+00:00", "2026-10-25T02:00:00+02:00", "2026-10-25T09:00:00+01:00"),
+        (
+            "Europe/Berlin",
+            2,
+            "2026-03-28T12:00+00:00",
+            "2026-03-29T03:00+02:00",
+            "2026-03-29T11:00+02:00",
+        ),
+        (
+            "Europe/Berlin",
+            2,
+            "2026-10-24T12:00+00:00",
+            "2026-10-25T02:00+02:00",
+            "2026-10-25T09:00+01:00",
+        ),
+        (
+            "Europe/Berlin",
+            2,
+            "2026-10-25T01:30+00:00",
+            "2026-10-25T02:00+02:00",
+            "2026-10-25T09:00+01:00",
+        ),
+        (
+            "America/New_York",
+            2,
+            "2026-03-07T12:00+00:00",
+            "2026-03-08T03:00-04:00",
+            "2026-03-08T11:00-04:00",
+        ),
+        (
+            "America/New_York",
+            1,
+            "2026-10-31T12:00+00:00",
+            "2026-11-01T01:00-04:00",
+            "2026-11-01T08:00-05:00",
+        ),
+        (
+            "America/New_York",
+            1,
+            "2026-11-01T06:30+00:00",
+            "2026-11-01T01:00-04:00",
+            "2026-11-01T08:00-05:00",
+        ),
+        (
+            "Australia/Lord_Howe",
+            2,
+            "2026-10-03T00:00+00:00",
+            "2026-10-04T02:30+11:00",
+            "2026-10-04T10:30+11:00",
+        ),
+        (
+            "Australia/Lord_Howe",
+            1,
+            "2026-04-04T00:00+00:00",
+            "2026-04-05T01:00+11:00",
+            "2026-04-05T08:30+10:30",
+        ),
+        (
+            "Australia/Lord_Howe",
+            2,
+            "2026-04-04T00:00+00:00",
+            "2026-04-05T02:00+10:30",
+            "2026-04-05T10:00+10:30",
+        ),
+        (
+            "Asia/Kolkata",
+            2,
+            "2026-03-28T12:00+00:00",
+            "2026-03-29T02:00+05:30",
+            "2026-03-29T10:00+05:30",
+        ),
     ],
 )
-def test_a_window_lasts_real_hours_and_opens_once(moment, opens, closes):
-    """On the nights on which the clock is put forward, and back."""
-    night = [Window(start_weekday=6, start_hour=2, hours=8)]
-    found = opening(night, ZoneInfo("Europe/Berlin"), at(moment))
+def test_a_window_lasts_real_hours_and_opens_once(zone, hour, moment, opens, closes):
+    """On the nights on which the clock is put forward, and back, by an hour and by half of one."""
+    night = [Window(start_weekday=6, start_hour=hour, hours=8)]
+    found = opening(night, ZoneInfo(zone), at(moment))
     assert (found.opens_at, found.closes_at) == (at(opens), at(closes))
+    later = opening(night, ZoneInfo(zone), found.closes_at)
+    assert later.opens_at > found.closes_at + 5 * DAY_S
 
 
 def test_a_gap_of_half_an_hour_is_skipped_to_its_end():

@@ -160,6 +160,23 @@ def test_a_crash_while_it_stands_still_is_no_crash_of_the_mode(place):
     assert place.daemon.memory.crashes_total == 1
 
 
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_crash_while_the_guard_keeps_trainers_from_starting_is_none_of_theirs(place, lives):
+    """Unless one has lived on from before."""
+    place.sentry.answer = HELD
+    if not lives:
+        place.host.power_off()
+        place.clock.reboot(off_s=30.0)
+    place.begin()
+    place.settle(2)
+    before = place.daemon.memory.visit.crashes
+    assert bool(place.host.mains()) is lives
+    place.host.power_off()
+    place.clock.reboot(off_s=30.0)
+    place.begin()
+    assert place.daemon.memory.visit.crashes == before + lives
+
+
 def test_the_next_daemon_thaws_before_anything_else(place):
     """The one before may have been killed; who has just begun to look freezes nothing."""
     process = main(place)

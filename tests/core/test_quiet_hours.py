@@ -1,6 +1,7 @@
 """Runs train in windows, have left before one closes, and go on in the next."""
 
 import datetime as dt
+import itertools
 import math
 
 import pytest
@@ -175,6 +176,36 @@ def test_what_takes_long_to_save_is_asked_so_much_earlier_and_gone_when_the_wind
     (line,) = place.lines(event)
     assert (line["rule"], bool(place.lines("run.killed"))) == (rule, event == "run.killed")
     assert opens_s + 7200 - 20 <= line["now_s"] <= opens_s + 7200
+
+
+@pytest.mark.parametrize(
+    ("zone", "evening", "opens"),
+    [
+        ("Europe/Berlin", "2026-03-28T18:00+01:00", "2026-03-29T03:00+02:00"),
+        ("Europe/Berlin", "2026-10-24T18:00+02:00", "2026-10-25T02:00+02:00"),
+        ("America/New_York", "2026-03-07T18:00-05:00", "2026-03-08T03:00-04:00"),
+        ("America/New_York", "2026-10-31T18:00-04:00", "2026-11-01T02:00-05:00"),
+        ("Australia/Lord_Howe", "2026-10-03T18:00+10:30", "2026-10-04T02:30+11:00"),
+        ("Australia/Lord_Howe", "2026-04-04T18:00+11:00", "2026-04-05T02:00+10:30"),
+    ],
+)
+def test_a_night_on_which_the_clock_is_changed_is_one_window(tmp_path, zone, evening, opens):
+    """It opens once, as late as the clock on the wall says, and trains its real hours."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept.write(home / "windows.json", known((6, 2, 3), zone=zone, made_at=at(evening)))
+    place = Place(home, SETTINGS.replace("UTC", zone))
+    place.clock.set_wall(at(evening))
+    lived_at = []
+    while place.clock.read().wall < at(evening) + 86_400:
+        due_s = place.daemon.tick("time")
+        if place.host.mains():
+            lived_at.append(place.clock.read().wall)
+        place.clock.advance(min(due_s, 120.0))
+    assert at(opens) <= lived_at[0] <= at(opens) + 60
+    closes_at = at(opens) + 3 * 3600
+    assert closes_at - 300 <= lived_at[-1] < closes_at
+    assert all(later - sooner < 300 for sooner, later in itertools.pairwise(lived_at))
 
 
 def test_a_crash_outside_a_window_blames_no_mode(place):
