@@ -220,6 +220,8 @@ def step(watch: Watch, seen: Pressure, limits: Guard, now_s: float) -> Watch:
         ended_s = watch.ended_s if answer == "hold" else now_s
         freed = _to(watch, "free", Pressed("calm"), seen, now_s)
         return msgspec.structs.replace(freed, ended_s=ended_s)
+    if watch.verdict == Verdict() and seen.by:  # whoever waits is told once for whom
+        return msgspec.structs.replace(watch, verdict=Verdict(pressure=seen))
     return watch
 
 
@@ -447,6 +449,8 @@ def in_words(verdict: Verdict, limits: Guard) -> str:
             )
         case "flapping":
             return f"more than {limits.pauses_max_per_h} pauses within an hour{who}"
+        case "start" if by:
+            return f"{start_words(seen, limits)}{who}"
         case "start":
             return f"others have to be calm for {limits.calm_s:g} s first"
         case _:

@@ -40,6 +40,15 @@ def test_nothing_starts_before_it_has_been_calm_for_a_minute():
     assert changes == [(122.0, "free", "calm")]
 
 
+def test_whoever_waits_for_others_is_told_once_for_whom():
+    """How busy they are at each sample is no news."""
+    at_work = Pressure(cpu_other=45.0, memory_other=20.0)
+    named = guard.by(at_work, (("java (pid 7) 90 % of one",), ()))
+    watch, changes = watched((at_work, 2), (named, 30), watch=begun(0.0))
+    assert changes == [(4.0, "hold", "start")]
+    assert "java (pid 7)" in in_words(watch.verdict, LIMITS)
+
+
 def test_training_that_is_alone_is_never_paused():
     """Its own load is no pressure, however busy the machine is by it."""
     alone = Pressure(cpu_other=4.0, memory_other=30.0, psi_cpu=88.0)
