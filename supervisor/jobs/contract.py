@@ -53,6 +53,7 @@ TenantId = Annotated[
 Split = Annotated[float, _must(SPLIT, ge=0, lt=1)]
 Column = Annotated[str, msgspec.Meta(min_length=1, max_length=COLUMN_MAX_CHARS)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+PageSize = Annotated[int, msgspec.Meta(ge=1, le=200)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 
 
@@ -311,6 +312,29 @@ class JobPatch(_Asking, frozen=True, kw_only=True):
             yield from _problems_of_metadata(self.metadata)
         if isinstance(self.schedule, str):
             yield from _problems_of_schedule(self.schedule, "UTC")
+
+
+class JobsQuery(_Asking, frozen=True, kw_only=True):
+    """Which jobs `GET /jobs` is asked for; the newest come first."""
+
+    tenant_id: TenantId | None = None
+    status: tuple[Status, ...] = ()
+    """one of these; none: any"""
+    model_type: ModelType | None = None
+    priority: tuple[Rank, ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    page: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
+    page_size: PageSize = 50
+    after: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    """the last job that was told before: those that follow it, whatever has come since"""
+    limit: PageSize | None = None
+    """how many, with `after`"""
+
+    def problems(self) -> Iterator[Problem]:
+        """What no type can say."""
+        if self.after is not None and self.page > 1:
+            yield Problem("page", "Must be left out beside after")
 
 
 def _problems_of_schedule(cron: str, zone: str) -> Iterator[Problem]:

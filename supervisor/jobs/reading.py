@@ -50,6 +50,7 @@ KINDS = {
     "datetime": "a time in ISO 8601",
 }
 """what the library calls a kind of value, and people do"""
+NO_WORD = "Invalid enum value "
 BOUNDS = {">=": "at least", "<=": "at most", "<": "less than", ">": "more than"}
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: (.*))?", re.DOTALL)
 _PLACE = re.compile(r" - at `\$([^`]*)`$")
@@ -87,6 +88,47 @@ def read(content: bytes, kind: type[T], *, bound_bytes: int = BODY_MAX_BYTES) ->
     except _Wrong as error:
         raise _body(str(error)) from None
     return converted(value, kind)
+
+
+def read_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
+    """What stands behind the question mark of a URL, as a value of `kind`, a struct.
+
+    A field that holds several values may stand there several times. Words count in any case.
+
+    Raises:
+        ConfigValidationError: it is no such value; with all problems.
+    """
+    known: dict[str, msgspec.structs.FieldInfo] = _fields(kind)  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, text in pairs:
+        if name not in known:
+            given[name] = text
+            continue
+        choices = _choices(known[name].type)
+        several = [one for one in choices if typing.get_origin(one) is tuple]
+        if several:
+            of = _choices(typing.get_args(several[0])[0])
+            given.setdefault(name, []).append(_plain(text, of))
+        elif name in given:
+            problems.append(problem(name, "Must stand there once"))
+        else:
+            given[name] = _plain(text, choices)
+    if problems:
+        raise ConfigValidationError(problems)
+    try:
+        _look_at(given)
+    except _Wrong as error:
+        raise _body(str(error)) from None
+    return converted(given, kind)
+
+
+def _plain(text: str, choices: tuple[Any, ...]) -> Any:
+    """A text of a URL as JSON would have it."""
+    if int in choices and re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    words = (word for one in choices for word in _words(one))
+    return next((word for word in words if word.lower() == text.lower()), text)
 
 
 def converted(value: Any, kind: type[T], place: str = "") -> T:
@@ -275,21 +317,21 @@ def _checked(value: Any, kind: Any, path: str, problems: list[Problem]) -> Any:
         text = str(error)
         place = _PLACE.search(text)
         inner = place[1] if place else ""
-        what = _in_words(text[: place.start()] if place else text, value, kind)
+        what = _in_words(text[: place.start()] if place else text, kind)
         problems.append(problem(f"{path}{inner}" or BODY, what))
         return None
 
 
-def _in_words(text: str, value: Any, kind: Any) -> str:
+def _in_words(text: str, kind: Any) -> str:
     """What the library says of a value, as people say it; it tells it in no other way."""
     match = _EXPECTED.match(text)
     must = _must(kind)
     if match is None or match[2] is None:
         if must is not None:
             return f"Must be {must}"
-        if text.startswith("Invalid enum value"):
-            words = [str(it) for one in _choices(kind) for it in typing.get_args(one)]
-            return f"Must be one of {', '.join(words)}, and is {_shown(str(value))}"
+        if text.startswith(NO_WORD):
+            given = text.removeprefix(NO_WORD).strip("'")
+            return f"Must be one of {', '.join(_words(kind))}, and is {_shown(given)}"
     if match is None:
         return text
     expected, got, more = match.groups()
@@ -322,6 +364,15 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return tuple(it for one in typing.get_args(kind) for it in _choices(one))
     return (kind,)
+
+
+def _words(kind: Any) -> list[str]:
+    """The words among which a value is, or each value of a list."""
+    found: list[str] = []
+    for one in _choices(kind):
+        for it in typing.get_args(one):
+            found += [it] if isinstance(it, str) else _words(it)
+    return found
 
 
 def _key_of(kind: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.jobs.contract import JobPatch, JobRequest, ValidateRequest
+from supervisor.jobs.contract import JobPatch, JobRequest, JobsQuery, ValidateRequest
 from supervisor.jobs.errors import (
     PROBLEMS_MAX,
     STATUSES,
@@ -19,7 +19,14 @@ from supervisor.jobs.errors import (
     QuotaExceeded,
     TooLarge,
 )
-from supervisor.jobs.reading import BODY_MAX_BYTES, DEPTH_MAX, FIRST_YEAR, LAST_YEAR, read
+from supervisor.jobs.reading import (
+    BODY_MAX_BYTES,
+    DEPTH_MAX,
+    FIRST_YEAR,
+    LAST_YEAR,
+    read,
+    read_query,
+)
 from testkit.job_requests import PRINTED, whole
 
 KINDS = (JobRequest, ValidateRequest, JobPatch)
@@ -240,6 +247,39 @@ def test_a_patch_names_something_that_can_be_changed():
     assert "Bad day-of" in problems_of(b'{"schedule": "0 0 31 4,6 *"}', JobPatch)["schedule"]
 
 
+def test_jobs_are_asked_for_by_words_in_any_case():
+    """One word or several; numbers and times are read, and what is no field is named."""
+    query = [("status", "pending"), ("status", "Running"), ("tenant_id", "acme"), ("page", "2")]
+    query += [("created_after", "2024-01-01"), ("priority", "HIGH")]
+    found = read_query(query, JobsQuery)
+    assert (found.status, found.priority) == (("PENDING", "RUNNING"), ("high",))
+    assert (found.tenant_id, found.page, found.page_size) == ("acme", 2, 50)
+    assert found.created_after.year == 2024
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "said"),
+    [
+        ([("status", "DONE")], "status[0]", "Must be one of PENDING, RUNNING"),
+        ([("stauts", "PENDING")], "stauts", "did you mean status?"),
+        ([("page", "0")], "page", "Must be at least 1"),
+        ([("page", "two")], "page", "Must be a whole number, and is a text"),
+        ([("page", "9" * 5000)], "page", "Must be a whole number"),
+        ([("page_size", "100000")], "page_size", "Must be at most 200"),
+        ([("tenant_id", "a"), ("tenant_id", "b")], "tenant_id", "Must stand there once"),
+        ([("tenant_id", "../a")], "tenant_id", "Must be 1 to 64 letters"),
+        ([("created_after", "soon")], "created_after", "Must be a time"),
+        ([("after", "a\0")], "body", "the character NUL"),
+        ([("after", "j"), ("page", "2")], "page", "Must be left out beside after"),
+    ],
+)
+def test_so_is_a_question_that_cannot_be(query, field, said):
+    with pytest.raises(ConfigValidationError) as caught:
+        read_query(query, JobsQuery)
+    found = {one.field: one.error for one in caught.value.problems}
+    assert said in found[field], found
+
+
 # What is no JSON, or should be none
 
 
@@ -345,7 +385,7 @@ CONFIG = [*PRINTED["schema"]["config"], "training_options", "mlflow_tracking", "
     st.dictionaries(st.sampled_from(FIELDS), values, max_size=3),
     st.dictionaries(st.sampled_from(CONFIG), values, max_size=3),
 )
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_any_values_in_any_fields_are_read_or_refused(outer, inner):
     """Nothing else comes out, whatever a caller makes of it."""
     asked = whole() | outer

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core.fairness import (
@@ -244,6 +244,7 @@ quotas_of = st.dictionaries(
 )
 
 
+@settings(max_examples=60)
 @given(st.lists(candidates, max_size=30), accounts_of, quotas_of, st.integers(0, 10))
 def test_no_plan_loses_a_job_or_gives_more_than_may_be(jobs, accounts, quotas, room):
     """Each goes or stays, once; nothing goes over the room or a quota; what stays can say why."""
