@@ -147,8 +147,23 @@ class Conflict(JobError):
     error = "Conflict"
     http_status = 409
 
-    def __init__(self, what: str, **details: Any) -> None:
-        super().__init__(what, **details)
+    def __init__(self, act: str, status: str) -> None:
+        message = f"A job that is {status} cannot be {act}"
+        super().__init__(message, act=act, status=status)
+
+
+class InFlight(JobError):
+    """The same request is at work: what becomes of it is not known yet."""
+
+    error = "Conflict"
+    http_status = 409
+
+    def __init__(self, key: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is at work",
+            retry_after_s=retry_after_s,
+            key=key[:SHOWN_MAX_CHARS],
+        )
 
 
 class NotReady(JobError):
@@ -228,8 +243,13 @@ class Forbidden(JobError):
     error = "Forbidden"
     http_status = 403
 
-    def __init__(self, what: str, **details: Any) -> None:
-        super().__init__(what, **details)
+    def __init__(self, field: str, why: str, tenant_id: str) -> None:
+        super().__init__(
+            f"{field} {why}, which takes a tenant with programs = true",
+            field=field,
+            tenant_id=tenant_id,
+            needs="programs",
+        )
 
 
 class TooLarge(JobError):

@@ -26,8 +26,8 @@ SUFFIXES = ("", ".parquet", ".csv")
 """with which a table may lie there, as the trainers look for it"""
 ENTRIES_MAX = 10_000
 """of a folder that is one table"""
-NO_PLACES = frozenset({"zone"})
-"""options whose slashes lead nowhere"""
+NO_PLACES = frozenset({"zone", "time", "target", "labels", "features", "allow_leakage"})
+"""options whose slashes lead nowhere: a zone, and names of columns"""
 RUN_CODE = frozenset({"preprocess"})
 """options that name a function"""
 
@@ -54,7 +54,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
         """
         if "://" in name or name.startswith("/"):
             if not self.programs:
-                raise self.refused(field, "names a place outside of the tenant's folder")
+                raise Forbidden(field, "names a place outside of the tenant's folder", self.id)
             return name
         if not TABLE.fullmatch(name) or ".." in name or len(name) > TABLE_MAX_CHARS:
             what = "Must be the name of a table in the tenant's folder, such as sales/load_2024"
@@ -83,24 +83,19 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
         if self.programs:
             return
         if trainer == "command":
-            raise self.refused("trainer", "starts a program")
+            raise Forbidden("trainer", "starts a program", self.id)
         if not ours:
-            raise self.refused("trainer", "has options of which nobody knows what they may do")
+            raise Forbidden("trainer", "has options that nobody here knows", self.id)
         for option, value in options.items():
             if option in RUN_CODE:
-                raise self.refused(f"options.{option}", "calls a function")
+                raise Forbidden(f"options.{option}", "calls a function", self.id)
             if option in NO_PLACES:
                 continue
             for path, text in _texts(f"options.{option}", value):
                 if "/" in text or "\\" in text or text.startswith(("~", "..")):
-                    raise self.refused(path, "names a place")
+                    raise Forbidden(path, "names a place", self.id)
                 if option == "env" and ":" in text:
-                    raise self.refused(path, "imports a package")
-
-    def refused(self, field: str, why: str) -> Forbidden:
-        """That something is for tenants with `programs = true`."""
-        what = f"{field} {why}, which takes a tenant with programs = true"
-        return Forbidden(what, field=field, tenant_id=self.id, needs="programs")
+                    raise Forbidden(path, "imports a package", self.id)
 
 
 def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:

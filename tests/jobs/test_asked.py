@@ -182,7 +182,8 @@ def test_a_lag_that_nobody_can_know_is_refused_before_any_row_is_read(tenant):
 
 
 def test_options_for_which_the_document_has_no_word_stand_beside_it(tenant):
-    body = whole() | {"options": {"zone": "Europe/Berlin", "quantiles": [0.1, 0.9]}}
+    options = {"zone": "Europe/Berlin", "quantiles": [0.1, 0.9], "time": "date/hour"}
+    body = whole() | {"options": options}
     assert prepared(body, tenant).asked.options["zone"] == "Europe/Berlin"
     found = problems_of(whole() | {"options": {"horizon": 2, "target": "x"}}, tenant)
     assert found.keys() == {"options.horizon", "options.target"}

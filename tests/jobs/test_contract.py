@@ -2,21 +2,37 @@
 
 import json
 import time
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.jobs.contract import JobPatch, JobRequest, JobsQuery, ValidateRequest
+from supervisor.jobs.contract import (
+    Health,
+    Job,
+    JobPage,
+    JobPatch,
+    JobRequest,
+    JobsQuery,
+    Metrics,
+    ValidateAnswer,
+    ValidateRequest,
+)
 from supervisor.jobs.errors import (
     PROBLEMS_MAX,
     STATUSES,
     Busy,
     ConfigValidationError,
+    Conflict,
+    DataLoadError,
+    InFlight,
     JobError,
+    NotFound,
     NoWorkers,
     QuotaExceeded,
+    Refusal,
     TooLarge,
 )
 from supervisor.jobs.reading import (
@@ -115,6 +131,61 @@ def test_the_names_of_errors_and_their_statuses_are_a_table():
     }
     assert (Busy("it", 2.0).error, Busy("it", 2.0).http_status) == ("ResourceError", 503)
     assert QuotaExceeded("queued", 5, 5, retry_after_s=2.1).retry_after_s == 3
+
+
+def test_a_job_begins_with_what_the_document_prints_of_it():
+    """And the whole job follows; times are in UTC, with a Z."""
+    now = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
+    config = read(body(whole()), JobRequest).config
+    job = Job(
+        job_id="550e8400-e29b-41d4-a716-446655440000",
+        status="PENDING",
+        created_at=now,
+        updated_at=now,
+        as_of=now,
+        tenant_id="acme-corp",
+        model_type="forecast",
+        priority="high",
+        config=config,
+        trainer="tabular",
+    )
+    told = msgspec.json.decode(msgspec.json.encode(job))
+    assert list(told.items())[:3] == [
+        ("job_id", "550e8400-e29b-41d4-a716-446655440000"),
+        ("status", "PENDING"),
+        ("created_at", "2024-01-15T10:30:00Z"),
+    ]
+    assert (told["metrics"], told["max_attempts"], told["progress"]) == (None, 4, 0)
+    assert msgspec.json.decode(msgspec.json.encode(told["config"]), type=type(config)) == config
+
+
+def test_each_field_can_be_told_to_whoever_generates_a_client():
+    kinds = [*KINDS, JobsQuery, Job, JobPage, Metrics, Health, ValidateAnswer, Refusal]
+    _, parts = msgspec.json.schema_components(kinds)
+    assert parts["JobRequest"]["additionalProperties"] is False
+    assert {kind.__name__ for kind in kinds} <= parts.keys()
+
+
+def test_what_a_model_has_not_is_left_out_of_its_metrics():
+    told = Metrics(training_duration_seconds=1.5, training_data_size=7, mae=2.0, mape=None)
+    assert msgspec.to_builtins(told) == {
+        "training_duration_seconds": 1.5,
+        "training_data_size": 7,
+        "mae": 2.0,
+        "mape": None,
+    }
+
+
+def test_each_error_says_all_of_it_by_itself():
+    assert str(Conflict("cancelled", "COMPLETED")) == "A job that is COMPLETED cannot be cancelled"
+    assert NotFound("job", "x" * 500).body.message == f"There is no job '{'x' * 80}'"
+    told = DataLoadError("Table not found: features.load_forecasting", "acme-corp").body
+    assert told.message == "Failed to load training data"
+    assert told.details == {
+        "reason": "Table not found: features.load_forecasting",
+        "tenant_id": "acme-corp",
+    }
+    assert (InFlight("k").body.error, InFlight("k").http_status) == ("Conflict", 409)
 
 
 def test_all_that_is_wrong_is_told_at_once():
