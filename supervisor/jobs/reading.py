@@ -282,11 +282,8 @@ def _struct(
     value: dict[str, Any], kind: type[msgspec.Struct], path: str, problems: list[Problem]
 ) -> Any:
     before, known = len(problems), _fields(kind)
-    for key in value:
-        if key not in known and kind.__struct_config__.forbid_unknown_fields:
-            shown = key if key.isprintable() else ascii(key)
-            there = _within(path, shown[:SHOWN_MAX_CHARS])
-            problems.append(problem(there, f"No such key{_hint(key, known, len(problems))}"))
+    if kind.__struct_config__.forbid_unknown_fields:
+        problems += _unknown([key for key in value if key not in known], list(known), path)
     given: dict[str, Any] = {}
     for name, field in known.items():
         there = _within(path, name)
@@ -302,12 +299,19 @@ def _struct(
     return found
 
 
-def _hint(key: str, known: Iterable[str], told: int) -> str:
-    """Which key may be meant; nothing where many are wrong, since to look for it takes time."""
-    if told >= PROBLEMS_MAX:
-        return ""
-    close = difflib.get_close_matches(key[:SHOWN_MAX_CHARS], known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}"
+def _unknown(keys: list[str], known: list[str], path: str) -> Iterator[Problem]:
+    """That there are no such keys; of many only the first are looked at, which takes time."""
+    listed = f"; there are: {', '.join(known)}"
+    for key in keys[:PROBLEMS_MAX]:
+        shown = key if key.isprintable() else ascii(key)
+        close = difflib.get_close_matches(key[:SHOWN_MAX_CHARS], known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else listed
+        if hint is listed:
+            listed = ""
+        yield problem(_within(path, shown[:SHOWN_MAX_CHARS]), f"No such key{hint}")
+    if len(keys) > PROBLEMS_MAX:
+        further = len(keys) - PROBLEMS_MAX
+        yield problem(path or BODY, f"Has {further} further keys that there are not")
 
 
 def _checked(value: Any, kind: Any, path: str, problems: list[Problem]) -> Any:
