@@ -103,6 +103,12 @@ SERIES = {
         "tests/neural/test_run.py::"
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
+    "fair-days": Series(
+        60,
+        "made-up days of three tenants, who get their shares while one sends all at once",
+        "tests/jobs/test_fair_days.py::"
+        "test_each_tenant_gets_its_share_of_a_day_whatever_the_others_send",
+    ),
     "direction-kills": Series(
         60,
         "the same of a run of directions",

@@ -35,7 +35,9 @@ def test_a_run_that_is_to_learn_has_no_end_of_its_own(
     assert (spec.seed, spec.up_to("episodes")) == (3, learning.ENDLESS)
 
 
-@pytest.mark.parametrize("name", ["beside", "chaos", "long_queue", "restart", "samples", "windows"])
+@pytest.mark.parametrize(
+    "name", ["beside", "chaos", "fairness", "long_queue", "restart", "samples", "windows"]
+)
 def test_a_benchmark_needs_nothing_that_only_tests_need(name: str) -> None:
     """On a box that trains there is no pytest: what it takes of the kit does without."""
     code = "import runpy, sys; sys.modules['pytest'] = None; sys.path.insert(0, sys.argv[1]); "

@@ -135,6 +135,19 @@ def test_what_can_never_work_is_refused_in_one_line(make_run, asked, said):
     assert "\n" not in str(refused.value)
 
 
+def test_a_lag_that_its_name_gives_away_is_refused_before_anything_is_read(make_run):
+    """A lag of hours tells it only beside the rows, and one that is allowed is meant."""
+    run = make_run("lgbm")
+    change(run, horizon=24, features=["load_lag_1", "load_lag_23h", "load_lag_24"])
+    with pytest.raises(ConfigValidationError) as refused:
+        check(run)
+    assert refused.value.details["field"] == "features"
+    assert "load_lag_1 is 1 steps old" in str(refused.value)
+    assert "load_lag_2" not in str(refused.value)
+    change(run, allow_leakage=["load_lag_1"])
+    check(run)
+
+
 def test_a_hyperparameter_is_refused_with_the_details_of_an_api(make_run):
     run = make_run("rf", hyperparameters={"learning_rate": 0.1})
     with pytest.raises(ConfigValidationError) as refused:

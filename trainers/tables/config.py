@@ -17,6 +17,8 @@ SOURCES = {"forecast": "features.load_forecasting", "anomaly": "features.anomaly
 """tables that are meant where `data` says nothing"""
 FUNCTION = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*:[A-Za-z_][A-Za-z0-9_]*")
 """how a function of a module is named"""
+LAG = re.compile(r"(?P<column>.+)_lag_(?P<count>[0-9]{1,9})(?P<hours>h?)")
+"""how a lag is named"""
 
 
 class TrainingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +129,46 @@ def check(config: Config) -> None:
         ZoneInfo(config.zone)
     except (OSError, ValueError, KeyError):
         raise ConfigValidationError("zone", f"There is no time zone {config.zone!r}") from None
+
+
+def refuse_young_lags(config: Config) -> None:
+    """Refuse lags that tell by their name alone that they are younger than the horizon.
+
+    Those of hours tell it only beside the rows; see `trainers.tables.leakage`.
+
+    Raises:
+        ConfigValidationError: the features that are, all of them.
+    """
+    lines = [
+        young_lag(name, lag[1], config.horizon)
+        for name in config.features
+        if (lag := named_lag(name)) and not lag[2] and name not in config.allow_leakage
+        if lag[1] < oldest_unknown(config, lag[0])
+    ]
+    if lines:
+        raise ConfigValidationError("features", leakage("; ".join(lines)))
+
+
+def named_lag(name: str) -> tuple[str, int, bool] | None:
+    """Column, count and whether it counts hours, of what is called a lag, wherever it is from."""
+    match = LAG.fullmatch(name)
+    return (match["column"], int(match["count"]), bool(match["hours"])) if match else None
+
+
+def oldest_unknown(config: Config, column: str) -> int:
+    """How many steps old a value of a column must be at least, to be known when one forecasts."""
+    return max(config.horizon, 1 if column == config.target else 0)
+
+
+def young_lag(name: str, steps: int, horizon: int) -> str:
+    """What is wrong with a lag of so many steps."""
+    ahead = f"a forecast {horizon} steps ahead knows nothing that young"
+    return f"{name} is {steps} steps old, and {ahead}"
+
+
+def leakage(lines: str) -> str:
+    """What is told of features that tell too much."""
+    return f"Leakage: {lines}; allow_leakage takes the names of those that are meant"
 
 
 def bounds(config: Config) -> tuple[datetime | None, datetime | None]:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.tables.config import Config
+from trainers.tables.config import Config, named_lag
 from trainers.tables.errors import ConfigValidationError
 from trainers.tables.sources import missing
 from trainers.tables.table import Series
@@ -24,7 +24,6 @@ CHUNK_ROWS = 65_536
 """whose windows are looked at together"""
 CHUNK_VALUES = 2**22
 
-_LAG = re.compile(r"(?P<column>.+)_lag_(?P<count>[0-9]{1,9})(?P<hours>h?)")
 _ROLLING = re.compile(
     r"(?P<column>.+)_rolling_(?P<statistic>mean|std|min|max)_(?P<count>[0-9]{1,9})(?P<hours>h?)"
 )
@@ -83,12 +82,6 @@ def plan(config: Config, known: Iterable[str]) -> tuple[Feature, ...]:
     return tuple(_planned(name, config, there) for name in config.features)
 
 
-def named_lag(name: str) -> tuple[str, int, bool] | None:
-    """Column, count and whether it counts hours, of what is called a lag, wherever it is from."""
-    match = _LAG.fullmatch(name)
-    return (match["column"], int(match["count"]), bool(match["hours"])) if match else None
-
-
 def values(
     feature: Feature, series: Series, positions: NDArray[np.int64], config: Config
 ) -> Floats:
@@ -138,9 +131,8 @@ def _planned(name: str, config: Config, known: list[str]) -> Feature:
         hours = bool(match["hours"])
         count = int(match["count"])
         found = Feature(name, "rolling", match["column"], count, hours, match["statistic"])
-    elif match := _LAG.fullmatch(name):
-        hours = bool(match["hours"])
-        found = Feature(name, "lag", match["column"], int(match["count"]), hours)
+    elif lag := named_lag(name):
+        found = Feature(name, "lag", *lag)
     else:
         raise missing(name, [*known, *CALENDAR], ", and nothing of that name can be built")
     if found.column not in known:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.tables import features
-from trainers.tables.config import Config
+from trainers.tables.config import Config, leakage, named_lag, oldest_unknown, young_lag
 from trainers.tables.errors import ConfigValidationError
 from trainers.tables.features import Feature
 from trainers.tables.split import Split
@@ -139,9 +139,7 @@ def refuse(found: Sequence[Finding], field: str = "features") -> None:
     if errors:
         lines = "; ".join(one.line for one in errors)
         raise ConfigValidationError(
-            field,
-            f"Leakage: {lines}; allow_leakage takes the names of those that are meant",
-            leakage=[msgspec.to_builtins(one) for one in errors],
+            field, leakage(lines), leakage=[msgspec.to_builtins(one) for one in errors]
         )
 
 
@@ -158,18 +156,14 @@ def _by_name(config: Config, plan: Sequence[Feature], spacing: Spacing | None) -
             line = f"{name} is the {kind} itself"
             found.append(Finding(feature=name, kind=kind, severity=severity, line=line))
             continue
-        lag = features.named_lag(name)
+        lag = named_lag(name)
         if lag is None:
             continue
         steps: int | None = lag[1]
         if lag[2]:
             steps = spacing.steps_in(lag[1] * HOUR) if spacing is not None else None
-        least = max(config.horizon, 1 if lag[0] == config.target else 0)
-        if steps is not None and steps < least:
-            line = (
-                f"{name} is {steps} steps old, and a forecast {config.horizon} steps ahead knows "
-                "nothing that young"
-            )
+        if steps is not None and steps < oldest_unknown(config, lag[0]):
+            line = young_lag(name, steps, config.horizon)
             found.append(Finding(feature=name, kind="short_lag", severity=severity, line=line))
     return found
 

@@ -13,6 +13,7 @@ import msgspec
 from trainers.contract import BadSpec, Positive, Spec
 from trainers.options import converted
 from trainers.tables import Backtest, Config, ConfigValidationError, check
+from trainers.tables.config import refuse_young_lags
 
 if TYPE_CHECKING:
     from trainers.tables.learning.growing import Model
@@ -212,6 +213,7 @@ class Options(Config, Learnable, frozen=True, kw_only=True, forbid_unknown_field
             BadSpec: it cannot.
         """
         check(self)
+        refuse_young_lags(self)
         _ = self.told
         if not self.validation_split:
             why = "Must be more than 0.0: it tells after each round how good the model is"

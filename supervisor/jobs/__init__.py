@@ -1,0 +1,1 @@
+"""Jobs that people and programs submit: what they may ask for, and what becomes of it."""

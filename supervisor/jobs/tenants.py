@@ -1,0 +1,129 @@
+"""What a tenant may ask for: its own tables, and programs only where it is trusted with all.
+
+Who may have a program started may do whatever this account may. So may who can have code imported,
+or a place opened that somebody else has named. `programs` is that trust, and nothing is between.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from supervisor.jobs.errors import ConfigValidationError, Forbidden
+from supervisor.jobs.reading import problem
+from trainers.contract import Name
+
+TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+"""how a table in a tenant's folder is named: no part of it leads out"""
+TABLE_MAX_CHARS = 200
+SUFFIXES = ("", ".parquet", ".csv")
+"""with which a table may lie there, as the trainers look for it"""
+ENTRIES_MAX = 10_000
+"""of a folder that is one table"""
+NO_PLACES = frozenset({"zone", "time", "target", "labels", "features", "allow_leakage"})
+"""options whose slashes lead nowhere: a zone, and names of columns"""
+RUN_CODE = frozenset({"preprocess"})
+"""options that name a function"""
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody for whom is trained."""
+
+    id: Name
+    tables: Path
+    """the folder that its tables lie in; no other tenant's lies within"""
+    programs: bool = False
+    """whether it has all rights of this account"""
+
+    def table(self, name: str, field: str) -> str:
+        """Where a table lies, for a trainer, which tells whether it is there.
+
+        Args:
+            name: within the tenant's folder; with `programs` a whole path or a URL, too.
+            field: where that name stands in the request.
+
+        Raises:
+            Forbidden: it is a place that this tenant may not name.
+            ConfigValidationError: it is no name of a table, or leads out by a link.
+        """
+        if "://" in name or name.startswith("/"):
+            if not self.programs:
+                raise Forbidden(field, "names a place outside of the tenant's folder", self.id)
+            return name
+        if not TABLE.fullmatch(name) or ".." in name or len(name) > TABLE_MAX_CHARS:
+            what = "Must be the name of a table in the tenant's folder, such as sales/load_2024"
+            raise ConfigValidationError([problem(field, what)])
+        place = self.tables
+        for part in name.split("/"):
+            place = place / part
+            if any(_is_link(place.with_name(place.name + suffix)) for suffix in SUFFIXES):
+                what = f"Must be no link, and {part} is one"
+                raise ConfigValidationError([problem(field, what)])
+        if _has_links(place):
+            raise ConfigValidationError([problem(field, "Must have no links in it")])
+        return str(place)
+
+    def allow(self, trainer: str, options: Mapping[str, Any], *, ours: bool) -> None:
+        """See that a tenant may ask for this.
+
+        Args:
+            trainer: by its name.
+            options: as they came, without the table.
+            ours: it is one of the supervisor's own, whose options are known here.
+
+        Raises:
+            Forbidden: it may not.
+        """
+        if self.programs:
+            return
+        if trainer == "command":
+            raise Forbidden("trainer", "starts a program", self.id)
+        if not ours:
+            raise Forbidden("trainer", "has options that nobody here knows", self.id)
+        for option, value in options.items():
+            if option in RUN_CODE:
+                raise Forbidden(f"options.{option}", "calls a function", self.id)
+            if option in NO_PLACES:
+                continue
+            for path, text in _texts(f"options.{option}", value):
+                if "/" in text or "\\" in text or text.startswith(("~", "..")):
+                    raise Forbidden(path, "names a place", self.id)
+                if option == "env" and ":" in text:
+                    raise Forbidden(path, "imports a package", self.id)
+
+
+def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """All texts in a value, keys too, and where they stand."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield path, key
+            yield from _texts(f"{path}.{key}", one)
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            yield from _texts(f"{path}[{place}]", one)
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return stat.S_ISLNK(path.lstat().st_mode)
+    except OSError:
+        return False  # not there: the trainer says so
+
+
+def _has_links(folder: Path) -> bool:
+    """Whether an entry of a folder leads elsewhere; nothing is looked at within."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                entry.is_symlink() or place >= ENTRIES_MAX for place, entry in enumerate(entries)
+            )
+    except OSError:
+        return False  # a file, or not there
