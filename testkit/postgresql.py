@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ import pytest
 ACCOUNT = "postgres"
 """as which root starts one, since no server runs as root"""
 OPTIONS = "-c fsync=off -c listen_addresses=127.0.0.1 -c timezone=Europe/Berlin"
+NUMBERS = itertools.count()
 
 
 class Server:
@@ -69,3 +71,13 @@ class Server:
             stdout=subprocess.DEVNULL,
             cwd=self._folder,
         )
+
+
+def schema_of(server: Server) -> str:
+    """The URL of a schema of its own there, which holds nothing yet."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    schema = f"of_test_{next(NUMBERS)}"
+    with psycopg.connect(server.url) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    return f"{server.url}?options=-csearch_path%3D{schema}"
