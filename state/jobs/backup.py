@@ -117,7 +117,7 @@ def restore(url: str, path: Path) -> None:
             contextlib.closing(Database(url)) as target,
         ):
             target.expect()
-            with source.reading() as old, target.writing() as new:
+            with source.reading() as old, target.writing(long=True) as new:
                 _replace(old, new)
 
 
@@ -134,12 +134,12 @@ def _copy(source: Path, fresh: Path) -> None:
 def _lines(database: Database) -> Iterator[_Line]:
     yield _Head(tables.REVISION)
     written = 0
-    with database.reading() as connection:
+    with database.reading(long=True) as connection:
         streamed = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE)
         for table in tables.metadata.sorted_tables:
             for row in streamed.execute(table.select()).mappings():
                 written += 1
-                yield _Row(table.name, dict(row))
+                yield _Row(str(table.name), {str(name): value for name, value in row.items()})
     yield _End(written)
 
 

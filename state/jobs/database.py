@@ -181,8 +181,11 @@ class Database:
         return self._engine.dialect
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self, *, long: bool = False) -> Iterator[sa.Connection]:
         """A transaction that sees one moment, and waits for no writer.
+
+        Args:
+            long: a statement of it may take longer than `AWAY_S`.
 
         Raises:
             StoreError: it does not serve, or is damaged.
@@ -193,17 +196,22 @@ class Database:
             else:
                 isolated = connection.execution_options(reads=True)
             with isolated.begin():
+                self._take_time(isolated, long=long)
                 yield isolated
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, long: bool = False) -> Iterator[sa.Connection]:
         """A transaction that is durable when it has ended, or was never there.
+
+        Args:
+            long: a statement of it may take longer than `AWAY_S`.
 
         Raises:
             StoreError: it does not serve, or is damaged; nothing is known to be written.
             Unstorable: a text is none.
         """
         with self._told(), self._engine.begin() as connection:
+            self._take_time(connection, long=long)
             yield connection
 
     def close(self) -> None:
@@ -256,6 +264,10 @@ class Database:
         elif found > REVISION:
             raise NewerStore(self.shown, found)
         return found
+
+    def _take_time(self, connection: sa.Connection, *, long: bool) -> None:
+        if long and self.path is None:
+            connection.execute(sa.select(sa.func.set_config("statement_timeout", "0", True)))
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -39,7 +39,7 @@ from state.jobs.records import (
     Which,
 )
 from state.jobs.tables import now_s
-from state.jobs.transaction import UNTRIED, Transaction
+from state.jobs.transaction import ID, UNTRIED, Transaction
 from state.jobs.usage import usage
 
 OFFSET_MAX = 2**62
@@ -334,6 +334,8 @@ class JobStore:
 
         Whoever reads the job later finds who has it, and by which token.
         """
+        if not ID.fullmatch(job_id):
+            return None
         free = (
             sa.select(_JOBS.job_id)
             .where(_JOBS.job_id == job_id, *claimable())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +23,18 @@ def server() -> Iterator[Server]:
     one.remove()
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder in memory: a kill takes nothing from it, and power cuts are tested apart."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(params=KINDS)
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty(request: pytest.FixtureRequest, home: Path) -> str:
     """The URL of a place where there is no store yet."""
     if request.param == "sqlite":
-        return url_of_home(tmp_path)
+        return url_of_home(home)
     return schema_of(request.getfixturevalue("server"))
 
 

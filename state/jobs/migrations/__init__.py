@@ -108,10 +108,9 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 def _upgrade(database: Database, to: str) -> None:
-    with database.writing() as connection:
+    with database.writing(long=True) as connection:
         if database.path is None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-            connection.execute(sa.select(sa.func.set_config("statement_timeout", "0", True)))
         database.revision(connection)
         config = _config()
         config.attributes["connection"] = connection
