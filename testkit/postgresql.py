@@ -14,7 +14,7 @@ import pytest
 
 ACCOUNT = "postgres"
 """as which root starts one, since no server runs as root"""
-OPTIONS = "-c fsync=off -c listen_addresses=127.0.0.1 -c timezone=Europe/Berlin"
+OPTIONS = "-c listen_addresses=127.0.0.1 -c timezone=Europe/Berlin"
 NUMBERS = itertools.count()
 
 
@@ -22,9 +22,13 @@ class Server:
     """It listens on a port of this machine, trusts everybody, and has one database.
 
     The zone of its sessions is Europe/Berlin, so that nobody takes its times for UTC.
+
+    Args:
+        durable: what it has answered survives a power cut, which no test needs, and takes time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._fsync = "on" if durable else "off"
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
         if not found:
             pytest.skip("NOT TESTED: a real PostgreSQL; none is here (apt-get install postgresql)")
@@ -48,7 +52,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"{OPTIONS} -p {self.port} -k {self._folder}"
+        options = f"{OPTIONS} -c fsync={self._fsync} -p {self.port} -k {self._folder}"
         log = str(self._folder / "log")
         self._run("pg_ctl", "-w", "-l", log, "-o", options, "start")
 

@@ -396,8 +396,11 @@ class JobStore:
         """End a job, once; None: it is not that claim's. Said again, nothing more happens."""
         with self._writing() as doing:
             job, now = doing.locked(job_id, token=token)
-            if job is None or job.ended:
-                return job
+            if job is None:
+                return None
+            if job.ended:
+                # With the model, which another transaction may have written while this one waited.
+                return doing.read_again(job_id)
             values: Json = {
                 "status": ending.status,
                 "next_attempt_at": None,

@@ -96,13 +96,21 @@ class Transaction:
         token: str | None = None,
     ) -> tuple[Job | None, float]:
         """A job that nobody else changes until the end of the transaction, and the time."""
-        chosen = sa.select(_JOBS.token, now_s().label("now")).where(_JOBS.job_id == job_id)
-        locked = None
-        if ID.fullmatch(job_id):
-            locked = self.connection.execute(chosen.with_for_update()).mappings().first()
-        if locked is None or token not in (None, locked["token"]):
+        if not ID.fullmatch(job_id):
             return None, 0.0
-        return self.read(job_id, tenant=tenant), locked["now"]
+        chosen = (
+            rows.JOBS.add_columns(now_s().label("now"))
+            .where(_JOBS.job_id == job_id)
+            .with_for_update(of=tables.jobs)
+        )
+        row = self.connection.execute(chosen).mappings().first()
+        if (
+            row is None
+            or tenant not in (None, row["tenant_id"])
+            or token not in (None, row["token"])
+        ):
+            return None, 0.0
+        return rows.job(row), row["now"]
 
     def taken_in(
         self,
