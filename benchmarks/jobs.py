@@ -28,7 +28,7 @@ from state.jobs.database import url_of_home  # noqa: E402 - after the path is se
 from state.jobs.migrations import migrate  # noqa: E402
 from state.jobs.records import NewJob, Seen, Which  # noqa: E402
 from state.jobs.store import JobStore  # noqa: E402
-from testkit.postgresql import Server, schema_of  # noqa: E402
+from testkit.postgresql import Server  # noqa: E402
 
 HOMES = 4
 EACH = 100
@@ -142,7 +142,7 @@ def server() -> Iterator[str]:
     """The URL of a PostgreSQL whose answers are durable."""
     one = Server(durable=True)
     try:
-        yield schema_of(one)
+        yield one.create_database("jobs")
     finally:
         one.remove()
 

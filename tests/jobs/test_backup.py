@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import stat
 
 import pytest
@@ -13,14 +14,15 @@ from state.jobs.database import Database, url_of_home
 from state.jobs.migrations import migrate
 from state.jobs.records import Ending, Model, NewJob, Once, Patch, Schedule, Seen, Which
 from state.jobs.store import JobStore
-from testkit.postgresql import schema_of
+
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def other(request, home):
     """The URL of another store, of both kinds."""
     if request.param == "postgresql":
-        url = schema_of(request.getfixturevalue("server"))
+        url = request.getfixturevalue("server").create_schema(f"other_{next(NUMBERS)}")
     else:
         (home / "other").mkdir()
         url = url_of_home(home / "other")

@@ -27,7 +27,6 @@ from state.jobs.records import (
 )
 from state.jobs.store import JobStore
 from testkit.patience import PATIENCE_S, until
-from testkit.postgresql import schema_of
 
 HOMES = ("home-a", "home-b", "home-c", "home-d")
 
@@ -281,7 +280,7 @@ def test_a_request_in_flight_is_done_once(url, store):
 
 def test_a_server_that_comes_back_is_used_again(server):
     """What was begun meanwhile fails in one line; nothing has to be opened anew."""
-    url = schema_of(server)
+    url = server.create_schema("away_for_a_while")
     migrate(url)
     store = JobStore(url)
     job = store.create(a_job())

@@ -21,7 +21,6 @@ from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
 from testkit.accounts import needs_root
 from testkit.disks import Disk
-from testkit.postgresql import schema_of
 
 HALF = "\ud800"
 
@@ -179,7 +178,7 @@ def test_a_server_that_is_away_is_told_without_a_password(place):
 
 def test_a_refused_password_is_not_told(server):
     """Nor in what can be shown of a store that serves."""
-    url = schema_of(server)
+    url = server.create_schema("shown")
     migrate(url)
     store = JobStore(url)
     assert store.shown == f"postgresql://me:***@127.0.0.1:{server.port}/postgres"
