@@ -69,7 +69,7 @@ def back_up(url: str, path: Path) -> None:
     """Write down all of a store as it is at one moment, whoever writes to it meanwhile.
 
     Raises:
-        StoreError: the store does not serve, or such a file is there.
+        StoreError: the store does not serve or is damaged, or such a file is there.
     """
     if os.path.lexists(path):
         raise BackupExists(path)
@@ -86,7 +86,7 @@ def back_up(url: str, path: Path) -> None:
                             file.write(msgspec.json.encode(line) + b"\n")
                         file.flush()
                     else:
-                        _copy(database.path, fresh)
+                        _copy(database, database.path, fresh)
                     os.fsync(file.fileno())
                 os.link(fresh, path)  # unlike a rename, over nothing
             finally:
@@ -121,7 +121,7 @@ def restore(url: str, path: Path) -> None:
                 _replace(old, new)
 
 
-def _copy(source: Path, fresh: Path) -> None:
+def _copy(database: Database, source: Path, fresh: Path) -> None:
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
         contextlib.closing(sqlite3.connect(fresh)) as new,
@@ -129,6 +129,9 @@ def _copy(source: Path, fresh: Path) -> None:
         old.backup(new)
         # One file that needs no other beside it.
         new.execute("PRAGMA journal_mode = DELETE")
+        (problem,) = new.execute("PRAGMA quick_check(1)").fetchone()
+        if problem != "ok":
+            raise DamagedStore(database.shown, problem)
 
 
 def _lines(database: Database) -> Iterator[_Line]:

@@ -10,7 +10,7 @@ import pytest
 
 from state.jobs import tables
 from state.jobs.backup import BackupExists, NoBackup, back_up, restore
-from state.jobs.database import Database, url_of_home
+from state.jobs.database import DamagedStore, Database, url_of_home
 from state.jobs.migrations import migrate
 from state.jobs.records import Ending, Model, NewJob, Once, Patch, Schedule, Seen, Which
 from state.jobs.store import JobStore
@@ -122,3 +122,19 @@ def test_half_a_backup_is_none(url, store, home):
     with pytest.raises(NoBackup, match="No such file"):
         restore(url, home / "nowhere")
     assert content(url) == kept
+
+
+def test_a_damaged_store_has_no_backup(home):
+    """What cannot be read again is none."""
+    url = url_of_home(home)
+    migrate(url)
+    with contextlib.closing(JobStore(url)) as store:
+        for _ in range(50):
+            store.create(a_job(metadata={"x": "y" * 1000}))
+    file = home / "jobs.db"
+    content = bytearray(file.read_bytes())
+    content[-8192:] = b"\xa5" * 8192
+    file.write_bytes(content)
+    with pytest.raises(DamagedStore):
+        back_up(url, home / "backup")
+    assert not (home / "backup").exists()

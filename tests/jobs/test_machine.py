@@ -212,5 +212,5 @@ class Machine(RuleBasedStateMachine):
 
 def test_the_store_is_as_a_small_model_says(reopened):
     """Nothing is lost, doubled, or written by whoever has it no more."""
-    limits = settings(max_examples=10, stateful_step_count=25)
+    limits = settings(max_examples=6, stateful_step_count=25)
     run_state_machine_as_test(lambda: Machine(reopened), settings=limits)

@@ -134,6 +134,14 @@ def test_a_store_that_is_not_there_is_not_made_by_looking(empty, home):
     assert files(home) == []
 
 
+def test_an_older_store_is_not_used_before_it_is_migrated(url):
+    """Whoever uses it brings no tables up to date."""
+    with writing(url) as connection:
+        connection.execute(sa.text("UPDATE job_store_revision SET version_num = '0000'"))
+    with pytest.raises(NotMigrated, match=r"old revision 0000.*supervisor jobs migrate"):
+        JobStore(url)
+
+
 def test_a_newer_store_is_refused_and_left(url):
     """By whoever uses it, and by whoever would migrate it."""
     with writing(url) as connection:
