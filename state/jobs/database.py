@@ -175,11 +175,6 @@ class Database:
                 ) from None
             sa.event.listen(self._engine, "connect", _prepare_session)
 
-    @property
-    def dialect(self) -> sa.Dialect:
-        """Which SQL it speaks."""
-        return self._engine.dialect
-
     @contextlib.contextmanager
     def reading(self, *, long: bool = False) -> Iterator[sa.Connection]:
         """A transaction that sees one moment, and waits for no writer.

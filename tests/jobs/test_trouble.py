@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
 
@@ -66,14 +67,20 @@ def test_a_damaged_store_is_kept_and_named(home, where):
     assert file.read_bytes() == kept
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own."""
+    one = Disk(tmp_path / "disk")
+    yield one
+    one.unmount()
+
+
 @needs_root
-def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
+def test_a_full_disk_is_told_and_nothing_is_lost(disk):
     """What was answered is there; with room again it goes on, with the same connection."""
-    disk = Disk(tmp_path / "disk", forgiving=True)
-    try:
-        url = url_of_home(disk.path)
-        migrate(url)
-        store = JobStore(url)
+    url = url_of_home(disk.path)
+    migrate(url)
+    with contextlib.closing(JobStore(url)) as store:
         job = store.create(a_job())
         disk.fill()
 
@@ -88,51 +95,37 @@ def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
         disk.free()
         store.create(a_job())
         assert store.find(Which()).total == total + 1
-        store.close()
-    finally:
-        disk.unmount()
 
 
 @needs_root
-def test_a_disk_that_cannot_be_written_to_is_told(tmp_path):
+def test_a_disk_that_cannot_be_written_to_is_told(disk):
     """As one is that the kernel has found broken."""
-    disk = Disk(tmp_path / "disk", forgiving=True)
-    try:
-        url = url_of_home(disk.path)
-        migrate(url)
-        store = JobStore(url)
+    url = url_of_home(disk.path)
+    migrate(url)
+    with contextlib.closing(JobStore(url)) as store:
         store.create(a_job())
-        store.close()
-        subprocess.run(["mount", "-o", "remount,ro", disk.path], check=True)
-        line = told(lambda: JobStore(url).create(a_job()))
-        assert str(disk.path / "jobs.db") in line
-        assert "read" in line.lower() or "open" in line
-    finally:
-        disk.unmount()
+    subprocess.run(["mount", "-o", "remount,ro", disk.path], check=True)
+    line = told(lambda: JobStore(url).create(a_job()))
+    assert str(disk.path / "jobs.db") in line
+    assert "read" in line.lower() or "open" in line
 
 
 @needs_root
-def test_what_was_answered_survives_a_power_cut(tmp_path):
+def test_what_was_answered_survives_a_power_cut(disk):
     """Each job that somebody was told of, and the store itself."""
-    disk = Disk(tmp_path / "disk")
     url = url_of_home(disk.path)
-    try:
-        migrate(url)
-        store = JobStore(url)
+    migrate(url)
+    with contextlib.closing(JobStore(url)) as store:
         jobs = [store.create(a_job()) for _ in range(10)]
         claimed = store.claim(jobs[0].job_id, "home-a")
         disk.cut_power()
         with pytest.raises(StoreTrouble):
             store.create(a_job())
-        store.close()
-        disk.come_back()
-        store = JobStore(url)
+    disk.come_back()
+    with contextlib.closing(JobStore(url)) as store:
         assert store.find(Which()).total in (10, 11)
         assert store.get(jobs[0].job_id) == claimed
         assert all(store.get(job.job_id) == job for job in jobs[1:])
-        store.close()
-    finally:
-        disk.unmount()
 
 
 def test_a_store_that_somebody_uses_for_too_long_is_told(url, store, monkeypatch):

@@ -6,10 +6,6 @@ from alembic import context
 
 from state.jobs.tables import REVISION_TABLE
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    version_table=REVISION_TABLE,
-    # One transaction for all of it, which SQLite bears, too: cut off, nothing has happened.
-    transactional_ddl=True,
-)
+# In the transaction that has begun there, which SQLite bears, too: cut off, nothing has happened.
+context.configure(connection=context.config.attributes["connection"], version_table=REVISION_TABLE)
 context.run_migrations()
