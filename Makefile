@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := atari,sb3,live,completion
-TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,dev
+TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,jobs,dev
 SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
 # What tests of real boots, disks, cron, shells, shims and databases need; without them, these are skipped, and say so.
 DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \

@@ -23,6 +23,8 @@ SECRET = "Marked-S3cret/äß%40"  # noqa: S105 - of servers that live for second
 QUOTED = quote(SECRET, safe="")
 """the same in an address"""
 USER = "reader"
+OWNER = "owner"
+"""of databases that a test makes for itself, in PostgreSQL"""
 ZONE = "Europe/Berlin"
 """of the sessions of PostgreSQL, so that nobody takes its times for UTC"""
 HERE = "127.0.0.1"
@@ -62,6 +64,17 @@ class Server:
     def url_with_password(self) -> str:
         """The same with the password, as addresses have one."""
         return self.url.replace("@", f":{QUOTED}@")
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """The address of one more database, with the password: a copy of one that nobody uses."""
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
+        return f"{self.kind}://{OWNER}:{QUOTED}@{HERE}:{self.port}/{name}"
+
+    def create_schema(self, name: str) -> str:
+        """The address of a schema of that name, which holds nothing yet, with the password."""
+        self.run(f"CREATE SCHEMA {name} AUTHORIZATION {OWNER}")
+        address = f"{self.kind}://{OWNER}:{QUOTED}@{HERE}:{self.port}/{self.database}"
+        return f"{address}?options=-csearch_path%3D{name}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -162,8 +175,12 @@ def mariadb() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[Server]:
-    """A PostgreSQL with a database `game`, which `USER` may read."""
+def postgresql(*, durable: bool = False) -> Iterator[Server]:
+    """A PostgreSQL with a database `game`, which `USER` may read.
+
+    Args:
+        durable: what it has answered survives a power cut, which no test needs, and takes time.
+    """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     programs = found[-1] if found else Path("/nowhere")
     server, install = _found(f"{programs}/postgres"), _found(f"{programs}/initdb")
@@ -172,12 +189,13 @@ def postgresql() -> Iterator[Server]:
         _run([install, *words, "--auth-local=trust", "--no-sync", "--encoding=UTF8"], folder)
         port = _free_port()
         words = ["-D", f"{folder}/data", "-p", str(port), "-k", str(folder), "-h", HERE]
-        words = [server, *words, "-F", "-c", f"timezone={ZONE}"]
+        words = [server, *words, *([] if durable else ["-F"]), "-c", f"timezone={ZONE}"]
         with _living(Server("postgresql", folder, port, words)) as there:
             there.run(
                 "CREATE DATABASE game",
                 f"CREATE ROLE {USER} LOGIN PASSWORD '{SECRET}'",
                 f"GRANT pg_read_all_data TO {USER}",
+                f"CREATE ROLE {OWNER} LOGIN PASSWORD '{SECRET}'",
             )
             yield there
 

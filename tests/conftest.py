@@ -35,7 +35,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
         restored = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, restored)
 
-IN_TURN = (("adapters", "boots", "contracts"), ("e2e",), ("faults",))
+IN_TURN = (("adapters", "boots", "contracts"), ("e2e",), ("faults",), ("jobs",))
 """folders of tests that start processes, mount disks or boot machines: of each group never two at a
 time. What is booted has processes, mounts and a clock of its own, and so does each fault, so that
 the groups do not meet: to each other they are no more than a busy machine."""

@@ -1,0 +1,548 @@
+"""The job store: what is asked, claimed, seen and ended, each in one durable transaction.
+
+A claim binds a job to one home. It does not expire, since machines are meant to be off for hours;
+whoever writes what became of a job says the claim's token, and writes nothing where it is another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import uuid
+from collections.abc import Callable, Collection, Iterator
+
+import msgspec
+import sqlalchemy as sa
+
+from state.jobs import rows, tables
+from state.jobs.choosing import claimable, matching
+from state.jobs.database import Database
+from state.jobs.mirroring import QUIET, mirrored, stored, told_of
+from state.jobs.records import (
+    LIVING,
+    AttemptRow,
+    Candidate,
+    Ending,
+    Event,
+    Job,
+    Json,
+    ModelVersion,
+    NewJob,
+    Once,
+    Page,
+    Patch,
+    Point,
+    Refusal,
+    Replayed,
+    Seen,
+    TenantUsage,
+    Which,
+)
+from state.jobs.tables import now_s
+from state.jobs.transaction import ID, UNTRIED, Transaction
+from state.jobs.usage import usage
+
+OFFSET_MAX = 2**62
+PRUNED_AT_ONCE = 500
+"""jobs in one transaction, which others wait for"""
+UNCLAIMED: Json = {"token": None, "home": None, "claimed_at": None}
+
+_JOBS = tables.jobs.c
+
+
+class JobStore:
+    """The store, for as many threads as want it.
+
+    Args:
+        url: `sqlite:///PATH` or `postgresql://...`; see `state.jobs.database.url_of_home`.
+
+    Raises:
+        StoreError: it does not serve, is damaged, or has not the tables of this version.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        try:
+            self._database.expect()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @property
+    def shown(self) -> str:
+        """Where it is, without a password."""
+        return self._database.shown
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._database.close()
+
+    def epoch(self) -> str:
+        """Another one after each restore: then each claim is to be compared with its home."""
+        with self._reading() as doing:
+            return str(doing.connection.scalar(sa.select(tables.store.c.epoch)))
+
+    # What is asked.
+
+    def create(
+        self,
+        new: NewJob,
+        *,
+        once: Once | None = None,
+        answer: Callable[[Job], str] | None = None,
+    ) -> Job | Replayed | Refusal:
+        """Take a job in, durably.
+
+        Args:
+            new: what is asked for.
+            once: by which the request is known again.
+            answer: what is to be replayed then.
+
+        Raises:
+            Unstorable: a text of it cannot be stored.
+        """
+        with self._writing() as doing:
+            said = doing.said_before(once)
+            if said is not None:
+                return said
+            job = doing.taken_in(new)
+            doing.remember(once, answer, job)
+            return job
+
+    def patch(
+        self, job_id: str, patch: Patch, *, tenant: str | None = None, revision: int | None = None
+    ) -> Job | Refusal:
+        """Ask for it otherwise.
+
+        Args:
+            job_id: which job.
+            patch: what is to be otherwise.
+            tenant: whose it must be; None: anybody's.
+            revision: what was asked must still be that; None: whatever it is.
+        """
+        with self._writing() as doing:
+            job, now = doing.locked(job_id, tenant=tenant)
+            if job is None:
+                return Refusal(why="not_found")
+            if revision not in (None, job.asked.revision):
+                return Refusal(why="changed_meanwhile", job=job)
+            changes = {
+                name: value
+                for name in Patch.__struct_fields__
+                if (value := getattr(patch, name)) is not msgspec.UNSET
+                and value != getattr(job.asked, name)
+            }
+            if job.ended and changes.keys() - {"metadata"}:
+                return Refusal(why="has_ended", job=job)
+            if "schedule" in changes and job.asked.schedule is None:
+                return Refusal(why="no_schedule", job=job)
+            if not changes:
+                return job
+            told = dict(changes)
+            values = dict(changes)
+            if "metadata" in values:
+                values["metadata"] = rows.encoded(values["metadata"])
+            if "schedule" in values:
+                schedule = msgspec.structs.replace(values.pop("schedule"), since_at=now)
+                told["schedule"] = msgspec.to_builtins(schedule)
+                doing.put_schedule(job_id, schedule)
+            return doing.change_asked(job, values, told)
+
+    def cancel(
+        self, job_id: str, *, tenant: str | None = None, revision: int | None = None
+    ) -> Job | Refusal:
+        """End it, for good: at once where no home has it, else once its home has saved it.
+
+        Asked again, it is the same.
+        """
+        with self._writing() as doing:
+            job, _ = doing.locked(job_id, tenant=tenant)
+            if job is None:
+                return Refusal(why="not_found")
+            if revision not in (None, job.asked.revision):
+                return Refusal(why="changed_meanwhile", job=job)
+            if job.became.status == "CANCELLED" or (job.asked.cancel_wanted and not job.ended):
+                return job
+            if job.ended:
+                return Refusal(why="has_ended", job=job)
+            wanted = {"cancel_wanted": True}
+            if job.claim is not None:
+                return doing.change_asked(job, wanted, wanted)
+            ended = {**wanted, "status": "CANCELLED", "finished_at": now_s()}
+            return doing.change_asked(job, ended, {"status": "CANCELLED"}, kind="state")
+
+    def retry(
+        self,
+        job_id: str,
+        *,
+        tenant: str | None = None,
+        once: Once | None = None,
+        answer: Callable[[Job], str] | None = None,
+    ) -> Job | Replayed | Refusal:
+        """Try it again from its first attempt on, after it has FAILED or was CANCELLED.
+
+        Whoever had claimed it has it no more.
+        """
+        with self._writing() as doing:
+            said = doing.said_before(once)
+            if said is not None:
+                return said
+            job, now = doing.locked(job_id, tenant=tenant)
+            if job is None:
+                return Refusal(why="not_found")
+            if not job.ended:
+                return Refusal(why="has_not_ended", job=job)
+            if job.became.status == "COMPLETED":
+                return Refusal(why="has_ended", job=job)
+            again = {
+                **UNTRIED,
+                **UNCLAIMED,
+                "attempt": 0,
+                "metrics": None,
+                "error": None,
+                "started_at": None,
+                "finished_at": None,
+                "cancel_wanted": False,
+            }
+            doing.connection.execute(
+                tables.metrics.delete().where(tables.metrics.c.job_id == job_id)
+            )
+            if job.asked.schedule is not None:
+                schedule = msgspec.structs.replace(job.asked.schedule, since_at=now)
+                doing.put_schedule(job_id, schedule)
+            tried = doing.change_asked(
+                job, again, {"status": "PENDING", "attempt": 0}, kind="state"
+            )
+            doing.remember(once, answer, tried)
+            return tried
+
+    # What is told.
+
+    def get(self, job_id: str, *, tenant: str | None = None) -> Job | None:
+        """A job; None: there is none, or it is another tenant's."""
+        with self._reading() as doing:
+            return doing.read(job_id, tenant=tenant)
+
+    def find(
+        self, which: Which, *, limit: int = 50, page: int = 1, after: str | None = None
+    ) -> Page | Refusal:
+        """Jobs, newest first.
+
+        Args:
+            which: those that are meant.
+            limit: how many at most.
+            page: how many times that many are passed over. Jobs that arrive meanwhile move them.
+            after: the last one that was seen: these are passed over by no arrival.
+        """
+        conditions = matching(which)
+        with self._reading() as doing:
+            counted = sa.select(sa.func.count()).select_from(tables.jobs).where(*conditions)
+            total = doing.connection.scalar(counted) or 0
+            chosen = rows.JOBS.where(*conditions).order_by(_JOBS.number.desc()).limit(limit + 1)
+            if after is None:
+                chosen = chosen.offset(min(limit * (page - 1), OFFSET_MAX))
+            else:
+                seen = doing.read(after, tenant=which.tenant_id)
+                if seen is None:
+                    return Refusal(why="not_found")
+                chosen = chosen.where(_JOBS.number < seen.number)
+            found = [rows.job(row) for row in doing.all(chosen)]
+        shown = tuple(found[:limit])
+        return Page(jobs=shown, total=total, next=shown[-1].job_id if len(found) > limit else None)
+
+    def attempts(self, job_id: str) -> tuple[AttemptRow, ...]:
+        """All attempts at a job, in their order."""
+        with self._reading() as doing:
+            chosen = (
+                tables.attempts.select()
+                .where(tables.attempts.c.job_id == job_id)
+                .order_by(tables.attempts.c.started_at, tables.attempts.c.number)
+            )
+            return tuple(rows.attempt(row) for row in doing.all(chosen))
+
+    def history(self, job_id: str) -> tuple[Point, ...]:
+        """What was measured on the way."""
+        with self._reading() as doing:
+            chosen = (
+                tables.metrics.select()
+                .where(tables.metrics.c.job_id == job_id)
+                .order_by(tables.metrics.c.attempt, tables.metrics.c.step)
+            )
+            return tuple(rows.point(row) for row in doing.all(chosen))
+
+    def events(
+        self,
+        since: int,
+        *,
+        job_id: str | None = None,
+        tenant: str | None = None,
+        limit: int = 1000,
+    ) -> tuple[Event, ...]:
+        """What has happened after the event of that number, in its order.
+
+        Nothing that happens later comes before what was told here.
+        """
+        chosen = tables.events.select().where(tables.events.c.sequence > since)
+        if job_id is not None:
+            chosen = chosen.where(tables.events.c.job_id == job_id)
+        if tenant is not None:
+            chosen = chosen.where(tables.events.c.tenant_id == tenant)
+        chosen = chosen.order_by(tables.events.c.sequence).limit(limit)
+        with self._reading() as doing:
+            return tuple(rows.event(row) for row in doing.all(chosen))
+
+    def models(
+        self, tenant: str | None = None, name: str | None = None
+    ) -> tuple[ModelVersion, ...]:
+        """The models that jobs have left, the newest of each name first."""
+        columns = tables.models.c
+        chosen = tables.models.select().order_by(
+            columns.tenant_id, columns.name, columns.version.desc()
+        )
+        if tenant is not None:
+            chosen = chosen.where(columns.tenant_id == tenant)
+        if name is not None:
+            chosen = chosen.where(columns.name == name)
+        with self._reading() as doing:
+            return tuple(rows.model(row) for row in doing.all(chosen))
+
+    def tenants(self, tenant: str | None = None) -> tuple[TenantUsage, ...]:
+        """What tenants have and had, of all or of one, by name."""
+        with self._reading() as doing:
+            return usage(doing.connection, tenant)
+
+    # What becomes of it.
+
+    def candidates(self, each: int = 50) -> tuple[Candidate, ...]:
+        """Jobs that wait for a home, first come first.
+
+        Args:
+            each: how many at most of one tenant in one class. Whose turn it is depends on the
+                first of them, and a flood may have any number.
+        """
+        place = sa.func.row_number().over(
+            partition_by=(_JOBS.tenant_id, _JOBS.priority), order_by=_JOBS.number
+        )
+        names = [_JOBS[name] for name in Candidate.__struct_fields__]
+        ranked = sa.select(*names, place.label("place")).where(*claimable()).subquery()
+        chosen = sa.select(ranked).where(ranked.c.place <= each).order_by(ranked.c.number)
+        with self._reading() as doing:
+            return tuple(rows.candidate(row) for row in doing.all(chosen))
+
+    def claim(self, job_id: str, home: str) -> Job | None:
+        """Have a home train it; None: it is no candidate any more.
+
+        Whoever reads the job later finds who has it, and by which token.
+        """
+        if not ID.fullmatch(job_id):
+            return None
+        free = (
+            sa.select(_JOBS.job_id)
+            .where(_JOBS.job_id == job_id, *claimable())
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        claimed = (
+            tables.jobs.update()
+            .where(_JOBS.job_id == free)
+            .values(token=secrets.token_hex(16), home=home, claimed_at=now_s(), used_s=0.0)
+            .returning(_JOBS.tenant_id)
+        )
+        with self._writing() as doing:
+            tenant = doing.connection.scalar(claimed)
+            if tenant is None:
+                return None
+            doing.connection.execute(
+                tables.tenants.update()
+                .where(tables.tenants.c.tenant_id == tenant)
+                .values(claimed_at=now_s())
+            )
+            return doing.read_again(job_id)
+
+    def claimed(self, home: str) -> tuple[Job, ...]:
+        """What a home has to train, first come first."""
+        chosen = rows.JOBS.where(_JOBS.home == home, _JOBS.status.in_(LIVING))
+        with self._reading() as doing:
+            found = doing.all(chosen.order_by(_JOBS.number))
+            return tuple(rows.job(row) for row in found)
+
+    def mirror(self, job_id: str, token: str, seen: Seen) -> Job | None:
+        """Write down what was seen of a job; None: it is not that claim's, or has ended.
+
+        The answer has what is asked by now.
+        """
+        with self._writing() as doing:
+            job, now = doing.locked(job_id, token=token)
+            if job is None or job.claim is None or job.ended:
+                return None
+            values = mirrored(job, seen, now)
+            as_of = max(job.became.as_of or 0.0, now - seen.age_s)
+            changed = {name for name, value in values.items() if value != stored(job, name)}
+            changed -= QUIET
+            written: Json = {**values, "as_of": as_of}
+            if changed:
+                written |= {"changes": _JOBS.changes + 1, "updated_at": now}
+            doing.write(job_id, token, written)
+            doing.charge(job, seen.used_s, now)
+            doing.keep_history(job, seen, now)
+            if changed & {"status", "attempt", "next_attempt_at"}:
+                doing.keep_attempts(job, job.claim, seen, now)
+            told = told_of(seen, values, changed)
+            if told:
+                doing.tell(job_id, job.asked.tenant_id, *told)
+            return doing.read_again(job_id)
+
+    def finish(self, job_id: str, token: str, ending: Ending) -> Job | None:
+        """End a job, once; None: it is not that claim's. Said again, nothing more happens."""
+        with self._writing() as doing:
+            job, now = doing.locked(job_id, token=token)
+            if job is None:
+                return None
+            if job.ended:
+                # With the model, which another transaction may have written while this one waited.
+                return doing.read_again(job_id)
+            values: Json = {
+                "status": ending.status,
+                "next_attempt_at": None,
+                "paused_reason": None,
+                "error": rows.as_said(ending.error),
+                "kept_bytes": ending.kept_bytes,
+                "used_s": max(job.became.used_s, ending.used_s),
+                "finished_at": now,
+                "updated_at": now,
+                "as_of": now,
+                "changes": _JOBS.changes + 1,
+            }
+            if ending.metrics is not None:
+                values["metrics"] = rows.as_said(ending.metrics)
+            if ending.status == "COMPLETED":
+                values["progress"] = 100.0
+            doing.write(job_id, token, values)
+            doing.charge(job, ending.used_s, now)
+            doing.end_attempts(job, ending.status, now, error=ending.error)
+            if ending.model is not None:
+                doing.keep_model(job, ending.model, ending.metrics)
+            told: Json = {"status": ending.status, "attempt": job.became.attempt}
+            if ending.error is not None:
+                told["error"] = ending.error
+            doing.tell(job_id, job.asked.tenant_id, ("state", told))
+            return doing.read_again(job_id)
+
+    def release(self, job_id: str, token: str) -> Job | None:
+        """Give a claim back: another home may begin it anew; None: it is not that claim's."""
+        return self._unclaim(job_id, token, UNCLAIMED, "released")
+
+    def take_over(self, job_id: str, token: str, home: str) -> Job | None:
+        """Have another home train it anew; None: it is not that claim's any more.
+
+        Whatever the old home still writes of it is refused from now on.
+        """
+        claim = {"token": secrets.token_hex(16), "home": home, "claimed_at": now_s()}
+        return self._unclaim(job_id, token, claim, "taken over")
+
+    # Schedules.
+
+    def schedules(self) -> tuple[tuple[Job, int | None], ...]:
+        """Those that are in force, each with the newest instant at which it has fired."""
+        newest = (
+            sa.select(
+                tables.firings.c.schedule_id, sa.func.max(tables.firings.c.instant).label("at")
+            )
+            .group_by(tables.firings.c.schedule_id)
+            .subquery()
+        )
+        chosen = (
+            rows.JOBS.add_columns(newest.c.at.label("fired_at"))
+            .outerjoin(newest, newest.c.schedule_id == _JOBS.job_id)
+            .where(
+                tables.schedules.c.job_id.is_not(None),
+                _JOBS.status == "PENDING",
+                ~_JOBS.paused,
+            )
+            .order_by(_JOBS.number)
+        )
+        with self._reading() as doing:
+            found = doing.all(chosen)
+            return tuple((rows.job(row), row["fired_at"]) for row in found)
+
+    def fire(
+        self, schedule_id: str, instant: int, *, cannot: Json | None = None
+    ) -> Job | Refusal | None:
+        """Take in the job of one firing; None: that has been done before.
+
+        Args:
+            schedule_id: the job that has the schedule.
+            instant: when it was due, in seconds since 1970.
+            cannot: why it does not start, as the job's error: then it has ended at once.
+        """
+        with self._writing() as doing:
+            parent, _ = doing.locked(schedule_id)
+            if parent is None:
+                return Refusal(why="not_found")
+            if parent.asked.schedule is None:
+                return Refusal(why="no_schedule", job=parent)
+            if parent.ended:
+                return Refusal(why="has_ended", job=parent)
+            job_id = str(uuid.uuid4())
+            fired = doing.connection.scalar(
+                doing.insert(tables.firings)
+                .values(schedule_id=schedule_id, instant=instant, job_id=job_id)
+                .on_conflict_do_nothing()
+                .returning(tables.firings.c.instant)
+            )
+            if fired is None:
+                return None
+            if parent.asked.schedule.overlap == "forbid" and cannot is None:
+                cannot = doing.overlap(schedule_id)
+            asked = parent.asked
+            new = NewJob(**{name: getattr(asked, name) for name in rows.names(NewJob, "schedule")})
+            return doing.taken_in(new, job_id=job_id, parent_id=schedule_id, cannot=cannot)
+
+    # What is kept.
+
+    def serve(self, tenant: str, name: str, version: int, by: str | None) -> bool:
+        """Note who serves a model, or that nobody does; whether there is such a model."""
+        columns = tables.models.c
+        with self._writing() as doing:
+            done = doing.connection.execute(
+                tables.models.update()
+                .where(
+                    columns.tenant_id == tenant, columns.name == name, columns.version == version
+                )
+                .values(served_by=by)
+            )
+            return done.rowcount == 1
+
+    def prune(self, job_ids: Collection[str]) -> tuple[str, ...]:
+        """Forget jobs that have ended, and their models that nobody serves; which these were."""
+        ids = sorted(job_ids)
+        gone: list[str] = []
+        for first in range(0, len(ids), PRUNED_AT_ONCE):
+            with self._writing() as doing:
+                gone += doing.forget(ids[first : first + PRUNED_AT_ONCE])
+        return tuple(gone)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Transaction]:
+        with self._database.reading() as connection:
+            yield Transaction(connection, postgresql=self._database.path is None)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Transaction]:
+        with self._database.writing() as connection:
+            yield Transaction(connection, postgresql=self._database.path is None)
+
+    def _unclaim(self, job_id: str, token: str, claim: Json, outcome: str) -> Job | None:
+        with self._writing() as doing:
+            job, now = doing.locked(job_id, token=token)
+            if job is None or job.ended:
+                return None
+            values: Json = {**UNTRIED, **claim, "changes": _JOBS.changes + 1, "updated_at": now}
+            if job.asked.cancel_wanted and claim["token"] is None:
+                # Nobody is left who could end it.
+                values |= {"status": "CANCELLED", "finished_at": now}
+            doing.end_attempts(job, outcome, now)
+            doing.write(job_id, token, values)
+            told: Json = {"status": values["status"], "attempt": job.became.attempt}
+            doing.tell(job_id, job.asked.tenant_id, ("state", told))
+            return doing.read_again(job_id)

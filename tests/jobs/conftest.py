@@ -1,0 +1,87 @@
+"""A fresh job store for each test, of SQLite or of a PostgreSQL that all tests share."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from state.jobs.database import FILE, url_of_home
+from state.jobs.migrations import migrate
+from state.jobs.store import JobStore
+from testkit import servers
+from testkit.servers import Server
+
+KINDS = ("sqlite", "postgresql")
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with servers.postgresql() as one:
+        yield one
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder in memory: a kill takes nothing from it, and power cuts are tested apart."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(params=KINDS)
+def empty(request: pytest.FixtureRequest, home: Path) -> str:
+    """The URL of a place where there is no store yet."""
+    if request.param == "sqlite":
+        return url_of_home(home)
+    server: Server = request.getfixturevalue("server")
+    return server.create_schema(f"of_test_{next(NUMBERS)}")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store of SQLite that holds nothing; a copy takes less than another one."""
+    folder = tmp_path_factory.mktemp("made")
+    migrate(url_of_home(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_there(server: Server) -> str:
+    """The name of a database that is a store which holds nothing."""
+    migrate(server.create_database("made"))
+    return "made"
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, home: Path) -> str:
+    """The URL of a store that holds nothing."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("made") / FILE, home)
+        return url_of_home(home)
+    template: str = request.getfixturevalue("made_there")
+    server: Server = request.getfixturevalue("server")
+    return server.create_database(f"copy_{next(NUMBERS)}", template)
+
+
+@pytest.fixture
+def reopened(url: str) -> Iterator[Callable[[], JobStore]]:
+    """The same store, as one more process would open it."""
+    opened: list[JobStore] = []
+
+    def one_more() -> JobStore:
+        opened.append(JobStore(url))
+        return opened[-1]
+
+    yield one_more
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(reopened: Callable[[], JobStore]) -> JobStore:
+    return reopened()
