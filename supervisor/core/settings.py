@@ -14,6 +14,7 @@ from supervisor.core.campaign import Campaign, OneRun, check, dated_in, runs_of
 from supervisor.core.events import TOLD_ELSEWHERE, Event
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.guard import Guard
+from supervisor.core.job_settings import Jobs
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
@@ -28,13 +29,6 @@ class Policy(StabilityLimits, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     tick_s: Seconds = 300.0
     """longest time between two looks; events wake the supervisor sooner"""
-
-
-class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[jobs]: runs that were submitted, and are in no campaign."""
-
-    min_run_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 600.0
-    """how long a trainer of one is safe from a higher class after its start"""
 
 
 class Checkpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 from supervisor.core.quiet_hours import UsageSource
@@ -33,22 +34,43 @@ def password(source: UsageSource, here: Path, environment: Mapping[str, str]) ->
     Raises:
         NoPassword: it is not there, or others can read it.
     """
-    if source.password_env is not None:
-        found = environment.get(source.password_env)
-        if found is None:
-            raise NoPassword(f"the environment has no {source.password_env}")
-        return found
-    if source.password_file is not None:
-        path = here / Path(source.password_file).expanduser()
-        return _content(path, alone=True)
-    if source.password_credential is not None:
-        folder = environment.get(CREDENTIALS)
-        if folder is None:
-            raise NoPassword("systemd has given no credentials to this process")
-        if "/" in source.password_credential:
-            raise NoPassword("password_credential is the name of one, and no path")
-        return _content(Path(folder) / source.password_credential, alone=False)
-    return None
+    kept = Kept(source.password_file, source.password_env, source.password_credential)
+    return kept.read("password", here, environment)
+
+
+class Kept(NamedTuple):
+    """Where the settings say that a secret is kept; in no place: there is none."""
+
+    file: str | None
+    env: str | None
+    credential: str | None
+
+    def read(self, key: str, here: Path, environment: Mapping[str, str]) -> str | None:
+        """The secret; None where the settings name none.
+
+        Args:
+            key: how the keys of the settings begin that name the places.
+            here: the folder that a relative path begins at.
+            environment: of this process.
+
+        Raises:
+            NoPassword: it is not there, or others can read it.
+        """
+        if self.env is not None:
+            found = environment.get(self.env)
+            if found is None:
+                raise NoPassword(f"the environment has no {self.env}")
+            return found
+        if self.file is not None:
+            return _content(here / Path(self.file).expanduser(), alone=True)
+        if self.credential is not None:
+            folder = environment.get(CREDENTIALS)
+            if folder is None:
+                raise NoPassword("systemd has given no credentials to this process")
+            if "/" in self.credential:
+                raise NoPassword(f"{key}_credential is the name of one, and no path")
+            return _content(Path(folder) / self.credential, alone=False)
+        return None
 
 
 def hidden(text: str, secret: str | None) -> str:

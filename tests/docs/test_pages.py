@@ -16,12 +16,12 @@ from supervisor.commands import EPILOG, build_parser
 from supervisor.core.campaign import Campaign, OneRun
 from supervisor.core.events import Event
 from supervisor.core.guard import Guard
+from supervisor.core.job_settings import Jobs, JobTenant
 from supervisor.core.policy import RULES
 from supervisor.core.quiet_hours import QuietHours, UsageSource
 from supervisor.core.recovery import RecoveryLimits
 from supervisor.core.settings import (
     Checkpoints,
-    Jobs,
     Logs,
     Notify,
     Policy,
@@ -43,6 +43,7 @@ TABLES = {
     "campaign": Campaign,
     "run.LABEL": OneRun,
     "jobs": Jobs,
+    "jobs.tenants.NAME": JobTenant,
     "checkpoints": Checkpoints,
     "warm": Warm,
     "guard": Guard,
