@@ -1,4 +1,4 @@
-"""What a shell offers while a command is typed: commands, options, events, runs, and trainers."""
+"""What a shell offers while a command is typed: commands, options, events, runs, trainers, jobs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ def _asked(what: str, field: str) -> dict[str, object]:
     """How each shell finds what a command lists as JSON, which is asked for anew each time.
 
     Args:
-        what: the command, and a part of the name of the function that asks.
+        what: the command, which names the function that asks.
         field: the name of what is offered, in each thing that is listed.
     """
     listed = (
         f"{what} --json 2>/dev/null | "
         rf"""sed -n 's/^ *"{field}": "\([A-Za-z0-9_-]*\)",*$/\1/p'"""
     )
+    name = what.replace(" ", "_")
     return {
-        "bash": f"_supervisor_{what}",
-        "zsh": f"_supervisor_{what}",
+        "bash": f"_supervisor_{name}",
+        "zsh": f"_supervisor_{name}",
         # Between backquotes tcsh runs it, but a slash would end the pattern that it stands in.
         "tcsh": "",
         "preamble": {
             "bash": f"""\
 # The {what}, of the home and by the settings that the line names.
-_supervisor_{what}() {{
+_supervisor_{name}() {{
   local word place named=()
   for ((place = 1; place < COMP_CWORD - 1; place++)); do
     word="${{COMP_WORDS[place]}}"
@@ -39,7 +40,7 @@ _supervisor_{what}() {{
 """,
             "zsh": f"""\
 # The {what} of the usual home.
-_supervisor_{what}() {{
+_supervisor_{name}() {{
   local -a found
   found=(${{(f)"$(supervisor {listed})"}})
   compadd -a found
@@ -49,7 +50,11 @@ _supervisor_{what}() {{
     }
 
 
-ASKED = {"run": _asked("runs", "called"), "trainer": _asked("trainers", "name")}
+ASKED = {
+    "run": _asked("runs", "called"),
+    "trainer": _asked("trainers", "name"),
+    "job": _asked("jobs list", "job_id"),
+}
 """argument: who tells what can stand there; of a run its name, or its id where the name would not
 do"""
 
@@ -75,7 +80,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _offer(parser: argparse.ArgumentParser) -> None:
-    """Have every argument that names an event, a run or a trainer offer those that there are."""
+    """Have whatever names an event, a run, a trainer or a job offer those that there are."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

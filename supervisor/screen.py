@@ -90,7 +90,7 @@ def state(report: Report) -> str:
         *([("", _ends(report.campaign.ends))] if report.campaign.ends else []),
         *_again(report.again),
     ]
-    return f"{_head(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
+    return f"{labelled(rows)}\n\n{runs(report)}\n\n{_boots(report)}"
 
 
 def _quiet(known: QuietReport | None) -> list[tuple[str, str]]:
@@ -166,7 +166,7 @@ def runs(report: Report, *, waits: bool = False) -> str:
     if any(run.gpus is not None and (run.gpus_own or len(run.gpus) != 1) for run in report.runs):
         titles.append("gpus")
         rows = [(*row, _gpus(run)) for row, run in zip(rows, report.runs, strict=True)]
-    head, *table = _table(titles, rows)
+    head, *table = in_columns(titles, rows)
     lines = [head]
     for run, line in zip(report.runs, table, strict=True):
         colour = STATUS_COLOURS.get(run.status)
@@ -199,7 +199,7 @@ def checkpoints(called: str, known: History) -> str:
         )
         for one in known.checkpoints
     ]
-    head, *table = _table(titles, rows, left=3)
+    head, *table = in_columns(titles, rows, left=3)
     lines = [head]
     for one, line in zip(known.checkpoints, table, strict=True):
         lines.append(line if one.whole is not False else paint(line, "red"))
@@ -253,8 +253,8 @@ def goodput(measured: Goodput) -> str:
         ("checkpoints", _took(measured.checkpoint_stall, "of standing still")),
     ]
     titles = ("run", "goodput", "demanded", "kept", "lost", "attempts", "deaths")
-    table = _table(titles, [_goodput_row(run) for run in measured.runs])
-    return "\n".join([_head(rows, width=15), "", *table])
+    table = in_columns(titles, [_goodput_row(run) for run in measured.runs])
+    return "\n".join([labelled(rows, width=15), "", *table])
 
 
 def samples(known: Sequence[Hour]) -> str:
@@ -275,7 +275,7 @@ def samples(known: Sequence[Hour]) -> str:
         )
         for one in known
     ]
-    return "\n".join([*_table(titles, rows, left=1), "", "hours in UTC; mean/highest"])
+    return "\n".join([*in_columns(titles, rows, left=1), "", "hours in UTC; mean/highest"])
 
 
 def explanation(one: Explanation) -> str:
@@ -296,11 +296,11 @@ def explanation(one: Explanation) -> str:
         for verdict in one.rules
     ]
     parts = [
-        _head(rows),
+        labelled(rows),
         "",
-        *_table(("input", "value", ""), asked, left=3),
+        *in_columns(("input", "value", ""), asked, left=3),
         "",
-        *_table(("rule", "why it does not apply"), rules),
+        *in_columns(("rule", "why it does not apply"), rules),
     ]
     if one.before is not None:
         parts += ["", paint(f"the decision before: supervisor why {one.before}", "dim")]
@@ -322,13 +322,13 @@ def ledger(known: LedgerReport) -> str:
         "mode", "hours", "crashes", "per hour", "between", "pays for", "speed", "measured",
         "failures", "next try", "bad spells",
     )  # fmt: skip
-    table = _table(titles, [_mode_row(known, one) for one in known.modes], left=1)
+    table = in_columns(titles, [_mode_row(known, one) for one in known.modes], left=1)
     notes = (
         "hours and crashes fade with time; pays for: so many crashes an hour, and it still brings",
         "more than the mode below; speed: times as fast as that, measured in so many hours of",
         "training; failures: tries that failed and are not made good",
     )
-    return "\n".join([_head(rows), "", *table, "", *(paint(note, "dim") for note in notes)])
+    return "\n".join([labelled(rows), "", *table, "", *(paint(note, "dim") for note in notes)])
 
 
 def replayed(result: Replayed, turns: MadeAgain) -> str:
@@ -375,7 +375,7 @@ def replayed(result: Replayed, turns: MadeAgain) -> str:
             f"{first.field}\n  logged {_brief_value(first.logged)}"
             f"\n  now    {_brief_value(first.now)}"
         )
-    return f"{_head(rows)}\n\n{verdict}"
+    return f"{labelled(rows)}\n\n{verdict}"
 
 
 def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
@@ -417,13 +417,13 @@ def counterfactual(lived: Counterfactual, logged: str, asked: str) -> str:
             *("-" if work is None else f"{work:.1f}" for _, _, work in columns),
         ),
     ]
-    table = _table(("", "recorded", "as it was set", "as asked"), cells, left=1)
+    table = in_columns(("", "recorded", "as it was set", "as asked"), cells, left=1)
     note = (
         "an estimate: the crashes of the log come again in the mode in which they came and in",
         "heavier ones; elsewhere the learnt rates of crashes decide, by chance. Requests of a",
         "person are not made again.",
     )
-    return "\n".join([_head(rows), "", *table, "", *(paint(line, "dim") for line in note)])
+    return "\n".join([labelled(rows), "", *table, "", *(paint(line, "dim") for line in note)])
 
 
 def count(value: float | None) -> str:
@@ -447,7 +447,7 @@ def _boots(report: Report) -> str:
     """The newest boots as a table, the newest last."""
     titles = ("boot", "recorded", "came", "mode", "lived", "trained")
     rows = [_boot_row(boot) for boot in report.boots[-BOOTS_SHOWN:]]
-    return "\n".join(_table(titles, rows, left=4))
+    return "\n".join(in_columns(titles, rows, left=4))
 
 
 def _boot_row(boot: BootReport) -> tuple[str, ...]:
@@ -493,11 +493,12 @@ def _gpus(run: RunReport) -> str:
     return " ".join(card[:GPU_SHOWN] for card in run.gpus)
 
 
-def _head(rows: Sequence[tuple[str, str]], width: int = 9) -> str:
+def labelled(rows: Sequence[tuple[str, str]], width: int = 9) -> str:
+    """Lines, each behind its label."""
     return "\n".join(f"{paint(f'{name:<{width}}', 'dim')} {text}" for name, text in rows)
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 2) -> list[str]:
+def in_columns(titles: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 2) -> list[str]:
     """A table, line by line; so many of its columns begin flush, the others end so."""
     table = [titles, *rows]
     widths = [max(columns(row[column]) for row in table) for column in range(len(titles))]

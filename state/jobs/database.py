@@ -104,6 +104,7 @@ class NotMigrated(StoreError):
     def __init__(self, shown: str, revision: str | None) -> None:
         has = "is not there yet" if revision is None else f"has the old revision {revision}"
         super().__init__(f"the job store {shown} {has}: `supervisor jobs migrate`")
+        self.shown, self.revision = shown, revision
 
 
 class ForeignStore(StoreError):

@@ -7,6 +7,7 @@ whoever writes what became of a job says the claim's token, and writes nothing w
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -43,6 +44,8 @@ from state.jobs.transaction import ID, UNTRIED, Transaction
 from state.jobs.usage import usage
 
 OFFSET_MAX = 2**62
+WORD = re.compile(r"[0-9A-Fa-f-]{1,36}")
+"""how an id begins"""
 PRUNED_AT_ONCE = 500
 """jobs in one transaction, which others wait for"""
 UNCLAIMED: Json = {"token": None, "home": None, "claimed_at": None}
@@ -222,6 +225,20 @@ class JobStore:
         """A job; None: there is none, or it is another tenant's."""
         with self._reading() as doing:
             return doing.read(job_id, tenant=tenant)
+
+    def called(self, word: str) -> tuple[str, ...]:
+        """The ids of jobs that begin so, of several two; one that is exactly so is alone."""
+        if not WORD.fullmatch(word):
+            return ()
+        chosen = (
+            sa.select(_JOBS.job_id)
+            .where(_JOBS.job_id.startswith(word.lower(), autoescape=True))
+            .order_by(_JOBS.number)
+            .limit(2)
+        )
+        with self._reading() as doing:
+            found = tuple(str(job_id) for job_id in doing.connection.scalars(chosen))
+        return (word.lower(),) if word.lower() in found else found
 
     def find(
         self, which: Which, *, limit: int = 50, page: int = 1, after: str | None = None

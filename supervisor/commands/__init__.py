@@ -64,7 +64,7 @@ class Adding(Protocol):
             name: of the command.
             act: what it does.
             text: what that is, in one line of the help, without a capital and a full stop.
-            flags: `json`, `run` or `lines`: arguments that many commands have.
+            flags: `json`, `run`, `job` or `lines`: arguments that many commands have.
             more: further sentences for its own help.
         """
         ...
@@ -98,6 +98,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--home", metavar="DIR", help="where state, runs and logs lie")
     parser.add_argument("--config", metavar="FILE", help="the settings file")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    command = adding(commands)
+    for family in families():
+        family.add(command)
+    return parser
+
+
+def adding(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Adding:
+    """What adds to these commands, or to those below one of them."""
 
     def command(
         name: str, act: Action, text: str, *flags: str, more: str = ""
@@ -112,6 +120,10 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true", help="for machines")
         if "run" in flags:
             sub.add_argument("run", metavar="RUN", help="a run's name or id; `runs` lists them")
+        if "job" in flags:
+            sub.add_argument(
+                "job", metavar="JOB", help="a job's id, or how it begins; `jobs list` lists them"
+            )
         if "lines" in flags:
             sub.add_argument(
                 "-n", "--lines", metavar="N", type=whole_number, default=20, help="how many (20)"
@@ -119,6 +131,4 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
         return sub
 
-    for family in families():
-        family.add(command)
-    return parser
+    return command

@@ -99,12 +99,12 @@ def _train_now(context: Context) -> int:
         raise Refused(f"{lasts!a} is no time from a moment to a week, such as 90min or 8h")
     until = when(stamp(now + for_s))
     question = f"Train in any hour until {until}, also where it disturbs? [y/N] "
-    _agreed(context, question, "training may disturb now")
+    agreed(context, question, "training may disturb now")
     print(put(context, "train_now", for_s=for_s).reason)
     return 0
 
 
-def _agreed(context: Context, question: str, why: str) -> None:
+def agreed(context: Context, question: str, why: str) -> None:
     """See that a person agrees.
 
     Raises:
@@ -151,7 +151,7 @@ def _reset(context: Context) -> int:
         f"Forget mode, boots, pins, pauses and the queue's progress of {context.home.path}?\n"
         "Checkpoints stay, and a backup of the state is kept. [y/N] "
     )
-    _agreed(context, question, "reset forgets all history")
+    agreed(context, question, "reset forgets all history")
     from supervisor import ask  # noqa: PLC0415 - reading commands stay quick
 
     if context.home.holder() is None:

@@ -46,6 +46,9 @@ class JobError(SupervisorError):
     error: ClassVar[str]
     """its name in the body"""
     http_status: ClassVar[int]
+    exit_code = 2
+    """of a command that ends with it: 75 where the same may be granted later, 78 where something
+    has to be installed"""
 
     def __init__(
         self, message: str, *, line: str = "", retry_after_s: float | None = None, **details: Any
@@ -116,6 +119,8 @@ class NoWorkers(ResourceError):
 class NotInstalled(ResourceError):
     """What the trainer imports is not there, or too old."""
 
+    exit_code = 78
+
     def __init__(self, trainer: str, reason: str) -> None:
         message = f"The trainer {trainer} cannot train here"
         super().__init__(message, line=reason, trainer=trainer, reason=reason)
@@ -125,6 +130,7 @@ class Busy(ResourceError):
     """Whoever would look at the request has enough to do."""
 
     http_status = 503
+    exit_code = 75
 
     def __init__(self, what: str, retry_after_s: float) -> None:
         super().__init__(f"{what} is busy: try again soon", retry_after_s=retry_after_s)
@@ -157,6 +163,7 @@ class InFlight(JobError):
 
     error = "Conflict"
     http_status = 409
+    exit_code = 75
 
     def __init__(self, key: str, retry_after_s: float = 1.0) -> None:
         super().__init__(
@@ -171,6 +178,7 @@ class NotReady(JobError):
 
     error = "NotReady"
     http_status = 409
+    exit_code = 75
 
     def __init__(self, what: str, status: str) -> None:
         super().__init__(f"The job has no {what} yet", status=status)
@@ -214,6 +222,7 @@ class QuotaExceeded(JobError):
 
     error = "QuotaExceeded"
     http_status = 429
+    exit_code = 75
 
     def __init__(
         self, quota: str, used: float, bound: float, retry_after_s: float | None = None

@@ -25,7 +25,7 @@ COMMANDS = (
     "train-now", "import-settings",
     "ledger", "replay", "simulate", "samples", "logs", "runs", "goodput", "evaluate", "record",
     "export", "predict", "checkpoints", "rewind", "import-checkpoint", "reset", "tune", "trainers",
-    "check-config", "doctor", "completion", "analyze-usage", "sample-usage",
+    "check-config", "doctor", "completion", "analyze-usage", "sample-usage", "jobs", "models",
 )  # fmt: skip
 
 

@@ -1,0 +1,438 @@
+"""Jobs: handed in, looked at, changed and fetched, at the store itself; no server is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor import follow
+from supervisor.commands import Adding, adding
+from supervisor.commands.asking import agreed
+from supervisor.context import Context, Refused, print_json, whole_number
+from supervisor.core.moments import since
+from supervisor.errors import SupervisorError
+from supervisor.terminal import drawn
+
+if TYPE_CHECKING:
+    from state.jobs.records import Job
+    from supervisor.jobs.desk import Desk
+
+PLACE = 60
+RANKS = ("critical", "high", "normal", "low")
+STATUSES = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
+BODY_MAX_BYTES = 2**20 + 1
+"""of a body as much as shows that it is too long"""
+PACKAGES = ("sqlalchemy", "alembic")
+"""of the extra, without which there is no store"""
+EXAMPLES = """\
+examples:
+  supervisor jobs submit job.json          hand in what job.json asks for
+  supervisor jobs list                     which there are, newest first
+  supervisor jobs logs 3f2a -f             what one prints, until it has ended
+  supervisor jobs show 3f2a                how good it is, and where it stands
+  supervisor jobs fetch 3f2a -o model      its model and all that belongs to it
+
+A job is called by its id, or by how that begins. What is handed in is the body of POST
+/ai/training/jobs, and is judged by the same code; docs/jobs.md tells all of it.
+"""
+
+
+class NoStore(SupervisorError):
+    """What the job store needs is not installed."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is missing: pip install 'training-supervisor[jobs]'")
+
+
+class NoBody(SupervisorError):
+    """The file that was named cannot be read."""
+
+    exit_code = 2
+
+    def __init__(self, file: str, error: OSError) -> None:
+        super().__init__(f"{file}: {error.strerror}")
+
+
+def add(command: Adding) -> None:
+    """Add these commands."""
+    group = command(
+        "jobs",
+        _help,
+        "jobs of people and programs: submit, list, show, logs, cancel, fetch and more",
+        more="They are kept in the job store, a file of the home unless [jobs] names a database, "
+        "and no server is needed for any of this.",
+    )
+    group.epilog, group.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    group.set_defaults(group=group)
+    below = adding(group.add_subparsers(title="commands", metavar="WHAT", dest="what"))
+    _add_asking(below)
+    _add_telling(below)
+    _add_keeping(below)
+    sub = command("models", _models, "the models that jobs have left, version by version", "json")
+    sub.add_argument("model", metavar="MODEL", nargs="?", help="only those of that name")
+    _add_tenant(sub)
+
+
+def _add_asking(below: Adding) -> None:
+    """Add the commands that ask for something."""
+    sub = below(
+        "submit",
+        _submit,
+        "hand in a job",
+        "json",
+        more="It is durable once its id is printed. What can never work is refused with all that "
+        "is wrong, and exit code 2.",
+    )
+    sub.add_argument(
+        "file", metavar="FILE", help="the body of POST /jobs, as JSON; -: the standard input"
+    )
+    sub.add_argument(
+        "--tenant", metavar="NAME", help="for whom, whatever `tenant_id` of the body says"
+    )
+    below(
+        "cancel",
+        _cancel,
+        "end a job for good",
+        "job",
+        "json",
+        more="At once where nothing of it lives; else it saves first. Its checkpoints stay.",
+    )
+    below(
+        "retry",
+        _retry,
+        "try a job again that FAILED or was CANCELLED, with all its attempts",
+        "job",
+        "json",
+    )
+    sub = below(
+        "priority",
+        _priority,
+        "have a job in another class of priority",
+        "job",
+        "json",
+        more="A higher class goes before a lower one, and has its slots: who loses one has saved "
+        "before.",
+    )
+    sub.add_argument("priority", metavar="CLASS", choices=RANKS, help=", ".join(RANKS))
+
+
+def _add_telling(below: Adding) -> None:
+    """Add the commands that tell."""
+    sub = below("list", _list, "jobs, newest first", "json")
+    sub.add_argument(
+        "--status",
+        metavar="STATUS",
+        type=str.upper,
+        choices=STATUSES,
+        action="append",
+        default=[],
+        help=f"only of that one of {', '.join(STATUSES)}; may be repeated",
+    )
+    sub.add_argument(
+        "--priority",
+        metavar="CLASS",
+        choices=RANKS,
+        action="append",
+        default=[],
+        help=f"only of that one of {', '.join(RANKS)}; may be repeated",
+    )
+    sub.add_argument(
+        "--since",
+        metavar="TIME",
+        help="only those that came from then on: an ISO time (local where it names no zone), or "
+        "an age such as 90s, 15min, 6h, 2d",
+    )
+    sub.add_argument(
+        "-n",
+        "--lines",
+        metavar="N",
+        type=lambda text: whole_number(text, most=10_000),
+        default=20,
+        help="how many (20)",
+    )
+    _add_tenant(sub)
+    below("show", _show, "where a job stands, and what became of its attempts", "job", "json")
+    below(
+        "logs",
+        _logs,
+        "what the trainer of a job prints",
+        "job",
+        "lines",
+        more="With -f over all its attempts until it has ended; then exit code 1 says that it is "
+        "not COMPLETED.",
+    )
+    below("schedules", _schedules, "jobs that come again, and when they come next", "json")
+
+
+def _add_keeping(below: Adding) -> None:
+    """Add the commands about what is kept."""
+    sub = below(
+        "fetch",
+        _fetch,
+        "copy the model of a COMPLETED job, and all that it has left beside it",
+        "job",
+        "json",
+        more="Each file is checked by its hash, and the folder appears whole or not at all.",
+    )
+    sub.add_argument(
+        "-o",
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="a folder that is not there yet (default: the id of the job)",
+    )
+    sub = below(
+        "backup",
+        _backup,
+        "write the whole job store into a file, while it is used",
+        more="Models and checkpoints are not in it: they lie in the folder runs/ of the home.",
+    )
+    sub.add_argument(
+        "file", metavar="FILE", nargs="?", type=Path, help="default: backups/ of the home, by time"
+    )
+    sub = below(
+        "restore",
+        _restore,
+        "put a backup in the place of all that the job store holds",
+        more="In one transaction, while all runs on: what homes say that have claimed a job is "
+        "compared with it afterwards.",
+    )
+    sub.add_argument("file", metavar="FILE", type=Path, help="what `jobs backup` has written")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    below("migrate", _migrate, "make the job store, or bring an older one up to this version")
+
+
+def _add_tenant(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--tenant", metavar="NAME", help="only those of that tenant")
+
+
+def _help(context: Context) -> int:
+    context.options.group.print_help()
+    return 2
+
+
+def _submit(context: Context) -> int:
+    content = _body(context.options.file)
+    context.home.make()
+    with _desk(context) as desk:
+        taken = desk.submit(content, context.options.tenant, context.now().wall)
+    for warned in taken.warnings:
+        print(f"supervisor: {warned.field}: {warned.message}", file=sys.stderr)
+    return _say(context, desk, taken.job, taken.job.job_id)
+
+
+def _cancel(context: Context) -> int:
+    with _desk(context) as desk:
+        job = desk.cancel(context.options.job)
+    waits = "" if job.ended else ": its home saves it first, and has until then"
+    became = "is cancelled" if job.ended else "is to end"
+    return _say(context, desk, job, f"job {job.job_id} {became}{waits}")
+
+
+def _retry(context: Context) -> int:
+    with _desk(context) as desk:
+        job = desk.retry(context.options.job)
+    return _say(context, desk, job, f"job {job.job_id} waits for its first attempt again")
+
+
+def _priority(context: Context) -> int:
+    with _desk(context) as desk:
+        job = desk.prefer(context.options.job, context.options.priority)
+    return _say(context, desk, job, f"job {job.job_id} has priority {job.asked.priority}")
+
+
+def _list(context: Context) -> int:
+    options, now = context.options, context.now().wall
+    try:
+        since_at = None if options.since is None else since(options.since, now)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    with _desk(context) as desk:
+        from state.jobs.records import Which  # noqa: PLC0415 - other commands stay quick
+
+        which = Which(
+            tenant_id=options.tenant,
+            status=tuple(options.status),
+            priority=tuple(options.priority),
+            created_after=since_at,
+        )
+        page = desk.find(which, options.lines)
+    from supervisor import job_screen  # noqa: PLC0415 - as above
+
+    if options.json:
+        jobs = [_told(job, now, desk.stale_s) for job in page.jobs]
+        print_json({"jobs": jobs, "total": page.total, "next": page.next})
+    elif page.jobs:
+        print(job_screen.jobs(page, now, desk.stale_s))
+    else:
+        print("no jobs")
+    return 0
+
+
+def _show(context: Context) -> int:
+    with _desk(context) as desk:
+        job = desk.job(context.options.job)
+        attempts = desk.attempts(job)
+    from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+
+    text = job_screen.job(job, attempts, context.now().wall, desk.stale_s)
+    return _say(context, desk, job, text)
+
+
+def _logs(context: Context) -> int:
+    options = context.options
+    with _desk(context) as desk:
+        from supervisor.jobs.desk import Elsewhere  # noqa: PLC0415 - other commands stay quick
+
+        job = desk.job(options.job)
+        run = context.home.run(job.job_id)
+        if not run.output.exists() and (job.ended or not options.follow):
+            raise Elsewhere(job, "the log")
+        coming = follow.follow(run.output, lambda: desk.has_ended(job.job_id))
+        for raw in follow.last_lines(run.output, options.lines):
+            _put(raw)
+        if not options.follow:
+            return 0
+        for raw in coming:
+            _put(raw)
+        job = desk.job(job.job_id)
+    print(f"supervisor: job {job.job_id} is {job.became.status}", file=sys.stderr)
+    return 0 if job.became.status == "COMPLETED" else 1
+
+
+def _put(raw: bytes) -> None:
+    if sys.stdout.isatty():
+        print(drawn(raw))
+    else:  # whoever reads on wants what was written
+        sys.stdout.buffer.write(raw + b"\n")
+    sys.stdout.flush()
+
+
+def _schedules(context: Context) -> int:
+    now = context.now().wall
+    with _desk(context) as desk:
+        coming = desk.schedules(now)
+    from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+
+    if context.options.json:
+        print_json(
+            [
+                {
+                    "job_id": one.job.job_id,
+                    "tenant_id": one.job.asked.tenant_id,
+                    "schedule": one.job.asked.schedule,
+                    "fired_at": one.fired_at,
+                    "next_at": one.next_at,
+                }
+                for one in coming
+            ]
+        )
+    else:
+        print(job_screen.schedules(coming, now) if coming else "no schedules")
+    return 0
+
+
+def _fetch(context: Context) -> int:
+    with _desk(context) as desk:
+        job = desk.job(context.options.job)
+        target = context.options.out or Path(job.job_id)
+        names = desk.fetch(job, context.home.run(job.job_id).path, target)
+    if context.options.json:
+        print_json({"folder": str(target), "files": names})
+    else:
+        print(f"{target}: {', '.join(names)}")
+    return 0
+
+
+def _backup(context: Context) -> int:
+    with _desk(context) as desk:
+        print(desk.back_up(context.options.file, context.now().wall))
+    return 0
+
+
+def _restore(context: Context) -> int:
+    file = context.options.file
+    with _desk(context) as desk:
+        question = f"Put {file} in the place of all jobs in {desk.shown}? [y/N] "
+        agreed(context, question, "all jobs would be those of the backup")
+        context.home.make()
+        desk.restore(file)
+        print(f"{desk.shown} holds what {file} has")
+    return 0
+
+
+def _migrate(context: Context) -> int:
+    context.home.make()
+    with _desk(context) as desk:
+        from state.jobs.tables import REVISION  # noqa: PLC0415 - other commands stay quick
+
+        before = desk.migrate()
+        came = {None: "is made", REVISION: "is as it was"}.get(before, f"had revision {before}")
+        print(f"{desk.shown} {came}: revision {REVISION}")
+    return 0
+
+
+def _models(context: Context) -> int:
+    with _desk(context) as desk:
+        found = desk.models(context.options.tenant, context.options.model)
+    from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+
+    if context.options.json:
+        print_json(found)
+    else:
+        print(job_screen.models(found) if found else "no models")
+    return 0
+
+
+def _desk(context: Context) -> Desk:
+    """Where jobs of the home are handed in.
+
+    Raises:
+        NoStore: what the store needs is not installed.
+        Unusable: the store's address is none.
+    """
+    try:
+        from supervisor.jobs.desk import Desk  # noqa: PLC0415 - SQLAlchemy is heavy
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        raise NoStore(error.name) from error
+    jobs = context.kept_config.settings.jobs
+    return Desk(jobs, context.home.path, context.settings_folder, dict(os.environ))
+
+
+def _body(file: str) -> bytes:
+    """What is handed in.
+
+    Raises:
+        NoBody: the file cannot be read.
+    """
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read(BODY_MAX_BYTES)
+        with Path(file).expanduser().open("rb") as opened:
+            return opened.read(BODY_MAX_BYTES)
+    except OSError as error:
+        raise NoBody(file, error) from error
+
+
+def _told(job: Job, now_at: float, stale_s: float) -> msgspec.Struct:
+    """A job as the API tells it."""
+    from supervisor.jobs.telling import told  # noqa: PLC0415 - other commands stay quick
+
+    return told(job, now_at=now_at, stale_s=stale_s)
+
+
+def _say(context: Context, desk: Desk, job: Job, text: str) -> int:
+    if context.options.json:
+        print_json(_told(job, context.now().wall, desk.stale_s))
+    else:
+        print(text)
+    return 0

@@ -1,0 +1,444 @@
+"""The jobs of a place as a person with its account reaches them: at the store, without a server.
+
+What is handed in is judged by the code that judges what the API is sent. What cannot be done ends
+in one line, whether the store or a request is the cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from state.jobs import backup, database
+from state.jobs.database import NotMigrated, StoreError
+from state.jobs.records import Job, ModelVersion, Page, Patch, Refusal, Which
+from state.jobs.store import JobStore
+from state.jobs.tables import Unstorable
+from state.records import Rank
+from supervisor.core.calendar import BadCalendar
+from supervisor.core.fairness import Quota
+from supervisor.core.job_settings import Jobs
+from supervisor.core.moments import stamp
+from supervisor.core.schedule import Schedule as Recurring
+from supervisor.errors import SupervisorError
+from supervisor.jobs.asked import asked_of
+from supervisor.jobs.contract import JobRequest, Warned
+from supervisor.jobs.reading import converted, read
+from supervisor.jobs.settings import quotas_of, store_url, tenant_of
+from supervisor.jobs.taking import new_job, see_quota
+from trainers import durable
+
+SUMS = "SHA256SUMS"
+"""what a trainer writes last of what it leaves: hashes and names of the other files"""
+SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+BACKUPS = "backups"
+"""the folder of a home in which backups lie that nobody has named another place for"""
+PIECE_BYTES = 2**20
+HINTS = {
+    ("cancelled", ""): ": it has ended by itself",
+    (
+        "retried",
+        "",
+    ): ": that is for jobs that FAILED or were CANCELLED; `jobs cancel` ends this one",
+    ("retried", "COMPLETED"): ": hand it in again to train another model",
+    ("preferred", ""): ": it has ended; `jobs retry` has it wait again",
+    ("fetched", ""): ": `supervisor jobs logs -f` waits for its end",
+    ("fetched", "FAILED"): ": `supervisor jobs logs` tells why; `jobs retry` tries it again",
+    ("fetched", "CANCELLED"): ": `jobs retry` tries it again",
+}
+"""what to do where a job is not as it must be, by what was asked and what the job is"""
+
+
+class Unusable(SupervisorError):
+    """The store, or what is to be written to it, as its own error says."""
+
+    def __init__(self, error: StoreError | Unstorable) -> None:
+        self.exit_code = error.exit_code
+        super().__init__(str(error))
+
+
+class NoJobs(SupervisorError):
+    """Nobody has submitted anything here yet."""
+
+    exit_code = 2
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(
+            f"there are no jobs yet: {shown} is made with the first one, by "
+            "`supervisor jobs submit FILE`"
+        )
+
+
+class TakesNone(SupervisorError):
+    """The settings want no jobs here."""
+
+    exit_code = 78  # EX_CONFIG
+
+    def __init__(self) -> None:
+        super().__init__("no jobs are taken in here: [jobs] has enabled = false")
+
+
+class NoSuchJob(SupervisorError):
+    """An id that no job has."""
+
+    exit_code = 2
+
+    def __init__(self, word: str) -> None:
+        super().__init__(
+            f"there is no job {word[:80]!r}: `supervisor jobs list` tells which there are"
+        )
+
+
+class NotSo(SupervisorError):
+    """What is asked for does not go together with what has become of the job."""
+
+    exit_code = 2
+
+    def __init__(self, job: Job, act: str) -> None:
+        status = job.became.status
+        hint = HINTS.get((act, status)) or HINTS.get((act, ""), "")
+        super().__init__(f"job {job.job_id} is {status} and cannot be {act}{hint}")
+
+
+class SeveralJobs(SupervisorError):
+    """A beginning that the ids of several jobs have."""
+
+    exit_code = 2
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"several jobs have ids that begin with {word}: say more of it")
+
+
+class Elsewhere(SupervisorError):
+    """What is asked for lies in another home."""
+
+    exit_code = 2
+
+    def __init__(self, job: Job, what: str) -> None:
+        where = "no home has it yet" if job.claim is None else f"the home {job.claim.home} has it"
+        super().__init__(f"{what} of job {job.job_id} is not here: {where}")
+
+
+class NothingLeft(SupervisorError):
+    """A job has left no files that tell by their hashes whether they are whole."""
+
+    exit_code = 2
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        super().__init__(
+            f"job {job.job_id} has left no {SUMS}, by which a copy could be checked: all that it "
+            f"has is in {folder}"
+        )
+
+
+class Spoilt(SupervisorError):
+    """A file is not what its job has left."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} {why}: nothing was fetched; `supervisor jobs retry` trains it anew"
+        )
+
+
+class Occupied(SupervisorError):
+    """Something is where files are to be written."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is there already: name another folder")
+
+
+class Submitted(NamedTuple):
+    """A job that was taken in."""
+
+    job: Job
+    warnings: tuple[Warned, ...]
+
+
+class Coming(NamedTuple):
+    """A schedule, and when it comes."""
+
+    job: Job
+    fired_at: int | None
+    """the newest instant at which it has fired; None: it has not yet"""
+    next_at: float | None
+    """the next one; None: it comes no more"""
+
+
+class Desk:
+    """Where jobs of a place are handed in and asked about; a context manager.
+
+    Args:
+        jobs: the settings.
+        home: the folder of the home.
+        here: the folder that a relative path of the settings begins at.
+        environment: of this process, which may hold the password of the store.
+
+    Raises:
+        NoSecret: the password of the store is not where the settings say.
+        Unusable: the address of the store is none.
+    """
+
+    def __init__(self, jobs: Jobs, home: Path, here: Path, environment: dict[str, str]) -> None:
+        self._jobs, self._home, self._here = jobs, home, here
+        with told():
+            self._url = store_url(jobs, home, here, environment)
+        self._opened: JobStore | None = None
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def stale_s(self) -> float:
+        """After so long without news a job that runs is told to be stale."""
+        return self._jobs.stale_s
+
+    # The store itself.
+
+    def migrate(self) -> str | None:
+        """Make the store, or bring it up to this version; which revision it had before."""
+        from state.jobs import migrations  # noqa: PLC0415 - alembic is heavy, and rarely needed
+
+        with told():
+            before = migrations.revision(self._url)
+            migrations.migrate(self._url)
+        return before
+
+    @property
+    def shown(self) -> str:
+        """Where the store is, without a password."""
+        with told(), contextlib.closing(database.Database(self._url)) as one:
+            return one.shown
+
+    def back_up(self, path: Path | None, now_at: float) -> Path:
+        """Write down all of the store; where.
+
+        Args:
+            path: a file that is not there yet; None: one in the home, named by the moment.
+            now_at: wall time.
+        """
+        if path is None:
+            folder = self._home / BACKUPS
+            durable.make_folder(folder)
+            name = stamp(now_at)[:19].replace(":", "")
+            path = folder / f"jobs-{name}Z.backup"
+        with told():
+            backup.back_up(self._url, path)
+        return path
+
+    def restore(self, path: Path) -> None:
+        """Put a backup in the place of all that the store holds; one that is missing is made."""
+        self.migrate()
+        with told():
+            backup.restore(self._url, path)
+
+    # What is asked.
+
+    def submit(self, content: bytes, tenant: str | None, now_at: float) -> Submitted:
+        """Take a job in, durably; the first one makes the store of a home.
+
+        Args:
+            content: the body of `POST /jobs`.
+            tenant: for whom, whatever the body says; None: as it says.
+            now_at: wall time.
+
+        Raises:
+            TakesNone: the settings want none.
+            JobError: it can never work, or its tenant may not ask for it, or has enough.
+        """
+        if not self._jobs.enabled:
+            raise TakesNone
+        if tenant is None:
+            request = read(content, JobRequest)
+        else:
+            request = converted(read(content, dict[str, Any]) | {"tenant_id": tenant}, JobRequest)
+        who = tenant_of(self._jobs, request.tenant_id, self._home, self._here)
+        prepared = asked_of(request, job_id=str(uuid.uuid4()), tenant=who, now_at=now_at)
+        if self._jobs.database_url is None and not (self._home / database.FILE).exists():
+            self.migrate()
+        with told():
+            quota = quotas_of(self._jobs).get(request.tenant_id, Quota())
+            for usage in self._store.tenants(request.tenant_id):
+                see_quota(usage, quota, now_at=now_at, next_start_at=None)
+            taken = self._store.create(new_job(request, prepared))
+        if not isinstance(taken, Job):
+            raise AssertionError("only a request with a key can be replayed or refused")
+        return Submitted(taken, prepared.warnings)
+
+    def cancel(self, word: str) -> Job:
+        """End a job for good: at once where no home has it, else once its home has saved it."""
+        return self._done(word, "cancelled", self._store.cancel)
+
+    def retry(self, word: str) -> Job:
+        """Try a job again that has FAILED or was CANCELLED, from its first attempt on."""
+        return self._done(word, "retried", self._store.retry)
+
+    def prefer(self, word: str, priority: Rank) -> Job:
+        """Have a job in another class of priority."""
+        asked = Patch(priority=priority)
+        return self._done(word, "preferred", lambda job_id: self._store.patch(job_id, asked))
+
+    # What is told.
+
+    def job(self, word: str) -> Job:
+        """The job of that id, or of the one id that begins so.
+
+        Raises:
+            NoSuchJob: there is none.
+            SeveralJobs: there are several.
+        """
+        with told():
+            found = self._store.called(word)
+            if len(found) > 1:
+                raise SeveralJobs(word)
+            job = self._store.get(found[0]) if found else None
+        if job is None:
+            raise NoSuchJob(word)
+        return job
+
+    def find(self, which: Which, limit: int) -> Page:
+        """Jobs, newest first."""
+        with told():
+            page = self._store.find(which, limit=limit)
+        if isinstance(page, Refusal):
+            raise AssertionError("only a cursor can be refused")
+        return page
+
+    def attempts(self, job: Job) -> tuple[Any, ...]:
+        """All attempts at a job, in their order."""
+        with told():
+            return self._store.attempts(job.job_id)
+
+    def has_ended(self, job_id: str) -> bool:
+        """Whether a job has ended, or is there no more."""
+        with told():
+            job = self._store.get(job_id)
+        return job is None or job.ended
+
+    def models(self, tenant: str | None, name: str | None) -> tuple[ModelVersion, ...]:
+        """The models that jobs have left, the newest of each name first."""
+        with told():
+            return self._store.models(tenant, name)
+
+    def schedules(self, now_at: float) -> tuple[Coming, ...]:
+        """The schedules that are in force, each with its next instant."""
+        with told():
+            found = self._store.schedules()
+        return tuple(Coming(job, fired_at, _next(job, now_at)) for job, fired_at in found)
+
+    def fetch(self, job: Job, folder: Path, target: Path) -> tuple[str, ...]:
+        """Copy what a finished job has left, checked by its hashes, whole or not at all; the names.
+
+        Args:
+            job: a job that is COMPLETED.
+            folder: of its run.
+            target: a folder that is not there yet.
+
+        Raises:
+            NotSo: it is not.
+            Elsewhere: its folder lies in another home.
+            NothingLeft: it has left no files that can be checked.
+            Spoilt: one of them is not what it was.
+            Occupied: something is at the target.
+        """
+        if job.became.status != "COMPLETED":
+            raise NotSo(job, "fetched")
+        if not folder.is_dir():
+            raise Elsewhere(job, "the folder")
+        try:
+            sums = durable.read(folder / SUMS).decode()
+        except (FileNotFoundError, UnicodeDecodeError):
+            raise NothingLeft(job, folder) from None
+        if target.exists() or target.is_symlink():
+            raise Occupied(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            names: list[str] = []
+            for line in sums.splitlines():
+                match = SUM.fullmatch(line)
+                if match is None:
+                    raise Spoilt(folder / SUMS, "is damaged")
+                # The first one is the model.
+                if not names and job.model is not None and match[1] != job.model.sha256:
+                    raise Spoilt(folder / match[2], "is another model than the job has left")
+                _copy_checked(folder / match[2], fresh / match[2], match[1])
+                names.append(match[2])
+            durable.write(fresh / SUMS, sums.encode())
+            fresh.chmod(0o755)
+            fresh.rename(target)
+            durable.sync_folder(target.parent)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return (*names, SUMS)
+
+    @property
+    def _store(self) -> JobStore:
+        if self._opened is None:
+            with told():
+                try:
+                    self._opened = JobStore(self._url)
+                except NotMigrated as error:
+                    if error.revision is None:
+                        raise NoJobs(error.shown) from None
+                    raise
+        return self._opened
+
+    def _done(self, word: str, act: str, ask: Callable[[str], Any]) -> Job:
+        job = self.job(word)
+        with told():
+            became = ask(job.job_id)
+        if isinstance(became, Job):
+            return became
+        if became.why == "not_found":
+            raise NoSuchJob(word)
+        raise NotSo(became.job or job, act)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """What the store raises in here, as what ends a command in one line."""
+    try:
+        yield
+    except (StoreError, Unstorable) as error:
+        raise Unusable(error) from error
+
+
+def _next(job: Job, now_at: float) -> float | None:
+    schedule = job.asked.schedule
+    if schedule is None:
+        return None
+    try:
+        return Recurring(cron=schedule.cron, zone=schedule.timezone).next_after(now_at)
+    except BadCalendar:  # of a zone that this machine does not know
+        return None
+
+
+def _copy_checked(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file, and see that it is what its hash says.
+
+    Raises:
+        Spoilt: it is another, or gone.
+    """
+    digest = hashlib.sha256()
+    try:
+        with durable.open_regular(source) as old, target.open("xb") as new:
+            while piece := old.read(PIECE_BYTES):
+                digest.update(piece)
+                new.write(piece)
+    except FileNotFoundError:
+        raise Spoilt(source, "is gone") from None
+    if digest.hexdigest() != sha256:
+        raise Spoilt(source, "has another content than the job has left")
