@@ -123,6 +123,11 @@ class Config:
         return None if named is None else self._place(named)
 
     @property
+    def here(self) -> Path:
+        """The folder that relative paths of the settings begin at."""
+        return self._path.parent
+
+    @property
     def folders(self) -> dict[str, Path]:
         """The folders that the settings in force name, by key."""
         named = {"modes_dir": self.settings.modes_dir, "trainers_dir": self.settings.trainers_dir}

@@ -157,11 +157,6 @@ class Context:
         return Config(self._config_path, required=self.config_named)
 
     @property
-    def settings_folder(self) -> Path:
-        """The folder that a relative path of the settings begins at."""
-        return self._config_path.parent
-
-    @property
     def kept_config(self) -> Config:
         """The settings and modes, or the last good ones that a daemon has kept here.
 

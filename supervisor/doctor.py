@@ -25,6 +25,7 @@ from supervisor.core.moments import Moment, span
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
+from supervisor.errors import SupervisorError
 from supervisor.host import tuning
 from supervisor.host.alarm import Alarm
 from supervisor.host.cgroup import ControlGroup, cores
@@ -47,6 +48,8 @@ PATIENCE_MAX_S = 10.0
 """of a guard beside the load of others; who waits for longer is told"""
 SAMPLES_LATE = 3
 """times the longest pause between two of them; then they are not written"""
+BACKUP_OLD_S = 7 * 86_400.0
+"""a backup of the job store that is older is told"""
 CHECK_TIMEOUT_S = 60
 CHECK_MIB = 1024
 """of memory that a trainer may want that looks at a checkpoint"""
@@ -76,6 +79,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         lambda: _trainers(config, home),
         lambda: _tuning(home),
         lambda: _samples(home, config, moment),
+        lambda: _jobs(home, config, moment),
         lambda: _notify(config),
         _clock_of(moment),
     )
@@ -453,6 +457,32 @@ def _samples(home: Home, config: Config | str, moment: Moment) -> Finding:
         result += "; a supervisor runs and writes none: see samples.stopped in `decisions`"
         return Finding(verdict="bad", what="samples", result=result)
     return Finding(verdict="well", what="samples", result=result)
+
+
+def _jobs(home: Home, config: Config | str, moment: Moment) -> Finding:
+    """Whether the job store serves, and how old its newest backup is; nothing is made."""
+    if isinstance(config, str):
+        return Finding(verdict="note", what="jobs", result="not checked without settings")
+    try:
+        from supervisor.jobs import desk  # noqa: PLC0415 - SQLAlchemy is heavy, and an extra
+    except ModuleNotFoundError:
+        result = "none are taken in: pip install 'training-supervisor[jobs]' for that"
+        return Finding(verdict="well", what="jobs", result=result)
+    try:
+        with desk.Desk(config.settings.jobs, home.path, config.here, dict(os.environ)) as one:
+            found = one.standing()
+    except desk.NoJobs as error:
+        return Finding(verdict="well", what="jobs", result=str(error))
+    except SupervisorError as error:
+        return Finding(verdict="bad", what="jobs", result=str(error))
+    result = f"{found.jobs} in {found.shown}"
+    if found.backup_at is None:
+        result += ", of which there is no backup in the home: `supervisor jobs backup`"
+        return Finding(verdict="note", what="jobs", result=result)
+    age_s = max(0.0, moment.wall - found.backup_at)
+    result += f"; the newest backup is {span(age_s)} old"
+    verdict: Literal["well", "note"] = "note" if age_s > BACKUP_OLD_S else "well"
+    return Finding(verdict=verdict, what="jobs", result=result)
 
 
 def _notify(config: Config | str) -> Finding:

@@ -16,7 +16,7 @@ from supervisor.commands.asking import agreed
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.moments import since
 from supervisor.errors import SupervisorError
-from supervisor.terminal import drawn
+from supervisor.terminal import drawn, printable
 
 if TYPE_CHECKING:
     from state.jobs.records import Job
@@ -206,6 +206,25 @@ def _add_keeping(below: Adding) -> None:
     )
     sub.add_argument("file", metavar="FILE", type=Path, help="what `jobs backup` has written")
     sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = below(
+        "prune",
+        _prune,
+        "clear away what the settings keep no longer, rows and folders",
+        "json",
+        more="keep_days and keep_gib of [jobs] say what goes of jobs that have left no model, and "
+        "`keep` of a tenant how many versions of its models stay. One that is served stays always.",
+    )
+    sub.add_argument("--dry-run", action="store_true", help="tell what would go, and why")
+    sub = below(
+        "take-over",
+        _take_over,
+        "have this home begin a job anew that a home has which is gone",
+        "job",
+        "json",
+        more="What is saved of it lies on the other machine, and that may write nothing of it any "
+        "more. A machine that is only off for a while goes on with its jobs by itself.",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
     below("migrate", _migrate, "make the job store, or bring an older one up to this version")
 
 
@@ -368,6 +387,39 @@ def _restore(context: Context) -> int:
     return 0
 
 
+def _prune(context: Context) -> int:
+    options = context.options
+    with _desk(context) as desk:
+        found = desk.superfluous(context.now().wall)
+        if not options.dry_run:
+            found = desk.prune(found, context.home.runs)
+    freed = sum(one.job.became.kept_bytes for one in found)
+    if options.json:
+        print_json(
+            {
+                "dry_run": options.dry_run,
+                "bytes": freed,
+                "jobs": [{"job_id": one.job.job_id, "why": one.why} for one in found],
+            }
+        )
+        return 0
+    for one in found:
+        print(f"{one.job.job_id}  {printable(one.why)}")
+    would = "would go" if options.dry_run else "are gone"
+    print(f"jobs that {would}: {len(found)}, with {freed / 2**20:.0f} MiB")
+    return 0
+
+
+def _take_over(context: Context) -> int:
+    with _desk(context) as desk:
+        job = desk.forsaken(context.options.job, context.now().wall)
+        where = "" if job.claim is None else f", and leave what the home {job.claim.home} has saved"
+        question = f"Begin job {job.job_id} anew here{where}? [y/N] "
+        agreed(context, question, "all that was learnt of it elsewhere would be lost")
+        taken = desk.take_over(job)
+    return _say(context, desk, taken, f"job {job.job_id} is this home's, and begins anew")
+
+
 def _migrate(context: Context) -> int:
     context.home.make()
     with _desk(context) as desk:
@@ -404,8 +456,8 @@ def _desk(context: Context) -> Desk:
         if error.name not in PACKAGES:
             raise
         raise NoStore(error.name) from error
-    jobs = context.kept_config.settings.jobs
-    return Desk(jobs, context.home.path, context.settings_folder, dict(os.environ))
+    config = context.kept_config
+    return Desk(config.settings.jobs, context.home.path, config.here, dict(os.environ))
 
 
 def _body(file: str) -> bytes:

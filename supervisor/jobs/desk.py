@@ -12,24 +12,26 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from state.jobs import backup, database
 from state.jobs.database import NotMigrated, StoreError
-from state.jobs.records import Job, ModelVersion, Page, Patch, Refusal, Which
+from state.jobs.records import ENDED, Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
 from state.records import Rank
+from state.store import Store
 from supervisor.core.calendar import BadCalendar
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
-from supervisor.core.moments import stamp
+from supervisor.core.moments import span, stamp
 from supervisor.core.schedule import Schedule as Recurring
 from supervisor.errors import SupervisorError
 from supervisor.jobs.asked import asked_of
 from supervisor.jobs.contract import JobRequest, Warned
+from supervisor.jobs.pruning import Superfluous, prune, superfluous
 from supervisor.jobs.reading import converted, read
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
 from supervisor.jobs.taking import new_job, see_quota
@@ -40,6 +42,9 @@ SUMS = "SHA256SUMS"
 SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 BACKUPS = "backups"
 """the folder of a home in which backups lie that nobody has named another place for"""
+BACKUP = "jobs-*.backup"
+PAGE = 200
+"""jobs that are read at once"""
 PIECE_BYTES = 2**20
 HINTS = {
     ("cancelled", ""): ": it has ended by itself",
@@ -147,6 +152,24 @@ class Spoilt(SupervisorError):
         )
 
 
+class NoHome(SupervisorError):
+    """A home that could not say which one it is."""
+
+    exit_code = 2
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"no supervisor has lived in {home} yet: `supervisor run` makes it a home")
+
+
+class NotForsaken(SupervisorError):
+    """A job that no other home may take."""
+
+    exit_code = 2
+
+    def __init__(self, job: Job, why: str) -> None:
+        super().__init__(f"job {job.job_id} is not taken over: {why}")
+
+
 class Occupied(SupervisorError):
     """Something is where files are to be written."""
 
@@ -161,6 +184,15 @@ class Submitted(NamedTuple):
 
     job: Job
     warnings: tuple[Warned, ...]
+
+
+class Standing(NamedTuple):
+    """How the store is."""
+
+    shown: str
+    jobs: int
+    backup_at: float | None
+    """when the newest backup of the home was made; None: there is none"""
 
 
 class Coming(NamedTuple):
@@ -244,6 +276,45 @@ class Desk:
         with told():
             backup.restore(self._url, path)
 
+    def standing(self) -> Standing:
+        """How the store is, as far as looking tells."""
+        with told():
+            page = self._store.find(Which(), limit=1)
+            there = self._store.shown
+        total = page.total if isinstance(page, Page) else 0
+        made = [path.stat().st_mtime for path in (self._home / BACKUPS).glob(BACKUP)]
+        return Standing(there, total, max(made, default=None))
+
+    def superfluous(self, now_at: float) -> tuple[Superfluous, ...]:
+        """Jobs that may be cleared away, of those that this home has had."""
+        own = self._own_home()
+        which, after, ended = Which(status=ENDED), None, list[Job]()
+        with told():
+            while True:
+                page = self._store.find(which, limit=PAGE, after=after)
+                if isinstance(page, Refusal):  # the last one was cleared away meanwhile
+                    break
+                ended += [job for job in page.jobs if job.claim is None or job.claim.home == own]
+                if (after := page.next) is None:
+                    break
+            models = self._store.models()
+        return superfluous(ended, models, self._jobs, now_at)
+
+    def prune(self, chosen: Sequence[Superfluous], runs: Path) -> tuple[Superfluous, ...]:
+        """Clear jobs away, with the folders of their runs; those that were.
+
+        Raises:
+            AlreadyPruning: somebody else does.
+        """
+        with told():
+            return prune(
+                self._home,
+                runs,
+                chosen,
+                is_there=lambda job_id: self._store.get(job_id) is not None,
+                forget=self._store.prune,
+            )
+
     # What is asked.
 
     def submit(self, content: bytes, tenant: str | None, now_at: float) -> Submitted:
@@ -289,6 +360,46 @@ class Desk:
         """Have a job in another class of priority."""
         asked = Patch(priority=priority)
         return self._done(word, "preferred", lambda job_id: self._store.patch(job_id, asked))
+
+    def forsaken(self, word: str, now_at: float) -> Job:
+        """A job that another home has, and of which that tells nothing.
+
+        Raises:
+            NotForsaken: it is none.
+        """
+        job = self.job(word)
+        if job.ended:
+            raise NotForsaken(job, f"it is {job.became.status}")
+        if job.claim is None:
+            raise NotForsaken(job, "no home has it, and the next that has room begins it")
+        if job.claim.home == self._own_home():
+            raise NotForsaken(job, "this home has it")
+        silent_s = now_at - max(job.became.as_of or 0.0, job.claim.claimed_at)
+        if silent_s <= self._jobs.stale_s:
+            raise NotForsaken(
+                job,
+                f"its home {job.claim.home} told of it {span(max(0.0, silent_s))} ago; to have it "
+                "begun anew elsewhere all the same, `jobs cancel` and then `jobs retry`",
+            )
+        return job
+
+    def take_over(self, job: Job) -> Job:
+        """Have this home begin a job anew that another home has; that one may write nothing more.
+
+        Raises:
+            NoHome: this home does not know which one it is.
+            NotForsaken: it has changed hands meanwhile.
+        """
+        own = self._own_home()
+        if own is None:
+            raise NoHome(self._home)
+        if job.claim is None:
+            raise AssertionError("only a job that a home has is taken over")
+        with told():
+            taken = self._store.take_over(job.job_id, job.claim.token, own)
+        if taken is None:
+            raise NotForsaken(job, "it has changed hands meanwhile")
+        return taken
 
     # What is told.
 
@@ -395,6 +506,11 @@ class Desk:
                         raise NoJobs(error.shown) from None
                     raise
         return self._opened
+
+    def _own_home(self) -> str | None:
+        """By which name this home claims jobs; None: it has none yet."""
+        memory, _ = Store(self._home / "state.json").peek()
+        return None if memory is None or memory.home is None else memory.home.id
 
     def _done(self, word: str, act: str, ask: Callable[[str], Any]) -> Job:
         job = self.job(word)

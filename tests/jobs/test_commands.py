@@ -12,14 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import msgspec
 import pytest
 
 from state.jobs.database import FILE
 from state.jobs.records import Ending, Model, Seen
 from state.jobs.store import JobStore
-from state.records import Rank
+from state.records import Goal, HomeId, Memory, Place, Rank, Timeline, Visit
+from state.store import Store
 from supervisor.cli import main
 from supervisor.commands.jobs import RANKS, STATUSES
+from supervisor.core.moments import Moment
+from supervisor.host.clock import SystemClock
 from supervisor.jobs.contract import Status as Told
 from testkit.job_requests import whole
 from testkit.servers import QUOTED, SECRET
@@ -322,6 +326,104 @@ def test_a_backup_is_restored_after_a_question(supervisor, home, tmp_path):
     refused = supervisor("jobs", "restore", str(named), "--yes")
     assert (refused.code, "nothing was restored" in refused.err) == (2, True)
     assert len(listed(supervisor)) == 1
+
+
+def test_jobs_are_cleared_away_with_their_folders(supervisor, store, home):
+    """What goes is told before by a dry run; models that are kept stay, however old."""
+    with (home / "supervisor.toml").open("a") as file:
+        if "[jobs]" not in (home / "supervisor.toml").read_text():
+            file.write("[jobs]\n")
+        file.write("keep_days = 0\n[jobs.tenants.acme-corp]\nkeep = 1\n")
+    old, newer, failed, waits = (submitted(supervisor) for _ in range(4))
+    for job_id in (old, newer):
+        completed(store, job_id, model=Model(sha256="ab" * 32), kept_bytes=2**20)
+    supervisor("jobs", "cancel", failed)
+    # Those that other homes have had are theirs to clear away.
+    assert "jobs that would go: 1," in supervisor("jobs", "prune", "--dry-run").out
+    know_home(home, "here")
+    for job_id in (old, newer, failed, waits):
+        leave(home / "runs" / job_id, model=b"learnt")
+    said = supervisor("jobs", "prune", "--dry-run")
+    assert said.code == 0
+    assert "version 1 of forecast-lgbm is older than the 1 that are kept" in said.out
+    assert said.out.endswith("jobs that would go: 2, with 1 MiB\n")
+    assert len(listed(supervisor)) == 4
+    found = json.loads(supervisor("jobs", "prune", "--json").out)
+    assert {one["job_id"] for one in found["jobs"]} == {old, failed}
+    assert {job["job_id"] for job in listed(supervisor)} == {newer, waits}
+    assert {path.name for path in (home / "runs").iterdir()} == {newer, waits}
+    assert supervisor("jobs", "prune").out == "jobs that are gone: 0, with 0 MiB\n"
+
+
+def know_home(home: Path, name: str) -> None:
+    """Have a supervisor have lived there, under that name."""
+    stat = home.stat()
+    place = Place(machine_id=None, device=stat.st_dev, inode=stat.st_ino)
+    time = Timeline(seen_at=1.0, boot_id="b" * 32, monotonic_s=1.0, boottime_s=1.0)
+    Store(home / "state.json").save(
+        Memory(
+            home=HomeId(id=name, place=place),
+            began_at=1.0,
+            timeline=time,
+            goal=Goal(mode="light"),
+            visit=Visit(entered_s=0.0, entered_at=1.0),
+        )
+    )
+
+
+def test_a_job_of_a_home_that_is_gone_is_taken_over(supervisor, store, home, monkeypatch):
+    """Never one of a home that tells of it, nor without a question; the old one writes no more."""
+    job_id = submitted(supervisor)
+
+    def refused(text: str) -> None:
+        said = supervisor("jobs", "take-over", job_id, "--yes")
+        assert (said.code, text in said.err) == (2, True), said
+
+    refused("no home has it")
+    job = store.claim(job_id, "far")
+    store.mirror(job_id, job.claim.token, Seen(status="RUNNING", attempt=1))
+    refused("its home far told of it")
+    monkeypatch.setattr("supervisor.context.Context.now", lambda _: later(200.0))
+    assert "RUNNING (stale)" in supervisor("jobs", "list").out
+    refused("supervisor run")
+    know_home(home, "here")
+    said = supervisor("jobs", "take-over", job_id)
+    assert (said.code, "--yes" in said.err) == (2, True)
+    assert supervisor("jobs", "take-over", job_id, "--yes").code == 0
+    taken = store.get(job_id)
+    assert (taken.claim.home, taken.became.status) == ("here", "PENDING")
+    assert store.mirror(job_id, job.claim.token, Seen(status="RUNNING", attempt=1)) is None
+    refused("this home has it")
+    supervisor("jobs", "cancel", job_id)
+    store.finish(job_id, taken.claim.token, Ending(status="CANCELLED"))
+    refused("it is CANCELLED")
+
+
+def later(by_s: float) -> Moment:
+    """All clocks, so much later."""
+    now = SystemClock().read()
+    return msgspec.structs.replace(now, wall=now.wall + by_s)
+
+
+def test_the_doctor_looks_at_the_store(supervisor, url, home):
+    """How many jobs there are, and how old the newest backup is."""
+
+    def found() -> tuple[str, str]:
+        findings = json.loads(supervisor("doctor", "--json").out)
+        (one,) = [one for one in findings if one["what"] == "jobs"]
+        assert SECRET not in one["result"]
+        return one["verdict"], one["result"]
+
+    submitted(supervisor)
+    verdict, result = found()
+    assert (verdict, result[:5]) == ("note", "1 in ")
+    assert "supervisor jobs backup" in result
+    supervisor("jobs", "backup")
+    verdict, result = found()
+    assert (verdict, "the newest backup is" in result) == ("well", True)
+    if url.startswith("sqlite"):
+        (home / FILE).write_bytes(b"nonsense" * 1000)
+        assert found()[0] == "bad"
 
 
 def test_migrating_again_changes_nothing(supervisor):
