@@ -20,7 +20,8 @@ from state.requests import AboutAJob, Amend, Request, Submit, request
 from trainers import durable
 from trainers.contract import NAME, Target
 
-REQUEST_MAX_BYTES = 16384
+REQUEST_MAX_BYTES = 65_536
+"""of one; what is asked of a model may name a thousand features"""
 DEPTH_MAX = 32
 """how deeply options may be nested: what is read here must be written and read again by all"""
 AT_ONCE = 100

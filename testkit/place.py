@@ -56,7 +56,10 @@ class Place:
 
     def begin(self):
         """A daemon comes to life, over what the one before has left."""
-        self.daemon = a_daemon(self.home, self.clock, FakeRunner(self.host), sentry=self.sentry)
+        machine = Machine(cores=4, parts={}, zone="UTC", home=self.home.place)
+        self.daemon = a_daemon(
+            self.home, self.clock, FakeRunner(self.host), sentry=self.sentry, machine=machine
+        )
         self.daemon.start()
         self.look(0.0)
 

@@ -85,6 +85,12 @@ class JobStore:
         with self._reading() as doing:
             return str(doing.connection.scalar(sa.select(tables.store.c.epoch)))
 
+    def now(self) -> tuple[float, str]:
+        """The time by the clock that tells all times of the store, and its epoch."""
+        with self._reading() as doing:
+            row = doing.connection.execute(sa.select(now_s(), tables.store.c.epoch)).one()
+            return float(row[0]), str(row[1])
+
     # What is asked.
 
     def create(

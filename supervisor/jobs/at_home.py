@@ -1,0 +1,263 @@
+"""A home as a dispatcher sees it: read-only, but for requests that it leaves in the inbox."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from state.inbox import Inbox
+from state.jobs.records import Json, Model
+from state.records import Left, Memory, Run
+from state.store import NewerState, Store
+from supervisor.core import pauses
+from supervisor.core.moments import Moment
+from supervisor.errors import SupervisorError
+from supervisor.follow import last_lines
+from supervisor.host.home import Home
+from supervisor.jobs.mirror import LIVES, Found
+from supervisor.runners.local import read_heartbeat
+from trainers import durable
+from trainers.contract import Heartbeat, RunFolder
+
+LOCKED = "dispatcher"
+"""the folder of a home that its dispatcher holds"""
+METRICS, SUMS = "metrics.json", "SHA256SUMS"
+"""what a trainer of models leaves; the second last, with the hashes of all others"""
+SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+LINES = 20
+"""of metrics that are looked at, the newest"""
+PIECE_BYTES = 2**20
+FILES_MAX = 100_000
+"""of a folder that are measured"""
+
+
+class AlreadyDispatching(SupervisorError):
+    """Another dispatcher serves this home."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"a dispatcher serves {home} already: one is enough for a home")
+
+
+class HomeAway(Exception):
+    """The home tells nothing now; the message says why, in one line."""
+
+
+class _Threads(msgspec.Struct, frozen=True):
+    """As much of a spec as says how many threads a trainer has."""
+
+    threads: int = 1
+
+
+class Given(NamedTuple):
+    """What a run that is done has left in its folder."""
+
+    metrics: Json | None
+    model: Model | None
+    spoilt: str | None
+    """why that is not what it has written"""
+
+
+class AtHome:
+    """One home.
+
+    Args:
+        home: its paths.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.inbox = Inbox(home.inbox)
+        self._store = Store(home.state)
+        self._seen: tuple[object, ...] | None = None
+        self._memory: Memory | None = None
+
+    def hold(self) -> durable.Lock:
+        """Be the one dispatcher of this home, until that is let go of or the process ends.
+
+        Raises:
+            AlreadyDispatching: there is one.
+            OSError: nothing can be written in the home.
+        """
+        folder = self.home.path / LOCKED
+        durable.make_folder(folder)
+        try:
+            return durable.hold(folder)
+        except BlockingIOError:
+            raise AlreadyDispatching(self.home.path) from None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a supervisor runs on it."""
+        return self.home.holder() is not None
+
+    @property
+    def free_bytes(self) -> int:
+        """The room on its disk."""
+        return shutil.disk_usage(self.home.path).free
+
+    def memory(self) -> Memory:
+        """What its supervisor has saved last.
+
+        Raises:
+            HomeAway: there is none that can be read.
+        """
+        try:
+            status = self.home.state.stat()
+            seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if self._memory is None or seen != self._seen:
+                self._memory, _ = self._store.peek()
+                self._seen = seen
+        except FileNotFoundError:
+            raise HomeAway("no supervisor has lived in this home yet") from None
+        except (OSError, NewerState) as error:
+            raise HomeAway(f"the state of the home cannot be read: {error}") from error
+        if self._memory is None or self._memory.home is None:
+            self._seen = None
+            raise HomeAway("the home does not know yet which one it is")
+        return self._memory
+
+    def left(self, memory: Memory, ids: Collection[str]) -> dict[str, Left]:
+        """How runs were when they left the queue, by id.
+
+        Raises:
+            HomeAway: the archive cannot be read.
+        """
+        known = {one.run.id: one for one in memory.left if one.run.id in ids}
+        others = frozenset(ids) - known.keys()
+        if not others:
+            return known
+        try:
+            return {**self._store.archive.find(others), **known}
+        except OSError as error:
+            raise HomeAway(f"the archive of the home cannot be read: {error}") from error
+
+    def found(self, run: Run, memory: Memory, moment: Moment, *, has_left: bool) -> Found:
+        """What is known of a run, with what its trainer has said."""
+        folder = self.home.run(run.id)
+        up = self.is_up
+        memory_age_s = max(0.0, moment.wall - memory.timeline.seen_at)
+        beat = read_heartbeat(folder)
+        lives = run.status in LIVES and not has_left
+        age_s = memory_age_s
+        if lives and beat is not None:
+            frozen = run.attempt.frozen_s is not None and up
+            age_s = 0.0 if frozen else min(age_s, max(0.0, moment.wall - beat.written_at))
+        retry_in_s = None
+        if run.retry_s is not None:
+            retry_in_s = max(0.0, run.retry_s - memory.timeline.now_s - memory_age_s)
+        given = _of_a_model(folder) if run.status == "done" else Given(None, None, None)
+        begun = run.attempt.number > 0
+        return Found(
+            run=run,
+            has_left=has_left,
+            beat=beat,
+            age_s=age_s,
+            retry_in_s=retry_in_s,
+            lines=_lines(folder) if begun else (),
+            threads=_threads(folder) if begun else 1,
+            kept_bytes=_size(folder.path) if begun and not lives else _of_checkpoints(beat),
+            metrics=given.metrics,
+            model=given.model,
+            spoilt=given.spoilt,
+            paused=None if has_left else _paused(run, memory, up=up),
+        )
+
+    def trained_s(self, run_id: str) -> float:
+        """How long a run has trained so far, over all claims of its job."""
+        beat = read_heartbeat(self.home.run(run_id))
+        return 0.0 if beat is None or beat.reached is None else beat.reached.trained_s
+
+
+def _paused(run: Run, memory: Memory, *, up: bool) -> str | None:
+    """Who keeps a run from going on, where it is not its job that is to wait."""
+    goal = memory.goal
+    if not up:
+        return "no supervisor is running"
+    if goal.paused:
+        return f"paused by {pauses.who(goal.pauses)}"
+    if goal.idle_until_s is not None:
+        return "the machine is left idle"
+    return "the machine is needed" if run.attempt.frozen_s is not None else None
+
+
+def _lines(folder: RunFolder) -> tuple[Json, ...]:
+    found = []
+    with contextlib.suppress(OSError):
+        for raw in last_lines(folder.metrics, LINES):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                found.append(msgspec.json.decode(raw, type=dict[str, Any]))
+    return tuple(found)
+
+
+def _threads(folder: RunFolder) -> int:
+    try:
+        return max(1, msgspec.json.decode(durable.read(folder.spec), type=_Threads).threads)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 1
+
+
+def _of_checkpoints(beat: Heartbeat | None) -> int:
+    """What a run that lives takes at least: to measure its folder again and again takes long."""
+    return 0 if beat is None or beat.checkpoint_bytes is None else beat.checkpoint_bytes
+
+
+def _size(folder: Path) -> int:
+    """What the files of a folder take, as far as they are counted."""
+    total, counted = 0, 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(where, name)).st_size  # noqa: PTH118 - many
+            counted += 1
+            if counted >= FILES_MAX:
+                return total
+    return total
+
+
+def _of_a_model(folder: RunFolder) -> Given:
+    """What a finished run has left, checked by the hashes that it has written last.
+
+    The first file that is named there is the model.
+    """
+    try:
+        sums = durable.read(folder.path / SUMS).decode()
+    except FileNotFoundError:
+        return Given(None, None, None)
+    except (OSError, UnicodeDecodeError) as error:
+        return Given(None, None, f"{SUMS}: {error}")
+    model: Model | None = None
+    for line in sums.splitlines():
+        match = SUM.fullmatch(line)
+        if match is None:
+            return Given(None, None, f"{SUMS} has a line that is none of its own")
+        try:
+            size, sha256 = _hashed(folder.path / match[2])
+        except OSError as error:
+            return Given(None, None, f"{match[2]}: {error.strerror}")
+        if sha256 != match[1]:
+            return Given(None, None, f"{match[2]} is not what was written")
+        model = model or Model(sha256=sha256, size_bytes=size)
+    metrics: Json | None = None
+    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        content = durable.read(folder.path / METRICS)
+        metrics = msgspec.json.decode(content, type=dict[str, Any])
+    return Given(metrics, model, None)
+
+
+def _hashed(path: Path) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    with durable.open_regular(path) as file:
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return size, digest.hexdigest()

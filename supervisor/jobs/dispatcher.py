@@ -1,0 +1,454 @@
+"""The process between the job store and the daemon of a home: it looks, decides, does, and rests.
+
+It keeps nothing that it could not read again: a claim stands in the store, what became of a run in
+the memory of its home, a request in the inbox. So it may be killed between any two lines.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from state.inbox import REQUEST_MAX_BYTES
+from state.jobs.database import StoreError
+from state.jobs.records import LIVING, Ending, Job, Json, Page, Which
+from state.jobs.store import JobStore
+from state.records import Asked, Memory, Rank, Retry
+from state.requests import Request
+from supervisor.config import Config
+from supervisor.core import queue
+from supervisor.core.calendar import BadCalendar
+from supervisor.core.fairness import Candidate
+from supervisor.core.moments import Moment, stamp
+from supervisor.core.schedule import Schedule
+from supervisor.host.clock import Clock
+from supervisor.host.home import Home
+from supervisor.jobs.asked import RETRY, asked_of
+from supervisor.jobs.at_home import AtHome, HomeAway
+from supervisor.jobs.contract import JobRequest
+from supervisor.jobs.errors import Busy, ConfigValidationError, JobError, Problem
+from supervisor.jobs.following import (
+    CONFIRM_S,
+    FROM,
+    PRIORITY,
+    THE_STORE,
+    Act,
+    Amend,
+    Claim,
+    Finish,
+    Leave,
+    Mirror,
+    Mirrored,
+    Renew,
+    Submit,
+    View,
+    decide,
+    room,
+)
+from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
+from supervisor.jobs.reading import converted
+from supervisor.jobs.settings import GIB, account_of, quotas_of, tenant_of
+
+BY = "dispatcher"
+"""who asks, as the log of the daemon tells it"""
+LOOK_S = 1.0
+"""between two looks, where nothing hinders"""
+REST_MAX_S = 60.0
+"""between two tries where something is away, or was refused"""
+LOST_S = 5.0
+"""a request that is neither in the inbox nor answered for so long is asked again"""
+SCHEDULES_S = 5.0
+"""between two looks at the schedules"""
+FORSAKEN_S = 60.0
+"""between two looks at jobs of other homes"""
+PAGE = 200
+CONFIRMED = 3.0
+"""how often a job that runs is confirmed, at least, before it would be told to be stale"""
+REQUEST_EXTRA_BYTES = 1024
+"""of a request, beside what is asked"""
+
+
+class _Awaited(msgspec.Struct):
+    """What the daemon was asked about a job."""
+
+    request: Request
+    gone_at: float | None = None
+    """since when it is neither in the inbox nor answered"""
+
+
+class _Refused(NamedTuple):
+    """What was refused lately about a job: it is tried again, and not at once."""
+
+    until_at: float
+    rest_s: float
+
+
+class Dispatcher:
+    """Serves one home.
+
+    Args:
+        home: which one.
+        config: its settings and modes, as they are in force.
+        here: the folder that relative paths of the settings begin at.
+        open_store: opens the job store; it is asked again where that does not serve.
+        clock: the clocks of this machine.
+        say: tells a person something, in one line.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        here: Path,
+        *,
+        open_store: Callable[[], JobStore],
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        self._at_home = AtHome(home)
+        self._config, self._here = config, here
+        self._open_store = open_store
+        self._store: JobStore | None = None
+        self._clock, self._say = clock, say
+        self._trouble: str | None = None
+        """what is away, as it was told"""
+        self._told: set[str] = set()
+        """of schedules and refusals: what was told once"""
+        self._rest_s = LOOK_S
+        self._awaited: dict[str, _Awaited] = {}
+        self._refused: dict[str, _Refused] = {}
+        self._mirrored: dict[str, Mirrored] = {}
+        self._epochs: tuple[str, str, int] | None = None
+        self._schedules_at = self._forsaken_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve the home until somebody wants it to stop.
+
+        Raises:
+            AlreadyDispatching: another dispatcher serves it.
+            OSError: nothing can be written in the home.
+        """
+        lock = self._at_home.hold()
+        try:
+            while not stop.is_set():
+                stop.wait(self.step())
+        finally:
+            lock.release()
+            self.close()
+
+    def close(self) -> None:
+        """Close the store, if it is open."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def step(self) -> float:
+        """Look, decide and do, once; after how many seconds it is time for the next."""
+        try:
+            self._turn()
+        except (StoreError, HomeAway, OSError) as error:
+            line = " ".join(str(error).split())
+            if line != self._trouble:
+                self._say(f"{line}; nothing is lost, and it is tried again")
+            self._trouble, self._rest_s = line, min(REST_MAX_S, 2 * self._rest_s)
+            if isinstance(error, StoreError):
+                self.close()
+            return self._rest_s
+        if self._trouble is not None:
+            self._say("what was away is there again: jobs go on")
+        self._trouble, self._rest_s = None, LOOK_S
+        return LOOK_S
+
+    def _turn(self) -> None:
+        self._config.refresh()
+        if self._store is None:
+            self._store = self._open_store()
+        store = self._store
+        now_at, epoch = store.now()
+        self._fire(store, now_at)
+        # In this order: who has read an answer finds in the memory what was answered.
+        self._hear(now_at)
+        memory = self._at_home.memory()
+        self._compare(epoch, memory)
+        view = self._look(store, memory, now_at)
+        for act in decide(view):
+            self._do(act, store, view)
+
+    def _compare(self, epoch: str, memory: Memory) -> None:
+        """Believe nothing of before where the store or the home is another one than it was.
+
+        All claims are compared with runs and archive at each look; what is left out there is what
+        was asked and mirrored a moment ago.
+        """
+        home = "" if memory.home is None else memory.home.id
+        epochs = epoch, home, memory.epoch
+        if self._epochs not in (None, epochs):
+            self._say("the job store was restored, or the home reset: all its jobs are compared")
+            self._awaited.clear()
+            self._refused.clear()
+            self._mirrored.clear()
+        self._epochs = epochs
+
+    # Looking.
+
+    def _hear(self, now_at: float) -> None:
+        """See which requests were answered."""
+        inbox = self._at_home.inbox
+        for job_id, asked in list(self._awaited.items()):
+            if inbox.holds(asked.request):
+                continue
+            answer = inbox.answers.read(asked.request.id)
+            if answer is None:
+                # It is answered before it is taken away; perhaps that was long ago.
+                asked.gone_at = now_at if asked.gone_at is None else asked.gone_at
+                if 0 <= now_at - asked.gone_at <= LOST_S:
+                    continue
+            del self._awaited[job_id]
+            if answer is not None and answer.refused:
+                self._put_off(job_id, now_at, answer.reason)
+            else:
+                self._refused.pop(job_id, None)
+
+    def _put_off(self, job_id: str, now_at: float, reason: str) -> None:
+        """Ask again, and each time later."""
+        known = self._refused.get(job_id)
+        rest_s = LOOK_S if known is None else min(REST_MAX_S, 2 * known.rest_s)
+        self._refused[job_id] = _Refused(now_at + rest_s, rest_s)
+        self._note(f"job {job_id}: refused: {reason}; it is asked again")
+
+    def _look(self, store: JobStore, memory: Memory, now_at: float) -> View:
+        moment = self._clock.read()
+        home = "" if memory.home is None else memory.home.id
+        settings = self._config.settings.jobs
+        claimed = store.claimed(home)
+        ids = {job.job_id for job in claimed}
+        awaited = self._awaiting(now_at)
+        view = View(
+            now_at=now_at,
+            home=home,
+            claimed=claimed,
+            found=self._found(ids, awaited, memory, moment),
+            strays=tuple(
+                run
+                for run in memory.runs
+                if run.id not in ids and run.asked.labels.get(FROM) == THE_STORE
+            ),
+            awaited=awaited,
+            mirrored=self._mirrored,
+            confirm_s=min(CONFIRM_S, settings.stale_s / CONFIRMED),
+            max_wait_s=settings.max_wait_h * 3600,
+            slots=self._slots(memory),
+        )
+        return self._with_candidates(view, store) if room(view) else view
+
+    def _awaiting(self, now_at: float) -> frozenset[str]:
+        """Jobs about which nothing is asked now."""
+        refused = {job_id for job_id, one in self._refused.items() if now_at < one.until_at}
+        return frozenset(self._awaited.keys() | refused)
+
+    def _found(
+        self, ids: set[str], awaited: frozenset[str], memory: Memory, moment: Moment
+    ) -> dict[str, Found]:
+        """What is known of the runs of these jobs."""
+        here = {run.id: run for run in memory.runs if run.id in ids}
+        gone = self._at_home.left(memory, ids - here.keys() - awaited)
+        found = {
+            run_id: self._at_home.found(one.run, memory, moment, has_left=True)
+            for run_id, one in gone.items()
+        }
+        for run_id, run in here.items():
+            found[run_id] = self._at_home.found(run, memory, moment, has_left=False)
+        return found
+
+    def _slots(self, memory: Memory) -> int:
+        """How many runs train at once here; 0: none is to come now."""
+        settings, goal = self._config.settings.jobs, memory.goal
+        if not settings.enabled or not goal.trains or not self._at_home.is_up:
+            return 0
+        if self._at_home.free_bytes < settings.min_free_gib * GIB:
+            return 0
+        return next((mode.slots for mode in self._config.ladder if mode.name == goal.mode), 1)
+
+    def _with_candidates(self, view: View, store: JobStore) -> View:
+        """The same, with the jobs that this home could take."""
+        settings = self._config.settings.jobs
+        candidates = tuple(
+            Candidate(
+                job=one.job_id,
+                tenant=one.tenant_id,
+                rank=one.priority,
+                submitted_at=one.created_at,
+            )
+            for one in store.candidates()
+        )
+        if candidates:
+            accounts = {one.tenant_id: account_of(one, view.now_at) for one in store.tenants()}
+            view = msgspec.structs.replace(
+                view, candidates=candidates, accounts=accounts, quotas=quotas_of(settings)
+            )
+        return msgspec.structs.replace(view, forsaken=self._forsaken(store, view))
+
+    def _forsaken(self, store: JobStore, view: View) -> tuple[Job, ...]:
+        """Jobs of other homes of which nobody has heard for as long as the settings allow."""
+        after_h = self._config.settings.jobs.take_over_after_h
+        if after_h is None or 0 <= view.now_at - self._forsaken_at < FORSAKEN_S:
+            return ()
+        self._forsaken_at = view.now_at
+        found: list[Job] = []
+        after: str | None = None
+        while True:
+            page = store.find(Which(status=LIVING), limit=PAGE, after=after)
+            if not isinstance(page, Page):
+                return tuple(found)  # the last one that was seen is gone
+            for job in page.jobs:
+                if job.claim is None or job.claim.home == view.home:
+                    continue
+                heard_at = max(job.became.as_of or 0.0, job.claim.claimed_at)
+                if view.now_at - heard_at > after_h * 3600:
+                    found.append(job)
+            after = page.next
+            if after is None:
+                return tuple(found)
+
+    # Doing.
+
+    def _do(self, act: Act, store: JobStore, view: View) -> None:
+        match act:
+            case Claim():
+                job = store.claim(act.job_id, view.home)
+                if job is not None:  # no other home was quicker
+                    self._submit(job, act.rank, store, view)
+            case Submit():
+                self._submit(act.job, act.rank or act.job.asked.priority, store, view)
+            case Renew():
+                self._renew(act.job, store, view)
+            case Amend():
+                self._ask(act.asked.id, "amend", asked=act.asked, on_behalf=act.asked.tenant)
+            case Leave():
+                kind = "cancel" if act.ends else "withdraw"
+                self._ask(act.run.id, kind, run=act.run.id, token=act.run.asked.token)
+            case Mirror():
+                token = _token(act.job)
+                if store.mirror(act.job.job_id, token, act.seen) is not None:
+                    self._mirrored[act.job.job_id] = Mirrored(seen=act.seen, at=view.now_at)
+            case Finish():
+                self._finish(act.job, act.ending, store)
+
+    def _renew(self, job: Job, store: JobStore, view: View) -> None:
+        if store.take_over(job.job_id, _token(job), view.home) is not None:
+            self._mirrored.pop(job.job_id, None)
+
+    def _finish(self, job: Job, ending: Ending, store: JobStore) -> None:
+        store.finish(job.job_id, _token(job), ending)
+        for known in (self._mirrored, self._refused, self._awaited):
+            known.pop(job.job_id, None)
+
+    def _submit(self, job: Job, rank: Rank, store: JobStore, view: View) -> None:
+        try:
+            asked = self._asked(job, rank)
+        except Busy as error:
+            self._put_off(job.job_id, view.now_at, str(error))
+            return
+        except JobError as error:
+            body: Json = msgspec.to_builtins(error.body)
+            self._finish(job, Ending(status="FAILED", error=body), store)
+            return
+        size_bytes = len(msgspec.json.encode(asked)) + REQUEST_EXTRA_BYTES
+        if size_bytes > REQUEST_MAX_BYTES:
+            large = refusal(
+                "ResourceError",
+                "The job is too large to be handed over",
+                size_bytes=size_bytes,
+                most_bytes=REQUEST_MAX_BYTES,
+            )
+            self._finish(job, Ending(status="FAILED", error=large), store)
+            return
+        self._ask(job.job_id, "submit", asked=asked, on_behalf=asked.tenant)
+
+    def _asked(self, job: Job, rank: Rank) -> Asked:
+        """What the daemon is asked for.
+
+        Raises:
+            JobError: it can never work here.
+        """
+        settings, home = self._config.settings.jobs, self._at_home.home.path
+        tenant = tenant_of(settings, job.asked.tenant_id, home, self._here)
+        body = {**job.asked.config, "tenant_id": job.asked.tenant_id}
+        request = converted(body, JobRequest)
+        now_at = self._clock.read().wall
+        asked = asked_of(request, job_id=job.job_id, tenant=tenant, now_at=now_at).asked
+        labels = {
+            FROM: THE_STORE,
+            PRIORITY: job.asked.priority,
+            TRAINED_BEFORE: f"{self._at_home.trained_s(job.job_id):.3f}",
+        }
+        asked = msgspec.structs.replace(
+            asked,
+            rank=rank,
+            suspended=job.asked.paused,
+            token=_token(job),
+            retry=Retry(
+                retries=max(0, job.asked.max_attempts - 1),
+                first_s=RETRY.first_s,
+                factor=RETRY.factor,
+            ),
+            labels={**asked.labels, **labels},
+        )
+        trouble = queue.refusal(asked, self._config.ladder)
+        if trouble is not None:
+            raise ConfigValidationError([Problem("config", trouble)])
+        return asked
+
+    def _ask(self, job_id: str, kind: str, **fields: Any) -> None:
+        """Leave a request for the daemon, durably."""
+        wall = self._clock.read().wall
+        request = self._at_home.inbox.put(kind, by=BY, at=wall, **fields)
+        self._awaited[job_id] = _Awaited(request)
+
+    def _fire(self, store: JobStore, now_at: float) -> None:
+        """Take in the jobs of schedules that are due, each once, whoever else looks."""
+        if 0 <= now_at - self._schedules_at < SCHEDULES_S:
+            return
+        self._schedules_at = now_at
+        for job, fired_at in store.schedules():
+            asked = job.asked.schedule
+            if asked is None:
+                continue
+            try:
+                schedule = Schedule(
+                    cron=asked.cron,
+                    zone=asked.timezone,
+                    catch_up=asked.catch_up,
+                    overlap=asked.overlap,
+                )
+            except BadCalendar as error:
+                self._note(f"schedule {job.job_id}: {error}")
+                continue
+            since_at = max(asked.since_at, fired_at or 0)
+            # Whether the firing before has ended is for the store to say, which alone knows it.
+            for firing in schedule.look(since_at, now_at, unfinished=False).firings:
+                missed = firing.became == "missed"
+                store.fire(
+                    job.job_id, int(firing.at), cannot=_missed(firing.at) if missed else None
+                )
+
+    def _note(self, line: str) -> None:
+        """Say something once."""
+        if line not in self._told:
+            self._told.add(line)
+            self._say(line)
+
+
+def _token(job: Job) -> str:
+    if job.claim is None:
+        raise AssertionError("what is done to a job is done under a claim")
+    return job.claim.token
+
+
+def _missed(at: float) -> Json:
+    """Why a firing has not started for which nobody was there."""
+    return refusal("Conflict", "Nobody was there to start it when it was due", due=stamp(at))

@@ -1,0 +1,235 @@
+"""Between store and daemon: what is asked gets there, what becomes of it comes back, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from state.jobs.records import Patch
+from supervisor.core.recovery import Exit
+from supervisor.jobs.at_home import AlreadyDispatching, AtHome
+from testkit.dispatched import BOX, Dispatched, a_job
+from testkit.fakes import Plan
+from trainers.contract import EXIT_BAD_SPEC
+
+CRASHES = Plan(ends_s=20.0, learns_s=60.0)
+
+
+@pytest.fixture
+def place(tmp_path, url):
+    place = Dispatched(tmp_path / "home", url)
+    yield place
+    place.close()
+
+
+def test_a_job_is_trained_and_ends_completed_with_its_metrics(place):
+    """From the row to the daemon, and back, with its progress on the way."""
+    job_id = place.submit(steps=600)
+    job = place.until(job_id, "RUNNING")
+    assert (job.became.attempt, job.claim is not None) == (1, True)
+    seen = []
+    while not (job := place.store.get(job_id)).ended:
+        seen.append(job.became.progress)
+        place.turn()
+    assert job.became.status == "COMPLETED"
+    assert job.became.progress == 100.0
+    assert job.became.metrics["step"] == 600
+    assert seen == sorted(seen)
+    assert 0 < max(seen) < 100
+    assert place.ends(job_id) == ["COMPLETED"]
+
+
+def test_a_failure_is_tried_again_after_1_2_and_4_minutes_and_then_it_has_failed(place):
+    """Between the attempts a job is PENDING and says when; the last failure is told with it."""
+    place.plans["drill"] = CRASHES
+    job_id = place.submit()
+    waits = {}
+    while not (job := place.store.get(job_id)).ended:
+        became = job.became
+        if became.next_attempt_at is not None:
+            assert became.status == "PENDING"
+            assert became.error["error"] == "TrainingError"
+            left_s = became.next_attempt_at - became.as_of
+            waits[became.attempt] = max(waits.get(became.attempt, 0.0), left_s)
+        place.turn(after_s=1.0)
+    assert [round(waits[attempt], -1) for attempt in (1, 2, 3)] == [60, 120, 240]
+    assert (job.became.status, job.became.attempt) == ("FAILED", 4)
+    assert job.became.error["details"]["attempts"] == 4
+    assert [one.outcome for one in place.store.attempts(job_id)][:3] == ["failed"] * 3
+    assert place.ends(job_id) == ["FAILED"]
+
+
+def test_what_can_never_work_fails_at_once(place):
+    """Without a retry, be it the trainer that says so, or what looks at the request."""
+    place.plans["drill"] = Plan(ends_s=5.0, end=Exit(code=EXIT_BAD_SPEC))
+    refused = place.submit()
+    unknown = place.submit(config={"trainer": "drill", "options": {"stepss": 1}})
+    for job_id in (refused, unknown):
+        job = place.until(job_id, "FAILED", turns=12)
+        assert job.became.error["error"] == "ConfigValidationError"
+    assert job.became.error["details"]["field"] == "options.stepss"
+
+
+def test_a_crash_of_the_machine_is_no_attempt(place):
+    """The job goes on from its checkpoint, and is where it was."""
+    job_id = place.submit(steps=3000)
+    place.until(job_id, "RUNNING")
+    place.turn(30)
+    place.host.power_off()
+    place.clock.reboot(off_s=300.0)
+    place.begin()
+    job = place.until(job_id, "COMPLETED")
+    assert job.became.attempt == 1
+    assert place.ends(job_id) == ["COMPLETED"]
+
+
+def test_who_goes_before_costs_no_attempt(tmp_path, url):
+    """A job of a higher class gets the slot; the other one is PENDING, and goes on later."""
+    place = Dispatched(tmp_path / "home", url, settings=f"{BOX}[jobs]\nmin_run_s = 0\n")
+    first = [place.submit(steps=5000), place.submit(steps=5000)]
+    for job_id in first:
+        place.until(job_id, "RUNNING")
+    place.turn(10)
+    second = place.submit(steps=300, priority="critical")
+    place.until(second, "RUNNING")
+    statuses = [place.store.get(job_id).became.status for job_id in first]
+    assert sorted(statuses) == ["PENDING", "RUNNING"]
+    place.until(second, "COMPLETED")
+    for job_id in first:
+        job = place.until(job_id, "COMPLETED")
+        assert (job.became.attempt, place.ends(job_id)) == (1, ["COMPLETED"])
+    place.close()
+
+
+def test_priority_and_pause_reach_a_run_that_is_there_already(place):
+    """Each by an amendment; the daemon itself does what follows."""
+    job_id = place.submit(steps=100_000)
+    place.until(job_id, "RUNNING")
+    place.store.patch(job_id, Patch(priority="critical"))
+    place.turn(2)
+    assert place.run().asked.rank == "critical"
+    place.store.patch(job_id, Patch(priority="low"))
+    place.turn(2)
+    assert place.run().asked.rank == "low"
+    place.store.patch(job_id, Patch(paused=True))
+    place.until(job_id, "PENDING")
+    assert place.training() == []
+    place.store.patch(job_id, Patch(paused=False))
+    place.until(job_id, "RUNNING")
+
+
+def test_a_job_that_is_cancelled_ends_once_it_has_saved_and_stopped(place):
+    """And one that nobody has begun yet ends at once."""
+    job_id = place.submit(steps=100_000)
+    place.until(job_id, "RUNNING")
+    place.turn(5)
+    waits = [place.submit() for _ in range(10)]
+    assert place.store.cancel(waits[-1]).became.status == "CANCELLED"
+    assert place.store.cancel(job_id).became.status == "RUNNING"
+    place.until(job_id, "CANCELLED", turns=6)
+    assert place.host.folders[job_id].step > 0
+    assert place.ends(job_id) == ["CANCELLED"]
+
+
+def test_a_job_that_is_retried_has_its_attempts_again_and_goes_on(place):
+    """A new claim, with what was saved under the old one."""
+    place.plans["drill"] = CRASHES
+    job_id = place.submit(max_attempts=1)
+    old = place.until(job_id, "FAILED")
+    place.plans.clear()
+    place.store.retry(job_id)
+    job = place.until(job_id, "COMPLETED")
+    assert job.claim.token != old.claim.token
+    assert job.became.attempt == 1
+    assert place.ends(job_id) == ["FAILED", "COMPLETED"]
+
+
+def test_the_queue_of_the_daemon_stays_short(place):
+    """A few more than it has slots: whose turn it is is decided as late as can be."""
+    jobs = [place.submit(tenant=f"tenant-{number % 2}", steps=100_000) for number in range(20)]
+    place.turn(4)
+    claimed = [job for job in map(place.store.get, jobs) if job.claim is not None]
+    assert len(claimed) == len(place.queue()) == 4
+    assert {job.asked.tenant_id for job in claimed} == {"tenant-0", "tenant-1"}
+
+
+def test_a_quota_holds_back_what_is_over_it(tmp_path, url):
+    """Others get what one may not have."""
+    quota = "[jobs.tenants.tenant-0]\nconcurrent = 1\n"
+    place = Dispatched(tmp_path / "home", url, settings=BOX + quota)
+    for number in range(6):
+        place.submit(tenant=f"tenant-{number % 2}", steps=100_000)
+    place.turn(4)
+    jobs = place.store.claimed(place.daemon.memory.home.id)
+    assert sorted(job.asked.tenant_id for job in jobs) == ["tenant-0", *3 * ["tenant-1"]]
+    place.close()
+
+
+@pytest.mark.parametrize("setting", ["enabled = false", "min_free_gib = 1000000"])
+def test_where_no_job_is_to_be_trained_they_wait(tmp_path, url, setting):
+    """Not taken in here, or with too little room on the disk: they fail in no case."""
+    place = Dispatched(tmp_path / "home", url, settings=f"{BOX}[jobs]\n{setting}\n")
+    job_id = place.submit()
+    place.turn(5)
+    job = place.store.get(job_id)
+    assert (job.became.status, job.claim) == ("PENDING", None)
+    place.close()
+
+
+def test_without_a_daemon_no_job_is_taken(place):
+    """A machine on which nothing trains must not keep a job from all others."""
+    place.fall()
+    job_id = place.submit()
+    place.turn(5)
+    assert place.store.get(job_id).claim is None
+    place.rise()
+    place.until(job_id, "COMPLETED")
+
+
+def test_a_daemon_that_is_away_loses_no_job_that_it_has(place):
+    """What is asked waits in the inbox, and is asked once."""
+    job_id = place.submit(steps=100_000)
+    place.until(job_id, "RUNNING")
+    place.fall()
+    place.store.cancel(job_id)
+    place.turn(30)
+    assert len(list(place.home.inbox.glob("*.json"))) == 1
+    assert place.store.get(job_id).became.status == "RUNNING"
+    place.rise()
+    place.until(job_id, "CANCELLED")
+
+
+def test_a_home_has_one_dispatcher(place):
+    """A second one ends with one line, and whoever comes after the first has ended is alone."""
+    first = AtHome(place.home).hold()
+    with pytest.raises(AlreadyDispatching, match="one is enough"):
+        AtHome(place.home).hold()
+    first.release()
+    AtHome(place.home).hold().release()
+
+
+def test_who_has_waited_for_long_in_the_daemon_rises_by_a_class(place):
+    """A third of the longest wait makes one class, as before a job is submitted."""
+    for _ in range(2):
+        place.submit(steps=10_000_000, priority="critical")
+    place.turn(3)
+    low = place.submit(priority="low")
+    place.turn(3)
+    assert {run.asked.rank for run in place.daemon.memory.runs} == {"critical", "low"}
+    ranks = []
+    for _ in range(3):
+        place.clock.advance(8 * 3600)
+        place.turn(2)
+        ranks += [run.asked.rank for run in place.daemon.memory.runs if run.id == low]
+    assert ranks == ["normal", "high", "critical"]
+    assert place.store.get(low).asked.priority == "low"
+
+
+def test_a_job_that_is_too_large_for_a_request_says_so(place):
+    """It fails instead of being asked for ever."""
+    job_id = place.submit(
+        config={"trainer": "command", "options": {"command": ["true", "x" * 100_000]}}
+    )
+    place.turn(3)
+    job = place.store.get(job_id)
+    assert job.became.status == "FAILED"
+    assert a_job().tenant_id == job.asked.tenant_id
