@@ -28,12 +28,14 @@ def claimable() -> tuple[sa.ColumnElement[bool], ...]:
 def matching(which: Which) -> list[sa.ColumnElement[bool]]:
     """Jobs of a list."""
     found: list[sa.ColumnElement[bool]] = []
-    for name in ("tenant_id", "model_type", "priority", "parent_id"):
+    for name in ("tenant_id", "model_type", "parent_id"):
         value = getattr(which, name)
         if value is not None:
             found.append(_JOBS[name] == value)
     if which.status:
         found.append(_JOBS.status.in_(which.status))
+    if which.priority:
+        found.append(_JOBS.priority.in_(which.priority))
     if which.created_after is not None:
         found.append(_JOBS.created_at > which.created_after)
     if which.created_before is not None:

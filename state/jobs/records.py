@@ -261,7 +261,7 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str | None = None
     status: tuple[Status, ...] = ()
     model_type: str | None = None
-    priority: Rank | None = None
+    priority: tuple[Rank, ...] = ()
     parent_id: str | None = None
     created_after: float | None = None
     created_before: float | None = None

@@ -89,7 +89,8 @@ def test_jobs_are_listed_newest_first_and_filtered(store):
 
     assert listed() == [2, 1, 0]
     assert listed(tenant_id="a") == [1, 0]
-    assert listed(priority="high") == [2, 0]
+    assert listed(priority=("high",)) == [2, 0]
+    assert listed(priority=("high", "low")) == [2, 1, 0]
     assert listed(model_type="anomaly", tenant_id="a") == [1]
     assert listed(status=("CANCELLED",)) == [0]
     assert listed(status=("CANCELLED", "PENDING")) == [2, 1, 0]
