@@ -227,6 +227,16 @@ class JobStore:
 
     # What is told.
 
+    def answered(self, once: Once) -> Replayed | Refusal | None:
+        """What such a request was answered before; None: it was not."""
+        with self._writing() as doing:
+            return doing.said_before(once)
+
+    def newest(self) -> int:
+        """The number of the newest event."""
+        with self._reading() as doing:
+            return int(doing.connection.scalar(sa.select(tables.store.c.sequence)) or 0)
+
     def get(self, job_id: str, *, tenant: str | None = None) -> Job | None:
         """A job; None: there is none, or it is another tenant's."""
         with self._reading() as doing:

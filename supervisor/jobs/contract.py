@@ -322,6 +322,8 @@ class JobsQuery(_Asking, frozen=True, kw_only=True):
     """one of these; none: any"""
     model_type: ModelType | None = None
     priority: tuple[Rank, ...] = ()
+    parent_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    """firings of that schedule alone"""
     created_after: datetime | None = None
     created_before: datetime | None = None
     page: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1

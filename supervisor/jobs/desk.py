@@ -23,11 +23,9 @@ from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
 from state.records import Rank
 from state.store import Store
-from supervisor.core.calendar import BadCalendar
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import span, stamp
-from supervisor.core.schedule import Schedule as Recurring
 from supervisor.errors import SupervisorError
 from supervisor.jobs.asked import asked_of
 from supervisor.jobs.contract import JobRequest, Warned
@@ -35,6 +33,7 @@ from supervisor.jobs.pruning import Superfluous, prune, superfluous
 from supervisor.jobs.reading import converted, read
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
 from supervisor.jobs.taking import new_job, see_quota
+from supervisor.jobs.telling import next_at
 from trainers import durable
 
 SUMS = "SHA256SUMS"
@@ -447,7 +446,7 @@ class Desk:
         """The schedules that are in force, each with its next instant."""
         with told():
             found = self._store.schedules()
-        return tuple(Coming(job, fired_at, _next(job, now_at)) for job, fired_at in found)
+        return tuple(Coming(job, fired_at, next_at(job, now_at)) for job, fired_at in found)
 
     def fetch(self, job: Job, folder: Path, target: Path) -> tuple[str, ...]:
         """Copy what a finished job has left, checked by its hashes, whole or not at all; the names.
@@ -530,16 +529,6 @@ def told() -> Iterator[None]:
         yield
     except (StoreError, Unstorable) as error:
         raise Unusable(error) from error
-
-
-def _next(job: Job, now_at: float) -> float | None:
-    schedule = job.asked.schedule
-    if schedule is None:
-        return None
-    try:
-        return Recurring(cron=schedule.cron, zone=schedule.timezone).next_after(now_at)
-    except BadCalendar:  # of a zone that this machine does not know
-        return None
 
 
 def _copy_checked(source: Path, target: Path, sha256: str) -> None:

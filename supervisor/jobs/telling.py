@@ -8,6 +8,8 @@ from typing import Any, cast
 import msgspec
 
 from state.jobs import records
+from supervisor.core.calendar import BadCalendar
+from supervisor.core.schedule import Schedule
 from supervisor.jobs.contract import Job, JobRequest, Model, ModelType, Step
 from supervisor.jobs.errors import Refusal
 
@@ -71,6 +73,17 @@ def is_stale(job: records.Job, now_at: float, stale_s: float) -> bool:
     if job.became.status != "RUNNING":
         return False
     return job.became.as_of is None or now_at - job.became.as_of > stale_s
+
+
+def next_at(job: records.Job, now_at: float) -> float | None:
+    """When a schedule comes next; None: never, or it is none."""
+    schedule = job.asked.schedule
+    if schedule is None or job.ended:
+        return None
+    try:
+        return Schedule(cron=schedule.cron, zone=schedule.timezone).next_after(now_at)
+    except BadCalendar:  # of a zone that this machine does not know
+        return None
 
 
 def _error(said: records.Json) -> Refusal:

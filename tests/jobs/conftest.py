@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from state.jobs.database import FILE, url_of_home
 from state.jobs.migrations import migrate
 from state.jobs.store import JobStore
+from supervisor.core.job_settings import Jobs
+from supervisor.host.clock import SystemClock
+from supervisor.host.home import Home
+from supervisor.web.app import application
 from testkit import servers
+from testkit.api import TOKENS, Doors
 from testkit.servers import Server
 
 KINDS = ("sqlite", "postgresql")
@@ -85,3 +92,37 @@ def reopened(url: str) -> Iterator[Callable[[], JobStore]]:
 @pytest.fixture
 def store(reopened: Callable[[], JobStore]) -> JobStore:
     return reopened()
+
+
+@pytest.fixture
+def place(home: Path) -> Iterator[Home]:
+    """A home on which a supervisor runs."""
+    place = Home(home)
+    place.make()
+    with place.taken(SystemClock().read()):
+        yield place
+
+
+@pytest.fixture(scope="session")
+def doors() -> Iterator[Doors]:
+    doors = Doors()
+    yield doors
+    doors.close()
+
+
+@pytest.fixture
+def opened(store: JobStore, place: Home, doors: Doors) -> Iterator[Callable[..., httpx.Client]]:
+    """A client of the API with some settings."""
+    with contextlib.ExitStack() as stack:
+
+        def client(**settings):
+            app = application(store, Jobs(**settings), place, SystemClock(), environment=TOKENS)
+            address = stack.enter_context(doors.behind(app))
+            return stack.enter_context(httpx.Client(base_url=address, timeout=30))
+
+        yield client
+
+
+@pytest.fixture
+def api(opened: Callable[..., httpx.Client]) -> httpx.Client:
+    return opened()

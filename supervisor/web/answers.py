@@ -1,0 +1,121 @@
+"""What is answered beside the jobs themselves, which are in `supervisor.jobs.contract`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from supervisor.jobs.contract import Queue, Status
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes to a caller; fields may be added, and none is taken away."""
+
+
+class Reason(_Answer, frozen=True, kw_only=True):
+    """One reason for which a job waits, with its numbers."""
+
+    cause: str
+    """for programs: one of fairness, or `no_supervisor`, `handed_over`, `cancelling`, `schedule`"""
+    message: str
+    """for people"""
+    value: float | None = None
+    bound: float | None = None
+    until_at: datetime | None = None
+
+
+class Waiting(_Answer, frozen=True, kw_only=True):
+    """Why a job waits; without a reason it does not."""
+
+    job_id: str
+    status: Status
+    reasons: tuple[Reason, ...]
+    queue: Queue | None = None
+
+
+class Point(_Answer, frozen=True, kw_only=True):
+    """What was measured at a step."""
+
+    attempt: int
+    step: int
+    at: datetime
+    metrics: dict[str, Any]
+
+
+class History(_Answer, frozen=True, kw_only=True):
+    """What was measured on the way."""
+
+    job_id: str
+    points: tuple[Point, ...]
+
+
+class Artifact(_Answer, frozen=True, kw_only=True):
+    """A file that a finished job has left."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    url: str
+
+
+class Artifacts(_Answer, frozen=True, kw_only=True):
+    """All that a finished job has left."""
+
+    job_id: str
+    artifacts: tuple[Artifact, ...]
+
+
+class ModelVersion(_Answer, frozen=True, kw_only=True):
+    """A model that a job has left."""
+
+    tenant_id: str
+    name: str
+    version: int
+    job_id: str
+    sha256: str
+    size_bytes: int
+    metrics: dict[str, Any] | None
+    created_at: datetime
+    served_by: str | None
+    """who serves it; None: nobody"""
+
+
+class Models(_Answer, frozen=True, kw_only=True):
+    """Models, of each name the newest first."""
+
+    models: tuple[ModelVersion, ...]
+
+
+class Usage(_Answer, frozen=True, kw_only=True):
+    """What a tenant has, has had, and may have; null: without a bound."""
+
+    tenant_id: str
+    jobs: dict[Status, int]
+    running: int
+    """jobs that a supervisor has"""
+    waiting: int
+    """jobs that none has yet"""
+    kept_bytes: int
+    cpu_hours_today: float
+    """on this day of UTC"""
+    weight: float
+    concurrent_max: int | None
+    waiting_max: int | None
+    kept_bytes_max: int | None
+    cpu_hours_a_day_max: float | None
+
+
+class Stats(_Answer, frozen=True, kw_only=True):
+    """How many jobs there are, and how they stand."""
+
+    tenants: int
+    jobs: dict[Status, int]
+    running: int
+    """jobs that a supervisor has"""
+    waiting: int
+    """jobs that none has yet"""
+    oldest_waiting_since: datetime | None
+    kept_bytes: int
+    cpu_hours_today: float

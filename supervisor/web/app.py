@@ -1,0 +1,106 @@
+"""The REST API as one ASGI application, made by one function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from state.jobs.store import JobStore
+from supervisor.core.job_settings import Jobs
+from supervisor.host.clock import Clock
+from supervisor.host.home import Home
+from supervisor.web.artifacts import ArtifactPages
+from supervisor.web.errors import NoSuchPage
+from supervisor.web.feed import Feed
+from supervisor.web.jobs import BASE, JobPages
+from supervisor.web.line import Line
+from supervisor.web.openapi import document
+from supervisor.web.place import PlacePages
+from supervisor.web.resource import HEADERS, JSON, Operation, Resource, refused
+from supervisor.web.service import Service
+from supervisor.web.streams import Streams
+
+STALLED_S = 60.0
+"""after which whoever takes nothing of an answer is given up"""
+
+
+def application(
+    store: JobStore,
+    settings: Jobs,
+    home: Home,
+    clock: Clock,
+    *,
+    here: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ASGIApp:
+    """The API.
+
+    Args:
+        store: the job store, which stays the caller's to close.
+        settings: [jobs] of the settings.
+        home: where runs and their outputs lie.
+        clock: of this machine.
+        here: the folder that a relative path of the settings begins at; None: the home.
+        environment: which may hold tokens; None: that of this process.
+
+    Raises:
+        NoSecret: a token is not where the settings say.
+    """
+    service = Service(
+        store,
+        settings,
+        home,
+        clock,
+        here=here or home.path,
+        environment=os.environ if environment is None else environment,
+    )
+    feed = Feed(service)
+    jobs = JobPages(service, feed, Line(service))
+    operations: dict[str, dict[str, Operation]] = {
+        **jobs.all(),
+        **Streams(service, feed, jobs).all(),
+        **ArtifactPages(service, jobs).all(),
+        **PlacePages(service).all(),
+    }
+    described = msgspec.json.encode(document(operations))
+
+    async def describe(request: Request) -> Response:  # noqa: ARG001 - it is the same for all
+        return Response(described, headers=HEADERS, media_type=JSON)
+
+    for path in ("/openapi.json", f"{BASE}/openapi.json"):
+        itself = Operation("describe", "This document", describe, {200: None})
+        operations[path] = {"GET": itself}
+    routes = [Route(path, Resource(service, its)) for path, its in operations.items()]
+    return _Bounded(Router(routes, redirect_slashes=False, default=_nothing))
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer that nothing is there."""
+    if scope["type"] == "http":
+        response = refused(NoSuchPage(scope["path"]))
+        await response(scope, receive, send)
+
+
+class _Bounded:
+    """An application whose answers nobody can hold up for ever."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            with anyio.fail_after(STALLED_S):
+                await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except TimeoutError:
+            return  # the server closes what was not answered to its end

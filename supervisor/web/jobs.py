@@ -1,0 +1,458 @@
+"""Jobs: taken in, told, changed, ended, tried again; and requests that are only judged."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.jobs.records import Job, Once, Page, Patch, Refusal, Replayed, Schedule, Which
+from supervisor.core.calendar import BadCalendar
+from supervisor.core.schedule import Schedule as Recurring
+from supervisor.jobs import contract
+from supervisor.jobs.asked import Prepared, asked_of
+from supervisor.jobs.contract import (
+    Cancelled,
+    JobPage,
+    JobPatch,
+    JobRequest,
+    JobsQuery,
+    Metrics,
+    Training,
+    ValidateAnswer,
+    ValidateRequest,
+    Warned,
+)
+from supervisor.jobs.errors import (
+    ConfigValidationError,
+    Conflict,
+    Forbidden,
+    IdempotencyConflict,
+    InFlight,
+    JobError,
+    NotFound,
+    NotReady,
+    PreconditionFailed,
+    Problem,
+    ResourceError,
+)
+from supervisor.jobs.judging import LIGHT
+from supervisor.jobs.taking import new_job, see_quota
+from supervisor.jobs.telling import told as told_of
+from supervisor.web import asking
+from supervisor.web.answers import History, Point, Waiting
+from supervisor.web.feed import Feed
+from supervisor.web.line import Line
+from supervisor.web.resource import HEADERS, Operation, told
+from supervisor.web.service import Service
+
+BASE = "/ai/training"
+TRIES = 5
+"""of a change that another one may come before"""
+NO_JOB = "00000000-0000-0000-0000-000000000000"
+"""the id of a job while it is judged; it has none before it is taken in"""
+ROWS = Warned(
+    field="config.data",
+    code="rows_not_read",
+    message="The configuration was judged, and no row was read: the run itself tells of its table",
+)
+
+
+class JobPages:
+    """What is done with jobs.
+
+    Args:
+        service: what all share.
+        feed: which tells of changes.
+        line: in which those stand that wait.
+    """
+
+    def __init__(self, service: Service, feed: Feed, line: Line) -> None:
+        self._service, self._feed, self._line = service, feed, line
+        self._doors: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """one at a time of a tenant with a quota: two must not both be the last that it may have"""
+
+    def all(self) -> dict[str, dict[str, Operation]]:
+        """Path: method: what is done."""
+        one = f"{BASE}/jobs/{{job_id}}"
+        return {
+            f"{BASE}/jobs": {
+                "GET": Operation(
+                    "list_jobs", "Jobs, the newest first", self.list,
+                    {200: JobPage}, (404, 422), query=JobsQuery,
+                ),
+                "POST": Operation(
+                    "create_job", "Have something trained", self.create,
+                    {201: contract.Job}, (400, 403, 408, 409, 413, 415, 422, 429, 503),
+                    body=JobRequest, headers=("Idempotency-Key",), example="quick start",
+                ),
+            },
+            one: {
+                "GET": Operation(
+                    "get_job", "How a job stands", self.get,
+                    {200: contract.Job, 304: None}, (404, 503),
+                    headers=("If-None-Match", "Prefer"),
+                ),
+                "PATCH": Operation(
+                    "change_job", "Ask for it otherwise", self.change,
+                    {200: contract.Job}, (403, 404, 408, 409, 412, 413, 415, 422, 428),
+                    body=JobPatch, headers=("If-Match",), example="priority",
+                ),
+                "DELETE": Operation(
+                    "cancel_job", "End a job for good; its checkpoints are kept", self.cancel,
+                    {200: Cancelled, 202: Cancelled}, (403, 404, 409, 412, 428),
+                    headers=("If-Match",),
+                ),
+            },
+            f"{one}/metrics": {
+                "GET": Operation(
+                    "get_metrics", "How good its model is", self.metrics,
+                    {200: Metrics}, (404, 409),
+                ),
+            },
+            f"{one}/metrics/history": {
+                "GET": Operation(
+                    "get_history", "What was measured on the way", self.history,
+                    {200: History}, (404,),
+                ),
+            },
+            f"{one}/why": {
+                "GET": Operation(
+                    "why_it_waits", "Why a job waits, each reason with its number", self.why,
+                    {200: Waiting}, (404,),
+                ),
+            },
+            f"{one}/retry": {
+                "POST": Operation(
+                    "retry_job", "Try it again from its first attempt on", self.retry,
+                    {202: contract.Job}, (400, 403, 404, 409, 422),
+                    headers=("Idempotency-Key",),
+                ),
+            },
+            f"{BASE}/validate": {
+                "POST": Operation(
+                    "validate", "What would be said of a request; nothing is written",
+                    self.validate, {200: ValidateAnswer}, (403, 408, 413, 415, 422, 503),
+                    body=ValidateRequest, example="schema",
+                ),
+            },
+        }  # fmt: skip
+
+    # What is asked.
+
+    async def create(self, request: Request) -> Response:
+        """`POST /jobs`."""
+        service = self._service
+        raw, asked = await asking.body(request, service, JobRequest)
+        self._see_tenant(request, asked.tenant_id)
+        once = asking.once(request, asked.tenant_id, "POST /jobs", raw)
+        if once is not None:
+            before = await service.call(service.store.answered, once)
+            if before is not None:
+                return _said_before(before, once, 201)
+        prepared = await self._judged(asked, asked.tenant_id)
+
+        def answer(job: Job) -> str:
+            return msgspec.json.encode(self._told(job, prepared.warnings)).decode()
+
+        def take() -> Job | Replayed | Refusal:
+            quota = service.quotas.get(asked.tenant_id)
+            if quota is not None and (quota.queued, quota.stored_bytes) != (None, None):
+                for usage in service.store.tenants(asked.tenant_id):
+                    starts_at = self._line.next_start_at(asked.tenant_id)
+                    see_quota(usage, quota, now_at=service.now_at, next_start_at=starts_at)
+            return service.store.create(new_job(asked, prepared), once=once, answer=answer)
+
+        if asked.tenant_id in service.quotas:
+            async with self._doors[asked.tenant_id]:
+                taken = await service.call(take)
+        else:
+            taken = await service.call(take)
+        if not isinstance(taken, Job):
+            return _said_before(taken, once, 201)
+        return _taken(answer(taken), 201)
+
+    async def change(self, request: Request) -> Response:
+        """`PATCH /jobs/{id}`."""
+        service = self._service
+        _, asked = await asking.body(request, service, JobPatch, curl=True)
+        for _ in range(TRIES):
+            job = await self.find(request)
+            asking.see_version(request, job, required=service.settings.require_if_match)
+            changed = await service.call(self._change, job, asked)
+            if isinstance(changed, Job):
+                return self._answer(changed)
+            if changed.why == "not_found":
+                raise NotFound("job", job.job_id)
+            if changed.why != "changed_meanwhile":
+                act = "scheduled" if changed.why == "no_schedule" else "changed"
+                raise Conflict(act, (changed.job or job).became.status)
+        raise PreconditionFailed(job.version)
+
+    async def cancel(self, request: Request) -> Response:
+        """`DELETE /jobs/{id}`."""
+        service = self._service
+        for _ in range(TRIES):
+            job = await self.find(request)
+            asking.see_version(request, job, required=service.settings.require_if_match)
+            seen = job.asked.revision if "if-match" in request.headers else None
+            became = await service.call(service.store.cancel, job.job_id, revision=seen)
+            if isinstance(became, Job):
+                return _cancelled(became)
+            if became.why == "not_found":
+                raise NotFound("job", job.job_id)
+            if became.why != "changed_meanwhile":
+                raise Conflict("cancelled", (became.job or job).became.status)
+        raise PreconditionFailed(job.version)
+
+    async def retry(self, request: Request) -> Response:
+        """`POST /jobs/{id}/retry`."""
+        service = self._service
+        job = await self.find(request)
+        route = f"POST /jobs/{job.job_id}/retry"
+        once = asking.once(request, job.asked.tenant_id, route, b"")
+
+        def answer(job: Job) -> str:
+            return msgspec.json.encode(self._told(job)).decode()
+
+        tried = await service.call(service.store.retry, job.job_id, once=once, answer=answer)
+        if isinstance(tried, Job):
+            return _taken(answer(tried), 202)
+        if isinstance(tried, Replayed) or tried.why in ("key_of_another", "in_flight"):
+            return _said_before(tried, once, 202)
+        if tried.why == "not_found":
+            raise NotFound("job", job.job_id)
+        raise Conflict("retried", (tried.job or job).became.status)
+
+    async def validate(self, request: Request) -> Response:
+        """`POST /validate`."""
+        service = self._service
+        try:
+            _, asked = await asking.body(request, service, ValidateRequest, curl=True)
+            self._see_tenant(request, asked.tenant_id)
+            tenant = request.state.tenant or asked.tenant_id or asking.NO_TENANT
+            prepared = await self._judged(asked, tenant)
+        except ConfigValidationError as error:
+            return told(ValidateAnswer(valid=False, errors=error.problems, refusal=error.body))
+        except (ResourceError, Forbidden) as error:
+            if error.http_status == 503:
+                raise
+            return told(ValidateAnswer(valid=False, refusal=error.body))
+        warnings = prepared.warnings
+        if asked.config is not None:
+            warnings = (*warnings, ROWS)
+        return told(ValidateAnswer(valid=True, warnings=warnings, resolved=prepared.resolved))
+
+    # What is told.
+
+    async def find(self, request: Request) -> Job:
+        """The job of the path.
+
+        Raises:
+            NotFound: there is none, or it is another tenant's.
+        """
+        job_id: str = request.path_params["job_id"]
+        found = await self._service.call(
+            self._service.store.get, job_id.lower(), tenant=request.state.tenant
+        )
+        if found is None:
+            raise NotFound("job", job_id)
+        return found
+
+    async def get(self, request: Request) -> Response:
+        """`GET /jobs/{id}`; with `Prefer: wait` once it is another than whoever asks has seen."""
+        job = await self.find(request)
+        wait_s = asking.waits_s(request)
+        if wait_s and asking.has_seen(request, job.version):
+            self._service.see_streams()
+            loop = asyncio.get_running_loop()
+            until = loop.time() + wait_s
+            async with self._service.streaming():
+                with self._feed.watching(job.job_id) as watch:
+                    job = await self.find(request)
+                    while asking.has_seen(request, job.version):
+                        left_s = until - loop.time()
+                        if left_s <= 0 or not await watch.wait(left_s):
+                            break
+                        if await request.is_disconnected():
+                            break
+                        job = await self.find(request)
+        if asking.has_seen(request, job.version):
+            headers = {**HEADERS, "etag": asking.tag(job.version)}
+            return Response(status_code=304, headers=headers)
+        return self._answer(job, await self._service.call(self._line.place, job))
+
+    async def list(self, request: Request) -> Response:
+        """`GET /jobs`."""
+        asked = asking.query(request, JobsQuery)
+        mine = request.state.tenant
+        size = asked.limit if asked.limit is not None else asked.page_size
+        which = Which(
+            tenant_id=mine or asked.tenant_id,
+            status=asked.status,
+            model_type=asked.model_type,
+            priority=asked.priority,
+            parent_id=asked.parent_id,
+            created_after=_seconds(asked.created_after),
+            created_before=_seconds(asked.created_before),
+        )
+        found: Page | Refusal = Page(jobs=(), total=0, next=None)
+        if mine is None or asked.tenant_id in (None, mine):
+            after = None if asked.after is None else asked.after.lower()
+            found = await self._service.call(
+                self._service.store.find, which, limit=size, page=asked.page, after=after
+            )
+        if isinstance(found, Refusal):
+            raise NotFound("job", asked.after or "")
+        page = JobPage(
+            jobs=tuple(self._told(job) for job in found.jobs),
+            total=found.total,
+            page=asked.page,
+            page_size=size,
+            pages=math.ceil(found.total / size),
+            next=found.next,
+        )
+        return told(page)
+
+    async def metrics(self, request: Request) -> Response:
+        """`GET /jobs/{id}/metrics`."""
+        job = await self.find(request)
+        if job.became.metrics is None:
+            raise NotReady("metrics", job.became.status)
+        return told({**job.became.metrics, "history_url": f"{_path(job)}/metrics/history"})
+
+    async def history(self, request: Request) -> Response:
+        """`GET /jobs/{id}/metrics/history`."""
+        job = await self.find(request)
+        found = await self._service.call(self._service.store.history, job.job_id)
+        points = tuple(
+            Point(
+                attempt=one.attempt,
+                step=one.step,
+                at=datetime.fromtimestamp(one.at, UTC),
+                metrics=one.metrics,
+            )
+            for one in found
+        )
+        return told(History(job_id=job.job_id, points=points))
+
+    async def why(self, request: Request) -> Response:
+        """`GET /jobs/{id}/why`."""
+        job = await self.find(request)
+        reasons = await self._service.call(self._line.why, job)
+        queue = await self._service.call(self._line.place, job)
+        status = job.became.status
+        return told(Waiting(job_id=job.job_id, status=status, reasons=reasons, queue=queue))
+
+    # How.
+
+    def _see_tenant(self, request: Request, named: str | None) -> None:
+        mine = request.state.tenant
+        if mine is not None and named not in (None, mine):
+            what = f"Must be {mine}, whose token this is"
+            raise ConfigValidationError([Problem("tenant_id", what)])
+
+    async def _judged(self, asked: JobRequest | ValidateRequest, tenant: str) -> Prepared:
+        service = self._service
+        judge: Callable[..., Any] = service.call if _is_light(asked) else service.judge
+        act = partial(
+            asked_of,
+            asked,
+            job_id=NO_JOB,
+            tenant=service.tenant(tenant),
+            now_at=service.now_at,
+        )
+        prepared: Prepared = await judge(act)
+        return prepared
+
+    def _change(self, job: Job, asked: JobPatch) -> Job | Refusal:
+        """One change of what was asked; it may block."""
+        store = self._service.store
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("priority", "metadata", "paused")
+            if (value := getattr(asked, name)) is not msgspec.UNSET
+        }
+        if isinstance(asked.schedule, str):
+            if job.asked.schedule is None:
+                return Refusal(why="no_schedule", job=job)
+            changes["schedule"] = _rescheduled(job.asked.schedule, asked.schedule)
+        changed: Job | Refusal = job
+        if changes:
+            patch = Patch(**changes)
+            changed = store.patch(job.job_id, patch, revision=job.asked.revision)
+        if asked.schedule is None and job.asked.schedule is not None and isinstance(changed, Job):
+            return store.cancel(job.job_id, revision=changed.asked.revision)
+        return changed
+
+    def _told(self, job: Job, warnings: tuple[Warned, ...] = ()) -> contract.Job:
+        service = self._service
+        found = told_of(job, now_at=service.now_at, stale_s=service.settings.stale_s)
+        return msgspec.structs.replace(found, warnings=warnings) if warnings else found
+
+    def _answer(self, job: Job, queue: contract.Queue | None = None) -> Response:
+        found = msgspec.structs.replace(self._told(job), queue=queue)
+        return told(found, etag=asking.tag(job.version))
+
+
+def _is_light(asked: Training) -> bool:
+    return asked.config is not None or asked.trainer in LIGHT
+
+
+def _path(job: Job) -> str:
+    return f"{BASE}/jobs/{job.job_id}"
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _rescheduled(was: Schedule, cron: str) -> Schedule:
+    """The same schedule at other times."""
+    try:
+        Recurring(cron=cron, zone=was.timezone)
+    except BadCalendar as error:
+        raise ConfigValidationError([Problem("schedule", str(error))]) from None
+    return msgspec.structs.replace(was, cron=cron)
+
+
+def _cancelled(job: Job) -> Response:
+    if job.became.status == "CANCELLED":
+        message = "It has ended; its checkpoints are kept"
+        return told(Cancelled(job_id=job.job_id, status="CANCELLED", message=message))
+    message = "It saves, and stops: ask again for how it stands"
+    return told(Cancelled(job_id=job.job_id, status=job.became.status, message=message), 202)
+
+
+def _taken(answer: str, status: int, *, replayed: bool = False) -> Response:
+    """The answer to a request that is done once."""
+    job = msgspec.json.decode(answer)
+    headers = {
+        **HEADERS,
+        "location": f"{BASE}/jobs/{job['job_id']}",
+        "etag": asking.tag(job["version"]),
+    }
+    if replayed:
+        headers["idempotent-replayed"] = "true"
+    return Response(answer, status, headers, "application/json")
+
+
+def _said_before(said: Replayed | Refusal, once: Once | None, status: int) -> Response:
+    """The answer to a request that has come before.
+
+    Raises:
+        JobError: it was another, or is at work.
+    """
+    key = "" if once is None else once.key
+    if isinstance(said, Replayed):
+        return _taken(said.answer, status, replayed=True)
+    error: JobError = InFlight(key) if said.why == "in_flight" else IdempotencyConflict(key)
+    raise error

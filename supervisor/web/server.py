@@ -1,0 +1,81 @@
+"""How the API is served: by uvicorn, which waits for nobody for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_MAX_S = 10.0
+"""for the head of a request to come, once somebody has connected or has begun the next one"""
+IDLE_MAX_S = 30.0
+"""a connection without a request is kept for so long"""
+LEAVING_S = 3.0
+"""for answers that are under way when the server ends"""
+CONNECTIONS_MAX = 1000
+
+
+class Impatient(H11Protocol):
+    """HTTP as uvicorn speaks it, which ends connections on which no request comes."""
+
+    _waits: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody has connected."""
+        super().connection_made(transport)
+        self._expect_a_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come: a request, or a part of one."""
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._have_a_head()
+        elif self._waits is None and (self.cycle is None or self.cycle.response_complete):
+            self._expect_a_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        self._have_a_head()
+        super().connection_lost(exc)
+
+    def _expect_a_head(self) -> None:
+        self._waits = asyncio.get_running_loop().call_later(HEAD_MAX_S, self._give_up)
+
+    def _have_a_head(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
+    """The API as a server.
+
+    Args:
+        app: the application.
+        more: of uvicorn's settings, such as `host` and `port`, or `fd`.
+    """
+    config = uvicorn.Config(
+        app,
+        **{
+            "http": Impatient,
+            "ws": "none",
+            "lifespan": "off",
+            "loop": "asyncio",
+            "access_log": False,
+            "log_level": "warning",
+            "server_header": False,
+            "timeout_keep_alive": int(IDLE_MAX_S),
+            "timeout_graceful_shutdown": int(LEAVING_S),
+            "limit_concurrency": CONNECTIONS_MAX,
+            **more,
+        },
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,112 @@
+"""What every answer is made from: the store, the settings, the home, and threads to ask them in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from state.jobs.store import JobStore
+from supervisor.core.job_settings import Jobs
+from supervisor.host.clock import Clock
+from supervisor.host.home import Home
+from supervisor.jobs.errors import Busy
+from supervisor.jobs.settings import Tokens, quotas_of, tenant_of
+from supervisor.jobs.tenants import Tenant
+
+THREADS = 8
+"""that ask the store and files at once; whoever comes then waits"""
+JUDGES = 2
+"""requests that trainers look at at once: each may take a process, and 20 seconds"""
+JUDGED_WAITING_MAX = 32
+"""requests that wait for these; a further one is refused"""
+STREAMS_MAX = 200
+"""answers that go on and on"""
+AGAIN_S = 5.0
+"""after which whoever was refused for these may come again"""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Service:
+    """What the handlers share.
+
+    Args:
+        store: the job store.
+        settings: [jobs] of the settings.
+        home: where runs and their outputs lie.
+        clock: of this machine.
+        here: the folder that a relative path of the settings begins at.
+        environment: of this process, which may hold tokens.
+
+    Raises:
+        NoSecret: a token is not where the settings say.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        settings: Jobs,
+        home: Home,
+        clock: Clock,
+        *,
+        here: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.store, self.settings, self.home, self._clock = store, settings, home, clock
+        self._here = here
+        self.tokens = Tokens(settings, here, environment)
+        self.quotas = quotas_of(settings)
+        self._threads = CapacityLimiter(THREADS)
+        self._judges = CapacityLimiter(JUDGES)
+        self._streams = 0
+
+    @property
+    def now_at(self) -> float:
+        """Wall time."""
+        return self._clock.read().wall
+
+    def tenant(self, name: str) -> Tenant:
+        """A tenant, whether the settings name it or not."""
+        return tenant_of(self.settings, name, self.home.path, self._here)
+
+    async def call(self, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do in a thread what may block."""
+        asked = functools.partial(act, *args, **kwargs)
+        return await anyio.to_thread.run_sync(asked, limiter=self._threads)
+
+    async def judge(self, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have a trainer look at a request, in a thread.
+
+        Raises:
+            Busy: too many wait for that.
+        """
+        if self._judges.statistics().tasks_waiting >= JUDGED_WAITING_MAX:
+            raise Busy("Whoever judges requests", AGAIN_S)
+        asked = functools.partial(act, *args, **kwargs)
+        return await anyio.to_thread.run_sync(asked, limiter=self._judges)
+
+    @asynccontextmanager
+    async def streaming(self) -> AsyncIterator[None]:
+        """One more answer that goes on and on."""
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    def see_streams(self) -> None:
+        """See that there may be one more answer that goes on and on.
+
+        Raises:
+            Busy: there are too many.
+        """
+        if self._streams >= STREAMS_MAX:
+            raise Busy("Whoever follows jobs", AGAIN_S)
