@@ -9,7 +9,7 @@ from supervisor.core.recovery import Exit
 from supervisor.jobs.at_home import AlreadyDispatching, AtHome
 from testkit.dispatched import BOX, Dispatched, a_job
 from testkit.fakes import Plan
-from trainers.contract import EXIT_BAD_SPEC
+from trainers.contract import EXIT_BAD_SPEC, TRAINERS_DIR
 
 CRASHES = Plan(ends_s=20.0, learns_s=60.0)
 
@@ -233,3 +233,35 @@ def test_a_job_that_is_too_large_for_a_request_says_so(place):
     job = place.store.get(job_id)
     assert job.became.status == "FAILED"
     assert a_job().tenant_id == job.asked.tenant_id
+
+
+def test_a_trainer_of_the_users_own_is_found_where_the_settings_say(home, url, monkeypatch):
+    """By whoever may have programs started; the same job of anybody else fails at once."""
+    monkeypatch.setenv(TRAINERS_DIR, "/of/somebody/else")
+    mine = "[jobs.tenants.trusted]\nprograms = true\n"
+    (home / "mine").mkdir()
+    (home / "mine" / "counts.py").write_text("def train(session):\n    pass\n")
+    settings = f'trainers_dir = "{home}/mine"\n{BOX}{mine}'
+    place = Dispatched(home / "box", url, settings=settings)
+    config = {"trainer": "counts", "target": {"steps": 100}}
+    trusted, other = (place.submit(tenant=who, config=config) for who in ("trusted", "other"))
+    assert place.until(other, "FAILED").became.error["error"] == "Forbidden"
+    place.until(trusted, "COMPLETED")
+    place.close()
+
+
+def test_four_homes_share_one_store(home, url):
+    """Each job is trained by one of them, and each of them has some."""
+    places = [Dispatched(home / f"box-{number}", url) for number in range(4)]
+    jobs = [places[0].submit(tenant=f"tenant-{number % 3}", steps=500) for number in range(24)]
+    store = places[0].store
+    for _ in range(200):
+        for place in places:
+            place.turn()
+        if all(store.get(job_id).ended for job_id in jobs):
+            break
+    assert [places[0].ends(job_id) for job_id in jobs] == [["COMPLETED"]] * 24
+    assert len({store.get(job_id).claim.home for job_id in jobs}) == 4
+    assert all(len(store.attempts(job_id)) == 1 for job_id in jobs)
+    for place in places:
+        place.close()
