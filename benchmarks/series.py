@@ -109,6 +109,11 @@ SERIES = {
         "tests/jobs/test_fair_days.py::"
         "test_each_tenant_gets_its_share_of_a_day_whatever_the_others_send",
     ),
+    "job-kills": Series(
+        1000,
+        "jobs whose dispatcher, daemon or machine dies between any two steps, on both stores",
+        "tests/jobs/test_dispatcher_kills.py::test_each_job_ends_once_whoever_is_killed",
+    ),
     "direction-kills": Series(
         60,
         "the same of a run of directions",

@@ -19,6 +19,7 @@ from state.records import Left, Memory, Run
 from state.store import NewerState, Store
 from supervisor.core import pauses
 from supervisor.core.moments import Moment
+from supervisor.core.queue import ENDED
 from supervisor.errors import SupervisorError
 from supervisor.follow import last_lines
 from supervisor.host.home import Home
@@ -141,10 +142,17 @@ class AtHome:
         except OSError as error:
             raise HomeAway(f"the archive of the home cannot be read: {error}") from error
 
-    def found(self, run: Run, memory: Memory, moment: Moment, *, has_left: bool) -> Found:
-        """What is known of a run, with what its trainer has said."""
+    def found(self, run: Run, memory: Memory, moment: Moment, *, up: bool, has_left: bool) -> Found:
+        """What is known of a run, with what its trainer has said.
+
+        Args:
+            run: which one.
+            memory: of the home.
+            moment: now.
+            up: whether a supervisor runs on it.
+            has_left: it is in the queue no more.
+        """
         folder = self.home.run(run.id)
-        up = self.is_up
         memory_age_s = max(0.0, moment.wall - memory.timeline.seen_at)
         beat = read_heartbeat(folder)
         lives = run.status in LIVES and not has_left
@@ -156,16 +164,16 @@ class AtHome:
         if run.retry_s is not None:
             retry_in_s = max(0.0, run.retry_s - memory.timeline.now_s - memory_age_s)
         given = _of_a_model(folder) if run.status == "done" else Given(None, None, None)
-        begun = run.attempt.number > 0
+        ended = run.status in ENDED
         return Found(
             run=run,
             has_left=has_left,
             beat=beat,
             age_s=age_s,
             retry_in_s=retry_in_s,
-            lines=_lines(folder) if begun else (),
-            threads=_threads(folder) if begun else 1,
-            kept_bytes=_size(folder.path) if begun and not lives else _of_checkpoints(beat),
+            lines=_lines(folder) if lives or ended else (),
+            threads=_threads(folder),
+            kept_bytes=_size(folder.path) if ended else _of_checkpoints(beat),
             metrics=given.metrics,
             model=given.model,
             spoilt=given.spoilt,
@@ -207,7 +215,7 @@ def _threads(folder: RunFolder) -> int:
 
 
 def _of_checkpoints(beat: Heartbeat | None) -> int:
-    """What a run that lives takes at least: to measure its folder again and again takes long."""
+    """What a run takes at least: to measure its folder again and again takes long."""
     return 0 if beat is None or beat.checkpoint_bytes is None else beat.checkpoint_bytes
 
 

@@ -6,6 +6,7 @@ the memory of its home, a request in the inbox. So it may be killed between any 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ from supervisor.jobs.following import (
 from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
 from supervisor.jobs.reading import converted
 from supervisor.jobs.settings import GIB, account_of, quotas_of, tenant_of
+from trainers.contract import TRAINERS_DIR
 
 BY = "dispatcher"
 """who asks, as the log of the daemon tells it"""
@@ -66,6 +68,8 @@ SCHEDULES_S = 5.0
 FORSAKEN_S = 60.0
 """between two looks at jobs of other homes"""
 PAGE = 200
+TOLD_MAX = 1000
+"""lines of which is remembered that they were told"""
 CONFIRMED = 3.0
 """how often a job that runs is confirmed, at least, before it would be told to be stale"""
 REQUEST_EXTRA_BYTES = 1024
@@ -126,7 +130,7 @@ class Dispatcher:
         self._schedules_at = self._forsaken_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Serve the home until somebody wants it to stop.
+        """Serve the home until somebody wants it to stop, or the home is gone.
 
         Raises:
             AlreadyDispatching: another dispatcher serves it.
@@ -134,8 +138,10 @@ class Dispatcher:
         """
         lock = self._at_home.hold()
         try:
-            while not stop.is_set():
+            while not stop.is_set() and lock.lasts():
                 stop.wait(self.step())
+            if not stop.is_set():
+                self._say("the home was moved or removed: its dispatcher ends")
         finally:
             lock.release()
             self.close()
@@ -226,12 +232,16 @@ class Dispatcher:
         settings = self._config.settings.jobs
         claimed = store.claimed(home)
         ids = {job.job_id for job in claimed}
-        awaited = self._awaiting(now_at)
+        # What is remembered of jobs that others have by now, or nobody, is of no use.
+        self._mirrored = {key: it for key, it in self._mirrored.items() if key in ids}
+        known = ids | {run.id for run in memory.runs}
+        self._refused = {key: it for key, it in self._refused.items() if key in known}
+        awaited, up = self._awaiting(now_at), self._at_home.is_up
         view = View(
             now_at=now_at,
             home=home,
             claimed=claimed,
-            found=self._found(ids, awaited, memory, moment),
+            found=self._found(ids, awaited, memory, moment, up=up),
             strays=tuple(
                 run
                 for run in memory.runs
@@ -241,33 +251,33 @@ class Dispatcher:
             mirrored=self._mirrored,
             confirm_s=min(CONFIRM_S, settings.stale_s / CONFIRMED),
             max_wait_s=settings.max_wait_h * 3600,
-            slots=self._slots(memory),
+            slots=self._slots(memory) if up else 0,
         )
         return self._with_candidates(view, store) if room(view) else view
 
     def _awaiting(self, now_at: float) -> frozenset[str]:
-        """Jobs about which nothing is asked now."""
+        """Jobs about which the daemon is asked nothing now."""
         refused = {job_id for job_id, one in self._refused.items() if now_at < one.until_at}
         return frozenset(self._awaited.keys() | refused)
 
     def _found(
-        self, ids: set[str], awaited: frozenset[str], memory: Memory, moment: Moment
+        self, ids: set[str], awaited: frozenset[str], memory: Memory, moment: Moment, *, up: bool
     ) -> dict[str, Found]:
         """What is known of the runs of these jobs."""
         here = {run.id: run for run in memory.runs if run.id in ids}
         gone = self._at_home.left(memory, ids - here.keys() - awaited)
         found = {
-            run_id: self._at_home.found(one.run, memory, moment, has_left=True)
+            run_id: self._at_home.found(one.run, memory, moment, up=up, has_left=True)
             for run_id, one in gone.items()
         }
         for run_id, run in here.items():
-            found[run_id] = self._at_home.found(run, memory, moment, has_left=False)
+            found[run_id] = self._at_home.found(run, memory, moment, up=up, has_left=False)
         return found
 
     def _slots(self, memory: Memory) -> int:
         """How many runs train at once here; 0: none is to come now."""
         settings, goal = self._config.settings.jobs, memory.goal
-        if not settings.enabled or not goal.trains or not self._at_home.is_up:
+        if not settings.enabled or not goal.trains:
             return 0
         if self._at_home.free_bytes < settings.min_free_gib * GIB:
             return 0
@@ -376,6 +386,9 @@ class Dispatcher:
             JobError: it can never work here.
         """
         settings, home = self._config.settings.jobs, self._at_home.home.path
+        os.environ.pop(TRAINERS_DIR, None)  # what somebody else has set there does not count
+        if self._config.trainers_dir is not None:
+            os.environ[TRAINERS_DIR] = str(self._config.trainers_dir)
         tenant = tenant_of(settings, job.asked.tenant_id, home, self._here)
         body = {**job.asked.config, "tenant_id": job.asked.tenant_id}
         request = converted(body, JobRequest)
@@ -439,6 +452,8 @@ class Dispatcher:
     def _note(self, line: str) -> None:
         """Say something once."""
         if line not in self._told:
+            if len(self._told) >= TOLD_MAX:
+                self._told.clear()
             self._told.add(line)
             self._say(line)
 

@@ -9,14 +9,14 @@ from supervisor.core.recovery import Exit
 from supervisor.jobs.at_home import AlreadyDispatching, AtHome
 from testkit.dispatched import BOX, Dispatched, a_job
 from testkit.fakes import Plan
-from trainers.contract import EXIT_BAD_SPEC
+from trainers.contract import EXIT_BAD_SPEC, TRAINERS_DIR
 
 CRASHES = Plan(ends_s=20.0, learns_s=60.0)
 
 
 @pytest.fixture
-def place(tmp_path, url):
-    place = Dispatched(tmp_path / "home", url)
+def place(home, url):
+    place = Dispatched(home / "box", url)
     yield place
     place.close()
 
@@ -82,9 +82,9 @@ def test_a_crash_of_the_machine_is_no_attempt(place):
     assert place.ends(job_id) == ["COMPLETED"]
 
 
-def test_who_goes_before_costs_no_attempt(tmp_path, url):
+def test_who_goes_before_costs_no_attempt(home, url):
     """A job of a higher class gets the slot; the other one is PENDING, and goes on later."""
-    place = Dispatched(tmp_path / "home", url, settings=f"{BOX}[jobs]\nmin_run_s = 0\n")
+    place = Dispatched(home / "box", url, settings=f"{BOX}[jobs]\nmin_run_s = 0\n")
     first = [place.submit(steps=5000), place.submit(steps=5000)]
     for job_id in first:
         place.until(job_id, "RUNNING")
@@ -152,10 +152,10 @@ def test_the_queue_of_the_daemon_stays_short(place):
     assert {job.asked.tenant_id for job in claimed} == {"tenant-0", "tenant-1"}
 
 
-def test_a_quota_holds_back_what_is_over_it(tmp_path, url):
+def test_a_quota_holds_back_what_is_over_it(home, url):
     """Others get what one may not have."""
     quota = "[jobs.tenants.tenant-0]\nconcurrent = 1\n"
-    place = Dispatched(tmp_path / "home", url, settings=BOX + quota)
+    place = Dispatched(home / "box", url, settings=BOX + quota)
     for number in range(6):
         place.submit(tenant=f"tenant-{number % 2}", steps=100_000)
     place.turn(4)
@@ -165,9 +165,9 @@ def test_a_quota_holds_back_what_is_over_it(tmp_path, url):
 
 
 @pytest.mark.parametrize("setting", ["enabled = false", "min_free_gib = 1000000"])
-def test_where_no_job_is_to_be_trained_they_wait(tmp_path, url, setting):
+def test_where_no_job_is_to_be_trained_they_wait(home, url, setting):
     """Not taken in here, or with too little room on the disk: they fail in no case."""
-    place = Dispatched(tmp_path / "home", url, settings=f"{BOX}[jobs]\n{setting}\n")
+    place = Dispatched(home / "box", url, settings=f"{BOX}[jobs]\n{setting}\n")
     job_id = place.submit()
     place.turn(5)
     job = place.store.get(job_id)
@@ -233,3 +233,35 @@ def test_a_job_that_is_too_large_for_a_request_says_so(place):
     job = place.store.get(job_id)
     assert job.became.status == "FAILED"
     assert a_job().tenant_id == job.asked.tenant_id
+
+
+def test_a_trainer_of_the_users_own_is_found_where_the_settings_say(home, url, monkeypatch):
+    """By whoever may have programs started; the same job of anybody else fails at once."""
+    monkeypatch.setenv(TRAINERS_DIR, "/of/somebody/else")
+    mine = "[jobs.tenants.trusted]\nprograms = true\n"
+    (home / "mine").mkdir()
+    (home / "mine" / "counts.py").write_text("def train(session):\n    pass\n")
+    settings = f'trainers_dir = "{home}/mine"\n{BOX}{mine}'
+    place = Dispatched(home / "box", url, settings=settings)
+    config = {"trainer": "counts", "target": {"steps": 100}}
+    trusted, other = (place.submit(tenant=who, config=config) for who in ("trusted", "other"))
+    assert place.until(other, "FAILED").became.error["error"] == "Forbidden"
+    place.until(trusted, "COMPLETED")
+    place.close()
+
+
+def test_four_homes_share_one_store(home, url):
+    """Each job is trained by one of them, and each of them has some."""
+    places = [Dispatched(home / f"box-{number}", url) for number in range(4)]
+    jobs = [places[0].submit(tenant=f"tenant-{number % 3}", steps=500) for number in range(24)]
+    store = places[0].store
+    for _ in range(200):
+        for place in places:
+            place.turn()
+        if all(store.get(job_id).ended for job_id in jobs):
+            break
+    assert [places[0].ends(job_id) for job_id in jobs] == [["COMPLETED"]] * 24
+    assert len({store.get(job_id).claim.home for job_id in jobs}) == 4
+    assert all(len(store.attempts(job_id)) == 1 for job_id in jobs)
+    for place in places:
+        place.close()
