@@ -109,6 +109,12 @@ SERIES = {
         "tests/jobs/test_fair_days.py::"
         "test_each_tenant_gets_its_share_of_a_day_whatever_the_others_send",
     ),
+    "made-up-requests": Series(
+        300,
+        "made-up requests of each kind to each page of the API, good ones and bad ones",
+        "tests/jobs/test_api_openapi.py::"
+        "test_requests_that_were_made_up_are_answered_as_the_document_says",
+    ),
     "direction-kills": Series(
         60,
         "the same of a run of directions",

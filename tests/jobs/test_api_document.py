@@ -182,8 +182,11 @@ def test_every_line_of_curl_works(curl, address, store, place, job, claim):
     )
     assert (status, json.loads(changed)["priority"]) == (200, "critical")
     finished(store, job, claim)
+    folder = place.run(one).path
+    folder.mkdir(parents=True)
+    folder.joinpath("output.log").write_text("round 1\n")
     status, logs = curl(f'curl "{api}/jobs/{one}/logs"')
-    assert (status, logs) == (200, "")
+    assert (status, logs) == (200, "round 1\n")
     status, judged = curl(
         f'curl -X POST "{api}/validate" \\\n  -d {shlex.quote(json.dumps(PRINTED["schema"]))}'
     )
