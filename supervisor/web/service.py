@@ -20,7 +20,7 @@ from supervisor.jobs.errors import Busy
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of
 from supervisor.jobs.tenants import Tenant
 
-THREADS = 8
+THREADS = 4
 """that ask the store and files at once; whoever comes then waits"""
 JUDGES = 2
 """requests that trainers look at at once: each may take a process, and 20 seconds"""
