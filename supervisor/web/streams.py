@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from state.jobs.database import StoreError
 from state.jobs.records import Event, Job
 from supervisor.jobs.contract import Logs
-from supervisor.jobs.errors import ConfigValidationError, Problem
+from supervisor.jobs.errors import Busy, ConfigValidationError, Problem
 from supervisor.web import asking
 from supervisor.web.errors import Elsewhere
 from supervisor.web.feed import Feed, Watch
@@ -121,7 +121,7 @@ class Streams:
                 try:
                     async for piece in pieces:
                         yield piece
-                except StoreError:
+                except (StoreError, Busy):
                     return  # who follows comes again, and is told what the matter is
 
         # Buffered by a proxy it would be no stream.

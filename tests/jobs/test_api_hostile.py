@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from supervisor.web import asking, server
+from supervisor.web import asking, server, service
 from testkit.job_requests import whole
 from testkit.patience import until
 
@@ -131,6 +131,20 @@ def test_what_is_no_request_is_refused(api, connected, raw):
     said = all_of(odd)
     assert not said or said[9:10] == b"4", said[:100]
     assert api.get("/health").status_code == 200
+
+
+def test_there_is_an_end_to_who_may_wait_or_follow(api, monkeypatch):
+    """Whoever comes then is told when to come again."""
+    job = api.post(JOBS, json=whole()).json()["job_id"]
+    url = str(api.base_url).rstrip("/") + f"{JOBS}/{job}/events"
+    monkeypatch.setattr(service, "STREAMS_MAX", 1)
+    with httpx.Client() as client, client.stream("GET", url) as response:
+        next(response.iter_lines())
+        refused = api.get(f"{JOBS}/{job}/logs")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    monkeypatch.setattr(service, "WAITING_MAX", 0)
+    refused = api.get(f"{JOBS}/{job}")
+    assert (refused.status_code, refused.json()["error"]) == (503, "ResourceError")
 
 
 def test_many_at_once_are_one_row_each(api, store):
