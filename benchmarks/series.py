@@ -114,6 +114,12 @@ SERIES = {
         "jobs whose dispatcher, daemon or machine dies between any two steps, on both stores",
         "tests/jobs/test_dispatcher_kills.py::test_each_job_ends_once_whoever_is_killed",
     ),
+    "made-up-requests": Series(
+        300,
+        "made-up requests of each kind to each page of the API, good ones and bad ones",
+        "tests/jobs/test_api_openapi.py::"
+        "test_requests_that_were_made_up_are_answered_as_the_document_says",
+    ),
     "direction-kills": Series(
         60,
         "the same of a run of directions",

@@ -55,6 +55,8 @@ Column = Annotated[str, msgspec.Meta(min_length=1, max_length=COLUMN_MAX_CHARS)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=200)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+Moment = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""of which none without a zone is refused; such is UTC"""
 
 
 # What is asked
@@ -119,8 +121,8 @@ class JobConfig(_Asking, frozen=True, kw_only=True):
     ]
     hyperparameters: dict[str, Any] = {}
     """in the words of the algorithm's library"""
-    training_start: datetime
-    training_end: datetime
+    training_start: Moment
+    training_end: Moment
     features: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1, max_length=FEATURES_MAX)]
     target: Column | None = None
     """the column that is forecast; of anomalies only some algorithms have one"""
@@ -139,7 +141,7 @@ class JobConfig(_Asking, frozen=True, kw_only=True):
     """the name of a table in the tenant's folder"""
     max_seconds: Seconds | None = None
     """the longest time that it may train in all"""
-    deadline: datetime | None = None
+    deadline: Moment | None = None
     """from when on it is given up"""
 
     @property
@@ -193,7 +195,7 @@ class Training(_Asking, frozen=True, kw_only=True):
     gpus: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     """that it has for itself"""
     max_seconds: Seconds | None = None
-    deadline: datetime | None = None
+    deadline: Moment | None = None
 
     @property
     def lasts_s(self) -> float | None:
@@ -324,8 +326,8 @@ class JobsQuery(_Asking, frozen=True, kw_only=True):
     priority: tuple[Rank, ...] = ()
     parent_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     """firings of that schedule alone"""
-    created_after: datetime | None = None
-    created_before: datetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     page: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
     page_size: PageSize = 50
     after: Annotated[str, msgspec.Meta(max_length=64)] | None = None

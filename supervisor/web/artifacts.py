@@ -13,7 +13,7 @@ from state.jobs.records import Job
 from supervisor.jobs.errors import NotFound, NotReady
 from supervisor.web import asking
 from supervisor.web.answers import Artifact, Artifacts
-from supervisor.web.errors import BadRequest, NoSuchRange
+from supervisor.web.errors import BadRequest, Elsewhere, NoSuchRange
 from supervisor.web.jobs import BASE, JobPages
 from supervisor.web.resource import BYTES, HEADERS, Operation, told
 from supervisor.web.service import Service
@@ -90,6 +90,8 @@ class ArtifactPages:
         job = await self._jobs.find(request)
         if job.became.status != "COMPLETED":
             raise NotReady("artifacts", job.became.status)
+        if job.claim is not None and not self._service.home.run(job.job_id).path.exists():
+            raise Elsewhere("files", job.claim.home)
         return job
 
     def _left(self, job: Job) -> dict[str, tuple[str, int]]:

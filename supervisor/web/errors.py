@@ -54,6 +54,17 @@ class NotAllowed(JobError):
         )
 
 
+class Elsewhere(JobError):
+    """What a job has printed or left is not in this home."""
+
+    error = "Conflict"
+    http_status = 409
+
+    def __init__(self, what: str, home: str) -> None:
+        message = f"The {what} are not here: the home {home} had the job, and may have cleared it"
+        super().__init__(message, home=home)
+
+
 class TooSlow(JobError):
     """A body that does not come."""
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 from state.jobs.database import StoreError
+from supervisor.jobs.errors import Busy
 from supervisor.web.service import Service
 
 LOOK_S = 0.25
@@ -68,7 +69,7 @@ class Feed:
             while self._watches:
                 try:
                     seen = await self._news(seen)
-                except StoreError:
+                except (StoreError, Busy):
                     await asyncio.sleep(AWAY_S)
                 else:
                     await asyncio.sleep(LOOK_S)

@@ -7,27 +7,33 @@ all that wait.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from state.jobs.records import Job, Page, Which
 from supervisor.core import fairness
-from supervisor.core.eta import Kind, Measured, until_start
-from supervisor.core.fairness import Account, Candidate, Plan, Why
+from supervisor.core.eta import Eta, Kind, Measured, until_start
+from supervisor.core.fairness import Candidate, Plan, Why
 from supervisor.jobs.contract import Queue
 from supervisor.jobs.settings import account_of
 from supervisor.jobs.telling import next_at
 from supervisor.web.answers import Reason
 from supervisor.web.service import Service
 
-LOOK_S = 5.0
-"""how long one look serves"""
+LOOK_S = 2.0
+"""how long one look serves, or longer:"""
+SERVES = 30.0
+"""so many times as long as it took, so that all looks together take a thirtieth of the time"""
 EACH = 50
 """of one tenant in one class are looked at so many"""
-MEASURED = 500
+MEASURED = 200
 """jobs from whose times others are told, the newest"""
+STEP = 2.0
+"""from one place in the line whose time is computed to the next; between, times grow evenly"""
 RUNNING_MAX = 500
 ANY = Kind("", 0)
 """a job of which nobody here knows the trainer: all that were measured count"""
@@ -47,16 +53,15 @@ class _Looked(NamedTuple):
     """What one look has found."""
 
     at: float
+    until_at: float
+    """how long it serves"""
     plan: Plan
     places: Mapping[str, int]
     reasons: Mapping[str, tuple[Why, ...]]
-    accounts: Mapping[str, Account]
-    trainers: Mapping[str, str]
     handed: int
     """jobs that supervisors have, and have not begun"""
-    running: Sequence[tuple[Kind, float]]
-    measured: Measured
-    etas: dict[str, Queue]
+    etas: tuple[tuple[int, Eta | None], ...]
+    """some places of the line, and when the jobs there start"""
 
 
 class Line:
@@ -78,10 +83,11 @@ class Line:
         looked = self._look()
         place = looked.places.get(job.job_id)
         if place is None:
-            return None
-        if job.job_id not in looked.etas:
-            looked.etas[job.job_id] = self._foretold(looked, place)
-        return looked.etas[job.job_id]
+            waits = job.asked.schedule is None and not job.asked.paused
+            # One that has come since the look is behind all others, as far as anybody knows.
+            last = looked.handed + len(looked.plan.line) + 1
+            return Queue(position=last) if waits and job.updated_at >= looked.at else None
+        return _foretold(looked, place)
 
     def next_start_at(self, tenant: str) -> float | None:
         """When the first of a tenant's jobs that wait will have started; None: nobody knows."""
@@ -89,7 +95,7 @@ class Line:
         first = next((i for i, one in enumerate(looked.plan.line) if one.tenant == tenant), None)
         if first is None:
             return None
-        p90_s = self._foretold(looked, first).eta_p90_s
+        p90_s = _foretold(looked, first).eta_p90_s
         return None if p90_s is None else looked.at + p90_s
 
     def why(self, job: Job) -> tuple[Reason, ...]:
@@ -133,12 +139,20 @@ class Line:
         return []
 
     def _look(self) -> _Looked:
-        with self._lock:
+        known = self._looked
+        if known is not None and known.at <= self._service.now_at < known.until_at:
+            return known
+        # While one thread looks the others make do with what was seen before.
+        if not self._lock.acquire(blocking=known is None):
+            return self._looked or self._look()
+        try:
             now_at = self._service.now_at
             known = self._looked
-            if known is None or not 0 <= now_at - known.at < LOOK_S:
+            if known is None or not known.at <= now_at < known.until_at:
                 known = self._looked = self._look_now(now_at)
             return known
+        finally:
+            self._lock.release()
 
     def _look_now(self, now_at: float) -> _Looked:
         store, quotas = self._service.store, self._service.quotas
@@ -166,40 +180,57 @@ class Line:
         for job in reversed(self._jobs(Which(status=("COMPLETED",)), MEASURED)):
             if job.became.started_at is not None and job.became.finished_at is not None:
                 took_s[_kind(job)].append(job.became.finished_at - job.became.started_at)
-        handed = sum(one.claimed for one in usages) - len(running)
+        kinds = {one.job_id: Kind(one.trainer or "", 0) for one in waiting}
+        handed = max(0, sum(one.claimed for one in usages) - len(running))
+        ahead = [ANY] * handed + [kinds[one.job] for one in plan.line]
+        slots, measured = max(1, len(running)), Measured(took_s)
+        others = {
+            place: fairness.between(plan.line, place, accounts, quotas, now_at=now_at)
+            for place in _some_places(len(plan.line))
+        }
+        etas = tuple(
+            (place, until_start(ahead[: handed + place], running, slots, measured, between=come))
+            for place, come in others.items()
+        )
+        looked_s = self._service.now_at - now_at
         return _Looked(
             at=now_at,
+            until_at=now_at + max(LOOK_S, SERVES * looked_s),
             plan=plan,
             places={one.job: place for place, one in enumerate(plan.line)},
             reasons=why,
-            accounts=accounts,
-            trainers={one.job_id: one.trainer or "" for one in waiting},
-            handed=max(0, handed),
-            running=running,
-            measured=Measured(took_s),
-            etas={},
+            handed=handed,
+            etas=etas,
         )
 
     def _jobs(self, which: Which, limit: int) -> tuple[Job, ...]:
         found = self._service.store.find(which, limit=limit)
         return found.jobs if isinstance(found, Page) else ()
 
-    def _foretold(self, looked: _Looked, place: int) -> Queue:
-        line = looked.plan.line
-        ahead = [ANY] * looked.handed
-        ahead += [Kind(looked.trainers[one.job], 0) for one in line[:place]]
-        eta = until_start(
-            ahead,
-            looked.running,
-            max(1, len(looked.running)),
-            looked.measured,
-            between=fairness.between(
-                line, place, looked.accounts, self._service.quotas, now_at=looked.at
-            ),
-        )
-        if eta is None:
-            return Queue(position=len(ahead) + 1)
-        return Queue(position=eta.position, eta_s=eta.eta_s, eta_p90_s=eta.eta_p90_s)
+
+def _foretold(looked: _Looked, place: int) -> Queue:
+    """When the job at a place starts, from those before and behind it whose times are known."""
+    position = looked.handed + place + 1
+    behind = bisect_left(looked.etas, place, key=itemgetter(0))
+    high, last = looked.etas[behind]
+    low, first = looked.etas[max(0, behind - 1)] if high > place else (high, last)
+    if first is None or last is None:
+        return Queue(position=position)
+    part = (place - low) / max(1, high - low)
+    return Queue(
+        position=position,
+        eta_s=first.eta_s + part * (last.eta_s - first.eta_s),
+        eta_p90_s=first.eta_p90_s + part * (last.eta_p90_s - first.eta_p90_s),
+    )
+
+
+def _some_places(count: int) -> list[int]:
+    """Places of a line of so many, the first and the last with them, ever farther apart."""
+    found, place = [], 0
+    while place < count - 1:
+        found.append(place)
+        place = max(place + 1, int(place * STEP))
+    return [*found, count - 1] if count else []
 
 
 def _kind(job: Job) -> Kind:

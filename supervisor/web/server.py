@@ -70,7 +70,7 @@ def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
             "lifespan": "off",
             "loop": "asyncio",
             "access_log": False,
-            "log_level": "warning",
+            "log_level": "error",
             "server_header": False,
             "timeout_keep_alive": int(IDLE_MAX_S),
             "timeout_graceful_shutdown": int(LEAVING_S),

@@ -20,8 +20,10 @@ from supervisor.jobs.errors import Busy
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of
 from supervisor.jobs.tenants import Tenant
 
-THREADS = 8
+THREADS = 4
 """that ask the store and files at once; whoever comes then waits"""
+WAITING_MAX = 200
+"""requests that wait for these; a further one is refused, as where the store does not answer"""
 JUDGES = 2
 """requests that trainers look at at once: each may take a process, and 20 seconds"""
 JUDGED_WAITING_MAX = 32
@@ -78,7 +80,13 @@ class Service:
         return tenant_of(self.settings, name, self.home.path, self._here)
 
     async def call(self, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do in a thread what may block."""
+        """Do in a thread what may block.
+
+        Raises:
+            Busy: too many wait for that.
+        """
+        if self._threads.statistics().tasks_waiting >= WAITING_MAX:
+            raise Busy("The store", AGAIN_S)
         asked = functools.partial(act, *args, **kwargs)
         return await anyio.to_thread.run_sync(asked, limiter=self._threads)
 

@@ -12,8 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from state.jobs.database import StoreError
 from state.jobs.records import Event, Job
 from supervisor.jobs.contract import Logs
-from supervisor.jobs.errors import ConfigValidationError, Problem
+from supervisor.jobs.errors import Busy, ConfigValidationError, Problem
 from supervisor.web import asking
+from supervisor.web.errors import Elsewhere
 from supervisor.web.feed import Feed, Watch
 from supervisor.web.jobs import BASE, JobPages
 from supervisor.web.output import Output
@@ -64,7 +65,7 @@ class Streams:
             f"{one}/logs": {
                 "GET": Operation(
                     "get_logs", "What a job prints, until it ends", self.logs,
-                    {200: Logs}, (400, 404, 422, 503), query=LogsQuery,
+                    {200: Logs}, (400, 404, 409, 422, 503), query=LogsQuery,
                     headers=("Accept", "Last-Event-ID"), media=(TEXT, JSON, EVENTS),
                 ),
             },
@@ -81,7 +82,11 @@ class Streams:
         """`GET /jobs/{id}/logs`."""
         asked = asking.query(request, LogsQuery)
         job = await self._jobs.find(request)
-        output = Output(self._service.home.run(job.job_id).output)
+        folder = self._service.home.run(job.job_id)
+        has_begun = job.became.started_at is not None
+        if has_begun and job.claim is not None and not folder.path.exists():
+            raise Elsewhere("lines", job.claim.home)
+        output = Output(folder.output)
         accepted = request.headers.get("accept", "")
         if JSON in accepted:
             try:
@@ -116,7 +121,7 @@ class Streams:
                 try:
                     async for piece in pieces:
                         yield piece
-                except StoreError:
+                except (StoreError, Busy):
                     return  # who follows comes again, and is told what the matter is
 
         # Buffered by a proxy it would be no stream.

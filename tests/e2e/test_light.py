@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from testkit.machine import Machine
 from testkit.patience import PATIENCE_S
 
@@ -51,3 +53,30 @@ def test_the_daemon_stays_light(machine: Machine) -> None:
     loaded = {name.partition(".")[0] for name in json.loads(said.splitlines()[-1])}
     assert loaded - sys.stdlib_module_names - OURS - PERHAPS == THIRD_PARTIES
     assert not loaded & HEAVY
+
+
+ONE = """\
+import json, sys
+from supervisor.cli import main
+code = main(sys.argv[1:])
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+sys.exit(code)
+"""
+OF_JOBS = {"alembic", "anyio", "psycopg", "sqlalchemy", "starlette", "uvicorn"}
+"""what the job store and its API bring with them"""
+
+
+@pytest.mark.parametrize("words", [("show-state",), ("runs",), ("get-mode",), ("jobs",)])
+def test_a_command_about_no_job_imports_nothing_of_jobs(
+    machine: Machine, words: tuple[str, ...]
+) -> None:
+    """Whoever asks for the state waits for no database."""
+    said = subprocess.run(
+        [sys.executable, "-c", ONE, *words],
+        env=machine.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert not set(json.loads(said.stdout.splitlines()[-1])) & OF_JOBS

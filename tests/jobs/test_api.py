@@ -393,6 +393,14 @@ def test_a_finished_model_and_its_files_are_told(api, store, place, job, claim):
         assert api.get(f"{JOBS}/{job}/artifacts/{name}").status_code == 404
 
 
+def test_what_another_home_has_is_said_to_be_there(api, store, job, claim):
+    """Neither no lines nor no files, which would be a lie."""
+    store.mirror(job, claim, Seen(status="RUNNING", attempt=1))
+    assert refused(api.get(f"{JOBS}/{job}/logs"), 409, "Conflict") == {"home": "home-a"}
+    store.finish(job, claim, Ending(status="COMPLETED"))
+    assert refused(api.get(f"{JOBS}/{job}/artifacts"), 409, "Conflict") == {"home": "home-a"}
+
+
 # HTTP itself
 
 

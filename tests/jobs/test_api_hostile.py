@@ -1,0 +1,164 @@
+"""Connections that mean no good, or mean nothing: others are answered as before."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import socket
+import time
+
+import httpx
+import pytest
+
+from supervisor.web import asking, server, service
+from testkit.job_requests import whole
+from testkit.patience import until
+
+JOBS = "/ai/training/jobs"
+
+pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""the store makes no difference here"""
+
+
+@pytest.fixture
+def place_of(api):
+    """Where it listens."""
+    return (api.base_url.host, api.base_url.port)
+
+
+@pytest.fixture
+def connected(place_of):
+    """Connections of the bare kind."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(*pieces):
+            one = stack.enter_context(socket.create_connection(place_of, timeout=20))
+            for piece in pieces:
+                one.sendall(piece)
+            return one
+
+        yield connect
+
+
+def all_of(connection):
+    """What comes until the other side closes."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := connection.recv(65536):
+            found += piece
+    return found
+
+
+def head(path, **headers):
+    lines = [f"{path} HTTP/1.1", "host: localhost"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def test_a_head_that_does_not_come_ends_the_connection(api, connected, monkeypatch):
+    """Nothing at all, half of one, one that comes in drops, and a second one on a connection."""
+    monkeypatch.setattr(server, "HEAD_MAX_S", 0.5)
+    second = connected(head("GET /health"))
+    answer = b""
+    while not answer.endswith(b"}}}"):
+        answer += second.recv(65536)
+    second.sendall(b"GET /hea")
+    silent = [connected(), connected(b"GET / HTT"), second]
+    slow = connected(b"GET / HTTP/1.1\r\n")
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(20):
+            slow.sendall(b"x")
+            time.sleep(0.1)
+        pytest.fail("one byte after the other is waited for for ever")
+    assert [all_of(one) for one in silent] == [b"", b"", b""]
+    assert api.get("/health").status_code == 200
+
+
+def test_a_body_that_does_not_come_is_told_so(api, connected, monkeypatch):
+    """By 408, while others are answered."""
+    monkeypatch.setattr(asking, "BODY_MAX_S", 0.5)
+    late = connected(
+        head(f"POST {JOBS}", content_type="application/json", content_length=100), b"{"
+    )
+    assert api.get("/health").status_code == 200
+    assert late.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_without_a_length_is_cut_at_what_makes_sense(api, connected):
+    """Whatever it says of itself."""
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    endless = connected(
+        head(f"POST {JOBS}", content_type="application/json", transfer_encoding="chunked")
+    )
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(20):
+            endless.sendall(chunk)
+    assert endless.recv(65536).startswith(b"HTTP/1.1 413")
+    length = 10**30
+    huge = connected(head(f"POST {JOBS}", content_type="application/json", content_length=length))
+    assert huge.recv(65536)[9:12] in (b"400", b"413")
+
+
+def test_a_hundred_who_are_silent_keep_nobody_waiting(api, connected):
+    """Nor do those that read nothing of what they have asked for."""
+    for _ in range(50):
+        connected(b"POST / HTTP/1.1\r\n")
+        connected(head("GET /openapi.json"))
+    begun = time.monotonic()
+    assert api.post(JOBS, json=whole()).status_code == 201
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64,
+        b"GET " + b"/a" * 60_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 30_000 + b"\r\n",
+        b"GET /ai/training/jobs HTTP/1.1\r\nhost: localhost\r\nhost: evil\r\n\r\n",
+        head(f"POST {JOBS}", content_length=1, transfer_encoding="chunked") + b"0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    ids=["TLS", "long path", "many headers", "two hosts", "two lengths", "HTTP/2"],
+)
+def test_what_is_no_request_is_refused(api, connected, raw):
+    """And the server lives on."""
+    odd = connected()
+    with contextlib.suppress(OSError):  # it may have been closed before all was sent
+        odd.sendall(raw)
+        odd.shutdown(socket.SHUT_WR)
+    said = all_of(odd)
+    assert not said or said[9:10] == b"4", said[:100]
+    assert api.get("/health").status_code == 200
+
+
+def test_there_is_an_end_to_who_may_wait_or_follow(api, monkeypatch):
+    """Whoever comes then is told when to come again."""
+    job = api.post(JOBS, json=whole()).json()["job_id"]
+    url = str(api.base_url).rstrip("/") + f"{JOBS}/{job}/events"
+    monkeypatch.setattr(service, "STREAMS_MAX", 1)
+    with httpx.Client() as client, client.stream("GET", url) as response:
+        next(response.iter_lines())
+        refused = api.get(f"{JOBS}/{job}/logs")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    monkeypatch.setattr(service, "WAITING_MAX", 0)
+    refused = api.get(f"{JOBS}/{job}")
+    assert (refused.status_code, refused.json()["error"]) == (503, "ResourceError")
+
+
+def test_many_at_once_are_one_row_each(api, store):
+    """Twenty that create beside each other, and each is there, once."""
+    url = str(api.base_url).rstrip("/") + JOBS
+
+    def create(number):
+        body = whole() | {"metadata": {"number": number}}
+        key = {"idempotency-key": f"key-{number % 10}"}
+        return httpx.post(url, json=body if number < 10 else whole(), headers=key, timeout=60)
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(create, range(20)))
+    assert {answer.status_code for answer in answers} <= {201, 409, 422}
+    created = {json.loads(one.content)["job_id"] for one in answers if one.status_code == 201}
+    until(lambda: api.get(JOBS).json()["total"] == len(created))
+    assert len(created) == 10
