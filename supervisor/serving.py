@@ -71,7 +71,9 @@ class CannotListen(SupervisorError):
         )
 
 
-def dispatch(home: Home, config: Config, migrate: Sequence[str], say: Say) -> int:
+def dispatch(
+    home: Home, config: Config, migrate: Sequence[str], say: Say, *, beside: bool = False
+) -> int:
     """Hand jobs over to the supervisor of a home until somebody ends that; the exit code.
 
     Args:
@@ -79,6 +81,7 @@ def dispatch(home: Home, config: Config, migrate: Sequence[str], say: Say) -> in
         config: its settings and modes.
         migrate: the command that brings the store up to this version.
         say: tells a person what is away, and that it is there again.
+        beside: another process has started it, holds its standard input, and shall not be outlived.
 
     Raises:
         AlreadyDispatching: another dispatcher serves the home.
@@ -98,6 +101,8 @@ def dispatch(home: Home, config: Config, migrate: Sequence[str], say: Say) -> in
 
     stop = threading.Event()
     _heed(stop.set)
+    if beside:
+        threading.Thread(target=_outlive_nobody, args=[stop], daemon=True).start()
     dispatcher = Dispatcher(
         home, config, config.here, open_store=opened, clock=SystemClock(), say=say
     )
@@ -182,8 +187,9 @@ class _Beside:
             if self._is_served():
                 self._stop.wait(LOOK_S)
                 continue
-            self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
-            code = self._child.wait()
+            # Its end of the pipe tells it that we are gone, whatever has become of us.
+            with subprocess.Popen(self._command, stdin=subprocess.PIPE) as self._child:
+                code = self._child.wait()
             rest_s = 1.0 if code == AGAIN_LATER else min(REST_MAX_S, 2 * rest_s)
             self._stop.wait(rest_s)
 
@@ -200,6 +206,13 @@ def _migrated(command: Sequence[str]) -> int:
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False
     ).returncode
+
+
+def _outlive_nobody(stop: threading.Event) -> None:
+    """Wait until whoever holds our standard input lets go of it, or has died."""
+    while os.read(0, 1024):
+        pass
+    stop.set()
 
 
 def _heed(act: Callable[[], object]) -> None:

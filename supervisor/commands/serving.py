@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import msgspec
 
 from supervisor.commands import Adding
@@ -24,12 +26,14 @@ def add(command: Adding) -> None:
         "127.0.0.1:8000 by default; where other machines reach it, tenants need tokens.",
     )
     sub.add_argument("--listen", metavar="HOST:PORT", help="somewhere else; port 0: any free one")
-    command(
+    sub = command(
         "dispatch",
         _dispatch,
         "hand jobs of the job store over to the supervisor, without an API, until Ctrl-C",
         more="For further machines that share a PostgreSQL, and where `jobs submit` is enough.",
     )
+    # As `serve` starts it.
+    sub.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
 
 
 def _serve(context: Context) -> int:
@@ -44,7 +48,10 @@ def _serve(context: Context) -> int:
         except ValueError as error:
             raise Refused(f"--listen: {error}") from error
     context.home.make()
-    migrate, beside = _command(context, "jobs", "migrate"), _command(context, "dispatch")
+    migrate, beside = (
+        _command(context, "jobs", "migrate"),
+        _command(context, "dispatch", "--beside"),
+    )
     return serving.serve(context.home, config, jobs, migrate, beside, _say)
 
 
@@ -54,7 +61,8 @@ def _dispatch(context: Context) -> int:
 
     context.home.make()
     migrate = _command(context, "jobs", "migrate")
-    return serving.dispatch(context.home, context.config, migrate, _say)
+    beside = context.options.beside
+    return serving.dispatch(context.home, context.config, migrate, _say, beside=beside)
 
 
 def _look_for_packages() -> None:

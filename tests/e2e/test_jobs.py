@@ -16,6 +16,7 @@ import requests
 
 from testkit.machine import Machine
 from testkit.patience import until
+from trainers import durable
 
 BOX = """\
 [campaign]
@@ -116,6 +117,7 @@ def test_whoever_is_killed_each_job_ends_once(machine: Machine, serving: Serving
     assert machine("jobs", "restore", str(backup), "--yes").returncode == 0
     assert machine("jobs", "show", later).returncode == 2
     serving.end(signal.SIGKILL)
+    until(lambda: not durable.is_held(machine.home / "dispatcher"), "its dispatcher has ended, too")
     again = Serving(machine)
     try:
         machine.until(lambda: status(machine, job_id) == "COMPLETED", "it is done")
