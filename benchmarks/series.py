@@ -103,6 +103,12 @@ SERIES = {
         "tests/neural/test_run.py::"
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
+    "direction-kills": Series(
+        60,
+        "the same of a run of directions",
+        "tests/direction/test_run.py::"
+        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
+    ),
     "fair-days": Series(
         60,
         "made-up days of three tenants, who get their shares while one sends all at once",
@@ -113,12 +119,6 @@ SERIES = {
         1000,
         "jobs whose dispatcher, daemon or machine dies between any two steps, on both stores",
         "tests/jobs/test_dispatcher_kills.py::test_each_job_ends_once_whoever_is_killed",
-    ),
-    "direction-kills": Series(
-        60,
-        "the same of a run of directions",
-        "tests/direction/test_run.py::"
-        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
 }
 
