@@ -103,6 +103,12 @@ SERIES = {
         "tests/neural/test_run.py::"
         "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
+    "direction-kills": Series(
+        60,
+        "the same of a run of directions",
+        "tests/direction/test_run.py::"
+        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
+    ),
     "fair-days": Series(
         60,
         "made-up days of three tenants, who get their shares while one sends all at once",
@@ -119,12 +125,6 @@ SERIES = {
         "made-up requests of each kind to each page of the API, good ones and bad ones",
         "tests/jobs/test_api_openapi.py::"
         "test_requests_that_were_made_up_are_answered_as_the_document_says",
-    ),
-    "direction-kills": Series(
-        60,
-        "the same of a run of directions",
-        "tests/direction/test_run.py::"
-        "test_a_run_that_dies_again_and_again_leaves_what_one_leaves_that_lives",
     ),
 }
 

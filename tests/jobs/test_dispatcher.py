@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 
 from state.jobs.records import Patch
 from supervisor.core.recovery import Exit
+from supervisor.jobs.asked import RETRY
 from supervisor.jobs.at_home import AlreadyDispatching, AtHome
+from supervisor.jobs.contract import JobRequest
+from supervisor.jobs.reading import read
 from testkit.dispatched import BOX, Dispatched, a_job
 from testkit.fakes import Plan
+from testkit.job_requests import whole
 from trainers.contract import EXIT_BAD_SPEC, TRAINERS_DIR
 
 CRASHES = Plan(ends_s=20.0, learns_s=60.0)
@@ -265,3 +272,17 @@ def test_four_homes_share_one_store(home, url):
     assert all(len(store.attempts(job_id)) == 1 for job_id in jobs)
     for place in places:
         place.close()
+
+
+def test_what_the_api_has_kept_of_a_request_is_what_the_daemon_is_asked_for(place):
+    """The whole body, read again where it is trained: its table lies in that home."""
+    request = read(json.dumps(whole()).encode(), JobRequest)
+    job_id = place.submit(
+        tenant=request.tenant_id, config=msgspec.to_builtins(request), model_type=request.kind
+    )
+    place.until(job_id, "RUNNING")
+    asked = place.run().asked
+    assert (asked.trainer, asked.tenant, asked.rank) == ("tabular", request.tenant_id, "normal")
+    assert asked.options["data"].startswith(f"{place.home.path}/tables/{request.tenant_id}/")
+    assert asked.labels["algorithm"] == request.config.learns
+    assert asked.retry == RETRY
