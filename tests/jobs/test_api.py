@@ -312,6 +312,7 @@ def test_a_tenant_that_has_enough_is_told_when_to_come_again(opened, store):
     assert (usage["waiting"], usage["waiting_max"]) == (1, 1)
     api.delete(f"{JOBS}/{first['job_id']}")
     assert api.post(JOBS, json=whole()).status_code == 201
+    refused(api.post(f"{JOBS}/{first['job_id']}/retry"), 429, "QuotaExceeded")
 
 
 def test_why_a_job_waits_is_told_with_numbers(api, store):
