@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
+import anyio
+
 from state.jobs.database import StoreError
 from supervisor.jobs.errors import Busy
 from supervisor.web.service import Service
@@ -28,12 +30,11 @@ class Watch:
 
     async def wait(self, wait_s: float) -> bool:
         """Wait until something may have happened since the last time; False: it took too long."""
-        try:
-            await asyncio.wait_for(self._told.wait(), wait_s)
-        except TimeoutError:
-            return False
-        self._told.clear()
-        return True
+        with anyio.move_on_after(wait_s):
+            await self._told.wait()
+            self._told.clear()
+            return True
+        return False
 
 
 class Feed:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -53,6 +53,8 @@ from supervisor.web.feed import Feed
 from supervisor.web.line import Line
 from supervisor.web.resource import HEADERS, Operation, told
 from supervisor.web.service import Service
+
+T = TypeVar("T")
 
 BASE = "/ai/training"
 TRIES = 5
@@ -133,7 +135,7 @@ class JobPages:
             f"{one}/retry": {
                 "POST": Operation(
                     "retry_job", "Try it again from its first attempt on", self.retry,
-                    {202: contract.Job}, (400, 403, 404, 409, 422),
+                    {202: contract.Job}, (400, 403, 404, 409, 422, 429),
                     headers=("Idempotency-Key",),
                 ),
             },
@@ -163,19 +165,9 @@ class JobPages:
         def answer(job: Job) -> str:
             return msgspec.json.encode(self._told(job, prepared.warnings)).decode()
 
-        def take() -> Job | Replayed | Refusal:
-            quota = service.quotas.get(asked.tenant_id)
-            if quota is not None and (quota.queued, quota.stored_bytes) != (None, None):
-                for usage in service.store.tenants(asked.tenant_id):
-                    starts_at = self._line.next_start_at(asked.tenant_id)
-                    see_quota(usage, quota, now_at=service.now_at, next_start_at=starts_at)
-            return service.store.create(new_job(asked, prepared), once=once, answer=answer)
-
-        if asked.tenant_id in service.quotas:
-            async with self._doors[asked.tenant_id]:
-                taken = await service.call(take)
-        else:
-            taken = await service.call(take)
+        new = new_job(asked, prepared)
+        create = partial(service.store.create, new, once=once, answer=answer)
+        taken = await self._let_in(asked.tenant_id, create)
         if not isinstance(taken, Job):
             return _said_before(taken, once, 201)
         return _taken(answer(taken), 201)
@@ -219,11 +211,19 @@ class JobPages:
         job = await self.find(request)
         route = f"POST /jobs/{job.job_id}/retry"
         once = asking.once(request, job.asked.tenant_id, route, b"")
+        if once is not None:
+            before = await service.call(service.store.answered, once)
+            if before is not None:
+                return _said_before(before, once, 202)
 
         def answer(job: Job) -> str:
             return msgspec.json.encode(self._told(job)).decode()
 
-        tried = await service.call(service.store.retry, job.job_id, once=once, answer=answer)
+        retry = partial(service.store.retry, job.job_id, once=once, answer=answer)
+        if job.became.status in ("FAILED", "CANCELLED"):  # any other is refused, and adds nothing
+            tried = await self._let_in(job.asked.tenant_id, retry)
+        else:
+            tried = await service.call(retry)
         if isinstance(tried, Job):
             return _taken(answer(tried), 202)
         if isinstance(tried, Replayed) or tried.why in ("key_of_another", "in_flight"):
@@ -372,6 +372,25 @@ class JobPages:
         )
         prepared: Prepared = await judge(act)
         return prepared
+
+    async def _let_in(self, tenant: str, act: Callable[[], T]) -> T:
+        """Do what makes one more job of a tenant wait, if it may have that.
+
+        Raises:
+            QuotaExceeded: it may not.
+        """
+        service, quota = self._service, self._service.quotas.get(tenant)
+        if quota is None:
+            return await service.call(act)
+
+        def within() -> T:
+            for usage in service.store.tenants(tenant):
+                starts_at = self._line.next_start_at(tenant)
+                see_quota(usage, quota, now_at=service.now_at, next_start_at=starts_at)
+            return act()
+
+        async with self._doors[tenant]:
+            return await service.call(within)
 
     def _change(self, job: Job, asked: JobPatch) -> Job | Refusal:
         """One change of what was asked; it may block."""

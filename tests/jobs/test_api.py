@@ -24,6 +24,8 @@ HEAVY = (
     "lightgbm", "xgboost", "sklearn", "torch", "pyarrow", "numpy", "gymnasium", "ale_py",
     "stable_baselines3", "PIL", "alembic", "ray", "psutil",
 )  # fmt: skip
+one_store = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""of what is the same whatever store there is"""
 
 
 @pytest.fixture
@@ -75,6 +77,7 @@ def test_a_job_is_taken_in_and_told(api):
     assert told.json()["queue"]["position"] == 1
 
 
+@one_store
 def test_what_is_asked_elsewhere_of_a_trainer_is_kept_whole(api):
     """Any trainer by its name, with its options."""
     body = {"tenant_id": "a", "trainer": "drill", "target": {"steps": 10}, "options": {}}
@@ -215,6 +218,7 @@ def test_a_schedule_is_taken_changed_and_ended(api):
 # Judged
 
 
+@one_store
 def test_a_request_is_judged_and_nothing_is_written(api):
     """As it would be taken, with all that is not said; or all that is wrong; or what refuses."""
     config = whole()["config"]
@@ -312,6 +316,7 @@ def test_a_tenant_that_has_enough_is_told_when_to_come_again(opened, store):
     assert (usage["waiting"], usage["waiting_max"]) == (1, 1)
     api.delete(f"{JOBS}/{first['job_id']}")
     assert api.post(JOBS, json=whole()).status_code == 201
+    refused(api.post(f"{JOBS}/{first['job_id']}/retry"), 429, "QuotaExceeded")
 
 
 def test_why_a_job_waits_is_told_with_numbers(api, store):
@@ -335,6 +340,7 @@ def test_why_a_job_waits_is_told_with_numbers(api, store):
     assert causes(first) == {}
 
 
+@one_store
 def test_without_a_supervisor_jobs_are_taken_and_somebody_is_told(store, home, doors):
     """They wait, and health says how to start one."""
     app = application(store, Jobs(), Home(home), SystemClock())
@@ -349,6 +355,7 @@ def test_without_a_supervisor_jobs_are_taken_and_somebody_is_told(store, home, d
 # This place
 
 
+@one_store
 def test_this_place_is_told(api, job):
     """Health, counts, clusters of which there are none, and models of which there are none yet."""
     health = api.get("/health")
@@ -393,6 +400,7 @@ def test_a_finished_model_and_its_files_are_told(api, store, place, job, claim):
         assert api.get(f"{JOBS}/{job}/artifacts/{name}").status_code == 404
 
 
+@one_store
 def test_what_another_home_has_is_said_to_be_there(api, store, job, claim):
     """Neither no lines nor no files, which would be a lie."""
     store.mirror(job, claim, Seen(status="RUNNING", attempt=1))
@@ -404,6 +412,7 @@ def test_what_another_home_has_is_said_to_be_there(api, store, job, claim):
 # HTTP itself
 
 
+@one_store
 def test_each_path_says_what_it_takes(api, job):
     """By Allow, and errors have one form wherever they come from."""
     options = api.options(f"{JOBS}/{job}")
@@ -422,6 +431,7 @@ def test_each_path_says_what_it_takes(api, job):
     assert api.get(f"{JOBS}/{job.upper()}").status_code == 200
 
 
+@one_store
 def test_a_name_that_a_stranger_leads_here_is_refused(api, opened):
     """Without tokens; with them whoever bears one is known."""
     refused(api.get(JOBS, headers={"host": "evil.example"}), 403, "Forbidden")
@@ -431,6 +441,7 @@ def test_a_name_that_a_stranger_leads_here_is_refused(api, opened):
     assert opened(**with_tokens()).get(JOBS, headers=headers).status_code == 200
 
 
+@one_store
 @pytest.mark.parametrize(
     ("content", "status", "error"),
     [
@@ -462,6 +473,7 @@ def test_whatever_comes_is_refused_in_words(api, content, status, error):
     assert api.get("/ai/training/stats").status_code == 200
 
 
+@one_store
 def test_a_store_that_does_not_serve_is_said(api, store, job, monkeypatch):
     """With 503 and when to come again, and without a word of where."""
     from state.jobs.database import StoreTrouble  # noqa: PLC0415 - beside what it replaces

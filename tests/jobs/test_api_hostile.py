@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 
+from supervisor.core.job_settings import JobTenant
 from supervisor.web import asking, server, service
 from testkit.job_requests import whole
 from testkit.patience import until
@@ -139,7 +140,8 @@ def test_there_is_an_end_to_who_may_wait_or_follow(api, monkeypatch):
     url = str(api.base_url).rstrip("/") + f"{JOBS}/{job}/events"
     monkeypatch.setattr(service, "STREAMS_MAX", 1)
     with httpx.Client() as client, client.stream("GET", url) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()  # kept, since whoever drops it hangs up
+        next(lines)
         refused = api.get(f"{JOBS}/{job}/logs")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     monkeypatch.setattr(service, "WAITING_MAX", 0)
@@ -162,3 +164,13 @@ def test_many_at_once_are_one_row_each(api, store):
     created = {json.loads(one.content)["job_id"] for one in answers if one.status_code == 201}
     until(lambda: api.get(JOBS).json()["total"] == len(created))
     assert len(created) == 10
+
+
+def test_a_quota_holds_against_many_at_once(opened):
+    """Twelve that come together do not all see that there is room for five."""
+    api = opened(tenants={"acme-corp": JobTenant(queued=5)})
+    url = str(api.base_url).rstrip("/") + JOBS
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(httpx.post, url, json=whole(), timeout=60) for _ in range(12)]
+    statuses = sorted(one.result().status_code for one in asked)
+    assert statuses == [201] * 5 + [429] * 7
