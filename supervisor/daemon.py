@@ -22,7 +22,7 @@ from state.store import Store
 from state.windows import Windows
 from state.windows import known as known_windows
 from supervisor.config import Config
-from supervisor.core import history, queue
+from supervisor.core import again, history, queue
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
@@ -239,6 +239,8 @@ class Daemon:
         left = self._left(requests)
         known, unknown = self._windows()
         observations = self._runner.look(watched(self.memory, rules, left))
+        generations = self.memory.generations
+        comes = generations is not None and again.is_due(generations, moment.wall)
         seen = Seen(
             moment=moment,
             rules=rules,
@@ -252,6 +254,7 @@ class Daemon:
             no_windows=unknown,
             observations=observations,
             left=left,
+            kept=self._runner.kept() if comes else (),
             requests=requests,
             more=len(requests) == AT_ONCE,
             troubles=tuple(Trouble(*one) for one in trouble),

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ REMOVED_LOOK_S = 1.0
 """how soon to remove the next folder"""
 NAMES_MAX = 8
 """of one line"""
+LATER = re.compile(r"(?P<run>.+)-g(?P<number>[1-9][0-9]{0,4})")
+"""an id of a run of a later generation"""
 
 
 def runs_of(campaign: tuple[Run, ...], known: Generations | None) -> tuple[Run, ...]:
@@ -50,7 +53,7 @@ def runs_of(campaign: tuple[Run, ...], known: Generations | None) -> tuple[Run, 
                 run.asked,
                 id=id_in(run.id, known.number),
                 generation=known.number,
-                begin_from=id_in(run.id, known.number - 1) if known.best else None,
+                begin_from=id_in(run.id, known.earlier[-1].number) if known.best else None,
             )
         )
         for run in campaign
@@ -122,15 +125,20 @@ def found_again(memory: Memory, rules: Rules, folders: Sequence[str]) -> Memory:
 
     The newest of them is gone on with: a new one must not be taken for it.
     """
-    first = {run.id for run in rules.campaign}
-    number = 1
-    for folder in folders:
-        run_id, _, tail = folder.rpartition("-g")
-        if run_id in first and tail.isascii() and tail.isdigit():
-            number = max(number, int(tail))
+    number = _newest(rules, folders)
     if number == 1:
         return memory
     return msgspec.structs.replace(memory, generations=Generations(number=number))
+
+
+def _newest(rules: Rules, ids: Iterable[str]) -> int:
+    """The highest generation of the campaign that those ids tell of; 1: of none but the first.
+
+    What the settings name is what a person calls so.
+    """
+    first = {run.id for run in rules.campaign}
+    found = (LATER.fullmatch(run_id) for run_id in ids if run_id not in first)
+    return max((int(one["number"]) for one in found if one and one["run"] in first), default=1)
 
 
 def told_to_a_person(
@@ -164,7 +172,7 @@ def is_over(memory: Memory, rules: Rules) -> bool:
     return follows and all(run.is_job for run in memory.runs)
 
 
-def heed(memory: Memory, rules: Rules, zone: str) -> Memory:
+def heed(memory: Memory, rules: Rules, zone: str, folders: Sequence[str]) -> Memory:
     """The memory after a look at the calendar: perhaps with a new generation.
 
     Its queue follows the campaign afresh once it is enrolled.
@@ -173,6 +181,7 @@ def heed(memory: Memory, rules: Rules, zone: str) -> Memory:
         memory: whose queue follows the campaign.
         rules: what is in force.
         zone: that of the machine.
+        folders: names of those of runs, where a generation may begin.
     """
     asked, known, at = rules.settings.campaign, memory.generations, memory.timeline.seen_at
     if asked.again is None:
@@ -186,7 +195,7 @@ def heed(memory: Memory, rules: Rules, zone: str) -> Memory:
     if not is_due(now, at):
         return memory
     if is_over(memory, rules):
-        return _begun(memory, now, rules, zone)
+        return _begun(memory, now, rules, zone, folders)
     if now.late_at == now.next_at:
         return memory
     memory = msgspec.structs.replace(
@@ -224,9 +233,13 @@ def _told_when(memory: Memory, now: Generations, asked: Campaign, zone: str) -> 
     )
 
 
-def _begun(memory: Memory, now: Generations, rules: Rules, zone: str) -> Memory:
+def _begun(
+    memory: Memory, now: Generations, rules: Rules, zone: str, folders: Sequence[str]
+) -> Memory:
     """The memory in which the next generation is the present one."""
     asked, at = rules.settings.campaign, memory.timeline.seen_at
+    # What bears such a name already is somebody else's: it is neither gone on with nor removed.
+    taken = _newest(rules, (*folders, *(run.id for run in memory.runs)))
     if not (now.ended or memory.resting):  # what was submitted goes on
         memory = told.end_of_campaign(memory)
     instant = now.next_at or at
@@ -238,7 +251,7 @@ def _begun(memory: Memory, now: Generations, rules: Rules, zone: str) -> Memory:
         done=came.reached + came.short,
     )
     after = Generations(
-        number=now.number + 1,
+        number=max(now.number, taken) + 1,
         best=asked.again_from == "best",
         due_at=instant,
         calendar=now.calendar,

@@ -168,6 +168,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     left: dict[str, Left] | None = {}
     """of the runs that `sought` names: how those were that have left the queue; None: that cannot
     be read"""
+    kept: tuple[str, ...] = ()
+    """names of the folders of runs, where a generation of the campaign is due"""
     requests: tuple[Request, ...] = ()
     more: bool = False
     """more of them wait"""

@@ -243,7 +243,7 @@ class _Thought:
         rules, zone = self._seen.rules, self._seen.machine.zone
         if zone is None:
             return
-        memory = again.heed(self.memory, rules, zone)
+        memory = again.heed(self.memory, rules, zone, self._seen.kept)
         if memory.campaign != self.memory.campaign:
             memory = enrolled(memory, rules, self._seen.left)
         self.memory = again.dropped(memory, rules.settings.campaign)

@@ -305,6 +305,33 @@ def test_a_lost_memory_goes_on_with_the_newest_generation_that_there_is(tmp_path
     assert place.daemon.memory.generations.number == 3
 
 
+def test_a_number_whose_folders_are_somebody_else_s_is_passed_over(tmp_path):
+    """A run was called so before the campaign came again, and another was submitted so since."""
+    place = Place(tmp_path / "home", DAILY.replace('again = "03:00"', "").replace('"b"', '"a-g2"'))
+    place.settle(20)
+    assert done(place) == ["drill-a", "drill-a-g2"]
+    configure(place, DAILY)
+    place.ask("submit", asked=a_job("b-g3", id="drill-b-g3"))
+    until(place, 4)
+    assert done(place)[2:] == ["drill-b", "drill-a-g4", "drill-b-g4"]
+    configure(place, DAILY + 'kept_generations = 1\nagain_from = "best"\n')
+    until(place, 52)
+    assert "drill-a" not in place.host.folders
+    assert place.host.folders.keys() >= {"drill-a-g2", "drill-a-g5", "drill-a-g6"}
+    assert place.daemon.memory.generations.number == 6
+
+
+def test_a_run_that_a_person_has_called_so_is_no_later_generation(tmp_path):
+    """Its folder tells nothing to a supervisor that has lost its memory."""
+    place = Place(tmp_path / "home", DAILY.replace('again = "03:00"', "").replace('"b"', '"a-g2"'))
+    place.settle(20)
+    for path in place.home.path.glob("state*"):
+        path.unlink()
+    place.begin()
+    place.settle(20)
+    assert place.daemon.memory.generations is None
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [
@@ -336,7 +363,7 @@ def test_a_zone_that_is_not_named_is_that_of_the_machine():
         ({"again": "0 3 31 2 *"}, "campaign.again: '0 3 31 2 *' is no calendar"),
         ({"again": "daily", "runs": ()}, "campaign.again: there is no run"),
         ({"again": "daily", "runs": ("a-g2",)}, "campaign.again: drill-a-g2 ends with -g2"),
-        ({"again": "daily", "runs": ("a" * 55,)}, "is too long to be followed by the number"),
+        ({"again": "daily", "runs": ("a" * 52,)}, "is too long to be followed by the number"),
     ],
 )
 def test_what_could_never_be_due_again_is_refused_by_its_key(fields, why):
