@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from state.records import Generation, Generations
 from state.store import Store
+from supervisor.config import Config
 from supervisor.core import again, history
 from supervisor.core.campaign import Campaign
 from supervisor.core.enrolment import watched
@@ -19,6 +20,7 @@ from supervisor.core.recovery import Exit, Observation
 from supervisor.core.seen import Machine, Remove, Removed, Rules, Seen, Started
 from supervisor.core.settings import Settings
 from supervisor.core.turn import turn
+from supervisor.report import report
 from testkit.builders import MIDNIGHT, a_heartbeat, a_ladder, a_process
 from testkit.fakes import FakeRunner
 from testkit.place import Place, a_job
@@ -239,6 +241,15 @@ def test_a_calendar_that_is_taken_out_ends_it_and_a_new_one_counts_from_then_on(
     until(place, 51)
     assert began(place)[1:] == ["2026-01-07T02:00:00.000Z"]
     assert len(place.lines("generation.scheduled")) == 3
+
+
+def test_whoever_asks_in_a_zone_of_its_own_hears_what_the_supervisor_heeds(tmp_path, monkeypatch):
+    """Where it is due, and that it is late, is no matter of who looks."""
+    place = a_place(tmp_path, DAILY.replace("steps = 50", "steps = 100000000"))
+    until(place, 4)
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    said = report(place.home, Config(place.home.settings), place.clock.read()).again
+    assert (said.due, said.zone, said.late) == ("2026-01-05T03:00:00.000Z", "UTC", True)
 
 
 def test_a_reset_begins_the_generation_anew_and_counts_on(tmp_path):
