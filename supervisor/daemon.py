@@ -177,9 +177,14 @@ class Daemon:
             with contextlib.suppress(OSError):  # the next start finds them counted already
                 self._boot_notes.trim(moment.boot_id)
 
-    def tick(self, cause: str) -> float:
-        """One look and all that follows from it; seconds until the next one is due."""
-        return self._carry_out(self._see(), cause)
+    def tick(self, cause: str, *, last: bool = False) -> float:
+        """One look and all that follows from it; seconds until the next one is due.
+
+        Args:
+            cause: what has brought it about.
+            last: the present generation of the campaign is the last one here.
+        """
+        return self._carry_out(self._see(last=last), cause)
 
     def leave(self) -> bool:
         """Begin or go on to stop cleanly; whether nothing lives any more.
@@ -228,7 +233,7 @@ class Daemon:
             return (), str(error)
         return tuple(note for note in notes if note.boot_id != boot_id), None
 
-    def _see(self, *, leaving: bool = False) -> Seen:
+    def _see(self, *, leaving: bool = False, last: bool = False) -> Seen:
         """All that the next turn may depend on."""
         reloaded, refused = self._config.refresh()
         logs = self._config.settings.logs
@@ -244,7 +249,7 @@ class Daemon:
         seen = Seen(
             moment=moment,
             rules=rules,
-            machine=self._machine,
+            machine=self._machine._replace(zone=None) if last else self._machine,
             reloaded=reloaded,
             refused=refused,
             dated=self._config.dated if reloaded else (),

@@ -31,8 +31,8 @@ FIRED_KEPT = 32
 """instants that are remembered one by one; none before the oldest of so many is due any more"""
 BEGINS = {"scratch": "from scratch", "best": "with the best checkpoints of the one before"}
 """`again_from`, in words"""
-REMOVED_LOOK_S = 1.0
-"""how soon to remove the next folder"""
+NEXT_LOOK_S = 1.0
+"""how soon to remove the next folder, or to begin what has waited for the last run"""
 NAMES_MAX = 8
 """of one line"""
 LATER = re.compile(r"(?P<run>.+)-g(?P<number>[1-9][0-9]{0,4})")
@@ -326,15 +326,17 @@ def to_remove(memory: Memory) -> str | None:
     return leaving[0].runs[0] if leaving else None
 
 
-def due_in_s(memory: Memory) -> float:
+def due_in_s(memory: Memory, rules: Rules) -> float:
     """Seconds until there is something to do about generations."""
     known = memory.generations
     if known is None:
         return math.inf
     if any(one.dropped and one.stuck is None for one in known.earlier):
-        return REMOVED_LOOK_S
+        return NEXT_LOOK_S
     in_s = math.inf if known.next_at is None else known.next_at - memory.timeline.seen_at
-    return in_s if in_s > 0 else math.inf  # what is due already waits for a run
+    if in_s > 0:
+        return in_s
+    return NEXT_LOOK_S if is_over(memory, rules) else math.inf  # else it waits for a run
 
 
 def removed(memory: Memory, outcome: Removed) -> Memory:

@@ -39,7 +39,7 @@ class Machine(NamedTuple):
     home: Place | None = None
     """where the home lies; None: nobody has looked"""
     zone: str | None = None
-    """of the clock on the wall; None: nobody has looked, and no calendar is heeded"""
+    """of the clock on the wall; None: no calendar is heeded"""
 
 
 class Rules(NamedTuple):

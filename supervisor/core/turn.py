@@ -707,7 +707,9 @@ class _Thought:
         due = [self.due_unsaved_s(), 0.0 if self._seen.more else policy_set.tick_s]
         if any(isinstance(action, Start) for action in self.actions):
             due.append(STARTED_LOOK_S)
-        due.append(again.due_in_s(memory))
+        if self._seen.leaving is None and self._seen.machine.zone is not None:
+            whole = msgspec.structs.replace(memory, runs=self._all_runs())
+            due.append(again.due_in_s(whole, self._seen.rules))
         if self._unlooked() or self._let_go_of:
             due.append(0.0)  # more may be about to leave
         quiet = self._quiet

@@ -130,6 +130,22 @@ def test_a_generation_that_is_not_done_is_finished_first_and_that_is_said_once(t
     assert place.daemon.memory.generations.next_at == MIDNIGHT + 2 * DAY_S + THREE
 
 
+def test_what_waits_for_the_last_run_begins_as_soon_as_that_has_ended(tmp_path):
+    """Not with the next regular look, which may be minutes away; unless it is the last one here."""
+    place = a_place(tmp_path, DAILY.replace("steps = 50", "steps = 100000000"))
+    until(place, 4)
+    place.home.settings.write_text(DAILY)
+    due_s = place.look()
+    while place.queue():
+        due_s = place.look()
+    place.clock.advance(due_s)
+    assert place.daemon.tick("time", last=True) > due_s
+    assert began(place) == []
+    place.look(0.0)
+    assert began(place) == ["2026-01-05T03:00:00.000Z"]
+    assert due_s <= 1.0
+
+
 def test_the_instant_is_the_earliest_moment_and_quiet_hours_say_when_it_trains(tmp_path):
     """It is in the queue from then on, and waits for a window like everything else."""
     place = a_place(tmp_path)
