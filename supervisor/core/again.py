@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FIRED_KEPT = 32
 """instants that are remembered one by one; none before the oldest of so many is due any more"""
+SET_BACK_KEPT = 4
+"""how many times that the clock was set back are remembered until they are made up for"""
 BEGINS = {"scratch": "from scratch", "best": "with the best checkpoints of the one before"}
 """`again_from`, in words"""
 NEXT_LOOK_S = 1.0
@@ -76,11 +78,22 @@ def scheduled(known: Generations | None, asked: Campaign, zone: str, at: float) 
     """
     calendar = _calendar(asked.again or "", zone)
     known, said = known or Generations(), f"{calendar.cron} {calendar.zone.key}"
-    if known.calendar == said and known.since_at <= at:
+    if known.calendar != said:  # what another one has said is forgotten
+        return _heeded(msgspec.structs.replace(known, calendar=said, set_back=()), calendar, at)
+    passed = [one for one in known.set_back if one[0] <= at]
+    if passed:
+        # The clock is right again: it was set back for a while, in which no instant has passed.
+        since_at, next_at = passed[0]
+        ahead = known.set_back[: -len(passed)]
+        known = msgspec.structs.replace(known, since_at=since_at, next_at=next_at, set_back=ahead)
+        if next_at in known.fired_at:
+            return _heeded(known, calendar, at)
+    if known.since_at <= at:
         return known
-    # What another calendar has said is forgotten. Where the clock was set back, what has not fired
-    # yet is due at its time: a clock that was wrong for once must not silence it for years.
-    return _heeded(msgspec.structs.replace(known, calendar=said), calendar, at)
+    # The clock was set back. What has not fired yet is due at its time: one that was wrong for once
+    # must not silence it for years.
+    ahead = (*known.set_back, (known.since_at, known.next_at))[:SET_BACK_KEPT]
+    return _heeded(msgspec.structs.replace(known, set_back=ahead), calendar, at)
 
 
 def _heeded(known: Generations, calendar: Calendar, at: float) -> Generations:
@@ -255,6 +268,7 @@ def _begun(
         best=asked.again_from == "best",
         due_at=instant,
         calendar=now.calendar,
+        set_back=now.set_back,
         fired_at=tuple(sorted((*now.fired_at, instant)))[-FIRED_KEPT:],
         earlier=(*now.earlier, over),
     )

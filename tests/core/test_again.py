@@ -118,6 +118,26 @@ def test_a_clock_that_was_wrong_for_once_silences_nothing(tmp_path):
     assert began(place) == ["2026-01-05T03:00:00.000Z", "2026-01-06T03:00:00.000Z"]
 
 
+def test_a_clock_that_falls_back_at_each_boot_brings_no_generation(tmp_path):
+    """Its battery is dead, and the network tells the time a little later, or only next time."""
+    place = a_place(tmp_path)
+    until(place, 4)
+    for right in (True, False, False, True, True):
+        place.clock.set_wall(MIDNIGHT - 9000 * DAY_S)
+        place.settle(4)
+        if right:
+            place.clock.set_wall(MIDNIGHT + 5 * 3600)
+            place.settle(4)
+    assert len(began(place)) == 1
+    until(place, 28)
+    assert began(place) == ["2026-01-05T03:00:00.000Z", "2026-01-06T03:00:00.000Z"]
+    place.clock.set_wall(MIDNIGHT - 9000 * DAY_S)
+    place.settle(4)
+    place.clock.set_wall(MIDNIGHT + 3 * DAY_S)
+    place.settle(20)
+    assert began(place)[2:] == ["2026-01-07T03:00:00.000Z"]
+
+
 def test_a_generation_that_is_not_done_is_finished_first_and_that_is_said_once(tmp_path):
     """Of the two nights that pass meanwhile the first makes the next one due, as soon as it can."""
     place = a_place(tmp_path, DAILY.replace("steps = 50", "steps = 100000000"))
