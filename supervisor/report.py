@@ -621,8 +621,11 @@ def comes_again(home: Home, config: Config, moment: Moment) -> AgainReport | Non
 
 def _again(memory: Memory, config: Config) -> AgainReport | None:
     asked, at, known = config.settings.campaign, memory.timeline.seen_at, memory.generations
+    # Whoever asks may have a zone of its own: what counts is that of the supervisor.
+    heeded = None if known is None or known.calendar is None else known.calendar
+    zone = zone_name() if heeded is None else heeded.rpartition(" ")[2]
     if asked.again is not None:
-        known = again.scheduled(known, asked, zone_name(), at)
+        known = again.scheduled(known, asked, zone, at)
     elif known is not None:  # what was set is set no more
         known = msgspec.structs.replace(known, next_at=None, calendar=None)
     if known is None:
@@ -633,7 +636,7 @@ def _again(memory: Memory, config: Config) -> AgainReport | None:
         due=_stamped(known.next_at),
         zone=None if known.calendar is None else known.calendar.rpartition(" ")[2],
         late=due and not again.is_over(memory, config.rules),
-        words=again.told_to_a_person(known, asked, zone_name(), memory, config.rules),
+        words=again.told_to_a_person(known, asked, zone, memory, config.rules),
         earlier=tuple(
             GenerationReport(
                 number=one.number,
