@@ -164,7 +164,7 @@ class Quiet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def words(self) -> str:
         """For a person."""
         if self.why == "off":
-            return "no quiet hours are set"
+            return "the quiet hours are off"
         if self.why == "unknown":
             return f"the quiet hours are not known: {self.trouble}"
         changes = when(stamp(self.changes_at or 0.0))
