@@ -574,7 +574,7 @@ def _quiet(
         sources=tuple(
             SourceReport(name=name, used=told[name].used, why_not=told[name].why_not)
             if name in told
-            else SourceReport(name=name, used=False, why_not="not asked yet")
+            else SourceReport(name=name, used=False, why_not="in no analysis yet")
             for name in asked.sources
         ),
         timers=tuple(

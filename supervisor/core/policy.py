@@ -114,7 +114,8 @@ def guarded(facts: Facts) -> Decision | WhyNot:
     if verdict is None or facts.guard is None:
         free = msgspec.structs.replace(goal, pauses=others, still=None)
         if free == goal:
-            return lambda: "no guard is set"
+            unseen = "no guard is set" if facts.guard is None else "the guard has not looked yet"
+            return lambda: unseen
         return Decision(goal=free, rule="guard", reason="no guard is set any more")
     pauses = ("guard", *others) if verdict.answer == "evict" else others
     still: Literal["starts", "frozen"] | None = None

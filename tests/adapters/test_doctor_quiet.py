@@ -110,7 +110,7 @@ def test_an_analysis_that_is_none_is_told_from_a_damaged_one(tmp_path, clock):
     """The first is what a first day has."""
     text = '[quiet_hours]\nzone = "UTC"\n'
     ((verdict, _, result),) = examined(tmp_path, text, clock, "quiet")
-    assert (verdict, result) == ("note", "usage has not been analysed yet")
+    assert (verdict, result) == ("note", "no analysis of usage has succeeded yet")
     (tmp_path / "windows.json").write_text("{}")
     ((verdict, _, result),) = examined(tmp_path, text, clock, "quiet")
     assert (verdict, "windows.json" in result) == ("bad", True)
