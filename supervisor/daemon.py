@@ -254,7 +254,7 @@ class Daemon:
             refused=refused,
             dated=self._config.dated if reloaded else (),
             readings=readings,
-            pressure=self._sentry.verdict(rules.settings.guard),
+            pressure=self._sentry.verdict(rules.settings.guard_in_force),
             windows=known,
             no_windows=unknown,
             observations=observations,

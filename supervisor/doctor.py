@@ -151,7 +151,7 @@ def check_guard(
         home: who holds it is ours, and so are its trainers.
         by_service: whether the service of the machine shall train.
     """
-    limits = config.settings.guard
+    limits = config.settings.guard_in_force
     if limits is None:
         return [], []
     memory, _ = Store(home.state).peek()
@@ -548,7 +548,7 @@ def _timers(home: Home, config: Config) -> Iterator[Finding]:
 
 def _guard(home: Home, config: Config) -> Iterator[Finding]:
     """Whether what others use can be told from what we use."""
-    limits = config.settings.guard
+    limits = config.settings.guard_in_force
     if limits is None:
         return
     reader = Gpus(timeout_s=GPU_TIMEOUT_S)

@@ -454,7 +454,7 @@ def _facts(home: Home, memory: Memory, config: Config) -> Facts:
         memory,
         config.ladder,
         config.settings.policy,
-        guard=config.settings.guard,
+        guard=config.settings.guard_in_force,
         pressure=None if said is None else msgspec.convert(said, Verdict),
         quiet=quiet,
     )
@@ -651,7 +651,7 @@ def _again(memory: Memory, config: Config) -> AgainReport | None:
 
 
 def _guard(memory: Memory, settings: Settings) -> GuardReport | None:
-    limits, said = settings.guard, memory.pressed
+    limits, said = settings.guard_in_force, memory.pressed
     if limits is None:
         return None
     if said is None:

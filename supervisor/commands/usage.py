@@ -232,7 +232,7 @@ def _conditions(
     else:
         made_at = windows.made_at if windows is not None and stays else None
         conditions = [(found.open, told.now_line(found, zone, made_at))]
-    conditions.append(_calm(memory, context.config.settings.guard))
+    conditions.append(_calm(memory, context.config.settings.guard_in_force))
     person = "person" in memory.goal.pauses
     conditions.append((not person, f"person: {'paused by one' if person else 'no pause'}"))
     left_s = (memory.goal.idle_until_s or 0.0) - memory.timeline.now_s

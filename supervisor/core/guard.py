@@ -26,8 +26,10 @@ PROBED = re.compile(r"tcp://[^/@\s]+:\d{1,5}|http://[^/@\s]+(/[^\s]*)?")
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[guard]: the machine's real work comes first; off where there is no such table."""
+    """[guard]: the machine's real work comes first; on where this or [quiet_hours] stands."""
 
+    enabled: bool = True
+    """whether training makes way for others"""
     sample_s: Annotated[float, msgspec.Meta(ge=0.5, le=300)] = 2.0
     """time between two looks at what others do here"""
     start_cpu_percent: Percent = 30.0

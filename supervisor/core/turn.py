@@ -321,7 +321,7 @@ class _Thought:
             self._limits,
             request=request,
             readings=self._seen.readings,
-            guard=self._settings.guard,
+            guard=self._settings.guard_in_force,
             pressure=self._seen.pressure,
             quiet=self._quiet,
         )
@@ -669,7 +669,7 @@ class _Thought:
         (spec,) = self._specs((run,), starts=True)
         nice = self._ladder[self.memory.goal.mode].nice
         # Where others come first, they do so from the first step on.
-        return Start(spec=spec, nice=nice if self._settings.guard is None else NICE_MAX)
+        return Start(spec=spec, nice=nice if self._settings.guard_in_force is None else NICE_MAX)
 
     def _specs(self, runs: Iterable[Run], *, starts: bool = False) -> list[Spec]:
         """What the trainers of `runs` are asked to do if they start now, or as they start.
