@@ -21,8 +21,12 @@ Words = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 FLAP_S = 600.0
 """a pause that comes this soon after the end of one shows that the calm was none"""
 HOUR_S = 3600.0
-PROBED = re.compile(r"tcp://[^/@\s]+:\d{1,5}|http://[^/@\s]+(/[^\s]*)?")
+PROBED = re.compile(
+    r"(?:tcp(?=://[^/]+:[0-9]+$)|http)://(?:[^/@:?#\[\]\s]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/\S*)?"
+)
 """what can be probed without a command; an address with a password in it is none"""
+PORT_MAX = 65535
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +87,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 )
             if group.startswith("sys/fs/cgroup"):
                 raise ValueError(f"guard.protect_cgroup: leave /sys/fs/cgroup out of /{group}")
-        if isinstance(self.probe, str) and not PROBED.fullmatch(self.probe):
+        if isinstance(self.probe, str) and not _is_address(self.probe):
             # An address may hold a password: it is not repeated.
             raise ValueError(
                 "guard.probe is neither tcp://host:port nor http://host:port/path, without a name "
@@ -91,6 +95,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.probe == ():
             raise ValueError("guard.probe: the command is empty")
+        if self.probe is not None and "\0" in "".join(self.probe):
+            raise ValueError("guard.probe: no command can be given a zero byte")
         for start, pause in (
             ("start_psi_percent", "pause_psi_percent"),
             ("start_cpu_percent", "pause_cpu_percent"),
@@ -100,6 +106,11 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             least, most = getattr(self, start), getattr(self, pause)
             if most is not None and least > most:
                 raise ValueError(f"guard.{start} = {least:g} lies above {pause} = {most:g}")
+
+
+def _is_address(text: str) -> bool:
+    found = PROBED.fullmatch(text)
+    return found is not None and 0 < int(found["port"] or 80) <= PORT_MAX
 
 
 class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -53,6 +53,8 @@ def measure(probe: str | tuple[str, ...], max_s: float = ANSWER_MAX_S) -> Reply:
         return Reply(trouble=f"no answer within {max_s:g} s")
     except OSError as error:
         return Reply(trouble=error.strerror or str(error))
+    except UnicodeError:  # by the encoding of names, which asks nobody
+        return Reply(trouble="no host can have such a name")
     except _Failed as failed:
         return Reply(trouble=str(failed))
     return Reply(latency_ms=1000 * (time.monotonic() - began_s))

@@ -50,6 +50,7 @@ def test_an_answer_takes_as_long_as_it_takes(service):
     ("asked", "trouble"),
     [
         ("tcp://127.0.0.1:1", "Connection refused"),
+        (f"tcp://{'a' * 70}:80", "no host can have such a name"),
         (("/nowhere/at-all",), "No such file or directory"),
         ((sys.executable, "-c", "import sys; sys.exit('Marked-S3cret')"), "exit code 1"),
         ((sys.executable, "-c", "import time; time.sleep(60)"), "no answer within 0.3 s"),

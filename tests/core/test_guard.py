@@ -163,6 +163,12 @@ def test_below_the_limit_of_a_pause_a_protected_group_still_lets_nothing_start()
     [
         "https://127.0.0.1/health",
         "tcp://127.0.0.1",
+        "tcp://127.0.0.1:70000",
+        "tcp://::1:80",
+        "tcp://127.0.0.1:80/health",
+        "http://127.0.0.1:/health",
+        "http://127.0.0.1:game/health",
+        ("pgrep", "ga\0me"),
         "http://ada:Marked-S3cret@127.0.0.1/",
         "pgrep game",
         (),
@@ -172,6 +178,21 @@ def test_what_can_be_no_probe_is_refused_and_not_repeated(probe):
     with pytest.raises(ValueError, match=r"guard\.probe") as refused:
         Guard(probe=probe)
     assert "S3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "tcp://127.0.0.1:7777",
+        "tcp://[::1]:80",
+        "http://localhost",
+        "http://[::1]/health?of=game@home",
+        "http://game.example:8080/",
+        ("sh", "-c", "true\n"),
+    ],
+)
+def test_what_can_be_probed_is_taken(probe):
+    assert Guard(probe=probe).probe == probe
 
 
 def test_a_sample_is_urgent_where_the_next_one_may_decide():
