@@ -1,9 +1,11 @@
 """How quickly a service answers is asked in a process of its own, and a failure is no slowness."""
 
+import os
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,14 @@ from supervisor.helpers.probe import Reply, measure
 from supervisor.host import probe
 from supervisor.host.probe import Probe
 from testkit.patience import until
+
+ASLEEP = """
+import os, time
+with open({told!r} + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename({told!r} + ".new", {told!r})
+time.sleep(9999)
+"""
 
 
 @pytest.fixture
@@ -108,6 +118,17 @@ def test_while_it_does_not_answer_nothing_is_known(service):
         assert one.latency_p95_ms is not None
     finally:
         one.close()
+
+
+def test_a_command_ends_with_whoever_asks(tmp_path):
+    """The settings change, or the supervisor ends, while it waits for its answer."""
+    told = tmp_path / "pid"
+    one = Probe((sys.executable, "-c", ASLEEP.format(told=str(told))))
+    until(lambda: (one.tend(), told.exists())[1], "it is asked")
+    pid = int(told.read_text())
+    os.kill(pid, 0)
+    one.close()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "nothing is left of it")
 
 
 def test_a_probe_that_cannot_even_be_asked_is_trouble():
