@@ -124,6 +124,17 @@ def test_a_sample_is_taken_when_it_is_due_and_not_before(watched):
     assert watched.looks == 1
 
 
+def test_who_asks_for_more_samples_waits_no_longer_for_the_next_one(watched):
+    watched.sentry.verdict(Guard(sample_s=300.0))
+    watched.sentry.look(watched.memory)
+    assert watched.sentry.due_s == pytest.approx(300.0)
+    watched.sentry.verdict(LIMITS)
+    assert watched.sentry.due_s == pytest.approx(2.0)
+    watched.time.advance(1.5)
+    watched.sentry.verdict(LIMITS)
+    assert watched.sentry.due_s == pytest.approx(0.5)
+
+
 CALM = Pressure(cpu_other=1.0, psi_cpu=0.5)
 OURS = Pressure(cpu_other=1.0, psi_cpu=97.0)
 BUSY = Pressure(cpu_other=99.0, psi_cpu=99.0)
