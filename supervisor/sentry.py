@@ -251,4 +251,5 @@ class Sentry:
         known, self._busy = self._busy, pressure.others(after)
         if known is None:
             return seen
-        return guard.by(seen, pressure.busiest(known, self._busy, after.at_s - before.at_s))
+        busiest = pressure.busiest(known, self._busy, after.at_s - before.at_s)
+        return guard.by(seen, self._limits, busiest)

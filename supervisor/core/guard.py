@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -69,8 +70,9 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     probe: Words | tuple[Words, ...] | None = None
     """what is asked how quickly a service answers: `tcp://host:port`, `http://host:port/path`, or a
     command and its arguments"""
-    latency_p95_ms: Annotated[float, msgspec.Meta(gt=0, le=60_000)] = 100.0
-    """above it the service is too slow for its users, and training stands still"""
+    latency_p95_ms: Annotated[float, msgspec.Meta(gt=0, lt=10_000)] = 100.0
+    """above it the service is too slow for its users, and training stands still; what takes ten
+    seconds is no answer"""
 
     @property
     def protected(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_memory_other_mib: dict[str, float] = {}
     """GPU, by UUID or else by its number: what others hold of it; absent where nobody knows"""
     psi_cpu: float | None = None
-    """percent of the last 10 s in which something waited for a processor, ours included"""
+    """percent of the time since then in which something waited for a processor, ours included"""
     psi_memory: float | None = None
     """the same for memory"""
     psi_cpu_protected: dict[str, float] = {}
@@ -380,16 +382,18 @@ def _waited(seen: Pressure, group: str) -> float:
     return max(seen.psi_cpu_protected.get(group, 0.0), of_memory)
 
 
-def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
+def by(seen: Pressure, limits: Guard, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
     """The pressure with the names of those behind it.
 
     Args:
         seen: a sample.
+        limits: what it passes says of whom to tell.
         busiest: who uses the processors most, and who the memory.
     """
     cpu, memory = busiest
-    of_memory = (seen.memory_other or 0.0) > (seen.cpu_other or 0.0)
-    return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
+    pressed = next(chain(_over_pause(seen, limits), _over_start(seen, limits)), None)
+    frees = pressed is not None and pressed.cause in FREED_BY_LEAVING
+    return msgspec.structs.replace(seen, by=memory if frees else cpu)
 
 
 def measures(seen: Pressure, limits: Guard) -> Iterator[tuple[str, float, str, str]]:

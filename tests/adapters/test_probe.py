@@ -7,9 +7,11 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from supervisor.helpers.probe import Reply, measure
+from supervisor.core.guard import Guard
+from supervisor.helpers.probe import ANSWER_MAX_S, Reply, measure
 from supervisor.host import probe
 from supervisor.host.probe import Probe
 from testkit.patience import until
@@ -73,6 +75,14 @@ def test_what_fails_is_not_slow(asked, trouble):
     assert answer.latency_ms is None
     assert trouble in answer.trouble
     assert "S3cret" not in answer.trouble
+
+
+def test_a_limit_that_no_answer_can_pass_is_refused():
+    """What takes as long as that is no answer."""
+    limit_ms = 1000 * ANSWER_MAX_S
+    with pytest.raises(msgspec.ValidationError, match="latency_p95_ms"):
+        msgspec.convert({"latency_p95_ms": limit_ms}, Guard)
+    assert msgspec.convert({"latency_p95_ms": limit_ms - 1}, Guard).latency_p95_ms == limit_ms - 1
 
 
 def test_a_service_that_says_it_is_ill_has_not_answered(service):

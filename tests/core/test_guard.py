@@ -43,10 +43,20 @@ def test_nothing_starts_before_it_has_been_calm_for_a_minute():
 def test_whoever_waits_for_others_is_told_once_for_whom():
     """How busy they are at each sample is no news."""
     at_work = Pressure(cpu_other=45.0, memory_other=20.0)
-    named = guard.by(at_work, (("java (pid 7) 90 % of one",), ()))
+    named = guard.by(at_work, LIMITS, (("java (pid 7) 90 % of one",), ()))
     watch, changes = watched((at_work, 2), (named, 30), watch=begun(0.0))
     assert changes == [(4.0, "hold", "start")]
     assert "java (pid 7)" in in_words(watch.verdict, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "who"),
+    [(85.0, 88.0, "java"), (85.0, 92.0, "db"), (50.0, 60.0, "java"), (20.0, 75.0, "db")],
+)
+def test_who_is_told_is_who_presses_where_a_limit_is_passed(cpu, memory, who):
+    """A database that holds much memory, as ever, is not what has training stand still."""
+    seen = Pressure(cpu_other=cpu, memory_other=memory)
+    assert guard.by(seen, LIMITS, (("java",), ("db",))).by == (who,)
 
 
 def test_training_that_is_alone_is_never_paused():
