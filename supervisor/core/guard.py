@@ -277,7 +277,7 @@ def is_urgent(before: Watch, after: Watch, limits: Guard) -> bool:
         after: the same after it.
         limits: the settings in force.
     """
-    if after.verdict.answer != "free":
+    if after.verdict.answer not in ("hold", "free"):  # trainers may have lived on from before
         return False
     return 0 < after.high == limits.pause_samples - 1 or (before.low > 0 and after.low == 0)
 

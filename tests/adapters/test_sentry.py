@@ -156,6 +156,23 @@ def test_foreign_load_has_training_stand_still_within_five_seconds(watched, part
     assert watched.time() - began_s <= 3.5
 
 
+def test_trainers_that_have_lived_on_stand_still_as_soon(watched):
+    """Who has just begun to look lets nothing start; others may come in that minute, too."""
+    watched.seen = CALM
+    watched.sentry.verdict(LIMITS)
+    watched.pass_s(9.0)
+    assert watched.sentry.verdict(LIMITS).answer == "hold"
+    watched.seen = Pressure(cpu_other=75.0)
+    watched.time.advance(watched.sentry.due_s)
+    began_s = watched.time() - 0.75 * LIMITS.sample_s
+    watched.sentry.look(watched.memory)
+    watched.seen = BUSY
+    while watched.sentry.verdict(LIMITS).answer == "hold":
+        watched.time.advance(watched.sentry.due_s)
+        watched.sentry.look(watched.memory)
+    assert watched.time() - began_s <= 3.5
+
+
 def test_an_alarm_has_it_stand_still_within_two(watched):
     """The sample that it causes says little; the two after it come early."""
     watched.seen = CALM

@@ -215,7 +215,9 @@ def test_a_sample_is_urgent_where_the_next_one_may_decide():
     once = step(after, BUSY, LIMITS, 66.0)
     assert guard.is_urgent(after, once, LIMITS)
     assert not guard.is_urgent(once, step(once, BUSY, LIMITS, 68.0), LIMITS)
-    assert not guard.is_urgent(begun(0.0), step(begun(0.0), BUSY, LIMITS, 2.0), LIMITS)
+    still, _ = watched((BUSY, 6), watch=once)
+    assert still.verdict.answer == "freeze"
+    assert not guard.is_urgent(still, step(still, FULL, LIMITS, 80.0), LIMITS)
 
 
 @pytest.mark.parametrize(
