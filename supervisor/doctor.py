@@ -608,7 +608,9 @@ def _probe(asked: str | tuple[str, ...], limit_ms: float) -> Finding:
         result = f"the service that is probed does not answer: {answer.trouble}"
         return Finding(verdict="note", what="guard", result=f"{result}, so that counts for nothing")
     result = f"the service that is probed answers in {answer.latency_ms:.0f} ms"
-    return Finding(verdict="well", what="guard", result=f"{result} (at most {limit_ms:g})")
+    slow = answer.latency_ms > limit_ms
+    result = f"{result} (at most {limit_ms:g})"
+    return Finding(verdict="note" if slow else "well", what="guard", result=result)
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:
