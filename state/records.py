@@ -323,6 +323,9 @@ class Generations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """wall time up to which that calendar is heeded"""
     next_at: float | None = None
     """wall time of the instant at which the next one is due; None: never"""
+    set_back: tuple[tuple[float, float | None], ...] = ()
+    """the two before as they were each time that the clock was set back, the latest moment first:
+    they hold again once it is past that"""
     late_at: float | None = None
     """the instant of which the log was told that the present one is not done by then"""
     fired_at: tuple[float, ...] = ()

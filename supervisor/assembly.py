@@ -179,19 +179,20 @@ def _live(body: Body, home: Home, lock: durable.Lock, *, until_done: bool) -> No
     config, notify = body.config, body.notify
     cause, ready = "start", "READY=1"
     # A hand-over that was asked for first holds, whatever is asked for after it.
-    over = False
+    ended = over = False
     while not (watch.hand_over_asked or watch.stop_asked or over):
         if not lock.lasts():
             runner.end_all()
             raise HomeLost(home.path)
         with contextlib.suppress(OSError):  # somebody has removed it; the inbox tells what else
             durable.make_folder(home.inbox)
-        due_s = min(daemon.tick(cause), _listen(body))
+        due_s = min(daemon.tick(cause, last=ended), _listen(body))
         notify(ready, "WATCHDOG=1", f"STATUS={daemon.status}")
         if _watch_files(body, home):
             due_s = 0.0  # look once more: something may have changed before it was watched
         # What is on trial may be more work.
-        over = until_done and daemon.memory.resting and not messenger.busy and not config.handles
+        ended = until_done and daemon.memory.resting
+        over = ended and not messenger.busy and not config.handles
         if not over:
             cause = _sleep(body, due_s)
     for said in messenger.leave():

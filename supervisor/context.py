@@ -217,7 +217,8 @@ class Context:
         """
         known = self._runs()
         earlier = known_earlier(self.home, self.config_or_why, self.now())
-        return next((run for run in earlier if run.id == name), None) or _one(name, known)
+        by_id = [run for run in earlier if run.id.lower() == name.lower()]
+        return by_id[0] if len(by_id) == 1 else _one(name, known)
 
     def wanted(self, name: str) -> Run:
         """The run of that id, name or label as the settings want it: none may have queued it yet.

@@ -22,7 +22,7 @@ from state.store import Store
 from state.windows import Windows
 from state.windows import known as known_windows
 from supervisor.config import Config
-from supervisor.core import history, queue
+from supervisor.core import again, history, queue
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.enrolment import sought, watched
 from supervisor.core.events import Event
@@ -177,9 +177,14 @@ class Daemon:
             with contextlib.suppress(OSError):  # the next start finds them counted already
                 self._boot_notes.trim(moment.boot_id)
 
-    def tick(self, cause: str) -> float:
-        """One look and all that follows from it; seconds until the next one is due."""
-        return self._carry_out(self._see(), cause)
+    def tick(self, cause: str, *, last: bool = False) -> float:
+        """One look and all that follows from it; seconds until the next one is due.
+
+        Args:
+            cause: what has brought it about.
+            last: the present generation of the campaign is the last one here.
+        """
+        return self._carry_out(self._see(last=last), cause)
 
     def leave(self) -> bool:
         """Begin or go on to stop cleanly; whether nothing lives any more.
@@ -228,7 +233,7 @@ class Daemon:
             return (), str(error)
         return tuple(note for note in notes if note.boot_id != boot_id), None
 
-    def _see(self, *, leaving: bool = False) -> Seen:
+    def _see(self, *, leaving: bool = False, last: bool = False) -> Seen:
         """All that the next turn may depend on."""
         reloaded, refused = self._config.refresh()
         logs = self._config.settings.logs
@@ -239,19 +244,22 @@ class Daemon:
         left = self._left(requests)
         known, unknown = self._windows()
         observations = self._runner.look(watched(self.memory, rules, left))
+        generations = self.memory.generations
+        comes = generations is not None and again.is_due(generations, moment.wall)
         seen = Seen(
             moment=moment,
             rules=rules,
-            machine=self._machine,
+            machine=self._machine._replace(zone=None) if last else self._machine,
             reloaded=reloaded,
             refused=refused,
             dated=self._config.dated if reloaded else (),
             readings=readings,
-            pressure=self._sentry.verdict(rules.settings.guard),
+            pressure=self._sentry.verdict(rules.settings.guard_in_force),
             windows=known,
             no_windows=unknown,
             observations=observations,
             left=left,
+            kept=self._runner.kept() if comes else (),
             requests=requests,
             more=len(requests) == AT_ONCE,
             troubles=tuple(Trouble(*one) for one in trouble),

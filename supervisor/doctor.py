@@ -155,7 +155,7 @@ def check_guard(
         home: who holds it is ours, and so are its trainers.
         by_service: whether the service of the machine shall train.
     """
-    limits = config.settings.guard
+    limits = config.settings.guard_in_force
     if limits is None:
         return [], []
     memory, _ = Store(home.state).peek()
@@ -578,7 +578,7 @@ def _timers(home: Home, config: Config) -> Iterator[Finding]:
 
 def _guard(home: Home, config: Config) -> Iterator[Finding]:
     """Whether what others use can be told from what we use."""
-    limits = config.settings.guard
+    limits = config.settings.guard_in_force
     if limits is None:
         return
     reader = Gpus(timeout_s=GPU_TIMEOUT_S)
@@ -638,7 +638,9 @@ def _probe(asked: str | tuple[str, ...], limit_ms: float) -> Finding:
         result = f"the service that is probed does not answer: {answer.trouble}"
         return Finding(verdict="note", what="guard", result=f"{result}, so that counts for nothing")
     result = f"the service that is probed answers in {answer.latency_ms:.0f} ms"
-    return Finding(verdict="well", what="guard", result=f"{result} (at most {limit_ms:g})")
+    slow = answer.latency_ms > limit_ms
+    result = f"{result} (at most {limit_ms:g})"
+    return Finding(verdict="note" if slow else "well", what="guard", result=result)
 
 
 def _clock_of(moment: Moment) -> Callable[[], Finding]:

@@ -355,7 +355,7 @@ def serve(
         begin: makes everything ready, and returns the first reply and what answers requests;
             None where there is nothing to ask here.
     """
-    _die_with_parent()
+    die_with_parent()
     # Whatever a library prints must not be taken for a reply: it goes to the log.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -372,9 +372,10 @@ def serve(
         say(answer(msgspec.json.decode(line, type=request)))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this process with the daemon, even inside a call that hangs.
 
-    The end of the requests says the same to a process that still listens.
+    What a helper starts asks for the same, so that it does not outlive the helper. The end of the
+    requests says it, too, to a process that still listens.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

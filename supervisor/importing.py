@@ -39,6 +39,7 @@ def import_settings(context: Context) -> int:
     if old is not None:
         Config(home.settings)  # what is wrong with it already is told in its own name
     text = HEADING.format(_plain(options.document.name)) + _text(made)
+    _refuse_roots(home.settings)
     _refuse_there(made, old, home.settings)
     fresh = {home.path / file: secret for file, secret in made.passwords.items()}
     for path, secret in list(fresh.items()):
@@ -89,6 +90,20 @@ def _read(path: Path, program: str | None, *, skip_unknown: bool) -> Brought:
 def _text(made: Brought) -> str:
     """What is added to the settings."""
     return "\n".join((*made.tables.values(), *filter(None, (made.comments,))))
+
+
+def _refuse_roots(settings: Path) -> None:
+    """See that settings of a service, which are root's, are not written with its account's rights.
+
+    Raises:
+        Refused: they would be.
+    """
+    place = settings.resolve().parent
+    if place.is_dir() and not os.access(place, os.W_OK, effective_ids=True):
+        raise Refused(
+            f"{settings} leads to {place}, where its account may not write: bring them over into "
+            "another home (--home FOLDER), and copy what is there; nothing was written"
+        )
 
 
 def _refuse_there(made: Brought, old: bytes | None, settings: Path) -> None:

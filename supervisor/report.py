@@ -454,7 +454,7 @@ def _facts(home: Home, memory: Memory, config: Config) -> Facts:
         memory,
         config.ladder,
         config.settings.policy,
-        guard=config.settings.guard,
+        guard=config.settings.guard_in_force,
         pressure=None if said is None else msgspec.convert(said, Verdict),
         quiet=quiet,
     )
@@ -574,7 +574,7 @@ def _quiet(
         sources=tuple(
             SourceReport(name=name, used=told[name].used, why_not=told[name].why_not)
             if name in told
-            else SourceReport(name=name, used=False, why_not="not asked yet")
+            else SourceReport(name=name, used=False, why_not="in no analysis yet")
             for name in asked.sources
         ),
         timers=tuple(
@@ -621,8 +621,11 @@ def comes_again(home: Home, config: Config, moment: Moment) -> AgainReport | Non
 
 def _again(memory: Memory, config: Config) -> AgainReport | None:
     asked, at, known = config.settings.campaign, memory.timeline.seen_at, memory.generations
+    # Whoever asks may have a zone of its own: what counts is that of the supervisor.
+    heeded = None if known is None or known.calendar is None else known.calendar
+    zone = zone_name() if heeded is None else heeded.rpartition(" ")[2]
     if asked.again is not None:
-        known = again.scheduled(known, asked, zone_name(), at)
+        known = again.scheduled(known, asked, zone, at)
     elif known is not None:  # what was set is set no more
         known = msgspec.structs.replace(known, next_at=None, calendar=None)
     if known is None:
@@ -633,7 +636,7 @@ def _again(memory: Memory, config: Config) -> AgainReport | None:
         due=_stamped(known.next_at),
         zone=None if known.calendar is None else known.calendar.rpartition(" ")[2],
         late=due and not again.is_over(memory, config.rules),
-        words=again.told_to_a_person(known, asked, zone_name(), memory, config.rules),
+        words=again.told_to_a_person(known, asked, zone, memory, config.rules),
         earlier=tuple(
             GenerationReport(
                 number=one.number,
@@ -648,7 +651,7 @@ def _again(memory: Memory, config: Config) -> AgainReport | None:
 
 
 def _guard(memory: Memory, settings: Settings) -> GuardReport | None:
-    limits, said = settings.guard, memory.pressed
+    limits, said = settings.guard_in_force, memory.pressed
     if limits is None:
         return None
     if said is None:

@@ -109,7 +109,10 @@ def _quiet(known: QuietReport | None) -> list[tuple[str, str]]:
         age = span(86_400 * max(0.0, known.age_days or 0.0))
         analysed = f"analysed {when(known.analysed)}, {age} ago"
     if known.next_analysis is not None:
-        analysed += f"; the next is due {when(known.next_analysis)}"
+        due = when(known.next_analysis)
+        if known.late or known.analysed is None:
+            due = "now, and tried each hour until one succeeds"
+        analysed += f"; the next is due {due}"
     lines.append(analysed)
     if known.late:
         lines.append(paint("the analysis is late: `supervisor decisions` says why", "yellow"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def protected(
             lost[name] = f"{name} holds this supervisor or a trainer, so what waits there is ours"
         elif folder is None:
             lost[name] = f"there is no control group {name}"
-        elif not (folder / "cpu.pressure").is_file():
+        elif not os.path.isfile(folder / "cpu.pressure"):  # noqa: PTH113 - that of Path may raise
             lost[name] = f"the control group {name} tells no stalls"
         else:
             found[name] = folder
@@ -172,6 +173,8 @@ class Sentry:
             self.close()
         elif self._watch is None:
             self._watch, self._due_s = guard.begun(now_s), now_s
+        else:
+            self._due_s = min(self._due_s, now_s + limits.sample_s)  # it may be shorter by now
         self._limits = limits
         return None if self._watch is None else self._watch.verdict
 
@@ -248,4 +251,5 @@ class Sentry:
         known, self._busy = self._busy, pressure.others(after)
         if known is None:
             return seen
-        return guard.by(seen, pressure.busiest(known, self._busy, after.at_s - before.at_s))
+        busiest = pressure.busiest(known, self._busy, after.at_s - before.at_s)
+        return guard.by(seen, self._limits, busiest)

@@ -57,6 +57,9 @@ trainers = []
 QUIET_HOURS = """
 [quiet_hours]
 zone = "UTC"
+
+[guard]
+enabled = false
 """
 
 

@@ -143,13 +143,10 @@ def _analyze(context: Context) -> int:
             return UNKNOWN
     if context.options.timer:
         return _renewed(context, asked, analysis, now)
-    if context.options.picture is not None:
-        if analysis.week:
-            picture.draw(analysis, context.options.picture, zone)
-        else:
-            print("supervisor: there is no week to draw", file=sys.stderr)
-    found = quiet(asked, analysis.windows, now, trouble=analysis.trouble)
-    conditions = _conditions(context, found, zone, analysis.windows) if dry else []
+    force = analysis.windows or known(where.windows)[0]
+    found = quiet(asked, force, now, trouble=analysis.trouble if force is None else None)
+    stays = force is not analysis.windows
+    conditions = _conditions(context, found, zone, force, stays=stays) if dry else []
     if context.options.json:
         print_json(
             _Told(
@@ -171,6 +168,11 @@ def _analyze(context: Context) -> int:
             print(f"\n{_would_start(conditions)}")
         elif written:
             print(f"\nwritten: {where.windows}")
+    if context.options.picture is not None:
+        if analysis.week:
+            picture.draw(analysis, context.options.picture, zone)
+        else:
+            print("supervisor: there is no week to draw", file=sys.stderr)
     return 0 if analysis.windows is not None else UNKNOWN
 
 
@@ -203,11 +205,19 @@ def _renewed(context: Context, asked: QuietHours, analysis: Analysis, now: float
 
 
 def _conditions(
-    context: Context, found: Quiet, zone: str, windows: Windows | None
+    context: Context, found: Quiet, zone: str, windows: Windows | None, *, stays: bool
 ) -> list[tuple[bool, str]]:
     """Everything that training waits for: whether it lets it start now, and how it stands.
 
-    The quiet hours are those of this analysis, the rest is as the supervisor would find it.
+    The quiet hours are those of this analysis, or where it has found none those that stay in force.
+    The rest is as the supervisor would find it.
+
+    Args:
+        context: of the command.
+        found: what the quiet hours say.
+        zone: of the clock on the wall.
+        windows: by which they say so.
+        stays: whether those were found before, and this analysis has found none.
     """
     from supervisor.core.queue import ENDED  # noqa: PLC0415 - other commands stay quick
     from supervisor.report import present, report  # noqa: PLC0415 - as above
@@ -220,8 +230,9 @@ def _conditions(
         lifted = f"quiet_hours: a person trains in any hour until {when(stamp(until_at))}"
         conditions = [(True, lifted)]
     else:
-        conditions = [(found.open, told.now_line(found, zone))]
-    conditions.append(_calm(memory, context.config.settings.guard))
+        made_at = windows.made_at if windows is not None and stays else None
+        conditions = [(found.open, told.now_line(found, zone, made_at))]
+    conditions.append(_calm(memory, context.config.settings.guard_in_force))
     person = "person" in memory.goal.pauses
     conditions.append((not person, f"person: {'paused by one' if person else 'no pause'}"))
     left_s = (memory.goal.idle_until_s or 0.0) - memory.timeline.now_s

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 FIRED_KEPT = 32
 """instants that are remembered one by one; none before the oldest of so many is due any more"""
+SET_BACK_KEPT = 4
+"""how many times that the clock was set back are remembered until they are made up for"""
 BEGINS = {"scratch": "from scratch", "best": "with the best checkpoints of the one before"}
 """`again_from`, in words"""
-REMOVED_LOOK_S = 1.0
-"""how soon to remove the next folder"""
+NEXT_LOOK_S = 1.0
+"""how soon to remove the next folder, or to begin what has waited for the last run"""
 NAMES_MAX = 8
 """of one line"""
+LATER = re.compile(r"(?P<run>.+)-g(?P<number>[1-9][0-9]{0,4})")
+"""an id of a run of a later generation"""
 
 
 def runs_of(campaign: tuple[Run, ...], known: Generations | None) -> tuple[Run, ...]:
@@ -50,7 +55,7 @@ def runs_of(campaign: tuple[Run, ...], known: Generations | None) -> tuple[Run, 
                 run.asked,
                 id=id_in(run.id, known.number),
                 generation=known.number,
-                begin_from=id_in(run.id, known.number - 1) if known.best else None,
+                begin_from=id_in(run.id, known.earlier[-1].number) if known.best else None,
             )
         )
         for run in campaign
@@ -73,11 +78,22 @@ def scheduled(known: Generations | None, asked: Campaign, zone: str, at: float) 
     """
     calendar = _calendar(asked.again or "", zone)
     known, said = known or Generations(), f"{calendar.cron} {calendar.zone.key}"
-    if known.calendar == said and known.since_at <= at:
+    if known.calendar != said:  # what another one has said is forgotten
+        return _heeded(msgspec.structs.replace(known, calendar=said, set_back=()), calendar, at)
+    passed = [one for one in known.set_back if one[0] <= at]
+    if passed:
+        # The clock is right again: it was set back for a while, in which no instant has passed.
+        since_at, next_at = passed[0]
+        ahead = known.set_back[: -len(passed)]
+        known = msgspec.structs.replace(known, since_at=since_at, next_at=next_at, set_back=ahead)
+        if next_at in known.fired_at:
+            return _heeded(known, calendar, at)
+    if known.since_at <= at:
         return known
-    # What another calendar has said is forgotten. Where the clock was set back, what has not fired
-    # yet is due at its time: a clock that was wrong for once must not silence it for years.
-    return _heeded(msgspec.structs.replace(known, calendar=said), calendar, at)
+    # The clock was set back. What has not fired yet is due at its time: one that was wrong for once
+    # must not silence it for years.
+    ahead = (*known.set_back, (known.since_at, known.next_at))[:SET_BACK_KEPT]
+    return _heeded(msgspec.structs.replace(known, set_back=ahead), calendar, at)
 
 
 def _heeded(known: Generations, calendar: Calendar, at: float) -> Generations:
@@ -122,15 +138,20 @@ def found_again(memory: Memory, rules: Rules, folders: Sequence[str]) -> Memory:
 
     The newest of them is gone on with: a new one must not be taken for it.
     """
-    first = {run.id for run in rules.campaign}
-    number = 1
-    for folder in folders:
-        run_id, _, tail = folder.rpartition("-g")
-        if run_id in first and tail.isascii() and tail.isdigit():
-            number = max(number, int(tail))
+    number = _newest(rules, folders)
     if number == 1:
         return memory
     return msgspec.structs.replace(memory, generations=Generations(number=number))
+
+
+def _newest(rules: Rules, ids: Iterable[str]) -> int:
+    """The highest generation of the campaign that those ids tell of; 1: of none but the first.
+
+    What the settings name is what a person calls so.
+    """
+    first = {run.id for run in rules.campaign}
+    found = (LATER.fullmatch(run_id) for run_id in ids if run_id not in first)
+    return max((int(one["number"]) for one in found if one and one["run"] in first), default=1)
 
 
 def told_to_a_person(
@@ -164,7 +185,7 @@ def is_over(memory: Memory, rules: Rules) -> bool:
     return follows and all(run.is_job for run in memory.runs)
 
 
-def heed(memory: Memory, rules: Rules, zone: str) -> Memory:
+def heed(memory: Memory, rules: Rules, zone: str, folders: Sequence[str]) -> Memory:
     """The memory after a look at the calendar: perhaps with a new generation.
 
     Its queue follows the campaign afresh once it is enrolled.
@@ -173,6 +194,7 @@ def heed(memory: Memory, rules: Rules, zone: str) -> Memory:
         memory: whose queue follows the campaign.
         rules: what is in force.
         zone: that of the machine.
+        folders: names of those of runs, where a generation may begin.
     """
     asked, known, at = rules.settings.campaign, memory.generations, memory.timeline.seen_at
     if asked.again is None:
@@ -186,7 +208,7 @@ def heed(memory: Memory, rules: Rules, zone: str) -> Memory:
     if not is_due(now, at):
         return memory
     if is_over(memory, rules):
-        return _begun(memory, now, rules, zone)
+        return _begun(memory, now, rules, zone, folders)
     if now.late_at == now.next_at:
         return memory
     memory = msgspec.structs.replace(
@@ -224,9 +246,13 @@ def _told_when(memory: Memory, now: Generations, asked: Campaign, zone: str) -> 
     )
 
 
-def _begun(memory: Memory, now: Generations, rules: Rules, zone: str) -> Memory:
+def _begun(
+    memory: Memory, now: Generations, rules: Rules, zone: str, folders: Sequence[str]
+) -> Memory:
     """The memory in which the next generation is the present one."""
     asked, at = rules.settings.campaign, memory.timeline.seen_at
+    # What bears such a name already is somebody else's: it is neither gone on with nor removed.
+    taken = _newest(rules, (*folders, *(run.id for run in memory.runs)))
     if not (now.ended or memory.resting):  # what was submitted goes on
         memory = told.end_of_campaign(memory)
     instant = now.next_at or at
@@ -238,10 +264,11 @@ def _begun(memory: Memory, now: Generations, rules: Rules, zone: str) -> Memory:
         done=came.reached + came.short,
     )
     after = Generations(
-        number=now.number + 1,
+        number=max(now.number, taken) + 1,
         best=asked.again_from == "best",
         due_at=instant,
         calendar=now.calendar,
+        set_back=now.set_back,
         fired_at=tuple(sorted((*now.fired_at, instant)))[-FIRED_KEPT:],
         earlier=(*now.earlier, over),
     )
@@ -313,15 +340,17 @@ def to_remove(memory: Memory) -> str | None:
     return leaving[0].runs[0] if leaving else None
 
 
-def due_in_s(memory: Memory) -> float:
+def due_in_s(memory: Memory, rules: Rules) -> float:
     """Seconds until there is something to do about generations."""
     known = memory.generations
     if known is None:
         return math.inf
     if any(one.dropped and one.stuck is None for one in known.earlier):
-        return REMOVED_LOOK_S
+        return NEXT_LOOK_S
     in_s = math.inf if known.next_at is None else known.next_at - memory.timeline.seen_at
-    return in_s if in_s > 0 else math.inf  # what is due already waits for a run
+    if in_s > 0:
+        return in_s
+    return NEXT_LOOK_S if is_over(memory, rules) else math.inf  # else it waits for a run
 
 
 def removed(memory: Memory, outcome: Removed) -> Memory:

@@ -99,7 +99,8 @@ def _resume(facts: Facts, asked: AboutTheMode) -> Decision:
 def _train_now(facts: Facts, asked: requests.TrainNow) -> Decision:
     """The quiet hours are lifted for a while; the guard never is."""
     if facts.quiet is None or facts.quiet.why == "off":
-        return _refuse(facts, asked, "no quiet hours are set: it trains in any hour as it is")
+        none = "no quiet hours are set" if facts.quiet is None else facts.quiet.words
+        return _refuse(facts, asked, f"{none}: it trains in any hour as it is")
     until_at = facts.at + asked.for_s
     left = tuple(owner for owner in facts.goal.pauses if owner != "quiet_hours")
     granted = _grant(facts, asked, pauses=left, any_hour_until_at=until_at)

@@ -35,7 +35,7 @@ OLD_FORMS = {"target_steps": "steps", "target_episodes": "episodes"}
 """keys that older settings have in place of `target`, and what each counts"""
 GENERATION = re.compile(r"-g[0-9]+\Z")
 """how the ids of runs end that belong to a later generation"""
-GENERATION_MAX_LETTERS = 6
+GENERATION_MAX_LETTERS = 7
 """of that, as long as nobody has seen a hundred thousand of them"""
 PLACES_MAX = 4
 """further tables with an old key that its notice names; of the others it tells the number"""

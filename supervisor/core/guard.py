@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -21,13 +22,19 @@ Words = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 FLAP_S = 600.0
 """a pause that comes this soon after the end of one shows that the calm was none"""
 HOUR_S = 3600.0
-PROBED = re.compile(r"tcp://[^/@\s]+:\d{1,5}|http://[^/@\s]+(/[^\s]*)?")
+PROBED = re.compile(
+    r"(?:tcp(?=://[^/]+:[0-9]+$)|http)://(?:[^/@:?#\[\]\s]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/\S*)?"
+)
 """what can be probed without a command; an address with a password in it is none"""
+PORT_MAX = 65535
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[guard]: the machine's real work comes first; off where there is no such table."""
+    """[guard]: the machine's real work comes first; on where this or [quiet_hours] stands."""
 
+    enabled: bool = True
+    """whether training makes way for others"""
     sample_s: Annotated[float, msgspec.Meta(ge=0.5, le=300)] = 2.0
     """time between two looks at what others do here"""
     start_cpu_percent: Percent = 30.0
@@ -65,8 +72,9 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     probe: Words | tuple[Words, ...] | None = None
     """what is asked how quickly a service answers: `tcp://host:port`, `http://host:port/path`, or a
     command and its arguments"""
-    latency_p95_ms: Annotated[float, msgspec.Meta(gt=0, le=60_000)] = 100.0
-    """above it the service is too slow for its users, and training stands still"""
+    latency_p95_ms: Annotated[float, msgspec.Meta(gt=0, lt=10_000)] = 100.0
+    """above it the service is too slow for its users, and training stands still; what takes ten
+    seconds is no answer"""
 
     @property
     def protected(self) -> tuple[str, ...]:
@@ -83,7 +91,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 )
             if group.startswith("sys/fs/cgroup"):
                 raise ValueError(f"guard.protect_cgroup: leave /sys/fs/cgroup out of /{group}")
-        if isinstance(self.probe, str) and not PROBED.fullmatch(self.probe):
+        if isinstance(self.probe, str) and not _is_address(self.probe):
             # An address may hold a password: it is not repeated.
             raise ValueError(
                 "guard.probe is neither tcp://host:port nor http://host:port/path, without a name "
@@ -91,6 +99,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.probe == ():
             raise ValueError("guard.probe: the command is empty")
+        if self.probe is not None and "\0" in "".join(self.probe):
+            raise ValueError("guard.probe: no command can be given a zero byte")
         for start, pause in (
             ("start_psi_percent", "pause_psi_percent"),
             ("start_cpu_percent", "pause_cpu_percent"),
@@ -100,6 +110,11 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             least, most = getattr(self, start), getattr(self, pause)
             if most is not None and least > most:
                 raise ValueError(f"guard.{start} = {least:g} lies above {pause} = {most:g}")
+
+
+def _is_address(text: str) -> bool:
+    found = PROBED.fullmatch(text)
+    return found is not None and 0 < int(found["port"] or 80) <= PORT_MAX
 
 
 class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,7 +127,7 @@ class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_memory_other_mib: dict[str, float] = {}
     """GPU, by UUID or else by its number: what others hold of it; absent where nobody knows"""
     psi_cpu: float | None = None
-    """percent of the last 10 s in which something waited for a processor, ours included"""
+    """percent of the time since then in which something waited for a processor, ours included"""
     psi_memory: float | None = None
     """the same for memory"""
     psi_cpu_protected: dict[str, float] = {}
@@ -264,7 +279,7 @@ def is_urgent(before: Watch, after: Watch, limits: Guard) -> bool:
         after: the same after it.
         limits: the settings in force.
     """
-    if after.verdict.answer != "free":
+    if after.verdict.answer not in ("hold", "free"):  # trainers may have lived on from before
         return False
     return 0 < after.high == limits.pause_samples - 1 or (before.low > 0 and after.low == 0)
 
@@ -369,16 +384,18 @@ def _waited(seen: Pressure, group: str) -> float:
     return max(seen.psi_cpu_protected.get(group, 0.0), of_memory)
 
 
-def by(seen: Pressure, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
+def by(seen: Pressure, limits: Guard, busiest: tuple[tuple[str, ...], tuple[str, ...]]) -> Pressure:
     """The pressure with the names of those behind it.
 
     Args:
         seen: a sample.
+        limits: what it passes says of whom to tell.
         busiest: who uses the processors most, and who the memory.
     """
     cpu, memory = busiest
-    of_memory = (seen.memory_other or 0.0) > (seen.cpu_other or 0.0)
-    return msgspec.structs.replace(seen, by=memory if of_memory else cpu)
+    pressed = next(chain(_over_pause(seen, limits), _over_start(seen, limits)), None)
+    frees = pressed is not None and pressed.cause in FREED_BY_LEAVING
+    return msgspec.structs.replace(seen, by=memory if frees else cpu)
 
 
 def measures(seen: Pressure, limits: Guard) -> Iterator[tuple[str, float, str, str]]:

@@ -114,7 +114,8 @@ def guarded(facts: Facts) -> Decision | WhyNot:
     if verdict is None or facts.guard is None:
         free = msgspec.structs.replace(goal, pauses=others, still=None)
         if free == goal:
-            return lambda: "no guard is set"
+            unseen = "no guard is set" if facts.guard is None else "the guard has not looked yet"
+            return lambda: unseen
         return Decision(goal=free, rule="guard", reason="no guard is set any more")
     pauses = ("guard", *others) if verdict.answer == "evict" else others
     still: Literal["starts", "frozen"] | None = None
@@ -544,6 +545,9 @@ def _rest(facts: Facts) -> Forecast | None:
         return Forecast(action="rest", in_s=None, why=why)
     if not facts.work_left:
         return Forecast(action="rest", in_s=None, why="every run has ended")
+    if goal.still == "starts":
+        why = f"nothing new starts yet, and then by itself: {_pressure_in_words(facts)}"
+        return Forecast(action="rest", in_s=None, why=why)
     if goal.idle_until_s is not None:
         in_s = max(0.0, goal.idle_until_s - facts.now_s)
         why = f"the machine dies as soon as it trains: idle, {goal.mode} in {span(in_s)}"

@@ -164,7 +164,7 @@ class Quiet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def words(self) -> str:
         """For a person."""
         if self.why == "off":
-            return "no quiet hours are set"
+            return "the quiet hours are off"
         if self.why == "unknown":
             return f"the quiet hours are not known: {self.trouble}"
         changes = when(stamp(self.changes_at or 0.0))
@@ -224,7 +224,7 @@ def stretches(known: Windows) -> tuple[Window, ...]:
 def unusable(asked: QuietHours, known: Windows | None, at: float) -> str | None:
     """Why an analysis opens no window; None: it does."""
     if known is None:
-        return "usage has not been analysed yet"
+        return "no analysis of usage has succeeded yet"
     age_s = abs(at - known.made_at)  # a clock that was set back makes none young for ever
     if age_s > asked.max_age_days * DAY_S:
         days = f"{age_s / DAY_S:.1f} days"

@@ -39,7 +39,7 @@ class Machine(NamedTuple):
     home: Place | None = None
     """where the home lies; None: nobody has looked"""
     zone: str | None = None
-    """of the clock on the wall; None: nobody has looked, and no calendar is heeded"""
+    """of the clock on the wall; None: no calendar is heeded"""
 
 
 class Rules(NamedTuple):
@@ -168,6 +168,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     left: dict[str, Left] | None = {}
     """of the runs that `sought` names: how those were that have left the queue; None: that cannot
     be read"""
+    kept: tuple[str, ...] = ()
+    """names of the folders of runs, where a generation of the campaign is due"""
     requests: tuple[Request, ...] = ()
     more: bool = False
     """more of them wait"""

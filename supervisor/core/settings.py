@@ -136,6 +136,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoints: Checkpoints = Checkpoints()
     warm: Warm = Warm()
     guard: Guard | None = None
+    """None: there is one only with quiet hours"""
     logs: Logs = Logs()
     samples: Samples = Samples()
     notify: Notify = Notify()
@@ -155,6 +156,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         check(self.campaign, self.run)
         if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
             raise ValueError("gpus names one of them more than once")
+
+    @property
+    def guard_in_force(self) -> Guard | None:
+        """What others may use before training makes way; with quiet hours, too. None: anything."""
+        implied = Guard() if self.quiet_hours is not None and self.quiet_hours.enabled else None
+        guard = self.guard or implied
+        return guard if guard is not None and guard.enabled else None
 
     @property
     def sharing(self) -> Sharing:

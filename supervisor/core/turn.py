@@ -243,7 +243,7 @@ class _Thought:
         rules, zone = self._seen.rules, self._seen.machine.zone
         if zone is None:
             return
-        memory = again.heed(self.memory, rules, zone)
+        memory = again.heed(self.memory, rules, zone, self._seen.kept)
         if memory.campaign != self.memory.campaign:
             memory = enrolled(memory, rules, self._seen.left)
         self.memory = again.dropped(memory, rules.settings.campaign)
@@ -321,7 +321,7 @@ class _Thought:
             self._limits,
             request=request,
             readings=self._seen.readings,
-            guard=self._settings.guard,
+            guard=self._settings.guard_in_force,
             pressure=self._seen.pressure,
             quiet=self._quiet,
         )
@@ -669,7 +669,7 @@ class _Thought:
         (spec,) = self._specs((run,), starts=True)
         nice = self._ladder[self.memory.goal.mode].nice
         # Where others come first, they do so from the first step on.
-        return Start(spec=spec, nice=nice if self._settings.guard is None else NICE_MAX)
+        return Start(spec=spec, nice=nice if self._settings.guard_in_force is None else NICE_MAX)
 
     def _specs(self, runs: Iterable[Run], *, starts: bool = False) -> list[Spec]:
         """What the trainers of `runs` are asked to do if they start now, or as they start.
@@ -707,7 +707,9 @@ class _Thought:
         due = [self.due_unsaved_s(), 0.0 if self._seen.more else policy_set.tick_s]
         if any(isinstance(action, Start) for action in self.actions):
             due.append(STARTED_LOOK_S)
-        due.append(again.due_in_s(memory))
+        if self._seen.leaving is None and self._seen.machine.zone is not None:
+            whole = msgspec.structs.replace(memory, runs=self._all_runs())
+            due.append(again.due_in_s(whole, self._seen.rules))
         if self._unlooked() or self._let_go_of:
             due.append(0.0)  # more may be about to leave
         quiet = self._quiet

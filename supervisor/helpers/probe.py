@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from supervisor.helper import serve
+from supervisor.helper import die_with_parent, serve
 
 ANSWER_MAX_S = 10.0
 """what takes longer is no answer"""
@@ -53,6 +53,8 @@ def measure(probe: str | tuple[str, ...], max_s: float = ANSWER_MAX_S) -> Reply:
         return Reply(trouble=f"no answer within {max_s:g} s")
     except OSError as error:
         return Reply(trouble=error.strerror or str(error))
+    except UnicodeError:  # by the encoding of names, which asks nobody
+        return Reply(trouble="no host can have such a name")
     except _Failed as failed:
         return Reply(trouble=str(failed))
     return Reply(latency_ms=1000 * (time.monotonic() - began_s))
@@ -89,7 +91,12 @@ def _run(command: tuple[str, ...], max_s: float) -> None:
     """Run the command until it ends; what it prints is of no interest, and may be a secret."""
     quiet = subprocess.DEVNULL
     with subprocess.Popen(
-        command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        command,
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - nobody who asks has threads
     ) as running:
         try:
             status = running.wait(max_s)

@@ -88,7 +88,9 @@ class ControlGroup:
         """
         for mount in sorted(self._mounted, key=lambda mount: len(mount.root)):
             inner = _below(f"/{group}", mount.root)
-            if inner and (found := self._root / mount.point.relative_to("/") / inner).is_dir():
+            found = self._root / mount.point.relative_to("/") / (inner or "")
+            # That of Path raises where the rights forbid it, or the name is too long.
+            if inner and os.path.isdir(found):  # noqa: PTH112
                 return found
         return None
 

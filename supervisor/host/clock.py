@@ -11,6 +11,8 @@ from supervisor.core.moments import Moment
 
 LOCALTIME = Path("/etc/localtime")
 ZONES = Path("/usr/share/zoneinfo")
+RULES = b"TZif"
+"""how the file of a zone begins; other files lie there, too"""
 
 
 class Clock(Protocol):
@@ -49,10 +51,22 @@ def zone_name() -> str:
         link = str(LOCALTIME.readlink())
     except OSError:
         link = ""
-    for name in (said, link.partition("zoneinfo/")[2]):
-        if name and (ZONES / name).is_file():
+    for path in (said if said.startswith("/") else str(ZONES / said), link):
+        name = path.partition("zoneinfo/")[2]
+        if _is_zone(name):
             return name
     return "UTC"
+
+
+def _is_zone(name: str) -> bool:
+    """Whether a calendar finds the rules of a zone by that name."""
+    if not {"", ".", ".."}.isdisjoint(name.split("/")):
+        return False
+    try:
+        with (ZONES / name).open("rb") as rules:
+            return rules.read(len(RULES)) == RULES
+    except OSError:
+        return False
 
 
 def boot_id() -> str:

@@ -336,7 +336,7 @@ def _notes(of: scores.Scored, history: History, picked: _Picked, *, masked: bool
     if "players" not in of.used:
         notes.append("nobody counts players: windows are when the machine is idle")
     elif any(one.counted for one in picked.series if one.metric == "players"):
-        notes.append("players are counted as logins an hour: nobody samples who is online yet")
+        notes.append("players are counted as logins an hour: too few samples yet say who is online")
     if masked and history.trained and picked.mixed & set(of.used):
         trained_h = sum(span.end - span.begin for span in history.trained) / HOUR_S
         notes.append(f"processor and memory do not count in {trained_h:.0f} h in which we trained")

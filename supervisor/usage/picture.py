@@ -26,12 +26,19 @@ class NoPillow(SupervisorError):
         super().__init__("pillow is missing: pip install 'training-supervisor[usage]'")
 
 
+class NoPicture(SupervisorError):
+    """It cannot be written there."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"cannot write {path}: {error.strerror or error}")
+
+
 def draw(analysis: Analysis, path: Path, zone: str) -> None:
     """Write the picture of a week.
 
     Raises:
         NoPillow: it cannot be drawn here.
-        OSError: it cannot be written there.
+        NoPicture: it cannot be written there.
     """
     try:
         from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - an extra, and only for this
@@ -60,7 +67,10 @@ def draw(analysis: Analysis, path: Path, zone: str) -> None:
     _legend(pen, font, TOP + 7 * CELL + 24)
     content = io.BytesIO()
     image.save(content, "PNG")
-    durable.write(path.absolute(), content.getvalue())
+    try:
+        durable.write(path.absolute(), content.getvalue())
+    except OSError as error:  # the name in it is that of a file beside it
+        raise NoPicture(path, error) from error
 
 
 def _corner(slot: int) -> tuple[int, int]:
@@ -87,5 +97,5 @@ def _legend(pen: object, font: object, y: int) -> None:
     for step in range(100):
         box = (LEFT + 3 * step, y, LEFT + 3 * step + 2, y + 14)
         pen.rectangle(box, _colour(step / 99))  # type: ignore[attr-defined]
-    words = "quiet to busy; grey is unknown; framed: the windows, by number"
+    words = "nothing to the busiest hour; grey is unknown; framed: the windows, by number"
     pen.text((LEFT + 312, y - 2), words, INK, font)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from supervisor.terminal import paint, printable
 from supervisor.usage.analysis import Analysis, Compared, called
 
 SHADES = " .:-=+*#%@"
-"""from the quietest hour to the busiest"""
+"""from nothing to the busiest hour"""
 COLOURS = ("blue", "cyan", "green", "green", "yellow", "yellow", "yellow", "red", "red", "red")
 UNKNOWN = "?"
 WAYS = {"ours": "these windows", "fixed": "always {fixed}", "seed": 'formula "seed"'}
@@ -36,17 +36,24 @@ def text(asked: QuietHours, analysis: Analysis, zone: str) -> str:
     return "\n\n".join(parts)
 
 
-def now_line(found: Quiet, zone: str) -> str:
-    """Whether quiet hours would let training start now, with their numbers."""
+def now_line(found: Quiet, zone: str, stays_from: float | None = None) -> str:
+    """Whether quiet hours would let training start now, with their numbers.
+
+    Args:
+        found: what they say.
+        zone: of the clock on the wall.
+        stays_from: when the analysis was made that stays in force; None: this one is new.
+    """
+    stays = "" if stays_from is None else f", as was found on {_moment(stays_from, zone)}"
     opens, closes = (
         None if at is None else _moment(at, zone) for at in (found.opens_at, found.closes_at)
     )
     if found.why == "off":
         return "quiet_hours: off"
     if found.why == "window":
-        return f"quiet_hours: a window is open until {closes}"
+        return f"quiet_hours: a window is open until {closes}{stays}"
     if found.why == "outside":
-        return f"quiet_hours: outside, the next window is {opens} to {closes}"
+        return f"quiet_hours: outside, the next window is {opens} to {closes}{stays}"
     rest = "train" if found.open else "wait"
     return f"quiet_hours: unknown ({printable(found.trouble)}), and on_unknown is {rest}"
 
@@ -94,7 +101,7 @@ def _map(analysis: Analysis) -> str:
             cell = f"{letter}{str(owner[slot])[-1] if slot in owner else letter}"
             cells.append(cell if shade is None else paint(cell, COLOURS[shade]))
         lines.append(f"{day.capitalize()}  {''.join(cells)}".rstrip())
-    legend = f"from the quietest hour to the busiest: '{SHADES}'; digits are the windows below"
+    legend = f"from nothing to the busiest hour: '{SHADES}'; digits are the windows below"
     return "\n".join([*lines, legend])
 
 

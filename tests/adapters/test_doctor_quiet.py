@@ -110,7 +110,7 @@ def test_an_analysis_that_is_none_is_told_from_a_damaged_one(tmp_path, clock):
     """The first is what a first day has."""
     text = '[quiet_hours]\nzone = "UTC"\n'
     ((verdict, _, result),) = examined(tmp_path, text, clock, "quiet")
-    assert (verdict, result) == ("note", "usage has not been analysed yet")
+    assert (verdict, result) == ("note", "no analysis of usage has succeeded yet")
     (tmp_path / "windows.json").write_text("{}")
     ((verdict, _, result),) = examined(tmp_path, text, clock, "quiet")
     assert (verdict, "windows.json" in result) == ("bad", True)
@@ -161,11 +161,14 @@ def test_a_control_group_that_holds_us_is_refused_and_one_that_is_not_there_is_s
 
 
 def test_a_probe_is_tried_once(tmp_path, clock):
-    """One that answers, and one that does not, which is no pressure."""
+    """One that answers, one that is too slow, and one that does not, which is no pressure."""
     text = '[guard]\nprobe = ["true"]\nlatency_p95_ms = 5000\n'
     *_, (verdict, _, result) = examined(tmp_path, text, clock, "guard")
     assert verdict == "well"
     assert result.endswith("ms (at most 5000)")
+    *_, (verdict, _, result) = examined(tmp_path, text.replace("5000", "0.001"), clock, "guard")
+    assert verdict == "note"
+    assert result.endswith("ms (at most 0.001)")
     *_, (verdict, _, result) = examined(
         tmp_path, '[guard]\nprobe = "tcp://127.0.0.1:1"\n', clock, "guard"
     )

@@ -111,7 +111,7 @@ def test_a_person_who_trains_in_any_hour_brings_the_end_nearer(tmp_path):
 @pytest.mark.parametrize(
     ("known", "hours", "rate", "why"),
     [
-        (False, 4, 2.0, "usage has not been analysed yet"),
+        (False, 4, 2.0, "no analysis of usage has succeeded yet"),
         (True, 1, 2.0, "less than 90 min of training was sampled in the last week"),
         (True, 4, 0.0, "less than 90 min of training was sampled in the last week"),
         (True, 4, 0.001, "it takes more than 400 windows"),

@@ -112,6 +112,21 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_done(
             step(**{flag: (Path(named.format(machine)),)})
 
 
+def test_settings_that_the_service_would_not_read_are_told_before_it_trains_without_them(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its own are not there yet; how they get there is said."""
+    monkeypatch.setattr(system, "SETTINGS", machine / "etc/supervisor.toml")
+    own = machine / "own/training-supervisor/supervisor.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("[guard]\n")
+    with pytest.raises(CannotInstall, match=f"install -D -m 644 {own} {system.SETTINGS}"):
+        step()
+    system.SETTINGS.parent.mkdir()
+    system.SETTINGS.write_text("[guard]\n")
+    assert step() is None
+
+
 def test_a_place_to_which_the_account_has_no_rights_is_told_with_what_gives_them(
     machine: Path,
 ) -> None:

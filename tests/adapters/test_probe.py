@@ -1,16 +1,28 @@
 """How quickly a service answers is asked in a process of its own, and a failure is no slowness."""
 
+import os
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from supervisor.helpers.probe import Reply, measure
+from supervisor.core.guard import Guard
+from supervisor.helpers.probe import ANSWER_MAX_S, Reply, measure
 from supervisor.host import probe
 from supervisor.host.probe import Probe
 from testkit.patience import until
+
+ASLEEP = """
+import os, time
+with open({told!r} + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename({told!r} + ".new", {told!r})
+time.sleep(9999)
+"""
 
 
 @pytest.fixture
@@ -50,6 +62,7 @@ def test_an_answer_takes_as_long_as_it_takes(service):
     ("asked", "trouble"),
     [
         ("tcp://127.0.0.1:1", "Connection refused"),
+        (f"tcp://{'a' * 70}:80", "no host can have such a name"),
         (("/nowhere/at-all",), "No such file or directory"),
         ((sys.executable, "-c", "import sys; sys.exit('Marked-S3cret')"), "exit code 1"),
         ((sys.executable, "-c", "import time; time.sleep(60)"), "no answer within 0.3 s"),
@@ -62,6 +75,14 @@ def test_what_fails_is_not_slow(asked, trouble):
     assert answer.latency_ms is None
     assert trouble in answer.trouble
     assert "S3cret" not in answer.trouble
+
+
+def test_a_limit_that_no_answer_can_pass_is_refused():
+    """What takes as long as that is no answer."""
+    limit_ms = 1000 * ANSWER_MAX_S
+    with pytest.raises(msgspec.ValidationError, match="latency_p95_ms"):
+        msgspec.convert({"latency_p95_ms": limit_ms}, Guard)
+    assert msgspec.convert({"latency_p95_ms": limit_ms - 1}, Guard).latency_p95_ms == limit_ms - 1
 
 
 def test_a_service_that_says_it_is_ill_has_not_answered(service):
@@ -107,6 +128,17 @@ def test_while_it_does_not_answer_nothing_is_known(service):
         assert one.latency_p95_ms is not None
     finally:
         one.close()
+
+
+def test_a_command_ends_with_whoever_asks(tmp_path):
+    """The settings change, or the supervisor ends, while it waits for its answer."""
+    told = tmp_path / "pid"
+    one = Probe((sys.executable, "-c", ASLEEP.format(told=str(told))))
+    until(lambda: (one.tend(), told.exists())[1], "it is asked")
+    pid = int(told.read_text())
+    os.kill(pid, 0)
+    one.close()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "nothing is left of it")
 
 
 def test_a_probe_that_cannot_even_be_asked_is_trouble():

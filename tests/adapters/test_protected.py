@@ -47,6 +47,14 @@ def test_one_that_is_not_there_holds_ours_or_tells_nothing_is_unknown(tmp_path):
     assert pressure(look(), look()).psi_cpu_protected == {}
 
 
+def test_a_name_that_no_group_can_have_is_none_that_is_there(tmp_path):
+    """The kernel refuses to look for it, which ends nobody."""
+    name = "a" * 300
+    found, lost = protected(Guard(protect_cgroup=name), told(tmp_path), ())
+    assert found == {}
+    assert lost == {name: f"there is no control group {name}"}
+
+
 def test_who_is_in_a_group_is_told_by_whole_names():
     """One whose name only begins alike is another."""
     assert holds("system.slice", OURS)

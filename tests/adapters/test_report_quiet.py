@@ -91,11 +91,11 @@ def test_before_the_first_analysis_it_is_said_that_nothing_is_known(tmp_path):
     found = report(home, config, clock.read())
     assert (found.quiet.open, found.quiet.why, found.quiet.analysed) == (False, "unknown", None)
     assert lines(found, "quiet") == [
-        "the quiet hours are not known: usage has not been analysed yet",
-        "no analysis is known; the next is due 2026-01-05 19:27:00 UTC",
-        "online: not used, not asked yet",
-        "log: not used, not asked yet",
-        "here: not used, not asked yet",
+        "the quiet hours are not known: no analysis of usage has succeeded yet",
+        "no analysis is known; the next is due now, and tried each hour until one succeeds",
+        "online: not used, in no analysis yet",
+        "log: not used, in no analysis yet",
+        "here: not used, in no analysis yet",
     ]
 
 
@@ -112,7 +112,7 @@ def test_the_next_window_the_analyses_and_the_sources_are_told(tmp_path):
     assert second == (
         "analysed 2026-01-03 19:27:00 UTC, 48.0 h ago; the next is due 2026-01-10 19:27:00 UTC"
     )
-    assert (online, here) == ("online: used", "here: not used, not asked yet")
+    assert (online, here) == ("online: used", "here: not used, in no analysis yet")
     assert log.startswith("log: not used, Connection refused!")
     assert len(log) < 120
     assert len(found.quiet.sources[1].why_not) > 200

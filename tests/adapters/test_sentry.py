@@ -124,6 +124,17 @@ def test_a_sample_is_taken_when_it_is_due_and_not_before(watched):
     assert watched.looks == 1
 
 
+def test_who_asks_for_more_samples_waits_no_longer_for_the_next_one(watched):
+    watched.sentry.verdict(Guard(sample_s=300.0))
+    watched.sentry.look(watched.memory)
+    assert watched.sentry.due_s == pytest.approx(300.0)
+    watched.sentry.verdict(LIMITS)
+    assert watched.sentry.due_s == pytest.approx(2.0)
+    watched.time.advance(1.5)
+    watched.sentry.verdict(LIMITS)
+    assert watched.sentry.due_s == pytest.approx(0.5)
+
+
 CALM = Pressure(cpu_other=1.0, psi_cpu=0.5)
 OURS = Pressure(cpu_other=1.0, psi_cpu=97.0)
 BUSY = Pressure(cpu_other=99.0, psi_cpu=99.0)
@@ -142,6 +153,23 @@ def test_foreign_load_has_training_stand_still_within_five_seconds(watched, part
     watched.sentry.look(watched.memory)
     watched.seen = BUSY
     watched.stands_after_s()
+    assert watched.time() - began_s <= 3.5
+
+
+def test_trainers_that_have_lived_on_stand_still_as_soon(watched):
+    """Who has just begun to look lets nothing start; others may come in that minute, too."""
+    watched.seen = CALM
+    watched.sentry.verdict(LIMITS)
+    watched.pass_s(9.0)
+    assert watched.sentry.verdict(LIMITS).answer == "hold"
+    watched.seen = Pressure(cpu_other=75.0)
+    watched.time.advance(watched.sentry.due_s)
+    began_s = watched.time() - 0.75 * LIMITS.sample_s
+    watched.sentry.look(watched.memory)
+    watched.seen = BUSY
+    while watched.sentry.verdict(LIMITS).answer == "hold":
+        watched.time.advance(watched.sentry.due_s)
+        watched.sentry.look(watched.memory)
     assert watched.time() - began_s <= 3.5
 
 

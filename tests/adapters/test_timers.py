@@ -100,6 +100,14 @@ def test_what_systemd_tells_is_told(tmp_path, home):
     )
 
 
+@pytest.mark.parametrize("waits", ["auto-restart", "auto-restart-queued"])
+def test_a_service_that_waits_until_it_is_tried_again_does_not_run(tmp_path, home, waits):
+    """Newer ones of systemd tell two such states."""
+    told = ANSWERS.replace("inactive\nSubState=dead", f"activating\nSubState={waits}")
+    systemctl(tmp_path, told.replace("Result=success\nExec", "Result=exit-code\nExec"))
+    assert timers.look(home.path)[0].result == "again"
+
+
 @pytest.mark.parametrize("trouble", ["hangs", "fails", "missing", "babbles"])
 def test_what_nobody_tells_is_unknown(tmp_path, home, monkeypatch, trouble):
     """A systemd that hangs is waited for no longer than its deadline."""
@@ -183,6 +191,9 @@ def test_doctor_says_where_there_are_none_and_what_cron_does(tmp_path, monkeypat
     assert (verdict, result) == (
         "well", "sample-usage: cron has it at `@hourly`, and does not tell how it ended"
     )  # fmt: skip
+    assert cron.learns(tmp_path.with_name(tmp_path.name[:-1])) == {}
+    crontab.write_text(crontab.read_text().replace("@hourly", "# @hourly"))
+    assert cron.learns(tmp_path) == {}
 
 
 def test_the_block_of_the_quiet_hours_has_the_timers_and_the_last_refusal(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from state.records import Generation, Generations
 from state.store import Store
+from supervisor.config import Config
 from supervisor.core import again, history
 from supervisor.core.campaign import Campaign
 from supervisor.core.enrolment import watched
@@ -19,6 +20,7 @@ from supervisor.core.recovery import Exit, Observation
 from supervisor.core.seen import Machine, Remove, Removed, Rules, Seen, Started
 from supervisor.core.settings import Settings
 from supervisor.core.turn import turn
+from supervisor.report import report
 from testkit.builders import MIDNIGHT, a_heartbeat, a_ladder, a_process
 from testkit.fakes import FakeRunner
 from testkit.place import Place, a_job
@@ -116,6 +118,26 @@ def test_a_clock_that_was_wrong_for_once_silences_nothing(tmp_path):
     assert began(place) == ["2026-01-05T03:00:00.000Z", "2026-01-06T03:00:00.000Z"]
 
 
+def test_a_clock_that_falls_back_at_each_boot_brings_no_generation(tmp_path):
+    """Its battery is dead, and the network tells the time a little later, or only next time."""
+    place = a_place(tmp_path)
+    until(place, 4)
+    for right in (True, False, False, True, True):
+        place.clock.set_wall(MIDNIGHT - 9000 * DAY_S)
+        place.settle(4)
+        if right:
+            place.clock.set_wall(MIDNIGHT + 5 * 3600)
+            place.settle(4)
+    assert len(began(place)) == 1
+    until(place, 28)
+    assert began(place) == ["2026-01-05T03:00:00.000Z", "2026-01-06T03:00:00.000Z"]
+    place.clock.set_wall(MIDNIGHT - 9000 * DAY_S)
+    place.settle(4)
+    place.clock.set_wall(MIDNIGHT + 3 * DAY_S)
+    place.settle(20)
+    assert began(place)[2:] == ["2026-01-07T03:00:00.000Z"]
+
+
 def test_a_generation_that_is_not_done_is_finished_first_and_that_is_said_once(tmp_path):
     """Of the two nights that pass meanwhile the first makes the next one due, as soon as it can."""
     place = a_place(tmp_path, DAILY.replace("steps = 50", "steps = 100000000"))
@@ -126,6 +148,22 @@ def test_a_generation_that_is_not_done_is_finished_first_and_that_is_said_once(t
     configure(place, DAILY)
     assert began(place) == ["2026-01-05T03:00:00.000Z"]
     assert place.daemon.memory.generations.next_at == MIDNIGHT + 2 * DAY_S + THREE
+
+
+def test_what_waits_for_the_last_run_begins_as_soon_as_that_has_ended(tmp_path):
+    """Not with the next regular look, which may be minutes away; unless it is the last one here."""
+    place = a_place(tmp_path, DAILY.replace("steps = 50", "steps = 100000000"))
+    until(place, 4)
+    place.home.settings.write_text(DAILY)
+    due_s = place.look()
+    while place.queue():
+        due_s = place.look()
+    place.clock.advance(due_s)
+    assert place.daemon.tick("time", last=True) > due_s
+    assert began(place) == []
+    place.look(0.0)
+    assert began(place) == ["2026-01-05T03:00:00.000Z"]
+    assert due_s <= 1.0
 
 
 def test_the_instant_is_the_earliest_moment_and_quiet_hours_say_when_it_trains(tmp_path):
@@ -241,6 +279,15 @@ def test_a_calendar_that_is_taken_out_ends_it_and_a_new_one_counts_from_then_on(
     assert len(place.lines("generation.scheduled")) == 3
 
 
+def test_whoever_asks_in_a_zone_of_its_own_hears_what_the_supervisor_heeds(tmp_path, monkeypatch):
+    """Where it is due, and that it is late, is no matter of who looks."""
+    place = a_place(tmp_path, DAILY.replace("steps = 50", "steps = 100000000"))
+    until(place, 4)
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    said = report(place.home, Config(place.home.settings), place.clock.read()).again
+    assert (said.due, said.zone, said.late) == ("2026-01-05T03:00:00.000Z", "UTC", True)
+
+
 def test_a_reset_begins_the_generation_anew_and_counts_on(tmp_path):
     """The folders of those before are there: none is ever taken for a new one's."""
     place = a_place(tmp_path)
@@ -305,6 +352,33 @@ def test_a_lost_memory_goes_on_with_the_newest_generation_that_there_is(tmp_path
     assert place.daemon.memory.generations.number == 3
 
 
+def test_a_number_whose_folders_are_somebody_else_s_is_passed_over(tmp_path):
+    """A run was called so before the campaign came again, and another was submitted so since."""
+    place = Place(tmp_path / "home", DAILY.replace('again = "03:00"', "").replace('"b"', '"a-g2"'))
+    place.settle(20)
+    assert done(place) == ["drill-a", "drill-a-g2"]
+    configure(place, DAILY)
+    place.ask("submit", asked=a_job("b-g3", id="drill-b-g3"))
+    until(place, 4)
+    assert done(place)[2:] == ["drill-b", "drill-a-g4", "drill-b-g4"]
+    configure(place, DAILY + 'kept_generations = 1\nagain_from = "best"\n')
+    until(place, 52)
+    assert "drill-a" not in place.host.folders
+    assert place.host.folders.keys() >= {"drill-a-g2", "drill-a-g5", "drill-a-g6"}
+    assert place.daemon.memory.generations.number == 6
+
+
+def test_a_run_that_a_person_has_called_so_is_no_later_generation(tmp_path):
+    """Its folder tells nothing to a supervisor that has lost its memory."""
+    place = Place(tmp_path / "home", DAILY.replace('again = "03:00"', "").replace('"b"', '"a-g2"'))
+    place.settle(20)
+    for path in place.home.path.glob("state*"):
+        path.unlink()
+    place.begin()
+    place.settle(20)
+    assert place.daemon.memory.generations is None
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [
@@ -336,7 +410,7 @@ def test_a_zone_that_is_not_named_is_that_of_the_machine():
         ({"again": "0 3 31 2 *"}, "campaign.again: '0 3 31 2 *' is no calendar"),
         ({"again": "daily", "runs": ()}, "campaign.again: there is no run"),
         ({"again": "daily", "runs": ("a-g2",)}, "campaign.again: drill-a-g2 ends with -g2"),
-        ({"again": "daily", "runs": ("a" * 55,)}, "is too long to be followed by the number"),
+        ({"again": "daily", "runs": ("a" * 52,)}, "is too long to be followed by the number"),
     ],
 )
 def test_what_could_never_be_due_again_is_refused_by_its_key(fields, why):

@@ -43,10 +43,20 @@ def test_nothing_starts_before_it_has_been_calm_for_a_minute():
 def test_whoever_waits_for_others_is_told_once_for_whom():
     """How busy they are at each sample is no news."""
     at_work = Pressure(cpu_other=45.0, memory_other=20.0)
-    named = guard.by(at_work, (("java (pid 7) 90 % of one",), ()))
+    named = guard.by(at_work, LIMITS, (("java (pid 7) 90 % of one",), ()))
     watch, changes = watched((at_work, 2), (named, 30), watch=begun(0.0))
     assert changes == [(4.0, "hold", "start")]
     assert "java (pid 7)" in in_words(watch.verdict, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "who"),
+    [(85.0, 88.0, "java"), (85.0, 92.0, "db"), (50.0, 60.0, "java"), (20.0, 75.0, "db")],
+)
+def test_who_is_told_is_who_presses_where_a_limit_is_passed(cpu, memory, who):
+    """A database that holds much memory, as ever, is not what has training stand still."""
+    seen = Pressure(cpu_other=cpu, memory_other=memory)
+    assert guard.by(seen, LIMITS, (("java",), ("db",))).by == (who,)
 
 
 def test_training_that_is_alone_is_never_paused():
@@ -163,6 +173,12 @@ def test_below_the_limit_of_a_pause_a_protected_group_still_lets_nothing_start()
     [
         "https://127.0.0.1/health",
         "tcp://127.0.0.1",
+        "tcp://127.0.0.1:70000",
+        "tcp://::1:80",
+        "tcp://127.0.0.1:80/health",
+        "http://127.0.0.1:/health",
+        "http://127.0.0.1:game/health",
+        ("pgrep", "ga\0me"),
         "http://ada:Marked-S3cret@127.0.0.1/",
         "pgrep game",
         (),
@@ -172,6 +188,21 @@ def test_what_can_be_no_probe_is_refused_and_not_repeated(probe):
     with pytest.raises(ValueError, match=r"guard\.probe") as refused:
         Guard(probe=probe)
     assert "S3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "tcp://127.0.0.1:7777",
+        "tcp://[::1]:80",
+        "http://localhost",
+        "http://[::1]/health?of=game@home",
+        "http://game.example:8080/",
+        ("sh", "-c", "true\n"),
+    ],
+)
+def test_what_can_be_probed_is_taken(probe):
+    assert Guard(probe=probe).probe == probe
 
 
 def test_a_sample_is_urgent_where_the_next_one_may_decide():
@@ -184,7 +215,9 @@ def test_a_sample_is_urgent_where_the_next_one_may_decide():
     once = step(after, BUSY, LIMITS, 66.0)
     assert guard.is_urgent(after, once, LIMITS)
     assert not guard.is_urgent(once, step(once, BUSY, LIMITS, 68.0), LIMITS)
-    assert not guard.is_urgent(begun(0.0), step(begun(0.0), BUSY, LIMITS, 2.0), LIMITS)
+    still, _ = watched((BUSY, 6), watch=once)
+    assert still.verdict.answer == "freeze"
+    assert not guard.is_urgent(still, step(still, FULL, LIMITS, 80.0), LIMITS)
 
 
 @pytest.mark.parametrize(

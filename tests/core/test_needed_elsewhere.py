@@ -7,6 +7,7 @@ from state.records import Goal
 from supervisor.core import explain, policy
 from supervisor.core.guard import Guard, Pressure, Verdict
 from supervisor.core.quiet_hours import Quiet
+from supervisor.core.settings import Settings
 from testkit.builders import MIDNIGHT, a_request, some_facts
 from testkit.fakes import Plan
 from testkit.place import Place
@@ -54,6 +55,31 @@ def test_the_reason_says_who_presses_and_how_hard():
     facts = some_facts(guard=Guard(), pressure=BUSY)
     assert next(one.rule for one in explain.verdicts(facts) if one.decides) == "guarded"
     assert policy.forecast(msgspec.structs.replace(facts, goal=found.goal)).action == "rest"
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [
+        ("", False),
+        ("[guard]", True),
+        ("[quiet_hours]", True),
+        ("[quiet_hours]\nenabled = false", False),
+        ("[quiet_hours]\nenabled = false\n[guard]", True),
+        ("[quiet_hours]\n[guard]\nenabled = false", False),
+        ("[guard]\nenabled = false", False),
+    ],
+)
+def test_quiet_hours_bring_the_guard_with_them(text, on):
+    """It is off where neither stands, and where somebody says so."""
+    settings = msgspec.toml.decode(text, type=Settings)
+    assert (settings.guard_in_force is not None) is on
+
+
+def test_while_nothing_may_start_what_comes_next_is_no_climb():
+    facts = some_facts(guard=Guard(), pressure=HELD)
+    held = msgspec.structs.replace(facts, goal=Goal(mode="light", still="starts"))
+    assert policy.forecast(facts).action == "climb"
+    assert policy.forecast(held).action == "rest"
 
 
 def test_why_has_what_others_do_beside_the_limits():

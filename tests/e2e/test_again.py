@@ -81,6 +81,7 @@ def test_what_was_due_while_the_machine_was_off_begins_once_it_is_back(machine: 
     assert "checkpoints/30/first.json" in saved(machine.home / "runs/drill-A-g2")
     assert "generation 2; the next is due Sun" in machine("show-state").stdout
     assert machine("checkpoints", "drill-A", "--json").stdout.count('"30"') == 1
+    assert machine("checkpoints", "DRILL-a").stdout == machine("checkpoints", "drill-A").stdout
     assert machine("checkpoints", "A").returncode == 0
     live(machine, 2, slept=False)
     assert len(machine.events("generation.begun")) == 1

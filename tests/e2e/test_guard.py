@@ -33,7 +33,7 @@ evict_after_s = 3600.0
 resume_samples = 1
 protect_cgroup = "{group}"
 probe = ["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"]
-latency_p95_ms = 60000
+latency_p95_ms = 9999
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from testkit.accounts import STRANGER, common_ground, needs_root
 from testkit.machine import Machine
 
 SECRET = "marked-3f9c1e"  # noqa: S105 - a made-up one
@@ -162,6 +164,22 @@ def test_settings_that_are_a_link_stay_one(machine: Machine, document: Path) -> 
     assert machine("import-settings", str(document)).returncode == 0
     assert settings.is_symlink()
     assert "[guard]" in real.read_text()
+
+
+@needs_root
+def test_settings_of_roots_are_not_written_with_the_rights_of_a_service(machine: Machine) -> None:
+    """Those of the machine's service lie in /etc: it is said how they get there."""
+    with common_ground() as ground:
+        home, real, document = ground / "home", ground / "etc/real.toml", ground / "theirs.yaml"
+        document.write_text(GUARDED)
+        real.parent.mkdir()
+        real.write_text("# Settings.\n")
+        home.mkdir()
+        (home / "supervisor.toml").symlink_to(real)
+        os.chown(home, STRANGER, STRANGER)
+        told = machine("--home", str(home), "import-settings", str(document))
+        refused(told, 2, "another home (--home FOLDER), and copy what is there")
+        assert real.read_text() == "# Settings.\n"
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,13 @@ def test_cron_learns_usage_where_it_is_asked_to(account: Account) -> None:
         again = lines(machine, "install", "--cron", *more)
         assert [line for line in again if line.startswith("done")] == []
     assert learns() == [weekly.replace("0 3 * * 0", "@daily"), often]
+    account.table.write_text(
+        account.table.read_text().replace("*/5 * * * * nice", "# 1 * * * * nice")
+    )
+    lines(machine, "install", "--cron")
+    assert learns()[1] == often.replace("*/5 *", "# 1 *")
+    lines(machine, "install", "--cron", "--with", "usage")
+    assert learns()[1] == often.replace("*/5 *", "1 *")
     lines(machine, "install", "--cron", "--without", "usage")
     assert learns() == []
     lines(machine, "install", "--cron", "--with", "usage")

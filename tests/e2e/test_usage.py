@@ -160,7 +160,7 @@ def test_each_condition_of_a_start_has_its_say(prepared_machine: Machine) -> Non
         guard.partition("; GPUs")[0],
     )
     assert (person, runs) == ("person: no pause", "runs: 5 of 5 left")
-    machine.configure(text)  # on a machine that somebody else may use at this moment
+    machine.configure(f"{text}\n[guard]\nenabled = false\n")  # somebody else may use the machine
     remember(machine, pauses=("person",), any_hour_until_at=4e9)
     last = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
     assert last.startswith(
@@ -196,7 +196,34 @@ def test_where_nothing_can_be_claimed_the_windows_before_stay(prepared_machine: 
         assert "599 samples, and min_data_points is 1000000" in answer.stdout
         assert (machine.home / "windows.json").read_bytes() == kept
         dry = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
+        assert re.search(r"quiet_hours: .* window .*, as was found on \w{3} 20[-0-9: ]+; ", dry)
+        (machine.home / "windows.json").unlink()
+        dry = machine("analyze-usage", "--dry-run").stdout.splitlines()[-1]
         assert f"on_unknown is {rest}; " in dry
+        (machine.home / "windows.json").write_bytes(kept)
+
+
+def test_a_picture_that_cannot_be_written_costs_nothing_else(prepared_machine: Machine) -> None:
+    """What was found is shown and kept, and the place is told as it was named."""
+    machine = prepared_machine
+    answer = machine("analyze-usage", "--picture", "/nowhere/week.png")
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        "supervisor: cannot write /nowhere/week.png: No such file or directory\n"
+    )
+    assert answer.stdout.splitlines()[-1].startswith("written: ")
+
+
+def test_what_has_not_looked_yet_or_is_off_is_not_said_to_be_missing(
+    prepared_machine: Machine,
+) -> None:
+    """By `why`, before any supervisor has run."""
+    machine = prepared_machine
+    text = (machine.home / "supervisor.toml").read_text()
+    machine.configure(text.replace("[quiet_hours]\n", "[guard]\n[quiet_hours]\nenabled = false\n"))
+    rejected = machine("why", "--now").stdout
+    assert re.search(r"^guarded +the guard has not looked yet$", rejected, re.MULTILINE)
+    assert re.search(r"^quiet_hours +the quiet hours are off$", rejected, re.MULTILINE)
 
 
 def test_a_timer_repeats_no_young_analysis_and_says_each_in_a_line(

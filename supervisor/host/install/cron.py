@@ -31,6 +31,7 @@ from supervisor.host.install.steps import (
     tuned,
 )
 
+COMMENT = "#"
 TIMES = {"analyze-usage": "0 3 * * 0", "sample-usage": "*/5 * * * *"}
 """when cron has usage learnt, where nobody has said otherwise"""
 
@@ -60,7 +61,9 @@ def plan(home: Path, usage: bool | None) -> Plan:
             raise CannotInstall(
                 "your crontab cannot be read (look with `crontab -l`): take --profile"
             )
-        times = TIMES | _times(now) if usage else _times(now) if usage is None else {}
+        times = {} if usage is False else _times(now)
+        if usage:  # also what a person has made a comment of
+            times = TIMES | {which: at.lstrip(f"{COMMENT} \t") for which, at in times.items()}
         learn = [f"{at} {_learns(command, home)}" for command, at in times.items()]
         lines = (f"@reboot {start}", f"*/5 * * * * {start}", *learn)
         table = with_lines(without_ours(now)[0], *lines)
@@ -84,13 +87,16 @@ def _learns(command: str, home: Path) -> str:
 
 
 def _times(table: str) -> dict[str, str]:
-    """When cron has usage learnt by now, by the command: a person may have chosen other times."""
+    """When cron has usage learnt by now, by the command: a person may have chosen other times.
+
+    Or have made a comment of a line, which begins with # then, and stays one.
+    """
     found = {}
     within = False
     for line in table.splitlines():
         within = line.startswith(BEGIN) or (within and line.rstrip() != END)
         for command in TIMES:
-            at = re.match(r"@\w+|\S+(?:\s+\S+){4}", line)
+            at = re.match(r"(?:#\s*)?(?:@\w+|[^\s#]+(?:\s+\S+){4})", line)
             if within and f" {command} --timer" in line and at is not None:
                 found[command] = at[0]
     return found
@@ -99,7 +105,11 @@ def _times(table: str) -> dict[str, str]:
 def learns(home: Path) -> dict[str, str]:
     """When cron has usage learnt for a home, by the command."""
     table = _crontab() or ""
-    return _times(table) if _home_words(home) in table else {}
+    return {
+        which: at
+        for which, at in _times(table).items()
+        if f"{_home_words(home)} {which} --timer" in table and not at.startswith(COMMENT)
+    }
 
 
 def _home_words(home: Path) -> str:

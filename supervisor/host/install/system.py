@@ -90,6 +90,13 @@ def plan(home: Path, asked: Asked, usage: bool | None) -> Plan:
                 f"a supervisor runs on {own_home()}, and two would compete: "
                 f"supervisor --home {own_home()} stop"
             )
+        own = Home(own_home()).settings
+        if own.exists() and not SETTINGS.exists():
+            # It would train what nobody has named, in any hour, beside whatever the machine is for.
+            raise CannotInstall(
+                f"the service reads {SETTINGS}, which is not there, and your settings are in "
+                f"{own}: install -D -m 644 {own} {SETTINGS}; or, if they are not meant, move them"
+            )
         hidden = [str(place) for place in _hidden_folders()]
         files = [write(unit, unit_file(unit.name)) for unit in units]
         binds = LOCATION.format(" ".join(hidden))

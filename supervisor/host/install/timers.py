@@ -215,7 +215,8 @@ def _timer(units: Units, command: str, said: dict[str, dict[str, str]]) -> Timer
     if began_at is not None:
         result = service.get("Result")
         if service.get("ActiveState") == "activating":
-            result = "again" if service.get("SubState") == "auto-restart" else "running"
+            waits = service.get("SubState", "").startswith("auto-restart")  # perhaps -queued
+            result = "again" if waits else "running"
     return Timer(
         command=command,
         enabled=enabled,
