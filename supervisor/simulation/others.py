@@ -59,7 +59,7 @@ class Sentinel:
 
     def verdict(self, at_h: float) -> Verdict:
         """What the guard wants at that time, which lies no earlier than any before."""
-        while self._changes_s <= at_h * HOUR_S:
+        while self.changes_h <= at_h:  # as it was told, for seconds are no hours to the last bit
             self._verdict = self._watch.verdict
             self._find_change()
         return self._verdict
