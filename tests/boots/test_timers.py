@@ -92,6 +92,7 @@ def test_timers_are_put_beside_the_service_and_taken_away_whole(machine: Machine
     assert "no [quiet_hours]" in machine.journal()
     assert machine.mains() == mains
     machine.configure(SETTINGS + ONLINE)
+    machine.until(lambda: machine.events("usage.unknown"), "the supervisor has tried by itself")
     for name in NAMES:
         machine.systemctl("start", unit(name, "service"))
     assert "the supervisor tries again each hour" in machine.journal()
