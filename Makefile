@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := atari,sb3,live,completion
-TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,jobs,dev
+EXTRAS := atari,sb3,live,completion,jobs
+TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,dev
 SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
 # What tests of real boots, disks, cron, shells, shims and databases need; without them, these are skipped, and say so.
 DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \
@@ -14,7 +14,7 @@ DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs
 
 run: set-up
 	-@$(BIN)/supervisor tune --once
-	@exec $(BIN)/supervisor run
+	@exec $(BIN)/supervisor run --serve
 
 # Three processes, for two cores: in two of them, tests of real processes, disks and boots take turns,
 # and mostly wait (tests/conftest.py).

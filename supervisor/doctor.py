@@ -26,7 +26,7 @@ from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
 from supervisor.errors import SupervisorError
-from supervisor.host import tuning
+from supervisor.host import api, tuning
 from supervisor.host.alarm import Alarm
 from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.clock import zone_name
@@ -475,7 +475,9 @@ def _jobs(home: Home, config: Config | str, moment: Moment) -> Finding:
         return Finding(verdict="well", what="jobs", result=str(error))
     except SupervisorError as error:
         return Finding(verdict="bad", what="jobs", result=str(error))
-    result = f"{found.jobs} in {found.shown}"
+    one = api.served(home)
+    where = "" if one is None or one.url is None else f", taken in at {one.url}"
+    result = f"{found.jobs} in {found.shown}{where}"
     if found.backup_at is None:
         result += ", of which there is no backup in the home: `supervisor jobs backup`"
         return Finding(verdict="note", what="jobs", result=result)

@@ -185,6 +185,9 @@ def _operation(
     for status in sorted({*one.refusals, *ALWAYS} - set(one.answers)):
         answers[str(status)] = _refusal(status, told)
     found["responses"] = answers
+    if one.open:
+        del answers["401"]
+        found["security"] = []
     return found
 
 
