@@ -7,12 +7,11 @@ import argparse
 import msgspec
 
 from supervisor.commands import Adding
-from supervisor.commands.jobs import PACKAGES, NoStore
+from supervisor.commands.jobs import NoStore
 from supervisor.context import Context, Refused
+from supervisor.host import api
 
 PLACE = 61
-SERVER = ("anyio", "h11", "starlette", "uvicorn")
-"""packages of the extra that only the API needs"""
 
 
 def add(command: Adding) -> None:
@@ -70,11 +69,8 @@ def look_for_packages() -> None:
     Raises:
         NoStore: a package of it is missing.
     """
-    from importlib.util import find_spec  # noqa: PLC0415 - other commands stay quick
-
-    for package in (*PACKAGES, *SERVER):
-        if find_spec(package) is None:
-            raise NoStore(package)
+    if (package := api.missing()) is not None:
+        raise NoStore(package)
 
 
 def _say(line: str) -> None:

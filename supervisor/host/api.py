@@ -8,6 +8,7 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,9 @@ LOG = "serve.log"
 TOLD_MAX_BYTES = 4096
 LEAVING_S = 30.0
 """for whoever is asked to end"""
+
+PACKAGES = ("alembic", "anyio", "h11", "sqlalchemy", "starlette", "uvicorn")
+"""of the extra `jobs`, without which there is no API"""
 
 Url = Annotated[str, msgspec.Meta(max_length=300, pattern=r"^http://[A-Za-z0-9.:\[\]-]+[a-z/]*$")]
 """no other text reaches a person's terminal, or a program that follows it"""
@@ -48,6 +52,11 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """when that process started, in clock ticks since the boot"""
     url: Url | None = None
     """where jobs are taken in; None: it does not answer yet"""
+
+
+def missing() -> str | None:
+    """A package that the API lacks; None: none."""
+    return next((package for package in PACKAGES if find_spec(package) is None), None)
 
 
 @contextmanager
