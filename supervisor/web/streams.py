@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -26,6 +27,8 @@ LOOK_S = 0.25
 QUIET_S = 15.0
 """after so long a stream says that it is still there"""
 EVENTS_AT_ONCE = 500
+MOMENTS = {"at", "next_attempt_at"}
+"""of an event, which the store has as seconds since 1970"""
 LAST_LINES = 1000
 """that are told at most as JSON, or by `tail`"""
 
@@ -87,7 +90,7 @@ class Streams:
         if has_begun and job.claim is not None and not folder.path.exists():
             raise Elsewhere("lines", job.claim.home)
         output = Output(folder.output)
-        accepted = request.headers.get("accept", "")
+        accepted = request.headers.get("accept", "").lower()
         if JSON in accepted:
             try:
                 found = await self._service.call(output.tail, asked.tail or LAST_LINES)
@@ -218,6 +221,8 @@ def _numbered(
 
 def _event(one: Event) -> bytes:
     told: dict[str, Any] = {"job_id": one.job_id, "at": one.at, **one.content}
+    for name in MOMENTS & told.keys():
+        told[name] = datetime.fromtimestamp(told[name], UTC)
     content = msgspec.json.encode(told).decode()
     return f"id: {one.sequence}\nevent: {one.kind}\ndata: {content}\n\n".encode()
 
