@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,8 @@ QUIET_S = 15.0
 EVENTS_AT_ONCE = 500
 LOOKS_AT_ONCE = 64
 """at an output, until it is the turn of events again"""
+MOMENTS = {"at", "next_attempt_at"}
+"""of an event, which the store has as seconds since 1970"""
 LAST_LINES = 1000
 """that are told at most as JSON, or by `tail`"""
 ID = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?")
@@ -108,7 +111,7 @@ class Streams:
             raise Elsewhere("lines", job.claim.home)
         last = _last_id(request)
         after = None if last is None else last[0] if last[1] is None else last[1]
-        accepted = request.headers.get("accept", "")
+        accepted = request.headers.get("accept", "").lower()
         if JSON in accepted:
             whole = Output(folder.output)
             found = await self._service.call(whole.tail, asked.tail or LAST_LINES, asked.choice)
@@ -268,6 +271,8 @@ def _log_of(job: Job, line: Line, since: int) -> bytes:
 
 def _event(one: Event, output: Output | None) -> bytes:
     told: dict[str, Any] = {"job_id": one.job_id, "at": one.at, **one.content}
+    for name in MOMENTS & told.keys():
+        told[name] = datetime.fromtimestamp(told[name], UTC)
     content = msgspec.json.encode(told).decode()
     name = str(one.sequence) if output is None else f"{one.sequence}.{output.position}"
     return f"id: {name}\nevent: {one.kind}\ndata: {content}\n\n".encode()
