@@ -13,6 +13,7 @@ import pytest
 
 from supervisor.host import api
 from supervisor.host.home import Home
+from supervisor.host.install import lines, profile
 from supervisor.host.process import start_ticks
 from testkit.patience import PATIENCE_S, until
 
@@ -111,3 +112,16 @@ def test_nobody_else_can_hold_its_lock(home):
     with api.held(home):
         assert stat.S_IMODE((home.api / "lock").stat().st_mode) == 0o600
         assert not stat.S_IMODE(home.api.stat().st_mode) & 0o022
+
+
+def test_a_profile_that_starts_it_is_known_whatever_the_home_is_called(tmp_path, monkeypatch):
+    """A quote in a name is quoted by each shell anew; a line of another home is none of ours."""
+    profile_file = tmp_path / ".profile"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path / "it's a home"
+    line = lines.start_apart(place, lines.SERVE)
+    profile_file.write_text(lines.with_lines("alias x=y\n", line))
+    assert profile.serves_api(place)
+    assert not profile.serves_api(tmp_path / "another")
+    profile_file.write_text(lines.with_lines("alias x=y\n", lines.start_apart(place)))
+    assert not profile.serves_api(place)

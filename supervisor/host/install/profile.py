@@ -33,6 +33,9 @@ from supervisor.host.install.steps import (
     write,
 )
 
+UNQUOTED = str.maketrans("", "", "'\"\\")
+"""leaves out of a line what shells, one within another, quote a path with"""
+
 
 def plan(home: Path, beside: Beside) -> Plan:
     """How to have each login start it where it does not run."""
@@ -82,9 +85,9 @@ def plan(home: Path, beside: Beside) -> Plan:
 
 def serves_api(home: Path) -> bool:
     """Whether a login starts the API of a home."""
-    words = f"--home {home} {SERVE} 2>"
+    words = f"--home {home} {SERVE} 2>".translate(UNQUOTED)
     texts = (text_of(path) for path in _profiles() if path.is_file())
-    return any(serves(text) and words in text.replace("'", "").replace("\\", "") for text in texts)
+    return any(serves(text) and words in text.translate(UNQUOTED) for text in texts)
 
 
 def _login_shell() -> str:
