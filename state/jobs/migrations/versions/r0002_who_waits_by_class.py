@@ -1,4 +1,4 @@
-"""Who waits is found by tenant and class, and what tenants keep is counted, without reading rows."""
+"""Who waits is found by tenant and class, and what tenants have is counted, by indexes alone."""
 
 from __future__ import annotations
 
