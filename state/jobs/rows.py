@@ -108,6 +108,11 @@ def as_said(value: Json | None) -> str | None:
     return None if value is None else encoded(_plain(value))
 
 
+def line_said(value: str | None) -> str | None:
+    """A line that a program may have said, with what no store can hold replaced."""
+    return None if value is None else str(_plain(value)).replace("\0", "?")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_plain(str(key)): _plain(one) for key, one in value.items()}
