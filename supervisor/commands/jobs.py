@@ -12,7 +12,7 @@ import msgspec
 
 from supervisor import follow
 from supervisor.commands import Adding, adding
-from supervisor.commands.asking import agreed
+from supervisor.commands.asking import agreed, put
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.moments import since
 from supervisor.errors import SupervisorError
@@ -225,6 +225,14 @@ def _add_keeping(below: Adding) -> None:
         "more. A machine that is only off for a while goes on with its jobs by itself.",
     )
     sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = below(
+        "withdraw",
+        _withdraw,
+        "let runs of this home go that are from another job store, saved",
+        more="For whoever has given the home another store for good: the dispatcher hands no job "
+        "over before. Where that was a mistake, set database_url back instead, and all goes on.",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
     below("migrate", _migrate, "make the job store, or bring an older one up to this version")
 
 
@@ -418,6 +426,20 @@ def _take_over(context: Context) -> int:
         agreed(context, question, "all that was learnt of it elsewhere would be lost")
         taken = desk.take_over(job)
     return _say(context, desk, taken, f"job {job.job_id} is this home's, and begins anew")
+
+
+def _withdraw(context: Context) -> int:
+    with _desk(context) as desk:
+        runs = desk.foreign()
+        shown = desk.shown
+    if not runs:
+        print(f"no run here is from another job store than {shown}")
+        return 0
+    question = f"Let {len(runs)} runs go that are not from {shown}, saved? [y/N] "
+    agreed(context, question, "runs of another job store would leave")
+    for run in runs:
+        print(put(context, "withdraw", run=run.id, token=run.asked.token).reason)
+    return 0
 
 
 def _migrate(context: Context) -> int:

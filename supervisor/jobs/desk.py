@@ -21,7 +21,7 @@ from state.jobs.database import NotMigrated, StoreError
 from state.jobs.records import ENDED, Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
-from state.records import Rank
+from state.records import Memory, Rank, Run
 from state.store import Store
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
@@ -29,6 +29,7 @@ from supervisor.core.moments import span, stamp
 from supervisor.errors import SupervisorError
 from supervisor.jobs.asked import asked_of
 from supervisor.jobs.contract import JobRequest, Warned
+from supervisor.jobs.following import foreign
 from supervisor.jobs.pruning import Superfluous, prune, superfluous
 from supervisor.jobs.reading import converted, read
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
@@ -382,6 +383,12 @@ class Desk:
             )
         return job
 
+    def foreign(self) -> tuple[Run, ...]:
+        """Runs of this home that are from another job store, for which the dispatcher waits."""
+        memory = self._memory()
+        with told():
+            return () if memory is None else foreign(memory.runs, self._store.now().origin)
+
     def take_over(self, job: Job) -> Job:
         """Have this home begin a job anew that another home has; that one may write nothing more.
 
@@ -508,8 +515,12 @@ class Desk:
 
     def _own_home(self) -> str | None:
         """By which name this home claims jobs; None: it has none yet."""
-        memory, _ = Store(self._home / "state.json").peek()
+        memory = self._memory()
         return None if memory is None or memory.home is None else memory.home.id
+
+    def _memory(self) -> Memory | None:
+        """What the supervisor of the home has saved last; None: none has lived there."""
+        return Store(self._home / "state.json").peek()[0]
 
     def _done(self, word: str, act: str, ask: Callable[[str], Any]) -> Job:
         job = self.job(word)

@@ -17,7 +17,7 @@ import msgspec
 from state.inbox import REQUEST_MAX_BYTES
 from state.jobs.database import StoreError
 from state.jobs.records import LIVING, Ending, Job, Json, Page, Which
-from state.jobs.store import JobStore
+from state.jobs.store import JobStore, Now
 from state.records import Asked, Memory, Rank, Retry
 from state.requests import Request
 from supervisor.config import Config
@@ -35,6 +35,7 @@ from supervisor.jobs.errors import Busy, ConfigValidationError, JobError, Proble
 from supervisor.jobs.following import (
     CONFIRM_S,
     FROM,
+    ORIGIN,
     PRIORITY,
     THE_STORE,
     Act,
@@ -48,6 +49,7 @@ from supervisor.jobs.following import (
     Submit,
     View,
     decide,
+    foreign,
     room,
 )
 from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
@@ -74,6 +76,20 @@ CONFIRMED = 3.0
 """how often a job that runs is confirmed, at least, before it would be told to be stale"""
 REQUEST_EXTRA_BYTES = 1024
 """of a request, beside what is asked"""
+
+
+class OtherStore(StoreError):
+    """The store is not the one that runs of this home are from.
+
+    To let these go by itself would take all jobs out that train, for a mistake in the settings.
+    """
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(
+            f"the job store {shown} is not the one that runs of this home are from; no job is "
+            "handed over until database_url in [jobs] names that one again; if it shall be this "
+            "one, `supervisor jobs withdraw` lets those runs go, saved"
+        )
 
 
 class _Awaited(msgspec.Struct):
@@ -174,13 +190,15 @@ class Dispatcher:
         if self._store is None:
             self._store = self._open_store()
         store = self._store
-        now_at, epoch = store.now()
-        self._fire(store, now_at)
+        now = store.now()
         # In this order: who has read an answer finds in the memory what was answered.
-        self._hear(now_at)
+        self._hear(now.at)
         memory = self._at_home.memory()
-        self._compare(epoch, memory)
-        view = self._look(store, memory, now_at)
+        if foreign(memory.runs, now.origin):
+            raise OtherStore(store.shown)
+        self._compare(now.epoch, memory)
+        self._fire(store, now.at)
+        view = self._look(store, memory, now)
         for act in decide(view):
             self._do(act, store, view)
 
@@ -226,8 +244,8 @@ class Dispatcher:
         self._refused[job_id] = _Refused(now_at + rest_s, rest_s)
         self._note(f"job {job_id}: refused: {reason}; it is asked again")
 
-    def _look(self, store: JobStore, memory: Memory, now_at: float) -> View:
-        moment = self._clock.read()
+    def _look(self, store: JobStore, memory: Memory, now: Now) -> View:
+        moment, now_at = self._clock.read(), now.at
         home = "" if memory.home is None else memory.home.id
         settings = self._config.settings.jobs
         claimed = store.claimed(home)
@@ -240,6 +258,7 @@ class Dispatcher:
         view = View(
             now_at=now_at,
             home=home,
+            origin=now.origin,
             claimed=claimed,
             found=self._found(ids, awaited, memory, moment, up=up),
             strays=tuple(
@@ -359,7 +378,7 @@ class Dispatcher:
 
     def _submit(self, job: Job, rank: Rank, store: JobStore, view: View) -> None:
         try:
-            asked = self._asked(job, rank)
+            asked = self._asked(job, rank, view.origin)
         except Busy as error:
             self._put_off(job.job_id, view.now_at, str(error))
             return
@@ -379,7 +398,7 @@ class Dispatcher:
             return
         self._ask(job.job_id, "submit", asked=asked, on_behalf=asked.tenant)
 
-    def _asked(self, job: Job, rank: Rank) -> Asked:
+    def _asked(self, job: Job, rank: Rank, origin: str) -> Asked:
         """What the daemon is asked for.
 
         Raises:
@@ -396,6 +415,7 @@ class Dispatcher:
         asked = asked_of(request, job_id=job.job_id, tenant=tenant, now_at=now_at).asked
         labels = {
             FROM: THE_STORE,
+            ORIGIN: origin,
             PRIORITY: job.asked.priority,
             TRAINED_BEFORE: f"{self._at_home.trained_s(job.job_id):.3f}",
         }

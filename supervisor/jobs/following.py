@@ -25,6 +25,8 @@ from supervisor.jobs.mirror import Found, ending_of, seen_of
 
 FROM, THE_STORE = "from", "job store"
 """label of the runs that a dispatcher has submitted"""
+ORIGIN = "store"
+"""label of these: the origin of the job store that they are from"""
 PRIORITY = "priority"
 """label of a run: what was asked for when its rank was chosen"""
 SPARE = 2
@@ -104,6 +106,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """by the clock of the store"""
     home: str
     """the id of this home"""
+    origin: str = ""
+    """of the store"""
     claimed: tuple[Job, ...] = ()
     """jobs that it has and that have not ended"""
     found: Mapping[str, Found] = {}
@@ -122,6 +126,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     quotas: Mapping[str, Quota] = {}
     forsaken: tuple[Job, ...] = ()
     """jobs of other homes of which nobody has heard for too long"""
+
+
+def foreign(runs: Iterable[Run], origin: str) -> tuple[Run, ...]:
+    """Those in a queue that are from another job store than the one of that origin, and stay."""
+    return tuple(
+        run
+        for run in runs
+        if run.asked.labels.get(ORIGIN, origin) != origin and not _is_leaving(run)
+    )
 
 
 def decide(view: View) -> tuple[Act, ...]:

@@ -8,9 +8,11 @@ import pytest
 
 from state.jobs.backup import back_up, restore
 from state.jobs.database import StoreTrouble
+from state.jobs.migrations import migrate
 from state.jobs.records import Schedule, Which
 from state.store import last_good
-from testkit.dispatched import BOX, Dispatched
+from supervisor.cli import main
+from testkit.dispatched import BOX, Dispatched, Timed
 from testkit.place import a_job
 
 DAY_S = 86_400.0
@@ -81,6 +83,79 @@ def test_an_old_store_is_compared_with_the_home(place, home, when):
         assert place.host.folders[later].step > 0
     else:
         place.until(later, "RUNNING")
+
+
+@pytest.fixture
+def another(home):
+    """The URL of a store that has never known this home."""
+    other = f"sqlite:///{home / 'another.db'}"
+    migrate(other)
+    return other
+
+
+def use(place, url):
+    """The settings name that store from now on, and the dispatcher is started again."""
+    place.dispatcher.close()
+    place.store.close()
+    place.url = url
+    place.store = Timed(url, place.clock)
+    place.dispatch()
+
+
+def test_a_wrong_store_takes_no_run_out_of_the_queue(place, url, another):
+    """It is told of once, with what to do; with the right one again all goes on by itself."""
+    _, trains, waits = three(place)
+    use(place, another)
+    strange = place.submit(steps=100)
+    schedule = Schedule(cron="* * * * *")
+    place.submit(config={"trainer": "drill"}, schedule=schedule)
+    place.turn(10)
+    told = [line for line in place.said if "jobs withdraw" in line]
+    assert len(told) == 1
+    assert "database_url" in told[0]
+    assert {trains, waits} <= {run.id for run in place.daemon.memory.runs if not run.withdrawn}
+    assert place.store.get(strange).claim is None
+    assert place.store.find(Which()).total == 2
+    # No restart is needed for the setting alone.
+    place.store.close()
+    place.url, place.store = url, Timed(url, place.clock)
+    for job_id in (trains, waits):
+        assert place.until(job_id, "COMPLETED").became.attempt == 1
+        assert place.ends(job_id) == ["COMPLETED"]
+
+
+def test_a_new_store_is_served_once_the_runs_of_the_old_one_have_left(place, another, capsys):
+    """A person says so, with the command that is named, and they are saved."""
+    _, trains, _ = three(place)
+    use(place, another)
+    place.home.settings.write_text(f'{BOX}[jobs]\ndatabase_url = "{another}"\n')
+    mine = place.submit(steps=100)
+    place.turn(3)
+    place.fall()  # so that nobody waits for its answers
+    command = ["--home", str(place.home.path), "jobs", "withdraw"]
+    assert main(command) == 2  # nobody can be asked
+    assert main([*command, "--yes"]) == 0
+    place.rise()
+    place.until(mine, "COMPLETED")
+    place.turn(4)
+    assert place.queue() == []
+    assert place.host.folders[trains].step > 0
+    assert main(command) == 0
+    assert "no run here is from another job store" in capsys.readouterr().out
+
+
+def test_a_store_that_has_moved_is_the_same_store(place, home, another):
+    """A backup that is restored elsewhere has its jobs, and their runs train on."""
+    _, trains, waits = three(place)
+    back_up(place.url, home / "old")
+    restore(another, home / "old")
+    use(place, another)
+    for job_id in (trains, waits):
+        assert place.until(job_id, "COMPLETED").became.attempt == 1
+        assert place.ends(job_id) == ["COMPLETED"]
+    restore(another, home / "old")
+    place.turn(3)
+    assert not [line for line in place.said if "jobs withdraw" in line]
 
 
 def test_a_home_that_is_old_trains_again_what_it_has_forgotten(place):
