@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+import msgspec
+
 from state.jobs.database import NotMigrated
 from state.jobs.store import JobStore
 from supervisor.config import Config
@@ -137,6 +139,7 @@ def serve(
     if not jobs.has_tokens and not _is_here(jobs.address[0]):
         raise NeedsTokens(jobs.listen)
     tenants_of(jobs, home.path, config.here)
+    settings = msgspec.structs.replace(config.settings, jobs=jobs)
     with _listening(jobs) as here:
         code = _migrated(migrate)
         if code:
@@ -144,7 +147,7 @@ def serve(
         with told():
             store = JobStore(store_url(jobs, home.path, config.here, os.environ))
         try:
-            api = server(application(store, jobs, home, SystemClock(), here=config.here))
+            api = server(application(store, settings, home, SystemClock(), here=config.here))
             # It heeds signals itself, and passes them on in the end.
             _heed(lambda: setattr(api, "should_exit", True))
             with _Beside(home, beside):

@@ -135,6 +135,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     claim: Claim | None
     """of an ended job: by which it has ended"""
     model: ModelVersion | None
+    read_at: float
+    """when all this was so: by the clock of the store, as all its times"""
 
     @property
     def version(self) -> int:
@@ -145,6 +147,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether it has come to its end."""
         return self.became.status in ENDED
+
+    @property
+    def silent_s(self) -> float:
+        """How long its home has told nothing of it; 0: no home has it."""
+        if self.claim is None:
+            return 0.0
+        return max(0.0, self.read_at - max(self.became.as_of or 0.0, self.claim.claimed_at))
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

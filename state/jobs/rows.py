@@ -29,13 +29,16 @@ T = TypeVar("T", bound=msgspec.Struct)
 _MODEL = {f"left_{name}": tables.models.c[name] for name in ModelVersion.__struct_fields__}
 _SCHEDULE = [tables.schedules.c[name] for name in Schedule.__struct_fields__]
 JOBS = sa.select(
-    tables.jobs, *_SCHEDULE, *(column.label(name) for name, column in _MODEL.items())
+    tables.jobs,
+    *_SCHEDULE,
+    *(column.label(name) for name, column in _MODEL.items()),
+    tables.now_s().label("read_at"),
 ).select_from(
     tables.jobs.outerjoin(
         tables.schedules, tables.schedules.c.job_id == tables.jobs.c.job_id
     ).outerjoin(tables.models, tables.models.c.job_id == tables.jobs.c.job_id)
 )
-"""jobs, with their schedules and the models that they have left"""
+"""jobs, with their schedules, the models that they have left, and the time"""
 
 _TEXTS = ("config", "metadata", "metrics", "error", "content")
 """columns that hold JSON"""

@@ -160,6 +160,14 @@ def _add_telling(below: Adding) -> None:
     _add_tenant(sub)
     below("show", _show, "where a job stands, and what became of its attempts", "job", "json")
     below(
+        "why",
+        _why,
+        "why a job waits, each reason with its number",
+        "job",
+        "json",
+        more="As `GET /ai/training/jobs/JOB/why` tells it; without a reason it does not wait.",
+    )
+    below(
         "logs",
         _logs,
         "what the trainer of a job prints",
@@ -294,10 +302,10 @@ def _list(context: Context) -> int:
     from supervisor import job_screen  # noqa: PLC0415 - as above
 
     if options.json:
-        jobs = [_told(job, now, desk.stale_s) for job in page.jobs]
+        jobs = [_told(job, desk.stale_s) for job in page.jobs]
         print_json({"jobs": jobs, "total": page.total, "next": page.next})
     elif page.jobs:
-        print(job_screen.jobs(page, now, desk.stale_s))
+        print(job_screen.jobs(page, desk.stale_s))
     else:
         print("no jobs")
     return 0
@@ -309,8 +317,20 @@ def _show(context: Context) -> int:
         attempts = desk.attempts(job)
     from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
 
-    text = job_screen.job(job, attempts, context.now().wall, desk.stale_s)
+    text = job_screen.job(job, attempts, desk.stale_s)
     return _say(context, desk, job, text)
+
+
+def _why(context: Context) -> int:
+    with _desk(context) as desk:
+        waiting = desk.why(context.options.job, context.home, context.kept_config.settings)
+    from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+
+    if context.options.json:
+        print_json(waiting)
+    else:
+        print(job_screen.waiting(waiting))
+    return 0
 
 
 def _logs(context: Context) -> int:
@@ -420,7 +440,7 @@ def _prune(context: Context) -> int:
 
 def _take_over(context: Context) -> int:
     with _desk(context) as desk:
-        job = desk.forsaken(context.options.job, context.now().wall)
+        job = desk.forsaken(context.options.job)
         where = "" if job.claim is None else f", and leave what the home {job.claim.home} has saved"
         question = f"Begin job {job.job_id} anew here{where}? [y/N] "
         agreed(context, question, "all that was learnt of it elsewhere would be lost")
@@ -497,16 +517,16 @@ def _body(file: str) -> bytes:
         raise NoBody(file, error) from error
 
 
-def _told(job: Job, now_at: float, stale_s: float) -> msgspec.Struct:
+def _told(job: Job, stale_s: float) -> msgspec.Struct:
     """A job as the API tells it."""
     from supervisor.jobs.telling import told  # noqa: PLC0415 - other commands stay quick
 
-    return told(job, now_at=now_at, stale_s=stale_s)
+    return told(job, stale_s=stale_s)
 
 
 def _say(context: Context, desk: Desk, job: Job, text: str) -> int:
     if context.options.json:
-        print_json(_told(job, context.now().wall, desk.stale_s))
+        print_json(_told(job, desk.stale_s))
     else:
         print(text)
     return 0

@@ -26,10 +26,14 @@ from state.store import Store
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import span, stamp
+from supervisor.core.settings import Settings
 from supervisor.errors import SupervisorError
+from supervisor.host.clock import SystemClock
+from supervisor.host.home import Home
 from supervisor.jobs.asked import asked_of
-from supervisor.jobs.contract import JobRequest, Warned
+from supervisor.jobs.contract import JobRequest, Waiting, Warned
 from supervisor.jobs.following import foreign
+from supervisor.jobs.line import Line
 from supervisor.jobs.pruning import Superfluous, prune, superfluous
 from supervisor.jobs.reading import converted, read
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
@@ -361,7 +365,7 @@ class Desk:
         asked = Patch(priority=priority)
         return self._done(word, "preferred", lambda job_id: self._store.patch(job_id, asked))
 
-    def forsaken(self, word: str, now_at: float) -> Job:
+    def forsaken(self, word: str) -> Job:
         """A job that another home has, and of which that tells nothing.
 
         Raises:
@@ -374,11 +378,10 @@ class Desk:
             raise NotForsaken(job, "no home has it, and the next that has room begins it")
         if job.claim.home == self._own_home():
             raise NotForsaken(job, "this home has it")
-        silent_s = now_at - max(job.became.as_of or 0.0, job.claim.claimed_at)
-        if silent_s <= self._jobs.stale_s:
+        if job.silent_s <= self._jobs.stale_s:
             raise NotForsaken(
                 job,
-                f"its home {job.claim.home} told of it {span(max(0.0, silent_s))} ago; to have it "
+                f"its home {job.claim.home} told of it {span(job.silent_s)} ago; to have it "
                 "begun anew elsewhere all the same, `jobs cancel` and then `jobs retry`",
             )
         return job
@@ -424,6 +427,12 @@ class Desk:
         if job is None:
             raise NoSuchJob(word)
         return job
+
+    def why(self, word: str, home: Home, settings: Settings) -> Waiting:
+        """Why a job waits, and where it stands."""
+        job = self.job(word)
+        with told():
+            return Line(self._store, settings, home, SystemClock()).waiting(job)
 
     def find(self, which: Which, limit: int) -> Page:
         """Jobs, newest first."""

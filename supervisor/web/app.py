@@ -14,14 +14,14 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from state.jobs.store import JobStore
-from supervisor.core.job_settings import Jobs
+from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
+from supervisor.jobs.line import Line
 from supervisor.web.artifacts import ArtifactPages
 from supervisor.web.errors import NoSuchPage
 from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.line import Line
 from supervisor.web.openapi import document
 from supervisor.web.place import PlacePages
 from supervisor.web.resource import HEADERS, JSON, Operation, Resource, refused
@@ -34,7 +34,7 @@ STALLED_S = 60.0
 
 def application(
     store: JobStore,
-    settings: Jobs,
+    settings: Settings,
     home: Home,
     clock: Clock,
     *,
@@ -45,7 +45,7 @@ def application(
 
     Args:
         store: the job store, which stays the caller's to close.
-        settings: [jobs] of the settings.
+        settings: of the home.
         home: where runs and their outputs lie.
         clock: of this machine.
         here: the folder that a relative path of the settings begins at; None: the home.
@@ -56,14 +56,14 @@ def application(
     """
     service = Service(
         store,
-        settings,
+        settings.jobs,
         home,
         clock,
         here=here or home.path,
         environment=os.environ if environment is None else environment,
     )
     feed = Feed(service)
-    jobs = JobPages(service, feed, Line(service))
+    jobs = JobPages(service, feed, Line(store, settings, home, clock))
     operations: dict[str, dict[str, Operation]] = {
         **jobs.all(),
         **Streams(service, feed, jobs).all(),

@@ -29,6 +29,7 @@ from supervisor.jobs.contract import (
     Training,
     ValidateAnswer,
     ValidateRequest,
+    Waiting,
     Warned,
 )
 from supervisor.jobs.errors import (
@@ -45,12 +46,12 @@ from supervisor.jobs.errors import (
     ResourceError,
 )
 from supervisor.jobs.judging import LIGHT
+from supervisor.jobs.line import Line
 from supervisor.jobs.taking import new_job, see_quota
 from supervisor.jobs.telling import told as told_of
 from supervisor.web import asking
-from supervisor.web.answers import History, Point, Waiting
+from supervisor.web.answers import History, Point
 from supervisor.web.feed import Feed
-from supervisor.web.line import Line
 from supervisor.web.resource import HEADERS, Operation, told
 from supervisor.web.service import Service
 
@@ -347,10 +348,7 @@ class JobPages:
     async def why(self, request: Request) -> Response:
         """`GET /jobs/{id}/why`."""
         job = await self.find(request)
-        reasons = await self._service.call(self._line.why, job)
-        queue = await self._service.call(self._line.place, job)
-        status = job.became.status
-        return told(Waiting(job_id=job.job_id, status=status, reasons=reasons, queue=queue))
+        return told(await self._service.call(self._line.waiting, job))
 
     # How.
 
@@ -414,7 +412,7 @@ class JobPages:
 
     def _told(self, job: Job, warnings: tuple[Warned, ...] = ()) -> contract.Job:
         service = self._service
-        found = told_of(job, now_at=service.now_at, stale_s=service.settings.stale_s)
+        found = told_of(job, stale_s=service.settings.stale_s)
         return msgspec.structs.replace(found, warnings=warnings) if warnings else found
 
     def _answer(self, job: Job, queue: contract.Queue | None = None) -> Response:

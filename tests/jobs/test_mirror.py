@@ -37,7 +37,7 @@ def a_job(model_type=None, **became):
     return Job(
         job_id="550e8400-e29b-41d4-a716-446655440000", number=1, parent_id=None,
         created_at=NOW_AT, updated_at=NOW_AT, asked=asked, became=Became(**fresh | became),
-        claim=None, model=None,
+        claim=None, model=None, read_at=NOW_AT,
     )  # fmt: skip
 
 
