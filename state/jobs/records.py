@@ -138,6 +138,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     read_at: float
     """when all this was so: by the clock of the store, as all its times"""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it stands as the other does, whenever each was read."""
+        if not isinstance(other, Job):
+            return NotImplemented
+        return msgspec.structs.astuple(self)[:-1] == msgspec.structs.astuple(other)[:-1]
+
+    __hash__ = None  # type: ignore[assignment]  # it holds what a person has written, as JSON
+
     @property
     def version(self) -> int:
         """Another one after each change of whatever is told of it."""

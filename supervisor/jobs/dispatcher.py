@@ -54,7 +54,15 @@ from supervisor.jobs.following import (
 )
 from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
 from supervisor.jobs.reading import converted
-from supervisor.jobs.settings import GIB, account_of, quotas_of, tenant_of
+from supervisor.jobs.settings import (
+    GIB,
+    UNMEASURED,
+    Sizes,
+    account_of,
+    quotas_of,
+    sizes_of,
+    tenant_of,
+)
 from trainers.contract import TRAINERS_DIR
 
 BY = "dispatcher"
@@ -67,6 +75,10 @@ LOST_S = 5.0
 """a request that is neither in the inbox nor answered for so long is asked again"""
 SCHEDULES_S = 5.0
 """between two looks at the schedules"""
+SIZES_S = 10.0
+"""between two looks at how long jobs are"""
+MEASURED = 200
+"""jobs that tell it, the newest that are done"""
 FORSAKEN_S = 60.0
 """between two looks at jobs of other homes"""
 PAGE = 200
@@ -96,14 +108,15 @@ class _Awaited(msgspec.Struct):
     """What the daemon was asked about a job."""
 
     request: Request
-    gone_at: float | None = None
-    """since when it is neither in the inbox nor answered"""
+    gone_s: float | None = None
+    """CLOCK_MONOTONIC since when it is neither in the inbox nor answered"""
 
 
 class _Refused(NamedTuple):
     """What was refused lately about a job: it is tried again, and not at once."""
 
-    until_at: float
+    until_s: float
+    """by CLOCK_MONOTONIC, which nobody sets back"""
     rest_s: float
 
 
@@ -144,6 +157,8 @@ class Dispatcher:
         self._mirrored: dict[str, Mirrored] = {}
         self._epochs: tuple[str, str, int] | None = None
         self._schedules_at = self._forsaken_at = 0.0
+        self._sizes: Sizes = UNMEASURED
+        self._sized_s: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Serve the home until somebody wants it to stop, or the home is gone.
@@ -192,7 +207,7 @@ class Dispatcher:
         store = self._store
         now = store.now()
         # In this order: who has read an answer finds in the memory what was answered.
-        self._hear(now.at)
+        self._hear()
         memory = self._at_home.memory()
         if foreign(memory.runs, now.origin):
             raise OtherStore(store.shown)
@@ -219,29 +234,30 @@ class Dispatcher:
 
     # Looking.
 
-    def _hear(self, now_at: float) -> None:
+    def _hear(self) -> None:
         """See which requests were answered."""
-        inbox = self._at_home.inbox
+        inbox, now_s = self._at_home.inbox, self._clock.read().monotonic_s
         for job_id, asked in list(self._awaited.items()):
             if inbox.holds(asked.request):
                 continue
             answer = inbox.answers.read(asked.request.id)
             if answer is None:
                 # It is answered before it is taken away; perhaps that was long ago.
-                asked.gone_at = now_at if asked.gone_at is None else asked.gone_at
-                if 0 <= now_at - asked.gone_at <= LOST_S:
+                asked.gone_s = now_s if asked.gone_s is None else asked.gone_s
+                if now_s - asked.gone_s <= LOST_S:
                     continue
             del self._awaited[job_id]
             if answer is not None and answer.refused:
-                self._put_off(job_id, now_at, answer.reason)
+                self._put_off(job_id, answer.reason)
             else:
                 self._refused.pop(job_id, None)
 
-    def _put_off(self, job_id: str, now_at: float, reason: str) -> None:
+    def _put_off(self, job_id: str, reason: str) -> None:
         """Ask again, and each time later."""
         known = self._refused.get(job_id)
         rest_s = LOOK_S if known is None else min(REST_MAX_S, 2 * known.rest_s)
-        self._refused[job_id] = _Refused(now_at + rest_s, rest_s)
+        now_s = self._clock.read().monotonic_s
+        self._refused[job_id] = _Refused(now_s + rest_s, rest_s)
         self._note(f"job {job_id}: refused: {reason}; it is asked again")
 
     def _look(self, store: JobStore, memory: Memory, now: Now) -> View:
@@ -254,7 +270,7 @@ class Dispatcher:
         self._mirrored = {key: it for key, it in self._mirrored.items() if key in ids}
         known = ids | {run.id for run in memory.runs}
         self._refused = {key: it for key, it in self._refused.items() if key in known}
-        awaited, up = self._awaiting(now_at), self._at_home.is_up
+        awaited, up = self._awaiting(moment.monotonic_s), self._at_home.is_up
         view = View(
             now_at=now_at,
             home=home,
@@ -274,9 +290,9 @@ class Dispatcher:
         )
         return self._with_candidates(view, store) if room(view) else view
 
-    def _awaiting(self, now_at: float) -> frozenset[str]:
+    def _awaiting(self, now_s: float) -> frozenset[str]:
         """Jobs about which the daemon is asked nothing now."""
-        refused = {job_id for job_id, one in self._refused.items() if now_at < one.until_at}
+        refused = {job_id for job_id, one in self._refused.items() if now_s < one.until_s}
         return frozenset(self._awaited.keys() | refused)
 
     def _found(
@@ -305,21 +321,34 @@ class Dispatcher:
     def _with_candidates(self, view: View, store: JobStore) -> View:
         """The same, with the jobs that this home could take."""
         settings = self._config.settings.jobs
+        sizes = self._sizes_now(store)
         candidates = tuple(
             Candidate(
                 job=one.job_id,
                 tenant=one.tenant_id,
                 rank=one.priority,
                 submitted_at=one.created_at,
+                size_s=sizes.of(one.tenant_id),
             )
             for one in store.candidates()
         )
         if candidates:
-            accounts = {one.tenant_id: account_of(one, view.now_at) for one in store.tenants()}
+            accounts = {
+                one.tenant_id: account_of(one, view.now_at, sizes) for one in store.tenants()
+            }
             view = msgspec.structs.replace(
                 view, candidates=candidates, accounts=accounts, quotas=quotas_of(settings)
             )
         return msgspec.structs.replace(view, forsaken=self._forsaken(store, view))
+
+    def _sizes_now(self, store: JobStore) -> Sizes:
+        """How long jobs are: what a tenant was given and has not used yet counts by that."""
+        now_s = self._clock.read().monotonic_s
+        if self._sized_s is None or now_s - self._sized_s >= SIZES_S:
+            page = store.find(Which(status=("COMPLETED",)), limit=MEASURED)
+            self._sizes = sizes_of(page.jobs if isinstance(page, Page) else ())
+            self._sized_s = now_s
+        return self._sizes
 
     def _forsaken(self, store: JobStore, view: View) -> tuple[Job, ...]:
         """Jobs of other homes of which nobody has heard for as long as the settings allow."""
@@ -380,7 +409,7 @@ class Dispatcher:
         try:
             asked = self._asked(job, rank, view.origin)
         except Busy as error:
-            self._put_off(job.job_id, view.now_at, str(error))
+            self._put_off(job.job_id, str(error))
             return
         except JobError as error:
             body: Json = msgspec.to_builtins(error.body)

@@ -28,7 +28,7 @@ from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.contract import Queue, Reason, Waiting
-from supervisor.jobs.settings import GIB, account_of, quotas_of
+from supervisor.jobs.settings import GIB, account_of, quotas_of, sizes_of
 from supervisor.jobs.telling import asked, next_at
 
 LOOK_S = 2.0
@@ -251,14 +251,20 @@ class Line:
         store, quotas = self._store, self._quotas
         now_at = store.now().at
         waiting = store.candidates(EACH)
+        done = self._jobs(Which(status=("COMPLETED",)), MEASURED)
+        sizes = sizes_of(done)
         candidates = [
             Candidate(
-                job=one.job_id, tenant=one.tenant_id, rank=one.priority, submitted_at=one.created_at
+                job=one.job_id,
+                tenant=one.tenant_id,
+                rank=one.priority,
+                submitted_at=one.created_at,
+                size_s=sizes.of(one.tenant_id),
             )
             for one in waiting
         ]
         usages = store.tenants()
-        accounts = {one.tenant_id: account_of(one, now_at) for one in usages}
+        accounts = {one.tenant_id: account_of(one, now_at, sizes) for one in usages}
         max_wait_s = self._settings.jobs.max_wait_h * 3600
         plan = fairness.plan(
             candidates, accounts, quotas, room=0, now_at=now_at, max_wait_s=max_wait_s
@@ -271,7 +277,7 @@ class Line:
             for job in self._jobs(Which(status=("RUNNING",)), RUNNING_MAX)
         ]
         took_s: defaultdict[Kind, list[float]] = defaultdict(list)
-        for job in reversed(self._jobs(Which(status=("COMPLETED",)), MEASURED)):
+        for job in reversed(done):
             if job.became.started_at is not None and job.became.finished_at is not None:
                 took_s[_kind(job)].append(job.became.finished_at - job.became.started_at)
         kinds = {one.job_id: Kind(one.trainer or "", 0) for one in waiting}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import threading
 
 import pytest
 
@@ -12,6 +14,7 @@ from state.jobs.migrations import migrate
 from state.jobs.records import Schedule, Which
 from state.store import last_good
 from supervisor.cli import main
+from supervisor.jobs.at_home import AlreadyDispatching, AtHome
 from testkit.dispatched import BOX, Dispatched, Timed
 from testkit.place import a_job
 
@@ -113,7 +116,8 @@ def test_a_wrong_store_takes_no_run_out_of_the_queue(place, url, another):
     told = [line for line in place.said if "jobs withdraw" in line]
     assert len(told) == 1
     assert "database_url" in told[0]
-    assert {trains, waits} <= {run.id for run in place.daemon.memory.runs if not run.withdrawn}
+    assert place.queue()
+    assert not [run for run in place.daemon.memory.runs if run.withdrawn]
     assert place.store.get(strange).claim is None
     assert place.store.find(Which()).total == 2
     # No restart is needed for the setting alone.
@@ -342,6 +346,132 @@ def test_runs_that_others_have_submitted_are_left_alone(place):
     place.ask("submit", asked=a_job("mine", steps=100_000))
     place.turn(5)
     assert place.queue() == ["mine"]
+
+
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
+@pytest.mark.parametrize("whose", ["machine", "database"])
+def test_a_clock_that_is_an_hour_wrong_costs_nothing(place, monkeypatch, whose, by_s):
+    """No job and no attempt: of one machine or of the database, in the midst of everything."""
+    place.submit(config={"trainer": "drill"}, schedule=Schedule(cron="*/30 * * * *"))
+    jobs = [place.submit(steps=3000) for _ in range(3)]
+    refused = place.submit(steps=100)
+    place.until(jobs[0], "RUNNING")
+    place.dispatcher._put_off(refused, "full")
+    if whose == "machine":
+        now = Timed.now
+
+        def truly(store):  # whatever the machine believes
+            return now(store)._replace(at=now(store).at - by_s)
+
+        place.clock.set_wall(place.clock.read().wall + by_s)
+    else:
+
+        def truly(store):
+            return now(store)._replace(at=now(store).at + by_s)
+
+        now = Timed.now
+    monkeypatch.setattr(Timed, "now", truly)
+    place.turn(3)
+    assert place.store.get(refused).claim is not None  # what was put off rests for seconds
+    assert place.store.get(jobs[0]).became.status == "RUNNING"
+    for job_id in (*jobs, refused):
+        job = place.until(job_id, "COMPLETED", turns=400)
+        assert (job.became.attempt, place.ends(job_id)) == (1, ["COMPLETED"])
+
+
+def test_an_old_home_that_comes_back_while_its_job_is_taken_over_writes_nothing(place, home, url):
+    """In the same second: whoever has the claim ends it, once, and the other lets its run go."""
+    other = Dispatched(home / "other", url)
+    job_id = place.submit(steps=3000)
+    old = place.until(job_id, "RUNNING")
+    place.host.power_off()
+    place.clock.reboot(off_s=DAY_S)
+    place.begin()
+    place.speak()
+    store, acts = place.store, []
+
+    def in_the_midst(*given):  # between the look of the old home and what it does
+        if not acts:
+            acts.append(store.take_over(job_id, old.claim.token, other.daemon.memory.home.id))
+        return type(store).mirror(place.dispatcher._store, *given)
+
+    place.dispatcher.step()
+    place.dispatcher._mirrored.clear()
+    place.dispatcher._store.mirror = in_the_midst
+    place.turn()
+    assert acts[0].claim.token != old.claim.token
+    place.turn(5)
+    assert place.queue() == []
+    other.until(job_id, "COMPLETED")
+    place.turn(3)
+    assert place.store.get(job_id).claim.home == other.daemon.memory.home.id
+    assert place.ends(job_id) == ["COMPLETED"]
+    other.close()
+
+
+def test_of_two_dispatchers_begun_at_once_one_serves_the_home(place):
+    """The other ends with one line, and may be tried again."""
+    rivals = [AtHome(place.home) for _ in range(8)]
+    begin, held, refused = threading.Barrier(len(rivals)), [], []
+
+    def hold(rival):
+        begin.wait()
+        try:
+            held.append(rival.hold())
+        except AlreadyDispatching as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=hold, args=(rival,)) for rival in rivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 7)
+    assert {one.exit_code for one in refused} == {75}
+    held[0].release()
+    rivals[0].hold().release()
+
+
+def test_a_store_that_takes_half_a_minute_for_an_answer_is_served_all_the_same(place, monkeypatch):
+    """Nothing is asked twice for that, and no job is lost or done twice."""
+
+    def slowly(act):
+        def answer(*given, **named):
+            place.clock.advance(30.0)
+            return act(*given, **named)
+
+        return answer
+
+    for name in ("now", "claimed", "candidates", "tenants", "claim", "mirror", "finish"):
+        monkeypatch.setattr(Timed, name, slowly(getattr(Timed, name)))
+    jobs = [place.submit(steps=2000) for _ in range(3)]
+    for job_id in jobs:
+        job = place.until(job_id, "COMPLETED")
+        assert (job.became.attempt, place.ends(job_id)) == (1, ["COMPLETED"])
+    asked = [line for line in place.lines("request.granted") if line["rule"] == "submit"]
+    assert len(asked) <= len(jobs)
+
+
+def test_a_home_that_cannot_be_written_takes_no_second_job_and_loses_none(place, monkeypatch):
+    """Its disk is read-only for a while: what it has claimed waits, and is told."""
+    jobs = [place.submit(steps=100) for _ in range(6)]
+    with monkeypatch.context() as broken:
+
+        def refused(*_, **__):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        broken.setattr("state.inbox.durable.write", refused)
+        for _ in range(20):
+            place.dispatcher.step()
+        claimed = [job_id for job_id in jobs if place.store.get(job_id).claim is not None]
+        assert len(claimed) == 1
+        assert len([line for line in place.said if "Read-only" in line]) == 1
+        broken.setattr("supervisor.jobs.at_home.durable.make_folder", refused)
+        with pytest.raises(OSError, match="Read-only"):
+            place.dispatcher.run(threading.Event())
+    for job_id in jobs:
+        place.until(job_id, "COMPLETED")
+        assert place.ends(job_id) == ["COMPLETED"]
 
 
 def test_a_schedule_fires_once_and_makes_up_for_one_after_a_long_time_off(place):
