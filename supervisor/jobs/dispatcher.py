@@ -6,6 +6,7 @@ the memory of its home, a request in the inbox. So it may be killed between any 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from state.requests import Request
 from supervisor.config import Config
 from supervisor.core import queue
 from supervisor.core.calendar import BadCalendar
-from supervisor.core.fairness import Candidate
+from supervisor.core.fairness import RANKS, Candidate
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.schedule import Schedule
 from supervisor.host.clock import Clock
@@ -75,6 +76,8 @@ LOST_S = 5.0
 """a request that is neither in the inbox nor answered for so long is asked again"""
 SCHEDULES_S = 5.0
 """between two looks at the schedules"""
+HIGHER_S = 5.0
+"""between two looks at what waits, while only a job of a higher class could be taken"""
 SIZES_S = 10.0
 """between two looks at how long jobs are"""
 MEASURED = 200
@@ -157,6 +160,7 @@ class Dispatcher:
         self._mirrored: dict[str, Mirrored] = {}
         self._epochs: tuple[str, str, int] | None = None
         self._schedules_at = self._forsaken_at = 0.0
+        self._looked_s = -math.inf
         self._sizes: Sizes = UNMEASURED
         self._sized_s: float | None = None
 
@@ -288,7 +292,12 @@ class Dispatcher:
             max_wait_s=settings.max_wait_h * 3600,
             slots=self._slots(memory) if up else 0,
         )
-        return self._with_candidates(view, store) if room(view) else view
+        # To look at all that wait takes long, where one of a higher class alone could be taken.
+        rests = not room(view) and moment.monotonic_s - self._looked_s < HIGHER_S
+        if rests or not room(view, RANKS[0]):
+            return view
+        self._looked_s = moment.monotonic_s
+        return self._with_candidates(view, store)
 
     def _awaiting(self, now_s: float) -> frozenset[str]:
         """Jobs about which the daemon is asked nothing now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import threading
 
@@ -15,7 +16,9 @@ from state.jobs.records import Schedule, Which
 from state.store import last_good
 from supervisor.cli import main
 from supervisor.jobs.at_home import AlreadyDispatching, AtHome
+from supervisor.jobs.telling import told
 from testkit.dispatched import BOX, Dispatched, Timed
+from testkit.job_requests import silence
 from testkit.place import a_job
 
 DAY_S = 86_400.0
@@ -346,6 +349,45 @@ def test_runs_that_others_have_submitted_are_left_alone(place):
     place.ask("submit", asked=a_job("mine", steps=100_000))
     place.turn(5)
     assert place.queue() == ["mine"]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_is_told_of_a_job_says_as_of_when_it_was_so(place, capsys):
+    """Whoever is away: supervisor, dispatcher or machine; and it is true again once they are not.
+
+    Of one job, of many, and on the command line.
+    """
+    job_id = place.submit(steps=100_000)
+    place.until(job_id, "RUNNING")
+    place.home.settings.write_text(f'{BOX}[jobs]\ndatabase_url = "{place.url}"\n')
+
+    def age_s(*, stale):
+        one = place.store.get(job_id)
+        (among,) = place.store.find(Which()).jobs
+        assert {told(it, stale_s=120.0).stale for it in (one, among)} == {stale}
+        main(["--home", str(place.home.path), "jobs", "show", job_id, "--json"])
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["stale"] is stale
+        as_of = told(one, stale_s=120.0).as_of.timestamp()
+        assert as_of == pytest.approx(one.became.as_of, abs=0.001)
+        return one.read_at - one.became.as_of
+
+    def fresh():
+        place.turn()
+        assert age_s(stale=False) < 60
+
+    fresh()
+    place.fall()
+    place.clock.advance(3600.0)
+    silence(place.store, job_id, 3600.0)
+    place.dispatcher.step()
+    assert 3600 <= age_s(stale=True) < 3700
+    assert place.store.get(job_id).became.paused_reason == "no supervisor is running"
+    place.rise()
+    fresh()
+    silence(place.store, job_id, 3600.0)  # neither a dispatcher nor its machine has told of it
+    assert 3600 <= age_s(stale=True) < 3700
+    fresh()
 
 
 @pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
