@@ -12,9 +12,10 @@ from typing import Any, TypeGuard
 import msgspec
 
 from state.jobs.records import Ending, Job, Json, Model, Seen
-from state.records import Progress, Run
+from state.records import Asked, Progress, Run
 from supervisor.core.moments import stamp
 from supervisor.core.queue import ENDED
+from supervisor.jobs.tenants import TABLE_LABEL
 from trainers.contract import Heartbeat, Score
 
 STEPS = ("data_loading", "preprocessing", "training", "evaluation", "registration")
@@ -94,6 +95,27 @@ def seen_of(job: Job, found: Found) -> Seen:
     )
 
 
+def last_of(job: Job, found: Found) -> Seen | None:
+    """A job as it was when it ended by itself, which may have been between two looks at it.
+
+    None: it has not, or not since anybody has looked.
+    """
+    run, was = found.run, job.became
+    done = run.status == "done"
+    if run.attempt.number == 0 or not (done or run.status == "failed"):
+        return None
+    attempt = max(1, run.faults.own_failures + done)
+    if not done and attempt <= was.attempt and was.status != "RUNNING":
+        return None
+    return msgspec.structs.replace(
+        seen_of(job, found),
+        status="RUNNING",
+        attempt=max(was.attempt, attempt),
+        current_step=_step(found),
+        paused_reason=None,
+    )
+
+
 def ending_of(job: Job, found: Found) -> Ending | None:
     """How a job has ended; None: it has not."""
     run = found.run
@@ -129,13 +151,14 @@ def failure_of(job: Job, found: Found) -> Json:
     last = found.beat if found.beat is not None and found.beat.status == "failed" else None
     kind = None if last is None else last.failure
     if kind is not None and kind.kind in MESSAGES:
-        reason, message = kind.reason[:REASON_MAX_CHARS], MESSAGES[kind.kind]
+        reason = _in_words_of_the_tenant(kind.reason, asked)[:REASON_MAX_CHARS]
+        message = MESSAGES[kind.kind]
         if kind.field is not None:
             field = kind.field[:REASON_MAX_CHARS]
             return refusal(kind.kind, message, field=field, error=reason)
         return refusal(kind.kind, message, reason=reason, tenant_id=job.asked.tenant_id)
     reason = (last.error if last is not None else None) or run.reason or "it has not said why"
-    reason = reason[:REASON_MAX_CHARS]
+    reason = _in_words_of_the_tenant(reason, asked)[:REASON_MAX_CHARS]
     if run.status == "failed" and run.failed_by == "bad_spec":
         message = MESSAGES["ConfigValidationError"]
         return refusal("ConfigValidationError", message, reason=reason)
@@ -143,6 +166,12 @@ def failure_of(job: Job, found: Found) -> Json:
         return refusal("ResourceError", "Insufficient memory for training", reason=reason)
     failed = {"attempts": run.faults.own_failures, "step": run.progress.step}
     return refusal("TrainingError", "Training failed", reason=reason, **failed)
+
+
+def _in_words_of_the_tenant(line: str, asked: Asked) -> str:
+    """A line that names a table as its tenant does, and not where it lies on this machine."""
+    place, named = asked.options.get("data"), asked.labels.get(TABLE_LABEL)
+    return line.replace(place, named) if isinstance(place, str) and place and named else line
 
 
 def refusal(name: str, message: str, /, **details: Any) -> Json:
