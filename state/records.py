@@ -196,6 +196,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """where a person wants it to go on from, until an attempt is known to have done so"""
     ending: Literal["cancel", "give_up"] | None = None
     """the event that ends it once nothing of it lives; `reason` says why"""
+    failed_by: Literal["deadline", "max_s", "retries", "bad_spec"] | None = None
+    """the rule by which it has failed, or is given up; None: it is not, or an older version has
+    written it"""
     attempt: Attempt = Attempt()
     progress: Progress = Progress()
     faults: Faults = Faults()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from state.jobs.records import AttemptRow, Job, ModelVersion, Page
 from supervisor.core.moments import span, stamp, when
+from supervisor.jobs.contract import Queue, Waiting
 from supervisor.jobs.desk import Coming
 from supervisor.jobs.telling import is_stale
 from supervisor.screen import count, in_columns, labelled
@@ -18,29 +19,29 @@ NUMBERS_MAX = 8
 """metrics of a job that are shown; `--json` has all"""
 
 
-def jobs(page: Page, now_at: float, stale_s: float) -> str:
+def jobs(page: Page, stale_s: float) -> str:
     """Jobs as a table, newest first; below it how many more there are."""
     titles = ("job", "status", "for", "what", "priority", "progress", "age")
-    rows = [_row(job, now_at, stale_s) for job in page.jobs]
+    rows = [_row(job, stale_s) for job in page.jobs]
     first, *lines = in_columns(titles, rows, left=5)
     painted = []
     for job, line in zip(page.jobs, lines, strict=True):
         status = job.became.status
         colour = COLOURS.get(status)
         painted.append(line.replace(status, paint(status, colour), 1) if colour else line)
-        painted += [paint(f"  {why}", "dim") for why in _whys(job, now_at)]
+        painted += [paint(f"  {why}", "dim") for why in _whys(job)]
     more = page.total - len(page.jobs)
     rest = [paint(f"and {more} older ones: -n {page.total} shows all", "dim")] if more else []
     return "\n".join([first, *painted, *rest])
 
 
-def job(one: Job, attempts: Sequence[AttemptRow], now_at: float, stale_s: float) -> str:
+def job(one: Job, attempts: Sequence[AttemptRow], stale_s: float) -> str:
     """All that is known of a job that people ask for."""
-    became, status = one.became, _status(one, now_at, stale_s)
+    became, status = one.became, _status(one, stale_s)
     rows = [
         ("job", paint(one.job_id, "bold")),
         ("status", paint(status, COLOURS.get(became.status, "bold"))),
-        *[("", why) for why in _whys(one, now_at)],
+        *[("", why) for why in _whys(one)],
         ("what", f"{_what(one)}, by the trainer {printable(one.asked.trainer)}"),
         ("for", f"{one.asked.tenant_id}, priority {one.asked.priority}"),
         ("progress", _progress(one)),
@@ -48,12 +49,30 @@ def job(one: Job, attempts: Sequence[AttemptRow], now_at: float, stale_s: float)
         ("submitted", _when(one.created_at)),
         *[("started", _when(at)) for at in _there(became.started_at)],
         *[("finished", _when(at)) for at in _there(became.finished_at)],
-        *_claimed(one, now_at),
+        *_claimed(one),
         *[("metrics", text) for text in _metrics(one)],
         *_model(one),
         *[("attempt", _attempt(each)) for each in attempts[-5:]],
     ]
     return labelled(rows)
+
+
+def waiting(one: Waiting) -> str:
+    """Why a job waits: a reason a line, and where it stands."""
+    lines = [printable(reason.message) for reason in one.reasons]
+    for place, reason in enumerate(one.reasons):
+        if reason.until_at is not None:
+            lines[place] += f" (until {_when(reason.until_at.timestamp())})"
+    if one.queue is not None:
+        lines.append(_place(one.queue))
+    return "\n".join(lines or [f"it does not wait: it is {one.status}"])
+
+
+def _place(queue: Queue) -> str:
+    if queue.eta_s is None or queue.eta_p90_s is None:
+        return f"place {queue.position} in the line"
+    soon, late = span(queue.eta_s), span(queue.eta_p90_s)
+    return f"place {queue.position} in the line: starts in {soon}, in nine of ten cases in {late}"
 
 
 def schedules(coming: Sequence[Coming], now_at: float) -> str:
@@ -94,26 +113,26 @@ def models(found: Sequence[ModelVersion]) -> str:
     return "\n".join(in_columns(titles, rows, left=9))
 
 
-def _row(one: Job, now_at: float, stale_s: float) -> tuple[str, ...]:
+def _row(one: Job, stale_s: float) -> tuple[str, ...]:
     return (
         one.job_id,
-        _status(one, now_at, stale_s),
+        _status(one, stale_s),
         one.asked.tenant_id,
         _what(one),
         one.asked.priority,
         _progress(one),
-        span(max(0.0, now_at - one.created_at)),
+        span(max(0.0, one.read_at - one.created_at)),
     )
 
 
-def _status(one: Job, now_at: float, stale_s: float) -> str:
+def _status(one: Job, stale_s: float) -> str:
     if one.asked.schedule is not None and not one.ended:
         return "scheduled"
-    stale = " (stale)" if is_stale(one, now_at, stale_s) else ""
+    stale = " (stale)" if is_stale(one, stale_s) else ""
     return f"{one.became.status}{stale}"
 
 
-def _whys(one: Job, now_at: float) -> Iterator[str]:
+def _whys(one: Job) -> Iterator[str]:
     """What keeps it, or has ended it."""
     became = one.became
     if one.ended:
@@ -127,7 +146,7 @@ def _whys(one: Job, now_at: float) -> Iterator[str]:
     elif became.paused_reason is not None:
         yield f"paused: {printable(became.paused_reason)}"
     if became.next_attempt_at is not None:
-        due = span(max(0.0, became.next_attempt_at - now_at))
+        due = span(max(0.0, became.next_attempt_at - one.read_at))
         yield f"attempt {became.attempt + 1} begins in {due}"
     if became.error is not None:
         yield f"the last attempt: {_error(became.error)}"
@@ -150,12 +169,12 @@ def _progress(one: Job) -> str:
     return f"{one.became.progress:.0f} %{'' if one.ended else step}"
 
 
-def _claimed(one: Job, now_at: float) -> Iterator[tuple[str, str]]:
+def _claimed(one: Job) -> Iterator[tuple[str, str]]:
     if one.claim is None:
         return
     seen = ""
     if not one.ended and one.became.as_of is not None:
-        seen = f", seen {span(max(0.0, now_at - one.became.as_of))} ago"
+        seen = f", seen {span(max(0.0, one.read_at - one.became.as_of))} ago"
     yield "home", f"{printable(one.claim.home)}{seen}"
 
 

@@ -173,7 +173,8 @@ def serve(
         with told():
             store = JobStore(store_url(jobs, home.path, config.here, os.environ))
         try:
-            service = Service(store, jobs, home, SystemClock(), here=config.here)
+            asked = msgspec.structs.replace(config.settings, jobs=jobs)
+            service = Service(store, asked, home, SystemClock(), here=config.here)
             answering = server(application(service))
 
             def leave() -> None:
@@ -232,7 +233,8 @@ class _Settings:
             problems = (str(error),)
         for problem in problems:
             self._say(f"{problem}; the settings of before stay in force")
-        asked, now = self._config.settings.jobs, self._service.settings
+        settings, now = self._config.settings, self._service.settings.jobs
+        asked = settings.jobs
         waiting = tuple(
             key for key in AT_THE_START if getattr(asked, key) != getattr(self._began_with, key)
         )
@@ -244,7 +246,7 @@ class _Settings:
         trouble = None
         try:
             _see_tokens(asked)
-            if self._service.heed(asked):
+            if self._service.heed(msgspec.structs.replace(settings, jobs=asked)):
                 self._say("changed settings of jobs are in force")
         except SupervisorError as error:
             trouble = str(error)

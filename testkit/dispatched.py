@@ -27,7 +27,7 @@ class Timed(JobStore):
         self._clock = clock
 
     def now(self):
-        return self._clock.read().wall, super().now()[1]
+        return super().now()._replace(at=self._clock.read().wall)
 
 
 class Dispatched(Place):

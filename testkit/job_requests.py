@@ -4,6 +4,8 @@ import copy
 import json
 from pathlib import Path
 
+from state.jobs import tables
+
 FILE = Path(__file__).parents[1] / "tests/data/pipeline_requests.json"
 PRINTED = json.loads(FILE.read_text(encoding="utf-8"))
 """what it calls them: their bodies, with what it leaves out as "..." missing"""
@@ -24,3 +26,11 @@ def whole(name="quick start", **config):
     body["config"] = inner | printed.pop("config", {}) | config
     body["config"] = {key: it for key, it in body["config"].items() if it is not ...}
     return body | printed
+
+
+def silence(store, job_id, for_s):
+    """Have nobody have told of a claimed job for so long, by the clock of its store."""
+    jobs = tables.jobs
+    earlier = {name: jobs.c[name] - for_s for name in ("claimed_at", "as_of")}
+    with store._database.writing() as connection:
+        connection.execute(jobs.update().where(jobs.c.job_id == job_id).values(**earlier))

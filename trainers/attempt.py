@@ -29,6 +29,7 @@ from trainers.contract import (
     EXIT_BAD_SPEC,
     MARKER,
     BadSpec,
+    Failure,
     Heartbeat,
     NewerFile,
     RunFolder,
@@ -263,10 +264,11 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
                 "out_of_memory": _is_out_of_memory(error),
                 "of_the_machine": isinstance(error, OSError) and error.errno in OF_THE_MACHINE,
             }
+            failure = said.failure(error)
             if session:
-                session.fail(reason, **last_words)
+                session.fail(reason, failure, **last_words)
             else:
-                _fail_without_session(folder, reason)
+                _fail_without_session(folder, reason, failure)
             sinks.say(reason, "error")
             return EXIT_BAD_SPEC if isinstance(error, BadSpec) else EXIT_AGAIN
     # What the trainer has forked has come back from where only the trainer may.
@@ -320,7 +322,7 @@ def _last_words(folder: RunFolder) -> Heartbeat | None:
         return None
 
 
-def _fail_without_session(folder: RunFolder, reason: str) -> None:
+def _fail_without_session(folder: RunFolder, reason: str, failure: Failure | None) -> None:
     """Write the last words of a trainer that could not even begin, keeping what is known."""
     try:
         known = _last_words(folder)
@@ -355,6 +357,7 @@ def _fail_without_session(folder: RunFolder, reason: str) -> None:
         notices=(),
         notices_before=0,
         error=reason,
+        failure=failure,
         out_of_memory=False,
         of_the_machine=False,
     )

@@ -71,10 +71,26 @@ Positive = Annotated[int, msgspec.Meta(gt=0)]
 Name = Annotated[str, msgspec.Meta(pattern=rf"\A{NAME.pattern}\Z")]
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What kind of error it was that has ended an attempt: for programs, beside its sentence."""
+
+    kind: str
+    """the name of the error in the API: `ConfigValidationError`, `DataLoadError` or
+    `ResourceError`; any other is a newer version's"""
+    reason: str
+    field: str | None = None
+    """which one of what was asked for is not as it must be"""
+
+
 class BadSpec(Exception):
     """What was asked for can never work; the message says what to change."""
 
     exit_code = EXIT_BAD_SPEC
+
+    @property
+    def failure(self) -> Failure:
+        """Its kind, and the message without the words that only name that."""
+        return Failure(kind="ConfigValidationError", reason=str(self))
 
 
 class Refused(Exception):
@@ -348,6 +364,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """with status `stopped`: nobody had asked it to, it has returned at this step"""
     error: str | None = None
     """with status `failed`: the reason in one line"""
+    failure: Failure | None = None
+    """with status `failed`: what kind of error that was; None: none that the API has a name for"""
     out_of_memory: bool = False
     """with status `failed`: the reason was memory, of the machine or of the GPU"""
     of_the_machine: bool = False

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.contract import NAME, BadSpec, Score, finite
+from trainers.contract import NAME, BadSpec, Failure, Score, finite
 
 COUNT_MAX = 10**18 - 1
 """of steps and of episodes: what the name of a checkpoint has room for"""
@@ -171,6 +171,18 @@ def reason(error: BaseException) -> str:
         return said
     kind = type(error).__name__
     return text(f"{kind}: {said}" if said else kind)
+
+
+def failure(error: BaseException) -> Failure | None:
+    """What kind of error has ended an attempt, in words that fit; None: none that has a name."""
+    if not isinstance(error, BadSpec):
+        return None
+    try:
+        told = error.failure
+        field = None if told.field is None else text(told.field)
+        return Failure(kind=text(told.kind), reason=text(told.reason), field=field)
+    except Exception:  # noqa: BLE001 - what an error says of itself may be one, too
+        return None
 
 
 def _number(value: object) -> int | float | None:

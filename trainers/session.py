@@ -28,6 +28,7 @@ from trainers.contract import (
     EXIT_AGAIN,
     EXIT_DONE,
     NOTICES_MAX,
+    Failure,
     Heartbeat,
     Mark,
     NewerFile,
@@ -410,12 +411,23 @@ class Session:
         return EXIT_AGAIN
 
     def fail(
-        self, error: str, *, out_of_memory: bool = False, of_the_machine: bool = False
+        self,
+        error: str,
+        failure: Failure | None = None,
+        *,
+        out_of_memory: bool = False,
+        of_the_machine: bool = False,
     ) -> None:
         """Write the final heartbeat of a trainer that failed."""
         if self._writing:
             futures.wait([self._writing])
-        self._end("failed", error=error, out_of_memory=out_of_memory, of_the_machine=of_the_machine)
+        self._end(
+            "failed",
+            error=error,
+            failure=failure,
+            out_of_memory=out_of_memory,
+            of_the_machine=of_the_machine,
+        )
 
     def _resume(self) -> None:
         trouble: OSError | None = None

@@ -217,7 +217,9 @@ def _replace(old: sa.Connection, new: sa.Connection) -> None:
         for part in found.partitions(ROWS_AT_ONCE):
             new.execute(table.insert(), [dict(row) for row in part])
     # Numbers that somebody has seen are not given again.
-    new.execute(tables.store.update().values(epoch=uuid.uuid4().hex, sequence=last))
+    origin = old.execute(sa.select(tables.store.c.epoch)).scalar_one().partition("-")[0]
+    epoch = f"{origin}-{uuid.uuid4().hex}"
+    new.execute(tables.store.update().values(epoch=epoch, sequence=last))
 
 
 def _size_bytes(head: bytes) -> int:

@@ -39,7 +39,7 @@ def mirrored(job: Job, seen: Seen, now: float) -> Json:
         "progress": min(max(progress, 0.0), UNFINISHED_MAX),
         "current_step": seen.current_step,
         "error": rows.as_said(seen.error),
-        "paused_reason": seen.paused_reason,
+        "paused_reason": rows.line_said(seen.paused_reason),
         "used_s": max(was.used_s, seen.used_s) if math.isfinite(seen.used_s) else was.used_s,
         "kept_bytes": seen.kept_bytes,
         "started_at": started_at,

@@ -135,6 +135,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     claim: Claim | None
     """of an ended job: by which it has ended"""
     model: ModelVersion | None
+    read_at: float
+    """when all this was so: by the clock of the store, as all its times"""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it stands as the other does, whenever each was read."""
+        if not isinstance(other, Job):
+            return NotImplemented
+        return msgspec.structs.astuple(self)[:-1] == msgspec.structs.astuple(other)[:-1]
+
+    __hash__ = None  # type: ignore[assignment]  # it holds what a person has written, as JSON
 
     @property
     def version(self) -> int:
@@ -145,6 +155,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether it has come to its end."""
         return self.became.status in ENDED
+
+    @property
+    def silent_s(self) -> float:
+        """How long its home has told nothing of it; 0: no home has it."""
+        if self.claim is None:
+            return 0.0
+        return max(0.0, self.read_at - max(self.became.as_of or 0.0, self.claim.claimed_at))
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,13 +30,16 @@ T = TypeVar("T", bound=msgspec.Struct)
 _MODEL = {f"left_{name}": tables.models.c[name] for name in ModelVersion.__struct_fields__}
 _SCHEDULE = [tables.schedules.c[name] for name in Schedule.__struct_fields__]
 JOBS = sa.select(
-    tables.jobs, *_SCHEDULE, *(column.label(name) for name, column in _MODEL.items())
+    tables.jobs,
+    *_SCHEDULE,
+    *(column.label(name) for name, column in _MODEL.items()),
+    tables.now_s().label("read_at"),
 ).select_from(
     tables.jobs.outerjoin(
         tables.schedules, tables.schedules.c.job_id == tables.jobs.c.job_id
     ).outerjoin(tables.models, tables.models.c.job_id == tables.jobs.c.job_id)
 )
-"""jobs, with their schedules and the models that they have left"""
+"""jobs, with their schedules, the models that they have left, and the time"""
 
 
 def names(kind: type[msgspec.Struct], *but: str) -> list[str]:
@@ -114,6 +117,11 @@ def encoded(value: Json) -> str:
 def as_said(value: Json | None) -> str | None:
     """JSON of what a program has said, with what no JSON can hold left out or replaced."""
     return None if value is None else encoded(_plain(value))
+
+
+def line_said(value: str | None) -> str | None:
+    """A line that a program may have said, with what no store can hold replaced."""
+    return None if value is None else str(_plain(value)).replace("\0", "?")
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -54,6 +55,20 @@ UNCLAIMED: Json = {"token": None, "home": None, "claimed_at": None}
 _JOBS = tables.jobs.c
 
 
+class Now(NamedTuple):
+    """What all that is seen of a store at one moment belongs to."""
+
+    at: float
+    """by the clock that tells all times of the store"""
+    epoch: str
+    """another one after each restore: then each claim is to be compared with its home"""
+
+    @property
+    def origin(self) -> str:
+        """Which store it is: the same in all its backups, and wherever these are restored."""
+        return self.epoch.partition("-")[0]
+
+
 class JobStore:
     """The store, for as many threads as want it.
 
@@ -81,16 +96,11 @@ class JobStore:
         """Close what is open."""
         self._database.close()
 
-    def epoch(self) -> str:
-        """Another one after each restore: then each claim is to be compared with its home."""
-        with self._reading() as doing:
-            return str(doing.connection.scalar(sa.select(tables.store.c.epoch)))
-
-    def now(self) -> tuple[float, str]:
-        """The time by the clock that tells all times of the store, and its epoch."""
+    def now(self) -> Now:
+        """The present, as the store has it."""
         with self._reading() as doing:
             row = doing.connection.execute(sa.select(now_s(), tables.store.c.epoch)).one()
-            return float(row[0]), str(row[1])
+            return Now(float(row[0]), str(row[1]))
 
     # What is asked.
 

@@ -73,7 +73,8 @@ store = sa.Table(
     "store",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    # Another one after each restore: then every claim is compared with the homes.
+    # `ORIGIN`, or `ORIGIN-RESTORE` with another end after each restore: then every claim is
+    # compared with the homes. The origin goes with the jobs into backups and other databases.
     sa.Column("epoch", Text, nullable=False),
     # Of the newest event. Whoever adds one has this row locked until the end of the transaction.
     sa.Column("sequence", sa.BigInteger, nullable=False),

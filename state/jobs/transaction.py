@@ -98,11 +98,7 @@ class Transaction:
         """A job that nobody else changes until the end of the transaction, and the time."""
         if not ID.fullmatch(job_id):
             return None, 0.0
-        chosen = (
-            rows.JOBS.add_columns(now_s().label("now"))
-            .where(_JOBS.job_id == job_id)
-            .with_for_update(of=tables.jobs)
-        )
+        chosen = rows.JOBS.where(_JOBS.job_id == job_id).with_for_update(of=tables.jobs)
         row = self.connection.execute(chosen).mappings().first()
         if (
             row is None
@@ -110,7 +106,7 @@ class Transaction:
             or token not in (None, row["token"])
         ):
             return None, 0.0
-        return rows.job(row), row["now"]
+        return rows.job(row), row["read_at"]
 
     def taken_in(
         self,

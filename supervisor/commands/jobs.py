@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor.commands import Adding, adding
-from supervisor.commands.asking import agreed
+from supervisor.commands.asking import agreed, put
 from supervisor.commands.telling import print_output
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.moments import since
@@ -160,6 +160,14 @@ def _add_telling(below: Adding) -> None:
     _add_tenant(sub)
     below("show", _show, "where a job stands, and what became of its attempts", "job", "json")
     below(
+        "why",
+        _why,
+        "why a job waits, each reason with its number",
+        "job",
+        "json",
+        more="As `GET /ai/training/jobs/JOB/why` tells it; without a reason it does not wait.",
+    )
+    below(
         "logs",
         _logs,
         "what the trainer of a job prints",
@@ -226,6 +234,14 @@ def _add_keeping(below: Adding) -> None:
         "more. A machine that is only off for a while goes on with its jobs by itself.",
     )
     sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = below(
+        "withdraw",
+        _withdraw,
+        "let runs of this home go that are from another job store, saved",
+        more="For whoever has given the home another store for good: the dispatcher hands no job "
+        "over before. Where that was a mistake, set database_url back instead, and all goes on.",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
     below("migrate", _migrate, "make the job store, or bring an older one up to this version")
 
 
@@ -287,10 +303,10 @@ def _list(context: Context) -> int:
     from supervisor import job_screen  # noqa: PLC0415 - as above
 
     if options.json:
-        jobs = [_told(job, now, desk.stale_s) for job in page.jobs]
+        jobs = [_told(job, desk.stale_s) for job in page.jobs]
         print_json({"jobs": jobs, "total": page.total, "next": page.next})
     elif page.jobs:
-        print(job_screen.jobs(page, now, desk.stale_s))
+        print(job_screen.jobs(page, desk.stale_s))
     else:
         print("no jobs")
     return 0
@@ -302,8 +318,20 @@ def _show(context: Context) -> int:
         attempts = desk.attempts(job)
     from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
 
-    text = job_screen.job(job, attempts, context.now().wall, desk.stale_s)
+    text = job_screen.job(job, attempts, desk.stale_s)
     return _say(context, desk, job, text)
+
+
+def _why(context: Context) -> int:
+    with _desk(context) as desk:
+        waiting = desk.why(context.options.job, context.home, context.kept_config.settings)
+    from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+
+    if context.options.json:
+        print_json(waiting)
+    else:
+        print(job_screen.waiting(waiting))
+    return 0
 
 
 def _logs(context: Context) -> int:
@@ -401,12 +429,26 @@ def _prune(context: Context) -> int:
 
 def _take_over(context: Context) -> int:
     with _desk(context) as desk:
-        job = desk.forsaken(context.options.job, context.now().wall)
+        job = desk.forsaken(context.options.job)
         where = "" if job.claim is None else f", and leave what the home {job.claim.home} has saved"
         question = f"Begin job {job.job_id} anew here{where}? [y/N] "
         agreed(context, question, "all that was learnt of it elsewhere would be lost")
         taken = desk.take_over(job)
     return _say(context, desk, taken, f"job {job.job_id} is this home's, and begins anew")
+
+
+def _withdraw(context: Context) -> int:
+    with _desk(context) as desk:
+        runs = desk.foreign()
+        shown = desk.shown
+    if not runs:
+        print(f"no run here is from another job store than {shown}")
+        return 0
+    question = f"Let {len(runs)} runs go that are not from {shown}, saved? [y/N] "
+    agreed(context, question, "runs of another job store would leave")
+    for run in runs:
+        print(put(context, "withdraw", run=run.id, token=run.asked.token).reason)
+    return 0
 
 
 def _migrate(context: Context) -> int:
@@ -464,16 +506,16 @@ def _body(file: str) -> bytes:
         raise NoBody(file, error) from error
 
 
-def _told(job: Job, now_at: float, stale_s: float) -> msgspec.Struct:
+def _told(job: Job, stale_s: float) -> msgspec.Struct:
     """A job as the API tells it."""
     from supervisor.jobs.telling import told  # noqa: PLC0415 - other commands stay quick
 
-    return told(job, now_at=now_at, stale_s=stale_s)
+    return told(job, stale_s=stale_s)
 
 
 def _say(context: Context, desk: Desk, job: Job, text: str) -> int:
     if context.options.json:
-        print_json(_told(job, context.now().wall, desk.stale_s))
+        print_json(_told(job, desk.stale_s))
     else:
         print(text)
     return 0

@@ -88,7 +88,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, used_s=self.used_by(now_at) + slot_s, used_at=used_at)
 
 
-Cause = Literal["paused", "retry", "concurrent", "cpu_hours", "room", "rank", "own", "share"]
+Cause = Literal[
+    "paused", "retry", "concurrent", "cpu_hours", "room", "rank", "own", "share", "aged"
+]
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +105,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     * `own`: so do `value` jobs of the tenant itself.
     * `share`: of all that was used of late the tenant has had the part `value`, and its due among
       those that wait is `bound`.
+    * `aged`: it has risen by `value` classes, since the tenant has got nothing for long.
     """
 
     cause: Cause
@@ -399,6 +402,9 @@ def _reasons(
         if used_s > 0:
             due = desk.quota.weight / weights
             why.append(Why(cause="share", value=desk.used_s / used_s, bound=due))
+        risen = RANKS.index(one.rank) - rank
+        if risen:
+            why.append(Why(cause="aged", value=float(risen)))
         found[one.job] = tuple(why)
         ranks[rank] += 1
         own[one.tenant] += 1

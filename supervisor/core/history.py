@@ -107,6 +107,7 @@ def _anew(run: Run) -> Run:
         reason=run.reason if over or run.ending else None,
         withdrawn=run.withdrawn,
         ending=run.ending,
+        failed_by=run.failed_by,
         attempt=Attempt(number=run.attempt.number, process=run.attempt.process),
         progress=Progress(step=run.progress.step, episodes=run.progress.episodes),
     )

@@ -127,6 +127,7 @@ def _forgiven(run: Run) -> Run:
         reason=None,
         retry_s=None,
         ending=None,
+        failed_by=None,
         failures=0,
         own_failures=0,
         died_step=None,
@@ -292,6 +293,7 @@ def amended(known: Run, asked: Asked) -> Run:
         own_failures=0,
         retry_s=None,
         ending=None,
+        failed_by=None,
     )
 
 

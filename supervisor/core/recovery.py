@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -152,7 +152,8 @@ def judge(
     run, notes = _after(run, observed, now, limits)
     if run.rewind is not None and run.attempt.stale and run.status in ("done", "failed"):
         # It came to its end on the way that it is not to go on.
-        run = _move(run, "extend" if run.status == "done" else "mend", reason=None)
+        event = "extend" if run.status == "done" else "mend"
+        run = _move(run, event, reason=None, failed_by=None)
     if run.ending is not None and run.status in ("queued", "waiting", "quarantined"):
         run, end = _end(run)
         notes = (*notes, end)
@@ -162,6 +163,7 @@ def judge(
 def _to_end(run: Run, observed: Observation, now: Timeline) -> tuple[Run, tuple[Note, ...]]:
     """The run, which is to end where the time that it was given is used up."""
     asked, said = run.asked, observed.heartbeat
+    rule: Literal["deadline", "max_s"]
     if run.ending is not None or run.status in ("done", "failed", "cancelled"):
         return run, ()
     trained_s = said.reached.trained_s if said is not None and said.reached is not None else 0.0
@@ -172,7 +174,7 @@ def _to_end(run: Run, observed: Observation, now: Timeline) -> tuple[Run, tuple[
     else:
         return run, ()
     note = _note(run, Event.RUN_NOTICED, rule, f"{reason}: it is given up")
-    return run.but(ending="give_up", reason=reason), (note,)
+    return run.but(ending="give_up", failed_by=rule, reason=reason), (note,)
 
 
 def _end(run: Run) -> tuple[Run, Note]:
@@ -410,7 +412,7 @@ def _ended(
         error = error or observed.last_line or "it cannot work as it is set"
         reason = f"{error}; mend it, then `supervisor retry`"
         failed = _note(run, Event.RUN_FAILED, "bad_spec", reason, {"exit": EXIT_BAD_SPEC})
-        return _move(run, "refuse", reason=reason), (*notes, failed)
+        return _move(run, "refuse", reason=reason, failed_by="bad_spec"), (*notes, failed)
     if run.ending is not None:
         run, end = _end(run)
         return run, (*notes, end)
@@ -545,7 +547,8 @@ def _retried(
     failed = run.faults.own_failures
     if failed > retry.retries:
         often = "once" if failed == 1 else f"{failed} times in a row"
-        run, end = _end(run.but(ending="give_up", reason=f"{sentence}; it has failed {often}"))
+        reason = f"{sentence}; it has failed {often}"
+        run, end = _end(run.but(ending="give_up", failed_by="retries", reason=reason))
         return run, msgspec.structs.replace(end, evidence={**evidence, **end.evidence})
     wait_s = min(retry.first_s * retry.factor ** min(failed - 1, 60), RETRY_MAX_S)
     reason = f"{sentence}; retry {failed} of {retry.retries} in {span(wait_s)}"

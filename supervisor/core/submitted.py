@@ -138,4 +138,4 @@ def _cancel(request: Cancel, known: Run) -> Heeded | str:
         how = "withdrawn" if known.withdrawn else known.status
         return f"{known.id} has left the queue: {how}"
     reason = f"{request.asker} asked: {request.words}"
-    return Heeded(known.but(ending="cancel", reason=reason), request.words)
+    return Heeded(known.but(ending="cancel", failed_by=None, reason=reason), request.words)

@@ -380,6 +380,27 @@ class Queue(_Answer, frozen=True, kw_only=True):
     """in nine of ten cases it has started by then"""
 
 
+class Reason(_Answer, frozen=True, kw_only=True):
+    """One reason for which a job waits, with its numbers."""
+
+    cause: str
+    """for programs; docs/jobs.md lists them"""
+    message: str
+    """for people"""
+    value: float | None = None
+    bound: float | None = None
+    until_at: datetime | None = None
+
+
+class Waiting(_Answer, frozen=True, kw_only=True):
+    """Why a job waits; without a reason it does not."""
+
+    job_id: str
+    status: Status
+    reasons: tuple[Reason, ...]
+    queue: Queue | None = None
+
+
 class Model(_Answer, frozen=True, kw_only=True):
     """What a finished job has left."""
 

@@ -21,14 +21,19 @@ from state.jobs.database import NotMigrated, StoreError
 from state.jobs.records import ENDED, Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
-from state.records import Rank
+from state.records import Memory, Rank, Run
 from state.store import Store
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import span, stamp
+from supervisor.core.settings import Settings
 from supervisor.errors import SupervisorError
+from supervisor.host.clock import SystemClock
+from supervisor.host.home import Home
 from supervisor.jobs.asked import asked_of
-from supervisor.jobs.contract import JobRequest, Warned
+from supervisor.jobs.contract import JobRequest, Waiting, Warned
+from supervisor.jobs.following import foreign
+from supervisor.jobs.line import Line
 from supervisor.jobs.pruning import Superfluous, prune, superfluous
 from supervisor.jobs.reading import converted, read
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
@@ -364,7 +369,7 @@ class Desk:
         asked = Patch(priority=priority)
         return self._done(word, "preferred", lambda job_id: self._store.patch(job_id, asked))
 
-    def forsaken(self, word: str, now_at: float) -> Job:
+    def forsaken(self, word: str) -> Job:
         """A job that another home has, and of which that tells nothing.
 
         Raises:
@@ -377,14 +382,19 @@ class Desk:
             raise NotForsaken(job, "no home has it, and the next that has room begins it")
         if job.claim.home == self._own_home():
             raise NotForsaken(job, "this home has it")
-        silent_s = now_at - max(job.became.as_of or 0.0, job.claim.claimed_at)
-        if silent_s <= self._jobs.stale_s:
+        if job.silent_s <= self._jobs.stale_s:
             raise NotForsaken(
                 job,
-                f"its home {job.claim.home} told of it {span(max(0.0, silent_s))} ago; to have it "
+                f"its home {job.claim.home} told of it {span(job.silent_s)} ago; to have it "
                 "begun anew elsewhere all the same, `jobs cancel` and then `jobs retry`",
             )
         return job
+
+    def foreign(self) -> tuple[Run, ...]:
+        """Runs of this home that are from another job store, for which the dispatcher waits."""
+        memory = self._memory()
+        with told():
+            return () if memory is None else foreign(memory.runs, self._store.now().origin)
 
     def take_over(self, job: Job) -> Job:
         """Have this home begin a job anew that another home has; that one may write nothing more.
@@ -421,6 +431,12 @@ class Desk:
         if job is None:
             raise NoSuchJob(word)
         return job
+
+    def why(self, word: str, home: Home, settings: Settings) -> Waiting:
+        """Why a job waits, and where it stands."""
+        job = self.job(word)
+        with told():
+            return Line(self._store, lambda: settings, home, SystemClock()).waiting(job)
 
     def find(self, which: Which, limit: int) -> Page:
         """Jobs, newest first."""
@@ -512,8 +528,12 @@ class Desk:
 
     def _own_home(self) -> str | None:
         """By which name this home claims jobs; None: it has none yet."""
-        memory, _ = Store(self._home / "state.json").peek()
+        memory = self._memory()
         return None if memory is None or memory.home is None else memory.home.id
+
+    def _memory(self) -> Memory | None:
+        """What the supervisor of the home has saved last; None: none has lived there."""
+        return Store(self._home / "state.json").peek()[0]
 
     def _done(self, word: str, act: str, ask: Callable[[str], Any]) -> Job:
         job = self.job(word)

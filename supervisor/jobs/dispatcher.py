@@ -6,6 +6,7 @@ the memory of its home, a request in the inbox. So it may be killed between any 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -17,13 +18,13 @@ import msgspec
 from state.inbox import REQUEST_MAX_BYTES
 from state.jobs.database import StoreError
 from state.jobs.records import LIVING, Ending, Job, Json, Page, Which
-from state.jobs.store import JobStore
+from state.jobs.store import JobStore, Now
 from state.records import Asked, Memory, Rank, Retry
 from state.requests import Request
 from supervisor.config import Config
 from supervisor.core import queue
 from supervisor.core.calendar import BadCalendar
-from supervisor.core.fairness import Candidate
+from supervisor.core.fairness import RANKS, Candidate
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.schedule import Schedule
 from supervisor.host.clock import Clock
@@ -35,6 +36,7 @@ from supervisor.jobs.errors import Busy, ConfigValidationError, JobError, Proble
 from supervisor.jobs.following import (
     CONFIRM_S,
     FROM,
+    ORIGIN,
     PRIORITY,
     THE_STORE,
     Act,
@@ -48,11 +50,20 @@ from supervisor.jobs.following import (
     Submit,
     View,
     decide,
+    foreign,
     room,
 )
 from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
 from supervisor.jobs.reading import converted
-from supervisor.jobs.settings import GIB, account_of, quotas_of, tenant_of
+from supervisor.jobs.settings import (
+    GIB,
+    UNMEASURED,
+    Sizes,
+    account_of,
+    quotas_of,
+    sizes_of,
+    tenant_of,
+)
 from trainers.contract import TRAINERS_DIR
 
 BY = "dispatcher"
@@ -65,6 +76,12 @@ LOST_S = 5.0
 """a request that is neither in the inbox nor answered for so long is asked again"""
 SCHEDULES_S = 5.0
 """between two looks at the schedules"""
+HIGHER_S = 5.0
+"""between two looks at what waits, while only a job of a higher class could be taken"""
+SIZES_S = 10.0
+"""between two looks at how long jobs are"""
+MEASURED = 200
+"""jobs that tell it, the newest that are done"""
 FORSAKEN_S = 60.0
 """between two looks at jobs of other homes"""
 PAGE = 200
@@ -76,18 +93,33 @@ REQUEST_EXTRA_BYTES = 1024
 """of a request, beside what is asked"""
 
 
+class OtherStore(StoreError):
+    """The store is not the one that runs of this home are from.
+
+    To let these go by itself would take all jobs out that train, for a mistake in the settings.
+    """
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(
+            f"the job store {shown} is not the one that runs of this home are from; no job is "
+            "handed over until database_url in [jobs] names that one again; if it shall be this "
+            "one, `supervisor jobs withdraw` lets those runs go, saved"
+        )
+
+
 class _Awaited(msgspec.Struct):
     """What the daemon was asked about a job."""
 
     request: Request
-    gone_at: float | None = None
-    """since when it is neither in the inbox nor answered"""
+    gone_s: float | None = None
+    """CLOCK_MONOTONIC since when it is neither in the inbox nor answered"""
 
 
 class _Refused(NamedTuple):
     """What was refused lately about a job: it is tried again, and not at once."""
 
-    until_at: float
+    until_s: float
+    """by CLOCK_MONOTONIC, which nobody sets back"""
     rest_s: float
 
 
@@ -128,6 +160,9 @@ class Dispatcher:
         self._mirrored: dict[str, Mirrored] = {}
         self._epochs: tuple[str, str, int] | None = None
         self._schedules_at = self._forsaken_at = 0.0
+        self._looked_s = -math.inf
+        self._sizes: Sizes = UNMEASURED
+        self._sized_s: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Serve the home until somebody wants it to stop, or the home is gone.
@@ -174,13 +209,15 @@ class Dispatcher:
         if self._store is None:
             self._store = self._open_store()
         store = self._store
-        now_at, epoch = store.now()
-        self._fire(store, now_at)
+        now = store.now()
         # In this order: who has read an answer finds in the memory what was answered.
-        self._hear(now_at)
+        self._hear()
         memory = self._at_home.memory()
-        self._compare(epoch, memory)
-        view = self._look(store, memory, now_at)
+        if foreign(memory.runs, now.origin):
+            raise OtherStore(store.shown)
+        self._compare(now.epoch, memory)
+        self._fire(store, now.at)
+        view = self._look(store, memory, now)
         for act in decide(view):
             self._do(act, store, view)
 
@@ -201,33 +238,34 @@ class Dispatcher:
 
     # Looking.
 
-    def _hear(self, now_at: float) -> None:
+    def _hear(self) -> None:
         """See which requests were answered."""
-        inbox = self._at_home.inbox
+        inbox, now_s = self._at_home.inbox, self._clock.read().monotonic_s
         for job_id, asked in list(self._awaited.items()):
             if inbox.holds(asked.request):
                 continue
             answer = inbox.answers.read(asked.request.id)
             if answer is None:
                 # It is answered before it is taken away; perhaps that was long ago.
-                asked.gone_at = now_at if asked.gone_at is None else asked.gone_at
-                if 0 <= now_at - asked.gone_at <= LOST_S:
+                asked.gone_s = now_s if asked.gone_s is None else asked.gone_s
+                if now_s - asked.gone_s <= LOST_S:
                     continue
             del self._awaited[job_id]
             if answer is not None and answer.refused:
-                self._put_off(job_id, now_at, answer.reason)
+                self._put_off(job_id, answer.reason)
             else:
                 self._refused.pop(job_id, None)
 
-    def _put_off(self, job_id: str, now_at: float, reason: str) -> None:
+    def _put_off(self, job_id: str, reason: str) -> None:
         """Ask again, and each time later."""
         known = self._refused.get(job_id)
         rest_s = LOOK_S if known is None else min(REST_MAX_S, 2 * known.rest_s)
-        self._refused[job_id] = _Refused(now_at + rest_s, rest_s)
+        now_s = self._clock.read().monotonic_s
+        self._refused[job_id] = _Refused(now_s + rest_s, rest_s)
         self._note(f"job {job_id}: refused: {reason}; it is asked again")
 
-    def _look(self, store: JobStore, memory: Memory, now_at: float) -> View:
-        moment = self._clock.read()
+    def _look(self, store: JobStore, memory: Memory, now: Now) -> View:
+        moment, now_at = self._clock.read(), now.at
         home = "" if memory.home is None else memory.home.id
         settings = self._config.settings.jobs
         claimed = store.claimed(home)
@@ -236,10 +274,11 @@ class Dispatcher:
         self._mirrored = {key: it for key, it in self._mirrored.items() if key in ids}
         known = ids | {run.id for run in memory.runs}
         self._refused = {key: it for key, it in self._refused.items() if key in known}
-        awaited, up = self._awaiting(now_at), self._at_home.is_up
+        awaited, up = self._awaiting(moment.monotonic_s), self._at_home.is_up
         view = View(
             now_at=now_at,
             home=home,
+            origin=now.origin,
             claimed=claimed,
             found=self._found(ids, awaited, memory, moment, up=up),
             strays=tuple(
@@ -253,11 +292,16 @@ class Dispatcher:
             max_wait_s=settings.max_wait_h * 3600,
             slots=self._slots(memory) if up else 0,
         )
-        return self._with_candidates(view, store) if room(view) else view
+        # To look at all that wait takes long, where one of a higher class alone could be taken.
+        rests = not room(view) and moment.monotonic_s - self._looked_s < HIGHER_S
+        if rests or not room(view, RANKS[0]):
+            return view
+        self._looked_s = moment.monotonic_s
+        return self._with_candidates(view, store)
 
-    def _awaiting(self, now_at: float) -> frozenset[str]:
+    def _awaiting(self, now_s: float) -> frozenset[str]:
         """Jobs about which the daemon is asked nothing now."""
-        refused = {job_id for job_id, one in self._refused.items() if now_at < one.until_at}
+        refused = {job_id for job_id, one in self._refused.items() if now_s < one.until_s}
         return frozenset(self._awaited.keys() | refused)
 
     def _found(
@@ -286,21 +330,34 @@ class Dispatcher:
     def _with_candidates(self, view: View, store: JobStore) -> View:
         """The same, with the jobs that this home could take."""
         settings = self._config.settings.jobs
+        sizes = self._sizes_now(store)
         candidates = tuple(
             Candidate(
                 job=one.job_id,
                 tenant=one.tenant_id,
                 rank=one.priority,
                 submitted_at=one.created_at,
+                size_s=sizes.of(one.tenant_id),
             )
             for one in store.candidates()
         )
         if candidates:
-            accounts = {one.tenant_id: account_of(one, view.now_at) for one in store.tenants()}
+            accounts = {
+                one.tenant_id: account_of(one, view.now_at, sizes) for one in store.tenants()
+            }
             view = msgspec.structs.replace(
                 view, candidates=candidates, accounts=accounts, quotas=quotas_of(settings)
             )
         return msgspec.structs.replace(view, forsaken=self._forsaken(store, view))
+
+    def _sizes_now(self, store: JobStore) -> Sizes:
+        """How long jobs are: what a tenant was given and has not used yet counts by that."""
+        now_s = self._clock.read().monotonic_s
+        if self._sized_s is None or now_s - self._sized_s >= SIZES_S:
+            page = store.find(Which(status=("COMPLETED",)), limit=MEASURED)
+            self._sizes = sizes_of(page.jobs if isinstance(page, Page) else ())
+            self._sized_s = now_s
+        return self._sizes
 
     def _forsaken(self, store: JobStore, view: View) -> tuple[Job, ...]:
         """Jobs of other homes of which nobody has heard for as long as the settings allow."""
@@ -359,9 +416,9 @@ class Dispatcher:
 
     def _submit(self, job: Job, rank: Rank, store: JobStore, view: View) -> None:
         try:
-            asked = self._asked(job, rank)
+            asked = self._asked(job, rank, view.origin)
         except Busy as error:
-            self._put_off(job.job_id, view.now_at, str(error))
+            self._put_off(job.job_id, str(error))
             return
         except JobError as error:
             body: Json = msgspec.to_builtins(error.body)
@@ -379,7 +436,7 @@ class Dispatcher:
             return
         self._ask(job.job_id, "submit", asked=asked, on_behalf=asked.tenant)
 
-    def _asked(self, job: Job, rank: Rank) -> Asked:
+    def _asked(self, job: Job, rank: Rank, origin: str) -> Asked:
         """What the daemon is asked for.
 
         Raises:
@@ -396,6 +453,7 @@ class Dispatcher:
         asked = asked_of(request, job_id=job.job_id, tenant=tenant, now_at=now_at).asked
         labels = {
             FROM: THE_STORE,
+            ORIGIN: origin,
             PRIORITY: job.asked.priority,
             TRAINED_BEFORE: f"{self._at_home.trained_s(job.job_id):.3f}",
         }

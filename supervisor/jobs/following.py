@@ -13,7 +13,7 @@ A run of the dispatcher's that no claim of this home is for belongs to nobody, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -25,6 +25,8 @@ from supervisor.jobs.mirror import Found, ending_of, last_of, seen_of
 
 FROM, THE_STORE = "from", "job store"
 """label of the runs that a dispatcher has submitted"""
+ORIGIN = "store"
+"""label of these: the origin of the job store that they are from"""
 PRIORITY = "priority"
 """label of a run: what was asked for when its rank was chosen"""
 SPARE = 2
@@ -104,6 +106,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """by the clock of the store"""
     home: str
     """the id of this home"""
+    origin: str = ""
+    """of the store"""
     claimed: tuple[Job, ...] = ()
     """jobs that it has and that have not ended"""
     found: Mapping[str, Found] = {}
@@ -124,6 +128,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """jobs of other homes of which nobody has heard for too long"""
 
 
+def foreign(runs: Iterable[Run], origin: str) -> tuple[Run, ...]:
+    """Those in a queue that are from another job store than the one of that origin, and stay."""
+    return tuple(
+        run
+        for run in runs
+        if run.asked.labels.get(ORIGIN, origin) != origin and not _is_leaving(run)
+    )
+
+
 def decide(view: View) -> tuple[Act, ...]:
     """What is to be done, in this order."""
     acts: list[Act] = []
@@ -134,15 +147,20 @@ def decide(view: View) -> tuple[Act, ...]:
     return (*acts, *_taken(view))
 
 
-def room(view: View) -> int:
-    """How many more jobs the daemon is given."""
+def room(view: View, rank: Rank = RANKS[-1]) -> int:
+    """How many more jobs of that class the daemon is given.
+
+    Those of lower classes fill no room: else a higher one would wait in the store for their ends,
+    where the daemon would have it go before them.
+    """
     if not view.slots:
         return 0
-    busy = 0
+    ahead, busy = RANKS[: RANKS.index(rank) + 1], 0
     for job in view.claimed:
         found = view.found.get(job.job_id)
         rests = found is not None and found.run.status in RESTING
-        busy += not job.asked.paused and not rests
+        has = job.asked.priority if found is None else found.run.asked.rank
+        busy += not job.asked.paused and not rests and has in ahead
     return max(0, min(view.slots + SPARE - busy, AT_HOME_MAX - len(view.claimed)))
 
 
@@ -227,22 +245,31 @@ def wanted(job: Job, run: Run, view: View) -> Asked:
     )
 
 
-def _taken(view: View) -> Sequence[Act]:
+def _taken(view: View) -> Iterator[Act]:
     """Jobs that this home takes now."""
-    free = room(view)
-    if not free:
-        return ()
-    renewed = [Renew(job=job) for job in view.forsaken[:free]]
+    free = {rank: room(view, rank) for rank in RANKS}
+
+    def take(rank: Rank) -> bool:
+        if not free[rank]:
+            return False
+        for lower in RANKS[RANKS.index(rank) :]:
+            free[lower] = max(0, free[lower] - 1)
+        return True
+
+    for job in view.forsaken:
+        if take(job.asked.priority):
+            yield Renew(job=job)
     planned = plan(
         view.candidates,
         view.accounts,
         view.quotas,
-        room=free - len(renewed),
+        room=free[RANKS[0]],
         now_at=view.now_at,
         max_wait_s=view.max_wait_s,
     )
-    claims = [Claim(job_id=one.job, rank=one.rank) for one in planned.submissions]
-    return (*renewed, *claims)
+    for one in planned.submissions:
+        if take(one.rank):
+            yield Claim(job_id=one.job, rank=one.rank)
 
 
 def _is_leaving(run: Run) -> bool:

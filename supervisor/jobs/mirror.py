@@ -24,13 +24,14 @@ STEP, PERCENT = "pipeline_step", "progress_percent"
 """how it says that in its metrics"""
 NOT_MEASURED = frozenset({"step", "episodes", "mode", "at", STEP, PERCENT})
 """what a line of metrics says beside what was measured"""
-REFUSED = {
-    "Failed to load training data: ": "DataLoadError",
-    "Invalid training configuration: ": "ConfigValidationError",
-    "Insufficient resources for training: ": "ResourceError",
+MESSAGES = {
+    "DataLoadError": "Failed to load training data",
+    "ConfigValidationError": "Invalid training configuration",
+    "ResourceError": "Insufficient resources for training",
 }
-"""how a trainer's last words begin that name one of the API's errors, and which one; a test holds
-them to `trainers.tables.errors`"""
+"""what the API says beside the kinds of errors that trainers tell"""
+REASON_MAX_CHARS = 2000
+"""of what a run has failed of: a program may write whatever it likes in place of its trainer"""
 TRAINED_BEFORE = "trained_before_s"
 """label of a run: how long it had trained before its present claim"""
 LIVES = ("running", "stopping", "blocked")
@@ -140,28 +141,28 @@ def ending_of(job: Job, found: Found) -> Ending | None:
 
 def failure_of(job: Job, found: Found) -> Json:
     """Why a run has failed, or its last attempt, as the body of an error."""
-    run, beat = found.run, found.beat
-    line = beat.error if beat is not None and beat.status == "failed" and beat.error else ""
-    line = _in_words_of_the_tenant(line, run.asked)
-    for begins, name in REFUSED.items():
-        if line.startswith(begins):
-            message, rest = begins.removesuffix(": "), line.removeprefix(begins)
-            if name == "ConfigValidationError":
-                field, _, what = rest.partition(": ")
-                return refusal(name, message, field=field, error=what or rest)
-            return refusal(name, message, reason=rest, tenant_id=job.asked.tenant_id)
-    asked, retry = run.asked, run.asked.retry
-    reason = line or _in_words_of_the_tenant(run.reason or "it has not said why", asked)
-    trained_s = _trained_s(beat)
-    if run.status == "failed" and (retry is None or run.faults.own_failures <= retry.retries):
-        if asked.max_s is not None and trained_s >= asked.max_s:
-            message = "The job has trained for as long as it may"
-            return refusal("DeadlineExceeded", message, max_seconds=asked.max_s)
-        if asked.deadline_at is not None and reason == run.reason:
-            message = "The deadline of the job has passed"
-            return refusal("DeadlineExceeded", message, deadline=stamp(asked.deadline_at))
-        return refusal("ConfigValidationError", "Invalid training configuration", reason=reason)
-    if beat is not None and beat.status == "failed" and beat.out_of_memory:
+    run, asked = found.run, found.run.asked
+    if run.status == "failed" and run.failed_by == "max_s":
+        message = "The job has trained for as long as it may"
+        return refusal("DeadlineExceeded", message, max_seconds=asked.max_s)
+    if run.status == "failed" and run.failed_by == "deadline" and asked.deadline_at is not None:
+        message = "The deadline of the job has passed"
+        return refusal("DeadlineExceeded", message, deadline=stamp(asked.deadline_at))
+    last = found.beat if found.beat is not None and found.beat.status == "failed" else None
+    kind = None if last is None else last.failure
+    if kind is not None and kind.kind in MESSAGES:
+        reason = _in_words_of_the_tenant(kind.reason, asked)[:REASON_MAX_CHARS]
+        message = MESSAGES[kind.kind]
+        if kind.field is not None:
+            field = kind.field[:REASON_MAX_CHARS]
+            return refusal(kind.kind, message, field=field, error=reason)
+        return refusal(kind.kind, message, reason=reason, tenant_id=job.asked.tenant_id)
+    reason = (last.error if last is not None else None) or run.reason or "it has not said why"
+    reason = _in_words_of_the_tenant(reason, asked)[:REASON_MAX_CHARS]
+    if run.status == "failed" and run.failed_by == "bad_spec":
+        message = MESSAGES["ConfigValidationError"]
+        return refusal("ConfigValidationError", message, reason=reason)
+    if last is not None and last.out_of_memory:
         return refusal("ResourceError", "Insufficient memory for training", reason=reason)
     failed = {"attempts": run.faults.own_failures, "step": run.progress.step}
     return refusal("TrainingError", "Training failed", reason=reason, **failed)

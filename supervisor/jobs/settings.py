@@ -6,13 +6,16 @@ import hashlib
 import hmac
 import math
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 
+import msgspec
 import sqlalchemy as sa
 
 from state.jobs.database import BadUrl, url_of_home
-from state.jobs.records import TenantUsage
+from state.jobs.records import Job, TenantUsage
 from supervisor.core.fairness import DAY_S, HALF_LIFE_S, SIZE_S, Account, Quota
 from supervisor.core.job_settings import Jobs, JobTenant
 from supervisor.errors import SupervisorError
@@ -99,12 +102,36 @@ def quotas_of(jobs: Jobs) -> dict[Name, Quota]:
     }
 
 
-def account_of(usage: TenantUsage, now_at: float) -> Account:
+class Sizes(msgspec.Struct, frozen=True):
+    """How many processor seconds a job uses, from those that have ended of late."""
+
+    tenants: Mapping[Name, float] = {}
+    others: float = SIZE_S
+
+    def of(self, tenant: Name) -> float:
+        """A job of that tenant, whether one of its own has ended or not."""
+        return self.tenants.get(tenant, self.others)
+
+
+UNMEASURED = Sizes()
+
+
+def sizes_of(done: Iterable[Job]) -> Sizes:
+    """What the jobs of each tenant have used, those that are done, on an average."""
+    used: defaultdict[Name, list[float]] = defaultdict(list)
+    for job in done:
+        used[job.asked.tenant_id].append(job.became.used_s)
+    tenants = {tenant: fmean(each) for tenant, each in used.items()}
+    return Sizes(tenants, fmean(tenants.values()) if tenants else SIZE_S)
+
+
+def account_of(usage: TenantUsage, now_at: float, sizes: Sizes = UNMEASURED) -> Account:
     """What a tenant has had, as fairness counts it.
 
     Args:
         usage: what the store has counted.
         now_at: of the clock that has written its times.
+        sizes: of jobs.
     """
     day_at = math.floor(now_at / DAY_S) * DAY_S
     faded_s = sum(
@@ -114,7 +141,7 @@ def account_of(usage: TenantUsage, now_at: float) -> Account:
         used_s=faded_s,
         used_at=now_at,
         running=usage.claimed,
-        committed_s=SIZE_S * usage.claimed,
+        committed_s=sizes.of(usage.tenant_id) * usage.claimed,
         given_at=usage.claimed_at,
         cpu_s_today=sum(used_s for at, used_s in usage.hours if at >= day_at),
     )

@@ -25,12 +25,11 @@ def asked(job: records.Job) -> JobRequest | None:
         return None
 
 
-def told(job: records.Job, *, now_at: float, stale_s: float) -> Job:
+def told(job: records.Job, *, stale_s: float) -> Job:
     """What is told of a job.
 
     Args:
         job: as the store has it.
-        now_at: wall time.
         stale_s: after so long without news a job that runs is told to be stale.
     """
     body, became, schedule = asked(job), job.became, job.asked.schedule
@@ -55,7 +54,7 @@ def told(job: records.Job, *, now_at: float, stale_s: float) -> Job:
         finished_at=_perhaps(became.finished_at),
         updated_at=_moment(job.updated_at),
         as_of=_moment(job.updated_at if became.as_of is None else became.as_of),
-        stale=is_stale(job, now_at, stale_s),
+        stale=is_stale(job, stale_s),
         paused_reason="a person" if job.asked.paused else became.paused_reason,
         error=None if became.error is None else _error(became.error),
         model=None
@@ -68,11 +67,11 @@ def told(job: records.Job, *, now_at: float, stale_s: float) -> Job:
     )
 
 
-def is_stale(job: records.Job, now_at: float, stale_s: float) -> bool:
+def is_stale(job: records.Job, stale_s: float) -> bool:
     """Whether nobody has confirmed for long that a job still runs."""
     if job.became.status != "RUNNING":
         return False
-    return job.became.as_of is None or now_at - job.became.as_of > stale_s
+    return job.became.as_of is None or job.read_at - job.became.as_of > stale_s
 
 
 def next_at(job: records.Job, now_at: float) -> float | None:

@@ -7,32 +7,11 @@ from typing import Any
 
 import msgspec
 
-from supervisor.jobs.contract import Queue, Status
+from supervisor.jobs.contract import Status
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What goes to a caller; fields may be added, and none is taken away."""
-
-
-class Reason(_Answer, frozen=True, kw_only=True):
-    """One reason for which a job waits, with its numbers."""
-
-    cause: str
-    """for programs: one of fairness, or `no_supervisor`, `handed_over`, `cancelling`, `schedule`"""
-    message: str
-    """for people"""
-    value: float | None = None
-    bound: float | None = None
-    until_at: datetime | None = None
-
-
-class Waiting(_Answer, frozen=True, kw_only=True):
-    """Why a job waits; without a reason it does not."""
-
-    job_id: str
-    status: Status
-    reasons: tuple[Reason, ...]
-    queue: Queue | None = None
 
 
 class Point(_Answer, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from supervisor.jobs.line import Line
 from supervisor.web import asking
 from supervisor.web.artifacts import ArtifactPages
 from supervisor.web.errors import BadRequest, NoSuchPage
 from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.line import Line
 from supervisor.web.openapi import document
 from supervisor.web.place import PlacePages
 from supervisor.web.resource import HEADERS, JSON, Operation, Resource, refused
@@ -32,7 +32,9 @@ def application(service: Service) -> ASGIApp:
         service: what all answers are made from; its store stays the caller's to close.
     """
     feed = Feed(service)
-    jobs = JobPages(service, feed, Line(service))
+    jobs = JobPages(
+        service, feed, Line(service.store, lambda: service.settings, service.home, service.clock)
+    )
     operations: dict[str, dict[str, Operation]] = {
         **jobs.all(),
         **Streams(service, feed, jobs).all(),

@@ -98,7 +98,11 @@ def _is_here(host: str, service: Service) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if name == "localhost" or name.endswith(".localhost") or name == service.settings.address[0]:
+    if (
+        name == "localhost"
+        or name.endswith(".localhost")
+        or name == service.settings.jobs.address[0]
+    ):
         return True
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -29,6 +29,7 @@ from supervisor.jobs.contract import (
     Training,
     ValidateAnswer,
     ValidateRequest,
+    Waiting,
     Warned,
 )
 from supervisor.jobs.errors import (
@@ -45,12 +46,12 @@ from supervisor.jobs.errors import (
     ResourceError,
 )
 from supervisor.jobs.judging import LIGHT
+from supervisor.jobs.line import Line
 from supervisor.jobs.taking import new_job, see_quota
 from supervisor.jobs.telling import told as told_of
 from supervisor.web import asking
-from supervisor.web.answers import History, Point, Waiting
+from supervisor.web.answers import History, Point
 from supervisor.web.feed import Feed
-from supervisor.web.line import Line
 from supervisor.web.resource import HEADERS, Operation, told
 from supervisor.web.service import Service
 
@@ -178,7 +179,7 @@ class JobPages:
         _, asked = await asking.body(request, service, JobPatch, curl=True)
         for _ in range(TRIES):
             job = await self.find(request)
-            asking.see_version(request, job, required=service.settings.require_if_match)
+            asking.see_version(request, job, required=service.settings.jobs.require_if_match)
             changed = await service.call(self._change, job, asked)
             if isinstance(changed, Job):
                 return self._answer(changed)
@@ -194,7 +195,7 @@ class JobPages:
         service = self._service
         for _ in range(TRIES):
             job = await self.find(request)
-            asking.see_version(request, job, required=service.settings.require_if_match)
+            asking.see_version(request, job, required=service.settings.jobs.require_if_match)
             seen = job.asked.revision if "if-match" in request.headers else None
             became = await service.call(service.store.cancel, job.job_id, revision=seen)
             if isinstance(became, Job):
@@ -340,11 +341,8 @@ class JobPages:
 
     async def why(self, request: Request) -> Response:
         """`GET /jobs/{id}/why`."""
-        job, (reasons, queue) = await self._with(
-            request, lambda job: (self._line.why(job), self._line.place(job))
-        )
-        status = job.became.status
-        return told(Waiting(job_id=job.job_id, status=status, reasons=reasons, queue=queue))
+        _, waiting = await self._with(request, self._line.waiting)
+        return told(waiting)
 
     # How.
 
@@ -429,7 +427,7 @@ class JobPages:
 
     def _told(self, job: Job, warnings: tuple[Warned, ...] = ()) -> contract.Job:
         service = self._service
-        found = told_of(job, now_at=service.now_at, stale_s=service.settings.stale_s)
+        found = told_of(job, stale_s=service.settings.jobs.stale_s)
         return msgspec.structs.replace(found, warnings=warnings) if warnings else found
 
     def _answer(self, job: Job, queue: contract.Queue | None = None) -> Response:

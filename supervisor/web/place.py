@@ -156,7 +156,7 @@ class PlacePages:
 
     def _health(self) -> Health:
         store, home = self._service.store, self._service.home
-        least = self._service.settings.min_free_gib
+        least = self._service.settings.jobs.min_free_gib
         try:
             waiting = sum(_waiting(one) for one in store.tenants())
             database = Check(ok=True, message=f"{store.shown} answers")

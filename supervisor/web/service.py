@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 
 from state.jobs.store import JobStore
 from supervisor.core.fairness import Quota
-from supervisor.core.job_settings import Jobs
+from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.errors import Busy
@@ -43,7 +43,7 @@ T = TypeVar("T")
 class _InForce(NamedTuple):
     """What the settings ask for, exchanged as a whole."""
 
-    settings: Jobs
+    settings: Settings
     tokens: Tokens
     quotas: dict[Name, Quota]
 
@@ -53,7 +53,7 @@ class Service:
 
     Args:
         store: the job store.
-        settings: [jobs] of the settings.
+        settings: of the home.
         home: where runs and their outputs lie.
         clock: of this machine.
         here: the folder that a relative path of the settings begins at; None: the home.
@@ -67,25 +67,25 @@ class Service:
     def __init__(
         self,
         store: JobStore,
-        settings: Jobs,
+        settings: Settings,
         home: Home,
         clock: Clock,
         *,
         here: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.store, self.home, self._clock = store, home, clock
+        self.store, self.home, self.clock = store, home, clock
         self._here = here or home.path
         self._environment = os.environ if environment is None else environment
-        tenants_of(settings, home.path, self._here)
+        tenants_of(settings.jobs, home.path, self._here)
         self._in_force = self._asked_by(settings)
         self._threads = CapacityLimiter(THREADS)
         self._judges = CapacityLimiter(JUDGES)
         self._streams = 0
 
     @property
-    def settings(self) -> Jobs:
-        """[jobs] of the settings in force."""
+    def settings(self) -> Settings:
+        """Those in force."""
         return self._in_force.settings
 
     @property
@@ -98,32 +98,33 @@ class Service:
         """What the tenants may have that the settings name."""
         return self._in_force.quotas
 
-    def heed(self, settings: Jobs) -> bool:
+    def heed(self, settings: Settings) -> bool:
         """Have these settings in force from the next request on, with tokens read anew.
 
-        Returns whether they ask for something else than those before.
+        Returns whether they ask for something else of jobs than those before.
 
         Raises:
             NoSecret: a token is not where they say; nothing has changed.
             SharedTables: two tenants could read each other's tables; nothing has changed.
         """
-        if settings != self.settings:
-            tenants_of(settings, self.home.path, self._here)
+        if settings.jobs != self.settings.jobs:
+            tenants_of(settings.jobs, self.home.path, self._here)
         before, self._in_force = self._in_force, self._asked_by(settings)
-        return before != self._in_force
+        now = self._in_force
+        return (before.settings.jobs, before.tokens) != (now.settings.jobs, now.tokens)
 
-    def _asked_by(self, settings: Jobs) -> _InForce:
-        tokens = Tokens(settings, self._here, self._environment)
-        return _InForce(settings, tokens, quotas_of(settings))
+    def _asked_by(self, settings: Settings) -> _InForce:
+        tokens = Tokens(settings.jobs, self._here, self._environment)
+        return _InForce(settings, tokens, quotas_of(settings.jobs))
 
     @property
     def now_at(self) -> float:
         """Wall time."""
-        return self._clock.read().wall
+        return self.clock.read().wall
 
     def tenant(self, name: str) -> Tenant:
         """A tenant, whether the settings name it or not."""
-        return tenant_of(self.settings, name, self.home.path, self._here)
+        return tenant_of(self.settings.jobs, name, self.home.path, self._here)
 
     async def call(self, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Do in a thread what may block.

@@ -375,7 +375,7 @@ def test_training_that_saves_nothing_does_not(box):
     box.plans["job"] = Plan(learns_s=3580.0, ends_s=3590.0)
     box.ask("submit", asked=a_job(retry=Retry(retries=1), silent_max_s=9000.0))
     box.settle(400, after_s=60.0)
-    assert box.run("job").status == "failed"
+    assert (box.run("job").status, box.run("job").failed_by) == ("failed", "retries")
     assert len(box.lines("run.started")) == 2
 
 
@@ -403,6 +403,7 @@ def test_a_run_is_given_up_at_its_deadline(box, lives):
             break
     assert box.clock.read().wall < at + 30
     assert "deadline" in box.run("job").reason
+    assert box.run("job").failed_by == "deadline"
     assert box.host.folders["job-job"].step > 0
 
 
@@ -413,6 +414,7 @@ def test_a_run_trains_for_no_longer_than_it_may(box):
     box.settle(200)
     run = box.run("job")
     assert (run.status, "may for no longer" in run.reason) == ("failed", True)
+    assert run.failed_by == "max_s"
     assert 2900 <= run.progress.step <= 3300  # ten a second
     assert len(box.lines("run.started")) > 1
 
@@ -423,10 +425,12 @@ def test_a_failed_job_is_tried_again_when_somebody_asks(box):
     box.ask("submit", asked=a_job(retry=Retry()))
     box.settle(4)
     assert (box.run("job").status, box.queue()) == ("failed", [])
+    assert box.run("job").failed_by == "bad_spec"
     box.plans.clear()
     assert not box.ask("retry", run="job-job").refused
     box.settle(2)
     assert box.training() == ["job"]
+    assert box.run("job").failed_by is None
 
 
 # The archive

@@ -16,6 +16,7 @@ from state.jobs.database import FILE, url_of_home
 from state.jobs.migrations import migrate
 from state.jobs.store import JobStore
 from supervisor.core.job_settings import Jobs
+from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.web.app import application
@@ -117,7 +118,9 @@ def opened(store: JobStore, place: Home, doors: Doors) -> Iterator[Callable[...,
     with contextlib.ExitStack() as stack:
 
         def client(**settings):
-            service = Service(store, Jobs(**settings), place, SystemClock(), environment=TOKENS)
+            service = Service(
+                store, Settings(jobs=Jobs(**settings)), place, SystemClock(), environment=TOKENS
+            )
             app = application(service)
             address = stack.enter_context(doors.behind(app))
             return stack.enter_context(httpx.Client(base_url=address, timeout=30))

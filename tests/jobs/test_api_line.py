@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from state.jobs.records import Ending, NewJob, Seen
-from supervisor.core.job_settings import Jobs
+from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
-from supervisor.web.line import Line
-from supervisor.web.service import Service
+from supervisor.jobs.line import Line
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
 def line(store, place):
-    return Line(Service(store, Jobs(), place, SystemClock(), here=place.path, environment={}))
+    return Line(store, Settings, place, SystemClock())
 
 
 def submitted(store, count=1):

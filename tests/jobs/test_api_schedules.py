@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from supervisor.core.job_settings import Jobs
+from supervisor.core.settings import Settings
 from supervisor.web.app import application
 from supervisor.web.service import Service
 from testkit.api import TOKENS
@@ -73,7 +73,7 @@ class Calendar:
 def calendar(home, url, doors):
     place = Dispatched(home / "box", url)
     place.fall()  # nobody trains: what comes stays, and is counted
-    service = Service(place.store, Jobs(), place.home, place.clock, environment=TOKENS)
+    service = Service(place.store, Settings(), place.home, place.clock, environment=TOKENS)
     app = application(service)
     with doors.behind(app) as address, httpx.Client(base_url=address, timeout=60) as api:
         yield Calendar(place, api)

@@ -10,6 +10,7 @@ from state.jobs.database import FILE, url_of_home
 from state.jobs.records import NewJob
 from state.jobs.store import JobStore
 from supervisor.core.job_settings import Jobs, JobTenant
+from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
 from supervisor.jobs.settings import NoSecret, SharedTables
 from supervisor.web.app import application
@@ -17,14 +18,16 @@ from supervisor.web.service import Service
 from testkit.api import TOKENS
 
 JOBS = "/ai/training/jobs"
-TWO = Jobs(tenants={"acme": JobTenant(token_env="ACME"), "other": JobTenant(token_env="OTHER")})
+TWO = Settings(
+    jobs=Jobs(tenants={"acme": JobTenant(token_env="ACME"), "other": JobTenant(token_env="OTHER")})
+)
 
 
 @pytest.fixture
 def service(home, made, place):
     (home / FILE).write_bytes((made / FILE).read_bytes())
     store = JobStore(url_of_home(home))
-    yield Service(store, Jobs(), place, SystemClock(), environment=TOKENS)
+    yield Service(store, Settings(), place, SystemClock(), environment=TOKENS)
     store.close()
 
 
@@ -48,7 +51,7 @@ def test_the_first_token_is_needed_by_the_next_request(service, api):
     assert api.get(JOBS).status_code == 401
     assert api.get(JOBS, headers=bearing("ACME")).status_code == 200
     assert not service.heed(TWO), "these are in force already"
-    assert service.heed(Jobs())
+    assert service.heed(Settings())
     assert api.get(JOBS).status_code == 200
 
 
@@ -67,7 +70,7 @@ def test_a_stream_that_began_without_a_token_ends_with_the_first_one(service, ap
 
 def test_a_quota_and_a_weight_are_in_force_at_once(service, api):
     """Those of the next request are the new ones."""
-    service.heed(Jobs(tenants={"acme": JobTenant(weight=3, queued=5)}))
+    service.heed(Settings(jobs=Jobs(tenants={"acme": JobTenant(weight=3, queued=5)})))
     usage = api.get("/ai/training/tenants/acme/usage").json()
     assert (usage["weight"], usage["waiting_max"]) == (3, 5)
 
@@ -77,7 +80,7 @@ def test_another_token_in_the_same_file_is_heeded(service, api, home):
     file = home / "token"
     file.touch(0o600)
     file.write_text("a" * 32)
-    settings = Jobs(tenants={"acme": JobTenant(token_file=str(file))})
+    settings = Settings(jobs=Jobs(tenants={"acme": JobTenant(token_file=str(file))}))
     service.heed(settings)
     file.write_text("c" * 32)
     assert service.heed(settings)
@@ -96,7 +99,7 @@ def test_settings_that_cannot_be_change_nothing(service, api, asked, error):
     """Not a part of them either: who needed a token needs that one."""
     service.heed(TWO)
     with pytest.raises(error):
-        service.heed(asked)
+        service.heed(Settings(jobs=asked))
     assert service.settings == TWO
     assert api.get(JOBS).status_code == 401
     assert api.get(JOBS, headers=bearing("OTHER")).status_code == 200
@@ -121,7 +124,8 @@ def test_a_monitor_bears_no_token_and_hears_no_more_than_whether(service, api):
 
 def test_what_is_not_well_is_told_without_a_token_too(service, api):
     """By the same words; the reason is the operator's."""
-    service.heed(msgspec.structs.replace(TWO, min_free_gib=1_000_000))
+    jobs = msgspec.structs.replace(TWO.jobs, min_free_gib=1_000_000)
+    service.heed(Settings(jobs=jobs))
     said = api.get("/health")
     assert (said.status_code, said.json()["status"]) == (503, "degraded")
     assert said.json()["checks"]["disk"] == {"ok": False, "message": "not ok"}

@@ -62,7 +62,7 @@ def content(url):
 def test_a_backup_is_restored_into_either_store(url, store, other, home):
     """Each row is there, the epoch is another, and it goes on from there."""
     claimed = fill(store)
-    epoch = store.epoch()
+    epoch = store.now().epoch
     path = home / "backup"
     back_up(url, path)
     kept = content(url)
@@ -70,10 +70,10 @@ def test_a_backup_is_restored_into_either_store(url, store, other, home):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     target = JobStore(other)
     target.create(a_job())
-    before = target.epoch()
+    before = target.now().epoch
     restore(other, path)
     assert content(other) == kept
-    assert target.epoch() not in (epoch, before)
+    assert target.now().epoch not in (epoch, before)
     token = claimed.claim.token
     assert target.mirror(claimed.job_id, token, Seen(status="RUNNING", attempt=1)) is not None
     newest = max(event.sequence for event in target.events(0))

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import msgspec
 import pytest
 
 from state.jobs.database import FILE
@@ -22,10 +21,8 @@ from state.records import Goal, HomeId, Memory, Place, Rank, Timeline, Visit
 from state.store import Store
 from supervisor.cli import main
 from supervisor.commands.jobs import RANKS, STATUSES
-from supervisor.core.moments import Moment
-from supervisor.host.clock import SystemClock
 from supervisor.jobs.contract import Status as Told
-from testkit.job_requests import whole
+from testkit.job_requests import silence, whole
 from testkit.servers import QUOTED, SECRET
 
 
@@ -371,7 +368,7 @@ def know_home(home: Path, name: str) -> None:
     )
 
 
-def test_a_job_of_a_home_that_is_gone_is_taken_over(supervisor, store, home, monkeypatch):
+def test_a_job_of_a_home_that_is_gone_is_taken_over(supervisor, store, home):
     """Never one of a home that tells of it, nor without a question; the old one writes no more."""
     job_id = submitted(supervisor)
 
@@ -383,8 +380,9 @@ def test_a_job_of_a_home_that_is_gone_is_taken_over(supervisor, store, home, mon
     job = store.claim(job_id, "far")
     store.mirror(job_id, job.claim.token, Seen(status="RUNNING", attempt=1))
     refused("its home far told of it")
-    monkeypatch.setattr("supervisor.context.Context.now", lambda _: later(200.0))
+    silence(store, job_id, 200.0)
     assert "RUNNING (stale)" in supervisor("jobs", "list").out
+    assert "take-over" in supervisor("jobs", "why", job_id).out
     refused("supervisor run")
     know_home(home, "here")
     said = supervisor("jobs", "take-over", job_id)
@@ -397,12 +395,6 @@ def test_a_job_of_a_home_that_is_gone_is_taken_over(supervisor, store, home, mon
     supervisor("jobs", "cancel", job_id)
     store.finish(job_id, taken.claim.token, Ending(status="CANCELLED"))
     refused("it is CANCELLED")
-
-
-def later(by_s: float) -> Moment:
-    """All clocks, so much later."""
-    now = SystemClock().read()
-    return msgspec.structs.replace(now, wall=now.wall + by_s)
 
 
 def test_the_doctor_looks_at_the_store(supervisor, url, home):

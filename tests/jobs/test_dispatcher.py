@@ -107,6 +107,54 @@ def test_who_goes_before_costs_no_attempt(home, url):
     place.close()
 
 
+WEIGHTS = {"big": 3.0, "flooder": 1.0, "small": 1.0}
+TENANTS = "".join(f"[jobs.tenants.{name}]\nweight = {it}\n" for name, it in WEIGHTS.items())
+
+
+def test_tenants_get_their_shares_of_the_time_that_is_trained(home, url):
+    """By weight, within 5 %, of jobs that last for seconds, though one sends all of its at once."""
+    place = Dispatched(home / "box", url, settings=f"{BOX}{TENANTS}")
+    for _ in range(40):
+        place.submit(tenant="flooder", steps=100)
+
+    def count(status):
+        return {one.tenant_id: one.jobs.get(status, 0) for one in place.store.tenants()}
+
+    while sum(count("COMPLETED").values()) < 60:
+        for name in ("big", "small"):
+            for _ in range(6 - count("PENDING").get(name, 0)):
+                place.submit(tenant=name, steps=100)
+        place.turn(4)
+    used_s = {one.tenant_id: sum(it for _, it in one.hours) for one in place.store.tenants()}
+    total_s, parts = sum(used_s.values()), sum(WEIGHTS.values())
+    for name, weight in WEIGHTS.items():
+        assert used_s[name] / total_s == pytest.approx(weight / parts, abs=0.05), used_s
+    place.close()
+
+
+def test_who_loses_its_slot_loses_what_it_has_not_saved_and_no_more(home, url):
+    """It has `min_run_s` first, saves when it is asked to leave, and goes on from there."""
+    place = Dispatched(home / "box", url, settings=f"{BOX}[jobs]\nmin_run_s = 120\n")
+    low = [place.submit(steps=6000, priority="low") for _ in range(8)]
+    for job_id in low[:2]:
+        place.until(job_id, "RUNNING")
+    critical = place.submit(steps=300, priority="critical")
+    place.turn(10)
+    assert place.store.get(critical).became.status == "PENDING"
+    place.until(critical, "RUNNING")
+    (lost,) = [it for it in low[:2] if place.store.get(it).became.status == "PENDING"]
+    saved = place.host.folders[lost].step
+    assert saved >= 120 * 9  # ten a second
+    place.until(critical, "COMPLETED")
+    place.until(lost, "RUNNING")
+    assert (
+        next(it for it in place.daemon.memory.runs if it.id == lost).attempt.started_step == saved
+    )
+    job = place.until(lost, "COMPLETED")
+    assert (job.became.attempt, place.ends(lost)) == (1, ["COMPLETED"])
+    place.close()
+
+
 def test_priority_and_pause_reach_a_run_that_is_there_already(place):
     """Each by an amendment; the daemon itself does what follows."""
     job_id = place.submit(steps=100_000)

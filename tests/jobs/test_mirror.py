@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from state.jobs.records import Asked as JobAsked
-from state.jobs.records import Became, Job, Model
+from state.jobs.records import Became, Job, Model, NewJob
 from state.records import Asked, Attempt, Faults, Retry, Run
 from supervisor.host.home import Home
 from supervisor.jobs.at_home import AtHome
 from supervisor.jobs.mirror import STEPS, Found, ending_of, failure_of, last_of, seen_of, used_s
 from testkit.dispatched import Dispatched
-from trainers.contract import Heartbeat, Mark, Score, Target
+from trainers.contract import Failure, Heartbeat, Mark, Score, Target
 from trainers.tables import errors
 from trainers.tables.learning.learner import STEPS as TOLD
 
@@ -37,7 +37,7 @@ def a_job(model_type=None, **became):
     return Job(
         job_id="550e8400-e29b-41d4-a716-446655440000", number=1, parent_id=None,
         created_at=NOW_AT, updated_at=NOW_AT, asked=asked, became=Became(**fresh | became),
-        claim=None, model=None,
+        claim=None, model=None, read_at=NOW_AT,
     )  # fmt: skip
 
 
@@ -123,8 +123,8 @@ def test_attempts_never_count_backwards():
     ],
 )
 def test_what_a_trainer_refuses_is_told_by_the_name_that_it_has(error, name, details):
-    """In the words of the document, as the body of an error."""
-    beat = said(status="failed", error=str(error))
+    """In the words of the document, as the body of an error, whatever the sentence says."""
+    beat = said(status="failed", error="in other words", failure=error.failure)
     body = failure_of(a_job("forecast"), Found(run=a_run("failed"), beat=beat))
     assert (body["error"], body["message"]) == (name, type(error).message)
     assert body["details"] == details
@@ -137,12 +137,44 @@ def test_other_failures_are_told_by_what_they_are():
     assert failure_of(a_job(), used_up)["error"] == "ResourceError"
     crashed = Found(run=a_run("failed", failed=4), beat=said(status="failed", error="boom"))
     assert failure_of(a_job(), crashed)["error"] == "TrainingError"
-    late = a_run("failed", deadline_at=NOW_AT).but(reason="given up: its deadline has passed")
-    assert failure_of(a_job(), Found(run=late, beat=said()))["error"] == "DeadlineExceeded"
-    long = said(reached=Mark(step=9, trained_s=60.0))
-    assert failure_of(a_job(), Found(run=a_run("failed", max_s=60.0), beat=long))["error"] == (
-        "DeadlineExceeded"
-    )
+    # By its record, though its last attempt has ended of something else.
+    refused = said(status="failed", failure=Failure(kind="DataLoadError", reason="no table"))
+    late = a_run("failed", deadline_at=NOW_AT).but(failed_by="deadline")
+    assert failure_of(a_job(), Found(run=late, beat=refused))["error"] == "DeadlineExceeded"
+    long = a_run("failed", max_s=60.0).but(failed_by="max_s")
+    assert failure_of(a_job(), Found(run=long, beat=refused))["details"] == {"max_seconds": 60.0}
+    never = Found(run=a_run("failed").but(failed_by="bad_spec", reason="code 78"))
+    assert failure_of(a_job(), never)["error"] == "ConfigValidationError"
+
+
+def test_a_program_may_lie_about_its_failure_and_says_no_more_than_fits():
+    """Whoever writes the file of its trainer is believed a known kind, and not a book."""
+    long = "x" * 60_000
+    for kind, name in (("DataLoadError", "DataLoadError"), ("Boast", "TrainingError")):
+        told = Failure(kind=kind, reason=long, field=long if kind == "DataLoadError" else None)
+        beat = said(status="failed", error=long, failure=told)
+        body = failure_of(a_job(), Found(run=a_run("failed"), beat=beat))
+        assert body["error"] == name
+        assert len(str(body)) < 5_000
+
+
+def test_a_heartbeat_of_before_tells_of_no_kind():
+    """An older trainer's is read as it was, and its error is a failure like any other."""
+    told = msgspec.to_builtins(said(status="failed", error="Failed to load training data: gone"))
+    del told["failure"]
+    beat = msgspec.convert(told, Heartbeat)
+    body = failure_of(a_job(), Found(run=a_run("failed", failed=4), beat=beat))
+    assert body["error"] == "TrainingError"
+    assert body["details"]["reason"] == "Failed to load training data: gone"
+
+
+def test_a_line_that_no_store_can_hold_is_mirrored_all_the_same(store):
+    """A program may have printed anything before it was killed."""
+    new = NewJob(tenant_id="acme-corp", config={}, trainer="drill")
+    claimed = store.claim(store.create(new).job_id, "a-home")
+    seen = seen_of(claimed, Found(run=a_run("waiting"), paused="it said \0 and \ud800"))
+    job = store.mirror(claimed.job_id, claimed.claim.token, seen)
+    assert job.became.paused_reason == "it said ? and ?"
 
 
 def test_what_was_used_counts_from_the_claim_on():
@@ -190,7 +222,8 @@ def test_an_error_names_a_table_as_its_tenant_does():
     """And not where it lies on this machine."""
     place, name = "/home/me/tables/acme/sales/load", "sales/load"
     run = a_run("failed", options={"data": place}, labels={"table": name})
-    failed = said(status="failed", error=str(errors.DataLoadError(f"Table not found: {place}")))
+    error = errors.DataLoadError(f"Table not found: {place}")
+    failed = said(status="failed", error=str(error), failure=error.failure)
     told = failure_of(a_job("forecast"), Found(run=run, beat=failed))
     assert told["details"]["reason"] == "Table not found: sales/load"
 

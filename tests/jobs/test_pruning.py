@@ -42,7 +42,7 @@ def a_job(number: int, *, days: float = 0.0, gib: float = 0.0, status: str = "FA
     )  # fmt: skip
     return Job(
         job_id=str(uuid.UUID(int=number)), number=number, parent_id=None, created_at=at,
-        updated_at=at, asked=asked, became=became, claim=None, model=None,
+        updated_at=at, asked=asked, became=became, claim=None, model=None, read_at=at,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import sqlalchemy
 
 from testkit.tables import hourly, wanted, write
 from trainers import tables
+from trainers.contract import Failure
 
 ROWS = 240
 
@@ -77,7 +78,9 @@ def test_the_table_that_the_document_means_is_a_file_of_its_name(home):
         "Failed to load training data: Table not found: features.load_forecasting"
     )
     assert (error.error, error.message) == ("DataLoadError", "Failed to load training data")
-    assert error.details["reason"] == "Table not found: features.load_forecasting"
+    reason = "Table not found: features.load_forecasting"
+    assert error.details["reason"] == reason
+    assert error.failure == Failure(kind="DataLoadError", reason=reason)
     write(home / "features.load_forecasting.csv", hourly(ROWS))
     assert len(prepared(home, data=None).train)
 

@@ -20,6 +20,8 @@ from trainers.contract import (
     EXIT_DONE,
     HEARTBEAT_MAX_BYTES,
     NOTICES_MAX,
+    BadSpec,
+    Failure,
     Heartbeat,
 )
 
@@ -222,6 +224,7 @@ def test_what_cannot_be_used_ends_the_first_attempt(live, trainer, argument):
     assert (code, beat.status) == (EXIT_BAD_SPEC, "failed")
     assert beat.error.startswith(argument)
     assert beat.error in output
+    assert beat.failure == Failure(kind="ConfigValidationError", reason=beat.error)
     assert not [name for name in names_in(run.parent) if name == "outside"]
 
 
@@ -241,6 +244,23 @@ def test_last_words_never_fail_for_what_they_tell(live, trainer, told):
     assert beat.error.isprintable()
     assert len(beat.error) <= said.TEXT_MAX_CHARS
     assert beat.of_the_machine == (trainer == "dies_of_a_full_disk")
+
+
+def test_the_kind_of_an_error_never_fails_for_what_that_tells():
+    """It is known of what can never work alone, in words that fit; of anybody's class, too."""
+
+    class Long(BadSpec):
+        failure = Failure(kind="Long", reason="x" * 9000, field="a\nb")
+
+    class Broken(BadSpec):
+        @property
+        def failure(self):
+            raise ValueError
+
+    told = said.failure(Long())
+    assert (told.kind, len(told.reason), told.field) == ("Long", said.TEXT_MAX_CHARS, "a b")
+    assert said.failure(Broken()) is None
+    assert said.failure(ValueError("a number")) is None
 
 
 def test_a_forked_child_never_speaks_for_the_trainer(live):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from trainers.contract import BadSpec
+from trainers.contract import BadSpec, Failure
 from trainers.said import Told
 
 
@@ -15,13 +15,18 @@ class TableError(BadSpec):
     """what has failed, whatever the reason"""
 
     def __init__(self, line: str, **details: Any) -> None:
-        self.details = details
+        self.line, self.details = line, details
         super().__init__(f"{self.message}: {line}")
 
     @property
     def error(self) -> str:
         """Its name."""
         return type(self).__name__
+
+    @property
+    def failure(self) -> Failure:
+        """Its kind, and what is wrong without the field."""
+        return Failure(kind=self.error, reason=self.line)
 
 
 class DataLoadError(TableError):
@@ -40,6 +45,12 @@ class ConfigValidationError(TableError):
 
     def __init__(self, field: str, error: str, **details: Any) -> None:
         super().__init__(f"{field}: {error}", field=field, error=error, **details)
+
+    @property
+    def failure(self) -> Failure:
+        """Its kind, with the field."""
+        field, reason = self.details["field"], self.details["error"]
+        return Failure(kind=self.error, reason=reason, field=field)
 
 
 class ResourceError(TableError):
