@@ -17,6 +17,7 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -500,6 +501,11 @@ def _read(name: str, origin: str, path: Path, module: str) -> Found | None:
     return Found(name, origin, path, module, said["UNIT"], about)
 
 
+_PARSING = threading.Lock()
+"""Python before 3.13 counts how deep it is in a source once for all threads, so that of two that
+parse at the same moment one may be told that the count is wrong (SystemError)."""
+
+
 class _Unread(Exception):
     """A file that is no Python source; the message says why."""
 
@@ -511,7 +517,9 @@ class _Unread(Exception):
 def _parsed(path: Path) -> ast.Module:
     try:
         # With links: a person may keep trainers elsewhere.
-        return ast.parse(durable.read(path, SOURCE_MAX_BYTES, follow=True))
+        source = durable.read(path, SOURCE_MAX_BYTES, follow=True)
+        with _PARSING:
+            return ast.parse(source)
     except durable.UnreadableFile as error:
         raise _Unread(str(error).removeprefix(f"{path}: ")) from error
     except OSError as error:
