@@ -274,13 +274,13 @@ class Storm:
     def _strikes(self) -> bool:
         """Whether somebody was there to be struck."""
         (what,) = self._chance.choices(list(BLOWS), list(BLOWS.values()))
-        home = self._chance.choice(self._homes)
         if what == "database":
             if self._server is None:
                 return False
             self._server.kill()
             self._server.start()
         elif what == "boot":
+            home = self._chance.choice(self._homes)
             if not home.is_on:
                 return False
             home.off()
@@ -288,7 +288,7 @@ class Storm:
             home.boot = f"{int(home.boot, 16) + 1:032x}"
             home.off(self._chance.uniform(0, 2))
         else:
-            living = home.found(what)
+            living = [pid for home in self._homes for pid in home.found(what)]
             if not living:
                 return False
             kill(self._chance.choice(living))
