@@ -32,6 +32,7 @@ from testkit.storm_witness import ENDS, Rows, Witness
 
 COUNTED = Path(__file__).with_name("counted.py")
 JOBS = "/ai/training/jobs"
+PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 SLOTS = 6
 """of each home"""
 STEPS = 20
@@ -198,9 +199,7 @@ class Storm:
             (place / "password").chmod(0o600)
             url = self._address.replace(f":{QUOTED}@", "@")
             store = STORE.format(url=url, file=place / "password")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = _free_port(self._chance)
         settings = SETTINGS.format(port=port, stale_s=STALE_S, store=store)
         self._homes = [
             Home(place / f"home-{number}", settings, ("run", "dispatch" if number else "serve"))
@@ -389,19 +388,39 @@ class Storm:
 
     def _ask(self, method: str, page: str, **more: Any) -> Any:
         """Ask until there is an answer, as whoever must not lose a request."""
+        said = ["nothing"]
 
         def answered() -> httpx.Response | None:
             assert not self._over.is_set(), "the storm is over"
             with contextlib.suppress(httpx.TransportError):
                 answer = self._client.request(method, page, **more)
+                said[:] = [answer.text]
                 if answer.status_code == 503 or (method == "POST" and answer.status_code == 409):
                     return None  # the store is away, or the same request is at work
                 return answer
             return None
 
-        answer = until(answered, f"{method} {page} is answered", look_s=0.1)
+        answer = until(
+            answered,
+            f"{method} {page} is answered",
+            lambda: f"{said[0]}\n{self._homes[0].screen.read_text()[-3000:]}",
+            look_s=0.25,
+        )
         assert answer.is_success or (method != "POST" and answer.status_code == 409), answer.text
         return answer.json()
+
+
+def _free_port(chance: random.Random) -> int:
+    """One that no connection is given by itself.
+
+    While nobody listens, who asks again and again would in the end be connected with itself.
+    """
+    first = int(PORTS.read_text().split()[0])
+    while True:
+        port = chance.randrange(first // 2, first)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def now() -> float:
