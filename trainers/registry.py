@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from trainers.session import Session
 
+_PARSING = threading.Lock()
+"""Python 3.11 counts how deep it is for all threads together, and ends with SystemError where two
+parse at once (python/cpython#106905)"""
 FOLDER = Path(__file__).parent
 """where our own are"""
 YOURS = "trainers.yours"
@@ -501,11 +504,6 @@ def _read(name: str, origin: str, path: Path, module: str) -> Found | None:
     return Found(name, origin, path, module, said["UNIT"], about)
 
 
-_PARSING = threading.Lock()
-"""Python before 3.13 counts how deep it is in a source once for all threads, so that of two that
-parse at the same moment one may be told that the count is wrong (SystemError)."""
-
-
 class _Unread(Exception):
     """A file that is no Python source; the message says why."""
 
@@ -517,9 +515,9 @@ class _Unread(Exception):
 def _parsed(path: Path) -> ast.Module:
     try:
         # With links: a person may keep trainers elsewhere.
-        source = durable.read(path, SOURCE_MAX_BYTES, follow=True)
+        content = durable.read(path, SOURCE_MAX_BYTES, follow=True)
         with _PARSING:
-            return ast.parse(source)
+            return ast.parse(content)
     except durable.UnreadableFile as error:
         raise _Unread(str(error).removeprefix(f"{path}: ")) from error
     except OSError as error:
