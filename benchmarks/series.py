@@ -120,6 +120,12 @@ SERIES = {
         "jobs whose dispatcher, daemon or machine dies between any two steps, on both stores",
         "tests/jobs/test_dispatcher_kills.py::test_each_job_ends_once_whoever_is_killed",
     ),
+    "job-storm": Series(
+        1000,
+        "jobs on each store while the API, dispatchers, supervisors, trainers, the database and "
+        "whole machines are killed",
+        "tests/faults/test_job_storm.py::test_each_job_ends_once_in_a_storm",
+    ),
     "made-up-requests": Series(
         300,
         "made-up requests of each kind to each page of the API, good ones and bad ones",

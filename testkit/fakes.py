@@ -339,7 +339,7 @@ class FakeHost:
         if in_peace:
             self._keep(process, process.step(when_s))
         heartbeat = folder.heartbeat
-        if heartbeat is not None and how.signal is None:
+        if heartbeat is not None and how.code is not None:
             status = {EXIT_DONE: "done", EXIT_AGAIN: "stopped"}.get(how.code, "failed")
             folder.heartbeat = msgspec.structs.replace(
                 heartbeat,

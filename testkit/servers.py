@@ -17,6 +17,7 @@ import pytest
 
 from testkit.accounts import STRANGER
 from testkit.patience import until
+from testkit.processes import PROC, stat
 
 SECRET = "Marked-S3cret/äß%40"  # noqa: S105 - of servers that live for seconds
 """the password of whoever asks: looked for wherever it must not be"""
@@ -102,6 +103,17 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def kill(self) -> None:
+        """`kill -9` of it and of all its children, at the same moment."""
+        self.process.send_signal(signal.SIGSTOP)  # it begins no further child
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        family = [self.process.pid, *map(int, children.read_text().split())]
+        for pid in family:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        # It would not start beside a child that still has its memory.
+        until(lambda: not any(_lives(pid) for pid in family), "all of the server has ended")
 
     def run(self, *statements: str) -> None:
         """Have it do something, as its master."""
@@ -198,6 +210,10 @@ def postgresql(*, durable: bool = False) -> Iterator[Server]:
                 f"CREATE ROLE {OWNER} LOGIN PASSWORD '{SECRET}'",
             )
             yield there
+
+
+def _lives(pid: int) -> bool:
+    return stat(PROC / str(pid))[:1] not in ([], ["Z"], ["X"])
 
 
 def _found(program: str) -> str:

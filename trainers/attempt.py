@@ -262,7 +262,7 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
         if os.getpid() == pid:
             last_words = {
                 "out_of_memory": _is_out_of_memory(error),
-                "of_the_machine": isinstance(error, OSError) and error.errno in OF_THE_MACHINE,
+                "of_the_machine": _is_of_the_machine(error),
             }
             failure = said.failure(error)
             if session:
@@ -308,6 +308,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     # Torch says these with a plain RuntimeError.
     return isinstance(error, RuntimeError) and NO_MEMORY.search(said.text(error)) is not None
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in OF_THE_MACHINE
+    return isinstance(error, said.Killed)
 
 
 def _last_words(folder: RunFolder) -> Heartbeat | None:

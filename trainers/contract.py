@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
@@ -30,6 +31,9 @@ EXIT_AGAIN = 75
 """stopped or failed, worth another start (EX_TEMPFAIL)"""
 EXIT_BAD_SPEC = 78
 """the spec can never work; starting again is pointless (EX_CONFIG)"""
+
+FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+"""signals that somebody sent, as against those that a crash raises"""
 
 EPISODES = "episodes"
 """the unit of a target that counts no steps: everything else is what a trainer calls its step"""
@@ -369,7 +373,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     out_of_memory: bool = False
     """with status `failed`: the reason was memory, of the machine or of the GPU"""
     of_the_machine: bool = False
-    """with status `failed`: the reason was the machine as it is now, such as a full disk"""
+    """with status `failed`: the reason was the machine as it is now, such as a full disk, or a kill
+    from outside of what the trainer had started"""
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):

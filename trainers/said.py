@@ -41,6 +41,10 @@ class Told(Exception):
     """A death whose one line says all: where in our code it came up helps nobody."""
 
 
+class Killed(Told):
+    """Somebody has killed what the trainer had started, which has failed at nothing itself."""
+
+
 def count(argument: str, value: object, *, least: int = 0) -> int:
     """A number of steps or episodes: whole, and no less than what was said before.
 

@@ -181,7 +181,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["PENDING", "RUNNING"]
     attempt: int
     age_s: float = 0.0
-    """how long ago it was so: clocks of two machines are never compared"""
+    """how long before the look it was so: clocks of two machines are never compared"""
     next_attempt_in_s: float | None = None
     progress: float = 0.0
     current_step: str | None = None
@@ -207,6 +207,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How a job has ended."""
 
     status: Literal["COMPLETED", "FAILED", "CANCELLED"]
+    attempt: int = 0
+    """in which attempt, which nobody may have seen begin; 0: in none, or the last that was seen"""
+    trained_s: float = 0.0
+    """how long it has trained under this claim"""
     metrics: Json | None = None
     error: Json | None = None
     model: Model | None = None

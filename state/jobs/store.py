@@ -419,15 +419,27 @@ class JobStore:
             found = doing.all(chosen.order_by(_JOBS.number))
             return tuple(rows.job(row) for row in found)
 
-    def mirror(self, job_id: str, token: str, seen: Seen) -> Job | None:
+    def mirror(
+        self, job_id: str, token: str, seen: Seen, *, looked_at: float | None = None
+    ) -> Job | None:
         """Write down what was seen of a job; None: it is not that claim's, or has ended.
 
         The answer has what is asked by now.
+
+        Args:
+            job_id: which job.
+            token: of the claim.
+            seen: what was seen.
+            looked_at: when, as `now` has told it before; it may have been waited since then. None:
+                at this moment.
         """
         with self._writing() as doing:
             job, now = doing.locked(job_id, token=token)
             if job is None or job.claim is None or job.ended:
                 return None
+            if looked_at is not None:
+                age_s = seen.age_s + max(0.0, now - looked_at)
+                seen = msgspec.structs.replace(seen, age_s=age_s)
             values = mirrored(job, seen, now)
             as_of = max(job.became.as_of or 0.0, now - seen.age_s)
             changed = {name for name, value in values.items() if value != stored(job, name)}
@@ -454,8 +466,17 @@ class JobStore:
             if job.ended:
                 # With the model, which another transaction may have written while this one waited.
                 return doing.read_again(job_id)
+            attempt, started_at = job.became.attempt, job.became.started_at
+            if ending.attempt and job.claim is not None:
+                began_at = max(now - ending.trained_s, job.claim.claimed_at)
+                doing.end_attempts(job, "failed", began_at, before=ending.attempt)
+                doing.begin_attempt(job, job.claim, ending.attempt, began_at)
+                attempt = max(attempt, ending.attempt)
+                started_at = began_at if started_at is None else started_at
             values: Json = {
                 "status": ending.status,
+                "attempt": attempt,
+                "started_at": started_at,
                 "next_attempt_at": None,
                 "paused_reason": None,
                 "error": rows.as_said(ending.error),
@@ -475,7 +496,7 @@ class JobStore:
             doing.end_attempts(job, ending.status, now, error=ending.error)
             if ending.model is not None:
                 doing.keep_model(job, ending.model, ending.metrics)
-            told: Json = {"status": ending.status, "attempt": job.became.attempt}
+            told: Json = {"status": ending.status, "attempt": attempt}
             if ending.error is not None:
                 told["error"] = ending.error
             doing.tell(job_id, job.asked.tenant_id, ("state", told))

@@ -316,17 +316,21 @@ class Transaction:
         over = seen.attempt + (seen.next_attempt_in_s is not None)
         self.end_attempts(job, "failed", at, before=over, error=seen.error)
         if seen.status == "RUNNING":
-            self.connection.execute(
-                self.insert(tables.attempts)
-                .values(
-                    job_id=job.job_id,
-                    token=claim.token,
-                    number=seen.attempt,
-                    home=claim.home,
-                    started_at=at,
-                )
-                .on_conflict_do_nothing()
+            self.begin_attempt(job, claim, seen.attempt, at)
+
+    def begin_attempt(self, job: Job, claim: Claim, number: int, at: float) -> None:
+        """Note that an attempt has begun, where that is not known yet."""
+        self.connection.execute(
+            self.insert(tables.attempts)
+            .values(
+                job_id=job.job_id,
+                token=claim.token,
+                number=number,
+                home=claim.home,
+                started_at=at,
             )
+            .on_conflict_do_nothing()
+        )
 
     def end_attempts(
         self,

@@ -8,7 +8,6 @@ life (`supervisor.core.machine.LIFE`) and says what is worth a line in the log.
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,14 @@ from supervisor.core.goodput import lived
 from supervisor.core.machine import RUN_LIFE
 from supervisor.core.moments import span, stamp
 from supervisor.core.queue import label
-from trainers.contract import EXIT_AGAIN, EXIT_BAD_SPEC, EXIT_DONE, Heartbeat, Stood
+from trainers.contract import (
+    EXIT_AGAIN,
+    EXIT_BAD_SPEC,
+    EXIT_DONE,
+    FROM_OUTSIDE,
+    Heartbeat,
+    Stood,
+)
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 """a duration of at most a year"""
@@ -38,9 +44,6 @@ DEATHS_HALF_LIFE_H = 6.0
 
 OLD_KEYS = {"held_after": "quarantine_after", "held_s": "quarantine_s"}
 """old form of a limit -> its key"""
-
-FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
-"""signals that somebody sent, as against those that a crash raises"""
 
 
 class RecoveryLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -439,8 +442,9 @@ def _cause(run: Run, observed: Observation) -> tuple[str, str]:
         return "start", f"could not be started: {exit_.start_error}"
     if run.attempt.hung:
         return "hung", f"hung: {run.reason}"
+    killed = exit_.signal == 9 or (heartbeat is not None and failed and heartbeat.of_the_machine)
     if (heartbeat is not None and failed and heartbeat.out_of_memory) or (
-        exit_.signal == 9 and exit_.oom_kill
+        killed and exit_.oom_kill
     ):
         return "out_of_memory", error or "killed by the kernel: the machine was out of memory"
     if exit_.signal == 9 and exit_.oom_near:
@@ -497,10 +501,13 @@ def _death(
     further = run.faults.died_step is None or run.progress.step > run.faults.died_step
     # Somebody's kill or a full disk says nothing about the trainer, however often it comes.
     killed = kind == "killed" and exit_.signal in FROM_OUTSIDE
-    own_fault = not killed and kind not in ("stopped", "start")
+    blameless = kind == "crash" and heartbeat is not None and heartbeat.of_the_machine
+    own_fault = not (killed or blameless) and kind not in ("stopped", "start")
+    # What ended while nobody watched has failed at nothing that anybody knows of.
+    failed = own_fault and kind != "vanished"
     lasting = _proven(run, heartbeat, _lived_s(run, now_s), limits)
     failures = 1 if lasting else run.faults.failures + 1
-    own_failures = own_fault + (0 if lasting else run.faults.own_failures)
+    own_failures = failed + (0 if lasting else run.faults.own_failures)
     died_there = own_fault + (0 if further else run.faults.died_there)
     evidence: Evidence = {
         "step": run.progress.step,
@@ -524,7 +531,7 @@ def _death(
     if not killed and kind in ("crash", "killed", "hung") and not moved:
         run, unwilling, withheld = _failed_load(run, heartbeat, limits)
         sentence += withheld
-    if run.asked.retry is not None and own_fault:
+    if run.asked.retry is not None and failed:
         return _retried(run, cause, sentence, evidence, run.asked.retry, now_s)
     if unwilling or run.faults.died_there >= limits.quarantine_after:
         wait_s = limits.quarantine_s

@@ -400,8 +400,9 @@ class Dispatcher:
                 self._ask(act.run.id, kind, run=act.run.id, token=act.run.asked.token)
             case Mirror():
                 token = _token(act.job)
-                if store.mirror(act.job.job_id, token, act.seen) is not None:
-                    self._mirrored[act.job.job_id] = Mirrored(seen=act.seen, at=view.now_at)
+                looked_at = view.now_at
+                if store.mirror(act.job.job_id, token, act.seen, looked_at=looked_at) is not None:
+                    self._mirrored[act.job.job_id] = Mirrored(seen=act.seen, at=looked_at)
             case Finish():
                 self._finish(act.job, act.ending, store)
 

@@ -121,22 +121,45 @@ def ending_of(job: Job, found: Found) -> Ending | None:
     run = found.run
     if run.status not in ENDED:
         return None
-    used = used_s(found)
+    used, attempt = used_s(found), _last_attempt(job, run)
+    trained_s = used / found.threads
     if run.status == "done" and found.spoilt is None:
         metrics = found.metrics if found.metrics is not None else _summary(found)
         return Ending(
             status="COMPLETED",
+            attempt=attempt,
+            trained_s=trained_s,
             metrics=metrics,
             model=found.model,
             used_s=used,
             kept_bytes=found.kept_bytes,
         )
     if run.status == "cancelled":
-        return Ending(status="CANCELLED", used_s=used, kept_bytes=found.kept_bytes)
+        return Ending(
+            status="CANCELLED",
+            attempt=attempt,
+            trained_s=trained_s,
+            used_s=used,
+            kept_bytes=found.kept_bytes,
+        )
     error = failure_of(job, found)
     if found.spoilt is not None:
         error = refusal("TrainingError", "What was trained is damaged", reason=found.spoilt)
-    return Ending(status="FAILED", error=error, used_s=used, kept_bytes=found.kept_bytes)
+    return Ending(
+        status="FAILED",
+        attempt=attempt,
+        trained_s=trained_s,
+        error=error,
+        used_s=used,
+        kept_bytes=found.kept_bytes,
+    )
+
+
+def _last_attempt(job: Job, run: Run) -> int:
+    """The attempt in which a run has ended; it may have begun since the last look."""
+    if run.attempt.number == 0:
+        return job.became.attempt  # no process of it was ever started
+    return max(1, job.became.attempt, run.faults.own_failures + (run.status == "done"))
 
 
 def failure_of(job: Job, found: Found) -> Json:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from state.records import Retry
 from supervisor.core.recovery import (
     RecoveryLimits,
     backoff_s,
@@ -141,6 +142,22 @@ def test_a_trainer_that_went_unwatched_is_started_again():
     run, notes = judged(running(), an_observation(alive=False))
     assert run.status == "waiting"
     assert [note[:2] for note in notes] == [("run.died", "vanished")]
+
+
+def test_a_full_disk_or_the_kill_of_a_program_is_no_failure_of_a_run():
+    """Its trainer says that the reason was the machine: no retry is used up, and no quarantine."""
+    words = a_heartbeat(status="failed", error="full", of_the_machine=True)
+    run, note = died(running(retry=Retry(retries=0)), words, code=75)
+    assert (run.status, note[:2]) == ("waiting", ("run.died", "crash"))
+    assert (run.faults.own_failures, run.faults.died_there) == (0, 0)
+
+
+def test_a_program_that_the_kernel_kills_for_memory_has_run_out_of_it():
+    """As its trainer would have: a kill in their own control group is no stranger's."""
+    words = a_heartbeat(status="failed", error="signal 9", of_the_machine=True)
+    run, note = died(running(), words, code=75, oom_kill=True)
+    assert note[:2] == ("run.died", "out_of_memory")
+    assert run.faults.own_failures == 1
 
 
 @pytest.mark.parametrize("status", ["running", "stopping"])

@@ -20,6 +20,7 @@ CAMPAIGN = '[campaign]\ntrainer = "drill"\ntarget.steps = 1000000\nruns = ["A"]\
 ANOTHER = "another token"
 CRASHES = Plan(ends_s=20.0)
 KILLED = Plan(ends_s=20.0, end=Exit(signal=9))
+UNSEEN = Plan(ends_s=20.0, end=Exit())
 
 
 @pytest.fixture
@@ -345,9 +346,12 @@ def test_retries_are_counted_and_spaced(box):
     assert line["rule"] == "give_up"
 
 
-def test_what_is_nobodys_fault_uses_up_no_retry(box):
-    """Kills from outside, a crash of the machine and a pause may come as often as they like."""
-    box.plans["job"] = KILLED
+@pytest.mark.parametrize("plan", [KILLED, UNSEEN])
+def test_what_is_nobodys_fault_uses_up_no_retry(box, plan):
+    """Kills from outside, ends that nobody saw, a crash of the machine and a pause may come as
+    often as they like.
+    """
+    box.plans["job"] = plan
     box.ask("submit", asked=a_job(retry=Retry(retries=0)))
     box.settle(60)
     box.host.power_off()

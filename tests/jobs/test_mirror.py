@@ -97,6 +97,18 @@ def test_a_death_that_is_not_its_own_fault_uses_no_attempt():
     assert seen.paused_reason == "killed by signal 9"
 
 
+def test_a_run_that_ends_between_two_looks_has_had_an_attempt():
+    """The one after its failures, where it is done; none, where no process of it was started."""
+    for status, failed, begun, attempt in (
+        ("done", 0, 1, 1), ("done", 2, 3, 3), ("failed", 4, 4, 4), ("failed", 0, 1, 1),
+        ("cancelled", 0, 0, 0),
+    ):  # fmt: skip
+        run = a_run(status, failed=failed).but(number=begun)
+        ending = ending_of(a_job(), Found(run=run))
+        assert ending is not None
+        assert ending.attempt == attempt
+
+
 def test_attempts_never_count_backwards():
     """A long success forgives the failures before it, and makes nothing undone."""
     assert seen_of(a_job(attempt=3), Found(run=a_run(failed=0))).attempt == 3

@@ -276,6 +276,22 @@ def test_only_what_changes_makes_a_new_version(store, claimed):
     assert store.mirror(job_id, token, running(progress=11)).version == first.version + 1
 
 
+def test_what_was_waited_since_the_look_makes_no_job_younger(store, claimed):
+    """It is as old as it was seen to be, however long the store was locked or away meanwhile."""
+    looked_at = store.now()[0] - 60.0
+    job = store.mirror(claimed.job_id, claimed.claim.token, running(age_s=5.0), looked_at=looked_at)
+    assert job.became.as_of == pytest.approx(looked_at - 5.0, abs=1e-3)
+
+
+def test_an_attempt_that_nobody_saw_begin_is_told_with_its_end(store, claimed):
+    """Of a job that fails and is done between two looks: it had two, and the second counts."""
+    job_id, token = claimed.job_id, claimed.claim.token
+    job = store.finish(job_id, token, Ending(status="COMPLETED", attempt=2, trained_s=1e6))
+    assert job.became.attempt == 2
+    assert job.became.started_at == claimed.claim.claimed_at
+    assert [(one.number, one.outcome) for one in store.attempts(job_id)] == [(2, "COMPLETED")]
+
+
 def test_a_late_worker_is_fenced(store, claimed):
     """Whoever's claim is over writes nothing more, and the one who has it now does."""
     job_id, old = claimed.job_id, claimed.claim.token

@@ -64,6 +64,16 @@ def test_what_an_exit_code_means(make_program, ended, script, code, said):
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(
+    ("script", "blames"),
+    [("kill -KILL $$", True), ("exit 137", True), ("kill -SEGV $$", False), ("exit 75", False)],
+)
+def test_a_kill_from_outside_is_no_failure_of_the_program(make_program, ended, script, blames):
+    """It is told as the machine's doing, whether the signal or a shell tells of it."""
+    _, _, beat = ended(make_program(*sh(script)))
+    assert beat["of_the_machine"] is blames
+
+
 def test_the_tables_of_exit_codes_are_the_users(make_program, ended):
     """Each code says one thing."""
     tables = {"done": [3], "again": [], "never": [0]}

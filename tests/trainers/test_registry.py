@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import pytest
 
@@ -24,6 +25,43 @@ def folder(tmp_path, monkeypatch):
     for module in set(sys.modules) - before:
         del sys.modules[module]
         vars(trainers).pop(module.rpartition(".")[2], None)
+
+
+class Restless:
+    """Garbage whose collection lets another thread go on."""
+
+    def __init__(self):
+        self.own = self
+
+    def __del__(self):
+        for _ in range(50):
+            pass
+
+
+def test_many_threads_find_a_trainer_at_once(folder):
+    """Python itself stumbles over two sources that are parsed at the same moment."""
+    (folder / "sound.py").write_text(SOUND + "x = [f(y + 1) for y in range(z(2))]\n" * 300)
+    wrong = []
+
+    def find():
+        try:
+            for _ in range(40):
+                assert [Restless() for _ in range(20)]
+                registry.find("sound")
+        except SystemError as error:
+            wrong.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=find) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
 
 
 def syntax(path):

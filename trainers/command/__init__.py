@@ -29,9 +29,9 @@ from trainers.command.options import (
 from trainers.command.output import Lines
 from trainers.command.process import Call, Program, call, usual_umask
 from trainers.command.progress import File, Saved, Teller
-from trainers.contract import HOME, BadSpec, Need, Spec
+from trainers.contract import FROM_OUTSIDE, HOME, BadSpec, Need, Spec
 from trainers.registry import Imported
-from trainers.said import Told
+from trainers.said import Killed, Told
 from trainers.session import Session, options_of
 
 UNIT = "any"
@@ -433,9 +433,11 @@ class _Attempt:
         last = f"; it printed last: {self._lines.last}" if self._lines.last else ""
         if shown in self._options.never:
             raise BadSpec(f"the program ended with {how}, as one that can never work{last}")
+        # A shell tells of a signal by its exit code.
+        death = Killed if shown is not None and shown - SIGNALLED in FROM_OUTSIDE else Told
         if shown in self._options.again and code == shown:
-            raise Told(f"the program asks for another start, with {how}")
-        raise Told(f"the program ended with {how}{last}")
+            raise death(f"the program asks for another start, with {how}")
+        raise death(f"the program ended with {how}{last}")
 
     def _should_stop(self) -> bool:
         """Whether it is asked to stop now."""
