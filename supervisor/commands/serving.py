@@ -61,8 +61,9 @@ def _dispatch(context: Context) -> int:
 
     context.home.make()
     migrate = _command(context, "jobs", "migrate")
+    prune = _command(context, "jobs", "prune", "--quiet")
     beside = context.options.beside
-    return serving.dispatch(context.home, context.config, migrate, _say, beside=beside)
+    return serving.dispatch(context.home, context.config, migrate, prune, _say, beside=beside)
 
 
 def _look_for_packages() -> None:

@@ -18,7 +18,8 @@ class Reason(_Answer, frozen=True, kw_only=True):
     """One reason for which a job waits, with its numbers."""
 
     cause: str
-    """for programs: one of fairness, or `no_supervisor`, `handed_over`, `cancelling`, `schedule`"""
+    """for programs: one of fairness, or `no_supervisor`, `disk`, `handed_over`,
+    `schedule`"""
     message: str
     """for people"""
     value: float | None = None
@@ -80,6 +81,8 @@ class ModelVersion(_Answer, frozen=True, kw_only=True):
     created_at: datetime
     served_by: str | None
     """who serves it; None: nobody"""
+    kept: bool
+    """whether its files are there still"""
 
 
 class Models(_Answer, frozen=True, kw_only=True):

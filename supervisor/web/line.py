@@ -6,6 +6,7 @@ all that wait.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from bisect import bisect_left
 from collections import defaultdict
@@ -19,7 +20,7 @@ from supervisor.core import fairness
 from supervisor.core.eta import Eta, Kind, Measured, until_start
 from supervisor.core.fairness import Candidate, Plan, Why
 from supervisor.jobs.contract import Queue
-from supervisor.jobs.settings import account_of
+from supervisor.jobs.settings import GIB, account_of, no_room
 from supervisor.jobs.telling import next_at
 from supervisor.web.answers import Reason
 from supervisor.web.service import Service
@@ -103,6 +104,8 @@ class Line:
         if job.ended or job.became.status == "RUNNING":
             return ()
         found = [*self._without_a_supervisor(), *self._of_itself(job)]
+        if job.claim is None and job.asked.schedule is None:
+            found += self._without_room()
         if job.claim is None and job.asked.schedule is None and not found:
             found = [_told(one) for one in self._look().reasons.get(job.job_id, ())]
         if not found:
@@ -116,6 +119,15 @@ class Line:
         command = f"supervisor --home {home.path} run"
         message = f"No supervisor is running here: {command}"
         return [Reason(cause="no_supervisor", message=message)]
+
+    def _without_room(self) -> list[Reason]:
+        home, least_gib = self._service.home, self._service.settings.min_free_gib
+        free_gib = shutil.disk_usage(home.path).free / GIB
+        if free_gib >= least_gib:
+            return []
+        more = "; supervisor jobs prune --dry-run tells what may go"
+        message = f"{no_room(free_gib, least_gib)}{more}"
+        return [Reason(cause="disk", message=message, value=free_gib, bound=least_gib)]
 
     def _of_itself(self, job: Job) -> list[Reason]:
         """What is so of this job alone, whatever others there are."""

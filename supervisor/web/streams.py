@@ -14,7 +14,7 @@ from state.jobs.records import Event, Job
 from supervisor.jobs.contract import Logs
 from supervisor.jobs.errors import Busy, ConfigValidationError, Problem
 from supervisor.web import asking
-from supervisor.web.errors import Elsewhere
+from supervisor.web.errors import ClearedAway, Elsewhere
 from supervisor.web.feed import Feed, Watch
 from supervisor.web.jobs import BASE, JobPages
 from supervisor.web.output import Output
@@ -65,7 +65,7 @@ class Streams:
             f"{one}/logs": {
                 "GET": Operation(
                     "get_logs", "What a job prints, until it ends", self.logs,
-                    {200: Logs}, (400, 404, 409, 422, 503), query=LogsQuery,
+                    {200: Logs}, (400, 404, 409, 410, 422, 503), query=LogsQuery,
                     headers=("Accept", "Last-Event-ID"), media=(TEXT, JSON, EVENTS),
                 ),
             },
@@ -85,6 +85,8 @@ class Streams:
         folder = self._service.home.run(job.job_id)
         has_begun = job.became.started_at is not None
         if has_begun and job.claim is not None and not folder.path.exists():
+            if job.ended and not job.became.kept_bytes:
+                raise ClearedAway("lines")
             raise Elsewhere("lines", job.claim.home)
         output = Output(folder.output)
         accepted = request.headers.get("accept", "")

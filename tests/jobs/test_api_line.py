@@ -28,6 +28,16 @@ def trained(store, job):
     return token
 
 
+def test_who_waits_for_room_on_the_disk_hears_both_numbers(store, place):
+    """And what tells how to make room."""
+    settings = Jobs(min_free_gib=1_000_000)
+    line = Line(Service(store, settings, place, SystemClock(), here=place.path, environment={}))
+    (why,) = line.why(submitted(store)[0])
+    assert (why.cause, why.bound) == ("disk", 1_000_000)
+    assert 0 < why.value < 1_000_000
+    assert "min_free_gib is 1e+06; supervisor jobs prune --dry-run" in why.message
+
+
 def test_nothing_is_foretold_where_nothing_was_measured(store, line):
     """A place is told, and no time is made up."""
     first, second = submitted(store, 2)
