@@ -12,9 +12,10 @@ from typing import Any, TypeGuard
 import msgspec
 
 from state.jobs.records import Ending, Job, Json, Model, Seen
-from state.records import Progress, Run
+from state.records import Asked, Progress, Run
 from supervisor.core.moments import stamp
 from supervisor.core.queue import ENDED
+from supervisor.jobs.tenants import TABLE_LABEL
 from trainers.contract import Heartbeat, Score
 
 STEPS = ("data_loading", "preprocessing", "training", "evaluation", "registration")
@@ -93,6 +94,27 @@ def seen_of(job: Job, found: Found) -> Seen:
     )
 
 
+def last_of(job: Job, found: Found) -> Seen | None:
+    """A job as it was when it ended by itself, which may have been between two looks at it.
+
+    None: it has not, or not since anybody has looked.
+    """
+    run, was = found.run, job.became
+    done = run.status == "done"
+    if run.attempt.number == 0 or not (done or run.status == "failed"):
+        return None
+    attempt = max(1, run.faults.own_failures + done)
+    if not done and attempt <= was.attempt and was.status != "RUNNING":
+        return None
+    return msgspec.structs.replace(
+        seen_of(job, found),
+        status="RUNNING",
+        attempt=max(was.attempt, attempt),
+        current_step=_step(found),
+        paused_reason=None,
+    )
+
+
 def ending_of(job: Job, found: Found) -> Ending | None:
     """How a job has ended; None: it has not."""
     run = found.run
@@ -120,6 +142,7 @@ def failure_of(job: Job, found: Found) -> Json:
     """Why a run has failed, or its last attempt, as the body of an error."""
     run, beat = found.run, found.beat
     line = beat.error if beat is not None and beat.status == "failed" and beat.error else ""
+    line = _in_words_of_the_tenant(line, run.asked)
     for begins, name in REFUSED.items():
         if line.startswith(begins):
             message, rest = begins.removesuffix(": "), line.removeprefix(begins)
@@ -127,8 +150,8 @@ def failure_of(job: Job, found: Found) -> Json:
                 field, _, what = rest.partition(": ")
                 return refusal(name, message, field=field, error=what or rest)
             return refusal(name, message, reason=rest, tenant_id=job.asked.tenant_id)
-    reason = line or run.reason or "it has not said why"
     asked, retry = run.asked, run.asked.retry
+    reason = line or _in_words_of_the_tenant(run.reason or "it has not said why", asked)
     trained_s = _trained_s(beat)
     if run.status == "failed" and (retry is None or run.faults.own_failures <= retry.retries):
         if asked.max_s is not None and trained_s >= asked.max_s:
@@ -142,6 +165,12 @@ def failure_of(job: Job, found: Found) -> Json:
         return refusal("ResourceError", "Insufficient memory for training", reason=reason)
     failed = {"attempts": run.faults.own_failures, "step": run.progress.step}
     return refusal("TrainingError", "Training failed", reason=reason, **failed)
+
+
+def _in_words_of_the_tenant(line: str, asked: Asked) -> str:
+    """A line that names a table as its tenant does, and not where it lies on this machine."""
+    place, named = asked.options.get("data"), asked.labels.get(TABLE_LABEL)
+    return line.replace(place, named) if isinstance(place, str) and place and named else line
 
 
 def refusal(name: str, message: str, /, **details: Any) -> Json:

@@ -78,7 +78,7 @@ class ArtifactPages:
         one, size = found[name]
         etag = f'"{one.sha256}"'
         headers = {**HEADERS, "etag": etag, "cache-control": "private, max-age=31536000"}
-        if one.sha256 in asking.TAG.findall(request.headers.get("if-none-match", "")):
+        if asking.has_seen(request, one.sha256):
             return Response(status_code=304, headers=headers)
         _see_range(request, size)
         return FileResponse(one.path, headers=headers, media_type=BYTES, filename=name)
