@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from state.jobs import backup, database
+from state.jobs import database
 from state.jobs.database import NotMigrated, StoreError
 from state.jobs.records import Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
@@ -289,6 +289,8 @@ class Desk:
             path: a file that is not there yet; None: one in the home, named by the moment.
             now_at: wall time.
         """
+        from state.jobs import backup  # noqa: PLC0415 - as above
+
         if path is None:
             folder = self._home / BACKUPS
             durable.make_folder(folder)
@@ -300,6 +302,8 @@ class Desk:
 
     def restore(self, path: Path) -> None:
         """Put a backup in the place of all that the store holds; one that is missing is made."""
+        from state.jobs import backup  # noqa: PLC0415 - as above
+
         self.migrate()
         with told():
             backup.restore(self._url, path)
