@@ -438,7 +438,7 @@ def test_the_doctor_looks_at_the_store(supervisor, url, home):
 def test_migrating_again_changes_nothing(supervisor):
     """And says so."""
     said = supervisor("jobs", "migrate")
-    assert (said.code, "is as it was: revision 0001" in said.out) == (0, True)
+    assert (said.code, "is as it was: revision 0002" in said.out) == (0, True)
 
 
 def test_a_tenant_has_its_quota_here_too(supervisor, home):
