@@ -52,6 +52,7 @@ def job(one: Job, attempts: Sequence[AttemptRow], stale_s: float) -> str:
         *_claimed(one),
         *[("metrics", text) for text in _metrics(one)],
         *_model(one),
+        *_kept(one),
         *[("attempt", _attempt(each)) for each in attempts[-5:]],
     ]
     return labelled(rows)
@@ -95,7 +96,10 @@ def schedules(coming: Sequence[Coming], now_at: float) -> str:
 
 def models(found: Sequence[ModelVersion]) -> str:
     """Models as a table."""
-    titles = ("model", "version", "for", "job", "hash", "size", "made", "served by", "metrics")
+    titles = (
+        *("model", "version", "for", "job", "hash", "size"),
+        *("made", "kept", "served by", "metrics"),
+    )
     rows = [
         (
             printable(one.name),
@@ -105,12 +109,13 @@ def models(found: Sequence[ModelVersion]) -> str:
             one.sha256[:SHA_SHOWN],
             f"{count(one.size_bytes)}B",
             _when(one.created_at),
+            "yes" if one.kept else "no",
             printable(one.served_by or "-"),
             ", ".join(_numbers(one.metrics or {})[:3]) or "-",
         )
         for one in found
     ]
-    return "\n".join(in_columns(titles, rows, left=9))
+    return "\n".join(in_columns(titles, rows, left=10))
 
 
 def _row(one: Job, stale_s: float) -> tuple[str, ...]:
@@ -196,6 +201,13 @@ def _model(one: Job) -> Iterator[tuple[str, str]]:
     if one.model is not None:
         sha, size = one.model.sha256[:SHA_SHOWN], count(one.model.size_bytes)
         yield "model", f"{printable(one.model.name)} version {one.model.version}, {size}B, {sha}"
+
+
+def _kept(one: Job) -> Iterator[tuple[str, str]]:
+    """What its folder takes, once it has ended."""
+    if one.ended and one.became.started_at is not None:
+        size = one.became.kept_bytes
+        yield "kept", f"{count(size)}B" if size else "nothing: its folder was cleared away"
 
 
 def _attempt(each: AttemptRow) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,7 +32,7 @@ from supervisor.host.notify import Notify
 from supervisor.jobs.at_home import LOCKED
 from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
-from supervisor.jobs.settings import store_url
+from supervisor.jobs.settings import GIB, store_url
 from supervisor.web.app import application
 from supervisor.web.jobs import BASE
 from supervisor.web.server import server
@@ -58,6 +59,10 @@ AT_THE_START = (
     "database_password_credential",
 )  # fmt: skip
 """keys of [jobs] that are heeded when the API starts, and not later"""
+PRUNE_S = 3600.0
+"""between two times that it is looked for what may go"""
+PRUNE_SHORT_S = 60.0
+"""the same while there is too little room"""
 
 Say = Callable[[str], None]
 """tells a person something, in one line"""
@@ -90,7 +95,13 @@ class CannotListen(SupervisorError):
 
 
 def dispatch(
-    home: Home, config: Config, migrate: Sequence[str], say: Say, *, beside: bool = False
+    home: Home,
+    config: Config,
+    migrate: Sequence[str],
+    prune: Sequence[str],
+    say: Say,
+    *,
+    beside: bool = False,
 ) -> int:
     """Hand jobs over to the supervisor of a home until somebody ends that; the exit code.
 
@@ -98,6 +109,7 @@ def dispatch(
         home: the home, which exists.
         config: its settings and modes.
         migrate: the command that brings the store up to this version.
+        prune: the command that clears away what the settings keep no longer.
         say: tells a person what is away, and that it is there again.
         beside: another process has started it, holds its standard input, and shall not be outlived.
 
@@ -127,7 +139,8 @@ def dispatch(
         home, config, config.here, open_store=opened, clock=SystemClock(), say=say
     )
     Notify()("READY=1")
-    dispatcher.run(stop)
+    with Pruning(home, config, prune):
+        dispatcher.run(stop)
     return 0
 
 
@@ -295,6 +308,68 @@ class _Beside:
         try:
             return durable.is_held(self._folder)
         except FileNotFoundError:
+            return False
+
+
+class Pruning:
+    """Clears away each hour, and where the disk has too little room, as a context manager.
+
+    A process of its own does it, so that nobody waits while gigabytes are removed. It may be killed
+    at any moment, and tells itself what goes, and why.
+
+    Args:
+        home: the home.
+        config: its settings; what is in force is looked up each time.
+        command: the command that clears away.
+        look_s: between two looks whether it is to be done.
+        short_s: between two times where there is too little room.
+        every_s: between two times where there is enough.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        command: Sequence[str],
+        *,
+        look_s: float = LOOK_S,
+        short_s: float = PRUNE_SHORT_S,
+        every_s: float = PRUNE_S,
+    ) -> None:
+        self._home, self._config, self._command = home, config, command
+        self._look_s, self._short_s, self._every_s = look_s, short_s, every_s
+        self._stop = threading.Event()
+        self.child: subprocess.Popen[bytes] | None = None
+        """the process that does it, while it does"""
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def __enter__(self) -> Pruning:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        child = self.child
+        if child is not None:
+            child.terminate()
+        self._thread.join(LEAVING_S)
+
+    def _keep(self) -> None:
+        clock = SystemClock()
+        done_at_s: float | None = None
+        while not self._stop.wait(self._look_s):
+            now_s = clock.read().boottime_s
+            rest_s = self._short_s if self._is_short() else self._every_s
+            if done_at_s is None or now_s - done_at_s >= rest_s:
+                with subprocess.Popen(self._command, stdin=subprocess.DEVNULL) as self.child:
+                    self.child.wait()
+                self.child, done_at_s = None, clock.read().boottime_s
+
+    def _is_short(self) -> bool:
+        least = self._config.settings.jobs.min_free_gib
+        try:
+            return shutil.disk_usage(self._home.path).free < least * GIB
+        except OSError:  # the home is gone, or away
             return False
 
 

@@ -18,7 +18,7 @@ from trainers.contract import EXIT_BAD_SPEC, Share
 
 BESIDE = (
     *("probe", "list", "check", "needs", "evaluate", "record", "export", "predict"),
-    *("checkpoints", "way_back", "source"),
+    *("checkpoints", "way_back", "source", "thin"),
 )
 """options that ask for anything but training"""
 
@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )
     only.add_argument("--checkpoints", action="store_true", help="only list its checkpoints")
+    only.add_argument(
+        "--thin", action="store_true", help="only remove its checkpoints but the best and newest"
+    )
     only.add_argument("--way-back", metavar="WHERE", help="only tell which checkpoint that is")
     only.add_argument(
         "--import", type=Path, metavar="PATH", dest="source", help="make that a checkpoint of it"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from trainers import anew, attempt, history, importing, listing, play, registry
+from trainers.checkpoint import Checkpoints
 from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder
 
 EXIT_UNKNOWN = 2
@@ -122,6 +123,13 @@ def _checkpoints(options: argparse.Namespace) -> int:
     return _told(history.listed(options.run, verified=options.verify))
 
 
+def _thin(options: argparse.Namespace) -> int:
+    folder = attempt.open_folder(options.run)
+    with attempt.locked(folder):
+        Checkpoints(folder.checkpoints).thin()
+    return 0
+
+
 def _way_back(options: argparse.Namespace) -> int:
     way = history.way_back(options.run, options.way_back)
     if options.spec is not None and way.checkpoint != START:
@@ -152,6 +160,7 @@ _ACTS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": _export,
     "predict": _predict,
     "checkpoints": _checkpoints,
+    "thin": _thin,
     "way_back": _way_back,
     "source": _import,
 }

@@ -15,7 +15,7 @@ as the supervisor wants it to be. What a person has gone back behind is called
 `beside-STEP`, and is kept until a person deletes it; see `trainers.history`.
 
 Only the holder of the run's lock may call what changes the folder: `save`,
-`set_aside`, `withhold`, `prune` and `remove_leftovers`. `newest` and `best` only read.
+`set_aside`, `withhold`, `prune`, `thin` and `remove_leftovers`. `newest` and `best` only read.
 """
 
 from __future__ import annotations
@@ -327,6 +327,23 @@ class Checkpoints:
         damaged.sort(key=lambda match: int(match[1]))
         for match in damaged[:-KEEP_DAMAGED]:
             self._remove(self.folder / match[0])
+
+    def thin(self) -> None:
+        """Remove all but the newest and the best, of a run that goes on no more.
+
+        Both are read whole before anything goes. What lies beside, since a person has gone back
+        behind it, stays until a person deletes it, and what a newer version has written as well.
+
+        Raises:
+            NewerFile: a newer version has written the newest; nothing goes.
+            OSError: nothing can be read or removed now.
+        """
+        found = self.newest().checkpoint, self.best().checkpoint
+        kept = {one.path.name for one in found if one is not None}
+        for text, name in self.named().items():
+            if kept and text not in kept and name.aside != "beside" and self.is_ours(text):
+                self._remove(self.folder / text)
+        self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
         """Remove what a killed `save` or `prune` left half done."""

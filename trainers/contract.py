@@ -64,6 +64,10 @@ CHECKPOINT = re.compile(
 )
 """names of what a run may go on from, as `supervisor checkpoints` lists them"""
 
+SUMS = "SHA256SUMS"
+"""the file of a run folder that says which files a run that is done has left: a line each, the
+model first, as `sha256sum --check` reads it"""
+
 NOTICES_MAX = 20
 """of one attempt that a heartbeat holds, the newest"""
 STOOD_MAX = 100
@@ -512,6 +516,7 @@ class RunFolder:
         self.output = path / "output.log"
         self.preview = path / "preview.png"
         self.stood = path / "stood.json"
+        self.sums = path / SUMS
         self.ours = (
             self.spec,
             self.heartbeat,
@@ -521,6 +526,7 @@ class RunFolder:
             self.output,
             self.preview,
             self.stood,
+            self.sums,
         )
         """what may be no link; everything else in the folder is the trainer's own"""
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar
 
 import msgspec
 
-from trainers import durable, options, said, sinks
+from trainers import durable, left, options, said, sinks
 from trainers.checkpoint import Checkpoint, Checkpoints, Manifest
 from trainers.contract import (
     EPISODES,
@@ -390,6 +390,7 @@ class Session:
         if (held and _reached(self.spec, held.step, held.episodes)) or (
             self._over and not self._unsaved
         ):
+            left.tell(self.folder, self._checkpoints)
             self._end("done")
             sinks.tell(f"done at step {self.step:,}")
             return EXIT_DONE

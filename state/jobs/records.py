@@ -88,7 +88,7 @@ class Became(msgspec.Struct, frozen=True, kw_only=True):
     used_s: float
     """processor seconds that were used for it under its claim"""
     kept_bytes: int
-    """what it takes on disks"""
+    """what it takes on disks; 0 of a job that has ended: nothing is there, or not any more"""
     started_at: float | None
     finished_at: float | None
     as_of: float | None
@@ -117,7 +117,9 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Json | None
     created_at: float
     served_by: str | None
-    """who serves it; such a job is never pruned"""
+    """who serves it; the folder of such a job is never cleared away"""
+    kept: bool
+    """whether its files are there still; what is known of it stays for good"""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +217,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     error: Json | None = None
     model: Model | None = None
     used_s: float = 0.0
-    kept_bytes: int = 0
+    kept_bytes: int | None = None
+    """None: nobody has measured it, and it is as before"""
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):

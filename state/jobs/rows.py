@@ -27,7 +27,11 @@ from state.jobs.records import (
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_MODEL = {f"left_{name}": tables.models.c[name] for name in ModelVersion.__struct_fields__}
+_LEFT: dict[str, sa.ColumnElement[Any]] = {
+    **{str(column.name): column for column in tables.models.c},
+    "kept": tables.jobs.c.kept_bytes > 0,
+}
+_MODEL = {f"left_{name}": _LEFT[name] for name in ModelVersion.__struct_fields__}
 _SCHEDULE = [tables.schedules.c[name] for name in Schedule.__struct_fields__]
 JOBS = sa.select(
     tables.jobs,
@@ -40,6 +44,11 @@ JOBS = sa.select(
     ).outerjoin(tables.models, tables.models.c.job_id == tables.jobs.c.job_id)
 )
 """jobs, with their schedules, the models that they have left, and the time"""
+
+MODELS = sa.select(
+    *(_LEFT[name].label(name) for name in ModelVersion.__struct_fields__)
+).select_from(tables.models.join(tables.jobs, tables.jobs.c.job_id == tables.models.c.job_id))
+"""models, with whether their files are there"""
 
 
 def names(kind: type[msgspec.Struct], *but: str) -> list[str]:
@@ -88,7 +97,7 @@ def point(row: sa.RowMapping) -> Point:
 
 
 def model(row: sa.RowMapping) -> ModelVersion:
-    """A row of `models`."""
+    """A row of `MODELS`."""
     return _record(row, ModelVersion)
 
 

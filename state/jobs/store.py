@@ -10,7 +10,7 @@ import contextlib
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from state.jobs.choosing import CLASSES, OF_CLASS, claimable, matching, waiting
 from state.jobs.database import Database
 from state.jobs.mirroring import QUIET, mirrored, stored, told_of
 from state.jobs.records import (
+    ENDED,
     LIVING,
     AttemptRow,
     Candidate,
@@ -48,8 +49,6 @@ from state.jobs.usage import usage
 OFFSET_MAX = NUMBER_MAX = 2**62
 WORD = re.compile(r"[0-9A-Fa-f-]{1,36}")
 """how an id begins"""
-PRUNED_AT_ONCE = 500
-"""jobs in one transaction, which others wait for"""
 UNCLAIMED: Json = {"token": None, "home": None, "claimed_at": None}
 
 _JOBS = tables.jobs.c
@@ -340,9 +339,7 @@ class JobStore:
     ) -> tuple[ModelVersion, ...]:
         """The models that jobs have left, the newest of each name first."""
         columns = tables.models.c
-        chosen = tables.models.select().order_by(
-            columns.tenant_id, columns.name, columns.version.desc()
-        )
+        chosen = rows.MODELS.order_by(columns.tenant_id, columns.name, columns.version.desc())
         if tenant is not None:
             chosen = chosen.where(columns.tenant_id == tenant)
         if name is not None:
@@ -480,7 +477,9 @@ class JobStore:
                 "next_attempt_at": None,
                 "paused_reason": None,
                 "error": rows.as_said(ending.error),
-                "kept_bytes": ending.kept_bytes,
+                "kept_bytes": job.became.kept_bytes
+                if ending.kept_bytes is None
+                else ending.kept_bytes,
                 "used_s": max(job.became.used_s, ending.used_s),
                 "finished_at": now,
                 "updated_at": now,
@@ -587,14 +586,41 @@ class JobStore:
             )
             return done.rowcount == 1
 
-    def prune(self, job_ids: Collection[str]) -> tuple[str, ...]:
-        """Forget jobs that have ended, and their models that nobody serves; which these were."""
-        ids = sorted(job_ids)
-        gone: list[str] = []
-        for first in range(0, len(ids), PRUNED_AT_ONCE):
-            with self._writing() as doing:
-                gone += doing.forget(ids[first : first + PRUNED_AT_ONCE])
-        return tuple(gone)
+    def kept(self, home: str) -> tuple[Job, ...]:
+        """Jobs that have ended and of which that home has something still, the oldest first."""
+        chosen = rows.JOBS.where(
+            _JOBS.home == home, _JOBS.status.in_(ENDED), _JOBS.kept_bytes > 0
+        ).order_by(_JOBS.number)
+        with self._reading() as doing:
+            return tuple(rows.job(row) for row in doing.all(chosen))
+
+    def keep(self, job_id: str, home: str, kept_bytes: int) -> bool:
+        """Note what a home has still of a job that has ended; whether that was noted.
+
+        With nothing goes what was told on the way: its history, and events of steps and metrics.
+        What was asked, what became of it, its attempts and what is known of its model stay.
+
+        Args:
+            job_id: which job.
+            home: whose; one that another home has had is that one's.
+            kept_bytes: what its folder takes; 0: it is gone, or about to go, which is refused where
+                somebody serves its model.
+        """
+        with self._writing() as doing:
+            job, now = doing.locked(job_id)
+            if job is None or not job.ended or (job.claim is not None and job.claim.home != home):
+                return False
+            if not kept_bytes and job.model is not None and job.model.served_by is not None:
+                return False
+            if kept_bytes != job.became.kept_bytes:
+                values: Json = {"kept_bytes": kept_bytes}
+                if not kept_bytes:
+                    values |= {"changes": _JOBS.changes + 1, "updated_at": now}
+                    doing.forget_the_way(job_id)
+                doing.connection.execute(
+                    tables.jobs.update().where(_JOBS.job_id == job_id).values(**values)
+                )
+            return True
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Transaction]:

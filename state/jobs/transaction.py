@@ -19,7 +19,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from state.jobs import rows, tables
 from state.jobs.records import (
-    ENDED,
     LIVING,
     Claim,
     EventKind,
@@ -377,24 +376,15 @@ class Transaction:
             )
         )
 
-    def forget(self, job_ids: Sequence[str]) -> Sequence[str]:
-        """Remove jobs that have ended and whose models nobody serves; which these were."""
-        served = sa.select(tables.models.c.job_id).where(tables.models.c.served_by.is_not(None))
-        chosen = (
-            sa.select(_JOBS.job_id)
-            .where(_JOBS.job_id.in_(job_ids), _JOBS.status.in_(ENDED), _JOBS.job_id.not_in(served))
-            .order_by(_JOBS.job_id)
-            .with_for_update()
+    def forget_the_way(self, job_id: str) -> None:
+        """Remove what was told of a job while it trained."""
+        kind = tables.events.c.kind
+        self.connection.execute(
+            tables.events.delete().where(
+                tables.events.c.job_id == job_id, kind.in_(("step", "metric"))
+            )
         )
-        gone = self.connection.scalars(chosen).all()
-        for table in (
-            tables.attempts, tables.events, tables.metrics, tables.models, tables.schedules,
-            tables.jobs,
-        ):  # fmt: skip
-            self.connection.execute(table.delete().where(table.c.job_id.in_(gone)))
-        fired = tables.firings.c.schedule_id
-        self.connection.execute(tables.firings.delete().where(fired.in_(gone)))
-        return gone
+        self.connection.execute(tables.metrics.delete().where(tables.metrics.c.job_id == job_id))
 
 
 def _name_of(once: Once) -> str:

@@ -218,12 +218,16 @@ def _add_keeping(below: Adding) -> None:
     sub = below(
         "prune",
         _prune,
-        "clear away what the settings keep no longer, rows and folders",
+        "clear away what the settings keep no longer of jobs that have ended",
         "json",
-        more="keep_days and keep_gib of [jobs] say what goes of jobs that have left no model, and "
-        "`keep` of a tenant how many versions of its models stay. One that is served stays always.",
+        more="keep_days and keep_gib of [jobs] say how long folders stay of jobs that have left no "
+        "model, and `keep` of a tenant how many versions of its models stay. One that is served "
+        "stays always, and what is known of a job stays, too. Whatever dispatches does the same "
+        "each hour, and where the disk has too little room.",
     )
     sub.add_argument("--dry-run", action="store_true", help="tell what would go, and why")
+    # As what dispatches starts it.
+    sub.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
     sub = below(
         "take-over",
         _take_over,
@@ -407,23 +411,25 @@ def _restore(context: Context) -> int:
 def _prune(context: Context) -> int:
     options = context.options
     with _desk(context) as desk:
-        found = desk.superfluous(context.now().wall)
+        found = desk.clearing(context.now().wall)
         if not options.dry_run:
-            found = desk.prune(found, context.home.runs)
-    freed = sum(one.job.became.kept_bytes for one in found)
+            found = desk.clear(found)
+    freed = sum(one.folder.size_bytes for one in found.going)
     if options.json:
-        print_json(
-            {
-                "dry_run": options.dry_run,
-                "bytes": freed,
-                "jobs": [{"job_id": one.job.job_id, "why": one.why} for one in found],
-            }
-        )
+        going = [
+            {"job_id": one.folder.job_id, "bytes": one.folder.size_bytes, "why": one.why}
+            for one in found.going
+        ]
+        thinned = [one.job_id for one in found.thinning]
+        print_json({"dry_run": options.dry_run, "bytes": freed, "jobs": going, "thinned": thinned})
         return 0
-    for one in found:
-        print(f"{one.job.job_id}  {printable(one.why)}")
+    for one in found.going:
+        print(f"{one.folder.job_id}  {printable(one.why)}")
+    for folder in found.thinning:
+        print(f"{folder.job_id}  it is COMPLETED: of its checkpoints the newest and the best stay")
     would = "would go" if options.dry_run else "are gone"
-    print(f"jobs that {would}: {len(found)}, with {freed / 2**20:.0f} MiB")
+    if found.going or not options.quiet:
+        print(f"folders that {would}: {len(found.going)}, with {freed / 2**20:.0f} MiB")
     return 0
 
 

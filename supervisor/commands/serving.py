@@ -59,8 +59,9 @@ def _dispatch(context: Context) -> int:
     from supervisor import serving  # noqa: PLC0415 - SQLAlchemy is heavy
 
     context.home.make()
-    config, migrate = context.kept_config, context.command("jobs", "migrate")
-    return serving.dispatch(context.home, config, migrate, _say, beside=context.options.beside)
+    migrate, prune = context.command("jobs", "migrate"), context.command("jobs", "prune", "--quiet")
+    config, beside = context.kept_config, context.options.beside
+    return serving.dispatch(context.home, config, migrate, prune, _say, beside=beside)
 
 
 def look_for_packages() -> None:

@@ -89,11 +89,11 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_wait_h: Hours = 24.0
     """hours after which a tenant that has got nothing goes before everybody"""
     keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 30.0
-    """how long the folder of a job that has ended stays"""
+    """how long the folder of a job stays that has ended and left no model"""
     keep_gib: Gib | None = None
     """what all such folders may take; the oldest make room; unset: whatever they take"""
     min_free_gib: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 1.0
-    """with less room on the disk jobs wait"""
+    """with less room on the disk jobs wait, and what may go is cleared away at once"""
     require_if_match: bool = False
     """whether a change of a job has to say of which version"""
     tenants: dict[Name, JobTenant] = {}

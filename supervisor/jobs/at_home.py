@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -23,6 +21,7 @@ from supervisor.core.queue import ENDED
 from supervisor.errors import SupervisorError
 from supervisor.follow import last_lines
 from supervisor.host.home import Home
+from supervisor.jobs.left import NotAsLeft, checked, files_left
 from supervisor.jobs.mirror import LIVES, Found
 from supervisor.runners.local import read_heartbeat
 from trainers import durable
@@ -30,12 +29,10 @@ from trainers.contract import Heartbeat, RunFolder
 
 LOCKED = "dispatcher"
 """the folder of a home that its dispatcher holds"""
-METRICS, SUMS = "metrics.json", "SHA256SUMS"
-"""what a trainer of models leaves; the second last, with the hashes of all others"""
-SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+METRICS = "metrics.json"
+"""what a trainer of models measures at its end"""
 LINES = 20
 """of metrics that are looked at, the newest"""
-PIECE_BYTES = 2**20
 FILES_MAX = 100_000
 """of a folder that are measured"""
 
@@ -173,7 +170,7 @@ class AtHome:
             retry_in_s=retry_in_s,
             lines=_lines(folder) if lives or ended else (),
             threads=_threads(folder),
-            kept_bytes=_size(folder.path) if ended else _of_checkpoints(beat),
+            kept_bytes=size_of(folder.path) if ended else _of_checkpoints(beat),
             metrics=given.metrics,
             model=given.model,
             spoilt=given.spoilt,
@@ -219,7 +216,7 @@ def _of_checkpoints(beat: Heartbeat | None) -> int:
     return 0 if beat is None or beat.checkpoint_bytes is None else beat.checkpoint_bytes
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """What the files of a folder take, as far as they are counted."""
     total, counted = 0, 0
     for where, _, files in os.walk(folder):
@@ -233,39 +230,19 @@ def _size(folder: Path) -> int:
 
 
 def _of_a_model(folder: RunFolder) -> Given:
-    """What a finished run has left, checked by the hashes that it has written last.
-
-    The first file that is named there is the model.
-    """
-    try:
-        sums = durable.read(folder.path / SUMS).decode()
-    except FileNotFoundError:
-        return Given(None, None, None)
-    except (OSError, UnicodeDecodeError) as error:
-        return Given(None, None, f"{SUMS}: {error}")
+    """What a finished run has left, each file read and compared."""
     model: Model | None = None
-    for line in sums.splitlines():
-        match = SUM.fullmatch(line)
-        if match is None:
-            return Given(None, None, f"{SUMS} has a line that is none of its own")
-        try:
-            size, sha256 = _hashed(folder.path / match[2])
-        except OSError as error:
-            return Given(None, None, f"{match[2]}: {error.strerror}")
-        if sha256 != match[1]:
-            return Given(None, None, f"{match[2]} is not what was written")
-        model = model or Model(sha256=sha256, size_bytes=size)
+    try:
+        files = files_left(folder)
+        for one in files:
+            size_bytes = checked(one)
+            model = model or Model(sha256=one.sha256, size_bytes=size_bytes)
+    except NotAsLeft as error:
+        return Given(None, None, str(error))
     metrics: Json | None = None
+    if all(one.name != METRICS for one in files):  # another file of that name is not for us
+        return Given(None, model, None)
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         content = durable.read(folder.path / METRICS)
         metrics = msgspec.json.decode(content, type=dict[str, Any])
     return Given(metrics, model, None)
-
-
-def _hashed(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with durable.open_regular(path) as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.hexdigest()

@@ -441,6 +441,8 @@ class Job(_Answer, frozen=True, kw_only=True):
     """why it FAILED, or why the last attempt did"""
     queue: Queue | None = None
     model: Model | None = None
+    kept_bytes: int = 0
+    """what its folder takes; 0 once it has ended: nothing is kept, and what is told here stays"""
     parent_id: str | None = None
     """the scheduled job that this is a firing of"""
     schedule: str | None = None

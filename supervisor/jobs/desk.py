@@ -7,22 +7,20 @@ in one line, whether the store or a request is the cause.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
 import shutil
+import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from state.jobs import database
 from state.jobs.database import NotMigrated, StoreError
-from state.jobs.records import ENDED, Job, ModelVersion, Page, Patch, Refusal, Which
+from state.jobs.records import Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
-from state.records import Memory, Rank, Run
-from state.store import Store
+from state.records import Left, Memory, Rank, Run
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import span, stamp
@@ -31,25 +29,23 @@ from supervisor.errors import SupervisorError
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.jobs.asked import asked_of
+from supervisor.jobs.at_home import AtHome, HomeAway, size_of
 from supervisor.jobs.contract import JobRequest, Waiting, Warned
-from supervisor.jobs.following import foreign
+from supervisor.jobs.following import FROM, THE_STORE, foreign
+from supervisor.jobs.left import NotAsLeft, checked, files_left
 from supervisor.jobs.line import Line
-from supervisor.jobs.pruning import Superfluous, prune, superfluous
+from supervisor.jobs.pruning import ID, Folder, Superfluous, prune, superfluous, to_thin
 from supervisor.jobs.reading import converted, read
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
 from supervisor.jobs.taking import new_job, see_quota
 from supervisor.jobs.telling import next_at
+from supervisor.programs import program
 from trainers import durable
+from trainers.contract import SUMS, RunFolder
 
-SUMS = "SHA256SUMS"
-"""what a trainer writes last of what it leaves: hashes and names of the other files"""
-SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 BACKUPS = "backups"
 """the folder of a home in which backups lie that nobody has named another place for"""
 BACKUP = "jobs-*.backup"
-PAGE = 200
-"""jobs that are read at once"""
-PIECE_BYTES = 2**20
 HINTS = {
     ("cancelled", ""): ": it has ended by itself",
     (
@@ -147,12 +143,33 @@ class NothingLeft(SupervisorError):
         )
 
 
+class ClearedAway(SupervisorError):
+    """Nothing is kept of what a job has left."""
+
+    exit_code = 2
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(
+            f"what job {job.job_id} has left was cleared away, since the settings keep it no "
+            "longer: hand it in again to train it anew"
+        )
+
+
+class NotNow(SupervisorError):
+    """A home does not tell which of its runs are over."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"nothing is cleared away: {why}")
+
+
 class Spoilt(SupervisorError):
     """A file is not what its job has left."""
 
-    def __init__(self, path: Path, why: str) -> None:
+    def __init__(self, folder: Path, why: str) -> None:
         super().__init__(
-            f"{path} {why}: nothing was fetched; `supervisor jobs retry` trains it anew"
+            f"{folder}: {why}: nothing was fetched; `supervisor jobs retry` trains it anew"
         )
 
 
@@ -209,6 +226,15 @@ class Coming(NamedTuple):
     """the next one; None: it comes no more"""
 
 
+class Clearing(NamedTuple):
+    """What is cleared away."""
+
+    going: tuple[Superfluous, ...]
+    """folders"""
+    thinning: tuple[Folder, ...]
+    """folders whose checkpoints go, but for the newest and the best"""
+
+
 class Desk:
     """Where jobs of a place are handed in and asked about; a context manager.
 
@@ -225,6 +251,7 @@ class Desk:
 
     def __init__(self, jobs: Jobs, home: Path, here: Path, environment: dict[str, str]) -> None:
         self._jobs, self._home, self._here = jobs, home, here
+        self._at_home = AtHome(Home(home))
         with told():
             self._url = store_url(jobs, home, here, environment)
         self._opened: JobStore | None = None
@@ -293,35 +320,86 @@ class Desk:
         made = [path.stat().st_mtime for path in (self._home / BACKUPS).glob(BACKUP)]
         return Standing(there, total, max(made, default=None))
 
-    def superfluous(self, now_at: float) -> tuple[Superfluous, ...]:
-        """Jobs that may be cleared away, of those that this home has had."""
-        own = self._own_home()
-        which, after, ended = Which(status=ENDED), None, list[Job]()
-        with told():
-            while True:
-                page = self._store.find(which, limit=PAGE, after=after)
-                if isinstance(page, Refusal):  # the last one was cleared away meanwhile
-                    break
-                ended += [job for job in page.jobs if job.claim is None or job.claim.home == own]
-                if (after := page.next) is None:
-                    break
-            models = self._store.models()
-        return superfluous(ended, models, self._jobs, now_at)
+    def clearing(self, now_at: float) -> Clearing:
+        """What the settings keep no longer in this home; nothing is changed.
 
-    def prune(self, chosen: Sequence[Superfluous], runs: Path) -> tuple[Superfluous, ...]:
-        """Clear jobs away, with the folders of their runs; those that were.
+        Raises:
+            NotNow: this home does not tell which runs are over.
+        """
+        home, folders = self._folders()
+        with told():
+            models = self._store.models()
+        going = superfluous(folders, models, self._jobs, home=home, now_at=now_at)
+        gone = {one.folder.job_id for one in going}
+        staying = tuple(one for one in folders if one.job_id not in gone)
+        return Clearing(going, to_thin(staying))
+
+    def clear(self, found: Clearing) -> Clearing:
+        """Clear it away, and note what is kept of each job; what has gone.
 
         Raises:
             AlreadyPruning: somebody else does.
+            NotNow: this home does not tell which runs are over.
+            OSError: the disk or the rights forbid it.
         """
+        memory = self._memory()
+        own, runs = memory.home.id if memory.home else "", self._at_home.home.runs
+
+        def may_go(job_id: str) -> bool:
+            job = self._store.get(job_id)
+            if job is None or (job.claim is not None and job.claim.home != own):
+                return True
+            return self._store.keep(job_id, own, 0)
+
         with told():
-            return prune(
-                self._home,
-                runs,
-                chosen,
-                is_there=lambda job_id: self._store.get(job_id) is not None,
-                forget=self._store.prune,
+            gone = prune(self._home, runs, found.going, may_go=may_go)
+            thinned = tuple(one for one in found.thinning if _thin(runs / one.job_id, one))
+            queued = {run.id for run in memory.runs}
+            for job in self._store.kept(own):
+                if job.job_id not in queued:
+                    size_bytes = size_of(runs / job.job_id)
+                    if size_bytes != job.became.kept_bytes:
+                        self._store.keep(job.job_id, own, size_bytes)
+        return Clearing(gone, thinned)
+
+    def _folders(self) -> tuple[str, tuple[Folder, ...]]:
+        """The id of this home, and its folders of runs that a dispatcher has submitted."""
+        memory = self._memory()
+        own = memory.home.id if memory.home else ""
+        queued = {run.id for run in memory.runs}
+        with contextlib.suppress(FileNotFoundError):
+            names = [path.name for path in self._at_home.home.runs.iterdir()]
+            ids = sorted(name for name in names if ID.fullmatch(name) and name not in queued)
+            with told():
+                jobs = {job_id: self._store.get(job_id) for job_id in ids}
+            # Of its own jobs the store knows all; of others the archive says which were its.
+            strangers = {
+                job_id
+                for job_id, job in jobs.items()
+                if job is None or (job.claim is not None and job.claim.home != own)
+            }
+            tokens = {
+                run_id: one.run.asked.token
+                for run_id, one in self._left(memory, strangers).items()
+                if one.run.asked.labels.get(FROM) == THE_STORE
+            }
+            return own, tuple(
+                _folder(self._at_home.home.run(job_id), job, tokens.get(job_id))
+                for job_id, job in jobs.items()
             )
+        return own, ()
+
+    def _memory(self) -> Memory:
+        try:
+            return self._at_home.memory()
+        except HomeAway as error:
+            raise NotNow(str(error)) from None
+
+    def _left(self, memory: Memory, ids: Collection[str]) -> dict[str, Left]:
+        try:
+            return self._at_home.left(memory, ids)
+        except HomeAway as error:
+            raise NotNow(str(error)) from None
 
     # What is asked.
 
@@ -392,9 +470,12 @@ class Desk:
 
     def foreign(self) -> tuple[Run, ...]:
         """Runs of this home that are from another job store, for which the dispatcher waits."""
-        memory = self._memory()
+        try:
+            memory = self._at_home.memory()
+        except HomeAway:
+            return ()
         with told():
-            return () if memory is None else foreign(memory.runs, self._store.now().origin)
+            return foreign(memory.runs, self._store.now().origin)
 
     def take_over(self, job: Job) -> Job:
         """Have this home begin a job anew that another home has; that one may write nothing more.
@@ -478,6 +559,7 @@ class Desk:
 
         Raises:
             NotSo: it is not.
+            ClearedAway: nothing is kept of it.
             Elsewhere: its folder lies in another home.
             NothingLeft: it has left no files that can be checked.
             Spoilt: one of them is not what it was.
@@ -486,33 +568,35 @@ class Desk:
         if job.became.status != "COMPLETED":
             raise NotSo(job, "fetched")
         if not folder.is_dir():
+            if not job.became.kept_bytes:
+                raise ClearedAway(job)
             raise Elsewhere(job, "the folder")
-        try:
-            sums = durable.read(folder / SUMS).decode()
-        except (FileNotFoundError, UnicodeDecodeError):
-            raise NothingLeft(job, folder) from None
         if target.exists() or target.is_symlink():
             raise Occupied(target)
+        try:
+            files = files_left(RunFolder(folder))
+        except NotAsLeft as error:
+            raise Spoilt(folder, str(error)) from None
+        if not files:
+            raise NothingLeft(job, folder)
+        if job.model is not None and files[0].sha256 != job.model.sha256:
+            raise Spoilt(folder, f"{files[0].name} is another model than the job has left")
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            names: list[str] = []
-            for line in sums.splitlines():
-                match = SUM.fullmatch(line)
-                if match is None:
-                    raise Spoilt(folder / SUMS, "is damaged")
-                # The first one is the model.
-                if not names and job.model is not None and match[1] != job.model.sha256:
-                    raise Spoilt(folder / match[2], "is another model than the job has left")
-                _copy_checked(folder / match[2], fresh / match[2], match[1])
-                names.append(match[2])
-            durable.write(fresh / SUMS, sums.encode())
+            for one in files:
+                with (fresh / one.name).open("xb") as new:
+                    checked(one, new.write)
+            lines = (f"{one.sha256}  {one.name}\n" for one in files)
+            durable.write(fresh / SUMS, "".join(lines).encode())
             fresh.chmod(0o755)
             fresh.rename(target)
             durable.sync_folder(target.parent)
+        except NotAsLeft as error:
+            raise Spoilt(folder, str(error)) from None
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        return (*names, SUMS)
+        return (*(one.name for one in files), SUMS)
 
     @property
     def _store(self) -> JobStore:
@@ -528,12 +612,11 @@ class Desk:
 
     def _own_home(self) -> str | None:
         """By which name this home claims jobs; None: it has none yet."""
-        memory = self._memory()
-        return None if memory is None or memory.home is None else memory.home.id
-
-    def _memory(self) -> Memory | None:
-        """What the supervisor of the home has saved last; None: none has lived there."""
-        return Store(self._home / "state.json").peek()[0]
+        try:
+            memory = self._at_home.memory()
+        except HomeAway:
+            return None
+        return None if memory.home is None else memory.home.id
 
     def _done(self, word: str, act: str, ask: Callable[[str], Any]) -> Job:
         job = self.job(word)
@@ -555,19 +638,25 @@ def told() -> Iterator[None]:
         raise Unusable(error) from error
 
 
-def _copy_checked(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file, and see that it is what its hash says.
+def _folder(folder: RunFolder, job: Job | None, token: str | None) -> Folder:
+    """What is known of the folder of a run that is over."""
+    heard = folder.heartbeat if folder.heartbeat.exists() else folder.path
+    kept: list[str] = []
+    with contextlib.suppress(FileNotFoundError):
+        kept = [path.name for path in folder.checkpoints.iterdir() if path.is_dir()]
+    return Folder(
+        job_id=folder.path.name,
+        size_bytes=size_of(folder.path),
+        written_at=heard.stat().st_mtime,
+        checkpoints=sum(not name.startswith("beside-") for name in kept),
+        job=job,
+        token=token,
+    )
 
-    Raises:
-        Spoilt: it is another, or gone.
-    """
-    digest = hashlib.sha256()
-    try:
-        with durable.open_regular(source) as old, target.open("xb") as new:
-            while piece := old.read(PIECE_BYTES):
-                digest.update(piece)
-                new.write(piece)
-    except FileNotFoundError:
-        raise Spoilt(source, "is gone") from None
-    if digest.hexdigest() != sha256:
-        raise Spoilt(source, "has another content than the job has left")
+
+def _thin(run: Path, one: Folder) -> bool:
+    """Have a process of the trainers, which alone know checkpoints, remove those that go."""
+    trainer = (one.job.asked.trainer if one.job is not None else None) or "any"
+    command = [*program("trainers.__main__"), trainer, "--run", str(run), "--thin"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+    return done.returncode == 0

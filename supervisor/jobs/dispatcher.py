@@ -60,6 +60,7 @@ from supervisor.jobs.settings import (
     UNMEASURED,
     Sizes,
     account_of,
+    no_room,
     quotas_of,
     sizes_of,
     tenant_of,
@@ -155,6 +156,8 @@ class Dispatcher:
         self._told: set[str] = set()
         """of schedules and refusals: what was told once"""
         self._rest_s = LOOK_S
+        self._is_short = False
+        """whether the disk has too little room, as it was told"""
         self._awaited: dict[str, _Awaited] = {}
         self._refused: dict[str, _Refused] = {}
         self._mirrored: dict[str, Mirrored] = {}
@@ -323,7 +326,12 @@ class Dispatcher:
         settings, goal = self._config.settings.jobs, memory.goal
         if not settings.enabled or not goal.trains:
             return 0
-        if self._at_home.free_bytes < settings.min_free_gib * GIB:
+        free_gib = self._at_home.free_bytes / GIB
+        if (free_gib < settings.min_free_gib) != self._is_short:
+            self._is_short = not self._is_short
+            rests = "jobs wait until there is more" if self._is_short else "jobs are taken again"
+            self._say(f"{no_room(free_gib, settings.min_free_gib)}: {rests}")
+        if self._is_short:
             return 0
         return next((mode.slots for mode in self._config.ladder if mode.name == goal.mode), 1)
 

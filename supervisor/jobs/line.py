@@ -28,7 +28,7 @@ from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.contract import Queue, Reason, Waiting
-from supervisor.jobs.settings import GIB, account_of, quotas_of, sizes_of
+from supervisor.jobs.settings import GIB, account_of, no_room, quotas_of, sizes_of
 from supervisor.jobs.telling import asked, next_at
 
 LOOK_S = 2.0
@@ -190,13 +190,9 @@ class Line:
             yield Reason(cause="disabled", message=message)
         free_gib = shutil.disk_usage(home.path).free / GIB
         if free_gib < jobs.min_free_gib:
-            yield Reason(
-                cause="disk",
-                message=f"The disk has {free_gib:.1f} GiB free, and jobs wait below "
-                f"{jobs.min_free_gib:g}: `supervisor jobs prune`",
-                value=free_gib,
-                bound=jobs.min_free_gib,
-            )
+            more = "; supervisor jobs prune --dry-run tells what may go"
+            message = f"{no_room(free_gib, jobs.min_free_gib)}{more}"
+            yield Reason(cause="disk", message=message, value=free_gib, bound=jobs.min_free_gib)
         if memory is None:
             return
         for owner in pauses.holding(memory.goal):

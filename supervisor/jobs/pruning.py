@@ -1,15 +1,19 @@
-"""What is cleared away of jobs that have ended, and how: a folder goes with its row, or neither.
+"""What goes of the folders of jobs that have ended, and why; the rows of the store stay for good.
 
-Models that are kept go never by age: whoever serves one, and the newest versions, stay. A power cut
-between a folder and its row is settled by the next pruning.
+A job that is COMPLETED needs two checkpoints, the newest and the best, once its model is durable.
+Its folder, and so the model, stays until newer versions are enough for its tenant. Other folders
+stay for `keep_days`, or as long as all of them take no more than `keep_gib`.
+
+A folder is moved aside first, then the store notes that nothing is kept, then it is removed.
+Whoever is killed in between leaves a folder aside, and the next pruning does the rest. One whose
+job is tried again, or whose model is served, goes back instead, as long as it is whole.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +26,12 @@ from trainers import durable
 DAY_S = 86_400.0
 GIB = 1024**3
 PRUNED = "pruned"
-"""the folder of a home in which folders of runs lie while their rows go"""
+"""the folder of a home in which folders of runs lie while they go"""
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+GOING = ".going"
+"""how the name of a folder ends that goes back no more, since it may not be whole"""
+NEEDED = 2
+"""checkpoints of a run that goes on no more: the newest and the best"""
 
 
 class AlreadyPruning(SupervisorError):
@@ -35,47 +43,85 @@ class AlreadyPruning(SupervisorError):
         super().__init__(f"somebody else clears away in {home} at this moment")
 
 
-class Superfluous(NamedTuple):
-    """A job that may go."""
+class Folder(NamedTuple):
+    """The folder of a run that a dispatcher has submitted, and that is in the queue no more."""
 
-    job: Job
+    job_id: str
+    size_bytes: int
+    written_at: float
+    """wall time at which its trainer was last heard"""
+    checkpoints: int
+    """that its trainer has kept"""
+    job: Job | None
+    """None: the store has no such job"""
+    token: str | None
+    """of the claim under which this home has last trained it; None: nobody remembers"""
+
+
+class Superfluous(NamedTuple):
+    """A folder that may go."""
+
+    folder: Folder
     why: str
 
 
 def superfluous(
-    jobs: Iterable[Job], models: Iterable[ModelVersion], asked: Jobs, now_at: float
+    folders: Iterable[Folder],
+    models: Iterable[ModelVersion],
+    asked: Jobs,
+    *,
+    home: str,
+    now_at: float,
 ) -> tuple[Superfluous, ...]:
-    """Which jobs may go, the oldest first.
+    """Which folders may go, the oldest first.
 
     Args:
-        jobs: all that have ended.
-        models: all that there are.
+        folders: all that there are in a home.
+        models: all of the store.
         asked: the settings.
+        home: the id of that home.
         now_at: wall time.
     """
     lasting, beyond = _of_models(models, asked)
     found: dict[str, Superfluous] = {}
-    free = sorted(
-        (job for job in jobs if job.ended and job.job_id not in lasting),
-        key=lambda job: (job.became.finished_at or job.updated_at, job.number),
-    )
-    for job in free:
-        age_s = now_at - (job.became.finished_at or job.updated_at)
-        if job.job_id in beyond:
-            found[job.job_id] = Superfluous(job, beyond[job.job_id])
+    free: list[tuple[float, Folder]] = []
+    for one in folders:
+        job = one.job
+        left = _left_behind(one, home)
+        if left is None and (job is None or not job.ended or one.job_id in lasting):
+            continue
+        ended_at = one.written_at if left or job is None else _ended_at(job)
+        age_s = now_at - ended_at
+        free.append((ended_at, one))
+        if left is None and one.job_id in beyond:
+            found[one.job_id] = Superfluous(one, beyond[one.job_id])
         elif age_s > asked.keep_days * DAY_S:
-            why = f"it has ended {span(age_s)} ago, and keep_days is {asked.keep_days:g}"
-            found[job.job_id] = Superfluous(job, why)
+            ago = f"{span(age_s)} ago, and keep_days is {asked.keep_days:g}"
+            why = f"it has ended {ago}" if left is None else f"{left}; it was last written to {ago}"
+            found[one.job_id] = Superfluous(one, why)
+    free.sort(key=lambda pair: (pair[0], pair[1].job_id))
     if asked.keep_gib is not None:
-        left = sum(job.became.kept_bytes for job in free if job.job_id not in found)
-        for job in free:
-            if left <= asked.keep_gib * GIB:
+        rest = sum(one.size_bytes for _, one in free if one.job_id not in found)
+        for _, one in free:
+            if rest <= asked.keep_gib * GIB:
                 break
-            if job.job_id not in found and job.became.kept_bytes:
-                left -= job.became.kept_bytes
+            if one.job_id not in found and one.size_bytes:
+                rest -= one.size_bytes
                 why = f"folders take more than the {asked.keep_gib:g} GiB of keep_gib"
-                found[job.job_id] = Superfluous(job, why)
-    return tuple(found[job.job_id] for job in free if job.job_id in found)
+                found[one.job_id] = Superfluous(one, why)
+    return tuple(found[one.job_id] for _, one in free if one.job_id in found)
+
+
+def to_thin(folders: Iterable[Folder]) -> tuple[Folder, ...]:
+    """Which folders have more checkpoints than their jobs need, now that these are COMPLETED."""
+    return tuple(
+        one
+        for one in folders
+        if one.checkpoints > NEEDED
+        and one.job is not None
+        and one.job.became.status == "COMPLETED"
+        and one.job.model is not None
+    )
 
 
 def prune(
@@ -83,17 +129,15 @@ def prune(
     runs: Path,
     chosen: Sequence[Superfluous],
     *,
-    is_there: Callable[[str], bool],
-    forget: Callable[[Collection[str]], Collection[str]],
+    may_go: Callable[[str], bool],
 ) -> tuple[Superfluous, ...]:
-    """Clear jobs away, folders and rows; those that were.
+    """Clear folders away; those that were.
 
     Args:
         home: the folder of the home.
         runs: that of its runs.
-        chosen: which jobs.
-        is_there: whether the store has a job.
-        forget: takes jobs from the store; those that it took.
+        chosen: which folders.
+        may_go: notes that nothing is kept of a job; False: it is to be kept all the same.
 
     Raises:
         AlreadyPruning: somebody else does.
@@ -106,13 +150,19 @@ def prune(
     except BlockingIOError:
         raise AlreadyPruning(home) from None
     try:
-        _settle(aside, runs, is_there)
-        moved = [one for one in chosen if _set_aside(runs / one.job.job_id, aside)]
-        gone = frozenset(forget([one.job.job_id for one in moved]))
-        _settle(aside, runs, lambda job_id: job_id not in gone)
+        for path in sorted(aside.iterdir()):  # whoever was killed has left these
+            if path.suffix == GOING:
+                shutil.rmtree(path)
+            elif ID.fullmatch(path.name):
+                _remove(path, runs, may_go)
+        return tuple(
+            one
+            for one in chosen
+            if _set_aside(runs / one.folder.job_id, aside)
+            and _remove(aside / one.folder.job_id, runs, may_go)
+        )
     finally:
         lock.release()
-    return tuple(one for one in moved if one.job.job_id in gone)
 
 
 def _of_models(
@@ -135,28 +185,46 @@ def _of_models(
     return frozenset(lasting), beyond
 
 
+def _left_behind(one: Folder, home: str) -> str | None:
+    """Why a folder is nobody's any more, in words; None: it is its job's, or nobody knows."""
+    job = one.job
+    if one.token is None:
+        return None
+    if job is None:
+        return "the store has no such job"
+    if job.claim is None or job.claim.home == home:
+        return None
+    if not job.ended or job.claim.token != one.token:
+        return f"the home {job.claim.home} has its job"
+    return None  # this home has ended it, and was moved or copied since
+
+
+def _ended_at(job: Job) -> float:
+    return job.became.finished_at or job.updated_at
+
+
 def _set_aside(folder: Path, aside: Path) -> bool:
-    """Move the folder of a run aside, if there is one; whether its row may go."""
+    """Move the folder of a run aside; whether it could be."""
     try:
-        if durable.is_held(folder):  # something of it lives still
-            return False
+        lock = durable.hold(folder)
+    except (BlockingIOError, FileNotFoundError):  # something of it lives still, or it is gone
+        return False
+    try:
         folder.rename(aside / folder.name)
-    except FileNotFoundError:
-        return True
+    finally:
+        lock.release()
     durable.sync_folder(aside)
     durable.sync_folder(folder.parent)
     return True
 
 
-def _settle(aside: Path, runs: Path, is_there: Callable[[str], bool]) -> None:
-    """Remove what lies aside, but for folders whose rows are there: these go back."""
-    for folder in _aside(aside):
-        if not is_there(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
-        elif not (runs / folder.name).exists():
-            folder.rename(runs / folder.name)
-
-
-def _aside(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from [path for path in sorted(folder.iterdir()) if ID.fullmatch(path.name)]
+def _remove(folder: Path, runs: Path, may_go: Callable[[str], bool]) -> bool:
+    """Remove a folder that lies aside, or put it back where it is to be kept."""
+    back = runs / folder.name
+    if may_go(folder.name) or back.exists():
+        shutil.rmtree(folder.rename(folder.with_suffix(GOING)))
+        return True
+    folder.rename(back)
+    durable.sync_folder(runs)
+    durable.sync_folder(folder.parent)
+    return False

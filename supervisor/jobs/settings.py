@@ -147,6 +147,11 @@ def account_of(usage: TenantUsage, now_at: float, sizes: Sizes = UNMEASURED) -> 
     )
 
 
+def no_room(free_gib: float, least_gib: float) -> str:
+    """How much room a disk has, beside what jobs want, in words."""
+    return f"{free_gib:.2f} GiB of the disk are free, and min_free_gib is {least_gib:g}"
+
+
 def store_url(jobs: Jobs, home: Path, here: Path, environment: Mapping[str, str]) -> str:
     """Where the job store is, with its password.
 

@@ -60,6 +60,7 @@ def told(job: records.Job, *, stale_s: float) -> Job:
         model=None
         if job.model is None
         else Model(version=job.model.version, sha256=job.model.sha256),
+        kept_bytes=became.kept_bytes,
         parent_id=job.parent_id,
         schedule=None if schedule is None else schedule.cron,
         schedule_timezone=None if schedule is None else schedule.timezone,

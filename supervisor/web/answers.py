@@ -59,6 +59,8 @@ class ModelVersion(_Answer, frozen=True, kw_only=True):
     created_at: datetime
     served_by: str | None
     """who serves it; None: nobody"""
+    kept: bool
+    """whether its files are there still"""
 
 
 class Models(_Answer, frozen=True, kw_only=True):

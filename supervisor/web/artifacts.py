@@ -11,18 +11,15 @@ from starlette.responses import FileResponse, Response
 
 from state.jobs.records import Job
 from supervisor.jobs.errors import NotFound, NotReady
+from supervisor.jobs.left import LeftFile, NotAsLeft, files_left
 from supervisor.web import asking
 from supervisor.web.answers import Artifact, Artifacts
-from supervisor.web.errors import BadRequest, Elsewhere, NoSuchRange
+from supervisor.web.errors import BadRequest, ClearedAway, Elsewhere, NoSuchRange
 from supervisor.web.jobs import BASE, JobPages
 from supervisor.web.resource import BYTES, HEADERS, Operation, told
 from supervisor.web.service import Service
 from trainers import durable
 
-SUMS = "SHA256SUMS"
-"""what a trainer writes last of what it leaves: hashes and names of the other files"""
-SUMS_MAX_BYTES = 2**20
-SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 RANGES = re.compile(r"bytes=[0-9, -]{1,200}")
 RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})|bytes=-(\d{1,18})")
 
@@ -44,13 +41,13 @@ class ArtifactPages:
             f"{BASE}/jobs/{{job_id}}/artifacts": {
                 "GET": Operation(
                     "list_artifacts", "The files that a finished job has left", self.list,
-                    {200: Artifacts}, (404, 409),
+                    {200: Artifacts}, (404, 409, 410),
                 )
             },
             f"{BASE}/jobs/{{job_id}}/artifacts/{{name}}": {
                 "GET": Operation(
                     "get_artifact", "One of these files, or a range of it", self.get,
-                    {200: bytes, 206: bytes, 304: None}, (400, 404, 409, 416),
+                    {200: bytes, 206: bytes, 304: None}, (400, 404, 409, 410, 416),
                     headers=("Range", "If-Range", "If-None-Match"), media=(BYTES,),
                 )
             },
@@ -62,12 +59,12 @@ class ArtifactPages:
         found = await self._service.call(self._left, job)
         artifacts = tuple(
             Artifact(
-                name=name,
+                name=one.name,
                 size_bytes=size,
-                sha256=digest,
-                url=f"{BASE}/jobs/{job.job_id}/artifacts/{name}",
+                sha256=one.sha256,
+                url=f"{BASE}/jobs/{job.job_id}/artifacts/{one.name}",
             )
-            for name, (digest, size) in found.items()
+            for one, size in found.values()
         )
         return told(Artifacts(job_id=job.job_id, artifacts=artifacts))
 
@@ -78,36 +75,32 @@ class ArtifactPages:
         found = await self._service.call(self._left, job)
         if name not in found:
             raise NotFound("artifact", name)
-        digest, size = found[name]
-        headers = {**HEADERS, "etag": f'"{digest}"', "cache-control": "private, max-age=31536000"}
-        if asking.has_seen(request, digest):
+        one, size = found[name]
+        etag = f'"{one.sha256}"'
+        headers = {**HEADERS, "etag": etag, "cache-control": "private, max-age=31536000"}
+        if asking.has_seen(request, one.sha256):
             return Response(status_code=304, headers=headers)
         _see_range(request, size)
-        path = self._service.home.run(job.job_id).path / name
-        return FileResponse(path, headers=headers, media_type=BYTES, filename=name)
+        return FileResponse(one.path, headers=headers, media_type=BYTES, filename=name)
 
     async def _finished(self, request: Request) -> Job:
         job = await self._jobs.find(request)
         if job.became.status != "COMPLETED":
             raise NotReady("artifacts", job.became.status)
         if job.claim is not None and not self._service.home.run(job.job_id).path.exists():
+            if not job.became.kept_bytes:
+                raise ClearedAway("files")
             raise Elsewhere("files", job.claim.home)
         return job
 
-    def _left(self, job: Job) -> dict[str, tuple[str, int]]:
-        """Name: hash and size, of what is there and no link; it may block."""
-        folder = self._service.home.run(job.job_id).path
+    def _left(self, job: Job) -> dict[str, tuple[LeftFile, int]]:
+        """By name what is there, and no link, each with its size; it may block."""
         try:
-            lines = durable.read(folder / SUMS, SUMS_MAX_BYTES).decode().splitlines()
-        except (OSError, UnicodeDecodeError):
+            files = files_left(self._service.home.run(job.job_id))
+        except NotAsLeft:
             return {}
-        found = {}
-        for line in lines:
-            match = SUM.fullmatch(line)
-            size = None if match is None else _size(folder / match[2])
-            if match is not None and size is not None:
-                found[match[2]] = (match[1], size)
-        return found
+        sized = {one.name: (one, _size(one.path)) for one in files}
+        return {name: (one, size) for name, (one, size) in sized.items() if size is not None}
 
 
 def _size(path: Path) -> int | None:

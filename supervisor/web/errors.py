@@ -71,8 +71,17 @@ class Elsewhere(JobError):
     http_status = 409
 
     def __init__(self, what: str, home: str) -> None:
-        message = f"The {what} are not here: the home {home} had the job, and may have cleared it"
-        super().__init__(message, home=home)
+        super().__init__(f"The {what} are not here: the home {home} had the job", home=home)
+
+
+class ClearedAway(JobError):
+    """What a job has printed or left is kept no longer, by what the settings say."""
+
+    error = "Gone"
+    http_status = 410
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The {what} were cleared away: the settings keep them no longer")
 
 
 class TooSlow(JobError):

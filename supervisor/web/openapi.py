@@ -22,6 +22,7 @@ REFUSALS = {
     404: "There is none, or it is another tenant's",
     408: "The body has not come",
     409: "It does not go together with what has become of the job",
+    410: "It was cleared away",
     412: "The job is another than was seen",
     413: "The body is too long",
     415: "The body is no JSON",

@@ -407,8 +407,11 @@ def test_what_another_home_has_is_said_to_be_there(api, store, job, claim):
     """Neither no lines nor no files, which would be a lie."""
     store.mirror(job, claim, Seen(status="RUNNING", attempt=1))
     assert refused(api.get(f"{JOBS}/{job}/logs"), 409, "Conflict") == {"home": "home-a"}
-    store.finish(job, claim, Ending(status="COMPLETED"))
+    store.finish(job, claim, Ending(status="COMPLETED", kept_bytes=5))
     assert refused(api.get(f"{JOBS}/{job}/artifacts"), 409, "Conflict") == {"home": "home-a"}
+    store.keep(job, "home-a", 0)
+    for what in ("artifacts", "artifacts/model", "logs"):
+        assert refused(api.get(f"{JOBS}/{job}/{what}"), 410, "Gone") == {}
 
 
 # HTTP itself

@@ -263,7 +263,7 @@ def test_what_a_job_has_left_is_fetched_whole_or_not_at_all(supervisor, store, h
     said = supervisor("jobs", "fetch", job_id, "-o", str(target))
     assert (said.code, "logs -f" in said.err) == (2, True)
     sha256 = hashlib.sha256(b"learnt").hexdigest()
-    completed(store, job_id, model=Model(sha256=sha256))
+    completed(store, job_id, model=Model(sha256=sha256), kept_bytes=6)
     said = supervisor("jobs", "fetch", job_id, "-o", str(target))
     assert (said.code, "the home here has it" in said.err) == (2, True)
     leave(folder, model=b"of another training")
@@ -273,7 +273,7 @@ def test_what_a_job_has_left_is_fetched_whole_or_not_at_all(supervisor, store, h
     leave(folder, model=b"learnt", card=b"{}")
     (folder / "model").write_bytes(b"lernt")
     said = supervisor("jobs", "fetch", job_id, "-o", str(target))
-    assert (said.code, "another content" in said.err) == (1, True)
+    assert (said.code, "not what was written" in said.err) == (1, True)
     (folder / "card").unlink()
     (folder / "model").write_bytes(b"learnt")
     assert "is gone" in supervisor("jobs", "fetch", job_id, "-o", str(target)).err
@@ -285,7 +285,7 @@ def test_what_a_job_has_left_is_fetched_whole_or_not_at_all(supervisor, store, h
     said = supervisor("jobs", "fetch", job_id, "-o", str(target))
     assert (said.code, "is there already" in said.err) == (2, True)
     (folder / "SHA256SUMS").write_text(f"{'0' * 64}  ../../supervisor.toml\n")
-    assert "is damaged" in supervisor("jobs", "fetch", job_id, "-o", str(tmp_path / "b")).err
+    assert "none of its own" in supervisor("jobs", "fetch", job_id, "-o", str(tmp_path / "b")).err
     (folder / "SHA256SUMS").unlink()
     said = supervisor("jobs", "fetch", job_id, "-o", str(tmp_path / "b"))
     assert (said.code, str(folder) in said.err) == (2, True)
@@ -325,7 +325,7 @@ def test_a_backup_is_restored_after_a_question(supervisor, home, tmp_path):
     assert len(listed(supervisor)) == 1
 
 
-def test_jobs_are_cleared_away_with_their_folders(supervisor, store, home):
+def test_folders_are_cleared_away_and_what_is_known_stays(supervisor, store, home, tmp_path):
     """What goes is told before by a dry run; models that are kept stay, however old."""
     with (home / "supervisor.toml").open("a") as file:
         if "[jobs]" not in (home / "supervisor.toml").read_text():
@@ -335,21 +335,30 @@ def test_jobs_are_cleared_away_with_their_folders(supervisor, store, home):
     for job_id in (old, newer):
         completed(store, job_id, model=Model(sha256="ab" * 32), kept_bytes=2**20)
     supervisor("jobs", "cancel", failed)
-    # Those that other homes have had are theirs to clear away.
-    assert "jobs that would go: 1," in supervisor("jobs", "prune", "--dry-run").out
+    # Nobody knows yet which runs of this home are over.
+    refused = supervisor("jobs", "prune", "--dry-run")
+    assert (refused.code, "nothing is cleared away" in refused.err) == (75, True)
     know_home(home, "here")
     for job_id in (old, newer, failed, waits):
-        leave(home / "runs" / job_id, model=b"learnt")
+        leave(home / "runs" / job_id, model=b"learnt" * 100_000)
     said = supervisor("jobs", "prune", "--dry-run")
     assert said.code == 0
     assert "version 1 of forecast-lgbm is older than the 1 that are kept" in said.out
-    assert said.out.endswith("jobs that would go: 2, with 1 MiB\n")
-    assert len(listed(supervisor)) == 4
+    assert said.out.endswith("folders that would go: 2, with 1 MiB\n")
+    assert len(list((home / "runs").iterdir())) == 4
     found = json.loads(supervisor("jobs", "prune", "--json").out)
     assert {one["job_id"] for one in found["jobs"]} == {old, failed}
-    assert {job["job_id"] for job in listed(supervisor)} == {newer, waits}
     assert {path.name for path in (home / "runs").iterdir()} == {newer, waits}
-    assert supervisor("jobs", "prune").out == "jobs that are gone: 0, with 0 MiB\n"
+    assert supervisor("jobs", "prune").out == "folders that are gone: 0, with 0 MiB\n"
+    assert supervisor("jobs", "prune", "--quiet").out == ""
+    assert {job["job_id"] for job in listed(supervisor)} == {old, newer, failed, waits}
+    models = json.loads(supervisor("models", "--json").out)
+    assert [(one["version"], one["kept"]) for one in models] == [(2, True), (1, False)]
+    assert "cleared away" in supervisor("jobs", "show", old).out
+    refused = supervisor("jobs", "fetch", old, "-o", str(tmp_path / "model"))
+    assert (refused.code, "was cleared away" in refused.err) == (2, True)
+    kept = json.loads(supervisor("jobs", "show", newer, "--json").out)["kept_bytes"]
+    assert 600_000 < kept < 601_000  # measured, whatever was noted before
 
 
 def know_home(home: Path, name: str) -> None:
@@ -421,7 +430,7 @@ def test_the_doctor_looks_at_the_store(supervisor, url, home):
 def test_migrating_again_changes_nothing(supervisor):
     """And says so."""
     said = supervisor("jobs", "migrate")
-    assert (said.code, "is as it was: revision 0001" in said.out) == (0, True)
+    assert (said.code, "is as it was: revision 0002" in said.out) == (0, True)
 
 
 def test_a_tenant_has_its_quota_here_too(supervisor, home):

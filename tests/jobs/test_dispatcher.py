@@ -230,6 +230,22 @@ def test_where_no_job_is_to_be_trained_they_wait(home, url, setting):
     place.close()
 
 
+def test_jobs_wait_while_the_disk_has_too_little_room(home, url, monkeypatch):
+    """They are taken once there is more; both are said once, with numbers."""
+    place = Dispatched(home / "box", url, settings=f"{BOX}[jobs]\nmin_free_gib = 2\n")
+    free_gib = [1.5]
+    monkeypatch.setattr(AtHome, "free_bytes", property(lambda _: free_gib[0] * 2**30))
+    job_id = place.submit()
+    place.turn(5)
+    assert place.store.get(job_id).claim is None
+    free_gib[0] = 2.5
+    place.until(job_id, "COMPLETED")
+    (short, enough) = [line for line in place.said if "min_free_gib" in line]
+    assert short.startswith("1.50 GiB of the disk are free, and min_free_gib is 2: jobs wait")
+    assert enough.startswith("2.50 GiB")
+    place.close()
+
+
 def test_without_a_daemon_no_job_is_taken(place):
     """A machine on which nothing trains must not keep a job from all others."""
     place.fall()

@@ -416,24 +416,53 @@ def test_what_tenants_use_is_counted(store, job, claimed):
 
 
 def test_models_have_versions_and_who_is_served_stays(store):
-    """A job whose model somebody serves is not forgotten; one that lives neither."""
+    """Where nothing of a job is kept any more, all that is known of it and its model stays."""
     jobs = []
     for number in range(3):
         job = store.create(a_job(model_name="load"))
         claim = store.claim(job.job_id, "home-a").claim
-        ending = Ending(status="COMPLETED", model=Model(sha256=str(number), size_bytes=5))
+        seen = Seen(status="RUNNING", attempt=1, progress=5.0, history=((1, {"loss": 1.0}),))
+        store.mirror(job.job_id, claim.token, seen)
+        model = Model(sha256=str(number), size_bytes=5)
+        ending = Ending(status="COMPLETED", model=model, metrics={"mae": 1.0}, kept_bytes=7)
         jobs.append(store.finish(job.job_id, claim.token, ending))
     living = store.create(a_job())
     assert [one.version for one in store.models("acme-corp", "load")] == [3, 2, 1]
     assert store.models("acme-corp", "other") == store.models("other") == ()
     assert store.serve("acme-corp", "load", 2, "site")
     assert not store.serve("acme-corp", "load", 9, "site")
-    gone = store.prune([*(job.job_id for job in jobs), living.job_id, "nonsense"])
-    assert set(gone) == {jobs[0].job_id, jobs[2].job_id}
-    assert [(one.version, one.served_by) for one in store.models()] == [(2, "site")]
-    assert store.get(jobs[0].job_id) is None
-    assert store.events(0, job_id=jobs[0].job_id) == ()
-    assert store.get(jobs[1].job_id).model.version == 2
+    assert [job.job_id for job in store.kept("home-a")] == [job.job_id for job in jobs]
+    ids = [*(job.job_id for job in jobs), living.job_id, "nonsense"]
+    assert [store.keep(job_id, "home-b", 0) for job_id in ids[:3]] == [False] * 3
+    noted = [store.keep(job_id, "home-a", 0) for job_id in ids]
+    assert noted == [True, False, True, False, False]
+    assert [one.job_id for one in store.kept("home-a")] == [jobs[1].job_id]
+    told = [(one.version, one.kept, one.served_by) for one in store.models()]
+    assert told == [(3, False, None), (2, True, "site"), (1, False, None)]
+    gone = store.get(jobs[0].job_id)
+    assert gone.version == jobs[0].version + 1
+    assert (gone.became.kept_bytes, gone.became.metrics) == (0, {"mae": 1.0})
+    assert gone.model.sha256 == "0"
+    assert store.attempts(gone.job_id)
+    assert store.history(gone.job_id) == ()
+    assert {one.kind for one in store.events(0, job_id=gone.job_id)} == {"state"}
+    assert store.history(jobs[1].job_id)
+    (usage,) = store.tenants("acme-corp")
+    assert usage.kept_bytes == 7
+
+
+def test_what_a_home_has_of_a_job_is_noted_once_it_has_ended(store, job):
+    """Nothing of it is forgotten while something is there; one that is tried again is let be."""
+    claim = store.claim(job.job_id, "home-a").claim
+    assert not store.keep(job.job_id, "home-a", 5)
+    store.finish(job.job_id, claim.token, Ending(status="FAILED", kept_bytes=9))
+    assert store.keep(job.job_id, "home-a", 5)
+    assert store.get(job.job_id).became.kept_bytes == 5
+    store.retry(job.job_id)
+    assert not store.keep(job.job_id, "home-a", 0)
+    claim = store.claim(job.job_id, "home-a").claim
+    ended = store.finish(job.job_id, claim.token, Ending(status="CANCELLED"))
+    assert ended.became.kept_bytes == 5  # nobody has measured it
 
 
 def test_events_are_numbered_without_gaps(store, job):

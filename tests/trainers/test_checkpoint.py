@@ -189,6 +189,26 @@ def test_damaged_ones_do_not_pile_up(checkpoints):
     assert len(names_in(checkpoints.folder)) == KEEP_DAMAGED
 
 
+def test_of_a_run_that_is_over_the_newest_and_the_best_stay(checkpoints):
+    """Whole ones, and what a person has gone back behind; a kill has left nothing half."""
+    for step, score in ((1, 1.0), (2, 9.0), (3, 99.0), (4, 2.0), (5, 3.0), (6, 4.0)):
+        save(checkpoints, step, score=score)
+    for name, other in (("1", "beside-1"), ("4", "withheld-4")):
+        (checkpoints.folder / name).rename(checkpoints.folder / other)
+    for step in ("3", "6"):
+        (checkpoints.folder / step / "a.bin").write_bytes(b"bent")
+    (checkpoints.folder / ".7.1.new").mkdir()
+    checkpoints.thin()
+    assert sorted(names_in(checkpoints.folder)) == ["2", "5", "beside-1"]
+
+
+def test_where_no_checkpoint_is_whole_none_goes(checkpoints):
+    """A person may still look at them."""
+    (save(checkpoints, 1).path / "a.bin").write_bytes(b"bent")
+    checkpoints.thin()
+    assert steps(checkpoints) == [1]
+
+
 def test_pruning_keeps_newest_best_and_one_a_day(checkpoints):
     """Kept: the last three, the one of the best score, and the newest of each UTC day."""
     for step, (day, score) in enumerate(

@@ -378,7 +378,7 @@ class Saves:
         home = _home(self._session)
         lay = str(path.relative_to(home) if path.is_relative_to(home) else path)
         kept = Kept(counts=self._teller.counts, path=lay, folder=folder, files=names)
-        return [(STATE, msgspec.json.encode(kept)), *staged]
+        return [*staged, (STATE, msgspec.json.encode(kept))]  # what a program has saved comes first
 
     def _keep(self, *, wait: bool) -> None:
         assert self._taking is not None  # noqa: S101 - the caller has seen to it

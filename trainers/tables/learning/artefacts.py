@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from trainers import durable
-from trainers.contract import Spec
+from trainers.contract import SUMS, Spec
 from trainers.packages import DISTRIBUTION
 from trainers.tables.learning import quantiles
 from trainers.tables.learning.growing import Floats, Model, content_sha256, file_of
@@ -19,7 +19,7 @@ from trainers.tables.learning.options import Learnable
 from trainers.tables.prepared import Part, Prepared
 from trainers.tables.scores import Judgement, judge
 
-METRICS, CARD, SUMS = "metrics.json", "model_card.json", "SHA256SUMS"
+METRICS, CARD = "metrics.json", "model_card.json"
 PICTURES = ("forecast.png", "trades.png")
 """of which each kind of model has one"""
 DURATION = "training_duration_seconds"
