@@ -28,6 +28,7 @@ from supervisor.jobs.at_home import LOCKED
 from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
 from supervisor.jobs.settings import store_url, tenants_of
+from supervisor.programs import find_trainers_in
 from supervisor.web.app import application
 from supervisor.web.jobs import BASE
 from supervisor.web.server import server
@@ -137,6 +138,7 @@ def serve(
     if not jobs.has_tokens and not _is_here(jobs.address[0]):
         raise NeedsTokens(jobs.listen)
     tenants_of(jobs, home.path, config.here)
+    find_trainers_in(config.trainers_dir)
     with _listening(jobs) as here:
         code = _migrated(migrate)
         if code:

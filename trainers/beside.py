@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from trainers import anew, attempt, history, importing, listing, play, registry
-from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder
+from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder, Unfit
+from trainers.said import Told
 
 EXIT_UNKNOWN = 2
 """nothing is known by the name that somebody asks about"""
@@ -81,6 +83,21 @@ def _needs(options: argparse.Namespace) -> int:
     return _told(needs(attempt.spec_in(file, options.run.name)) if needs else ())
 
 
+def _rows(options: argparse.Namespace) -> int:
+    home = options.run.absolute().parent.parent
+    try:
+        spec = attempt.check(options.run, options.trainer, options.spec)
+        rows = getattr(registry.load(options.trainer), "rows", None)
+        if rows is None:
+            raise BadSpec(f"{options.trainer} does not tell what it learns from before it does")
+        with contextlib.redirect_stdout(sys.stderr):  # a function of the user's may print
+            found = rows(spec, home)
+        return _told(found)
+    except (BadSpec, Told) as error:
+        details = getattr(error, "details", {})
+        return _told(Unfit(error=type(error).__name__, line=str(error), details=details))
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     run, trainer, which = options.run, options.trainer, options.checkpoint
     play.evaluate(run, trainer, which, episodes=options.evaluate, as_json=options.json)
@@ -147,6 +164,7 @@ _ACTS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "check": _check,
     "needs": _needs,
+    "rows": _rows,
     "evaluate": _evaluate,
     "record": _record,
     "export": _export,

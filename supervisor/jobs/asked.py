@@ -1,7 +1,7 @@
 """A request becomes what the daemon is asked for, judged by the very code that will train.
 
 Nothing is read of the rows: whether a table is there and has these columns, the run itself tells,
-so that a broken table fails a job and no server. `POST /validate` may look at rows, elsewhere.
+so that a broken table fails a job and no server. `supervisor.jobs.validating` looks at them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.records import Asked, Rank, Retry
-from supervisor.jobs.contract import JobConfig, JobRequest, Training, ValidateRequest, Warned
+from supervisor.jobs.contract import (
+    TABLES,
+    JobConfig,
+    JobRequest,
+    Training,
+    ValidateRequest,
+    Warned,
+)
 from supervisor.jobs.errors import ConfigValidationError, NoWorkers, Problem
 from supervisor.jobs.judging import Judgement, is_ours, judge
 from supervisor.jobs.reading import problem
@@ -31,8 +38,6 @@ TRAINERS = {
     "lstm": "neural",
 }
 """algorithm: the trainer that learns by it"""
-TABLES = {"forecast": "features.load_forecasting", "anomaly": "features.anomaly_detection"}
-"""kind of model: the table that is meant where none is named"""
 OURS_ALONE = (
     "model_type",
     "ray_config",
@@ -53,6 +58,10 @@ class Prepared(NamedTuple):
     warnings: tuple[Warned, ...]
     resolved: dict[str, Any]
     """the options of the trainer, with what is unset"""
+    spec: Spec
+    """as its trainer would see it"""
+    table: str | None
+    """the name of its table, as the request has it or means it; None: it has none that is known"""
 
 
 def asked_of(
@@ -77,7 +86,8 @@ def asked_of(
     ours = is_ours(trainer)
     tenant.allow(trainer, _raw(request), ours=ours)
     _refuse_what_is_over(request, now_at)
-    options = _options(request, tenant, trainer)
+    table = _table(request, trainer)
+    options = _options(request, tenant, table)
     name = (request.name if isinstance(request, JobRequest) else None) or _name(request, trainer)
     targets = [Target(unit=unit, count=count) for unit, count in (request.target or {}).items()]
     target = targets[0] if targets else None
@@ -91,7 +101,7 @@ def asked_of(
         seed=1 if request.seed is None else request.seed,
         options=options,
     )
-    said = judge(spec, lambda option: _place(request.config, option))
+    said = judge(spec, lambda option: place_of(request.config, option))
     if request.config is not None and request.config.distributed and request.config.ray_config:
         raise NoWorkers(request.config.ray_config.num_workers)
     rank: Rank = request.priority if isinstance(request, JobRequest) else "normal"
@@ -111,7 +121,8 @@ def asked_of(
         tenant=tenant.id,
         labels=_labels(request),
     )
-    return Prepared(asked, tuple(_warnings(request, said)), said.resolved)
+    resolved = said.resolved if table is None else {**said.resolved, DATA: table}
+    return Prepared(asked, tuple(_warnings(request, said)), resolved, spec, table)
 
 
 def _trainer(request: Training) -> str:
@@ -139,15 +150,23 @@ def _raw(request: Training) -> dict[str, Any]:
     return {key: value for key, value in request.options.items() if key != DATA}
 
 
-def _options(request: Training, tenant: Tenant, trainer: str) -> dict[str, Any]:
+def _table(request: Training, trainer: str) -> str | None:
+    """The name of its table; None: it is no trainer of tables."""
+    if request.config is not None:
+        return request.config.table(request.kind)
+    if trainer not in TRAINERS.values():
+        return None
+    kind = str(request.options.get("model_type", "forecast"))
+    return str(request.options.get(DATA, TABLES.get(kind, TABLES["forecast"])))
+
+
+def _options(request: Training, tenant: Tenant, table: str | None) -> dict[str, Any]:
     """The trainer's options, as they will stand in its spec."""
     config = request.config
     if config is None:
         options = dict(request.options)
-        if trainer in TRAINERS.values():
-            kind = options.get("model_type", "forecast")
-            named = options.get(DATA, TABLES.get(str(kind), TABLES["forecast"]))
-            options[DATA] = tenant.table(str(named), f"options.{DATA}")
+        if table is not None:
+            options[DATA] = tenant.table(table, f"options.{DATA}")
         return options
     twice = [key for key in request.options if key in config.__struct_fields__]
     if twice:
@@ -160,12 +179,11 @@ def _options(request: Training, tenant: Tenant, trainer: str) -> dict[str, Any]:
         options["training_options"] = {key: it for key, it in sizes.items() if it is not None}
     options["model_type"] = request.kind
     options["algorithm"] = config.learns
-    named = config.data or TABLES[request.kind or "forecast"]
-    options[DATA] = tenant.table(named, f"config.{DATA}")
+    options[DATA] = tenant.table(config.table(request.kind), f"config.{DATA}")
     return options | request.options
 
 
-def _place(config: JobConfig | None, option: str) -> str:
+def place_of(config: JobConfig | None, option: str) -> str:
     """Where in the request an option of the trainer stands."""
     if config is None:
         return f"options.{option}" if option else "options"

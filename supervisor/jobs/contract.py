@@ -30,6 +30,11 @@ Step = Literal["data_loading", "preprocessing", "training", "evaluation", "regis
 
 ALIASES = {"lightgbm": "lgbm", "random_forest": "rf"}
 """other names of algorithms"""
+TABLES: dict[str, str] = {
+    "forecast": "features.load_forecasting",
+    "anomaly": "features.anomaly_detection",
+}
+"""kind of model: the table that is meant where none is named"""
 METADATA_MAX_BYTES = 16_384
 FEATURES_MAX = 2000
 COLUMN_MAX_CHARS = 200
@@ -143,6 +148,10 @@ class JobConfig(_Asking, frozen=True, kw_only=True):
     """the longest time that it may train in all"""
     deadline: Moment | None = None
     """from when on it is given up"""
+
+    def table(self, kind: ModelType | None) -> str:
+        """The name of the table that is meant, for a model of that kind."""
+        return self.data or TABLES[kind or "forecast"]
 
     @property
     def learns(self) -> str:

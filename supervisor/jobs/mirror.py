@@ -15,6 +15,7 @@ from state.jobs.records import Ending, Job, Json, Model, Seen
 from state.records import Progress, Run
 from supervisor.core.moments import stamp
 from supervisor.core.queue import ENDED
+from supervisor.jobs.contract import TABLES
 from trainers.contract import Heartbeat, Score
 
 STEPS = ("data_loading", "preprocessing", "training", "evaluation", "registration")
@@ -122,7 +123,7 @@ def failure_of(job: Job, found: Found) -> Json:
     line = beat.error if beat is not None and beat.status == "failed" and beat.error else ""
     for begins, name in REFUSED.items():
         if line.startswith(begins):
-            message, rest = begins.removesuffix(": "), line.removeprefix(begins)
+            message, rest = begins.removesuffix(": "), _by_name(line.removeprefix(begins), job, run)
             if name == "ConfigValidationError":
                 field, _, what = rest.partition(": ")
                 return refusal(name, message, field=field, error=what or rest)
@@ -142,6 +143,16 @@ def failure_of(job: Job, found: Found) -> Json:
         return refusal("ResourceError", "Insufficient memory for training", reason=reason)
     failed = {"attempts": run.faults.own_failures, "step": run.progress.step}
     return refusal("TrainingError", "Training failed", reason=reason, **failed)
+
+
+def _by_name(line: str, job: Job, run: Run) -> str:
+    """A line with the table as its tenant calls it: where that lies is nobody's business."""
+    place, body = run.asked.options.get("data"), job.asked.config
+    if not isinstance(place, str):
+        return line
+    asked = body.get("config") or body.get("options") or {}
+    named = asked.get("data") or TABLES[job.asked.model_type or "forecast"]
+    return line.replace(place, str(named))
 
 
 def refusal(name: str, message: str, /, **details: Any) -> Json:

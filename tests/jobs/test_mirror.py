@@ -49,6 +49,17 @@ def a_run(status="running", *, failed=0, **asked):
     return Run(asked=Asked(**given | asked), status=status, faults=Faults(own_failures=failed))
 
 
+def test_where_a_table_lies_is_told_to_nobody():
+    """The reason of a job names it as its tenant does."""
+    line = "Failed to load training data: Table not found: /srv/home/tables/acme-corp/sales/load"
+    for config in ({"config": {"data": "sales/load"}}, {"options": {"data": "sales/load"}}):
+        job = a_job("forecast")
+        job = msgspec.structs.replace(job, asked=msgspec.structs.replace(job.asked, config=config))
+        run = a_run("failed", options={"data": "/srv/home/tables/acme-corp/sales/load"})
+        found = failure_of(job, Found(run=run, beat=said(status="failed", error=line)))
+        assert found["details"]["reason"] == "Table not found: sales/load"
+
+
 def said(**fields):
     given = {
         "run": "a", "pid": 1, "mode": "light", "status": "running", "step": 250, "episodes": 2,
