@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.commands import build_parser
-from supervisor.jobs.contract import JobRequest
+from supervisor.jobs.contract import JobRequest, ValidateAnswer
 from supervisor.jobs.reading import read
 
 PAGE = (Path(__file__).parents[2] / "docs/jobs.md").read_text(encoding="utf-8")
@@ -63,6 +64,7 @@ def test_each_command_below_jobs_is_told() -> None:
 
 def test_the_first_job_is_one() -> None:
     """It is read as the API reads it."""
-    (body,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    body, answer = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     assert read(body.encode(), JobRequest).priority == "high"
     assert json.loads(body)["tenant_id"] == "acme-corp"
+    assert msgspec.json.decode(answer, type=ValidateAnswer).valid
