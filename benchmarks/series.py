@@ -126,6 +126,12 @@ SERIES = {
         "tests/jobs/test_api_openapi.py::"
         "test_requests_that_were_made_up_are_answered_as_the_document_says",
     ),
+    "made-up-walks": Series(
+        200,
+        "walks from a job that is handed in along all that can be asked of it, on each store",
+        "tests/jobs/test_api_stateful.py::"
+        "test_walks_along_the_links_find_nothing_that_the_document_does_not_say",
+    ),
 }
 
 

@@ -367,9 +367,9 @@ class Daemon:
                 case LimitPower(watts=watts):
                     refused = self._power.limit_power(watts)
                     outcomes.append(PowerLimited(watts=watts, refused=refused))
-                case Start(spec=spec, nice=nice):
+                case Start(spec=spec, nice=nice, attempt=attempt, boot=boot):
                     with contextlib.suppress(StartFailed):  # the next look tells it
-                        process = self._runner.start(spec, nice=nice)
+                        process = self._runner.start(spec, nice=nice, attempt=attempt, boot=boot)
                         outcomes.append(Started(run=spec.run, process=process))
                 case Stop(run=run, dump=dump):
                     self._runner.stop(run, dump=dump)

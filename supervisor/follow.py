@@ -6,7 +6,7 @@ import codecs
 import os
 import selectors
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -29,7 +29,7 @@ def last_lines(path: Path, count: int) -> list[bytes]:
         return []
 
 
-def follow(path: Path, is_over: Callable[[], bool] | None = None) -> Iterator[bytes]:
+def follow(path: Path) -> Iterator[bytes]:
     """Whole lines that are appended from now on, through rotations; those too long in pieces.
 
     Now is when this is called, not when the first line is asked for: whoever shows first what is
@@ -37,15 +37,13 @@ def follow(path: Path, is_over: Callable[[], bool] | None = None) -> Iterator[by
 
     Args:
         path: of the file, which need not be there yet.
-        is_over: whether nothing more will come: then this ends with what is there; None: never.
     """
-    return _followed(path, _reopened(path, at_end=True), is_over or (lambda: False))
+    return _followed(path, _reopened(path, at_end=True))
 
 
-def _followed(path: Path, file: BinaryIO | None, is_over: Callable[[], bool]) -> Iterator[bytes]:
+def _followed(path: Path, file: BinaryIO | None) -> Iterator[bytes]:
     rest = b""
     while True:
-        over = is_over()  # before the look, which then sees all that was written until the end
         if file is not None:
             replaced = _was_replaced(path, file)  # what came before that is still in there
             while fresh := file.read(TAIL_BYTES):
@@ -62,9 +60,6 @@ def _followed(path: Path, file: BinaryIO | None, is_over: Callable[[], bool]) ->
             file = _reopened(path)
             if file is not None:
                 continue
-        if over:
-            yield from [rest] if rest else []
-            return
         pause(LOOK_S)
 
 

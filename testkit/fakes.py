@@ -425,7 +425,7 @@ class FakeRunner:
             )
         return lives
 
-    def start(self, spec, *, nice):
+    def start(self, spec, *, nice, attempt=1, boot=1):
         plan = self.host.plan(spec)
         if plan is None:
             self._failed[spec.run] = "no more processes"

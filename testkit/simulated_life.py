@@ -151,10 +151,10 @@ class DeadlyRunner(FakeRunner):
         super().__init__(life.host)
         self._life = life
 
-    def start(self, spec, *, nice):
+    def start(self, spec, *, nice, attempt, boot):
         self._life.fuse()
         self._life.check_start(spec)
-        process = super().start(spec, nice=nice)
+        process = super().start(spec, nice=nice, attempt=attempt, boot=boot)
         self._life.fuse()
         return process
 

@@ -7,7 +7,7 @@ import os
 from trainers import registry, said
 from trainers.checkpoint import Checkpoints, Manifest
 from trainers.contract import BadSpec, RunFolder, Spec
-from trainers.session import wall_time_s
+from trainers.sinks import wall_time_s
 
 
 def begin(folder: RunFolder, spec: Spec) -> str | None:

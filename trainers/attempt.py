@@ -36,7 +36,7 @@ from trainers.contract import (
     decode,
 )
 from trainers.rewind import ahead
-from trainers.session import Session, Stop, wall_time_s
+from trainers.session import Session, Stop
 
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """signals that mean the trainer itself"""
@@ -101,7 +101,7 @@ def run(path: Path, trainer: str) -> int:
         with locked(folder):
             return _attempt(folder, trainer, stop)
     except (BadSpec, CannotLock) as error:
-        sinks.say(str(error))
+        sinks.say(str(error), "error")
         return error.exit_code
 
 
@@ -267,7 +267,7 @@ def _attempt(folder: RunFolder, trainer: str, stop: Stop) -> int:
                 session.fail(reason, **last_words)
             else:
                 _fail_without_session(folder, reason)
-            sinks.say(reason)
+            sinks.say(reason, "error")
             return EXIT_BAD_SPEC if isinstance(error, BadSpec) else EXIT_AGAIN
     # What the trainer has forked has come back from where only the trainer may.
     os._exit(EXIT_AGAIN)
@@ -341,7 +341,7 @@ def _fail_without_session(folder: RunFolder, reason: str) -> None:
         known,
         pid=os.getpid(),
         status="failed",
-        written_at=round(wall_time_s(), 3),
+        written_at=round(sinks.wall_time_s(), 3),
         progress_at_s=round(time.monotonic(), 3),
         longest_gap_s=0.0,
         steps_per_s=None,

@@ -15,11 +15,12 @@ folder, so a second one for the same run cannot start.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -409,7 +410,7 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
     """what a person should know of it"""
 
 
-class Remark(msgspec.Struct, frozen=True, kw_only=True):
+class RowRemark(msgspec.Struct, frozen=True, kw_only=True):
     """What a person should know of rows that can be learnt from."""
 
     code: str
@@ -431,7 +432,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, tag="rows"):
     """how often they are gone through"""
     memory_bytes: int
     """about as many are needed at once"""
-    remarks: tuple[Remark, ...]
+    remarks: tuple[RowRemark, ...]
 
 
 class Unfit(msgspec.Struct, frozen=True, kw_only=True, tag="unfit"):
@@ -533,6 +534,53 @@ class RunFolder:
             self.stood,
         )
         """what may be no link; everything else in the folder is the trainer's own"""
+
+
+Who = Literal["trainers", "supervisor"]
+Level = Literal["info", "warning", "error"]
+"""how grave it is what a line of the output says"""
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""the least grave first"""
+
+
+class Remark(NamedTuple):
+    """A line of ours in the output of a run, between those that its program prints."""
+
+    who: Who
+    at: float | None
+    """wall time, seconds since 1970; None: it does not say"""
+    level: Level
+    text: str
+
+    @property
+    def line(self) -> str:
+        """As it is written: `trainers: 2026-11-28T17:36:14Z warning: ...`."""
+        at = ""
+        if self.at is not None:
+            moment = dt.datetime.fromtimestamp(self.at, dt.UTC)
+            at = f"{moment.isoformat(timespec='seconds').replace('+00:00', 'Z')} "
+        level = "" if self.level == "info" else f"{self.level}: "
+        return f"{self.who}: {at}{level}{self.text}"
+
+    @classmethod
+    def of(cls, line: bytes) -> Remark | None:
+        """What a line of an output says; None: it is none of ours."""
+        found = REMARK.match(line.decode(errors="replace"))
+        if found is None:
+            return None
+        try:
+            at = None if found[2] is None else dt.datetime.fromisoformat(found[2]).timestamp()
+        except ValueError:  # no such day
+            return None
+        level = found[3] or "info"
+        return cls(msgspec.convert(found[1], Who), at, msgspec.convert(level, Level), found[4])
+
+
+REMARK = re.compile(
+    r"(trainers|supervisor): (?:([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z) )?"
+    r"(?:(warning|error): )?(.*)",
+    re.DOTALL,
+)
 
 
 def finite(value: float | None) -> float | None:

@@ -32,7 +32,7 @@ from trainers.checkpoint import (
 from trainers.contract import BadSpec, Brought, Refused, RunFolder, Score, Spec
 from trainers.registry import Imported
 from trainers.rewind import go_back
-from trainers.session import wall_time_s
+from trainers.sinks import wall_time_s
 
 STAGING = ".imported"
 """where copies lie until they are a checkpoint; what a kill leaves goes with other leftovers"""

@@ -17,6 +17,7 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
     from trainers.session import Session
 
+_PARSING = threading.Lock()
+"""Python 3.11 counts how deep it is for all threads together, and ends with SystemError where two
+parse at once (python/cpython#106905)"""
 FOLDER = Path(__file__).parent
 """where our own are"""
 YOURS = "trainers.yours"
@@ -511,7 +515,9 @@ class _Unread(Exception):
 def _parsed(path: Path) -> ast.Module:
     try:
         # With links: a person may keep trainers elsewhere.
-        return ast.parse(durable.read(path, SOURCE_MAX_BYTES, follow=True))
+        content = durable.read(path, SOURCE_MAX_BYTES, follow=True)
+        with _PARSING:
+            return ast.parse(content)
     except durable.UnreadableFile as error:
         raise _Unread(str(error).removeprefix(f"{path}: ")) from error
     except OSError as error:

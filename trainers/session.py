@@ -75,11 +75,6 @@ class Stop:
         self.requested = True
 
 
-def wall_time_s() -> float:
-    """Seconds since 1970."""
-    return time.time()  # noqa: TID251 - the one reading of the wall clock here; for people only
-
-
 class Session:
     """One attempt of a run, as its trainer sees it.
 
@@ -102,7 +97,7 @@ class Session:
         *,
         stop: Stop | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
-        wall_time_s: Callable[[], float] = wall_time_s,
+        wall_time_s: Callable[[], float] = sinks.wall_time_s,
     ) -> None:
         self.folder = folder
         self.spec = spec
@@ -262,7 +257,7 @@ class Session:
         if text not in self._notices:
             self._notices = [*self._notices, text][-NOTICES_MAX:]
             self._notices_total += 1
-            sinks.say(text)
+            sinks.say(text, "warning")
             self._beat()
 
     def checkpoint_due(self, within_s: float = 0.0) -> bool:
@@ -408,7 +403,8 @@ class Session:
         if early_at is not None:
             sinks.say(
                 f"it has returned before its target, at step {early_at:,}; what ends by itself "
-                "says session.done() before"
+                "says session.done() before",
+                "warning",
             )
         sinks.tell(f"stopped; the next attempt begins at step {self.step:,}")
         return EXIT_AGAIN

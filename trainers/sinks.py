@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import msgspec
 
 from trainers import durable, records
-from trainers.contract import HEARTBEAT_MAX_BYTES, Heartbeat, RunFolder
+from trainers.contract import HEARTBEAT_MAX_BYTES, Heartbeat, Level, Remark, RunFolder
 
 METRICS_MAX_BYTES = 16 * 1024 * 1024
 """`metrics.jsonl` is renamed to `metrics.jsonl.1` beyond this size"""
@@ -159,10 +160,15 @@ def write_heartbeat(folder: RunFolder, heartbeat: Heartbeat) -> None:
             os.pwrite(file.fileno(), content.ljust(size), 0)
 
 
+def wall_time_s() -> float:
+    """Seconds since 1970."""
+    return time.time()  # noqa: TID251 - the one reading of the wall clock here; for people only
+
+
 def tell(text: str) -> None:
     """Report to the run's output; a reader that went away must not end the training."""
     with suppress(OSError, ValueError, AttributeError):  # closed, without the letters, or none
-        sys.stdout.write(f"trainers: {text}\n")
+        sys.stdout.write(f"{Remark('trainers', wall_time_s(), 'info', text).line}\n")
         sys.stdout.flush()
 
 
@@ -178,8 +184,8 @@ def flush() -> None:
         sys.stdout.flush()
 
 
-def say(text: str) -> None:
+def say(text: str, level: Level) -> None:
     """Tell a person what went wrong."""
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"trainers: {text}\n")
+        sys.stderr.write(f"{Remark('trainers', wall_time_s(), level, text).line}\n")
         sys.stderr.flush()

@@ -12,6 +12,7 @@ import pkgutil
 from typing import Protocol
 
 from supervisor.context import Context, whole_number
+from trainers.contract import LEVELS
 
 DESCRIPTION = """\
 Trains what is in the queue on a machine that falls over: climbs to heavier
@@ -64,7 +65,7 @@ class Adding(Protocol):
             name: of the command.
             act: what it does.
             text: what that is, in one line of the help, without a capital and a full stop.
-            flags: `json`, `run`, `job` or `lines`: arguments that many commands have.
+            flags: `json`, `run`, `job`, `lines` or `chosen`: arguments that many commands have.
             more: further sentences for its own help.
         """
         ...
@@ -126,9 +127,30 @@ def adding(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Add
             )
         if "lines" in flags:
             sub.add_argument(
-                "-n", "--lines", metavar="N", type=whole_number, default=20, help="how many (20)"
+                "-n",
+                "--lines",
+                "--tail",
+                metavar="N",
+                type=whole_number,
+                default=20,
+                help="how many (20)",
             )
             sub.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+        if "chosen" in flags:
+            sub.add_argument(
+                "--level",
+                metavar="LEVEL",
+                type=str.lower,
+                choices=LEVELS,
+                default="info",
+                help=f"the least: {', '.join(LEVELS)}; what a program prints counts as info",
+            )
+            sub.add_argument(
+                "--since",
+                metavar="TIME",
+                help="from the first line on that is known to be as young: an ISO time (local "
+                "where it names no zone), or an age such as 90s, 15min, 6h, 2d",
+            )
         return sub
 
     return command

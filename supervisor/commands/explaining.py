@@ -103,7 +103,9 @@ def add(command: Adding) -> None:
     sub.add_argument("--jobs", metavar="N", type=whole_number, help="processes (one for each core)")
     sub.add_argument("--picture", metavar="FILE", help="draw the first life as SVG")
     kinds = sub.add_mutually_exclusive_group()
-    kinds.add_argument("--families", metavar="NAME", nargs="+", help="kinds of machines (all)")
+    kinds.add_argument(
+        "--families", metavar="NAME", nargs="+", help="kinds of machines (all but the hard)"
+    )
     kinds.add_argument(
         "--trace", metavar="FILE", nargs="+", help="machines of real failures, from CSV or JSON"
     )
@@ -199,7 +201,7 @@ def _simulate(context: Context) -> int:
 def _worlds(context: Context) -> tuple[World, ...]:
     """The machines that are asked for."""
     from supervisor import report  # noqa: PLC0415 - as above
-    from supervisor.simulation import table, traces, worlds  # noqa: PLC0415 - as above
+    from supervisor.simulation import families, table, traces, worlds  # noqa: PLC0415 - as above
 
     options = context.options
     count = options.worlds or WORLDS
@@ -222,7 +224,8 @@ def _worlds(context: Context) -> tuple[World, ...]:
             seed=options.seed,
             count=count,
         )
-    names = _chosen(options.families, worlds.FAMILIES, "family")
+    asked = options.families or tuple(families.FAMILIES)
+    names = _chosen(asked, families.FAMILIES | families.HARD, "family")
     return table.families(options.seed, count, names)
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor import follow
 from supervisor.commands import Adding, adding
 from supervisor.commands.asking import agreed
+from supervisor.commands.telling import print_output
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.moments import since
 from supervisor.errors import SupervisorError
 from supervisor.programs import find_trainers_in
-from supervisor.terminal import drawn, printable
+from supervisor.terminal import printable
 
 if TYPE_CHECKING:
     from state.jobs.records import Job
@@ -169,6 +169,7 @@ def _add_telling(below: Adding) -> None:
         "what the trainer of a job prints",
         "job",
         "lines",
+        "chosen",
         more="With -f over all its attempts until it has ended; then exit code 1 says that it is "
         "not COMPLETED.",
     )
@@ -340,24 +341,12 @@ def _logs(context: Context) -> int:
         run = context.home.run(job.job_id)
         if not run.output.exists() and (job.ended or not options.follow):
             raise Elsewhere(job, "the log")
-        coming = follow.follow(run.output, lambda: desk.has_ended(job.job_id))
-        for raw in follow.last_lines(run.output, options.lines):
-            _put(raw)
+        print_output(context, run.output, lambda: desk.has_ended(job.job_id))
         if not options.follow:
             return 0
-        for raw in coming:
-            _put(raw)
         job = desk.job(job.job_id)
     print(f"supervisor: job {job.job_id} is {job.became.status}", file=sys.stderr)
     return 0 if job.became.status == "COMPLETED" else 1
-
-
-def _put(raw: bytes) -> None:
-    if sys.stdout.isatty():
-        print(drawn(raw))
-    else:  # whoever reads on wants what was written
-        sys.stdout.buffer.write(raw + b"\n")
-    sys.stdout.flush()
 
 
 def _schedules(context: Context) -> int:

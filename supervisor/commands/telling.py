@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from state import samples
 from supervisor import follow, screen
@@ -11,7 +12,9 @@ from supervisor.commands import Adding
 from supervisor.context import Context, Refused, print_json
 from supervisor.core.moments import since
 from supervisor.core.sought import Sought, chosen
+from supervisor.host.clock import pause
 from supervisor.host.home import machine_id
+from supervisor.output import Choice, Line, Output
 from supervisor.report import Report, goodput
 from supervisor.terminal import drawn, escaped
 
@@ -28,7 +31,16 @@ def add(command: Adding) -> None:
     )
     _add_decisions(command)
     _add_samples(command)
-    command("logs", _logs, "what the trainer of a run prints", "run", "lines")
+    command(
+        "logs",
+        _logs,
+        "what the trainer of a run prints",
+        "run",
+        "lines",
+        "chosen",
+        more="Over all its attempts, each of which begins with a line that says when, and in which "
+        "boot. N counts the lines that are asked for alone.",
+    )
 
 
 def _add_values(command: Adding) -> None:
@@ -207,20 +219,46 @@ def _sought(context: Context) -> Sought:
 
 
 def _logs(context: Context) -> int:
-    output = context.home.run(context.run(context.options.run).id).output
-    terminal = sys.stdout.isatty()
-
-    def show(raw: bytes) -> None:
-        if terminal:
-            print(drawn(raw))
-        else:  # whoever reads on wants what was written
-            sys.stdout.buffer.write(raw + b"\n")
-
-    for raw in follow.last_lines(output, context.options.lines):
-        show(raw)
-    sys.stdout.flush()
-    if context.options.follow:
-        for raw in follow.follow(output):
-            show(raw)
-            sys.stdout.flush()
+    print_output(context, context.home.run(context.run(context.options.run).id).output)
     return 0
+
+
+def print_output(context: Context, path: Path, is_over: Callable[[], bool] | None = None) -> None:
+    """Print the lines of an output that the options ask for.
+
+    Args:
+        context: with the options `lines` and `chosen`.
+        path: of the output.
+        is_over: whether nothing more will come: then following ends; None: never.
+
+    Raises:
+        Refused: the time is none.
+    """
+    options, terminal = context.options, sys.stdout.isatty()
+    try:
+        since_at = None if options.since is None else since(options.since, context.now().wall)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    output, choice = Output(path), Choice(options.level, since_at)
+
+    def show(lines: Iterable[Line]) -> None:
+        for line in lines:
+            if terminal:
+                print(drawn(line.text))
+            else:  # whoever reads on wants what was written
+                sys.stdout.buffer.write(line.text + b"\n")
+        sys.stdout.flush()
+
+    there = output.tail(options.lines, choice).lines
+    if not options.follow:
+        show((*there, *choice.of(output.rest()))[-options.lines :])
+        return
+    show(there)
+    while True:
+        over = is_over is not None and is_over()  # before the look, which then sees all of it
+        while lines := output.fresh():
+            show(choice.of(lines))
+        if over:
+            show(choice.of(output.rest()))
+            return
+        pause(follow.LOOK_S)

@@ -34,6 +34,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     spec: Spec
     """what its trainer is asked to do"""
     nice: int
+    attempt: int
+    """which one of the run this is"""
+    boot: int
+    """which one of those that are known"""
 
     @property
     def run(self) -> str:

@@ -657,6 +657,7 @@ class _Thought:
         self.actions.append(KeepWarm(specs=specs, memory_max_mib=most_mib))
 
     def _start(self, run: Run) -> Start:
+        attempt, boot = run.attempt.number, self.memory.boots_total
         if not run.local:  # whatever this machine bears now, another one bears what it always did
             mode = self._ladder.modes[-1]
             interval_s = self._settings.checkpoints.interval_s
@@ -665,11 +666,12 @@ class _Thought:
             spec = queue.spec(
                 run, mode, cores=cores, checkpoint_interval_s=interval_s, grace_s=grace_s
             )
-            return Start(spec=spec, nice=0)
+            return Start(spec=spec, nice=0, attempt=attempt, boot=boot)
         (spec,) = self._specs((run,), starts=True)
         nice = self._ladder[self.memory.goal.mode].nice
-        # Where others come first, they do so from the first step on.
-        return Start(spec=spec, nice=nice if self._settings.guard_in_force is None else NICE_MAX)
+        if self._settings.guard_in_force is not None:
+            nice = NICE_MAX  # where others come first, they do so from the first step on
+        return Start(spec=spec, nice=nice, attempt=attempt, boot=boot)
 
     def _specs(self, runs: Iterable[Run], *, starts: bool = False) -> list[Spec]:
         """What the trainers of `runs` are asked to do if they start now, or as they start.

@@ -13,18 +13,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.records import Asked, Rank, Retry
-from supervisor.jobs.contract import (
-    TABLES,
-    JobConfig,
-    JobRequest,
-    Training,
-    ValidateRequest,
-    Warned,
-)
+from supervisor.jobs.contract import JobConfig, JobRequest, Training, ValidateRequest, Warned
 from supervisor.jobs.errors import ConfigValidationError, NoWorkers, Problem
 from supervisor.jobs.judging import Judgement, is_ours, judge
 from supervisor.jobs.reading import problem
-from supervisor.jobs.tenants import Tenant
+from supervisor.jobs.tenants import TABLE_LABEL, Tenant
 from trainers.contract import Name, Spec, Target
 
 RETRY = Retry(retries=3, first_s=60.0, factor=2.0)
@@ -38,6 +31,8 @@ TRAINERS = {
     "lstm": "neural",
 }
 """algorithm: the trainer that learns by it"""
+TABLES = {"forecast": "features.load_forecasting", "anomaly": "features.anomaly_detection"}
+"""kind of model: the table that is meant where none is named"""
 OURS_ALONE = (
     "model_type",
     "ray_config",
@@ -60,8 +55,6 @@ class Prepared(NamedTuple):
     """the options of the trainer, with what is unset"""
     spec: Spec
     """as its trainer would see it"""
-    table: str | None
-    """the name of its table, as the request has it or means it; None: it has none that is known"""
 
 
 def asked_of(
@@ -86,8 +79,8 @@ def asked_of(
     ours = is_ours(trainer)
     tenant.allow(trainer, _raw(request), ours=ours)
     _refuse_what_is_over(request, now_at)
-    table = _table(request, trainer)
-    options = _options(request, tenant, table)
+    named = _table(request, trainer)
+    options = _options(request, tenant, named)
     name = (request.name if isinstance(request, JobRequest) else None) or _name(request, trainer)
     targets = [Target(unit=unit, count=count) for unit, count in (request.target or {}).items()]
     target = targets[0] if targets else None
@@ -119,10 +112,10 @@ def asked_of(
         deadline_at=None if request.ends_at is None else request.ends_at.timestamp(),
         max_s=request.lasts_s,
         tenant=tenant.id,
-        labels=_labels(request),
+        labels=_labels(request, named),
     )
-    resolved = said.resolved if table is None else {**said.resolved, DATA: table}
-    return Prepared(asked, tuple(_warnings(request, said)), resolved, spec, table)
+    resolved = said.resolved if named is None else said.resolved | {DATA: named}
+    return Prepared(asked, tuple(_warnings(request, said)), resolved, spec)
 
 
 def _trainer(request: Training) -> str:
@@ -138,11 +131,23 @@ def _name(request: Training, trainer: str) -> str:
     return trainer if request.config is None else f"{request.kind}-{request.config.learns}"
 
 
-def _labels(request: Training) -> dict[str, str]:
+def _labels(request: Training, named: str | None) -> dict[str, str]:
     config = request.config
-    if config is None:
-        return {}
-    return {"model_type": request.kind or "", "algorithm": config.learns}
+    labels = {} if named is None else {TABLE_LABEL: named}
+    if config is not None:
+        labels |= {"model_type": request.kind or "", "algorithm": config.learns}
+    return labels
+
+
+def _table(request: Training, trainer: str) -> str | None:
+    """The table that is meant, as its tenant calls it; None: the trainer takes none."""
+    config = request.config
+    if config is not None:
+        return config.data or TABLES[request.kind or "forecast"]
+    if trainer not in TRAINERS.values():
+        return None
+    kind = str(request.options.get("model_type", "forecast"))
+    return str(request.options.get(DATA, TABLES.get(kind, TABLES["forecast"])))
 
 
 def _raw(request: Training) -> dict[str, Any]:
@@ -150,24 +155,13 @@ def _raw(request: Training) -> dict[str, Any]:
     return {key: value for key, value in request.options.items() if key != DATA}
 
 
-def _table(request: Training, trainer: str) -> str | None:
-    """The name of its table; None: it is no trainer of tables."""
-    if request.config is not None:
-        return request.config.table(request.kind)
-    if trainer not in TRAINERS.values():
-        return None
-    kind = str(request.options.get("model_type", "forecast"))
-    return str(request.options.get(DATA, TABLES.get(kind, TABLES["forecast"])))
-
-
-def _options(request: Training, tenant: Tenant, table: str | None) -> dict[str, Any]:
-    """The trainer's options, as they will stand in its spec."""
+def _options(request: Training, tenant: Tenant, named: str | None) -> dict[str, Any]:
+    """The trainer's options, as they will stand in its spec, with the place of the table."""
     config = request.config
+    place = "options" if config is None else "config"
+    table = {} if named is None else {DATA: tenant.table(named, f"{place}.{DATA}")}
     if config is None:
-        options = dict(request.options)
-        if table is not None:
-            options[DATA] = tenant.table(table, f"options.{DATA}")
-        return options
+        return request.options | table
     twice = [key for key in request.options if key in config.__struct_fields__]
     if twice:
         what = "Must be left out beside a config, which has a word for it"
@@ -179,8 +173,7 @@ def _options(request: Training, tenant: Tenant, table: str | None) -> dict[str, 
         options["training_options"] = {key: it for key, it in sizes.items() if it is not None}
     options["model_type"] = request.kind
     options["algorithm"] = config.learns
-    options[DATA] = tenant.table(config.table(request.kind), f"config.{DATA}")
-    return options | request.options
+    return options | table | request.options
 
 
 def place_of(config: JobConfig | None, option: str) -> str:

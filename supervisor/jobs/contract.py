@@ -21,6 +21,7 @@ from state.records import Rank
 from supervisor.core.calendar import BadCalendar, zone_of
 from supervisor.core.schedule import CatchUp, Overlap, Schedule
 from supervisor.jobs.errors import Problem, Refusal
+from supervisor.jobs.reading import NAMED
 from trainers.contract import NAME, Name, Positive
 
 ModelType = Literal["forecast", "anomaly"]
@@ -30,11 +31,13 @@ Step = Literal["data_loading", "preprocessing", "training", "evaluation", "regis
 
 ALIASES = {"lightgbm": "lgbm", "random_forest": "rf"}
 """other names of algorithms"""
-TABLES: dict[str, str] = {
-    "forecast": "features.load_forecasting",
-    "anomaly": "features.anomaly_detection",
-}
-"""kind of model: the table that is meant where none is named"""
+LOOK_LATIN = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406"
+    "\u03bf\u03bd\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "aeopcyxijsdhABEKMHOPCTXIovABEZHIKMNOPTYX",
+)
+"""letters of Cyrillic and Greek that look like Latin ones"""
 METADATA_MAX_BYTES = 16_384
 FEATURES_MAX = 2000
 COLUMN_MAX_CHARS = 200
@@ -48,13 +51,7 @@ def _must(words: str, **bounds: Any) -> msgspec.Meta:
     return msgspec.Meta(extra={"must": words}, **bounds)
 
 
-TenantId = Annotated[
-    str,
-    _must(
-        "1 to 64 letters, digits, '-' and '_', and begin with a letter or a digit",
-        pattern=rf"\A{NAME.pattern}\Z",
-    ),
-]
+TenantId = Annotated[str, _must(NAMED, pattern=rf"\A{NAME.pattern}\Z")]
 Split = Annotated[float, _must(SPLIT, ge=0, lt=1)]
 Column = Annotated[str, msgspec.Meta(min_length=1, max_length=COLUMN_MAX_CHARS)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -149,10 +146,6 @@ class JobConfig(_Asking, frozen=True, kw_only=True):
     deadline: Moment | None = None
     """from when on it is given up"""
 
-    def table(self, kind: ModelType | None) -> str:
-        """The name of the table that is meant, for a model of that kind."""
-        return self.data or TABLES[kind or "forecast"]
-
     @property
     def learns(self) -> str:
         """The algorithm, by its first name."""
@@ -181,7 +174,7 @@ class JobConfig(_Asking, frozen=True, kw_only=True):
                 what = "must have visible characters alone, and no space at its ends"
                 yield Problem(field, f"{name!a} {what}")
                 continue
-            alike = unicodedata.normalize("NFKC", name)
+            alike = unicodedata.normalize("NFKC", name).translate(LOOK_LATIN)
             other = seen.setdefault(alike, name)
             if field == "target" and other == name and name in twice:
                 yield Problem("features", "Must not have the target itself")
@@ -402,8 +395,8 @@ class Job(_Answer, frozen=True, kw_only=True):
     created_at: datetime
     tenant_id: str
     model_type: ModelType | None
-    progress: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0
-    """never falls within an attempt, and is 100 only once the job is COMPLETED"""
+    progress: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    """whole per cent: never falls within an attempt, and is 100 only once the job is COMPLETED"""
     current_step: Step | None = None
     metrics: dict[str, Any] | None = None
     priority: Rank
@@ -458,14 +451,6 @@ class JobPage(_Answer, frozen=True, kw_only=True):
     """what to give as `after` for those that follow, which skips none while jobs arrive"""
 
 
-class Skill(_Answer, frozen=True, kw_only=True):
-    """How much better a forecast is than what costs nothing; 0: no better, 1: without an error."""
-
-    naive: float | None = None
-    seasonal_naive: float | None = None
-    best_baseline: float | None = None
-
-
 class Metrics(_Answer, frozen=True, kw_only=True, omit_defaults=True):
     """How good a model is: flat, as the document prints it; what it has not is left out."""
 
@@ -485,8 +470,17 @@ class Metrics(_Answer, frozen=True, kw_only=True, omit_defaults=True):
     pr_auc: float | UnsetType | None = UNSET
     base_rate: float | UnsetType | None = UNSET
     lift: float | UnsetType | None = UNSET
-    skill: Skill | UnsetType = UNSET
-    split: dict[str, Any] | UnsetType = UNSET
+    threshold: float | UnsetType | None = UNSET
+    """of strangeness, from which on a row is an anomaly"""
+    flagged: float | UnsetType = UNSET
+    """the share of rows that are"""
+    skill: float | UnsetType | None = UNSET
+    """how much better than the best baseline; 0: no better, 1: without an error"""
+    best_baseline: str | UnsetType = UNSET
+    baselines: dict[str, dict[str, float | None]] | UnsetType = UNSET
+    """what forecasts that cost nothing come to on the same rows"""
+    judged_on: Literal["validation", "test"] | UnsetType = UNSET
+    """the rows that all of this is of; `test` wherever there are such"""
     backtest: tuple[dict[str, Any], ...] | UnsetType = UNSET
     history_url: str | UnsetType = UNSET
 

@@ -21,7 +21,7 @@ from state.jobs.records import Ending, Job, Seen
 from state.records import Asked, Rank, Run
 from supervisor.core.fairness import RANKS, Account, Candidate, Quota, plan
 from supervisor.core.queue import ENDED
-from supervisor.jobs.mirror import Found, ending_of, seen_of
+from supervisor.jobs.mirror import Found, ending_of, last_of, seen_of
 
 FROM, THE_STORE = "from", "job store"
 """label of the runs that a dispatcher has submitted"""
@@ -187,6 +187,9 @@ def _trained(job: Job, found: Found, view: View) -> Iterator[Act]:
     """It is in the queue, or has come to its end."""
     run, ending = found.run, ending_of(job, found)
     if ending is not None:
+        last = last_of(job, found)
+        if last is not None:
+            yield Mirror(job=job, seen=last)
         yield Finish(job=job, ending=ending)
         return
     seen = seen_of(job, found)

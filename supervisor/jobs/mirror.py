@@ -12,10 +12,10 @@ from typing import Any, TypeGuard
 import msgspec
 
 from state.jobs.records import Ending, Job, Json, Model, Seen
-from state.records import Progress, Run
+from state.records import Asked, Progress, Run
 from supervisor.core.moments import stamp
 from supervisor.core.queue import ENDED
-from supervisor.jobs.contract import TABLES
+from supervisor.jobs.tenants import TABLE_LABEL
 from trainers.contract import Heartbeat, Score
 
 STEPS = ("data_loading", "preprocessing", "training", "evaluation", "registration")
@@ -94,6 +94,27 @@ def seen_of(job: Job, found: Found) -> Seen:
     )
 
 
+def last_of(job: Job, found: Found) -> Seen | None:
+    """A job as it was when it ended by itself, which may have been between two looks at it.
+
+    None: it has not, or not since anybody has looked.
+    """
+    run, was = found.run, job.became
+    done = run.status == "done"
+    if run.attempt.number == 0 or not (done or run.status == "failed"):
+        return None
+    attempt = max(1, run.faults.own_failures + done)
+    if not done and attempt <= was.attempt and was.status != "RUNNING":
+        return None
+    return msgspec.structs.replace(
+        seen_of(job, found),
+        status="RUNNING",
+        attempt=max(was.attempt, attempt),
+        current_step=_step(found),
+        paused_reason=None,
+    )
+
+
 def ending_of(job: Job, found: Found) -> Ending | None:
     """How a job has ended; None: it has not."""
     run = found.run
@@ -121,15 +142,16 @@ def failure_of(job: Job, found: Found) -> Json:
     """Why a run has failed, or its last attempt, as the body of an error."""
     run, beat = found.run, found.beat
     line = beat.error if beat is not None and beat.status == "failed" and beat.error else ""
+    line = in_words_of_the_tenant(line, run.asked)
     for begins, name in REFUSED.items():
         if line.startswith(begins):
-            message, rest = begins.removesuffix(": "), _by_name(line.removeprefix(begins), job, run)
+            message, rest = begins.removesuffix(": "), line.removeprefix(begins)
             if name == "ConfigValidationError":
                 field, _, what = rest.partition(": ")
                 return refusal(name, message, field=field, error=what or rest)
             return refusal(name, message, reason=rest, tenant_id=job.asked.tenant_id)
-    reason = line or run.reason or "it has not said why"
     asked, retry = run.asked, run.asked.retry
+    reason = line or in_words_of_the_tenant(run.reason or "it has not said why", asked)
     trained_s = _trained_s(beat)
     if run.status == "failed" and (retry is None or run.faults.own_failures <= retry.retries):
         if asked.max_s is not None and trained_s >= asked.max_s:
@@ -145,14 +167,10 @@ def failure_of(job: Job, found: Found) -> Json:
     return refusal("TrainingError", "Training failed", reason=reason, **failed)
 
 
-def _by_name(line: str, job: Job, run: Run) -> str:
-    """A line with the table as its tenant calls it: where that lies is nobody's business."""
-    place, body = run.asked.options.get("data"), job.asked.config
-    if not isinstance(place, str):
-        return line
-    asked = body.get("config") or body.get("options") or {}
-    named = asked.get("data") or TABLES[job.asked.model_type or "forecast"]
-    return line.replace(place, str(named))
+def in_words_of_the_tenant(line: str, asked: Asked) -> str:
+    """A line that names a table as its tenant does, and not where it lies on this machine."""
+    place, named = asked.options.get("data"), asked.labels.get(TABLE_LABEL)
+    return line.replace(place, named) if isinstance(place, str) and place and named else line
 
 
 def refusal(name: str, message: str, /, **details: Any) -> Json:

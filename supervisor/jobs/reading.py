@@ -34,6 +34,8 @@ NUMBER_MAX_CHARS = 40
 FIRST_YEAR, LAST_YEAR = 1678, 2261
 """whose moments can be told in nanoseconds since 1970, as tables do"""
 MOMENT_MAX_CHARS = 40
+KEYS_MAX = PROBLEMS_MAX - 1
+"""unknown ones that are told one by one, and then how many more there are"""
 BODY = "body"
 """the field of what is wrong with a body as a whole"""
 
@@ -51,6 +53,8 @@ KINDS = {
 }
 """what the library calls a kind of value, and people do"""
 NO_WORD = "Invalid enum value "
+NAMED = "1 to 64 letters, digits, '-' and '_', and begin with a letter or a digit"
+"""how a name must be"""
 BOUNDS = {">=": "at least", "<=": "at most", "<": "less than", ">": "more than"}
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: (.*))?", re.DOTALL)
 _PLACE = re.compile(r" - at `\$([^`]*)`$")
@@ -71,7 +75,7 @@ def read(content: bytes, kind: type[T], *, bound_bytes: int = BODY_MAX_BYTES) ->
         raise TooLarge(len(content), bound_bytes)
     try:
         value = json.loads(
-            content.decode("utf-8"),
+            content.decode("utf-8-sig"),  # Windows begins files with a mark that is no JSON
             object_pairs_hook=_object,
             parse_constant=_no_number,
             parse_float=_float,
@@ -83,8 +87,10 @@ def read(content: bytes, kind: type[T], *, bound_bytes: int = BODY_MAX_BYTES) ->
     except RecursionError:
         raise _body(f"Must not be nested deeper than {DEPTH_MAX} levels") from None
     except json.JSONDecodeError as error:
+        if not content.strip():
+            raise _body("Must be JSON, and is empty") from None
         place = f"line {error.lineno}, column {error.colno}"
-        raise _body(f"Must be JSON: {error.msg} at {place}") from None
+        raise _body(f"Must be JSON: {error.msg} ({place})") from None
     except _Wrong as error:
         raise _body(str(error)) from None
     return converted(value, kind)
@@ -127,6 +133,9 @@ def _plain(text: str, choices: tuple[Any, ...]) -> Any:
     """A text of a URL as JSON would have it."""
     if int in choices and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
+    if datetime in choices:
+        # In a URL a plus is a space, which most forget before a zone.
+        return re.sub(r" (?=[0-9]{2}:?[0-9]{2}$)", "+", text)
     words = (word for one in choices for word in _words(one))
     return next((word for word in words if word.lower() == text.lower()), text)
 
@@ -166,7 +175,7 @@ def moment(text: str) -> datetime:
     """
     if len(text) > MOMENT_MAX_CHARS or not text.isascii():
         raise ValueError("no time")
-    found = datetime.fromisoformat(text)
+    found = datetime.fromisoformat(text.upper())  # its letters may be small ones
     try:
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except OverflowError as error:
@@ -302,15 +311,15 @@ def _struct(
 def _unknown(keys: list[str], known: list[str], path: str) -> Iterator[Problem]:
     """That there are no such keys; of many only the first are looked at, which takes time."""
     listed = f"; there are: {', '.join(known)}"
-    for key in keys[:PROBLEMS_MAX]:
+    for key in keys[:KEYS_MAX]:
         shown = key if key.isprintable() else ascii(key)
         close = difflib.get_close_matches(key[:SHOWN_MAX_CHARS], known, n=1)
         hint = f"; did you mean {close[0]}?" if close else listed
         if hint is listed:
             listed = ""
         yield problem(_within(path, shown[:SHOWN_MAX_CHARS]), f"No such key{hint}")
-    if len(keys) > PROBLEMS_MAX:
-        further = len(keys) - PROBLEMS_MAX
+    if len(keys) > KEYS_MAX:
+        further = len(keys) - KEYS_MAX
         yield problem(path or BODY, f"Has {further} further keys that there are not")
 
 
@@ -346,6 +355,8 @@ def _in_words(text: str, kind: Any) -> str:
     if length is not None:
         of = "characters" if expected == "str" else "entries"
         return f"Must have {'at least' if length[1] == '>=' else 'at most'} {length[2]} {of}"
+    if more is not None and more.startswith("matching regex"):  # which no other text has
+        return f"Must be {NAMED}"
     bound = re.fullmatch(r"(>=|<=|<|>) (.+)", more or "")
     if bound is not None:
         return f"Must be {BOUNDS[bound[1]]} {bound[2]}"

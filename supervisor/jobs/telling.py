@@ -40,7 +40,7 @@ def told(job: records.Job, *, now_at: float, stale_s: float) -> Job:
         created_at=_moment(job.created_at),
         tenant_id=job.asked.tenant_id,
         model_type=cast("ModelType | None", job.asked.model_type),
-        progress=became.progress,
+        progress=int(became.progress),
         current_step=cast("Step | None", became.current_step),
         metrics=became.metrics,
         priority=job.asked.priority,

@@ -21,6 +21,8 @@ from trainers.contract import Name
 
 TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 """how a table in a tenant's folder is named: no part of it leads out"""
+TABLE_LABEL = "table"
+"""label of a run: the table that it learns from, as its tenant calls it"""
 TABLE_MAX_CHARS = 200
 SUFFIXES = ("", ".parquet", ".csv")
 """with which a table may lie there, as the trainers look for it"""

@@ -20,6 +20,7 @@ from supervisor.jobs.errors import (
     Problem,
 )
 from supervisor.jobs.judging import tells_of_rows
+from supervisor.jobs.mirror import in_words_of_the_tenant
 from supervisor.jobs.reading import problem
 from supervisor.jobs.rows import Unread
 from trainers.contract import Rows, Spec, Unfit
@@ -124,8 +125,7 @@ class _Words:
     """The words of the one who asks, for options and for the table."""
 
     def __init__(self, request: Training, prepared: Prepared) -> None:
-        self._config = request.config
-        self._place, self._table = prepared.asked.options.get("data"), prepared.table
+        self._config, self._asked = request.config, prepared.asked
 
     def problem(self, option: str, error: str) -> Problem:
         return problem(place_of(self._config, option), error)
@@ -134,10 +134,8 @@ class _Words:
         return self.problem(option, "").field
 
     def line(self, line: str) -> str:
-        """The same, with the table as it was named: where that lies is nobody's business."""
-        if self._table is None or not isinstance(self._place, str):
-            return line
-        return line.replace(self._place, self._table)
+        """A line that names a table as the request does."""
+        return in_words_of_the_tenant(line, self._asked)
 
 
 def _work(job: Job) -> float | None:

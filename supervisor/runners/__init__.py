@@ -27,8 +27,14 @@ class Runner(Protocol):
         """What lives of each of `runs`, and of any other of which something lives."""
         ...
 
-    def start(self, spec: Spec, *, nice: int) -> Process:
+    def start(self, spec: Spec, *, nice: int, attempt: int, boot: int) -> Process:
         """Bring the trainer of `spec` to life.
+
+        Args:
+            spec: what it is asked to do.
+            nice: its niceness.
+            attempt: which one of the run this is, as its output says.
+            boot: of the machine, which one of those that are known, likewise.
 
         Raises:
             StartFailed: it did not come to life.

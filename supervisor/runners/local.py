@@ -29,6 +29,7 @@ import msgspec
 from state.records import Process, Run
 from supervisor.core.recovery import Exit, Observation, alive_s
 from supervisor.host.cgroup import ControlGroup, memberships
+from supervisor.host.clock import SystemClock
 from supervisor.host.process import (
     children,
     give_back_protection,
@@ -38,6 +39,7 @@ from supervisor.host.process import (
 )
 from supervisor.host.tuning import read as read_tuning
 from supervisor.host.tuning import tuned
+from supervisor.output import mark, rotate
 from supervisor.programs import program, with_trainers
 from supervisor.runners import StartFailed
 from supervisor.runners.warm import WarmLost, WarmParents
@@ -48,6 +50,7 @@ from trainers.contract import (
     NAME,
     Heartbeat,
     NewerFile,
+    Remark,
     RunFolder,
     Spec,
     Stood,
@@ -253,8 +256,8 @@ class LocalRunner:
         steps = [living.steps for living in self._living.values()]
         self._warm.tend(calm=bool(steps) and all(steps))
 
-    def start(self, spec: Spec, *, nice: int) -> Process:
-        """Bring the trainer of `spec` to life.
+    def start(self, spec: Spec, *, nice: int, attempt: int = 1, boot: int = 1) -> Process:
+        """Bring the trainer of `spec` to life; its output says which attempt begins, and when.
 
         Raises:
             StartFailed: the folder cannot be written, or is of a newer version, or no process
@@ -263,7 +266,7 @@ class LocalRunner:
         """
         folder = RunFolder(self._runs / spec.run)
         try:
-            process = self._start(folder, spec, nice)
+            process = self._start(folder, spec, nice, f"attempt {attempt} begins in boot {boot}")
         except (OSError, NewerFile) as error:
             reason = str(error)
             if isinstance(error, OSError):
@@ -379,7 +382,7 @@ class LocalRunner:
             more += below
         return found
 
-    def _start(self, folder: RunFolder, spec: Spec, nice: int) -> Process:
+    def _start(self, folder: RunFolder, spec: Spec, nice: int, begins: str) -> Process:
         durable.make_folder(folder.path)
         _refuse_newer(folder.spec, Spec)
         _refuse_newer(folder.heartbeat, Heartbeat)
@@ -393,6 +396,8 @@ class LocalRunner:
             durable.write(folder.spec, content)
         self._rotate(folder)
         output = durable.open_log(folder.output)
+        with suppress(OSError):  # on a full disk it begins all the same
+            mark(output, Remark("supervisor", SystemClock().read().wall, "info", begins).line)
         output_from = os.fstat(output).st_size
         try:
             warm = self._fork(spec, nice, output)
@@ -507,21 +512,9 @@ class LocalRunner:
             self._living[run_id] = _Living(process, handle, lambda: None)
 
     def _rotate(self, folder: RunFolder) -> None:
-        """Keep a trainer's output within its size while the trainer holds it open.
-
-        The trainer appends, so its file can be emptied under it once the end of
-        it has been copied; a line written in between is lost.
-        """
-        try:
-            with durable.open_regular(folder.output, writable=True) as output:
-                if output.seek(0, os.SEEK_END) < self._output_max_bytes:
-                    return
-                output.seek(-self._output_max_bytes // 2, os.SEEK_END)
-                older = folder.output.with_name(f"{folder.output.name}.1")
-                durable.write(older, output.read(self._output_max_bytes), sync=False)
-                output.truncate(0)
-        except OSError:
-            return  # a full disk: the next look tries again
+        """Keep a trainer's output within its size."""
+        with suppress(OSError):  # a full disk: the next look tries again
+            rotate(folder.output, self._output_max_bytes)
 
 
 def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
@@ -571,7 +564,8 @@ def _last_line(output: Path, begins: int) -> str | None:
     except OSError:
         return None
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    said = said.removeprefix("trainers: ")
+    remark = Remark.of(said.encode())
+    said = said if remark is None else remark.text
     plain = "".join(letter if letter.isprintable() else " " for letter in said)
     return plain[:LAST_LINE_MAX].strip() or None
 

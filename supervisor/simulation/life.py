@@ -19,7 +19,7 @@ from supervisor.core.facts import Decision, Facts, StabilityLimits
 from supervisor.core.moments import Moment
 from supervisor.core.quiet_hours import Quiet
 from supervisor.simulation.others import Sentinel
-from supervisor.simulation.worlds import Fate, World
+from supervisor.simulation.worlds import Fate, Kind, World
 
 FIRST_H = 72.0
 """the first three days are told apart: what a new user sees"""
@@ -120,20 +120,22 @@ def live(world: World, pilot: Pilot) -> Life:
             pilot.pay(debt_h + pause_h)
             debt_h = 0.0
         stepped_h = looked_h = fate.now_h
-        told_h, rate = 0.0, world.work[mode]
-        crashed = fate.run(mode, min(choice.until_h, end_h))
+        told_h, kind = 0.0, world.kind(stepped_h)
+        rate, turn_h = kind.work[mode], min(end_h, world.turns_h(stepped_h))
+        crashed = fate.run(mode, min(choice.until_h, turn_h))
         while not crashed and fate.now_h < end_h:
-            ran_h = fate.now_h - stepped_h
-            safe_h = ran_h - ran_h % world.checkpoint_h
-            choice = pilot.look(fate.now_h, _kept(rate, safe_h - told_h))
+            ran_h, turns = fate.now_h - stepped_h, fate.now_h == turn_h
+            # Whoever makes room for another kind saves.
+            safe_h = ran_h if turns else ran_h - ran_h % world.checkpoint_h
+            choice = pilot.look(fate.now_h, _kept(kind, mode, safe_h - told_h))
             told_h, looked_h = safe_h, fate.now_h
-            if choice.mode != mode:
+            if choice.mode != mode or turns:
                 break
-            crashed = fate.run(mode, min(choice.until_h, end_h))
+            crashed = fate.run(mode, min(choice.until_h, turn_h))
         ran_h = fate.now_h - stepped_h
         lost_h = ran_h % world.checkpoint_h if crashed else 0.0
         stretches.append(Stretch(stepped_h, fate.now_h, mode, rate * (ran_h - lost_h)))
-        pause_h = world.switch_h if choice.mode is not None else 0.0
+        pause_h = world.switch_h if choice.mode not in (None, mode) else 0.0
         if crashed:
             crashes_h.append(fate.now_h)
             off_h = fate.crash()
@@ -142,7 +144,7 @@ def live(world: World, pilot: Pilot) -> Life:
             fate.rest(up_h)
             debt_h, pause_h = off_h + lost_h, world.start_h
             if up_h < end_h:
-                choice = pilot.boot(seen_h, up_h, _kept(rate, ran_h - lost_h - told_h))
+                choice = pilot.boot(seen_h, up_h, _kept(kind, mode, ran_h - lost_h - told_h))
     return Life(
         days=world.days,
         work=sum(stretch.work for stretch in stretches),
@@ -157,8 +159,8 @@ def live(world: World, pilot: Pilot) -> Life:
     )
 
 
-def _kept(rate: float, hours: float) -> Kept:
-    return Kept(steps=rate * hours, hours=hours)
+def _kept(kind: Kind, mode: int, hours: float) -> Kept:
+    return Kept(steps=kind.steps * kind.work[mode] * hours, hours=hours)
 
 
 def _work_before(stretch: Stretch, hour: float) -> float:
@@ -183,6 +185,8 @@ class Supervised:
         self._hours: Quiet | None = None
         self._lives = False
         """trainers do, whether or not they stand still"""
+        self._told_h = 0.0
+        """up to when it knows what was kept"""
         run = Run(asked=Asked(id="simulated-a", trainer="simulated", name="a", seed=1))
         memory = history.first_day(self._moment(0.0), self._ladder, (run,))
         self.memory: Memory = history.starting(msgspec.structs.replace(memory, full=True))
@@ -219,7 +223,9 @@ class Supervised:
 
     def _pass(self, at_h: float, kept: Kept) -> None:
         memory = history.pass_time(self.memory, self._moment(at_h))
-        self.memory = record_work(memory, memory.goal.mode, kept)
+        kind = self._world.kind(self._told_h).name
+        self.memory = record_work(memory, memory.goal.mode, kept, kind)
+        self._told_h = at_h
 
     def _decide(self, at_h: float) -> Choice:
         """Decide until nothing more follows, then let the trainers live that are wanted."""

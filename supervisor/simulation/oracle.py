@@ -99,7 +99,7 @@ class _Foreseen(Oracle):
     """Hazards that are known functions of the time."""
 
     def __init__(self, world: World) -> None:
-        self._step_h = GRID_H if world.edges_h else CALM_H
+        self._step_h = GRID_H if world.edges_h or world.kinds else CALM_H
         self._steps = math.ceil(world.days * 24 / self._step_h)
         self._idle = self._mode = world.rungs
         self._best, self.expected = self._plan(world)
@@ -136,15 +136,16 @@ class _Foreseen(Oracle):
         values: list[list[float]] = [[0.0] for _ in range(rungs + 2)]
         boots = values[-1]
         best: list[list[int]] = []
-        rates: tuple[float, ...] = ()
+        was: tuple[tuple[float, ...], tuple[float, ...]] | None = None
         runs: list[_Run] = []
         gain = 0.0
         for step in reversed(range(self._steps)):
-            if (now := world.at((step + 0.5) * step_h)) is not rates:
-                rates = now
+            middle_h = (step + 0.5) * step_h
+            if (now := (world.at(middle_h), world.kind(middle_h).work)) != was:
+                was = now
                 runs = [
                     _expect(rate, work, step_h, world.checkpoint_h)
-                    for rate, work in zip(rates, world.work, strict=True)
+                    for rate, work in zip(*now, strict=True)
                 ]
                 gain = max(_gain(run, world) for run in runs)
             stay = []

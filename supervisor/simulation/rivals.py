@@ -9,8 +9,10 @@ import msgspec
 
 from state.records import Kept
 from supervisor.core.facts import Decision, StabilityLimits
-from supervisor.simulation.life import Choice, Pilot, Supervised, live
+from supervisor.core.guard import Guard
+from supervisor.simulation.life import HAIR_S, Choice, Pilot, Supervised, live
 from supervisor.simulation.oracle import oracle
+from supervisor.simulation.others import Sentinel
 from supervisor.simulation.worlds import World, luck
 
 HALF_LIFE_H = 24.0
@@ -75,7 +77,7 @@ class Thompson:
     """
 
     def __init__(self, world: World) -> None:
-        modes = world.rungs
+        self._world, modes = world, world.rungs
         self._rng = luck(world.seed, "thompson")
         self._crashes = [0.0] * modes
         self._hours = [0.0] * modes
@@ -91,12 +93,12 @@ class Thompson:
 
     def look(self, at_h: float, kept: Kept) -> Choice:
         """Draw again."""
-        self._learn(at_h, at_h, kept.steps)
+        self._learn(at_h, at_h, kept)
         return self._draw()
 
     def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:
         """Count the crash and draw again."""
-        self._learn(seen_h, at_h, kept.steps)
+        self._learn(seen_h, at_h, kept)
         self._crashes[self._mode] += 1
         return self._draw()
 
@@ -108,14 +110,15 @@ class Thompson:
         self._costs += 1
         self._cost_h += (cost_h - self._cost_h) / self._costs
 
-    def _learn(self, ran_h: float, at_h: float, work: float) -> None:
-        kept = 0.5 ** ((at_h - self._now_h) / HALF_LIFE_H)
-        self._crashes = [kept * crashes for crashes in self._crashes]
-        self._hours = [kept * hours for hours in self._hours]
+    def _learn(self, ran_h: float, at_h: float, kept: Kept) -> None:
+        known = 0.5 ** ((at_h - self._now_h) / HALF_LIFE_H)
+        self._crashes = [known * crashes for crashes in self._crashes]
+        self._hours = [known * hours for hours in self._hours]
         ran_h = max(0.0, ran_h - self._now_h)
         self._hours[self._mode] += ran_h
         self._worked_h[self._mode] += ran_h
-        self._work[self._mode] += work
+        # It is told what a step of each kind is worth, which ours has to find out.
+        self._work[self._mode] += kept.steps / self._world.kind(self._now_h).steps
         self._now_h = at_h
 
     def _draw(self) -> Choice:
@@ -129,6 +132,51 @@ class Thompson:
         return Choice(self._mode, self._now_h + LOOK_H)
 
 
+class MakingWay:
+    """A pilot whose trainers make way for others as ours do, where a machine has a guard.
+
+    Else whoever goes on beside others would keep more than ours may.
+    """
+
+    def __init__(self, pilot: Pilot, world: World, limits: Guard) -> None:
+        self._pilot, self._world, self._limits = pilot, world, limits
+        self._sentinel = Sentinel(world.others, limits, 0.0)
+        self._lives = False
+
+    def begin(self) -> Choice:
+        """As the pilot wants, if others let it."""
+        return self._heeding(0.0, self._pilot.begin())
+
+    def look(self, at_h: float, kept: Kept) -> Choice:
+        """As the pilot wants, who is asked whenever others begin or end."""
+        return self._heeding(at_h, self._pilot.look(at_h, kept))
+
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:
+        """Nothing lives, and nothing is known of others."""
+        self._sentinel, self._lives = Sentinel(self._world.others, self._limits, at_h), False
+        return self._heeding(at_h, self._pilot.boot(seen_h, at_h, kept))
+
+    def step(self, at_h: float) -> None:
+        """Tell the pilot."""
+        self._pilot.step(at_h)
+
+    def pay(self, cost_h: float) -> None:
+        """Tell the pilot."""
+        self._pilot.pay(cost_h)
+
+    def _heeding(self, at_h: float, choice: Choice) -> Choice:
+        answer = self._sentinel.verdict(at_h).answer
+        until_h = min(choice.until_h, self._sentinel.changes_h + HAIR_S / 3600)
+        self._lives = answer == "free" or (self._lives and answer != "evict")
+        if answer == "free" or (answer == "hold" and self._lives):
+            return choice._replace(until_h=until_h)
+        return Choice(None, self._sentinel.changes_h + HAIR_S / 3600, still=self._lives)
+
+
+def _making_way(world: World, pilot: Pilot) -> Pilot:
+    return pilot if world.guard is None else MakingWay(pilot, world, world.guard)
+
+
 def best(world: World) -> Pilot:
     """The measure of all others: the oracle.
 
@@ -136,7 +184,7 @@ def best(world: World) -> Pilot:
     each crash. There the best single mode in hindsight is the measure, so one may beat it.
     """
     if not world.strikes:
-        return oracle(world)
+        return _making_way(world, oracle(world))
     modes = range(world.rungs)
     return Only(max(modes, key=lambda mode: live(world, Only(mode)).work))
 
@@ -146,11 +194,11 @@ FIXED = "fixed"
 LEDGER = "ledger"
 
 POLICIES: dict[str, Callable[[World, StabilityLimits], Pilot]] = {
-    "light only": lambda _world, _limits: Only(0),
-    "heaviest only": lambda world, _limits: Only(world.rungs - 1),
+    "light only": lambda world, _limits: _making_way(world, Only(0)),
+    "heaviest only": lambda world, _limits: _making_way(world, Only(world.rungs - 1)),
     FIXED: lambda world, limits: Supervised(world, _named(limits, "fixed")),
     "fixed, back-off": lambda world, limits: BackOff(world, _named(limits, "fixed")),
-    "bandit": lambda world, _limits: Thompson(world),
+    "bandit": lambda world, _limits: _making_way(world, Thompson(world)),
     LEDGER: lambda world, limits: Supervised(world, _named(limits, "ledger")),
     ORACLE: lambda world, _limits: best(world),
 }

@@ -16,9 +16,10 @@ from functools import partial
 import msgspec
 
 from supervisor.core.facts import StabilityLimits
+from supervisor.simulation.families import FAMILIES, draw
 from supervisor.simulation.life import live
 from supervisor.simulation.rivals import FIXED, ORACLE, POLICIES
-from supervisor.simulation.worlds import FAMILIES, World, draw
+from supervisor.simulation.worlds import World
 
 CHUNK = 4
 """worlds that a process is given at once"""
@@ -58,6 +59,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """mean of the first three days"""
     families: dict[str, float]
     """the mean of each family"""
+    family_lows: dict[str, float]
+    """the 5th percentile of each family"""
     family_crashes: dict[str, float]
     """crashes a day in each family"""
     against_fixed: Interval | None = None
@@ -153,8 +156,8 @@ def summed(outcomes: Sequence[Outcome], *, days: float) -> Table:
 
 
 def _score(mine: Sequence[Outcome], fixed: Sequence[Outcome] | None) -> Score:
-    work = _means(mine, lambda outcome: outcome.work)
-    crashes = _means(mine, lambda outcome: outcome.crashes_per_day)
+    work = _of_families(mine, lambda outcome: outcome.work, statistics.fmean)
+    crashes = _of_families(mine, lambda outcome: outcome.crashes_per_day, statistics.fmean)
     worst = min(work, key=work.__getitem__)
     return Score(
         mean=statistics.fmean(outcome.work for outcome in mine),
@@ -164,17 +167,24 @@ def _score(mine: Sequence[Outcome], fixed: Sequence[Outcome] | None) -> Score:
         crashes_per_day=statistics.fmean(outcome.crashes_per_day for outcome in mine),
         first=statistics.fmean(outcome.first for outcome in mine),
         families=work,
+        family_lows=_of_families(
+            mine, lambda outcome: outcome.work, lambda values: percentile(values, 0.05)
+        ),
         family_crashes=crashes,
         against_fixed=None if fixed is None else _difference(mine, fixed),
     )
 
 
-def _means(outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> dict[str, float]:
-    """The mean of each family."""
+def _of_families(
+    outcomes: Sequence[Outcome],
+    value: Callable[[Outcome], float],
+    summary: Callable[[Sequence[float]], float],
+) -> dict[str, float]:
+    """What sums up each family."""
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
         values.setdefault(outcome.family, []).append(value(outcome))
-    return {family: statistics.fmean(one) for family, one in values.items()}
+    return {family: summary(one) for family, one in values.items()}
 
 
 def _difference(mine: Sequence[Outcome], fixed: Sequence[Outcome]) -> Interval:
@@ -226,13 +236,15 @@ def text(table: Table) -> str:
         "Work kept, 1 = the oracle; vs fixed in points, with 95 %."
     )
     by_family = [("work", *table.scores)]
+    by_low = [("work, 5 %", *table.scores)]
     by_crashes = [("crashes/d", *table.scores)]
     for family in next(iter(table.scores.values())).families:
         scores = table.scores.values()
         by_family.append((family, *(f"{score.families[family]:.3f}" for score in scores)))
+        by_low.append((family, *(f"{score.family_lows[family]:.3f}" for score in scores)))
         by_crashes.append((family, *(f"{score.family_crashes[family]:.1f}" for score in scores)))
     return "\n\n".join(
-        (head, _aligned(rows, words=(0, 6)), _aligned(by_family), _aligned(by_crashes))
+        (head, _aligned(rows, words=(0, 6)), *map(_aligned, (by_family, by_low, by_crashes)))
     )
 
 

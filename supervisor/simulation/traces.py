@@ -34,7 +34,8 @@ from typing import Any
 import msgspec
 
 from supervisor.errors import SupervisorError
-from supervisor.simulation.worlds import Strike, World, luck, machine
+from supervisor.simulation.families import machine
+from supervisor.simulation.worlds import Strike, World, luck
 
 CRASHES_LEAST = 4
 """a node that went down less often has no life to decide about"""

@@ -17,8 +17,9 @@ from state.jobs.store import JobStore
 from supervisor.core.job_settings import Jobs
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
+from supervisor.web import asking
 from supervisor.web.artifacts import ArtifactPages
-from supervisor.web.errors import NoSuchPage
+from supervisor.web.errors import BadRequest, NoSuchPage
 from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
 from supervisor.web.line import Line
@@ -90,7 +91,7 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _Bounded:
-    """An application whose answers nobody can hold up for ever."""
+    """An application whose requests have one end, and whose answers nobody can hold up for ever."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -101,6 +102,10 @@ class _Bounded:
                 await send(message)
 
         try:
+            if scope["type"] == "http":
+                asking.see_length(Request(scope))
             await self._app(scope, receive, sent)
+        except BadRequest as error:
+            await refused(error)(scope, receive, sent)
         except TimeoutError:
             return  # the server closes what was not answered to its end

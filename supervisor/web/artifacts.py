@@ -80,7 +80,7 @@ class ArtifactPages:
             raise NotFound("artifact", name)
         digest, size = found[name]
         headers = {**HEADERS, "etag": f'"{digest}"', "cache-control": "private, max-age=31536000"}
-        if digest in asking.TAG.findall(request.headers.get("if-none-match", "")):
+        if asking.has_seen(request, digest):
             return Response(status_code=304, headers=headers)
         _see_range(request, size)
         path = self._service.home.run(job.job_id).path / name

@@ -20,7 +20,7 @@ from supervisor.jobs.errors import (
     Unauthorized,
 )
 from supervisor.jobs.reading import BODY_MAX_BYTES, read, read_query
-from supervisor.web.errors import BadRequest, ForeignPage, TooSlow, WrongType
+from supervisor.web.errors import BadRequest, ForeignPage, TooSlow, WrongEncoding, WrongType
 from supervisor.web.service import Service
 from trainers.contract import NAME
 
@@ -83,6 +83,16 @@ def is_same_origin(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
 
 
+def see_length(request: Request) -> None:
+    """See that a body has one length: of two each side of a proxy could believe another.
+
+    Raises:
+        BadRequest: it has two.
+    """
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        raise BadRequest("Content-Length", "must be left out beside Transfer-Encoding")
+
+
 def _is_here(host: str, service: Service) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -115,6 +125,9 @@ async def body(
     is_json = given == "application/json" or given.endswith("+json")
     if not is_json and not (curl and given in ("", FORM) and is_same_origin(request)):
         raise WrongType(given)
+    packed = request.headers.get("content-encoding", "identity").strip()
+    if packed.lower() not in ("", "identity"):
+        raise WrongEncoding(packed)
     raw = await content(request)
     return raw, await service.call(read, raw, kind)
 
@@ -170,12 +183,14 @@ def once(request: Request, tenant: str, route: str, content: bytes) -> Once | No
     Raises:
         BadRequest: it has one that is none.
     """
-    given = request.headers.get("idempotency-key")
-    if given is None:
+    given = request.headers.getlist("idempotency-key")
+    if not given:
         return None
-    match = KEY.fullmatch(given)
+    match = KEY.fullmatch(given[0])
     if match is None:
         raise BadRequest("Idempotency-Key", "must be a text of 1 to 255 visible characters")
+    if len(given) > 1:
+        raise BadRequest("Idempotency-Key", "must stand there once")
     digest = hashlib.sha256(content).hexdigest()
     return Once(tenant_id=tenant, route=route, key=match[1] or match[2], body_sha256=digest)
 
@@ -192,7 +207,7 @@ def see_version(request: Request, job: Job, *, required: bool) -> None:
         PreconditionFailed: they have seen another version.
         PreconditionRequired: they do not say which.
     """
-    given = request.headers.get("if-match")
+    given = _listed(request, "if-match")
     if given is None:
         if required:
             raise PreconditionRequired
@@ -200,10 +215,16 @@ def see_version(request: Request, job: Job, *, required: bool) -> None:
         raise PreconditionFailed(job.version)
 
 
-def has_seen(request: Request, version: int) -> bool:
+def has_seen(request: Request, version: int | str) -> bool:
     """Whether whoever asks has that version already."""
-    given = request.headers.get("if-none-match")
+    given = _listed(request, "if-none-match")
     return given is not None and (given.strip() == "*" or str(version) in TAG.findall(given))
+
+
+def _listed(request: Request, header: str) -> str | None:
+    """A header that holds a list, which may be spread over several of its name."""
+    found = request.headers.getlist(header)
+    return ", ".join(found) if found else None
 
 
 def waits_s(request: Request) -> float:

@@ -17,6 +17,16 @@ class BadRequest(JobError):
         super().__init__(f"The header {header} {why}", header=header)
 
 
+class NotHttp(JobError):
+    """Something that is no request."""
+
+    error = "BadRequest"
+    http_status = 400
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"That is no request of HTTP/1.1: {why}")
+
+
 class ForeignPage(JobError):
     """A page of another site asks, by way of somebody's browser."""
 
@@ -84,6 +94,18 @@ class WrongType(JobError):
     def __init__(self, given: str) -> None:
         shown = given[:SHOWN_MAX_CHARS]
         message = f"The body must be JSON: Content-Type: application/json, and it is {shown!r}"
+        super().__init__(message, given=shown)
+
+
+class WrongEncoding(JobError):
+    """A body that is packed."""
+
+    error = "UnsupportedMediaType"
+    http_status = 415
+
+    def __init__(self, given: str) -> None:
+        shown = given[:SHOWN_MAX_CHARS]
+        message = f"The body must come as it is, without Content-Encoding, and that is {shown!r}"
         super().__init__(message, given=shown)
 
 

@@ -99,6 +99,19 @@ EXAMPLES: Mapping[str, Any] = {
     "priority": {"priority": "high"},
 }
 """bodies as the guide of the pipeline prints them"""
+REFUSED: Mapping[int, Any] = {
+    409: {
+        "error": "ResourceError",
+        "message": "Insufficient resources for distributed training",
+        "details": {"requested_workers": 8, "available_workers": 4},
+    },
+    422: {
+        "error": "ConfigValidationError",
+        "message": "Invalid training configuration",
+        "details": {"field": "validation_split", "error": "Must be between 0.0 and 1.0"},
+    },
+}
+"""and how it prints that a job is refused"""
 PARAMETERS = {
     "job_id": {"type": "string", "format": "uuid"},
     "tenant_id": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
@@ -183,7 +196,8 @@ def _operation(
         found["requestBody"] = {"required": True, "content": {JSON: content}}
     answers = {str(status): _answer(one, status, told) for status in one.answers}
     for status in sorted({*one.refusals, *ALWAYS} - set(one.answers)):
-        answers[str(status)] = _refusal(status, told)
+        example = REFUSED.get(status) if one.name == "create_job" else None
+        answers[str(status)] = _refusal(status, told, example)
     found["responses"] = answers
     return found
 
@@ -204,8 +218,10 @@ def _answer(one: Operation, status: int, told: Mapping[str, Any]) -> dict[str, A
     if kind is not None:
         plain = {"schema": {"type": "string"}}
         found["content"] = {
-            media: plain
-            if media in (TEXT, EVENTS) or kind in (bytes, str)
+            media: {}  # of a stream this version of OpenAPI has no words for one event
+            if media == EVENTS
+            else plain
+            if media == TEXT or kind in (bytes, str)
             else {"schema": told[repr(kind)]}
             for media in one.media
         }
@@ -217,11 +233,11 @@ def _answer(one: Operation, status: int, told: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _refusal(status: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "description": REFUSALS[status],
-        "content": {JSON: {"schema": told[repr(Refusal)]}},
-    }
+def _refusal(status: int, told: Mapping[str, Any], example: Any) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": told[repr(Refusal)]}
+    if example is not None:
+        content["examples"] = {example["error"]: {"value": example}}
+    found: dict[str, Any] = {"description": REFUSALS[status], "content": {JSON: content}}
     if status in (429, 503):
         seconds = {"type": "integer", "minimum": 1}
         what = "Seconds after which the same may be granted, where that is known"

@@ -109,6 +109,8 @@ def told(value: Any, status: int = 200, **headers: str) -> Response:
 def refused(error: JobError) -> Response:
     """An error as JSON."""
     headers = {}
+    if error.http_status == 400:
+        headers["connection"] = "close"  # whatever follows may be a part of what nobody understood
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, NotAllowed):

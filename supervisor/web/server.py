@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from supervisor.jobs.errors import Busy
+from supervisor.web.errors import NotHttp
+from supervisor.web.resource import refused
 
 HEAD_MAX_S = 10.0
 """for the head of a request to come, once somebody has connected or has begun the next one"""
@@ -16,10 +22,16 @@ IDLE_MAX_S = 30.0
 LEAVING_S = 3.0
 """for answers that are under way when the server ends"""
 CONNECTIONS_MAX = 1000
+"""at once; whoever comes then is told to come again"""
+AGAIN_S = 5.0
+"""after which they may"""
 
 
 class Impatient(H11Protocol):
-    """HTTP as uvicorn speaks it, which ends connections on which no request comes."""
+    """HTTP as uvicorn speaks it, which ends connections on which no request comes.
+
+    What is no request is refused in the words of the API, as all else is.
+    """
 
     _waits: asyncio.TimerHandle | None = None
 
@@ -27,6 +39,8 @@ class Impatient(H11Protocol):
         """Somebody has connected."""
         super().connection_made(transport)
         self._expect_a_head()
+        if len(self.connections) > CONNECTIONS_MAX:
+            self.app = _crowded
 
     def data_received(self, data: bytes) -> None:
         """Something has come: a request, or a part of one."""
@@ -42,6 +56,21 @@ class Impatient(H11Protocol):
         self._have_a_head()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """What has come is no request."""
+        answer = refused(NotHttp(msg))
+        head = h11.Response(
+            status_code=answer.status_code,
+            headers=answer.raw_headers,
+            reason=HTTPStatus(answer.status_code).phrase.encode(),
+        )
+        try:
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        except h11.LocalProtocolError:
+            pass  # what came before it was answered, and nothing more can be said
+        self.transport.close()
+
     def _expect_a_head(self) -> None:
         self._waits = asyncio.get_running_loop().call_later(HEAD_MAX_S, self._give_up)
 
@@ -53,6 +82,13 @@ class Impatient(H11Protocol):
     def _give_up(self) -> None:
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one who has come while too many are there."""
+    answer = refused(Busy("The server", AGAIN_S))
+    answer.headers["connection"] = "close"
+    await answer(scope, receive, send)
 
 
 def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
@@ -74,7 +110,6 @@ def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
             "server_header": False,
             "timeout_keep_alive": int(IDLE_MAX_S),
             "timeout_graceful_shutdown": int(LEAVING_S),
-            "limit_concurrency": CONNECTIONS_MAX,
             **more,
         },
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -11,23 +14,32 @@ from starlette.responses import Response, StreamingResponse
 
 from state.jobs.database import StoreError
 from state.jobs.records import Event, Job
-from supervisor.jobs.contract import Logs
+from supervisor.jobs.contract import Logs, Moment
 from supervisor.jobs.errors import Busy, ConfigValidationError, Problem
+from supervisor.output import Choice, Line, Output
 from supervisor.web import asking
 from supervisor.web.errors import Elsewhere
-from supervisor.web.feed import Feed, Watch
+from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.output import Output
 from supervisor.web.resource import EVENTS, HEADERS, JSON, TEXT, Operation, told
 from supervisor.web.service import Service
+from trainers.contract import Level
 
 LOOK_S = 0.25
 """between two looks at an output"""
 QUIET_S = 15.0
 """after so long a stream says that it is still there"""
 EVENTS_AT_ONCE = 500
+LOOKS_AT_ONCE = 64
+"""at an output, until it is the turn of events again"""
+MOMENTS = {"at", "next_attempt_at"}
+"""of an event, which the store has as seconds since 1970"""
 LAST_LINES = 1000
 """that are told at most as JSON, or by `tail`"""
+ID = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?")
+"""of what happens: the number of the newest event, and, where lines are told, too, the position
+behind the newest one; of a line among lines: that position"""
+STILL_THERE = b": still there\n\n"
 
 
 class LogsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +48,16 @@ class LogsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     follow: Annotated[int, msgspec.Meta(ge=0, le=1)] = 1
     """1: until the job has ended; 0: what is there now"""
     tail: Annotated[int, msgspec.Meta(ge=1, le=LAST_LINES)] | None = None
-    """only so many of those that are there"""
+    """only so many of those that are there, and asked for"""
+    level: Level = "info"
+    """the least; what a program prints has none, and counts as `info`"""
+    since: Moment | None = None
+    """from the first line on that is known to be as young"""
+
+    @property
+    def choice(self) -> Choice:
+        """Which lines that are."""
+        return Choice(self.level, None if self.since is None else self.since.timestamp())
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +65,8 @@ class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     follow: Annotated[int, msgspec.Meta(ge=0, le=1)] = 1
     """1: until the job has ended; 0: what has happened until now"""
+    logs: Annotated[int, msgspec.Meta(ge=0, le=1)] = 1
+    """1: what it prints, too"""
 
 
 class Streams:
@@ -86,29 +109,37 @@ class Streams:
         has_begun = job.became.started_at is not None
         if has_begun and job.claim is not None and not folder.path.exists():
             raise Elsewhere("lines", job.claim.home)
-        output = Output(folder.output)
-        accepted = request.headers.get("accept", "")
+        last = _last_id(request)
+        after = None if last is None else last[0] if last[1] is None else last[1]
+        accepted = request.headers.get("accept", "").lower()
         if JSON in accepted:
-            try:
-                found = await self._service.call(output.tail, asked.tail or LAST_LINES)
-            finally:
-                output.close()
+            whole = Output(folder.output)
+            found = await self._service.call(whole.tail, asked.tail or LAST_LINES, asked.choice)
             lines = tuple(_text(line) for line in found.lines)
             return told(Logs(job_id=job.job_id, logs=lines, total_lines=found.total))
         as_events = EVENTS in accepted
-        pieces = self._lines(job, output, asked, after=_last_id(request), as_events=as_events)
+        pieces = self._lines(job, folder.output, asked, after=after, as_events=as_events)
         return await self._stream(request, pieces, EVENTS if as_events else TEXT)
 
     async def events(self, request: Request) -> Response:
         """`GET /jobs/{id}/events`."""
         asked = asking.query(request, EventsQuery)
         job = await self._jobs.find(request)
-        store = self._service.store
-        since = _last_id(request) or job.number - 1
-        if job.ended and not await self._service.call(store.events, since, job_id=job.job_id):
+        after = _last_id(request)
+        since, position = (job.number - 1, 0) if after is None else (after[0], after[1] or 0)
+        path = self._service.home.run(job.job_id).output
+
+        def is_over() -> bool:
+            if self._service.store.events(since, job_id=job.job_id):
+                return False
+            output = Output(path, position)
+            return not asked.logs or not (output.fresh() or output.rest())
+
+        if job.ended and await self._service.call(is_over):
             # By this a browser knows that it need not come again.
             return Response(status_code=204, headers=HEADERS)
-        pieces = self._happened(job, since, follow=bool(asked.follow))
+        output = Output(path, position) if asked.logs else None
+        pieces = self._happened(job, since, output, follow=bool(asked.follow))
         return await self._stream(request, pieces, EVENTS)
 
     async def _stream(self, request: Request, pieces: AsyncIterator[bytes], media: str) -> Response:
@@ -129,98 +160,123 @@ class Streams:
         return StreamingResponse(counted(), media_type=media, headers=headers)
 
     async def _lines(
-        self, job: Job, output: Output, asked: LogsQuery, *, after: int | None, as_events: bool
+        self, job: Job, path: Path, asked: LogsQuery, *, after: int | None, as_events: bool
     ) -> AsyncIterator[bytes]:
-        service, number, quiet_s = self._service, 0, 0.0
-        try:
-            with self._feed.watching(job.job_id) as watch:
-                if asked.tail is not None:
-                    found = await service.call(output.tail, asked.tail)
-                    number = found.total - len(found.lines)
-                    for piece in _numbered(found.lines, number, after, as_events=as_events):
-                        yield piece
-                    number = found.total
-                ended = await self._has_ended(job) if asked.follow else True
-                while True:
-                    lines = await service.call(output.fresh)
-                    over = not lines and ended
-                    if over:  # a line that has no end will have none
-                        lines = output.rest()
-                    if lines:
-                        quiet_s = 0.0
-                        pieces = _numbered(lines, number, after, as_events=as_events)
-                        yield b"".join(pieces)
-                        number += len(lines)
-                    if over:
-                        return
-                    if lines or ended:
-                        continue
-                    if await watch.wait(LOOK_S):
-                        ended = await self._has_ended(job)
-                    quiet_s += LOOK_S
-                    if quiet_s >= QUIET_S and as_events:
-                        quiet_s = 0.0
-                        yield b": still there\n\n"
-        finally:
-            output.close()
+        # Whoever comes again has had what they asked for, and wants all that follows it.
+        choice = asked.choice if after is None else Choice(asked.level)
+        output = Output(path, after or 0)
 
-    async def _happened(self, job: Job, since: int, *, follow: bool) -> AsyncIterator[bytes]:
-        service = self._service
+        def rendered(lines: Iterable[Line]) -> bytes:
+            if as_events:
+                return b"".join(_log(str(line.end), _text(line)) for line in lines)
+            return b"".join(_text(line).encode() + b"\n" for line in lines)
+
+        ended, changed, quiet_s = not asked.follow, True, 0.0
+        with self._feed.watching(job.job_id) as watch:
+            if asked.tail is not None and after is None:
+                found = await self._service.call(output.tail, asked.tail, choice)
+                if found.lines:
+                    yield rendered(found.lines)
+            while True:
+                ended = ended or (changed and await self._has_ended(job))
+                some = False
+                async for lines in self._printed(output, over=ended):
+                    some = True
+                    if piece := rendered(choice.of(lines)):
+                        yield piece
+                if ended and not some:
+                    return
+                wait_s = 0.0 if some else LOOK_S
+                changed = await watch.wait(wait_s)
+                quiet_s = quiet_s + wait_s if wait_s else 0.0
+                if quiet_s >= QUIET_S and as_events:
+                    quiet_s = 0.0
+                    yield STILL_THERE
+
+    async def _happened(
+        self, job: Job, since: int, output: Output | None, *, follow: bool
+    ) -> AsyncIterator[bytes]:
+        """Events, and before them what was printed until they were looked for."""
+        service, look_s = self._service, QUIET_S if output is None else LOOK_S
+        ended, changed, quiet_s = not follow, True, 0.0
+        found: Sequence[Event] = ()
         with self._feed.watching(job.job_id) as watch:
             while True:
-                ended = not follow or await self._has_ended(job)
-                found = await service.call(
-                    service.store.events, since, job_id=job.job_id, limit=EVENTS_AT_ONCE
-                )
+                if changed:
+                    ended = ended or await self._has_ended(job)
+                    found = await service.call(
+                        service.store.events, since, job_id=job.job_id, limit=EVENTS_AT_ONCE
+                    )
+                some = bool(found)
+                if output is not None:
+                    async for lines in self._printed(output, over=ended):
+                        some = True
+                        yield b"".join(_log_of(job, line, since) for line in lines)
                 if found:
                     since = found[-1].sequence
-                    yield b"".join(_event(one) for one in found)
-                elif ended:
+                    yield b"".join(_event(one, output) for one in found)
+                if ended and not some:
                     return
-                elif not await self._wait(watch):
-                    yield b": still there\n\n"
+                wait_s = 0.0 if some else look_s
+                changed = bool(found) or await watch.wait(wait_s)
+                found = ()
+                quiet_s = quiet_s + wait_s if wait_s else 0.0
+                if quiet_s >= QUIET_S:
+                    quiet_s = 0.0
+                    yield STILL_THERE
 
-    async def _wait(self, watch: Watch) -> bool:
-        return await watch.wait(QUIET_S)
+    async def _printed(self, output: Output, *, over: bool) -> AsyncIterator[list[Line]]:
+        """What was printed until now; where nothing more comes, with a line that has no end."""
+        for _ in range(LOOKS_AT_ONCE):
+            lines = await self._service.call(output.fresh)
+            if not lines and over:
+                lines = output.rest()
+            if not lines:
+                return
+            yield lines
 
     async def _has_ended(self, job: Job) -> bool:
         found = await self._service.call(self._service.store.get, job.job_id)
         return found is None or found.ended
 
 
-def _last_id(request: Request) -> int | None:
-    """After which event whoever asks goes on; None: they have seen none.
+def _last_id(request: Request) -> tuple[int, int | None] | None:
+    """After what whoever asks goes on, as its id says; None: they have seen nothing.
 
     Raises:
-        ConfigValidationError: it is none of ours.
+        ConfigValidationError: it is no id of ours.
     """
     given = request.headers.get("last-event-id", "").strip()
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and len(given) <= 18):
+    found = ID.fullmatch(given)
+    if found is None:
         raise ConfigValidationError([Problem("Last-Event-ID", "Must be the id of an event")])
-    return int(given)
+    return int(found[1]), None if found[2] is None else int(found[2])
 
 
-def _numbered(
-    lines: list[bytes] | tuple[bytes, ...], number: int, after: int | None, *, as_events: bool
-) -> Iterator[bytes]:
-    for place, line in enumerate(lines, number + 1):
-        if after is not None and place <= after:
-            continue
-        if as_events:
-            # A carriage return would end the line of an event.
-            text = _text(line).replace("\r", " ")
-            yield f"id: {place}\nevent: log\ndata: {text}\n\n".encode()
-        else:
-            yield _text(line).encode() + b"\n"
+def _log(name: str, content: str) -> bytes:
+    # A carriage return would end the line of an event.
+    content = content.replace("\r", " ")
+    return f"id: {name}\nevent: log\ndata: {content}\n\n".encode()
 
 
-def _event(one: Event) -> bytes:
+def _log_of(job: Job, line: Line, since: int) -> bytes:
+    """A line among the events of its job, of which `since` is the last before it."""
+    remark = line.remark
+    at = None if remark is None else remark.at
+    content = msgspec.json.encode({"job_id": job.job_id, "at": at, "line": _text(line)}).decode()
+    return _log(f"{since}.{line.end}", content)
+
+
+def _event(one: Event, output: Output | None) -> bytes:
     told: dict[str, Any] = {"job_id": one.job_id, "at": one.at, **one.content}
+    for name in MOMENTS & told.keys():
+        told[name] = datetime.fromtimestamp(told[name], UTC)
     content = msgspec.json.encode(told).decode()
-    return f"id: {one.sequence}\nevent: {one.kind}\ndata: {content}\n\n".encode()
+    name = str(one.sequence) if output is None else f"{one.sequence}.{output.position}"
+    return f"id: {name}\nevent: {one.kind}\ndata: {content}\n\n".encode()
 
 
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace")
+def _text(line: Line) -> str:
+    return line.text.decode("utf-8", "replace")

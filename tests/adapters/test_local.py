@@ -19,7 +19,7 @@ from supervisor.runners.local import OOM_S, LocalRunner
 from testkit.builders import a_run, a_spec
 from testkit.patience import until
 from trainers import durable
-from trainers.contract import Spec
+from trainers.contract import Remark, Spec
 
 SPEC = a_spec()
 
@@ -111,6 +111,18 @@ def test_the_last_line_of_an_attempt_is_fit_for_a_log(tmp_path, printed, line):
     output.unlink()
     os.mkfifo(output)
     assert local._last_line(output, 0) is None
+
+
+def test_an_output_says_where_each_attempt_begins(runner, tmp_path):
+    """In a line of its own, before all that the trainer prints; it is no last line of anybody."""
+    output = tmp_path / SPEC.run / "output.log"
+    output.parent.mkdir()
+    output.write_bytes(b"half a li")
+    process = runner.start(SPEC, nice=0, attempt=3, boot=7)
+    torn, begins, *_ = output.read_bytes().splitlines()
+    assert (torn, Remark.of(begins).text) == (b"half a li", "attempt 3 begins in boot 7")
+    assert Remark.of(begins).at == pytest.approx(SystemClock().read().wall, abs=600)
+    assert exit_of(runner, process).signal == signal.SIGKILL
 
 
 def test_a_reason_before_the_lock_is_heard(runner, tmp_path):

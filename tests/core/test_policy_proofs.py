@@ -15,8 +15,9 @@ from supervisor.core import decisions, history
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.replay import replay
+from supervisor.simulation.families import FAMILIES, draw
 from supervisor.simulation.life import Supervised, live
-from supervisor.simulation.worlds import FAMILIES, Strike, constant, draw
+from supervisor.simulation.worlds import Strike, constant
 from testkit.builders import HOUR_S, some_terms
 from testkit.written_life import TICK_S, WrittenLife
 

@@ -52,7 +52,7 @@ def why_not(run):
 def started(run):
     """The start of `run`, whatever became of it meanwhile."""
     spec = queue.spec(run, a_mode(), cores=1, checkpoint_interval_s=90.0, grace_s=120.0)
-    return Start(spec=spec, nice=0)
+    return Start(spec=spec, nice=0, attempt=1, boot=1)
 
 
 def alive(*runs):

@@ -10,8 +10,9 @@ from supervisor.core import decisions, explain, history, measure, policy
 from supervisor.core import ledger as learnt
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.replay import replay
+from supervisor.simulation.families import FAMILIES, draw
 from supervisor.simulation.life import Supervised, live, record_work
-from supervisor.simulation.worlds import FAMILIES, constant, draw
+from supervisor.simulation.worlds import constant
 from testkit.builders import (
     HOUR_S,
     a_heartbeat,

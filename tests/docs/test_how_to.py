@@ -211,7 +211,7 @@ def test_the_function_of_the_page_of_forecasts_makes_a_feature(tmp_path):
     assert "'load_x_temperature_lag_24'" in prepared(asked["features"]).stdout
     refused = prepared([*asked["features"][:-1], "load_x_temperature"]).stderr
     (line,) = (
-        line.removeprefix("trainers: ")
+        line.partition(" error: ")[2]
         for text in blocks("forecast-a-table.md", "text")
         for line in text.splitlines()
         if "preprocess" in line

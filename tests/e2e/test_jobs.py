@@ -129,6 +129,56 @@ def test_whoever_is_killed_each_job_ends_once(machine: Machine, serving: Serving
         again.end()
 
 
+def test_whoever_follows_over_a_kill_of_the_server_misses_nothing(
+    machine: Machine, serving: Serving
+) -> None:
+    """Lines and events, over two attempts, too: who comes again gets exactly the rest."""
+    daemon = machine.start()
+    asked = {**JOB, "target": {"steps": 400}, "options": {"steps_per_s": 100, "print_mib": 1}}
+    job_id = serving.post("/jobs", asked)["job_id"]
+    machine.until(lambda: status(machine, job_id) == "RUNNING", "it runs")
+    assert machine.stop(daemon) == 0
+    told = streamed(serving, job_id, None, most=40)
+    serving.end(signal.SIGKILL)
+    machine.start()
+    again = Serving(machine)
+    try:
+        told += streamed(again, job_id, told[-1][0])
+        assert len({name for name, *_ in told}) == len(told), "nothing came twice"
+        lines = [json.loads(data)["line"] for _, kind, data in told if kind == "log"]
+        output = machine.home / "runs" / job_id / "output.log"
+        assert lines == output.read_text().splitlines()
+        begun = [line for line in lines if " begins in boot 1" in line]
+        assert ["attempt 1" in begun[0], "attempt 2" in begun[1], len(begun)] == [True, True, 2]
+        events = [int(name.split(".")[0]) for name, kind, _ in told if kind != "log"]
+        assert events == sorted(set(events))
+        assert json.loads(told[-1][2])["status"] == "COMPLETED"
+    finally:
+        again.end()
+
+
+def streamed(
+    serving: Serving, job_id: str, after: str | None, most: int | None = None
+) -> list[tuple[str, str, str]]:
+    """Ids, kinds and contents of events behind a known one; so many, or until the job has ended."""
+    headers = {} if after is None else {"last-event-id": after}
+    found: list[tuple[str, str, str]] = []
+    rest = b""
+    with requests.get(
+        f"{serving.address}/jobs/{job_id}/events", headers=headers, stream=True, timeout=60
+    ) as answer:
+        for piece in answer.iter_content(None):
+            *whole, rest = (rest + piece).split(b"\n\n")
+            for text in whole:
+                lines = [line for line in text.decode().split("\n") if not line.startswith(":")]
+                if lines:
+                    one = dict(line.split(": ", 1) for line in lines)
+                    found.append((one["id"], one["event"], one["data"]))
+            if most is not None and len(found) >= most:
+                return found[:most]
+    return found
+
+
 def test_a_dispatcher_alone_serves_the_command_line(machine: Machine, tmp_path: Path) -> None:
     """And a second one of the same home ends with one line."""
     machine.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -10,8 +11,10 @@ import httpx
 import pytest
 
 from state.jobs.records import Ending, Seen
+from supervisor.output import rotate
 from testkit.job_requests import whole
 from testkit.patience import until
+from trainers.contract import LEVELS, Remark
 
 JOBS = "/ai/training/jobs"
 TEXT = {"accept": "text/plain"}
@@ -79,7 +82,7 @@ def events_of(lines):
             name, _, value = line.partition(": ")
             one[name] = value
         elif one:
-            found.append((int(one["id"]), one["event"], one["data"]))
+            found.append((one["id"], one["event"], one["data"]))
             one = {}
     return found
 
@@ -93,9 +96,7 @@ def test_lines_come_as_they_are_printed_until_the_job_ends(api, store, job, clai
     add(output, "ond\n")
     reader.has("first", "second")
     store.mirror(job, claim, Seen(status="PENDING", attempt=1, next_attempt_in_s=60))
-    output.with_name("output.log.1").write_bytes(output.read_bytes())
-    output.write_bytes(b"")
-    time.sleep(0.6)  # the file that was emptied has to be seen so, as the daemon leaves it
+    rotate(output, output.stat().st_size)
     add(output, "after the rotation\n")
     reader.has("first", "second", "after the rotation")
     add(output, "no end")
@@ -124,15 +125,22 @@ def test_the_lines_that_are_there_are_told_at_once(api, job, output):
     assert api.get(path, params={"follow": 0, "tail": 2}).text.splitlines() == ["b", "c ä"]
     told = api.get(path, params={"tail": 1}, headers={"accept": "application/json"}).json()
     assert told == {"job_id": job, "logs": ["c ä"], "total_lines": 4}
-    lines = api.get(path, params={"follow": 0}, headers=EVENTS | {"last-event-id": "2"})
-    assert events_of(lines.text.splitlines()) == [(3, "log", "b"), (4, "log", "c ä")]
-    for wrong in ({"tail": 0}, {"tail": 1001}, {"follow": 2}, {"tial": 3}):
+    lines = api.get(path, params={"follow": 0}, headers=EVENTS)
+    told = events_of(lines.text.splitlines())
+    assert told == [("4", "log", "old"), ("6", "log", "a"), ("8", "log", "b"), ("13", "log", "c ä")]
+    again = EVENTS | {"last-event-id": "6"}
+    lines = api.get(path, params={"follow": 0, "tail": 1}, headers=again)
+    assert events_of(lines.text.splitlines()) == told[2:], "all since, however few were asked for"
+    for wrong in (
+        {"tail": 0}, {"tail": 1001}, {"follow": 2}, {"tial": 3}, {"level": "loud"}, {"since": "x"},
+    ):  # fmt: skip
         assert api.get(path, params=wrong).status_code == 422
 
 
 def test_what_happens_is_told_and_told_again_from_where_one_was(api, store, job, claim):
     """From the job's first event on; behind the last one of an ended job there is nothing more."""
-    reader = Reader(api, f"{JOBS}/{job}/events", headers=EVENTS)
+    path = f"{JOBS}/{job}/events?logs=0"
+    reader = Reader(api, path, headers=EVENTS)
     until(lambda: len(events_of(reader.lines)) == 1)
     store.mirror(job, claim, Seen(status="RUNNING", attempt=1, current_step="training"))
     store.mirror(job, claim, Seen(status="RUNNING", attempt=1, metrics={"mae": 2.0}))
@@ -142,14 +150,59 @@ def test_what_happens_is_told_and_told_again_from_where_one_was(api, store, job,
     assert [kind for _, kind, _ in seen][:3] == ["state", "state", "step"]
     assert {"metric", "state", "step"} == {kind for _, kind, _ in seen}
     assert json.loads(seen[-1][2])["status"] == "COMPLETED"
-    ids = [number for number, *_ in seen]
+    ids = [int(number) for number, *_ in seen]
     assert ids == sorted(set(ids))
-    again = api.get(f"{JOBS}/{job}/events", headers={"last-event-id": str(ids[1])})
+    again = api.get(path, headers={"last-event-id": seen[1][0]})
     assert events_of(again.text.splitlines()) == seen[2:]
-    nothing = api.get(f"{JOBS}/{job}/events", headers={"last-event-id": str(ids[-1])})
+    nothing = api.get(path, headers={"last-event-id": seen[-1][0]})
     assert nothing.status_code == 204
-    wrong = api.get(f"{JOBS}/{job}/events", headers={"last-event-id": "x"})
-    assert wrong.status_code == 422
+    for wrong in ("x", "1.", ".1", "-1", "1.2.3", "1" * 19):
+        assert api.get(path, headers={"last-event-id": wrong}).status_code == 422
+
+
+def test_what_is_printed_stands_among_what_happens(api, store, job, claim, output):
+    """Before the event that ends the job; whoever comes again anywhere gets exactly the rest."""
+    path = f"{JOBS}/{job}/events"
+    reader = Reader(api, path, headers=EVENTS)
+    add(output, Remark("trainers", 60.0, "info", "step 1").line + "\n")
+    until(lambda: "log" in [kind for _, kind, _ in events_of(reader.lines)])
+    store.mirror(job, claim, Seen(status="RUNNING", attempt=1, current_step="training"))
+    until(lambda: "step" in [kind for _, kind, _ in events_of(reader.lines)])
+    add(output, "epoch 1\nno end")
+    end(store, job, claim)
+    seen = events_of(reader.ends())
+    printed = [json.loads(data) for _, kind, data in seen if kind == "log"]
+    assert [(one["line"][-7:], one["at"]) for one in printed] == [
+        (" step 1", 60.0),
+        ("epoch 1", None),
+        ("no end", None),
+    ]
+    assert json.loads(seen[-1][2])["status"] == "COMPLETED"
+    places = [tuple(map(int, name.split("."))) for name, *_ in seen]
+    assert all(a <= c and b <= d for (a, b), (c, d) in itertools.pairwise(places))
+    for place, (name, *_) in enumerate(seen[:-1], 1):
+        again = api.get(path, headers={"last-event-id": name})
+        rest = events_of(again.text.splitlines())
+        for logs in (True, False):
+            was = [data for _, kind, data in seen[place:] if (kind == "log") == logs]
+            assert [data for _, kind, data in rest if (kind == "log") == logs] == was
+    assert api.get(path, headers={"last-event-id": seen[-1][0]}).status_code == 204
+
+
+def test_lines_are_chosen_by_level_and_time(api, job, output):
+    """Of those that are asked for the last ones, as text and as JSON; their number is told."""
+    said = [Remark("trainers", 60.0 * n, level, "said").line for n, level in enumerate(LEVELS)]
+    output.write_text("".join(f"{line}\nprinted\n" for line in said))
+    path = f"{JOBS}/{job}/logs"
+
+    def told(**asked):
+        return api.get(path, params={"follow": 0, **asked}).text.splitlines()
+
+    assert told(level="WARNING") == said[1:]
+    assert told(since="1970-01-01T00:01:30Z") == [said[2], "printed"]
+    assert told(since="1970-01-01T00:01:00", level="warning", tail=1) == said[2:]
+    whole = api.get(path, params={"level": "error"}, headers={"accept": "application/json"})
+    assert whole.json() == {"job_id": job, "logs": [said[2]], "total_lines": 1}
 
 
 def test_whoever_waits_is_told_once_it_is_otherwise(api, store, job, claim):

@@ -82,7 +82,9 @@ def test_the_quick_start_becomes_a_run_of_the_trainer_of_tables(tenant):
     )
     assert asked.retry == Retry(retries=3, first_s=60, factor=2)
     assert asked.target is None
-    assert asked.labels == {"model_type": "forecast", "algorithm": "lgbm"}
+    table = "features.load_forecasting"
+    assert asked.labels == {"table": table, "model_type": "forecast", "algorithm": "lgbm"}
+    assert prepared(whole(), tenant).resolved["data"] == table
     assert asked.options["data"] == str(tenant.tables / "features.load_forecasting")
     assert asked.options["hyperparameters"]["num_leaves"] == 31
     assert msgspec.json.decode(msgspec.json.encode(asked), type=type(asked)) == asked

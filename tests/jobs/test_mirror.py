@@ -9,10 +9,10 @@ import pytest
 
 from state.jobs.records import Asked as JobAsked
 from state.jobs.records import Became, Job, Model
-from state.records import Asked, Faults, Retry, Run
+from state.records import Asked, Attempt, Faults, Retry, Run
 from supervisor.host.home import Home
 from supervisor.jobs.at_home import AtHome
-from supervisor.jobs.mirror import STEPS, Found, ending_of, failure_of, seen_of, used_s
+from supervisor.jobs.mirror import STEPS, Found, ending_of, failure_of, last_of, seen_of, used_s
 from testkit.dispatched import Dispatched
 from trainers.contract import Heartbeat, Mark, Score, Target
 from trainers.tables import errors
@@ -47,17 +47,6 @@ def a_run(status="running", *, failed=0, **asked):
         "target": Target(unit="steps", count=1000),
     }  # fmt: skip
     return Run(asked=Asked(**given | asked), status=status, faults=Faults(own_failures=failed))
-
-
-def test_where_a_table_lies_is_told_to_nobody():
-    """The reason of a job names it as its tenant does."""
-    line = "Failed to load training data: Table not found: /srv/home/tables/acme-corp/sales/load"
-    for config in ({"config": {"data": "sales/load"}}, {"options": {"data": "sales/load"}}):
-        job = a_job("forecast")
-        job = msgspec.structs.replace(job, asked=msgspec.structs.replace(job.asked, config=config))
-        run = a_run("failed", options={"data": "/srv/home/tables/acme-corp/sales/load"})
-        found = failure_of(job, Found(run=run, beat=said(status="failed", error=line)))
-        assert found["details"]["reason"] == "Table not found: sales/load"
 
 
 def said(**fields):
@@ -171,6 +160,39 @@ def test_a_run_that_has_not_ended_has_no_ending():
         ending_of(a_job(), Found(run=a_run(status))) for status in ("done", "failed", "cancelled")
     ]
     assert [one.status for one in ends] == ["COMPLETED", "FAILED", "CANCELLED"]
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "was", "attempt"),
+    [
+        ("done", 0, {}, 1),
+        ("done", 1, {"status": "RUNNING", "attempt": 1}, 2),
+        ("failed", 0, {}, 1),
+        ("failed", 4, {"status": "RUNNING", "attempt": 4}, 4),
+        ("failed", 2, {"attempt": 2}, None),
+        ("cancelled", 0, {}, None),
+    ],
+)
+def test_what_ends_between_two_looks_has_run(status, failed, was, attempt):
+    """Its last step and attempt are told; who only waits when it is given up has not run again."""
+    run = a_run(status, failed=failed).but(attempt=Attempt(number=1))
+    lines = ({"step": 9, "pipeline_step": 5, "progress_percent": 100.0},)
+    last = last_of(a_job("forecast", **was), Found(run=run, lines=lines))
+    if attempt is None:
+        assert last is None
+    else:
+        told = (last.status, last.attempt, last.current_step)
+        assert told == ("RUNNING", attempt, "registration")
+    assert last_of(a_job(**was), Found(run=a_run(status, failed=failed))) is None
+
+
+def test_an_error_names_a_table_as_its_tenant_does():
+    """And not where it lies on this machine."""
+    place, name = "/home/me/tables/acme/sales/load", "sales/load"
+    run = a_run("failed", options={"data": place}, labels={"table": name})
+    failed = said(status="failed", error=str(errors.DataLoadError(f"Table not found: {place}")))
+    told = failure_of(a_job("forecast"), Found(run=run, beat=failed))
+    assert told["details"]["reason"] == "Table not found: sales/load"
 
 
 def leave(folder, content=b"a model", told=None):

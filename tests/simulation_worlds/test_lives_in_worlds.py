@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from supervisor.core.facts import StabilityLimits
+from supervisor.simulation.families import draw
 from supervisor.simulation.life import Supervised, live
 from supervisor.simulation.rivals import POLICIES, BackOff, Only, Thompson
-from supervisor.simulation.worlds import Strike, constant, draw
+from supervisor.simulation.worlds import Strike, constant
 
 FIXED = StabilityLimits(name="fixed")
 MINUTE_H = 1 / 60

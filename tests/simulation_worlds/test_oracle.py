@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from supervisor.core.facts import StabilityLimits
+from supervisor.simulation.families import FAMILIES, draw
 from supervisor.simulation.life import Choice, live
 from supervisor.simulation.oracle import oracle
 from supervisor.simulation.rivals import POLICIES, Only, best
-from supervisor.simulation.worlds import FAMILIES, HOURS, Strike, constant, draw
+from supervisor.simulation.worlds import HOURS, Strike, constant
 
 
 def kept_per_h(world, mode):
@@ -91,7 +92,9 @@ def test_it_idles_where_running_only_stirs():
     assert life.work > max(live(world, Only(mode)).work for mode in (0, 1))
 
 
-@pytest.mark.parametrize("family", ["marginal", "drift", "medium bursts", "three rungs"])
+@pytest.mark.parametrize(
+    "family", ["marginal", "drift", "medium bursts", "three rungs", "dies young", "mixed units"]
+)
 def test_it_keeps_on_average_what_it_expects_to_keep(family):
     """Two routes to one number: backward induction, and the mean of many lives."""
     world = draw(family, 13, 2)

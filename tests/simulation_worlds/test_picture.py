@@ -6,9 +6,10 @@ import pytest
 
 from supervisor.core.facts import StabilityLimits
 from supervisor.simulation import picture
+from supervisor.simulation.families import draw
 from supervisor.simulation.life import live
 from supervisor.simulation.rivals import POLICIES
-from supervisor.simulation.worlds import constant, draw
+from supervisor.simulation.worlds import constant
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,9 +9,10 @@ from supervisor.core import guard
 from supervisor.core.calendar import Window, opening
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.guard import Guard, Pressure
+from supervisor.simulation.families import FAMILIES, draw
 from supervisor.simulation.life import BEGAN_AT, HAIR_S, UTC, Supervised, live
 from supervisor.simulation.others import KINDS, Sentinel
-from supervisor.simulation.worlds import FAMILIES, constant, draw, luck
+from supervisor.simulation.worlds import constant, luck
 from testkit.series import sample_of_a_series
 
 LIVES, SEED = sample_of_a_series(40)

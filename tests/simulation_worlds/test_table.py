@@ -5,8 +5,8 @@ import pytest
 
 from supervisor.core.facts import StabilityLimits
 from supervisor.simulation import table
+from supervisor.simulation.families import FAMILIES
 from supervisor.simulation.table import Outcome
-from supervisor.simulation.worlds import FAMILIES
 
 CHEAP = ("calm", "costly", "common storms")
 

@@ -7,16 +7,16 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from supervisor.simulation.life import live
-from supervisor.simulation.rivals import Only
+from supervisor.core.facts import StabilityLimits
+from supervisor.simulation.families import FAMILIES, HARD, draw
+from supervisor.simulation.life import Supervised, live
+from supervisor.simulation.rivals import POLICIES, Only, best
 from supervisor.simulation.worlds import (
-    FAMILIES,
     HOURS,
     Fate,
     Measured,
     Strike,
     constant,
-    draw,
     likely,
 )
 
@@ -45,7 +45,7 @@ def gaps(world, mode=1):
     return [part.to_h - part.from_h for part in life.stretches[:-1]]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES | HARD)
 def test_equal_numbers_draw_an_equal_world(family):
     """A world is known by its family, its seed and its index alone."""
     assert draw(family, 3, 4) == draw(family, 3, 4)
@@ -53,7 +53,7 @@ def test_equal_numbers_draw_an_equal_world(family):
     assert draw(family, 3, 4) != draw(family, 4, 4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES | HARD)
 def test_every_world_is_possible(family):
     """No hazard is negative, every mode brings something, and the weather covers the life."""
     for world in drawn(family):
@@ -190,6 +190,82 @@ def test_of_three_rungs_each_may_be_the_best():
         max(range(3), key=lambda mode: kept_per_h(world, mode)) for world in drawn("three rungs")
     )
     assert set(best) == {0, 1, 2}
+
+
+# The hard kinds.
+
+
+def test_a_supercritical_machine_in_its_heaviest_mode_keeps_a_third():
+    """Each crash draws more than one other, and light grows calm."""
+    worlds = drawn("supercritical")
+    assert all(world.stirs[1] * world.stir_h >= 1 for world in worlds)
+    assert all(4 <= world.stirs[1] <= 14 for world in worlds)
+    assert all(0.25 <= world.stir_h <= 1 for world in worlds)
+    shares = [live(world, Only(1)).work / live(world, best(world)).work for world in worlds[:20]]
+    assert 0.2 < statistics.mean(shares) < 0.5
+
+
+def test_a_mode_that_dies_young_is_repaired_after_days():
+    """Broken it lasts for minutes, for a day at least; else it is the better one."""
+    for world in drawn("dies young"):
+        edges_h = (0.0, *world.edges_h, HOURS)
+        for (begin_h, end_h), hazards in zip(pairwise(edges_h), world.hazards, strict=True):
+            if hazards[1] > 1:
+                assert 60 / hazards[1] <= 6
+                assert end_h - begin_h > 23 or end_h == HOURS
+                assert kept_per_h(world, 1, hazards[1]) < kept_per_h(world, 0)
+            else:
+                assert kept_per_h(world, 1, hazards[1]) > kept_per_h(world, 0)
+
+
+def test_slow_starts_take_one_to_three_minutes():
+    """After a boot and for each move."""
+    for world in drawn("slow starts"):
+        assert 1 <= world.start_h * 60 <= 3
+        assert 1 <= world.switch_h * 60 <= 3
+
+
+def test_offices_are_closed_at_night_and_on_two_days_of_seven():
+    """Medium is unbearable at noon from the first day to the fifth, and at no midnight."""
+    for world in drawn("office hours"):
+        good = world.at(0.5)
+        for day in range(28):
+            noon = world.at(day * 24 + 12.5)
+            assert world.at(day * 24 + 0.5) == good
+            assert (noon == good) is (day % 7 >= 5)
+            if noon != good:
+                assert kept_per_h(world, 1, noon[1]) < kept_per_h(world, 0, noon[0])
+
+
+def test_under_foreign_load_everybody_makes_way_as_ours_does():
+    """Whoever would go on beside others stands still, at the same moments."""
+    for index in range(6):
+        world = msgspec.structs.replace(draw("foreign load", 5, index), hazards=((0.0, 0.0),))
+        pinned = msgspec.structs.replace(world, work=(1.0, 0.5))
+        ours, theirs = (
+            live(pinned, POLICIES[name](pinned, StabilityLimits(name="fixed", stable_min=1e6)))
+            for name in ("fixed", "light only")
+        )
+        assert ours.hours[0] < 0.99 * HOURS
+        assert theirs.hours[0] == pytest.approx(ours.hours[0], rel=0.01)
+
+
+def test_runs_of_mixed_units_take_turns_and_each_is_told_in_its_own():
+    """The ledger sees steps of each kind by themselves, and how quick medium is for each."""
+    world = draw("mixed units", 5, 1)
+    world = msgspec.structs.replace(world, hazards=((0.0, 0.0),))
+    pilot = Supervised(world, StabilityLimits())
+    life = live(world, pilot)
+    told = pilot.memory.stretch.work
+    assert set(told["medium"]) == {kind.name for kind in world.kinds}
+    kept = 0.0
+    for mode, kinds in told.items():
+        for kind in world.kinds:
+            if kind.name in kinds:
+                known, speed = kinds[kind.name], kind.work[mode == "medium"]
+                assert known.steps / known.hours == pytest.approx(kind.steps * speed)
+                kept += known.steps / kind.steps
+    assert 0.98 * life.work < kept <= life.work  # the last stretch is told to nobody
 
 
 # Luck

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.contract import Remark, Score
+from trainers.contract import RowRemark, Score
 from trainers.direction import judging, picture
 from trainers.direction.boosting import CLASSES, Direction
 from trainers.direction.market import Market, Outcome, outcome, part_told, read
@@ -39,7 +39,7 @@ class Quotes:
     test: Part
     names: tuple[str, ...]
     card: dict[str, Any]
-    remarks: tuple[Remark, ...]
+    remarks: tuple[RowRemark, ...]
     memory_bytes: int
     fitted: tuple[Fitted, ...] = ()
     """nothing is: trees need no scale"""
@@ -168,7 +168,7 @@ def _card(
     rule: Rule,
     parts: dict[str, Part],
     usable: int,
-    remarks: tuple[Remark, ...],
+    remarks: tuple[RowRemark, ...],
 ) -> dict[str, Any]:
     def told(part: Part) -> dict[str, Any]:
         counts = np.bincount(part.y.astype(np.int64), minlength=len(CLASSES)).tolist()

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from trainers.contract import Remark
+from trainers.contract import RowRemark
 from trainers.direction.boosting import DOWN, FLAT, UP
 from trainers.direction.features import RETURNS, v1
 from trainers.direction.options import MEMORY_FACTOR, V1, Rule
@@ -46,7 +46,7 @@ class Market:
     """(rows, features); NaN where nobody knows yet"""
     sha256: str
     """of all that is read, whatever it lies in"""
-    remarks: tuple[Remark, ...]
+    remarks: tuple[RowRemark, ...]
     memory_bytes: int
     """that it takes to learn from it, about"""
 
@@ -66,7 +66,7 @@ class Outcome:
     """mid price at the end of the horizon by that of the row, minus 1; NaN: nobody knows"""
     classes: Rows
     """of the rows that have one; else flat"""
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[RowRemark, ...] = ()
 
 
 def outcome(market: Market, rule: Rule) -> Outcome:
@@ -89,7 +89,7 @@ def outcome(market: Market, rule: Rule) -> Outcome:
     moved = np.where(known, change / market.mid, np.nan)
     return Outcome(
         known=known, moved=moved, classes=np.where(known, _classes(change, market, rule), FLAT),
-        remarks=(Remark(code="silent", line=said),) if silent.any() else (),
+        remarks=(RowRemark(code="silent", line=said),) if silent.any() else (),
     )  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def read(
     return Market(
         times=times, mid=mid, spread=spread, x=x, sha256=content.sha256,
         remarks=(
-            (Remark(code="left_out", line=said, option="model"),)
+            (RowRemark(code="left_out", line=said, option="model"),)
             if unknown > RETURNS * len(days)
             else ()
         ),

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.contract import Remark
+from trainers.contract import RowRemark
 from trainers.tables import features, leakage, memory, own, preprocessing, sources, split
 from trainers.tables.config import Config
 from trainers.tables.errors import ConfigValidationError, DataLoadError
@@ -116,7 +116,7 @@ class _Builder:
             self.working()
         return keep
 
-    def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[Remark]]:
+    def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[RowRemark]]:
         by_name = {feature.name: feature for feature in self.plan}
 
         def fetch(name: str) -> tuple[Floats, tuple[str, ...] | None]:
@@ -182,7 +182,7 @@ class Prepared:
     """what is done to each feature; `rows_of` another table does it, too"""
     card: dict[str, Any]
     """what a model card says of it; plain values"""
-    remarks: tuple[Remark, ...]
+    remarks: tuple[RowRemark, ...]
     """what a person should know"""
     memory_bytes: int
     """that the most demanding moment takes, about"""
@@ -464,10 +464,10 @@ def rows_of(
     return builder.part(usable, fitted)
 
 
-def _on_findings(findings: Sequence[Finding]) -> list[Remark]:
+def _on_findings(findings: Sequence[Finding]) -> list[RowRemark]:
     allowed = {"allowed": " (allowed)"}
     return [
-        Remark(
+        RowRemark(
             code="leakage",
             line=f"leakage: {one.line}{allowed.get(one.severity, '')}",
             option="features",
@@ -476,7 +476,7 @@ def _on_findings(findings: Sequence[Finding]) -> list[Remark]:
     ]
 
 
-def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[Remark]:
+def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[RowRemark]:
     ahead = leakage.known_ahead(plan)
     if not ahead or not config.horizon or config.target is None:
         return []
@@ -484,7 +484,7 @@ def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[Remark]:
     are = "are" if len(ahead) > 1 else "is"
     taken = f"{', '.join(ahead)} {are} taken for the time that is forecast"
     line = f"{taken}, and must be known {steps} ahead"
-    return [Remark(code="known_ahead", line=line, option="features")]
+    return [RowRemark(code="known_ahead", line=line, option="features")]
 
 
 def _told(part: Part) -> dict[str, Any]:

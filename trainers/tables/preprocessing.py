@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.contract import Remark
+from trainers.contract import RowRemark
 from trainers.tables.config import Preprocessing
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def fit(
     names: Sequence[str], fetch: Fetch, asked: Preprocessing
-) -> tuple[tuple[Fitted, ...], list[Remark]]:
+) -> tuple[tuple[Fitted, ...], list[RowRemark]]:
     """What to do with each feature, by the rows that `fetch` has; and what a person should know."""
     fitted, said = [], []
     for name in names:
@@ -57,7 +57,7 @@ def fit(
                     f"{name} has {others} categories beyond the {len(kept)} most frequent: "
                     "they are taken for one"
                 )
-                said.append(Remark(code="categories", line=line, option="features"))
+                said.append(RowRemark(code="categories", line=line, option="features"))
         there = values[~np.isnan(values)]
         native = labels is not None and asked.categories == "native"
         centre, spread = (0.0, 1.0) if native else _scale(there, asked.scale)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trainers.contract import Remark
+from trainers.contract import RowRemark
 from trainers.tables.config import Config
 from trainers.tables.errors import ConfigValidationError, DataLoadError, SourceAway
 from trainers.tables.times import instants, zone_of
@@ -57,7 +57,7 @@ class Source(Protocol):
     """where it lies, for people; without a password"""
 
     @abstractmethod
-    def remarks(self) -> list[Remark]:
+    def remarks(self) -> list[RowRemark]:
         """What a person should know of how it lies there."""
 
     @abstractmethod
@@ -118,12 +118,12 @@ class _Files:
         if self._paths[0].suffix not in SUFFIXES:
             raise DataLoadError(f"{where} must end in .parquet or .csv")
 
-    def remarks(self) -> list[Remark]:
+    def remarks(self) -> list[RowRemark]:
         cut = [
             path.name for path in self._paths if path.suffix == ".csv" and _ends_within_a_line(path)
         ]
         return [
-            Remark(code="cut_off", line=f"{name} ends within a line, which may be cut off")
+            RowRemark(code="cut_off", line=f"{name} ends within a line, which may be cut off")
             for name in cut
         ]
 
@@ -193,7 +193,7 @@ class _Database:
         self._named = table
         self._table, self._columns = self._asked(self._look)
 
-    def remarks(self) -> list[Remark]:
+    def remarks(self) -> list[RowRemark]:
         return []
 
     def kinds(self) -> dict[str, Kind]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainers.contract import Remark
+from trainers.contract import RowRemark
 from trainers.tables.config import Config, bounds
 from trainers.tables.errors import DataLoadError
 from trainers.tables.sources import Kind, Source, is_text
@@ -128,7 +128,7 @@ def read(
     return Table(times, columns, naive, spacing(times))
 
 
-def check(table: Table, config: Config, features: Iterable[str]) -> list[Remark]:
+def check(table: Table, config: Config, features: Iterable[str]) -> list[RowRemark]:
     """Refuse rows that no forecast can be learnt from; what is returned a person should know.
 
     Args:
@@ -144,13 +144,13 @@ def check(table: Table, config: Config, features: Iterable[str]) -> list[Remark]
     for name in {*features, config.target}:
         if name is not None:
             _check_varies(name, table.columns[name])
-    said = [] if gaps is None else [Remark(code="gaps", line=gaps)]
+    said = [] if gaps is None else [RowRemark(code="gaps", line=gaps)]
     if table.naive:
         line = "times have no zone: they are taken for UTC"
-        said.append(Remark(code="no_zone", line=line, option="time"))
+        said.append(RowRemark(code="no_zone", line=line, option="time"))
     if table.spacing.step is None:
         line = "rows are not evenly spaced: horizon and gap count rows"
-        said.append(Remark(code="uneven", line=line))
+        said.append(RowRemark(code="uneven", line=line))
     return said
 
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Protocol, TypeV
 import msgspec
 
 from trainers import sinks
-from trainers.contract import Remark, Rows, Score, Spec
+from trainers.contract import RowRemark, Rows, Score, Spec
 from trainers.session import Session
 from trainers.tables import anomalies, prepare
 from trainers.tables.learning import artefacts, picture, state
@@ -101,7 +101,7 @@ class Ready(Protocol):
     validation: PreparedPart
     fitted: tuple[Fitted, ...]
     card: dict[str, Any]
-    remarks: tuple[Remark, ...]
+    remarks: tuple[RowRemark, ...]
     memory_bytes: int
     """that the most demanding moment takes, about"""
 
