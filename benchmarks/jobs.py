@@ -1,11 +1,20 @@
 #!/usr/bin/env python3
-"""What the job store takes for a durable create, a look, a mirrored heartbeat and a claim.
+"""What jobs take: the store, the API, claims beside peers, and the supervisor that trains them.
 
-    python benchmarks/jobs.py                         both stores, a minute
-    python benchmarks/jobs.py --jobs 1000 --json
+    store      a durable create, a look, a mirrored heartbeat and a claim, in turn. Beside
+               them stands what the disk takes to make 4 KiB durable, which no store can undercut
+    api        `supervisor serve` with its dispatcher, and beside it `supervisor run` with two
+               trainers at work: what twenty clients wait for, with five requests a second each,
+               counted from when each request was due; memory, and shares of a processor
+    claims     jobs a second that one home and four claim, beside what workers of procrastinate
+               (PostgreSQL) and huey (SQLite) take, all durable, in turns. The peers are installed
+               from their registry into a scratch folder, and left out loudly where that fails
+    daemon     memory, wake-ups and imports of `supervisor run`, alone and beside `supervisor serve`
 
-SQLite lies in a temporary folder, PostgreSQL is started there, durable, and thrown away. Beside
-them stands what the disk takes to make 4 KiB durable, which no store can undercut.
+    python benchmarks/jobs.py                         all of it, a quarter of an hour
+    python benchmarks/jobs.py --what api --jobs 1000 --for-s 10 --json
+
+SQLite lies in a temporary folder, PostgreSQL is started there, durable, and thrown away.
 """
 
 from __future__ import annotations
@@ -20,17 +29,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
 
-from state.jobs.database import url_of_home  # noqa: E402 - after the path is set
+import jobs_api  # noqa: E402 - after the path is set
+import jobs_claims  # noqa: E402
+import jobs_daemon  # noqa: E402
+
+from state.jobs.database import url_of_home  # noqa: E402
 from state.jobs.migrations import migrate  # noqa: E402
 from state.jobs.records import NewJob, Seen, Which  # noqa: E402
 from state.jobs.store import JobStore  # noqa: E402
 from testkit import servers  # noqa: E402
 
-HOMES = 4
+WHAT = ("store", "api", "claims", "daemon")
 EACH = 100
 """how often a thing is done to be measured"""
 CONFIG = {"algorithm": "lgbm", "features": [f"feature_{number}" for number in range(30)]}
@@ -63,44 +77,6 @@ def a_job(number: int) -> NewJob:
     return NewJob(tenant_id=f"tenant-{number % 7}", config=CONFIG, model_type="forecast")
 
 
-def claim_rate(url: str, homes: int, jobs: int) -> float:
-    """Jobs a second that so many homes claim, each by looking who waits, and trying in order."""
-    ready, go = os.pipe(), os.pipe()
-    children = []
-    for home in range(homes):
-        child = os.fork()
-        if child == 0:
-            _claim(url, f"home-{home}", ready[1], go[0], jobs // homes)
-        children.append(child)
-    for _ in range(homes):
-        os.read(ready[0], 1)
-    began = time.perf_counter()
-    os.write(go[1], b"!" * homes)
-    failed = [child for child in children if os.waitpid(child, 0)[1]]
-    took_s = time.perf_counter() - began
-    for handle in (*ready, *go):
-        os.close(handle)
-    if failed:
-        sys.exit("a home could not claim")
-    return jobs / took_s
-
-
-def _claim(url: str, home: str, ready: int, go: int, jobs: int) -> None:
-    try:
-        store = JobStore(url)
-        os.write(ready, b"!")
-        os.read(go, 1)
-        claimed = 0
-        while claimed < jobs:
-            for one in store.candidates(each=10):
-                claimed += store.claim(one.job_id, home) is not None
-                if claimed == jobs:
-                    break
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
 def measured(url: str, jobs: int) -> dict[str, object]:
     """All of it, of one store."""
     migrate(url)
@@ -131,9 +107,6 @@ def measured(url: str, jobs: int) -> dict[str, object]:
         "mirror": mirrors,
         "get": looks,
         "list_50": lists,
-        "claims_per_s": {
-            f"{homes} homes": claim_rate(url, homes, 4 * EACH) for homes in (1, HOMES)
-        },
     }
 
 
@@ -144,24 +117,58 @@ def server() -> Iterator[str]:
         yield one.create_database("jobs")
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=10_000, help="that are there when it is asked")
-    parser.add_argument("--json", action="store_true", help="print all of it")
-    wanted = parser.parse_args()
+def stores(jobs: int) -> dict[str, Any]:
+    """What is done with each store, and what its disk takes."""
     with tempfile.TemporaryDirectory() as place, server() as postgresql:
-        found = {"disk": disk(Path(place))}
-        for name, url in (("sqlite", url_of_home(Path(place))), ("postgresql", postgresql)):
-            found[name] = measured(url, wanted.jobs)
-    if wanted.json:
-        print(json.dumps(found, indent=2))
-        return
-    print(f"4 KiB made durable: {found['disk']['median_ms']:.1f} ms")
+        urls = {"sqlite": url_of_home(Path(place)), "postgresql": postgresql}
+        return {"disk": disk(Path(place))} | {
+            name: measured(url, jobs) for name, url in urls.items()
+        }
+
+
+def apis(jobs: int, for_s: float) -> dict[str, Any]:
+    """How the API answers, on each store."""
+    found = {"sqlite": jobs_api.measured(None, jobs, for_s)}
+    with server() as postgresql:
+        return found | {"postgresql": jobs_api.measured(postgresql, jobs, for_s)}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """What is done with each store, for people."""
+    told = [f"4 KiB made durable: {found['disk']['median_ms']:.1f} ms"]
     for name in ("sqlite", "postgresql"):
         for what, took in found[name].items():
-            told = ", ".join(f"{key} {value:.1f}" for key, value in took.items())
-            print(f"{name:10} {what:12} {told}")
+            numbers = ", ".join(f"{key} {value:.1f}" for key, value in took.items())
+            told.append(f"{name:10} {what:12} {numbers}")
+    return told
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--what", action="append", choices=WHAT, help="only that; may be repeated")
+    parser.add_argument("--jobs", type=int, default=10_000, help="that are there when it is asked")
+    parser.add_argument("--for-s", type=float, default=60.0, help="clients ask, and the idle idle")
+    parser.add_argument("--turns", type=int, default=5, help="of claims")
+    parser.add_argument("--json", action="store_true", help="print all of it")
+    wanted = parser.parse_args()
+    found: dict[str, Any] = {}
+    told: list[str] = []
+    for what in wanted.what or WHAT:
+        if what == "store":
+            found[what] = stores(wanted.jobs)
+            told += lines(found[what])
+        elif what == "api":
+            found[what] = apis(wanted.jobs, wanted.for_s)
+            for name, one in found[what].items():
+                told += ["", *jobs_api.lines(name, one)]
+        elif what == "claims":
+            found[what] = jobs_claims.measured(wanted.turns)
+            told += ["", *jobs_claims.lines(found[what])]
+        else:
+            found[what] = jobs_daemon.measured(wanted.for_s)
+            told += ["", *jobs_daemon.lines(found[what])]
+    print(json.dumps(found, indent=2) if wanted.json else "\n".join(told))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -36,6 +37,9 @@ from trainers import durable
 
 AGAIN_LATER = 75
 """the exit code of what may go well at the next try"""
+SWITCH_S = 0.001
+"""A thread of the API that computes lets the others have Python after so long, and not after
+Python's own 5 ms: an answer changes threads a few times, and would wait for that each time."""
 LEAVING_S = 10.0
 """for a dispatcher to end that is asked to"""
 LOOK_S = 5.0
@@ -154,6 +158,7 @@ def serve(
                 host = jobs.listen.rpartition(":")[0]
                 say(f"jobs are taken in at http://{host}:{port}{BASE}, and kept in {store.shown}")
                 Notify()("READY=1")
+                sys.setswitchinterval(SWITCH_S)
                 api.run(sockets=[here])
         finally:
             store.close()

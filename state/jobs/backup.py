@@ -27,6 +27,8 @@ from trainers.durable import sync_folder
 ROWS_AT_ONCE = 500
 SQLITE = b"SQLite format 3\0"
 """how each file of SQLite begins"""
+HEAD_BYTES = 100
+"""of what such a file says of itself"""
 
 
 class BackupExists(StoreError):
@@ -154,7 +156,10 @@ def _unpack(path: Path, copy: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            if file.read(len(SQLITE)) == SQLITE:
+            if (head := file.read(HEAD_BYTES)).startswith(SQLITE):
+                # SQLite itself misses no end that holds an index, or nothing any more.
+                if path.stat().st_size < _size_bytes(head):
+                    raise NoBackup(path, "its end is missing")
                 shutil.copyfile(path, copy)
             else:
                 file.seek(0)
@@ -213,6 +218,12 @@ def _replace(old: sa.Connection, new: sa.Connection) -> None:
             new.execute(table.insert(), [dict(row) for row in part])
     # Numbers that somebody has seen are not given again.
     new.execute(tables.store.update().values(epoch=uuid.uuid4().hex, sequence=last))
+
+
+def _size_bytes(head: bytes) -> int:
+    """Of a whole file of SQLite, by its head, in which pages of 64 KiB are told as 1."""
+    page_bytes, pages = int.from_bytes(head[16:18]), int.from_bytes(head[28:32])
+    return (65536 if page_bytes == 1 else page_bytes) * pages
 
 
 def _url(path: Path) -> str:

@@ -11,12 +11,13 @@ import re
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
 
 import msgspec
 import sqlalchemy as sa
 
 from state.jobs import rows, tables
-from state.jobs.choosing import claimable, matching
+from state.jobs.choosing import CLASSES, OF_CLASS, claimable, matching, waiting
 from state.jobs.database import Database
 from state.jobs.mirroring import QUIET, mirrored, stored, told_of
 from state.jobs.records import (
@@ -43,7 +44,7 @@ from state.jobs.tables import now_s
 from state.jobs.transaction import ID, UNTRIED, Transaction
 from state.jobs.usage import usage
 
-OFFSET_MAX = 2**62
+OFFSET_MAX = NUMBER_MAX = 2**62
 WORD = re.compile(r"[0-9A-Fa-f-]{1,36}")
 """how an id begins"""
 PRUNED_AT_ONCE = 500
@@ -353,14 +354,23 @@ class JobStore:
             each: how many at most of one tenant in one class. Whose turn it is depends on the
                 first of them, and a flood may have any number.
         """
-        place = sa.func.row_number().over(
-            partition_by=(_JOBS.tenant_id, _JOBS.priority), order_by=_JOBS.number
+        last = sa.func.coalesce(waiting("number", each - 1), NUMBER_MAX).label("last")
+        # Materialized: it is to be looked up once for each class, and not for each job.
+        line = sa.select(*OF_CLASS, last).select_from(CLASSES).cte("line")
+        line = line.prefix_with("MATERIALIZED")
+        chosen = sa.select(*(_JOBS[name] for name in Candidate.__struct_fields__)).join_from(
+            line,
+            tables.jobs,
+            sa.and_(
+                *(_JOBS[column.name] == line.c[column.name] for column in OF_CLASS),
+                _JOBS.number <= line.c.last,
+                *claimable(),
+            ),
         )
-        names = [_JOBS[name] for name in Candidate.__struct_fields__]
-        ranked = sa.select(*names, place.label("place")).where(*claimable()).subquery()
-        chosen = sa.select(ranked).where(ranked.c.place <= each).order_by(ranked.c.number)
         with self._reading() as doing:
-            return tuple(rows.candidate(row) for row in doing.all(chosen))
+            found = [rows.candidate(row) for row in doing.all(chosen)]
+        # SQLite, asked for this order, would read all that wait in it.
+        return tuple(sorted(found, key=attrgetter("number")))
 
     def claim(self, job_id: str, home: str) -> Job | None:
         """Have a home train it; None: it is no candidate any more.

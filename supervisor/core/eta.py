@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from statistics import NormalDist, fmean, median, pstdev
@@ -149,7 +150,7 @@ def until_start(
     starts = []
     for scenario in range(SCENARIOS):
         come = [*ahead, *others[: round(len(others) * (scenario + 0.5) / SCENARIOS)]]
-        near, far = come[:SIMULATED_MAX], come[SIMULATED_MAX:]
+        near, far = come[:SIMULATED_MAX], Counter(come[SIMULATED_MAX:])
         shift = {kind: found.shift(next(chance)) for kind, found in durations.items()}
         free = [shift[kind] * durations[kind].left(for_s, next(chance)) for kind, for_s in running]
         free += [0.0] * (slots - len(free))
@@ -159,8 +160,9 @@ def until_start(
             heapq.heapreplace(free, free[0] + took)
         start = free[0]
         if far:
-            mean = sum(shift[kind] * durations[kind].mean_s for kind in far) / slots
-            spread = math.sqrt(sum(durations[kind].spread_s ** 2 for kind in far)) / slots
+            means = (n * shift[kind] * durations[kind].mean_s for kind, n in far.items())
+            squares = (n * durations[kind].spread_s ** 2 for kind, n in far.items())
+            mean, spread = sum(means) / slots, math.sqrt(sum(squares)) / slots
             start = sum(free) / len(free) + mean + spread * NORMAL.inv_cdf(next(chance))
         starts.append(max(0.0, start))
     starts.sort()

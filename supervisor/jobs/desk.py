@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from state.jobs import backup, database
+from state.jobs import database
 from state.jobs.database import NotMigrated, StoreError
 from state.jobs.records import ENDED, Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
@@ -265,6 +265,8 @@ class Desk:
             path: a file that is not there yet; None: one in the home, named by the moment.
             now_at: wall time.
         """
+        from state.jobs import backup  # noqa: PLC0415 - as above
+
         if path is None:
             folder = self._home / BACKUPS
             durable.make_folder(folder)
@@ -276,6 +278,8 @@ class Desk:
 
     def restore(self, path: Path) -> None:
         """Put a backup in the place of all that the store holds; one that is missing is made."""
+        from state.jobs import backup  # noqa: PLC0415 - as above
+
         self.migrate()
         with told():
             backup.restore(self._url, path)

@@ -259,17 +259,12 @@ class JobPages:
         Raises:
             NotFound: there is none, or it is another tenant's.
         """
-        job_id: str = request.path_params["job_id"]
-        found = await self._service.call(
-            self._service.store.get, job_id.lower(), tenant=request.state.tenant
-        )
-        if found is None:
-            raise NotFound("job", job_id)
+        found, _ = await self._with(request, lambda _: None)
         return found
 
     async def get(self, request: Request) -> Response:
         """`GET /jobs/{id}`; with `Prefer: wait` once it is another than whoever asks has seen."""
-        job = await self.find(request)
+        job, queue = await self._placed(request)
         wait_s = asking.waits_s(request)
         if wait_s and asking.has_seen(request, job.version):
             self._service.see_streams()
@@ -277,18 +272,18 @@ class JobPages:
             until = loop.time() + wait_s
             async with self._service.streaming():
                 with self._feed.watching(job.job_id) as watch:
-                    job = await self.find(request)
+                    job, queue = await self._placed(request)
                     while asking.has_seen(request, job.version):
                         left_s = until - loop.time()
                         if left_s <= 0 or not await watch.wait(left_s):
                             break
                         if await request.is_disconnected():
                             break
-                        job = await self.find(request)
+                        job, queue = await self._placed(request)
         if asking.has_seen(request, job.version):
             headers = {**HEADERS, "etag": asking.tag(job.version)}
             return Response(status_code=304, headers=headers)
-        return self._answer(job, await self._service.call(self._line.place, job))
+        return self._answer(job, queue)
 
     async def list(self, request: Request) -> Response:
         """`GET /jobs`."""
@@ -331,8 +326,7 @@ class JobPages:
 
     async def history(self, request: Request) -> Response:
         """`GET /jobs/{id}/metrics/history`."""
-        job = await self.find(request)
-        found = await self._service.call(self._service.store.history, job.job_id)
+        job, found = await self._with(request, lambda job: self._service.store.history(job.job_id))
         points = tuple(
             Point(
                 attempt=one.attempt,
@@ -346,13 +340,34 @@ class JobPages:
 
     async def why(self, request: Request) -> Response:
         """`GET /jobs/{id}/why`."""
-        job = await self.find(request)
-        reasons = await self._service.call(self._line.why, job)
-        queue = await self._service.call(self._line.place, job)
+        job, (reasons, queue) = await self._with(
+            request, lambda job: (self._line.why(job), self._line.place(job))
+        )
         status = job.became.status
         return told(Waiting(job_id=job.job_id, status=status, reasons=reasons, queue=queue))
 
     # How.
+
+    async def _placed(self, request: Request) -> tuple[Job, contract.Queue | None]:
+        return await self._with(request, self._line.place)
+
+    async def _with(self, request: Request, ask: Callable[[Job], T]) -> tuple[Job, T]:
+        """The job of the path, and what is asked of it, by one thread: another one has to wake up.
+
+        Raises:
+            NotFound: there is none, or it is another tenant's.
+        """
+        job_id: str = request.path_params["job_id"]
+        tenant, store = request.state.tenant, self._service.store
+
+        def found() -> tuple[Job, T] | None:
+            job = store.get(job_id.lower(), tenant=tenant)
+            return None if job is None else (job, ask(job))
+
+        both = await self._service.call(found)
+        if both is None:
+            raise NotFound("job", job_id)
+        return both
 
     def _see_tenant(self, request: Request, named: str | None) -> None:
         mine = request.state.tenant

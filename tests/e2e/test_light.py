@@ -80,3 +80,13 @@ def test_a_command_about_no_job_imports_nothing_of_jobs(
         check=False,
     )
     assert not set(json.loads(said.stdout.splitlines()[-1])) & OF_JOBS
+
+
+def test_the_api_stays_light() -> None:
+    """What makes tables and what analyses them is imported by processes that end again."""
+    code = "import sys, supervisor.serving; print(*sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
+    loaded = {name.partition(".")[0] for name in said.stdout.split()}
+    assert not loaded & {"alembic", "mako", "numpy", "pandas", "psycopg", "pyarrow", "torch"}

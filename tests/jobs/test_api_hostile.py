@@ -76,6 +76,23 @@ def test_a_head_that_does_not_come_ends_the_connection(api, connected, monkeypat
     assert api.get("/health").status_code == 200
 
 
+def test_no_part_of_an_answer_waits_until_the_one_before_it_is_confirmed(
+    api, connected, monkeypatch
+):
+    """Whoever asks on a connection that stays would wait 40 ms for the body, behind its head."""
+    found = []
+    made = server.Impatient.connection_made
+
+    def noted(protocol, transport):
+        made(protocol, transport)
+        one = transport.get_extra_info("socket")
+        found.append(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(server.Impatient, "connection_made", noted)
+    all_of(connected(head("GET /health", connection="close")))
+    assert found == [1]
+
+
 def test_a_body_that_does_not_come_is_told_so(api, connected, monkeypatch):
     """By 408, while others are answered."""
     monkeypatch.setattr(asking, "BODY_MAX_S", 0.5)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import sqlalchemy as sa
 
 from state.jobs.records import (
     Ending,
@@ -192,6 +195,26 @@ def test_a_flood_does_not_hide_who_else_waits(store):
     assert [one.job_id for one in found if one.tenant_id == "flood"][:2] == flood[:2]
     assert len(found) == 4
     assert quiet.job_id in {one.job_id for one in found}
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_no_row_is_read_of_those_that_wait_behind_the_first(store):
+    """Who is next and what tenants have is asked every second, however many wait."""
+    asked = []
+
+    def note(connection, cursor, statement, values, context, many):
+        asked.append((statement, values))
+
+    sa.event.listen(store._database._engine, "before_cursor_execute", note)
+    store.candidates()
+    store.tenants()
+    store.tenants("acme-corp")
+    with store._database.reading() as connection:
+        for statement, values in asked[:]:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            for *_, step in plan:
+                if " jobs" in step:
+                    assert re.search(r"COVERING|priority=|\(job_id=", step), (statement, step)
 
 
 def test_what_a_home_sees_is_told(store, claimed):
