@@ -1,20 +1,25 @@
-# Two commands do everything on a fresh machine: `make run` and `make test`.
+# These do everything on a fresh machine: `make run`, beside it `make job`, and `make test`.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := atari,sb3,live,completion
-TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,jobs,dev
+EXTRAS := atari,sb3,live,completion,jobs
+JOB_EXTRAS := $(EXTRAS),tabular
+TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,dev
 SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
 # What tests of real boots, disks, cron, shells, shims and databases need; without them, these are skipped, and say so.
 DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \
 	vim-tiny mariadb-server postgresql
 
-.PHONY: run test lint format clean set-up set-up-for-tests debian FORCE
+.PHONY: run job test lint format clean set-up set-up-for-job set-up-for-tests debian FORCE
 
 run: set-up
 	-@$(BIN)/supervisor tune --once
-	@exec $(BIN)/supervisor run
+	@exec $(BIN)/supervisor run --serve
+
+# A first job, while `make run` goes on in another terminal.
+job: set-up-for-job
+	@exec $(BIN)/python docs/first_job.py
 
 # Three processes, for two cores: in two of them, tests of real processes, disks and boots take turns,
 # and mostly wait (tests/conftest.py).
@@ -38,6 +43,9 @@ clean:
 set-up:
 	@flock -o Makefile $(MAKE) --no-print-directory $(VENV)/run
 
+set-up-for-job:
+	@flock -o Makefile $(MAKE) --no-print-directory $(VENV)/job
+
 set-up-for-tests:
 	@flock -o Makefile $(MAKE) --no-print-directory $(VENV)/test debian
 
@@ -54,6 +62,7 @@ from pip._vendor.packaging.requirements import Requirement
 
 venv, python = Path.cwd() / sys.argv[1], sys.argv[2]
 extras = [*sys.argv[3].split(","), *["dev"] * (venv / "test").exists()]
+extras += ["tabular"] * (venv / "job").exists()
 if Path(sys.prefix) != venv or f"{venv}/bin/python" not in (venv / "bin/supervisor").read_text():
     sys.exit("it was made in another place")
 needs = distribution("training-supervisor").requires or ()
@@ -97,6 +106,10 @@ endef
 $(VENV)/run: $(VENV)/python pyproject.toml constraints.txt
 	@echo 'Setting up: a few minutes, once.'
 	$(call install,$(EXTRAS))
+
+$(VENV)/job: $(VENV)/run
+	@echo 'Setting up what learns tables: a minute, once.'
+	$(call install,$(JOB_EXTRAS))
 
 $(VENV)/test: $(VENV)/run
 	$(call install,$(TEST_EXTRAS))

@@ -56,6 +56,7 @@ class Config:
         path: the settings file.
         required: it was named by a person, so its absence is an error.
         last_good: where the last good ones are kept over a reboot; None: nowhere.
+        keeps: they are written there, too, as the one process does whose they are.
         trial: what changes must pass before they are in force; None: the file alone is judged.
 
     Raises:
@@ -69,6 +70,7 @@ class Config:
         *,
         required: bool = False,
         last_good: Path | None = None,
+        keeps: bool = True,
         trial: Trial | None = None,
     ) -> None:
         self._path = path
@@ -85,6 +87,8 @@ class Config:
             self._kept = _kept(last_good)
         except NewerFile as error:
             self.newer, self._last_good = str(error), None
+        if not keeps:
+            self._last_good = None
         if required and not path.exists():
             raise NoSettings(path)
         self._in_use = _identity(path) != ()

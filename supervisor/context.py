@@ -165,7 +165,14 @@ class Context:
             NoSettings: the file that was named is missing.
         """
         kept = self.home.last_settings
-        return Config(self._config_path, required=self.config_named, last_good=kept)
+        return Config(self._config_path, required=self.config_named, last_good=kept, keeps=False)
+
+    def command(self, *words: str) -> list[str]:
+        """A command about the same home, by the same settings."""
+        command = [*program("supervisor.cli"), "--home", str(self.home.path)]
+        if self.config_named:
+            command += ["--config", str(self._config_path)]
+        return [*command, *words]
 
     @property
     def config_on_trial(self) -> Config:
@@ -177,14 +184,11 @@ class Context:
         """
         from supervisor.trial import Trial  # noqa: PLC0415 - other commands stay quick
 
-        command = [*program("supervisor.cli"), "--home", str(self.home.path)]
-        if self.config_named:
-            command += ["--config", str(self._config_path)]
         return Config(
             self._config_path,
             required=self.config_named,
             last_good=self.home.last_settings,
-            trial=Trial([*command, "check-config", "--changed", "--json"]),
+            trial=Trial(self.command("check-config", "--changed", "--json")),
         )
 
     @property

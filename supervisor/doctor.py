@@ -26,14 +26,15 @@ from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
 from supervisor.errors import SupervisorError
-from supervisor.host import tuning
+from supervisor.host import api, tuning
 from supervisor.host.alarm import Alarm
 from supervisor.host.cgroup import ControlGroup, cores
 from supervisor.host.clock import zone_name
 from supervisor.host.gpu import Gpus
 from supervisor.host.home import SERVICE, SYSTEM_HOME, Home, machine_id
-from supervisor.host.install import cron, timers
+from supervisor.host.install import cron, profile, serving, timers
 from supervisor.host.install.eyes import SEARCHED, Eyes, of_service, troubles
+from supervisor.host.install.units import of_home, unit
 from supervisor.host.pressure import trainers
 from supervisor.programs import program, with_trainers
 from supervisor.runners.local import LocalRunner
@@ -86,7 +87,12 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
     asked = (
         ()
         if isinstance(config, str)
-        else (*_quiet(home, config, moment), *_timers(home, config), *_guard(home, config))
+        else (
+            *_api(home),
+            *_quiet(home, config, moment),
+            *_timers(home, config),
+            *_guard(home, config),
+        )
     )
     return (*(check() for check in checks), *asked)
 
@@ -483,6 +489,26 @@ def _jobs(home: Home, config: Config | str, moment: Moment) -> Finding:
     result += f"; the newest backup is {span(age_s)} old"
     verdict: Literal["well", "note"] = "note" if age_s > BACKUP_OLD_S else "well"
     return Finding(verdict=verdict, what="jobs", result=result)
+
+
+def _api(home: Home) -> Iterator[Finding]:
+    """Whether the API answers, where it is installed or somebody serves it."""
+    units = of_home(home.path)
+    by_systemd = units.have(serving.API, "service")
+    installed = by_systemd or cron.serves_api(home.path) or profile.serves_api(home.path)
+    one = api.served(home)
+    if one is not None and one.url is not None:
+        yield Finding(verdict="well", what="api", result=f"jobs are taken in at {one.url}")
+    elif one is not None:
+        yield Finding(verdict="note", what="api", result="it starts, and does not answer yet")
+    elif installed:
+        name = unit(serving.API, "service")
+        log = f"journalctl {'--user ' if units.of_user else ''}-u {name}"
+        why = f"look with `{log if by_systemd else f'cat {home.api / api.LOG}'}`"
+        if (package := api.missing()) is not None:
+            why = f"{package} is missing: pip install 'training-supervisor[jobs]'"
+        result = f"it is installed to start at boot, and does not run: {why}"
+        yield Finding(verdict="bad", what="api", result=result)
 
 
 def _notify(config: Config | str) -> Finding:

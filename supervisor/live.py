@@ -113,6 +113,8 @@ def _head(report: Report) -> Table:
     table.add_row("crashes", crashes)
     rate = f"{count(campaign.steps_per_s)} steps/s" if campaign.steps_per_s else "no rate yet"
     left = f", {span(campaign.eta_s)} left at this rate" if campaign.eta_s else ""
+    if report.api:
+        table.add_row("jobs", f"taken in at {report.api}")
     table.add_row("campaign", f"{campaign.done} of {campaign.runs} done, {rate}{left}")
     return table
 

@@ -24,6 +24,7 @@ from supervisor.core.moments import Moment, stamp
 from supervisor.core.quiet_hours import DAY_S, Quiet
 from supervisor.core.settings import Settings
 from supervisor.foretold import CAMPAIGN, Ends, foretold
+from supervisor.host import api
 from supervisor.host.clock import zone_name
 from supervisor.host.home import Home
 from supervisor.runners.local import is_alive, read_heartbeat
@@ -257,6 +258,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """None: no supervisor has lived here yet"""
     epoch: int
     daemon: DaemonReport
+    api: str | None
+    """where jobs are taken in over HTTP; None: nowhere"""
     mode: str
     mode_since: str
     mode_running_s: float
@@ -306,7 +309,7 @@ def report(
         foretell: tell in which windows each run ends, too, from the samples of a week.
         by: the windows of an analysis that is to be supposed; None: those in force.
     """
-    holder = home.holder()
+    holder, served = home.holder(), api.served(home)
     memory, trouble = _now(home, config, moment)
     goal, modes = memory.goal, {} if isinstance(config, str) else {m.name: m for m in config.ladder}
     sharing = slots.Sharing() if isinstance(config, str) else config.settings.sharing
@@ -342,6 +345,7 @@ def report(
         daemon=DaemonReport(
             state="running" if holder else "stopped", pid=(holder.pid or None) if holder else None
         ),
+        api=None if served is None else served.url,
         mode=goal.mode,
         mode_since=stamp(memory.visit.entered_at),
         mode_running_s=round(memory.visit.running_s, 1),

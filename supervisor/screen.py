@@ -85,6 +85,7 @@ def state(report: Report) -> str:
         *_quiet(report.quiet),
         *_guard(report.guard),
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
+        *([("jobs", f"taken in at {report.api}")] if report.api else []),
         ("home", report.home),
         ("campaign", _campaign(report)),
         *([("", _ends(report.campaign.ends))] if report.campaign.ends else []),

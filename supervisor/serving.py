@@ -17,22 +17,26 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+import msgspec
+
 from state.jobs.database import NotMigrated
 from state.jobs.store import JobStore
 from supervisor.config import Config
-from supervisor.core.job_settings import Jobs
+from supervisor.core.job_settings import PORT_MAX, Jobs
 from supervisor.errors import SupervisorError
+from supervisor.host import api
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.host.notify import Notify
 from supervisor.jobs.at_home import LOCKED
 from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
-from supervisor.jobs.settings import store_url, tenants_of
+from supervisor.jobs.settings import store_url
 from supervisor.programs import find_trainers_in
 from supervisor.web.app import application
 from supervisor.web.jobs import BASE
 from supervisor.web.server import server
+from supervisor.web.service import Service
 from trainers import durable
 
 AGAIN_LATER = 75
@@ -46,6 +50,15 @@ LOOK_S = 5.0
 """between two looks whether somebody dispatches"""
 REST_MAX_S = 60.0
 """between two starts of a dispatcher that ends by itself"""
+SETTINGS_S = 2.0
+"""between two looks whether settings, or tokens, are others"""
+NEXT_PORTS = 100
+"""that are tried where another one will do"""
+AT_THE_START = (
+    "enabled", "listen", "database_url", "database_password_file", "database_password_env",
+    "database_password_credential",
+)  # fmt: skip
+"""keys of [jobs] that are heeded when the API starts, and not later"""
 
 Say = Callable[[str], None]
 """tells a person something, in one line"""
@@ -68,7 +81,8 @@ class CannotListen(SupervisorError):
 
     def __init__(self, listen: str, error: OSError) -> None:
         taken = error.errno == errno.EADDRINUSE
-        self.exit_code = AGAIN_LATER if taken else 78
+        # An address that the machine has not may come with its network.
+        self.exit_code = AGAIN_LATER if taken or error.errno == errno.EADDRNOTAVAIL else 78
         why = "somebody else listens there" if taken else error.strerror or str(error)
         super().__init__(
             f"the API cannot listen at {listen}: {why}; choose another with --listen, or with "
@@ -96,8 +110,10 @@ def dispatch(
     if code not in (0, AGAIN_LATER):
         return code
 
+    began_with = config.settings.jobs  # a store that was put elsewhere is used from the next start
+
     def opened() -> JobStore:
-        url = store_url(config.settings.jobs, home.path, config.here, os.environ)
+        url = store_url(began_with, home.path, config.here, os.environ)
         try:
             return JobStore(url)
         except NotMigrated:
@@ -107,7 +123,7 @@ def dispatch(
     stop = threading.Event()
     _heed(stop.set)
     if beside:
-        threading.Thread(target=_outlive_nobody, args=[stop], daemon=True).start()
+        threading.Thread(target=_outlive_nobody, args=[stop.set], daemon=True).start()
     dispatcher = Dispatcher(
         home, config, config.here, open_store=opened, clock=SystemClock(), say=say
     )
@@ -117,7 +133,14 @@ def dispatch(
 
 
 def serve(
-    home: Home, config: Config, jobs: Jobs, migrate: Sequence[str], beside: Sequence[str], say: Say
+    home: Home,
+    config: Config,
+    jobs: Jobs,
+    migrate: Sequence[str],
+    dispatcher: Sequence[str],
+    say: Say,
+    *,
+    beside: bool = False,
 ) -> int:
     """Answer the API until somebody ends that, with a dispatcher beside it; the exit code.
 
@@ -126,12 +149,15 @@ def serve(
         config: its settings and modes.
         jobs: [jobs] of these, as they are to be.
         migrate: the command that brings the store up to this version.
-        beside: the command that is a dispatcher.
-        say: tells a person where it listens.
+        dispatcher: the command that is a dispatcher.
+        say: tells a person where it listens, and what becomes of changed settings.
+        beside: another process has started it, holds its standard input, and shall not be outlived;
+            where its port is taken, the next free one will do.
 
     Raises:
         TakesNone: the settings want no jobs.
         NeedsTokens: it would answer to other machines, and anybody there.
+        AlreadyServed: another process serves the API of the home.
         CannotListen: the address is no place to listen at.
         Unusable: the store does not serve.
         NoSecret: a token or a password is not where the settings say.
@@ -139,30 +165,94 @@ def serve(
     """
     if not jobs.enabled:
         raise TakesNone
-    if not jobs.has_tokens and not _is_here(jobs.address[0]):
-        raise NeedsTokens(jobs.listen)
-    tenants_of(jobs, home.path, config.here)
+    _see_tokens(jobs)
     find_trainers_in(config.trainers_dir)
-    with _listening(jobs) as here:
+    notify = Notify()  # what is started from here on has nothing to say to systemd
+    with api.held(home) as lock, _listening(jobs, elsewhere=beside) as here:
         code = _migrated(migrate)
         if code:
             return code
         with told():
             store = JobStore(store_url(jobs, home.path, config.here, os.environ))
         try:
-            api = server(application(store, jobs, home, SystemClock(), here=config.here))
-            # It heeds signals itself, and passes them on in the end.
-            _heed(lambda: setattr(api, "should_exit", True))
-            with _Beside(home, beside):
-                port = here.getsockname()[1]
-                host = jobs.listen.rpartition(":")[0]
-                say(f"jobs are taken in at http://{host}:{port}{BASE}, and kept in {store.shown}")
-                Notify()("READY=1")
+            service = Service(store, jobs, home, SystemClock(), here=config.here)
+            answering = server(application(service))
+
+            def leave() -> None:
+                answering.should_exit = True
+
+            _heed(leave)  # it heeds signals itself, and passes them on in the end
+            if beside:
+                threading.Thread(target=_outlive_nobody, args=[leave], daemon=True).start()
+            over = threading.Event()
+            settings = _Settings(config, service, say)
+
+            def look() -> None:
+                while lock.lasts() and not over.wait(SETTINGS_S):
+                    settings.look()
+                if not over.is_set():
+                    say("the home was moved or removed: its API ends")
+                leave()
+
+            with _Beside(home, dispatcher):
+                url = f"http://{jobs.listen.rpartition(':')[0]}:{here.getsockname()[1]}{BASE}"
+                say(f"jobs are taken in at {url}, and kept in {store.shown}")
+                api.tell(home, url)
+                notify("READY=1", f"STATUS=jobs are taken in at {url}")
+                threading.Thread(target=look, daemon=True).start()
                 sys.setswitchinterval(SWITCH_S)
-                api.run(sockets=[here])
+                answering.run(sockets=[here])
+                over.set()
+                notify("STOPPING=1")
         finally:
             store.close()
     return 0
+
+
+class _Settings:
+    """Has changed settings in force without a restart, or says in a line why they are not.
+
+    Args:
+        config: the settings.
+        service: which answers by them.
+        say: tells a person.
+    """
+
+    def __init__(self, config: Config, service: Service, say: Say) -> None:
+        self._config, self._service, self._say = config, service, say
+        self._began_with = config.settings.jobs
+        self._waiting: tuple[str, ...] = ()
+        """keys that are others than at the start"""
+        self._trouble: str | None = None
+        """why settings that can be read are not in force, as it was told"""
+
+    def look(self) -> None:
+        """Look once whether there are others."""
+        try:
+            _, problems = self._config.refresh()
+        except OSError as error:
+            problems = (str(error),)
+        for problem in problems:
+            self._say(f"{problem}; the settings of before stay in force")
+        asked, now = self._config.settings.jobs, self._service.settings
+        waiting = tuple(
+            key for key in AT_THE_START if getattr(asked, key) != getattr(self._began_with, key)
+        )
+        if waiting != self._waiting and waiting:
+            self._say(f"{', '.join(waiting)} of [jobs]: in force once the API is started anew")
+        self._waiting = waiting
+        kept = {key: getattr(now, key) for key in AT_THE_START}
+        asked = msgspec.structs.replace(asked, **kept)
+        trouble = None
+        try:
+            _see_tokens(asked)
+            if self._service.heed(asked):
+                self._say("changed settings of jobs are in force")
+        except SupervisorError as error:
+            trouble = str(error)
+        if trouble != self._trouble and trouble is not None:
+            self._say(f"{trouble}; what was so before stays in force")
+        self._trouble = trouble
 
 
 class _Beside:
@@ -215,11 +305,11 @@ def _migrated(command: Sequence[str]) -> int:
     ).returncode
 
 
-def _outlive_nobody(stop: threading.Event) -> None:
-    """Wait until whoever holds our standard input lets go of it, or has died."""
+def _outlive_nobody(leave: Callable[[], None]) -> None:
+    """Leave once whoever holds our standard input lets go of it, or has died."""
     while os.read(0, 1024):
         pass
-    stop.set()
+    leave()
 
 
 def _heed(act: Callable[[], object]) -> None:
@@ -232,6 +322,16 @@ def _heed(act: Callable[[], object]) -> None:
         signal.signal(number, heard)
 
 
+def _see_tokens(jobs: Jobs) -> None:
+    """See that nobody is believed who reaches the API from elsewhere.
+
+    Raises:
+        NeedsTokens: everybody would be.
+    """
+    if not jobs.has_tokens and not _is_here(jobs.address[0]):
+        raise NeedsTokens(jobs.listen)
+
+
 def _is_here(host: str) -> bool:
     """Whether only this machine reaches that address."""
     try:
@@ -240,15 +340,23 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _listening(jobs: Jobs) -> socket.socket:
-    """A socket at the address of the settings.
+def _listening(jobs: Jobs, *, elsewhere: bool) -> socket.socket:
+    """A socket at the address of the settings, or at the next port that is free.
+
+    Args:
+        jobs: the settings.
+        elsewhere: whether another port will do.
 
     Raises:
         CannotListen: it is no place to listen at.
     """
     host, port = jobs.address
+    last = min(port + NEXT_PORTS, PORT_MAX) if elsewhere else port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise CannotListen(jobs.listen, error) from error
+    while True:
+        try:
+            return socket.create_server((host, port), family=family, backlog=1024)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port == last:
+                raise CannotListen(jobs.listen, error) from error
+        port += 1

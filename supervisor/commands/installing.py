@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Iterator
 
 from supervisor.commands import Adding
 from supervisor.config import Config
 from supervisor.context import Context, Refused
-from supervisor.core.quiet_hours import QuietHours
 from supervisor.host.home import Home
+from supervisor.host.install.steps import Beside
 
 PLACE = 20
 
@@ -33,12 +35,18 @@ def add(command: Adding) -> None:
             )
         sub.add_argument("--dry-run", action="store_true", help="only show what would be done")
         if name == "install":
-            beside = sub.add_mutually_exclusive_group()
             for word, dest, what in (
-                ("with", "added", "with timers that have usage learnt for the quiet hours"),
-                ("without", "dropped", "without them; by default they stay as they are"),
+                ("with", "added", "with timers that learn usage, or with the API of jobs"),
+                ("without", "dropped", "without these; by default they stay as they are"),
             ):
-                beside.add_argument(f"--{word}", dest=dest, choices=("usage",), help=what)
+                sub.add_argument(
+                    f"--{word}",
+                    dest=dest,
+                    action="append",
+                    default=[],
+                    choices=("usage", "api"),
+                    help=what,
+                )
             for flag, what in (
                 ("bind", "have the service see this, although it lies in a home"),
                 ("writable", "have it see this and write to it"),
@@ -52,7 +60,7 @@ def _install(context: Context) -> int:
     from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
     from supervisor.host import install  # noqa: PLC0415 - as above
 
-    options = context.options
+    options, beside = context.options, _beside(context.options)
     if context.config_named:
         raise Refused(
             "an installed supervisor reads its own supervisor.toml: put your settings there, and "
@@ -64,8 +72,7 @@ def _install(context: Context) -> int:
         raise Refused(
             "--bind and --writable are for --system: the other kinds see all that you see"
         )
-    usage = True if options.added else False if options.dropped else None
-    plan = install.plan(kind, context.named_home, asked, usage=usage)
+    plan = install.plan(kind, context.named_home, asked, beside)
     others = [one.kind for one in install.installed(context.named_home) if one.kind != kind]
     if others:
         raise Refused(
@@ -80,8 +87,8 @@ def _install(context: Context) -> int:
         lacking = (one.text for one in doctor.unseen_by(install.seeing(asked), config))
         for line in (*lacking, *install.unwritable(asked)):
             print(f"supervisor: {line}", file=sys.stderr)
-    if usage and (idle := _idle(config.settings.quiet_hours)):
-        print(f"supervisor: {idle}", file=sys.stderr)
+    for remark in _idle(config, beside):
+        print(f"supervisor: {remark}", file=sys.stderr)
     for line in install.carry_out(steps, dry_run=options.dry_run):
         print(line)
     if not options.dry_run:
@@ -92,13 +99,28 @@ def _install(context: Context) -> int:
     return 0
 
 
-def _idle(quiet_hours: QuietHours | None) -> str | None:
-    """What the timers will find nothing to do for; None: they have something to do."""
-    if quiet_hours is None:
-        return "the settings have no [quiet_hours]: until they have, the timers do nothing"
-    if not any(source.kind == "online" for source in quiet_hours.sources.values()):
-        return 'no source has kind = "online": until one has, sample-usage does nothing'
-    return None
+def _beside(options: argparse.Namespace) -> Beside:
+    """What is to stand beside the supervisor.
+
+    Raises:
+        Refused: something is to stand there, and not to.
+    """
+    if both := {*options.added} & {*options.dropped}:
+        raise Refused(f"--with and --without {both.pop()}: say one of the two")
+    return Beside(**dict.fromkeys(options.added, True), **dict.fromkeys(options.dropped, False))
+
+
+def _idle(config: Config, beside: Beside) -> Iterator[str]:
+    """What will find nothing to do of that which is asked for."""
+    settings = config.settings
+    if beside.api and not settings.jobs.enabled:
+        yield "[jobs] has enabled = false: while it has, the API ends at once"
+    if not beside.usage:
+        return
+    if settings.quiet_hours is None:
+        yield "the settings have no [quiet_hours]: until they have, the timers do nothing"
+    elif not any(source.kind == "online" for source in settings.quiet_hours.sources.values()):
+        yield 'no source has kind = "online": until one has, sample-usage does nothing'
 
 
 def _uninstall(context: Context) -> int:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
 
 from modes.toml_file import InvalidFile
+from supervisor.beside import served
 from supervisor.commands import Adding
+from supervisor.commands.jobs import NoStore
+from supervisor.commands.serving import look_for_packages
 from supervisor.config import usual_rules
 from supervisor.context import Context, Refused
 from supervisor.errors import SupervisorError
 from supervisor.host import init
 from supervisor.host.clock import SystemClock
-from supervisor.programs import program
 
 PLACE = 10
 
 
 def add(command: Adding) -> None:
     """Add these commands."""
-    sub = command("run", _run, "be the supervisor, in the foreground, until Ctrl-C")
+    sub = command(
+        "run",
+        _run,
+        "be the supervisor, in the foreground, until Ctrl-C",
+        more="With --serve jobs are taken in meanwhile by `supervisor serve`, a process of its own "
+        "that is begun again where it dies, unless [jobs] has enabled = false.",
+    )
     sub.add_argument("--plain", action="store_true", help="lines instead of the live view")
     sub.add_argument(
         "--until-done", action="store_true", help="end with the campaign; 1 if a run has failed"
     )
+    sub.add_argument("--serve", action="store_true", help="take in jobs beside, over HTTP")
     command(
         "stop",
         _stop,
@@ -39,27 +49,38 @@ def _run(context: Context) -> int:
         ended = init.stay_behind()
         if ended is not None:
             return ended
-    if not context.options.plain and sys.stdout.isatty():
+    options = context.options
+    if not options.plain and sys.stdout.isatty():
         _ = context.config  # whoever looks on can mend the settings at once
         try:
             from supervisor import live  # noqa: PLC0415 - an extra, for the view alone
         except ImportError:
             pass  # the extra `live` is not installed: plain lines do
         else:
-            return live.run_with_view(context.home, _daemon_command(context), context.report)
+            more = ["--until-done"] if options.until_done else []
+            daemon = context.command("run", "--plain", *more)
+            with _jobs_taken_in(context, on_screen=False):
+                return live.run_with_view(context.home, daemon, context.report)
     from supervisor.assembly import supervise  # noqa: PLC0415 - other commands stay quick
 
     faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
-    until_done = context.options.until_done
-    return supervise(context.home, context.config_on_trial, until_done=until_done)
+    with _jobs_taken_in(context, on_screen=True):
+        return supervise(context.home, context.config_on_trial, until_done=options.until_done)
 
 
-def _daemon_command(context: Context) -> list[str]:
-    command = [*program("supervisor.cli"), "--home", str(context.home.path)]
-    if context.options.config:
-        command += ["--config", str(context.options.config)]
-    command += ["run", "--plain"]
-    return [*command, "--until-done"] if context.options.until_done else command
+def _jobs_taken_in(context: Context, *, on_screen: bool) -> contextlib.AbstractContextManager[None]:
+    """The API beside us, where it is asked for and can be."""
+    home = context.home
+    wanted = context.options.serve and home.holder() is None
+    if not wanted or not context.kept_config.settings.jobs.enabled:
+        return contextlib.nullcontext()
+    try:
+        look_for_packages()
+    except NoStore as error:
+        print(f"supervisor: no jobs are taken in: {error}", file=sys.stderr)
+        return contextlib.nullcontext()
+    home.make()
+    return served(home, context.command("serve", "--beside"), on_screen=on_screen)
 
 
 def _stop(context: Context) -> int:

@@ -7,13 +7,11 @@ import argparse
 import msgspec
 
 from supervisor.commands import Adding
-from supervisor.commands.jobs import PACKAGES, NoStore
+from supervisor.commands.jobs import NoStore
 from supervisor.context import Context, Refused
-from supervisor.programs import program
+from supervisor.host import api
 
 PLACE = 61
-SERVER = ("anyio", "h11", "starlette", "uvicorn")
-"""packages of the extra that only the API needs"""
 
 
 def add(command: Adding) -> None:
@@ -26,6 +24,8 @@ def add(command: Adding) -> None:
         "127.0.0.1:8000 by default; where other machines reach it, tenants need tokens.",
     )
     sub.add_argument("--listen", metavar="HOST:PORT", help="somewhere else; port 0: any free one")
+    # As `run --serve` starts it.
+    sub.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     sub = command(
         "dispatch",
         _dispatch,
@@ -37,10 +37,10 @@ def add(command: Adding) -> None:
 
 
 def _serve(context: Context) -> int:
-    _look_for_packages()
+    look_for_packages()
     from supervisor import serving  # noqa: PLC0415 - the server and SQLAlchemy are heavy
 
-    config = context.config
+    config = context.kept_config
     jobs = config.settings.jobs
     if context.options.listen is not None:
         try:
@@ -48,42 +48,29 @@ def _serve(context: Context) -> int:
         except ValueError as error:
             raise Refused(f"--listen: {error}") from error
     context.home.make()
-    migrate, beside = (
-        _command(context, "jobs", "migrate"),
-        _command(context, "dispatch", "--beside"),
-    )
-    return serving.serve(context.home, config, jobs, migrate, beside, _say)
+    migrate = context.command("jobs", "migrate")
+    dispatcher = context.command("dispatch", "--beside")
+    beside = context.options.beside
+    return serving.serve(context.home, config, jobs, migrate, dispatcher, _say, beside=beside)
 
 
 def _dispatch(context: Context) -> int:
-    _look_for_packages()
+    look_for_packages()
     from supervisor import serving  # noqa: PLC0415 - SQLAlchemy is heavy
 
     context.home.make()
-    migrate = _command(context, "jobs", "migrate")
-    beside = context.options.beside
-    return serving.dispatch(context.home, context.config, migrate, _say, beside=beside)
+    config, migrate = context.kept_config, context.command("jobs", "migrate")
+    return serving.dispatch(context.home, config, migrate, _say, beside=context.options.beside)
 
 
-def _look_for_packages() -> None:
+def look_for_packages() -> None:
     """See that the extra is installed.
 
     Raises:
         NoStore: a package of it is missing.
     """
-    from importlib.util import find_spec  # noqa: PLC0415 - other commands stay quick
-
-    for package in (*PACKAGES, *SERVER):
-        if find_spec(package) is None:
-            raise NoStore(package)
-
-
-def _command(context: Context, *words: str) -> list[str]:
-    """A command about the same home, by the same settings."""
-    command = [*program("supervisor.cli"), "--home", str(context.home.path)]
-    if context.options.config:
-        command += ["--config", str(context.options.config)]
-    return [*command, *words]
+    if (package := api.missing()) is not None:
+        raise NoStore(package)
 
 
 def _say(line: str) -> None:

@@ -187,6 +187,7 @@ class Home:
         self.told = self.path / "told.json"
         self.windows = self.path / "windows.json"
         self.usage = self.path / "usage"
+        self.api = self.path / "api"
         self._holder = self.path / "daemon.json"
         self._files = (
             *(

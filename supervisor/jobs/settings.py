@@ -186,6 +186,12 @@ class Tokens:
             if other != name:
                 raise NoSecret(key, f"its token is that of {other}, too")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokens) and self._known == other._known
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._known.items()))
+
     def __bool__(self) -> bool:
         """Whether there are any: then each request bears one."""
         return bool(self._known)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
-
 import anyio
 import msgspec
 from starlette.requests import Request
@@ -13,10 +9,6 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from state.jobs.store import JobStore
-from supervisor.core.job_settings import Jobs
-from supervisor.host.clock import Clock
-from supervisor.host.home import Home
 from supervisor.web import asking
 from supervisor.web.artifacts import ArtifactPages
 from supervisor.web.errors import BadRequest, NoSuchPage
@@ -33,36 +25,12 @@ STALLED_S = 60.0
 """after which whoever takes nothing of an answer is given up"""
 
 
-def application(
-    store: JobStore,
-    settings: Jobs,
-    home: Home,
-    clock: Clock,
-    *,
-    here: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> ASGIApp:
+def application(service: Service) -> ASGIApp:
     """The API.
 
     Args:
-        store: the job store, which stays the caller's to close.
-        settings: [jobs] of the settings.
-        home: where runs and their outputs lie.
-        clock: of this machine.
-        here: the folder that a relative path of the settings begins at; None: the home.
-        environment: which may hold tokens; None: that of this process.
-
-    Raises:
-        NoSecret: a token is not where the settings say.
+        service: what all answers are made from; its store stays the caller's to close.
     """
-    service = Service(
-        store,
-        settings,
-        home,
-        clock,
-        here=here or home.path,
-        environment=os.environ if environment is None else environment,
-    )
     feed = Feed(service)
     jobs = JobPages(service, feed, Line(service))
     operations: dict[str, dict[str, Operation]] = {

@@ -199,6 +199,9 @@ def _operation(
         example = REFUSED.get(status) if one.name == "create_job" else None
         answers[str(status)] = _refusal(status, told, example)
     found["responses"] = answers
+    if one.open:
+        del answers["401"]
+        found["security"] = []
     return found
 
 

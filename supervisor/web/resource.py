@@ -52,6 +52,8 @@ class Operation(NamedTuple):
     """of the first answer"""
     example: str = ""
     """the name of one in the document of the API"""
+    open: bool = False
+    """whether it is answered without a token, too: then it may tell nothing about anybody"""
 
 
 class Resource:
@@ -85,7 +87,8 @@ class Resource:
             operation = self._operations.get(method)
             if operation is None:
                 raise NotAllowed(request.method, self._allowed)
-            request.state.tenant = asking.asker(request, self._service)
+            if not operation.open:
+                request.state.tenant = asking.asker(request, self._service)
             return await operation.handler(request)
         except JobError as error:
             return refused(error)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
 
 from state.jobs.store import JobStore
+from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.errors import Busy
 from supervisor.jobs.rows import Look, Unread
-from supervisor.jobs.settings import Tokens, quotas_of, tenant_of
+from supervisor.jobs.settings import Tokens, quotas_of, tenant_of, tenants_of
 from supervisor.jobs.tenants import Tenant
-from trainers.contract import Rows, Spec, Unfit
+from trainers.contract import Name, Rows, Spec, Unfit
 
 THREADS = 4
 """that ask the store and files at once; whoever comes then waits"""
@@ -42,6 +44,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _InForce(NamedTuple):
+    """What the settings ask for, exchanged as a whole."""
+
+    settings: Jobs
+    tokens: Tokens
+    quotas: dict[Name, Quota]
+
+
 class Service:
     """What the handlers share.
 
@@ -50,11 +60,12 @@ class Service:
         settings: [jobs] of the settings.
         home: where runs and their outputs lie.
         clock: of this machine.
-        here: the folder that a relative path of the settings begins at.
-        environment: of this process, which may hold tokens.
+        here: the folder that a relative path of the settings begins at; None: the home.
+        environment: which may hold tokens; None: that of this process.
 
     Raises:
         NoSecret: a token is not where the settings say.
+        SharedTables: two tenants could read each other's tables.
     """
 
     def __init__(
@@ -64,18 +75,52 @@ class Service:
         home: Home,
         clock: Clock,
         *,
-        here: Path,
-        environment: Mapping[str, str],
+        here: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.store, self.settings, self.home, self._clock = store, settings, home, clock
-        self._here = here
-        self.tokens = Tokens(settings, here, environment)
-        self.quotas = quotas_of(settings)
+        self.store, self.home, self._clock = store, home, clock
+        self._here = here or home.path
+        self._environment = os.environ if environment is None else environment
+        tenants_of(settings, home.path, self._here)
+        self._in_force = self._asked_by(settings)
         self._threads = CapacityLimiter(THREADS)
         self._judges = CapacityLimiter(JUDGES)
         self._looks: list[Look] = []
         self._looking = CapacityLimiter(LOOKS)
         self._streams = 0
+
+    @property
+    def settings(self) -> Jobs:
+        """[jobs] of the settings in force."""
+        return self._in_force.settings
+
+    @property
+    def tokens(self) -> Tokens:
+        """Who bears which token."""
+        return self._in_force.tokens
+
+    @property
+    def quotas(self) -> dict[Name, Quota]:
+        """What the tenants may have that the settings name."""
+        return self._in_force.quotas
+
+    def heed(self, settings: Jobs) -> bool:
+        """Have these settings in force from the next request on, with tokens read anew.
+
+        Returns whether they ask for something else than those before.
+
+        Raises:
+            NoSecret: a token is not where they say; nothing has changed.
+            SharedTables: two tenants could read each other's tables; nothing has changed.
+        """
+        if settings != self.settings:
+            tenants_of(settings, self.home.path, self._here)
+        before, self._in_force = self._in_force, self._asked_by(settings)
+        return before != self._in_force
+
+    def _asked_by(self, settings: Jobs) -> _InForce:
+        tokens = Tokens(settings, self._here, self._environment)
+        return _InForce(settings, tokens, quotas_of(settings))
 
     @property
     def now_at(self) -> float:

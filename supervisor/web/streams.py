@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from state.jobs.database import StoreError
 from state.jobs.records import Event, Job
 from supervisor.jobs.contract import Logs, Moment
-from supervisor.jobs.errors import Busy, ConfigValidationError, Problem
+from supervisor.jobs.errors import Busy, ConfigValidationError, Problem, Unauthorized
 from supervisor.output import Choice, Line, Output
 from supervisor.web import asking
 from supervisor.web.errors import Elsewhere
@@ -151,8 +151,11 @@ class Streams:
             async with self._service.streaming():
                 try:
                     async for piece in pieces:
+                        # A token may have been taken away, or be needed, since it began.
+                        if asking.asker(request, self._service) != request.state.tenant:
+                            return
                         yield piece
-                except (StoreError, Busy):
+                except (StoreError, Busy, Unauthorized):
                     return  # who follows comes again, and is told what the matter is
 
         # Buffered by a proxy it would be no stream.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,8 @@ from supervisor.commands import build_parser
 from supervisor.jobs.contract import JobRequest, ValidateAnswer
 from supervisor.jobs.reading import read
 
-PAGE = (Path(__file__).parents[2] / "docs/jobs.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/jobs.md").read_text(encoding="utf-8")
 TROUBLE = (
     "Job stuck in PENDING",
     "Training fails immediately",
@@ -68,3 +70,18 @@ def test_the_first_job_is_one() -> None:
     assert read(body.encode(), JobRequest).priority == "high"
     assert json.loads(body)["tenant_id"] == "acme-corp"
     assert msgspec.json.decode(answer, type=ValidateAnswer).valid
+
+
+def test_the_script_of_make_job_asks_for_one_and_makes_its_table(tmp_path: Path) -> None:
+    """The same each time, with every column that the job names and does not derive."""
+    script = runpy.run_path(str(ROOT / "docs/first_job.py"))
+    asked = read(json.dumps(script["JOB"]).encode(), JobRequest)
+    assert asked.priority == "high"
+    table = tmp_path / "tables/acme-corp/features.load_forecasting.csv"
+    script["make_table"](table)
+    first = table.read_bytes()
+    head, *rows = first.decode().splitlines()
+    assert {"temperature", "humidity", "load"} < {*head.split(",")}
+    assert len(rows) == 24 * 366
+    script["make_table"](table)
+    assert table.read_bytes() == first

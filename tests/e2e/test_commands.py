@@ -13,7 +13,7 @@ from testkit.machine import SETTINGS, Machine
 
 STATE_KEYS = {
     "mode", "mode_since", "mode_running_s", "goal", "bounds", "policy", "ledger", "boot_id",
-    "boots", "boots_total", "crashes_last_hour", "daemon", "next", "runs", "quiet", "guard",
+    "boots", "boots_total", "crashes_last_hour", "daemon", "api", "next", "runs", "quiet", "guard",
 }  # fmt: skip
 RUN_KEYS = {
     "id", "trainer", "name", "status", "step", "target", "steps_per_s", "score",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.machine import Machine
+from testkit.machine import SETTINGS, Machine
 
 CRONTAB = """\
 #!/bin/sh
@@ -189,6 +189,40 @@ def test_cron_learns_usage_where_it_is_asked_to(account: Account) -> None:
     lines(machine, "install", "--cron", "--with", "usage")
     lines(machine, "uninstall")
     assert account.table.read_text() == "0 4 * * * supervisor analyze-usage --timer\n"
+
+
+@pytest.mark.parametrize("kind", ["cron", "profile"])
+def test_the_api_is_started_beside_it_where_it_is_asked_for(account: Account, kind: str) -> None:
+    """And stays until it is taken away, which stops it; the supervisor goes on all the while."""
+    machine = account.machine
+    machine.configure(f"{SETTINGS}\n[jobs]\nlisten = '127.0.0.1:0'\n")
+    file = account.table if kind == "cron" else account.home / ".profile"
+    lines(machine, "install", f"--{kind}")
+    machine.until(lambda: holder(machine), "it runs")
+    first, without = holder(machine), file.read_text()
+    lines(machine, "install", f"--{kind}", "--with", "api")
+    machine.until(lambda: machine.state()["api"], "it answers")
+    assert file.read_text().count(" serve 2>") == (2 if kind == "cron" else 1)
+    for more in ((), ("--with", "api")):
+        again = lines(machine, "install", f"--{kind}", *more)
+        assert [line for line in again if line.startswith("done")] == []
+    told = [line for line in machine("doctor").stdout.splitlines() if " api " in line]
+    assert "taken in at" in told[0]
+    lines(machine, "install", f"--{kind}", "--without", "api")
+    assert machine.state()["api"] is None
+    assert (file.read_text(), holder(machine)) == (without, first)
+    lines(machine, "install", f"--{kind}", "--with", "api")
+    machine.until(lambda: machine.state()["api"], "it answers again")
+    lines(machine, "uninstall")
+    assert (machine.state()["api"], holder(machine)) == (None, None)
+    assert not file.exists() or "supervisor" not in file.read_text()
+
+
+def test_what_is_wanted_and_not_wanted_is_refused(account: Account) -> None:
+    """In a line, and nothing is installed."""
+    answer = account.machine("install", "--profile", "--with", "api", "--without", "api")
+    assert (answer.returncode, "say one of the two" in answer.stderr) == (2, True)
+    assert list(account.home.iterdir()) == []
 
 
 def test_a_login_profile_has_no_timers(account: Account) -> None:

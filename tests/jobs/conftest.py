@@ -19,6 +19,7 @@ from supervisor.core.job_settings import Jobs
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.web.app import application
+from supervisor.web.service import Service
 from testkit import servers
 from testkit.api import TOKENS, Doors
 from testkit.servers import Server
@@ -116,7 +117,8 @@ def opened(store: JobStore, place: Home, doors: Doors) -> Iterator[Callable[...,
     with contextlib.ExitStack() as stack:
 
         def client(**settings):
-            app = application(store, Jobs(**settings), place, SystemClock(), environment=TOKENS)
+            service = Service(store, Jobs(**settings), place, SystemClock(), environment=TOKENS)
+            app = application(service)
             address = stack.enter_context(doors.behind(app))
             return stack.enter_context(httpx.Client(base_url=address, timeout=30))
 

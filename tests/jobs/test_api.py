@@ -15,6 +15,7 @@ from supervisor.core.job_settings import Jobs, JobTenant
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.web.app import application
+from supervisor.web.service import Service
 from testkit.api import TOKENS
 from testkit.job_requests import whole
 from testkit.tables import hourly, write
@@ -346,7 +347,7 @@ def test_why_a_job_waits_is_told_with_numbers(api, store):
 @one_store
 def test_without_a_supervisor_jobs_are_taken_and_somebody_is_told(store, home, doors):
     """They wait, and health says how to start one."""
-    app = application(store, Jobs(), Home(home), SystemClock())
+    app = application(Service(store, Jobs(), Home(home), SystemClock()))
     with doors.behind(app) as address, httpx.Client(base_url=address) as api:
         job = api.post(JOBS, json=whole()).json()["job_id"]
         health = api.get("/health")

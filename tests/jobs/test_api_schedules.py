@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.core.job_settings import Jobs
 from supervisor.web.app import application
+from supervisor.web.service import Service
 from testkit.api import TOKENS
 from testkit.dispatched import Dispatched
 
@@ -72,7 +73,8 @@ class Calendar:
 def calendar(home, url, doors):
     place = Dispatched(home / "box", url)
     place.fall()  # nobody trains: what comes stays, and is counted
-    app = application(place.store, Jobs(), place.home, place.clock, environment=TOKENS)
+    service = Service(place.store, Jobs(), place.home, place.clock, environment=TOKENS)
+    app = application(service)
     with doors.behind(app) as address, httpx.Client(base_url=address, timeout=60) as api:
         yield Calendar(place, api)
     place.close()

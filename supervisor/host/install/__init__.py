@@ -16,15 +16,16 @@ from typing import get_args
 
 from supervisor.host.home import SYSTEM_HOME, own_home
 from supervisor.host.install import cron, profile, system, user
-from supervisor.host.install.steps import Kind, Plan, Step, encoded
+from supervisor.host.install.steps import Beside, Kind, Plan, Step, encoded
 from supervisor.host.install.system import Asked, seeing, unwritable
 from supervisor.host.install.units import systemd_runs
 from supervisor.host.owner import NotYours, owned
 
-__all__ = ["Asked", "best_kind", "carry_out", "installed", "plan", "seeing", "unwritable"]
+__all__ = ["Asked", "Beside", "best_kind", "carry_out", "installed", "plan", "seeing", "unwritable"]
 
 NOTHING = Asked()
 """beside what every service sees"""
+AS_IT_IS = Beside()
 
 
 def best_kind() -> tuple[Kind, str]:
@@ -38,27 +39,25 @@ def best_kind() -> tuple[Kind, str]:
     return "profile", "there is neither systemd nor cron"
 
 
-def plan(
-    kind: Kind, home: Path | None, asked: Asked = NOTHING, *, usage: bool | None = None
-) -> Plan:
+def plan(kind: Kind, home: Path | None, asked: Asked = NOTHING, beside: Beside = AS_IT_IS) -> Plan:
     """How to install that kind here, and how to take it away.
 
     Args:
         kind: where it starts.
         home: where state, runs and logs shall lie; None: where that kind has them.
         asked: what a service of the machine is to see beside its home.
-        usage: whether timers are to learn usage; None: as it is.
+        beside: what is to stand beside it.
 
     Raises:
         NotYours: root would write into the home of another account.
     """
     if kind == "system":
-        return system.plan(home or SYSTEM_HOME, asked, usage)
+        return system.plan(home or SYSTEM_HOME, asked, beside)
     own = home or own_home()
     if os.geteuid() == 0 and (owner := owned(own).owner) != 0:
         raise NotYours(own, owner)
     own = own.resolve()
-    return {"user": user.plan, "cron": cron.plan, "profile": profile.plan}[kind](own, usage)
+    return {"user": user.plan, "cron": cron.plan, "profile": profile.plan}[kind](own, beside)
 
 
 def carry_out(steps: tuple[Step, ...], *, dry_run: bool) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,14 +11,20 @@ from pathlib import Path
 from supervisor.host.install.lines import (
     BEGIN,
     END,
-    start_log,
+    RUN,
+    SERVE,
+    begin,
+    serve_now,
+    serves,
     start_now,
     stop_now,
     unless_running,
     with_lines,
     without_ours,
 )
+from supervisor.host.install.serving import ended, see_packages
 from supervisor.host.install.steps import (
+    Beside,
     CannotInstall,
     Plan,
     Step,
@@ -36,18 +41,19 @@ TIMES = {"analyze-usage": "0 3 * * 0", "sample-usage": "*/5 * * * *"}
 """when cron has usage learnt, where nobody has said otherwise"""
 
 
-def plan(home: Path, usage: bool | None) -> Plan:
+def plan(home: Path, beside: Beside) -> Plan:
     """How to have cron start it at boot, and every five minutes where it does not run.
 
     Args:
         home: where state, runs and logs shall lie.
-        usage: whether it has usage learnt, too; None: as it is.
+        beside: what it is to do beside.
     """
     now = _crontab()
-    place = f"mkdir -p {shlex.quote(str(home))}"
-    training = f"{our_command(home)} run --plain >/dev/null 2>{start_log(home)}"
-    start = f"{place}; {unless_running(home)} {training}"
-    start = start.replace("%", r"\%")  # a bare one ends a line of a crontab
+
+    def starts(words: str) -> list[str]:
+        line = f"{unless_running(home, words)} {begin(home, words)} >/dev/null"
+        line = line.replace("%", r"\%")  # a bare one ends a line of a crontab
+        return [f"@reboot {line}", f"*/5 * * * * {line}"]
 
     def edit(wanted: str) -> Step:
         # An empty table would be one all the same.
@@ -61,20 +67,23 @@ def plan(home: Path, usage: bool | None) -> Plan:
             raise CannotInstall(
                 "your crontab cannot be read (look with `crontab -l`): take --profile"
             )
-        times = {} if usage is False else _times(now)
-        if usage:  # also what a person has made a comment of
+        see_packages(wanted=beside.api)
+        serve = serves(now) if beside.api is None else beside.api
+        times = {} if beside.usage is False else _times(now)
+        if beside.usage:  # also what a person has made a comment of
             times = TIMES | {which: at.lstrip(f"{COMMENT} \t") for which, at in times.items()}
-        learn = [f"{at} {_learns(command, home)}" for command, at in times.items()]
-        lines = (f"@reboot {start}", f"*/5 * * * * {start}", *learn)
+        learn = [f"{at} {_learns(which, home)}" for which, at in times.items()]
+        lines = (*starts(RUN), *(starts(SERVE) if serve else ()), *learn)
         table = with_lines(without_ours(now)[0], *lines)
-        return (edit(table), tuned(home), start_now(home))
+        of_api = [serve_now(home)] if serve else [ended(home)] if serves(now) else []
+        return (edit(table), tuned(home), start_now(home), *of_api)
 
     return Plan(
         kind="cron",
         home=home,
         is_installed=lambda: now is not None and BEGIN in now,
         steps=steps,
-        undo=lambda: (edit(without_ours(now or "")[0]), stop_now(home)),
+        undo=lambda: (edit(without_ours(now or "")[0]), ended(home), stop_now(home)),
         after=f"home: {home}; cron starts it at boot, and within five minutes if it was killed",
         kept=kept(home),
     )
@@ -100,6 +109,12 @@ def _times(table: str) -> dict[str, str]:
             if within and f" {command} --timer" in line and at is not None:
                 found[command] = at[0]
     return found
+
+
+def serves_api(home: Path) -> bool:
+    """Whether cron starts the API of a home."""
+    table = _crontab() or ""
+    return serves(table) and f"{_home_words(home)} {SERVE} 2>" in table
 
 
 def learns(home: Path) -> dict[str, str]:

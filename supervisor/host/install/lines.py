@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+from supervisor.host import api
+from supervisor.host.home import Home
 from supervisor.host.install.steps import Step, is_held, our_command, run
 from trainers import durable
 
@@ -13,31 +15,42 @@ BEGIN, END = "# >>> training-supervisor >>>", "# <<< training-supervisor <<<"
 WITH_FILE, WITH_LINE_END = " and the file", " and the line end before it"
 IN_EMPTY = " and no more"
 """behind the first mark: what else is ours"""
-OURS = (" run --plain", " analyze-usage --timer", " sample-usage --timer")
-"""one of them stands in every line that is ours: it starts the supervisor, or learns usage"""
+RUN, SERVE = "run --plain", "serve"
+"""what starts the supervisor, and the API beside it"""
+OURS = (f" {RUN}", f" {SERVE} 2>", " analyze-usage --timer", " sample-usage --timer")
+"""one of them stands in every line that is ours: it starts one of the two, or learns usage"""
 
 
-def start_log(home: Path) -> str:
-    """The file for what a start says that fails, as a shell takes it."""
-    return shlex.quote(str(home / "start.log"))
+def begin(home: Path, words: str) -> str:
+    """What starts one of the two, as a shell takes it; what a start says that fails lies in a file.
 
-
-def unless_running(home: Path) -> str:
-    """A prefix that costs next to nothing while the supervisor runs and holds its lock.
-
-    Without `flock` the supervisor itself finds out, in a tenth of a second.
+    Args:
+        home: whose.
+        words: `RUN` or `SERVE`.
     """
-    lock = shlex.quote(str(home / durable.LOCK))
-    return f"[ -f {lock} ] && flock -nsE 99 {lock} true; [ $? = 99 ] ||"
+    log = home / "start.log" if words == RUN else Home(home).api / api.LOG
+    return f"{our_command(home)} {words} 2>{shlex.quote(str(log))}"
 
 
-def start_apart(home: Path) -> str:
-    """Starts the supervisor apart from the login, and again when it was killed."""
-    start = f"{our_command(home)} run --plain 2>{start_log(home)}"
-    again = f"until {start}; do [ $? = 75 ] && exit; sleep 5; done"
+def unless_running(home: Path, words: str = RUN) -> str:
+    """A prefix that costs next to nothing while that runs already, and holds its lock.
+
+    Without `flock` it finds out itself, in a tenth of a second. Its folder is made where it is not.
+    """
+    folder = home if words == RUN else Home(home).api
+    lock = shlex.quote(str(folder / durable.LOCK))
+    make = f"mkdir -p {shlex.quote(str(folder))}"
+    return f"{make}; [ -f {lock} ] && flock -nsE 99 {lock} true; [ $? = 99 ] ||"
+
+
+def start_apart(home: Path, words: str = RUN) -> str:
+    """Starts one of the two apart from the login, and again when it was killed."""
+    # Two supervisors are one too many; an API may wait for its store, its port or a person.
+    rest = "[ $? = 75 ] && exit" if words == RUN else "case $? in 75|78) sleep 55;; esac"
+    again = f"until {begin(home, words)}; do {rest}; sleep 5; done"
     return (
         # The whole group in the background lets go of the login's streams, and waits for no disk.
-        f"({{ mkdir -p {shlex.quote(str(home))}; {unless_running(home)} "
+        f"({{ {unless_running(home, words)} "
         f"exec setsid sh -c {shlex.quote(again)}; }} </dev/null >/dev/null 2>&1 &)"
     )
 
@@ -49,10 +62,23 @@ def start_now(home: Path) -> Step:
     return start._replace(text="start the supervisor", details=line)
 
 
+def serve_now(home: Path) -> Step:
+    """The same for the API."""
+    line = start_apart(home, SERVE)
+    start = run("sh", "-c", line, unless=lambda: api.served(Home(home)) is not None)
+    return start._replace(text="start taking jobs in", details=line)
+
+
 def stop_now(home: Path) -> Step:
     """What taking it away leaves nobody to do."""
     stop = run(*shlex.split(our_command(home)), "stop", unless=lambda: not home.exists())
     return stop._replace(text="save and stop every run, and the supervisor")
+
+
+def serves(text: str) -> bool:
+    """Whether lines of ours in a person's file start the API."""
+    ours, _ = without_ours(text)
+    return text.count(f" {SERVE} 2>") > ours.count(f" {SERVE} 2>")
 
 
 def with_lines(text: str, *lines: str, note: str = "") -> str:

@@ -10,14 +10,19 @@ from supervisor.host.home import expanded
 from supervisor.host.install.lines import (
     BEGIN,
     IN_EMPTY,
+    SERVE,
     WITH_FILE,
+    serve_now,
+    serves,
     start_apart,
     start_now,
     stop_now,
     with_lines,
     without_ours,
 )
+from supervisor.host.install.serving import ended, see_packages
 from supervisor.host.install.steps import (
+    Beside,
     CannotInstall,
     Plan,
     Step,
@@ -28,40 +33,61 @@ from supervisor.host.install.steps import (
     write,
 )
 
+UNQUOTED = str.maketrans("", "", "'\"\\")
+"""leaves out of a line what shells, one within another, quote a path with"""
 
-def plan(home: Path, usage: bool | None) -> Plan:
+
+def plan(home: Path, beside: Beside) -> Plan:
     """How to have each login start it where it does not run."""
 
     def is_ours(path: Path) -> bool:
         return path.is_file() and BEGIN in text_of(path)
 
     def steps() -> tuple[Step, ...]:
-        if usage:
+        if beside.usage:
             raise CannotInstall(
                 "a login profile has no timers: a supervisor that runs has usage analysed every "
                 "seven days by itself, and `supervisor sample-usage` is for whatever can call it "
                 "every five minutes; or take --cron"
             )
+        see_packages(wanted=beside.api)
         chosen, line = _login_line(_login_shell(), start_apart(home))
+        served = serves_api(home)
+        serve = served if beside.api is None else beside.api
+        more = [_login_line(_login_shell(), start_apart(home, SERVE))[1]] if serve else []
         if chosen.is_symlink() and not chosen.exists():
             raise CannotInstall(f"{chosen} is a link that leads nowhere")
         rest, whole = without_ours(text_of(chosen)) if chosen.exists() else ("", True)
-        content = with_lines(rest, line, note=WITH_FILE if whole else IN_EMPTY)
+        content = with_lines(rest, line, *more, note=WITH_FILE if whole else IN_EMPTY)
         others = (path for path in _profiles() if path != chosen and is_ours(path))
-        return (write(chosen, content), *map(_taken_out, others), tuned(home), start_now(home))
+        of_api = [serve_now(home)] if serve else [ended(home)] if served else []
+        return (
+            write(chosen, content),
+            *map(_taken_out, others),
+            tuned(home),
+            start_now(home),
+            *of_api,
+        )
 
     return Plan(
         kind="profile",
         home=home,
         is_installed=lambda: any(map(is_ours, _profiles())),
         steps=steps,
-        undo=lambda: (*map(_taken_out, filter(is_ours, _profiles())), stop_now(home)),
+        undo=lambda: (*map(_taken_out, filter(is_ours, _profiles())), ended(home), stop_now(home)),
         after=(
             f"home: {home}; it starts at the first login after a boot, and within seconds if it "
             "was killed; a machine that nobody logs in to needs systemd or cron"
         ),
         kept=kept(home),
     )
+
+
+def serves_api(home: Path) -> bool:
+    """Whether a login starts the API of a home."""
+    words = f"--home {home} {SERVE} 2>".translate(UNQUOTED)
+    texts = (text_of(path) for path in _profiles() if path.is_file())
+    return any(serves(text) and words in text.translate(UNQUOTED) for text in texts)
 
 
 def _login_shell() -> str:

@@ -18,6 +18,15 @@ from trainers import durable
 Kind = Literal["system", "user", "cron", "profile"]
 
 
+class Beside(NamedTuple):
+    """What stands beside the supervisor; True: it is to, False: it is not to, None: as it is."""
+
+    usage: bool | None = None
+    """what has usage learnt"""
+    api: bool | None = None
+    """what takes jobs in"""
+
+
 class CannotInstall(SupervisorError):
     """This kind of installation is not possible here."""
 

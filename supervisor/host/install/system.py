@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.host.home import SERVICE, SYSTEM_HOME, UNITS, Home, expanded, own_home
-from supervisor.host.install import eyes, timers
+from supervisor.host.install import eyes, serving, timers
 from supervisor.host.install.eyes import (
     ENTER,
     HIDDEN,
@@ -20,6 +20,7 @@ from supervisor.host.install.eyes import (
     is_within,
 )
 from supervisor.host.install.steps import (
+    Beside,
     CannotInstall,
     Plan,
     Step,
@@ -33,6 +34,7 @@ from supervisor.host.install.units import (
     BOOT_SERVICE,
     NOTE_BOOT,
     check_name,
+    of_machine,
     shipped,
     started,
     stopped,
@@ -70,7 +72,7 @@ class Asked(NamedTuple):
     writable: tuple[str, ...] = ()
 
 
-def plan(home: Path, asked: Asked, usage: bool | None) -> Plan:
+def plan(home: Path, asked: Asked, beside: Beside) -> Plan:
     """How to make it a service of the machine."""
     units = (UNITS / SERVICE, UNITS / BOOT_SERVICE)
     location = UNITS / f"{SERVICE}.d/10-location.conf"
@@ -97,6 +99,7 @@ def plan(home: Path, asked: Asked, usage: bool | None) -> Plan:
                 f"the service reads {SETTINGS}, which is not there, and your settings are in "
                 f"{own}: install -D -m 644 {own} {SETTINGS}; or, if they are not meant, move them"
             )
+        serving.see_packages(wanted=beside.api)
         hidden = [str(place) for place in _hidden_folders()]
         files = [write(unit, unit_file(unit.name)) for unit in units]
         binds = LOCATION.format(" ".join(hidden))
@@ -119,7 +122,13 @@ def plan(home: Path, asked: Asked, usage: bool | None) -> Plan:
             *files,
             tuned(home),
             *started(("systemctl",), changed=not all(step.is_done() for step in files)),
-            *timers.settled(timers.of_machine(), usage, binds if hidden else ""),
+            *timers.settled(of_machine(), beside.usage, binds if hidden else ""),
+            *serving.settled(
+                of_machine(),
+                beside.api,
+                binds if hidden else "",
+                places=any(asked) or places.exists(),
+            ),
         )
 
     return Plan(
@@ -128,7 +137,8 @@ def plan(home: Path, asked: Asked, usage: bool | None) -> Plan:
         is_installed=units[0].exists,
         steps=steps,
         undo=lambda: (
-            *timers.taken(timers.of_machine()),
+            *timers.taken(of_machine()),
+            *serving.taken(of_machine()),
             stopped(("systemctl",)),
             remove(limits, only=shipped("limits.conf")),
             *(remove(path) for path in (location, places, *units, NOTE_BOOT, ACCOUNT)),

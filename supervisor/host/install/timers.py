@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.core.moments import stamp, when
-from supervisor.host.home import SYSTEM_HOME, UNITS, expanded
-from supervisor.host.install.steps import Step, decoded, remove, run, succeeds, write
-from supervisor.host.install.units import unit_file
+from supervisor.host.install.steps import Step, decoded, remove, run, write
+from supervisor.host.install.units import Units, as_wanted, of_home, unit, unit_file
 
 COMMANDS = ("analyze-usage", "sample-usage")
 """each has a timer"""
@@ -33,39 +32,6 @@ TOLD = (
     "ExecMainStartTimestamp", "ExecMainStatus",
 )  # fmt: skip
 """what it is asked"""
-
-
-class Units(NamedTuple):
-    """Where one kind of installation has its units."""
-
-    folder: Path
-    manager: tuple[str, ...]
-    home: Path
-
-    @property
-    def of_user(self) -> bool:
-        """Whether they are a user's."""
-        return self.folder != UNITS
-
-    @property
-    def installed(self) -> tuple[str, ...]:
-        """The commands whose timers are there, for this home."""
-        return tuple(one for one in COMMANDS if self._is_ours(one))
-
-    def file(self, command: str, kind: str) -> Path:
-        """The unit of that kind: `timer` or `service`."""
-        return self.folder / unit(command, kind)
-
-    def _is_ours(self, command: str) -> bool:
-        if not self.file(command, "timer").exists():
-            return False
-        if not self.of_user:
-            return self.home == SYSTEM_HOME
-        try:
-            text = self.file(command, "service").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return True
-        return f" --home {self.home} " in text
 
 
 class Timer(NamedTuple):
@@ -116,24 +82,6 @@ class Timer(NamedTuple):
         return words.get(self.result, f"and failed ({self.result})")
 
 
-def unit(command: str, kind: str) -> str:
-    """The name of a unit."""
-    return f"training-supervisor-{command}.{kind}"
-
-
-def of_home(home: Path) -> Units:
-    """The units that would be those of a home."""
-    if home == SYSTEM_HOME:
-        return of_machine()
-    folder = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "systemd/user"
-    return Units(folder, ("systemctl", "--user"), home)
-
-
-def of_machine() -> Units:
-    """Those of the service of the machine."""
-    return Units(UNITS, ("systemctl",), SYSTEM_HOME)
-
-
 def settled(units: Units, wanted: bool | None, location: str = "") -> tuple[Step, ...]:
     """The timers as somebody wants them.
 
@@ -142,7 +90,7 @@ def settled(units: Units, wanted: bool | None, location: str = "") -> tuple[Step
         wanted: whether they are to be there; None: as they are, but in the files of this version.
         location: a drop-in for their services, by which they see what they run from.
     """
-    there = COMMANDS if wanted else units.installed
+    there = COMMANDS if wanted else _installed(units)
     if not there:
         return ()
     if wanted is False:
@@ -154,29 +102,15 @@ def settled(units: Units, wanted: bool | None, location: str = "") -> tuple[Step
         for kind in ("service", "timer")
     ]
     if not units.of_user:
-        places = [_location(units, command) for command in there]
+        places = [units.location(command) for command in there]
         files += [write(one, location) if location else remove(one) for one in places]
-    timers = [unit(command, "timer") for command in there]
-
-    def runs() -> bool:
-        return not changed and all(
-            succeeds(*units.manager, verb, "--quiet", timer)
-            for timer in timers
-            for verb in (("is-enabled", "is-active") if wanted else ())
-        )
-
-    changed = not all(step.is_done() for step in files)
-    steps = [*files, run(*units.manager, "daemon-reload", unless=runs)]
-    if wanted:
-        steps.append(run(*units.manager, "enable", *timers, unless=runs))
     # A timer alone starts nothing but what is due by it. One that a person has stopped stays so.
-    verb = "restart" if wanted else "try-restart"
-    return (*steps, run(*units.manager, verb, *timers, unless=runs))
+    return as_wanted(units, files, [unit(command, "timer") for command in there], wanted=wanted)
 
 
 def taken(units: Units) -> tuple[Step, ...]:
     """No timers, and nothing of them: what one has missed counts for none that comes later."""
-    there = units.installed
+    there = _installed(units)
     if not there:
         return ()
     stop = [unit(command, kind) for command in there for kind in ("timer", "service")]
@@ -187,7 +121,7 @@ def taken(units: Units) -> tuple[Step, ...]:
         run(*units.manager, "stop", *stop),
         *(forget if PERSISTENT in there else ()),
         *(remove(units.file(command, kind)) for command in there for kind in ("timer", "service")),
-        *(remove(_location(units, command)) for command in there if not units.of_user),
+        *(remove(units.location(command)) for command in there if not units.of_user),
     )
 
 
@@ -199,11 +133,16 @@ def look(home: Path, max_s: float = LOOK_MAX_S) -> tuple[Timer, ...]:
         max_s: how long systemd may take; after that it is unknown what only that knows.
     """
     units = of_home(home)
-    there = units.installed
+    there = _installed(units)
     if not there:
         return ()
     said = _asked(units, there, max_s)
     return tuple(_timer(units, command, said) for command in there)
+
+
+def _installed(units: Units) -> tuple[str, ...]:
+    """The commands whose timers are there, for this home."""
+    return tuple(one for one in COMMANDS if units.have(one, "timer"))
 
 
 def _timer(units: Units, command: str, said: dict[str, dict[str, str]]) -> Timer:
@@ -262,7 +201,3 @@ def _moment(told: str | None) -> float | None:
         return dt.datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S %z").timestamp()
     except ValueError:
         return None
-
-
-def _location(units: Units, command: str) -> Path:
-    return units.folder / f"{unit(command, 'service')}.d/10-location.conf"

@@ -7,8 +7,9 @@ import pwd
 from pathlib import Path
 
 from supervisor.host.home import SERVICE
-from supervisor.host.install import timers
+from supervisor.host.install import serving, timers
 from supervisor.host.install.steps import (
+    Beside,
     CannotInstall,
     Plan,
     Step,
@@ -19,13 +20,20 @@ from supervisor.host.install.steps import (
     tuned,
     write,
 )
-from supervisor.host.install.units import BOOT_SERVICE, shipped, started, stopped, unit_file
+from supervisor.host.install.units import (
+    BOOT_SERVICE,
+    of_home,
+    shipped,
+    started,
+    stopped,
+    unit_file,
+)
 
 
-def plan(home: Path, usage: bool | None) -> Plan:
+def plan(home: Path, beside: Beside) -> Plan:
     """How to make it a service of this user."""
-    beside = timers.of_home(home)
-    folder, manager, _ = beside
+    units = of_home(home)
+    folder, manager, _ = units
     note_boot = home / "note-boot"
 
     def steps() -> tuple[Step, ...]:
@@ -34,6 +42,7 @@ def plan(home: Path, usage: bool | None) -> Plan:
                 "no systemd of this user can be reached: log in as that user, not with su or sudo; "
                 "or take --cron or --profile"
             )
+        serving.see_packages(wanted=beside.api)
         files = [
             write(folder / unit, unit_file(f"user/{unit}", home, note_boot))
             for unit in (SERVICE, BOOT_SERVICE)
@@ -46,7 +55,8 @@ def plan(home: Path, usage: bool | None) -> Plan:
             run("loginctl", "enable-linger", name, unless=lingering.exists),
             tuned(home),
             *started(manager, changed=not all(step.is_done() for step in files)),
-            *timers.settled(beside, usage),
+            *timers.settled(units, beside.usage),
+            *serving.settled(units, beside.api),
         )
 
     return Plan(
@@ -55,7 +65,8 @@ def plan(home: Path, usage: bool | None) -> Plan:
         is_installed=(folder / SERVICE).exists,
         steps=steps,
         undo=lambda: (
-            *timers.taken(beside),
+            *timers.taken(units),
+            *serving.taken(units),
             stopped(manager),
             *(remove(path) for path in (folder / SERVICE, folder / BOOT_SERVICE, note_boot)),
             run(*manager, "daemon-reload"),
