@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from state.jobs.records import AttemptRow, Job, ModelVersion, Page
 from supervisor.core.moments import span, stamp, when
-from supervisor.jobs.contract import Queue, Waiting
+from supervisor.jobs.contract import Queue, ValidateAnswer, Waiting
 from supervisor.jobs.desk import Coming
 from supervisor.jobs.telling import is_stale
 from supervisor.screen import count, in_columns, labelled
@@ -74,6 +77,44 @@ def _place(queue: Queue) -> str:
         return f"place {queue.position} in the line"
     soon, late = span(queue.eta_s), span(queue.eta_p90_s)
     return f"place {queue.position} in the line: starts in {soon}, in nine of ten cases in {late}"
+
+
+def validated(found: ValidateAnswer) -> str:
+    """What would become of a job."""
+    resolved = found.resolved or {}
+    verdict = paint("can be trained", "green") if found.valid else paint("cannot work", "red")
+    refusal = found.refusal
+    alone = refusal is not None and not found.errors
+    return labelled(
+        [
+            ("job", verdict),
+            *[("error", printable(f"{one.field}: {one.error}")) for one in found.errors],
+            *([("error", _error(msgspec.to_builtins(refusal)))] if alone else []),
+            *[("warning", printable(f"{one.field}: {one.message}")) for one in found.warnings],
+            *_rows_told(resolved.get("rows")),
+            *_estimate(resolved.get("estimate")),
+        ]
+    )
+
+
+def _rows_told(rows: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if rows is None:
+        return
+    apart = f", {rows['step']} apart" if rows["step"] else ""
+    yield "rows", f"{rows['rows']:,} from {rows['from']} to {rows['to']}{apart}"
+    parts = [f"{name} {part['rows']:,}" for name, part in rows["split"].items()]
+    yield "split", f"{', '.join(parts)}; {rows['usable_rows']:,} have all features"
+
+
+def _estimate(found: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if found is None:
+        return
+    if found["memory_bytes"] is not None:
+        yield "memory", f"about {count(found['memory_bytes'])}B"
+    if found["jobs"]:
+        median, p90 = span(found["seconds"]), span(found["seconds_p90"])
+        jobs = f"{found['jobs']} job{'s' if found['jobs'] > 1 else ''}"
+        yield "takes", f"about {median}, nine of ten within {p90}: measured of {jobs} like it"
 
 
 def schedules(coming: Sequence[Coming], now_at: float) -> str:

@@ -11,6 +11,7 @@ from trainers.contract import TRAINERS_DIR
 
 Program = Literal[
     "supervisor.cli",
+    "supervisor.helpers.bounded",
     "supervisor.helpers.nvml",
     "supervisor.helpers.probe",
     "supervisor.helpers.usage",
@@ -29,6 +30,13 @@ def program(module: Program) -> list[str]:
     of all installed packages, which is no place to look before Python's own.
     """
     return [sys.executable, "-P", str(WAY_IN), module]
+
+
+def find_trainers_in(folder: Path | None) -> None:
+    """Have this process, and all that it starts, find the user's own trainers there alone."""
+    os.environ.pop(TRAINERS_DIR, None)  # what somebody else has set there does not count
+    if folder is not None:
+        os.environ[TRAINERS_DIR] = str(folder)
 
 
 def with_trainers(folder: Path | None) -> dict[str, str]:

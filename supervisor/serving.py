@@ -33,6 +33,7 @@ from supervisor.jobs.at_home import LOCKED
 from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
 from supervisor.jobs.settings import GIB, store_url
+from supervisor.programs import find_trainers_in
 from supervisor.web.app import application
 from supervisor.web.jobs import BASE
 from supervisor.web.server import server
@@ -178,6 +179,7 @@ def serve(
     if not jobs.enabled:
         raise TakesNone
     _see_tokens(jobs)
+    find_trainers_in(config.trainers_dir)
     notify = Notify()  # what is started from here on has nothing to say to systemd
     with api.held(home) as lock, _listening(jobs, elsewhere=beside) as here:
         code = _migrated(migrate)

@@ -17,7 +17,7 @@ from trainers import attempt, durable
 from trainers.contract import EXIT_BAD_SPEC, Share
 
 BESIDE = (
-    *("probe", "list", "check", "needs", "evaluate", "record", "export", "predict"),
+    *("probe", "list", "check", "needs", "rows", "evaluate", "record", "export", "predict"),
     *("checkpoints", "way_back", "source", "thin"),
 )
 """options that ask for anything but training"""
@@ -43,11 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--spec",
         type=Path,
         metavar="FILE",
-        help="for --check, --needs, --way-back and --import: what it is to be asked for",
+        help="for --check, --needs, --rows, --way-back and --import: what it is to be asked for",
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--check", action="store_true", help="only validate the spec")
     only.add_argument("--needs", action="store_true", help="only tell what it needs, as JSON")
+    only.add_argument(
+        "--rows", action="store_true", help="only tell what it would learn from, as JSON"
+    )
     only.add_argument(
         "--evaluate", type=_positive, metavar="N", help="only play N episodes greedily"
     )

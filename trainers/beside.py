@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import msgspec
 
 from trainers import anew, attempt, history, importing, listing, play, registry
 from trainers.checkpoint import Checkpoints
-from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder
+from trainers.contract import EXIT_AGAIN, START, BadSpec, Refused, RunFolder, Unfit
+from trainers.said import Told
 
 EXIT_UNKNOWN = 2
 """nothing is known by the name that somebody asks about"""
@@ -80,6 +82,21 @@ def _needs(options: argparse.Namespace) -> int:
     needs = getattr(registry.load(options.trainer), "needs", None)
     file = options.spec or attempt.open_folder(options.run).spec
     return _told(needs(attempt.spec_in(file, options.run.name)) if needs else ())
+
+
+def _rows(options: argparse.Namespace) -> int:
+    home = options.run.absolute().parent.parent
+    try:
+        spec = attempt.check(options.run, options.trainer, options.spec)
+        rows = getattr(registry.load(options.trainer), "rows", None)
+        if rows is None:
+            raise BadSpec(f"{options.trainer} does not tell what it learns from before it does")
+        with contextlib.redirect_stdout(sys.stderr):  # a function of the user's may print
+            found = rows(spec, home)
+        return _told(found)
+    except (BadSpec, Told) as error:
+        details = getattr(error, "details", {})
+        return _told(Unfit(error=type(error).__name__, line=str(error), details=details))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -155,6 +172,7 @@ _ACTS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "check": _check,
     "needs": _needs,
+    "rows": _rows,
     "evaluate": _evaluate,
     "record": _record,
     "export": _export,

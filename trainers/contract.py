@@ -437,6 +437,40 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
     """what a person should know of it"""
 
 
+class RowRemark(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person should know of rows that can be learnt from."""
+
+    code: str
+    """what it is, for programs, such as `gaps`"""
+    line: str
+    """the same for people"""
+    option: str = "data"
+    """of the trainer, which it is about"""
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True, tag="rows"):
+    """What a run would learn from: what `--rows` prints where all of it is well."""
+
+    told: dict[str, Any]
+    """how many there are, from when to when, how they are split, and what is made of them"""
+    train_rows: int
+    """that are learnt from"""
+    rounds: int
+    """how often they are gone through"""
+    memory_bytes: int
+    """about as many are needed at once"""
+    remarks: tuple[RowRemark, ...]
+
+
+class Unfit(msgspec.Struct, frozen=True, kw_only=True, tag="unfit"):
+    """Why a run would learn nothing: what `--rows` prints instead."""
+
+    error: str
+    """the name of what is raised"""
+    line: str
+    details: dict[str, Any] = {}
+
+
 class WarmRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the supervisor asks of a warm parent: `python -m trainers NAME --warm RUN_DIR`.
 

@@ -16,6 +16,7 @@ from supervisor.commands.telling import print_output
 from supervisor.context import Context, Refused, print_json, whole_number
 from supervisor.core.moments import since
 from supervisor.errors import SupervisorError
+from supervisor.programs import find_trainers_in
 from supervisor.terminal import printable
 
 if TYPE_CHECKING:
@@ -90,12 +91,15 @@ def _add_asking(below: Adding) -> None:
         more="It is durable once its id is printed. What can never work is refused with all that "
         "is wrong, and exit code 2.",
     )
-    sub.add_argument(
-        "file", metavar="FILE", help="the body of POST /jobs, as JSON; -: the standard input"
+    _add_body(sub)
+    sub = below(
+        "validate",
+        _validate,
+        "tell what would become of a job, and look at its rows",
+        "json",
+        more="Nothing is kept. Exit code 2 says that it can never work.",
     )
-    sub.add_argument(
-        "--tenant", metavar="NAME", help="for whom, whatever `tenant_id` of the body says"
-    )
+    _add_body(sub)
     below(
         "cancel",
         _cancel,
@@ -249,6 +253,15 @@ def _add_keeping(below: Adding) -> None:
     below("migrate", _migrate, "make the job store, or bring an older one up to this version")
 
 
+def _add_body(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "file", metavar="FILE", help="the body of POST /jobs, as JSON; -: the standard input"
+    )
+    sub.add_argument(
+        "--tenant", metavar="NAME", help="for whom, whatever `tenant_id` of the body says"
+    )
+
+
 def _add_tenant(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tenant", metavar="NAME", help="only those of that tenant")
 
@@ -266,6 +279,19 @@ def _submit(context: Context) -> int:
     for warned in taken.warnings:
         print(f"supervisor: {warned.field}: {warned.message}", file=sys.stderr)
     return _say(context, desk, taken.job, taken.job.job_id)
+
+
+def _validate(context: Context) -> int:
+    content = _body(context.options.file)
+    with _desk(context) as desk:
+        found = desk.validate(content, context.options.tenant, context.now().wall)
+    if context.options.json:
+        print_json(found)
+    else:
+        from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+
+        print(job_screen.validated(found))
+    return 0 if found.valid else 2
 
 
 def _cancel(context: Context) -> int:
@@ -494,6 +520,7 @@ def _desk(context: Context) -> Desk:
             raise
         raise NoStore(error.name) from error
     config = context.kept_config
+    find_trainers_in(config.trainers_dir)
     return Desk(config.settings.jobs, context.home.path, config.here, dict(os.environ))
 
 

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
-from statistics import NormalDist, fmean, pstdev
+from statistics import NormalDist, fmean, median, pstdev
 from typing import NamedTuple
 
 SCENARIOS = 100
@@ -23,6 +23,8 @@ MEASURED_MIN = 5
 """of a kind; where there are fewer, all of its trainer count, and then all"""
 MEASURED_MAX = 200
 """the newest"""
+ALIKE = 2.0
+"""times as much work at most"""
 P90 = 0.9
 LATENESS_MIN, LATENESS_MAX = 20, 100
 """jobs that a correction is learnt from, the newest"""
@@ -57,6 +59,33 @@ class Eta(NamedTuple):
 def size_of(work: float) -> int:
     """The size of so much work, such as rows by rounds: jobs within a factor of two are alike."""
     return 0 if work < 1 else int(math.log2(work)) + 1
+
+
+class Lasted(NamedTuple):
+    """How long jobs took that are alike."""
+
+    seconds: float
+    """half of them took no longer"""
+    seconds_p90: float
+    """nine of ten took no longer"""
+    jobs: int
+    """how many were measured"""
+
+
+def lasted(took_s: Sequence[tuple[float, float]], work: float) -> Lasted | None:
+    """How long so much work took; None: nothing like it was measured.
+
+    Args:
+        took_s: the work of each job that was measured, and its seconds; the newest last.
+        work: in the same unit, such as rows by rounds; jobs within a factor of two are alike.
+    """
+    alike = sorted(
+        took for its, took in took_s[-MEASURED_MAX:] if work / ALIKE <= its <= work * ALIKE
+    )
+    if not alike:
+        return None
+    last = math.ceil(P90 * len(alike)) - 1
+    return Lasted(seconds=median(alike), seconds_p90=alike[last], jobs=len(alike))
 
 
 class Measured:

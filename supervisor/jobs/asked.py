@@ -1,7 +1,7 @@
 """A request becomes what the daemon is asked for, judged by the very code that will train.
 
 Nothing is read of the rows: whether a table is there and has these columns, the run itself tells,
-so that a broken table fails a job and no server. `POST /validate` may look at rows, elsewhere.
+so that a broken table fails a job and no server. `supervisor.jobs.validating` looks at them.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Prepared(NamedTuple):
     warnings: tuple[Warned, ...]
     resolved: dict[str, Any]
     """the options of the trainer, with what is unset"""
+    spec: Spec
+    """as its trainer would see it"""
 
 
 def asked_of(
@@ -92,7 +94,7 @@ def asked_of(
         seed=1 if request.seed is None else request.seed,
         options=options,
     )
-    said = judge(spec, lambda option: _place(request.config, option))
+    said = judge(spec, lambda option: place_of(request.config, option))
     if request.config is not None and request.config.distributed and request.config.ray_config:
         raise NoWorkers(request.config.ray_config.num_workers)
     rank: Rank = request.priority if isinstance(request, JobRequest) else "normal"
@@ -113,7 +115,7 @@ def asked_of(
         labels=_labels(request, named),
     )
     resolved = said.resolved if named is None else said.resolved | {DATA: named}
-    return Prepared(asked, tuple(_warnings(request, said)), resolved)
+    return Prepared(asked, tuple(_warnings(request, said)), resolved, spec)
 
 
 def _trainer(request: Training) -> str:
@@ -174,7 +176,7 @@ def _options(request: Training, tenant: Tenant, named: str | None) -> dict[str, 
     return options | table | request.options
 
 
-def _place(config: JobConfig | None, option: str) -> str:
+def place_of(config: JobConfig | None, option: str) -> str:
     """Where in the request an option of the trainer stands."""
     if config is None:
         return f"options.{option}" if option else "options"

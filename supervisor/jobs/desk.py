@@ -21,6 +21,7 @@ from state.jobs.records import Job, ModelVersion, Page, Patch, Refusal, Which
 from state.jobs.store import JobStore
 from state.jobs.tables import Unstorable
 from state.records import Left, Memory, Rank, Run
+from supervisor.core.eta import MEASURED_MAX
 from supervisor.core.fairness import Quota
 from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import span, stamp
@@ -28,20 +29,23 @@ from supervisor.core.settings import Settings
 from supervisor.errors import SupervisorError
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
-from supervisor.jobs.asked import asked_of
+from supervisor.jobs import validating
+from supervisor.jobs.asked import Prepared, asked_of
 from supervisor.jobs.at_home import AtHome, HomeAway, size_of
-from supervisor.jobs.contract import JobRequest, Waiting, Warned
+from supervisor.jobs.contract import JobRequest, ValidateAnswer, Waiting, Warned
+from supervisor.jobs.errors import Busy, ConfigValidationError, Forbidden, ResourceError
 from supervisor.jobs.following import FROM, THE_STORE, foreign
 from supervisor.jobs.left import NotAsLeft, checked, files_left
 from supervisor.jobs.line import Line
 from supervisor.jobs.pruning import ID, Folder, Superfluous, prune, superfluous, to_thin
 from supervisor.jobs.reading import converted, read
+from supervisor.jobs.rows import Look
 from supervisor.jobs.settings import quotas_of, store_url, tenant_of
 from supervisor.jobs.taking import new_job, see_quota
 from supervisor.jobs.telling import next_at
 from supervisor.programs import program
 from trainers import durable
-from trainers.contract import SUMS, RunFolder
+from trainers.contract import SUMS, Rows, RunFolder
 
 BACKUPS = "backups"
 """the folder of a home in which backups lie that nobody has named another place for"""
@@ -417,13 +421,9 @@ class Desk:
         """
         if not self._jobs.enabled:
             raise TakesNone
-        if tenant is None:
-            request = read(content, JobRequest)
-        else:
-            request = converted(read(content, dict[str, Any]) | {"tenant_id": tenant}, JobRequest)
-        who = tenant_of(self._jobs, request.tenant_id, self._home, self._here)
-        prepared = asked_of(request, job_id=str(uuid.uuid4()), tenant=who, now_at=now_at)
-        if self._jobs.database_url is None and not (self._home / database.FILE).exists():
+        request = _request(content, tenant)
+        prepared = self._judged(request, now_at)
+        if not self._is_made:
             self.migrate()
         with told():
             quota = quotas_of(self._jobs).get(request.tenant_id, Quota())
@@ -433,6 +433,29 @@ class Desk:
         if not isinstance(taken, Job):
             raise AssertionError("only a request with a key can be replayed or refused")
         return Submitted(taken, prepared.warnings)
+
+    def validate(self, content: bytes, tenant: str | None, now_at: float) -> ValidateAnswer:
+        """What would become of a job: as `submit`, and its rows are looked at; nothing is kept.
+
+        Raises:
+            Busy: the trainer has not answered in time.
+        """
+        try:
+            request = _request(content, tenant)
+            prepared = self._judged(request, now_at)
+        except (ConfigValidationError, Forbidden, ResourceError) as error:
+            if isinstance(error, Busy):
+                raise
+            return validating.refused(error)
+        spec, rows, lasted = validating.to_look_at(prepared), None, None
+        if spec is not None:
+            with Look(spec, self._home) as look:
+                rows = look.wait()
+        if isinstance(rows, Rows) and self._is_made:
+            page = self.find(validating.COMPLETED, MEASURED_MAX)
+            lasted = validating.measured(request, rows, page.jobs)
+        seen = validating.Seen(prepared, rows, lasted)
+        return validating.answered(request, request.tenant_id, seen)
 
     def cancel(self, word: str) -> Job:
         """End a job for good: at once where no home has it, else once its home has saved it."""
@@ -598,6 +621,20 @@ class Desk:
             shutil.rmtree(fresh, ignore_errors=True)
         return (*(one.name for one in files), SUMS)
 
+    def _judged(self, request: JobRequest, now_at: float) -> Prepared:
+        """A request as the daemon would be asked for it.
+
+        Raises:
+            JobError: it can never work, or its tenant may not ask for it.
+        """
+        who = tenant_of(self._jobs, request.tenant_id, self._home, self._here)
+        return asked_of(request, job_id=str(uuid.uuid4()), tenant=who, now_at=now_at)
+
+    @property
+    def _is_made(self) -> bool:
+        """Whether there is a store, as far as a look at the home tells."""
+        return self._jobs.database_url is not None or (self._home / database.FILE).exists()
+
     @property
     def _store(self) -> JobStore:
         if self._opened is None:
@@ -627,6 +664,17 @@ class Desk:
         if became.why == "not_found":
             raise NoSuchJob(word)
         raise NotSo(became.job or job, act)
+
+
+def _request(content: bytes, tenant: str | None) -> JobRequest:
+    """The body of `POST /jobs`, for a tenant whatever it says.
+
+    Raises:
+        ConfigValidationError: it is none.
+    """
+    if tenant is None:
+        return read(content, JobRequest)
+    return converted(read(content, dict[str, Any]) | {"tenant_id": tenant}, JobRequest)
 
 
 @contextlib.contextmanager

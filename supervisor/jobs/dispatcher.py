@@ -7,7 +7,6 @@ the memory of its home, a request in the inbox. So it may be killed between any 
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +64,7 @@ from supervisor.jobs.settings import (
     sizes_of,
     tenant_of,
 )
-from trainers.contract import TRAINERS_DIR
+from supervisor.programs import find_trainers_in
 
 BY = "dispatcher"
 """who asks, as the log of the daemon tells it"""
@@ -452,9 +451,7 @@ class Dispatcher:
             JobError: it can never work here.
         """
         settings, home = self._config.settings.jobs, self._at_home.home.path
-        os.environ.pop(TRAINERS_DIR, None)  # what somebody else has set there does not count
-        if self._config.trainers_dir is not None:
-            os.environ[TRAINERS_DIR] = str(self._config.trainers_dir)
+        find_trainers_in(self._config.trainers_dir)
         tenant = tenant_of(settings, job.asked.tenant_id, home, self._here)
         body = {**job.asked.config, "tenant_id": job.asked.tenant_id}
         request = converted(body, JobRequest)

@@ -59,6 +59,11 @@ def is_ours(trainer: str) -> bool:
         raise _about_the_trainer(error) from error
 
 
+def tells_of_rows(trainer: str) -> bool:
+    """Whether a trainer can tell what it would learn from; only ours are asked."""
+    return is_ours(trainer) and hasattr(registry.load(trainer), "rows")
+
+
 def judge(spec: Spec, place: Place) -> Judgement:
     """Have the trainer of a spec look at it, as it does before it trains.
 

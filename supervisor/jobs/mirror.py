@@ -174,14 +174,14 @@ def failure_of(job: Job, found: Found) -> Json:
     last = found.beat if found.beat is not None and found.beat.status == "failed" else None
     kind = None if last is None else last.failure
     if kind is not None and kind.kind in MESSAGES:
-        reason = _in_words_of_the_tenant(kind.reason, asked)[:REASON_MAX_CHARS]
+        reason = in_words_of_the_tenant(kind.reason, asked)[:REASON_MAX_CHARS]
         message = MESSAGES[kind.kind]
         if kind.field is not None:
             field = kind.field[:REASON_MAX_CHARS]
             return refusal(kind.kind, message, field=field, error=reason)
         return refusal(kind.kind, message, reason=reason, tenant_id=job.asked.tenant_id)
     reason = (last.error if last is not None else None) or run.reason or "it has not said why"
-    reason = _in_words_of_the_tenant(reason, asked)[:REASON_MAX_CHARS]
+    reason = in_words_of_the_tenant(reason, asked)[:REASON_MAX_CHARS]
     if run.status == "failed" and run.failed_by == "bad_spec":
         message = MESSAGES["ConfigValidationError"]
         return refusal("ConfigValidationError", message, reason=reason)
@@ -191,7 +191,7 @@ def failure_of(job: Job, found: Found) -> Json:
     return refusal("TrainingError", "Training failed", reason=reason, **failed)
 
 
-def _in_words_of_the_tenant(line: str, asked: Asked) -> str:
+def in_words_of_the_tenant(line: str, asked: Asked) -> str:
     """A line that names a table as its tenant does, and not where it lies on this machine."""
     place, named = asked.options.get("data"), asked.labels.get(TABLE_LABEL)
     return line.replace(place, named) if isinstance(place, str) and place and named else line

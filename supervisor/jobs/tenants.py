@@ -28,6 +28,14 @@ SUFFIXES = ("", ".parquet", ".csv")
 """with which a table may lie there, as the trainers look for it"""
 ENTRIES_MAX = 10_000
 """of a folder that is one table"""
+URL_WITH_PASSWORD = re.compile(
+    r"://[^:/]*:[^@]*@|[?&;][^=&;]*(?:password|passwd|pwd)[^=&;]*=", re.IGNORECASE
+)
+"""as SQLAlchemy reads a URL: between a name and an @, or as one of its parameters"""
+TOLD_TO_ALL = (
+    "Must have no password in it, since whoever sees the job would see that: ~/.pgpass of the "
+    "account that trains is read instead"
+)
 NO_PLACES = frozenset({"zone", "time", "target", "labels", "features", "allow_leakage"})
 """options whose slashes lead nowhere: a zone, and names of columns"""
 RUN_CODE = frozenset({"preprocess"})
@@ -57,6 +65,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
         if "://" in name or name.startswith("/"):
             if not self.programs:
                 raise Forbidden(field, "names a place outside of the tenant's folder", self.id)
+            if URL_WITH_PASSWORD.search(name):
+                raise ConfigValidationError([problem(field, TOLD_TO_ALL)])
             return name
         if not TABLE.fullmatch(name) or ".." in name or len(name) > TABLE_MAX_CHARS:
             what = "Must be the name of a table in the tenant's folder, such as sales/load_2024"

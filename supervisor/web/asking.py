@@ -158,6 +158,12 @@ async def content(request: Request) -> bytes:
     return bytes(found)
 
 
+async def gone(request: Request) -> None:
+    """Wait until whoever asks has gone; the whole body has come before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def query(request: Request, kind: type[T]) -> T:
     """What stands behind the question mark, as a value."""
     return read_query(request.query_params.multi_items(), kind)

@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 from state.jobs.records import Job, Once, Page, Patch, Refusal, Replayed, Schedule, Which
 from supervisor.core.calendar import BadCalendar
+from supervisor.core.eta import MEASURED_MAX
 from supervisor.core.schedule import Schedule as Recurring
-from supervisor.jobs import contract
+from supervisor.jobs import contract, validating
 from supervisor.jobs.asked import Prepared, asked_of
 from supervisor.jobs.contract import (
     Cancelled,
@@ -54,6 +55,7 @@ from supervisor.web.answers import History, Point
 from supervisor.web.feed import Feed
 from supervisor.web.resource import HEADERS, Operation, told
 from supervisor.web.service import Service
+from trainers.contract import Rows
 
 T = TypeVar("T")
 
@@ -62,11 +64,6 @@ TRIES = 5
 """of a change that another one may come before"""
 NO_JOB = "00000000-0000-0000-0000-000000000000"
 """the id of a job while it is judged; it has none before it is taken in"""
-ROWS = Warned(
-    field="config.data",
-    code="rows_not_read",
-    message="The configuration was judged, and no row was read: the run itself tells of its table",
-)
 
 
 class JobPages:
@@ -241,16 +238,19 @@ class JobPages:
             self._see_tenant(request, asked.tenant_id)
             tenant = request.state.tenant or asked.tenant_id or asking.NO_TENANT
             prepared = await self._judged(asked, tenant)
-        except ConfigValidationError as error:
-            return told(ValidateAnswer(valid=False, errors=error.problems, refusal=error.body))
-        except (ResourceError, Forbidden) as error:
+        except (ConfigValidationError, ResourceError, Forbidden) as error:
             if error.http_status == 503:
                 raise
-            return told(ValidateAnswer(valid=False, refusal=error.body))
-        warnings = prepared.warnings
-        if asked.config is not None:
-            warnings = (*warnings, ROWS)
-        return told(ValidateAnswer(valid=True, warnings=warnings, resolved=prepared.resolved))
+            return told(validating.refused(error))
+        spec = validating.to_look_at(prepared)
+        rows = None if spec is None else await service.look(spec, partial(asking.gone, request))
+        lasted = None
+        if isinstance(rows, Rows):
+            page = await service.call(service.store.find, validating.COMPLETED, limit=MEASURED_MAX)
+            if isinstance(page, Page):
+                lasted = validating.measured(asked, rows, page.jobs)
+        seen = validating.Seen(prepared, rows, lasted)
+        return told(validating.answered(asked, tenant, seen))
 
     # What is told.
 

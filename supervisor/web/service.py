@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -19,9 +20,10 @@ from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.errors import Busy
+from supervisor.jobs.rows import Look, Unread
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of, tenants_of
 from supervisor.jobs.tenants import Tenant
-from trainers.contract import Name
+from trainers.contract import Name, Rows, Spec, Unfit
 
 THREADS = 4
 """that ask the store and files at once; whoever comes then waits"""
@@ -31,6 +33,8 @@ JUDGES = 2
 """requests that trainers look at at once: each may take a process, and 20 seconds"""
 JUDGED_WAITING_MAX = 32
 """requests that wait for these; a further one is refused"""
+LOOKS = 2
+"""trainers that look at rows at once: each may take a processor, and as long as a look may last"""
 STREAMS_MAX = 200
 """answers that go on and on"""
 AGAIN_S = 5.0
@@ -81,6 +85,8 @@ class Service:
         self._in_force = self._asked_by(settings)
         self._threads = CapacityLimiter(THREADS)
         self._judges = CapacityLimiter(JUDGES)
+        self._looks: list[Look] = []
+        self._looking = CapacityLimiter(LOOKS)
         self._streams = 0
 
     @property
@@ -147,6 +153,37 @@ class Service:
             raise Busy("Whoever judges requests", AGAIN_S)
         asked = functools.partial(act, *args, **kwargs)
         return await anyio.to_thread.run_sync(asked, limiter=self._judges)
+
+    async def look(self, spec: Spec, gone: Callable[[], Awaitable[None]]) -> Rows | Unfit | Unread:
+        """Have a trainer look at the rows of a spec, in a process of its own.
+
+        Args:
+            spec: what it is asked for.
+            gone: waits until nobody wants to know any more; the look ends then.
+
+        Raises:
+            Busy: as many are looked at as may be.
+        """
+        if len(self._looks) >= LOOKS:
+            over_s = min(look.until_s for look in self._looks) - time.monotonic()
+            raise Busy("Whoever looks at rows", over_s)
+        with Look(spec, self.home.path) as look:
+            self._looks.append(look)
+            try:
+                async with anyio.create_task_group() as group:
+
+                    async def leave() -> None:
+                        await gone()
+                        look.end()
+
+                    group.start_soon(leave)
+                    found = await anyio.to_thread.run_sync(
+                        look.wait, limiter=self._looking, abandon_on_cancel=True
+                    )
+                    group.cancel_scope.cancel()
+            finally:
+                self._looks.remove(look)
+        return found
 
     @asynccontextmanager
     async def streaming(self) -> AsyncIterator[None]:

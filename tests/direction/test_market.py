@@ -66,6 +66,7 @@ def test_a_label_is_what_a_slow_look_at_each_quote_finds(apart, seed, horizon_s,
         x=np.empty((len(mid), 0)),
         sha256="",
         remarks=(),
+        memory_bytes=0,
     )
     came = outcome(market, rule(horizon_s, flat_bps=flat_bps))
     for row, at in enumerate(seconds):
@@ -94,7 +95,7 @@ def test_a_quote_after_which_there_is_silence_has_no_label(market):
     """Whether the price stood still, or quotes were lost, nobody knows; it is said."""
     came = outcome(market([0, 5, 100, 105, 120], [1.0, 2.0, 3.0, 4.0, 5.0]), rule(10))
     assert came.known.tolist() == [True, False, True, False, False]
-    assert "2 quotes are the last for more than 10 s" in came.remarks[0]
+    assert "2 quotes are the last for more than 10 s" in came.remarks[0].line
 
 
 def test_of_several_quotes_with_one_time_the_last_one_is_what_is_known(market):

@@ -74,6 +74,9 @@ def test_the_spec_of_a_job_is_trained_as_it_stands_there(make_run, train, metric
     assert told["validation"]["threshold_results"] != told["threshold_results"]
     assert judging.best_of(told["validation"]["threshold_results"]) == told["best_threshold"]
     its = card(run)
+    beforehand = direction.rows(read_spec(RunFolder(run)), run.parent.parent)
+    assert beforehand.told["split"] == its["split"]
+    assert beforehand.train_rows == told["training_data_size"]
     assert its["model_type"] == "direction"
     assert its["hyperparameters"] == {"nround": 100, "maxDepth": 6, "eta": 0.1}
     assert its["options"]["dataset"]["labelHorizonSec"] == 10

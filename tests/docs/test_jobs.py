@@ -7,10 +7,11 @@ import re
 import runpy
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.commands import build_parser
-from supervisor.jobs.contract import JobRequest
+from supervisor.jobs.contract import JobRequest, ValidateAnswer
 from supervisor.jobs.reading import read
 
 ROOT = Path(__file__).parents[2]
@@ -65,9 +66,10 @@ def test_each_command_below_jobs_is_told() -> None:
 
 def test_the_first_job_is_one() -> None:
     """It is read as the API reads it."""
-    (body,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    body, answer = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     assert read(body.encode(), JobRequest).priority == "high"
     assert json.loads(body)["tenant_id"] == "acme-corp"
+    assert msgspec.json.decode(answer, type=ValidateAnswer).valid
 
 
 def test_the_script_of_make_job_asks_for_one_and_makes_its_table(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from supervisor.web.app import application
 from supervisor.web.service import Service
 from testkit.api import TOKENS
 from testkit.job_requests import whole
+from testkit.tables import hourly, write
 
 JOBS = "/ai/training/jobs"
 ROOT = Path(__file__).parents[2]
@@ -221,9 +222,11 @@ def test_a_schedule_is_taken_changed_and_ended(api):
 
 
 @one_store
-def test_a_request_is_judged_and_nothing_is_written(api):
+def test_a_request_is_judged_and_nothing_is_written(api, home):
     """As it would be taken, with all that is not said; or all that is wrong; or what refuses."""
     config = whole()["config"]
+    (home / "tables/default").mkdir(parents=True)
+    write(home / "tables/default/features.load_forecasting.parquet", hourly(1200))
     answer = api.post(
         "/ai/training/validate",
         content=json.dumps({"config": config}),
@@ -232,7 +235,7 @@ def test_a_request_is_judged_and_nothing_is_written(api):
     assert answer.status_code == 200
     assert answer.json()["valid"] is True
     assert answer.json()["resolved"]["hyperparameters"]["num_leaves"] == 31
-    assert [one["code"] for one in answer.json()["warnings"]] == ["rows_not_read"]
+    assert answer.json()["resolved"]["rows"]["rows"] == 1200
     wrong = api.post("/ai/training/validate", json={"config": config | {"validation_split": 1.5}})
     assert wrong.json()["valid"] is False
     assert wrong.json()["refusal"]["details"]["field"] == "validation_split"

@@ -16,6 +16,7 @@ import requests
 from state.jobs.records import Ending, Seen
 from testkit.job_requests import PRINTED, whole
 from testkit.patience import until
+from testkit.tables import hourly, write
 
 PRINTED_METRICS = {
     "mae": 12.5,
@@ -187,6 +188,9 @@ def test_every_line_of_curl_works(curl, address, store, place, job, claim):
     folder.joinpath("output.log").write_text("round 1\n")
     status, logs = curl(f'curl "{api}/jobs/{one}/logs"')
     assert (status, logs) == (200, "round 1\n")
+    tables = place.path / "tables/default"
+    tables.mkdir(parents=True)
+    write(tables / "features.load_forecasting.parquet", hourly(1200))
     status, judged = curl(
         f'curl -X POST "{api}/validate" \\\n  -d {shlex.quote(json.dumps(PRINTED["schema"]))}'
     )

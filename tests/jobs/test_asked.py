@@ -155,7 +155,6 @@ def test_a_limit_of_time_and_an_end_are_the_runs(tenant):
             "hyperparameters.hidden_sizes[1]",
             "Must be at least 1",
         ),
-        ({"validation_split": 0.0}, "validation_split", "it must hold out some rows"),
         ({"backtest": {"gap": 0}}, "backtest.gap", "Must be at least the horizon, 1"),
     ],
 )
@@ -250,6 +249,46 @@ def test_programs_and_places_are_for_tenants_that_have_all_rights(body, field, t
         prepared(body, tenant)
     assert caught.value.body.details["field"] == field
     assert caught.value.body.details["needs"] == "programs"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:Geheim1@host/db",
+        "postgresql+psycopg://user:Ge/heim1@host:5432/db",
+        "postgresql://:Geheim1@host/db",
+        "postgresql://host/db?user=a&password=Geheim1",
+        "postgresql://host/db?sslPassword=Geheim1",
+        "mysql://host/db?charset=utf8;passwd=Geheim1",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_told_to_nobody(url, trusted):
+    """Whoever has all rights has other places for it; whoever sees a job sees what is asked."""
+    for body, field in (
+        (whole(data=url), "config.data"),
+        (trainer("tabular", options={"data": url}), "options.data"),
+    ):
+        with pytest.raises(ConfigValidationError, match=r"~/\.pgpass") as caught:
+            prepared(body, trusted)
+        (found,) = caught.value.problems
+        assert field in (found.path, found.field)
+        assert "Geheim" not in str(caught.value) + str(caught.value.details)
+
+
+def test_quantiles_are_as_many_as_a_trainer_bears(tenant):
+    """Each is one more model."""
+    shares = [round(one / 200, 3) for one in range(1, 101)]
+    refused = problems_of(whole() | {"options": {"quantiles": shares}}, tenant)
+    assert refused == {"options.quantiles": "Must be 99 at most, and are 100"}
+    prepared(whole() | {"options": {"quantiles": shares[1:]}}, tenant)
+
+
+@pytest.mark.parametrize("more", [{}, {"test_split": 0.2}])
+def test_what_tells_how_good_a_round_is_cannot_be_left_out(tenant, more):
+    """The document has 0.0 as legal; nothing could be trained with it that is worth having."""
+    refused = problems_of(whole(validation_split=0.0, **more), tenant)
+    what = "Must be more than 0.0: it tells after each round how good the model is"
+    assert refused == {"validation_split": what}
 
 
 def test_who_has_all_rights_may_have_a_program_started(trusted):

@@ -24,6 +24,8 @@ from supervisor.commands.jobs import RANKS, STATUSES
 from supervisor.jobs.contract import Status as Told
 from testkit.job_requests import silence, whole
 from testkit.servers import QUOTED, SECRET
+from testkit.tables import hourly, write
+from trainers.contract import TRAINERS_DIR
 
 
 class Said(NamedTuple):
@@ -88,6 +90,46 @@ def completed(store: JobStore, job_id: str, **keys: Any) -> None:
     store.mirror(job_id, job.claim.token, Seen(status="RUNNING", attempt=1, progress=40.0))
     ending = Ending(**{"status": "COMPLETED", "metrics": {"mae": 1.5, "rmse": 2.25}, **keys})
     store.finish(job_id, job.claim.token, ending)
+
+
+def test_what_would_become_of_a_job_is_told_and_nothing_is_made(supervisor, home):
+    """Its rows are looked at; exit code 2 says that it cannot be."""
+    said = supervisor("jobs", "validate", "-", stdin=json.dumps(whole()))
+    assert (said.code, said.err) == (2, "")
+    assert "data: Table not found: features.load_forecasting" in said.out
+    folder = home / "tables" / whole()["tenant_id"]
+    folder.mkdir(parents=True)
+    write(folder / "features.load_forecasting.parquet", hourly(1200))
+    before = sorted(home.rglob("*"))
+    said = supervisor("jobs", "validate", "-", stdin=json.dumps(whole()))
+    assert (said.code, said.err) == (0, "")
+    assert "1,200 from 2024-01-01T00:00:00Z to 2024-02-19T23:00:00Z, 1 h apart" in said.out
+    said = supervisor("jobs", "validate", "-", "--json", stdin=json.dumps(whole()))
+    assert json.loads(said.out)["resolved"]["rows"]["rows"] == 1200
+    other = supervisor(
+        "jobs", "validate", "-", "--tenant", "other", "--json", stdin=json.dumps(whole())
+    )
+    assert json.loads(other.out)["refusal"]["details"]["tenant_id"] == "other"
+    wrong = supervisor(
+        "jobs", "validate", "-", stdin=json.dumps(whole(validation_split=1.5, horizon=0))
+    )
+    assert wrong.code == 2
+    assert "validation_split: Must be between 0.0 and 1.0" in wrong.out
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_trainer_of_the_users_own_is_found_where_the_settings_say(supervisor, home, monkeypatch):
+    """By whatever takes a job in, as by what trains it."""
+    monkeypatch.setenv(TRAINERS_DIR, "/of/somebody/else")
+    (home / "mine").mkdir()
+    (home / "mine/ours.py").write_text('UNIT = "steps"\n\ndef train(session):\n    pass\n')
+    settings = home / "supervisor.toml"
+    before = settings.read_text() if settings.exists() else ""
+    mine = f'trainers_dir = "mine"\n{before}\n[jobs.tenants.acme]\nprograms = true\n'
+    settings.write_text(mine)
+    body = {"tenant_id": "acme", "trainer": "ours", "target": {"steps": 3}, "options": {}}
+    said = supervisor("jobs", "submit", "-", stdin=json.dumps(body))
+    assert (said.code, said.err) == (0, "")
 
 
 def test_a_job_is_handed_in_and_told(supervisor, body):

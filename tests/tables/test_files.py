@@ -145,9 +145,9 @@ def test_a_last_line_that_may_be_cut_off_is_told(tmp_path):
     """A number without its end is a number, and nobody sees it; one with its end is silent."""
     (tmp_path / "it.csv").write_text(CSV[:-4])
     line = "it.csv ends within a line, which may be cut off"
-    assert line in prepared(tmp_path, data="it.csv").remarks
+    assert line in prepared(tmp_path, data="it.csv").card["remarks"]
     (tmp_path / "it.csv").write_text(CSV)
-    assert line not in prepared(tmp_path, data="it.csv").remarks
+    assert line not in prepared(tmp_path, data="it.csv").card["remarks"]
 
 
 @pytest.mark.parametrize(

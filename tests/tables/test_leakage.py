@@ -62,7 +62,7 @@ def test_a_column_that_is_the_target_is_refused(tmp_path, values, kind, words):
     assert allowed.card["leakage"]["verdict"] == "allowed"
     assert allowed.card["leakage"]["allowed"] == ["x"]
     assert allowed.card["leakage"]["findings"][0]["severity"] == "allowed"
-    assert any("(allowed)" in line for line in allowed.remarks)
+    assert any("(allowed)" in line for line in allowed.card["remarks"])
 
 
 def test_what_can_be_known_is_no_leak(tmp_path):
@@ -172,7 +172,7 @@ def test_columns_that_are_warned_of(tmp_path):
     assert {one["severity"] for one in lines.values()} == {"warning"}
     assert found.card["leakage"]["verdict"] == "warned"
     assert lines["id"]["line"] == "id has 1,199 values in 1,199 rows, as an id has"
-    assert "leakage: " + lines["scaled"]["line"] in found.remarks
+    assert "leakage: " + lines["scaled"]["line"] in found.card["remarks"]
 
 
 def test_rows_that_are_on_both_sides_of_the_cut(tmp_path):

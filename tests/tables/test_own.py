@@ -134,7 +134,7 @@ def test_who_looks_ahead_is_refused(prepared, made, feature):
     assert (told["feature"], told["kind"]) == ("made", "ahead")
     found = prepared(body, features=(feature,), horizon=24, allow_leakage=("made",))
     assert found.card["leakage"]["verdict"] == "allowed"
-    assert any("made looks ahead" in line for line in found.remarks)
+    assert any("made looks ahead" in line for line in found.card["remarks"])
 
 
 def test_who_fills_gaps_from_later_rows_is_refused(prepared):
@@ -381,4 +381,4 @@ def test_a_function_that_changes_what_is_forecast_is_told(prepared):
     """The errors are then of another thing, and whoever compares them has to know."""
     halved = "return dict(columns) | {'load': columns['load'] * 0.5}"
     found = prepared(halved, features=("hour_of_day", "load_lag_24"), horizon=24)
-    assert any("own_features:add changes load" in remark for remark in found.remarks)
+    assert any("own_features:add changes load" in remark for remark in found.card["remarks"])

@@ -72,7 +72,7 @@ def test_the_same_rows_are_the_same_whether_of_a_server_or_a_file(server, sql, t
     whole = prepared(tmp_path, server, data="table.csv")
     assert found.card["data"]["sha256"] == whole.card["data"]["sha256"]
     np.testing.assert_array_equal(found.train.x, whole.train.x)
-    naive = "times have no zone: they are taken for UTC" in found.remarks
+    naive = "times have no zone: they are taken for UTC" in found.card["remarks"]
     assert naive is (kind != "timestamptz")
     assert not _holds(str(found.card).encode())
     assert found.card["data"]["source"] == server.url_with_password.replace(servers.QUOTED, "***")

@@ -264,7 +264,7 @@ def test_gaps_and_what_is_missing_can_be_lived_with(tmp_path, missing):
     gone = (FIRST + np.array([100, 101, 152]) * HOUR).astype(np.int64)
     assert not np.isin(gone, there).any()
     assert not np.isnan(np.concatenate([found.train.y, found.validation.y])).any()
-    assert any(line.startswith("2 rows are missing in 1 gaps") for line in found.remarks)
+    assert any(line.startswith("2 rows are missing in 1 gaps") for line in found.card["remarks"])
     dropped = np.isin((FIRST + np.array([50, 102, 125]) * HOUR).astype(np.int64), there)
     assert dropped.tolist() == [missing != "drop"] * 3
     if missing == "ffill":

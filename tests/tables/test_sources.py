@@ -209,7 +209,7 @@ def test_a_time_is_a_time_however_it_is_written(home, kind, suffix):
     same(found, whole)
     naive = kind not in ("with a zone", "text in Z", "text with an offset")
     if not kind.endswith(("seconds", "float")):
-        assert ("times have no zone: they are taken for UTC" in found.remarks) is naive
+        assert ("times have no zone: they are taken for UTC" in found.card["remarks"]) is naive
 
 
 @pytest.mark.parametrize("kind", ["date and time", "text", "text in Z"])

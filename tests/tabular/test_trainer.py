@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -10,9 +12,10 @@ from PIL import Image
 from testkit.tables import hourly, write
 from trainers import options, tabular
 from trainers.attempt import check_fits, read_spec
-from trainers.contract import EXIT_AGAIN, EXIT_DONE, BadSpec, RunFolder, Score
+from trainers.contract import EXIT_AGAIN, EXIT_DONE, BadSpec, Rows, RunFolder, Score, Unfit
 from trainers.session import Session, Stop
 from trainers.tables import ConfigValidationError, DataLoadError
+from trainers.tables.learning.learner import TOLD
 
 QUICK_START = {
     "model_type": "forecast",
@@ -86,9 +89,35 @@ def change(run, **fields):
     (run / "spec.json").write_text(json.dumps(spec))
 
 
+def beforehand(run):
+    """What it tells of its rows, asked as the supervisor does."""
+    command = [sys.executable, "-m", "trainers", "tabular", "--run", str(run), "--rows"]
+    said = subprocess.run(command, capture_output=True, check=True).stdout
+    return msgspec.json.decode(said, type=Rows | Unfit)
+
+
 def check(run):
     """See that what is asked for can be trained."""
     options.validate(tabular, read_spec(RunFolder(run)))
+
+
+def test_what_a_run_would_learn_from_is_told_before_it_does(make_run):
+    """By the same code: it is what its model card says of its rows, and nothing else is made."""
+    run = make_run("lgbm", hyperparameters={"n_estimators": 3})
+    before = sorted(run.rglob("*"))
+    told = beforehand(run)
+    assert sorted(run.rglob("*")) == before
+    assert train(run)[0] == EXIT_DONE
+    card = json.loads((run / "model_card.json").read_bytes())
+    assert told.told == {"time": "time", **{name: card[name] for name in TOLD}}
+    assert (told.train_rows, told.rounds) == (
+        metrics(run)["training_data_size"],
+        metrics(run)["training_rounds"],
+    )
+    assert [one.line for one in told.remarks] == card["remarks"]
+    change(run, data="nowhere.csv")
+    told = beforehand(run)
+    assert (told.error, told.details["reason"]) == ("DataLoadError", "Table not found: nowhere.csv")
 
 
 @pytest.mark.parametrize("page", [QUICK_START, SCHEMA], ids=["quick start", "schema"])

@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainers import packages
-from trainers.contract import Need, Spec
+from trainers.contract import Need, Rows, Spec
 from trainers.direction.options import Options
 from trainers.session import Session, options_of
 from trainers.tables import learning
 
-__all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "train"]
+__all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "rows", "train"]
 
 UNIT = "rounds"
 EXTRA = "direction"
@@ -38,6 +38,18 @@ def fits(spec: Spec, checkpoint: Path) -> None:
 def needs(spec: Spec) -> list[Need]:
     """The features, where they lie elsewhere than in the home."""
     return learning.place_of(options_of(spec, Options).dataset.featurePath)
+
+
+def rows(spec: Spec, home: Path) -> Rows:
+    """The quotes that would be learnt from, read and let go of again.
+
+    Raises:
+        BadSpec: nothing can be learnt from them.
+    """
+    from trainers.direction.learner import Directions  # noqa: PLC0415 - imports NumPy
+    from trainers.tables.learning import learner  # noqa: PLC0415
+
+    return learner.rows(spec, options_of(spec, Options), home, Directions)
 
 
 def predict(spec: Spec, checkpoint: Path, rows: Path, out: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.contract import Score
+from trainers.contract import RowRemark, Score
 from trainers.direction import judging, picture
 from trainers.direction.boosting import CLASSES, Direction
 from trainers.direction.market import Market, Outcome, outcome, part_told, read
@@ -39,7 +39,8 @@ class Quotes:
     test: Part
     names: tuple[str, ...]
     card: dict[str, Any]
-    remarks: tuple[str, ...]
+    remarks: tuple[RowRemark, ...]
+    memory_bytes: int
     fitted: tuple[Fitted, ...] = ()
     """nothing is: trees need no scale"""
 
@@ -148,6 +149,7 @@ def prepared(market: Market, options: Options) -> Quotes:
         names=options.features,
         card=_card(market, options, rule, parts, len(usable), remarks),
         remarks=remarks,
+        memory_bytes=market.memory_bytes,
     )
 
 
@@ -166,7 +168,7 @@ def _card(
     rule: Rule,
     parts: dict[str, Part],
     usable: int,
-    remarks: tuple[str, ...],
+    remarks: tuple[RowRemark, ...],
 ) -> dict[str, Any]:
     def told(part: Part) -> dict[str, Any]:
         counts = np.bincount(part.y.astype(np.int64), minlength=len(CLASSES)).tolist()
@@ -183,7 +185,7 @@ def _card(
             "validation": told(parts["validation"]),
             "test": told(parts["test"]),
         },
-        "rows": len(market.times),
+        **part_told(market.times),
         "usable_rows": usable,
-        "remarks": list(remarks),
+        "remarks": [one.line for one in remarks],
     }

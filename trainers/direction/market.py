@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainers.contract import RowRemark
 from trainers.direction.boosting import DOWN, FLAT, UP
 from trainers.direction.features import RETURNS, v1
 from trainers.direction.options import MEMORY_FACTOR, V1, Rule
-from trainers.tables import Config, DataLoadError, ResourceError, memory, sources
+from trainers.tables import Config, DataLoadError, memory, sources
 from trainers.tables.sources import Source, missing
 from trainers.tables.table import Column, Table
 from trainers.tables.times import SECOND, Spacing, Times, instants, told
@@ -31,7 +32,6 @@ TIME = "time"
 BASIS_POINT = 1e-4
 ROUNDING = 1e-9
 """of a price: what differs by less is the same price, calculated in another way"""
-_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,9 @@ class Market:
     """(rows, features); NaN where nobody knows yet"""
     sha256: str
     """of all that is read, whatever it lies in"""
-    remarks: tuple[str, ...]
+    remarks: tuple[RowRemark, ...]
+    memory_bytes: int
+    """that it takes to learn from it, about"""
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -64,7 +66,7 @@ class Outcome:
     """mid price at the end of the horizon by that of the row, minus 1; NaN: nobody knows"""
     classes: Rows
     """of the rows that have one; else flat"""
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[RowRemark, ...] = ()
 
 
 def outcome(market: Market, rule: Rule) -> Outcome:
@@ -87,7 +89,7 @@ def outcome(market: Market, rule: Rule) -> Outcome:
     moved = np.where(known, change / market.mid, np.nan)
     return Outcome(
         known=known, moved=moved, classes=np.where(known, _classes(change, market, rule), FLAT),
-        remarks=(said,) if silent.any() else (),
+        remarks=(RowRemark(code="silent", line=said),) if silent.any() else (),
     )  # fmt: skip
 
 
@@ -134,7 +136,16 @@ def read(
         ResourceError: the machine has too little memory for it.
     """
     found = [_source(file) for place in places for file in _files(place, home)]
-    _require_memory(sum(source.rows() for source in found), len(features))
+    rows = sum(source.rows() for source in found)
+    wanted = memory.needed(
+        rows,
+        columns=4,
+        features=len(features),
+        value=memory.VALUE_BYTES,
+        factor=MEMORY_FACTOR,
+        share=1.0,
+    )
+    memory.require(wanted, rows, len(features), what="quotes", less="fewer days need less")
     days = []
     for source in found:
         working()
@@ -161,7 +172,12 @@ def read(
     said = f"{unknown:,} of {len(times):,} quotes lack a feature, and are left out"
     return Market(
         times=times, mid=mid, spread=spread, x=x, sha256=content.sha256,
-        remarks=(said,) if unknown > RETURNS * len(days) else (),
+        remarks=(
+            (RowRemark(code="left_out", line=said, option="model"),)
+            if unknown > RETURNS * len(days)
+            else ()
+        ),
+        memory_bytes=wanted,
     )  # fmt: skip
 
 
@@ -279,29 +295,6 @@ def _refused(what: str, wrong: NDArray[np.bool_], times: Times) -> DataLoadError
     at = told(int(times[int(np.argmax(wrong))]))
     rows = int(wrong.sum())
     return DataLoadError(f"{what} in {rows:,} of {len(times):,} rows, the first at {at}", rows=rows)
-
-
-def _require_memory(rows: int, features: int) -> None:
-    """See that there is so much memory.
-
-    Raises:
-        ResourceError: there is not.
-    """
-    wanted = memory.needed(
-        rows,
-        columns=4,
-        features=features,
-        value=memory.VALUE_BYTES,
-        factor=MEMORY_FACTOR,
-        share=1.0,
-    )
-    there = memory.available()
-    if there is not None and wanted > there * memory.MARGIN:
-        line = (
-            f"{rows:,} quotes with {features} features need about {wanted // _MIB:,} MiB of "
-            f"memory, and {there // _MIB:,} MiB are free: fewer days need less"
-        )
-        raise ResourceError(line, needed_bytes=wanted, available_bytes=there, rows=rows)
 
 
 def part_told(times: Times) -> dict[str, Any]:

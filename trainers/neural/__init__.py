@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainers import packages
-from trainers.contract import Need, Spec
+from trainers.contract import Need, Rows, Spec
 from trainers.neural.options import Options
 from trainers.session import Session, options_of
 from trainers.tables import learning
 
-__all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "train"]
+__all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "rows", "train"]
 
 UNIT = "epochs"
 EXTRA = "neural"
@@ -38,6 +38,11 @@ def fits(spec: Spec, checkpoint: Path) -> None:
 def needs(spec: Spec) -> list[Need]:
     """The table, where it lies elsewhere than in the home and is no database."""
     return learning.needs(options_of(spec, Options))
+
+
+def rows(spec: Spec, home: Path) -> Rows:
+    """What would be learnt from, read and let go of again; see `learning.rows`."""
+    return learning.rows(spec, options_of(spec, Options), home)
 
 
 def predict(spec: Spec, checkpoint: Path, rows: Path, out: Path) -> int:

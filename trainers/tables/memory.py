@@ -66,8 +66,23 @@ def available() -> int | None:
     return max(0, min(known)) if known else None
 
 
-def require(wanted: int, rows: int, features: int) -> None:
+def require(
+    wanted: int,
+    rows: int,
+    features: int,
+    *,
+    what: str = "rows",
+    less: str = "fewer features need less, so does a part of the rows, by "
+    "training_options.use_sample",
+) -> None:
     """See that there is so much memory.
+
+    Args:
+        wanted: bytes.
+        rows: for which.
+        features: of each.
+        what: the rows are.
+        less: what to do where there is not.
 
     Raises:
         ResourceError: there is not; the message says how much would do.
@@ -76,9 +91,8 @@ def require(wanted: int, rows: int, features: int) -> None:
     if there is None or wanted <= there * MARGIN:
         return
     line = (
-        f"{rows:,} rows with {features} features need about {wanted // _MIB:,} MiB of memory, and "
-        f"{there // _MIB:,} MiB are free: fewer features need less, so does a part of the rows, "
-        "by training_options.use_sample"
+        f"{rows:,} {what} with {features} features need about {wanted // _MIB:,} MiB of memory, "
+        f"and {there // _MIB:,} MiB are free: {less}"
     )
     raise ResourceError(
         line, needed_bytes=wanted, available_bytes=there, rows=rows, features=features

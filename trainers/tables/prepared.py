@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.contract import RowRemark
 from trainers.tables import features, leakage, memory, own, preprocessing, sources, split
 from trainers.tables.config import Config
 from trainers.tables.errors import ConfigValidationError, DataLoadError
@@ -115,7 +116,7 @@ class _Builder:
             self.working()
         return keep
 
-    def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[str]]:
+    def fit(self, positions: NDArray[np.int64]) -> tuple[tuple[Fitted, ...], list[RowRemark]]:
         by_name = {feature.name: feature for feature in self.plan}
 
         def fetch(name: str) -> tuple[Floats, tuple[str, ...] | None]:
@@ -181,8 +182,10 @@ class Prepared:
     """what is done to each feature; `rows_of` another table does it, too"""
     card: dict[str, Any]
     """what a model card says of it; plain values"""
-    remarks: tuple[str, ...]
-    """what a person should know, a line each"""
+    remarks: tuple[RowRemark, ...]
+    """what a person should know"""
+    memory_bytes: int
+    """that the most demanding moment takes, about"""
 
     def __init__(
         self,
@@ -257,6 +260,8 @@ class Prepared:
                 "test": _told(self.test),
             },
             "rows": len(self.series.times),
+            "from": told(int(self.series.times[0])),
+            "to": told(int(self.series.times[-1])),
             "usable_rows": len(usable),
             "use_sample": config.training_options.use_sample,
             "preprocessing": {
@@ -383,6 +388,7 @@ def prepare(
         config, series, plan, found=found, dtype=dtype, length=length, working=working
     )
     prepared.remarks = (*said, *prepared.remarks)
+    prepared.memory_bytes = wanted
     about: dict[str, Any] = {
         "source": opened.source.where,
         "sha256": digest,
@@ -394,7 +400,8 @@ def prepare(
             "function": opened.function.asked,
             "sha256": opened.function.sha256,
         }
-    prepared.card = {"data": about, **prepared.card, "remarks": list(prepared.remarks)}
+    lines = [one.line for one in prepared.remarks]
+    prepared.card = {"data": about, **prepared.card, "remarks": lines}
     return prepared
 
 
@@ -457,19 +464,27 @@ def rows_of(
     return builder.part(usable, fitted)
 
 
-def _on_findings(findings: Sequence[Finding]) -> list[str]:
+def _on_findings(findings: Sequence[Finding]) -> list[RowRemark]:
     allowed = {"allowed": " (allowed)"}
-    return [f"leakage: {one.line}{allowed.get(one.severity, '')}" for one in findings]
+    return [
+        RowRemark(
+            code="leakage",
+            line=f"leakage: {one.line}{allowed.get(one.severity, '')}",
+            option="features",
+        )
+        for one in findings
+    ]
 
 
-def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[str]:
+def _on_ahead(config: Config, plan: Sequence[Feature]) -> list[RowRemark]:
     ahead = leakage.known_ahead(plan)
     if not ahead or not config.horizon or config.target is None:
         return []
     steps = f"{config.horizon} step{'s' if config.horizon > 1 else ''}"
     are = "are" if len(ahead) > 1 else "is"
     taken = f"{', '.join(ahead)} {are} taken for the time that is forecast"
-    return [f"{taken}, and must be known {steps} ahead"]
+    line = f"{taken}, and must be known {steps} ahead"
+    return [RowRemark(code="known_ahead", line=line, option="features")]
 
 
 def _told(part: Part) -> dict[str, Any]:

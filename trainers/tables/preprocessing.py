@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.contract import RowRemark
 from trainers.tables.config import Preprocessing
 
 Floats = NDArray[np.float64]
@@ -42,7 +43,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def fit(
     names: Sequence[str], fetch: Fetch, asked: Preprocessing
-) -> tuple[tuple[Fitted, ...], list[str]]:
+) -> tuple[tuple[Fitted, ...], list[RowRemark]]:
     """What to do with each feature, by the rows that `fetch` has; and what a person should know."""
     fitted, said = [], []
     for name in names:
@@ -52,10 +53,11 @@ def fit(
             kept, others = _kept(values, labels, asked.max_categories)
             values = _coded(values, labels, kept)
             if others:
-                said.append(
+                line = (
                     f"{name} has {others} categories beyond the {len(kept)} most frequent: "
                     "they are taken for one"
                 )
+                said.append(RowRemark(code="categories", line=line, option="features"))
         there = values[~np.isnan(values)]
         native = labels is not None and asked.categories == "native"
         centre, spread = (0.0, 1.0) if native else _scale(there, asked.scale)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from trainers.contract import RowRemark
 from trainers.tables.config import Config
 from trainers.tables.errors import ConfigValidationError, DataLoadError, SourceAway
 from trainers.tables.times import instants, zone_of
@@ -56,7 +57,7 @@ class Source(Protocol):
     """where it lies, for people; without a password"""
 
     @abstractmethod
-    def remarks(self) -> list[str]:
+    def remarks(self) -> list[RowRemark]:
         """What a person should know of how it lies there."""
 
     @abstractmethod
@@ -117,11 +118,14 @@ class _Files:
         if self._paths[0].suffix not in SUFFIXES:
             raise DataLoadError(f"{where} must end in .parquet or .csv")
 
-    def remarks(self) -> list[str]:
+    def remarks(self) -> list[RowRemark]:
         cut = [
             path.name for path in self._paths if path.suffix == ".csv" and _ends_within_a_line(path)
         ]
-        return [f"{name} ends within a line, which may be cut off" for name in cut]
+        return [
+            RowRemark(code="cut_off", line=f"{name} ends within a line, which may be cut off")
+            for name in cut
+        ]
 
     def kinds(self) -> dict[str, Kind]:
         path = self._paths[0]
@@ -189,7 +193,7 @@ class _Database:
         self._named = table
         self._table, self._columns = self._asked(self._look)
 
-    def remarks(self) -> list[str]:
+    def remarks(self) -> list[RowRemark]:
         return []
 
     def kinds(self) -> dict[str, Kind]:
@@ -370,6 +374,8 @@ def _parquet_rows(path: Path) -> int:
 def _guarded(path: Path, read: Callable[[Path], T]) -> T:
     try:
         return read(path)
+    except pa.ArrowMemoryError:
+        raise  # which is one of Arrow's errors, too, and says nothing of the file
     except UnicodeDecodeError as error:
         raise DataLoadError(f"{path.name} cannot be read: it is not in UTF-8") from error
     except (pa.ArrowException, OSError) as error:
@@ -381,6 +387,8 @@ def _joined(tables: list[pa.Table], columns: list[str], where: str) -> pa.Table:
         raise DataLoadError(f"{where} has no rows")
     try:
         return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowMemoryError:
+        raise
     except pa.ArrowException as error:
         for name in columns:
             kinds = sorted({str(table[name].type) for table in tables} - {"null"})
@@ -394,6 +402,8 @@ def _array(name: str, values: tuple[Any, ...]) -> pa.Array:
     try:
         # As Arrow's, decimals of other batches may have other digits, and become no exact floats.
         return pa.array([float(it) if isinstance(it, Decimal) else it for it in values])
+    except pa.ArrowMemoryError:
+        raise
     except (pa.ArrowException, OverflowError) as error:
         raise DataLoadError(f"column {name}: {_line(error)}", column=name) from error
 

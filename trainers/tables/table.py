@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from trainers.contract import RowRemark
 from trainers.tables.config import Config, bounds
 from trainers.tables.errors import DataLoadError
 from trainers.tables.sources import Kind, Source, is_text
@@ -127,7 +128,7 @@ def read(
     return Table(times, columns, naive, spacing(times))
 
 
-def check(table: Table, config: Config, features: Iterable[str]) -> list[str]:
+def check(table: Table, config: Config, features: Iterable[str]) -> list[RowRemark]:
     """Refuse rows that no forecast can be learnt from; what is returned a person should know.
 
     Args:
@@ -143,11 +144,13 @@ def check(table: Table, config: Config, features: Iterable[str]) -> list[str]:
     for name in {*features, config.target}:
         if name is not None:
             _check_varies(name, table.columns[name])
-    said = [] if gaps is None else [gaps]
+    said = [] if gaps is None else [RowRemark(code="gaps", line=gaps)]
     if table.naive:
-        said.append("times have no zone: they are taken for UTC")
+        line = "times have no zone: they are taken for UTC"
+        said.append(RowRemark(code="no_zone", line=line, option="time"))
     if table.spacing.step is None:
-        said.append("rows are not evenly spaced: horizon and gap count rows")
+        line = "rows are not evenly spaced: horizon and gap count rows"
+        said.append(RowRemark(code="uneven", line=line))
     return said
 
 

@@ -8,12 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainers import packages
-from trainers.contract import Need, Spec
+from trainers.contract import Need, Rows, Spec
 from trainers.session import Session, options_of
 from trainers.tables import learning
 from trainers.tabular.options import Options
 
-__all__ = ["UNIT", "Options", "check", "export", "fits", "needs", "predict", "remark", "train"]
+__all__ = [
+    "UNIT",
+    "Options",
+    "check",
+    "export",
+    "fits",
+    "needs",
+    "predict",
+    "remark",
+    "rows",
+    "train",
+]
 
 UNIT = "rounds"
 EXTRA = "tabular"
@@ -46,6 +57,11 @@ def fits(spec: Spec, checkpoint: Path) -> None:
 def needs(spec: Spec) -> list[Need]:
     """The table, where it lies elsewhere than in the home and is no database."""
     return learning.needs(options_of(spec, Options))
+
+
+def rows(spec: Spec, home: Path) -> Rows:
+    """What would be learnt from, read and let go of again; see `learning.rows`."""
+    return learning.rows(spec, options_of(spec, Options), home)
 
 
 def predict(spec: Spec, checkpoint: Path, rows: Path, out: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainers.contract import Need, Spec
+from trainers.contract import Need, Rows, Spec
 from trainers.session import Session
 from trainers.tables.learning import state
 from trainers.tables.learning.options import Algorithm, Hyperparameters, Learnable, Options
@@ -23,6 +23,7 @@ __all__ = [
     "needs",
     "place_of",
     "predict",
+    "rows",
     "train",
 ]
 
@@ -48,6 +49,18 @@ def place_of(data: str | None) -> list[Need]:
     path = Path(data)
     within = path if path.is_dir() else path.parent
     return [Need(path=data, what="its table", use="read", within=str(within))]
+
+
+def rows(spec: Spec, options: Options, home: Path) -> Rows:
+    """What would be learnt from, read and let go of again.
+
+    Raises:
+        BadSpec: nothing can be learnt from it.
+        SourceAway: a database does not answer.
+    """
+    from trainers.tables.learning import learner  # noqa: PLC0415 - imports NumPy
+
+    return learner.rows(spec, options, home, learner.Tables)
 
 
 def predict(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path) -> int:

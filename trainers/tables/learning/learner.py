@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Protocol, TypeV
 import msgspec
 
 from trainers import sinks
-from trainers.contract import Score
+from trainers.contract import RowRemark, Rows, Score, Spec
 from trainers.session import Session
 from trainers.tables import anomalies, prepare
 from trainers.tables.learning import artefacts, picture, state
@@ -29,7 +29,7 @@ from trainers.tables.learning.growing import Curve, GrownOut, Lesson, Model, Par
 from trainers.tables.learning.options import Learnable, Options, quantile_name
 from trainers.tables.learning.quantiles import in_order
 from trainers.tables.learning.state import CannotGoOn, Grown, State
-from trainers.tables.prepared import Part as Rows
+from trainers.tables.prepared import Part as PreparedPart
 from trainers.tables.prepared import Prepared
 from trainers.tables.preprocessing import Fitted
 
@@ -97,11 +97,13 @@ class Progress:
 class Ready(Protocol):
     """Rows that were prepared for a learner, and what there is to say of them."""
 
-    train: Rows
-    validation: Rows
+    train: PreparedPart
+    validation: PreparedPart
     fitted: tuple[Fitted, ...]
     card: dict[str, Any]
-    remarks: tuple[str, ...]
+    remarks: tuple[RowRemark, ...]
+    memory_bytes: int
+    """that the most demanding moment takes, about"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,10 +149,32 @@ def learn(session: Session, options: OptionsT, kind: type[Learner[OptionsT, Read
         )
         progress.tell(1.0)
         for remark in prepared.remarks:
-            session.notice(remark)
+            session.notice(remark.line)
         kind(session, options, prepared, progress).learn()
     except Stopped:
         pass
+
+
+TOLD = ("rows", "from", "to", "usable_rows", "step", "split", "features")
+"""of what a card says of rows, what is told of them beforehand"""
+
+
+def rows(spec: Spec, options: OptionsT, home: Path, kind: type[Learner[OptionsT, ReadyT]]) -> Rows:
+    """What would be learnt from, read and let go of again: the first two steps, and no others.
+
+    Raises:
+        BadSpec: nothing can be learnt from it.
+        SourceAway: a database does not answer.
+    """
+    ready = kind.prepared(options, home, lambda: None, lambda: None)
+    card = ready.card
+    return Rows(
+        told={"time": card["data"]["time"], **{name: card[name] for name in TOLD}},
+        train_rows=len(ready.train),
+        rounds=options.rounds(spec),
+        memory_bytes=ready.memory_bytes,
+        remarks=ready.remarks,
+    )
 
 
 class _Growth:
@@ -266,6 +290,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         model, metrics, score, pictures = self._evaluated(model, used)
         metrics |= {
             "training_data_size": len(prepared.train),
+            "training_rounds": min(main.model.rounds, self._total),
             artefacts.DURATION: round(self._trained_s, 3),
         }
         self._progress.begin("registration")
@@ -341,7 +366,7 @@ class Learner(ABC, Generic[OptionsT, ReadyT]):
         self._session.alive()
         self._progress.tell((number + rounds / self._rounds_beside) / models)
 
-    def _lesson(self, train: Rows, held_out: Rows) -> Lesson:
+    def _lesson(self, train: PreparedPart, held_out: PreparedPart) -> Lesson:
         names = self._prepared.names
         categories = self._prepared.categories
         return Lesson(

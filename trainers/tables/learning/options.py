@@ -18,6 +18,8 @@ from trainers.tables.config import refuse_young_lags
 if TYPE_CHECKING:
     from trainers.tables.learning.growing import Model
 
+QUANTILES_MAX = 99
+"""each is one more model, which every checkpoint holds from then on: one for each per cent"""
 WHERE = "hyperparameters"
 """where they stand in the options"""
 
@@ -212,12 +214,12 @@ class Options(Config, Learnable, frozen=True, kw_only=True, forbid_unknown_field
         Raises:
             BadSpec: it cannot.
         """
-        check(self)
-        refuse_young_lags(self)
-        _ = self.told
         if not self.validation_split:
             why = "Must be more than 0.0: it tells after each round how good the model is"
             raise ConfigValidationError("validation_split", why)
+        check(self)
+        refuse_young_lags(self)
+        _ = self.told
         self._refuse_bad_quantiles()
         if self.distributed:
             why = "Must be false: a run trains on one machine"
@@ -233,6 +235,9 @@ class Options(Config, Learnable, frozen=True, kw_only=True, forbid_unknown_field
             what = "a mean" if self.forecasts else "nothing"
             instead = f": {' and '.join(those)} forecast quantiles, too" if those else ""
             raise ConfigValidationError("quantiles", f"{self.algorithm} forecasts {what}{instead}")
+        if len(self.quantiles) > QUANTILES_MAX:
+            what = f"Must be {QUANTILES_MAX} at most, and are {len(self.quantiles):,}"
+            raise ConfigValidationError("quantiles", what)
         if not all(0 < quantile < 1 for quantile in self.quantiles):  # NaN, too
             raise ConfigValidationError("quantiles", "Must all be between 0.0 and 1.0")
         names = [quantile_name(quantile) for quantile in self.quantiles]
