@@ -7,7 +7,6 @@ that no look at a home holds up an answer; where another one serves the home alr
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 import msgspec
@@ -32,7 +32,7 @@ from supervisor.host.notify import Notify
 from supervisor.jobs.at_home import LOCKED
 from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
-from supervisor.jobs.settings import GIB, store_url
+from supervisor.jobs.settings import GIB, is_here, store_url
 from supervisor.programs import find_trainers_in
 from supervisor.web.app import application
 from supervisor.web.jobs import BASE
@@ -299,8 +299,12 @@ class _Beside:
             if self._is_served():
                 self._stop.wait(LOOK_S)
                 continue
-            # Its end of the pipe tells it that we are gone, whatever has become of us.
-            with subprocess.Popen(self._command, stdin=subprocess.PIPE) as self._child:
+            code: int | None = None
+            with (
+                suppress(OSError),  # too many processes, or too little memory: it is tried again
+                # Its end of the pipe tells it that we are gone, whatever has become of us.
+                subprocess.Popen(self._command, stdin=subprocess.PIPE) as self._child,
+            ):
                 code = self._child.wait()
             rest_s = 1.0 if code == AGAIN_LATER else min(REST_MAX_S, 2 * rest_s)
             self._stop.wait(rest_s)
@@ -363,7 +367,10 @@ class Pruning:
             now_s = clock.read().boottime_s
             rest_s = self._short_s if self._is_short() else self._every_s
             if done_at_s is None or now_s - done_at_s >= rest_s:
-                with subprocess.Popen(self._command, stdin=subprocess.DEVNULL) as self.child:
+                with (
+                    suppress(OSError),  # as above, the next time
+                    subprocess.Popen(self._command, stdin=subprocess.DEVNULL) as self.child,
+                ):
                     self.child.wait()
                 self.child, done_at_s = None, clock.read().boottime_s
 
@@ -405,16 +412,8 @@ def _see_tokens(jobs: Jobs) -> None:
     Raises:
         NeedsTokens: everybody would be.
     """
-    if not jobs.has_tokens and not _is_here(jobs.address[0]):
+    if not jobs.has_tokens and not is_here(jobs.address[0]):
         raise NeedsTokens(jobs.listen)
-
-
-def _is_here(host: str) -> bool:
-    """Whether only this machine reaches that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listening(jobs: Jobs, *, elsewhere: bool) -> socket.socket:

@@ -14,7 +14,7 @@ from supervisor.commands import Adding, adding
 from supervisor.commands.asking import agreed, put
 from supervisor.commands.telling import print_output
 from supervisor.context import Context, Refused, print_json, whole_number
-from supervisor.core.moments import since
+from supervisor.core.moments import since, stamp
 from supervisor.errors import SupervisorError
 from supervisor.programs import find_trainers_in
 from supervisor.terminal import printable
@@ -367,12 +367,10 @@ def _why(context: Context) -> int:
 def _logs(context: Context) -> int:
     options = context.options
     with _desk(context) as desk:
-        from supervisor.jobs.desk import Elsewhere  # noqa: PLC0415 - other commands stay quick
-
         job = desk.job(options.job)
         run = context.home.run(job.job_id)
         if not run.output.exists() and (job.ended or not options.follow):
-            raise Elsewhere(job, "the log")
+            raise desk.missing(job, "the log")
         print_output(context, run.output, lambda: desk.has_ended(job.job_id))
         if not options.follow:
             return 0
@@ -394,8 +392,8 @@ def _schedules(context: Context) -> int:
                     "job_id": one.job.job_id,
                     "tenant_id": one.job.asked.tenant_id,
                     "schedule": one.job.asked.schedule,
-                    "fired_at": one.fired_at,
-                    "next_at": one.next_at,
+                    "fired_at": None if one.fired_at is None else stamp(one.fired_at),
+                    "next_at": None if one.next_at is None else stamp(one.next_at),
                 }
                 for one in coming
             ]
@@ -498,9 +496,10 @@ def _models(context: Context) -> int:
     with _desk(context) as desk:
         found = desk.models(context.options.tenant, context.options.model)
     from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
+    from supervisor.jobs.telling import told_of_model  # noqa: PLC0415 - as above
 
     if context.options.json:
-        print_json(found)
+        print_json({"models": [told_of_model(one) for one in found]})
     else:
         print(job_screen.models(found) if found else "no models")
     return 0

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from state.records import Asked, Rank, Retry
-from supervisor.jobs.contract import JobConfig, JobRequest, Training, ValidateRequest, Warned
+from state.records import Asked, Retry
+from supervisor.jobs.contract import JobConfig, Submission, Training, Warned
 from supervisor.jobs.errors import ConfigValidationError, NoWorkers, Problem
 from supervisor.jobs.judging import Judgement, is_ours, judge
 from supervisor.jobs.reading import problem
@@ -22,6 +22,8 @@ from trainers.contract import Name, Spec, Target
 
 RETRY = Retry(retries=3, first_s=60.0, factor=2.0)
 """after a failure it is tried again in one minute, then in two, then in four"""
+NO_JOB = "00000000-0000-0000-0000-000000000000"
+"""the id of a job while it is judged; it has none before it is taken in"""
 TRAINERS = {
     "lgbm": "tabular",
     "xgboost": "tabular",
@@ -58,15 +60,15 @@ class Prepared(NamedTuple):
 
 
 def asked_of(
-    request: JobRequest | ValidateRequest, *, job_id: Name, tenant: Tenant, now_at: float
+    request: Submission, *, tenant: Tenant, now_at: float, job_id: Name = NO_JOB
 ) -> Prepared:
     """What the daemon is asked for.
 
     Args:
         request: it was read by `supervisor.jobs.reading`.
-        job_id: which becomes the id of the run, and the name of its folder.
         tenant: for whom.
         now_at: wall time.
+        job_id: which becomes the id of the run, and the name of its folder.
 
     Raises:
         ConfigValidationError: it can never work.
@@ -81,7 +83,7 @@ def asked_of(
     _refuse_what_is_over(request, now_at)
     named = _table(request, trainer)
     options = _options(request, tenant, named)
-    name = (request.name if isinstance(request, JobRequest) else None) or _name(request, trainer)
+    name = request.name or _name(request, trainer)
     targets = [Target(unit=unit, count=count) for unit, count in (request.target or {}).items()]
     target = targets[0] if targets else None
     spec = Spec(
@@ -97,7 +99,6 @@ def asked_of(
     said = judge(spec, lambda option: place_of(request.config, option))
     if request.config is not None and request.config.distributed and request.config.ray_config:
         raise NoWorkers(request.config.ray_config.num_workers)
-    rank: Rank = request.priority if isinstance(request, JobRequest) else "normal"
     asked = Asked(
         id=job_id,
         trainer=trainer,
@@ -106,7 +107,7 @@ def asked_of(
         target=target,
         options=options,
         gpus=request.gpus,
-        rank=rank,
+        rank=request.priority,
         origin="job",
         retry=RETRY,
         deadline_at=None if request.ends_at is None else request.ends_at.timestamp(),

@@ -246,10 +246,9 @@ class Training(_Asking, frozen=True, kw_only=True):
             yield Problem("target", 'Must be one unit and how many of it, such as {"steps": 1000}')
 
 
-class JobRequest(Training, frozen=True, kw_only=True):
-    """The body of `POST /jobs`."""
+class Submission(Training, frozen=True, kw_only=True):
+    """What shall be trained, how urgently, and when again."""
 
-    tenant_id: TenantId
     name: Name | None = None
     """what is trained, for people"""
     priority: Rank = "normal"
@@ -292,8 +291,14 @@ class JobRequest(Training, frozen=True, kw_only=True):
             yield Problem(field, "Must be left out with a schedule, whose jobs all come later")
 
 
-class ValidateRequest(Training, frozen=True, kw_only=True):
-    """The body of `POST /validate`."""
+class JobRequest(Submission, frozen=True, kw_only=True):
+    """The body of `POST /jobs`."""
+
+    tenant_id: TenantId
+
+
+class ValidateRequest(Submission, frozen=True, kw_only=True):
+    """The body of `POST /validate`: that of a job, of which all but what is trained may lack."""
 
     tenant_id: TenantId | None = None
     """whose tables are meant; with a token it is known"""
@@ -365,11 +370,11 @@ def _problems_of_metadata(metadata: dict[str, Any]) -> Iterator[Problem]:
 # What is answered
 
 
-class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What goes to a caller; fields may be added, and none is taken away."""
 
 
-class Queue(_Answer, frozen=True, kw_only=True):
+class Queue(Answer, frozen=True, kw_only=True):
     """Where a job that waits stands."""
 
     position: int
@@ -380,7 +385,7 @@ class Queue(_Answer, frozen=True, kw_only=True):
     """in nine of ten cases it has started by then"""
 
 
-class Reason(_Answer, frozen=True, kw_only=True):
+class Reason(Answer, frozen=True, kw_only=True):
     """One reason for which a job waits, with its numbers."""
 
     cause: str
@@ -392,7 +397,7 @@ class Reason(_Answer, frozen=True, kw_only=True):
     until_at: datetime | None = None
 
 
-class Waiting(_Answer, frozen=True, kw_only=True):
+class Waiting(Answer, frozen=True, kw_only=True):
     """Why a job waits; without a reason it does not."""
 
     job_id: str
@@ -401,14 +406,14 @@ class Waiting(_Answer, frozen=True, kw_only=True):
     queue: Queue | None = None
 
 
-class Model(_Answer, frozen=True, kw_only=True):
+class Model(Answer, frozen=True, kw_only=True):
     """What a finished job has left."""
 
     version: int
     sha256: str
 
 
-class Job(_Answer, frozen=True, kw_only=True):
+class Job(Answer, frozen=True, kw_only=True):
     """A job, as `GET /jobs/{id}` tells it."""
 
     job_id: str
@@ -452,7 +457,7 @@ class Job(_Answer, frozen=True, kw_only=True):
     """grows with each change, and is its ETag"""
 
 
-class Warned(_Answer, frozen=True, kw_only=True):
+class Warned(Answer, frozen=True, kw_only=True):
     """What is granted, and is not what somebody may think."""
 
     field: str
@@ -462,7 +467,7 @@ class Warned(_Answer, frozen=True, kw_only=True):
     """for people"""
 
 
-class JobPage(_Answer, frozen=True, kw_only=True):
+class JobPage(Answer, frozen=True, kw_only=True):
     """Some of many jobs, the newest first."""
 
     jobs: tuple[Job, ...]
@@ -474,7 +479,7 @@ class JobPage(_Answer, frozen=True, kw_only=True):
     """what to give as `after` for those that follow, which skips none while jobs arrive"""
 
 
-class Metrics(_Answer, frozen=True, kw_only=True, omit_defaults=True):
+class Metrics(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """How good a model is: flat, as the document prints it; what it has not is left out."""
 
     training_duration_seconds: float
@@ -508,7 +513,7 @@ class Metrics(_Answer, frozen=True, kw_only=True, omit_defaults=True):
     history_url: str | UnsetType = UNSET
 
 
-class Logs(_Answer, frozen=True, kw_only=True):
+class Logs(Answer, frozen=True, kw_only=True):
     """The last lines of a job, where JSON is asked for."""
 
     job_id: str
@@ -516,7 +521,30 @@ class Logs(_Answer, frozen=True, kw_only=True):
     total_lines: int
 
 
-class Cancelled(_Answer, frozen=True, kw_only=True):
+class ModelVersion(Answer, frozen=True, kw_only=True):
+    """A model that a job has left."""
+
+    tenant_id: str
+    name: str
+    version: int
+    job_id: str
+    sha256: str
+    size_bytes: int
+    metrics: dict[str, Any] | None
+    created_at: datetime
+    served_by: str | None
+    """who serves it; None: nobody"""
+    kept: bool
+    """whether its files are there still"""
+
+
+class Models(Answer, frozen=True, kw_only=True):
+    """Models, of each name the newest first."""
+
+    models: tuple[ModelVersion, ...]
+
+
+class Cancelled(Answer, frozen=True, kw_only=True):
     """What `DELETE /jobs/{id}` answers."""
 
     job_id: str
@@ -524,7 +552,7 @@ class Cancelled(_Answer, frozen=True, kw_only=True):
     message: str
 
 
-class Cluster(_Answer, frozen=True, kw_only=True):
+class Cluster(Answer, frozen=True, kw_only=True):
     """A cluster of workers."""
 
     cluster_id: str
@@ -532,7 +560,7 @@ class Cluster(_Answer, frozen=True, kw_only=True):
     num_workers: int
 
 
-class Check(_Answer, frozen=True, kw_only=True):
+class Check(Answer, frozen=True, kw_only=True):
     """Whether a part of the service is well."""
 
     ok: bool
@@ -540,14 +568,14 @@ class Check(_Answer, frozen=True, kw_only=True):
     """what is wrong and what to do, or how it is"""
 
 
-class Health(_Answer, frozen=True, kw_only=True):
+class Health(Answer, frozen=True, kw_only=True):
     """How the service is; `degraded` comes with 503."""
 
     status: Literal["healthy", "degraded"]
     checks: dict[Literal["database", "daemon", "disk", "queue"], Check]
 
 
-class ValidateAnswer(_Answer, frozen=True, kw_only=True):
+class ValidateAnswer(Answer, frozen=True, kw_only=True):
     """What `POST /validate` answers, always with 200."""
 
     valid: bool

@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +56,8 @@ HINTS = {
         "",
     ): ": that is for jobs that FAILED or were CANCELLED; `jobs cancel` ends this one",
     ("retried", "COMPLETED"): ": hand it in again to train another model",
-    ("preferred", ""): ": it has ended; `jobs retry` has it wait again",
+    ("put in another class", ""): ": it has ended; `jobs retry` has it wait again",
+    ("put in another class", "COMPLETED"): ": it has ended",
     ("fetched", ""): ": `supervisor jobs logs -f` waits for its end",
     ("fetched", "FAILED"): ": `supervisor jobs logs` tells why; `jobs retry` tries it again",
     ("fetched", "CANCELLED"): ": `jobs retry` tries it again",
@@ -125,13 +125,26 @@ class SeveralJobs(SupervisorError):
         super().__init__(f"several jobs have ids that begin with {word}: say more of it")
 
 
-class Elsewhere(SupervisorError):
-    """What is asked for lies in another home."""
+class NotHere(SupervisorError):
+    """What is asked for is not in this home, or not yet.
+
+    Args:
+        job: whose it is.
+        what: is asked for, in words.
+        own: the id of this home; None: it has none yet.
+    """
 
     exit_code = 2
 
-    def __init__(self, job: Job, what: str) -> None:
-        where = "no home has it yet" if job.claim is None else f"the home {job.claim.home} has it"
+    def __init__(self, job: Job, what: str, own: str | None) -> None:
+        if job.claim is None:
+            where = "no home has the job" if job.ended else "no home has the job yet"
+        elif job.claim.home != own:
+            where = f"the home {job.claim.home} has it"
+        elif job.became.started_at is None:
+            where = "the job has not begun; `supervisor jobs why` tells what it waits for"
+        else:
+            where = "somebody has removed it"
         super().__init__(f"{what} of job {job.job_id} is not here: {where}")
 
 
@@ -443,9 +456,9 @@ class Desk:
         try:
             request = _request(content, tenant)
             prepared = self._judged(request, now_at)
+        except Busy:
+            raise
         except (ConfigValidationError, Forbidden, ResourceError) as error:
-            if isinstance(error, Busy):
-                raise
             return validating.refused(error)
         spec, rows, lasted = validating.to_look_at(prepared), None, None
         if spec is not None:
@@ -468,7 +481,8 @@ class Desk:
     def prefer(self, word: str, priority: Rank) -> Job:
         """Have a job in another class of priority."""
         asked = Patch(priority=priority)
-        return self._done(word, "preferred", lambda job_id: self._store.patch(job_id, asked))
+        act = "put in another class"
+        return self._done(word, act, lambda job_id: self._store.patch(job_id, asked))
 
     def forsaken(self, word: str) -> Job:
         """A job that another home has, and of which that tells nothing.
@@ -572,6 +586,12 @@ class Desk:
             found = self._store.schedules()
         return tuple(Coming(job, fired_at, next_at(job, now_at)) for job, fired_at in found)
 
+    def missing(self, job: Job, what: str) -> ClearedAway | NotHere:
+        """Why something of a job is not in this home."""
+        if job.ended and job.became.started_at is not None and not job.became.kept_bytes:
+            return ClearedAway(job)
+        return NotHere(job, what, self._own_home())
+
     def fetch(self, job: Job, folder: Path, target: Path) -> tuple[str, ...]:
         """Copy what a finished job has left, checked by its hashes, whole or not at all; the names.
 
@@ -583,7 +603,7 @@ class Desk:
         Raises:
             NotSo: it is not.
             ClearedAway: nothing is kept of it.
-            Elsewhere: its folder lies in another home.
+            NotHere: its folder lies in another home.
             NothingLeft: it has left no files that can be checked.
             Spoilt: one of them is not what it was.
             Occupied: something is at the target.
@@ -591,9 +611,7 @@ class Desk:
         if job.became.status != "COMPLETED":
             raise NotSo(job, "fetched")
         if not folder.is_dir():
-            if not job.became.kept_bytes:
-                raise ClearedAway(job)
-            raise Elsewhere(job, "the folder")
+            raise self.missing(job, "the folder")
         if target.exists() or target.is_symlink():
             raise Occupied(target)
         try:
@@ -628,7 +646,7 @@ class Desk:
             JobError: it can never work, or its tenant may not ask for it.
         """
         who = tenant_of(self._jobs, request.tenant_id, self._home, self._here)
-        return asked_of(request, job_id=str(uuid.uuid4()), tenant=who, now_at=now_at)
+        return asked_of(request, tenant=who, now_at=now_at)
 
     @property
     def _is_made(self) -> bool:

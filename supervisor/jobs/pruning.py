@@ -21,10 +21,10 @@ from state.jobs.records import Job, ModelVersion
 from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import span
 from supervisor.errors import SupervisorError
+from supervisor.jobs.settings import GIB
 from trainers import durable
 
 DAY_S = 86_400.0
-GIB = 1024**3
 PRUNED = "pruned"
 """the folder of a home in which folders of runs lie while they go"""
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

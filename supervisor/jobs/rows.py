@@ -83,9 +83,7 @@ class Look:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
-        with suppress(subprocess.TimeoutExpired):  # one that is stuck in the kernel
-            self._process.wait(DEATH_S)
+        self._kill()
         self._folder.cleanup()
 
     def end(self) -> None:
@@ -100,7 +98,7 @@ class Look:
         try:
             code = self._process.wait(max(0.0, self.until_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self.end()
+            self._kill()
             return Unread(f"that has taken longer than {LOOK_MAX_S:g} s")
         lines = said.splitlines()
         answer = next((line for line in reversed(lines) if line.startswith(BEGINS)), None)
@@ -114,6 +112,12 @@ class Look:
                 f"{PASSING[found.error]}: {found.line}", found.details.get("needed_bytes")
             )
         return found
+
+    def _kill(self) -> None:
+        """End it, and wait until it is gone, which a large one is not at once."""
+        self.end()
+        with suppress(subprocess.TimeoutExpired):  # one that is stuck in the kernel
+            self._process.wait(DEATH_S)
 
     def _said(self) -> bytes:
         """The end of what it prints until it has no more to say, or its time is over."""

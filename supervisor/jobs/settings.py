@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import math
 import os
 from collections import defaultdict
@@ -76,16 +77,29 @@ def tenants_of(jobs: Jobs, home: Path, here: Path) -> dict[Name, Tenant]:
         SharedTables: the tables of one lie among those of another.
     """
     found = {name: tenant_of(jobs, name, home, here) for name in sorted(jobs.tenants)}
-    shared = (home / TABLES).resolve()
+    shared = _led_to(home / TABLES)
     for name, one in found.items():
-        folder = one.tables.resolve()
+        folder = _led_to(one.tables)
         for other in found.values():
-            if other is not one and folder.is_relative_to(other.tables.resolve()):
+            if other is not one and folder.is_relative_to(_led_to(other.tables)):
                 raise SharedTables(name, other.id, folder)
         own = jobs.tenants[name].tables is not None
         if own and (shared.is_relative_to(folder) or folder.is_relative_to(shared)):
             raise SharedTables(name, "tenants that the settings do not name", folder)
     return found
+
+
+def _led_to(folder: Path) -> Path:
+    """Where a folder is, as far as its links lead; unlike `Path.resolve` of one that never ends."""
+    return Path(os.path.realpath(folder))
+
+
+def is_here(host: str) -> bool:
+    """Whether only this machine reaches that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def quotas_of(jobs: Jobs) -> dict[Name, Quota]:

@@ -10,7 +10,7 @@ import msgspec
 from state.jobs import records
 from supervisor.core.calendar import BadCalendar
 from supervisor.core.schedule import Schedule
-from supervisor.jobs.contract import Job, JobRequest, Model, ModelType, Step
+from supervisor.jobs.contract import Job, JobRequest, Model, ModelType, ModelVersion, Step
 from supervisor.jobs.errors import Refusal
 
 UNTOLD = "Unknown"
@@ -66,6 +66,12 @@ def told(job: records.Job, *, stale_s: float) -> Job:
         schedule_timezone=None if schedule is None else schedule.timezone,
         version=job.version,
     )
+
+
+def told_of_model(one: records.ModelVersion) -> ModelVersion:
+    """What is told of a model that a job has left."""
+    fields = {name: getattr(one, name) for name in ModelVersion.__struct_fields__}
+    return ModelVersion(**fields | {"created_at": _moment(one.created_at)})
 
 
 def is_stale(job: records.Job, stale_s: float) -> bool:

@@ -1,20 +1,14 @@
-"""What is answered beside the jobs themselves, which are in `supervisor.jobs.contract`."""
+"""What is answered beside jobs and models, which are in `supervisor.jobs.contract`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from supervisor.jobs.contract import Status
+from supervisor.jobs.contract import Answer, Status
 
 
-class _Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes to a caller; fields may be added, and none is taken away."""
-
-
-class Point(_Answer, frozen=True, kw_only=True):
+class Point(Answer, frozen=True, kw_only=True):
     """What was measured at a step."""
 
     attempt: int
@@ -23,14 +17,14 @@ class Point(_Answer, frozen=True, kw_only=True):
     metrics: dict[str, Any]
 
 
-class History(_Answer, frozen=True, kw_only=True):
+class History(Answer, frozen=True, kw_only=True):
     """What was measured on the way."""
 
     job_id: str
     points: tuple[Point, ...]
 
 
-class Artifact(_Answer, frozen=True, kw_only=True):
+class Artifact(Answer, frozen=True, kw_only=True):
     """A file that a finished job has left."""
 
     name: str
@@ -39,37 +33,14 @@ class Artifact(_Answer, frozen=True, kw_only=True):
     url: str
 
 
-class Artifacts(_Answer, frozen=True, kw_only=True):
+class Artifacts(Answer, frozen=True, kw_only=True):
     """All that a finished job has left."""
 
     job_id: str
     artifacts: tuple[Artifact, ...]
 
 
-class ModelVersion(_Answer, frozen=True, kw_only=True):
-    """A model that a job has left."""
-
-    tenant_id: str
-    name: str
-    version: int
-    job_id: str
-    sha256: str
-    size_bytes: int
-    metrics: dict[str, Any] | None
-    created_at: datetime
-    served_by: str | None
-    """who serves it; None: nobody"""
-    kept: bool
-    """whether its files are there still"""
-
-
-class Models(_Answer, frozen=True, kw_only=True):
-    """Models, of each name the newest first."""
-
-    models: tuple[ModelVersion, ...]
-
-
-class Usage(_Answer, frozen=True, kw_only=True):
+class Usage(Answer, frozen=True, kw_only=True):
     """What a tenant has, has had, and may have; null: without a bound."""
 
     tenant_id: str
@@ -88,7 +59,7 @@ class Usage(_Answer, frozen=True, kw_only=True):
     cpu_hours_a_day_max: float | None
 
 
-class Stats(_Answer, frozen=True, kw_only=True):
+class Stats(Answer, frozen=True, kw_only=True):
     """How many jobs there are, and how they stand."""
 
     tenants: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from supervisor.jobs.errors import (
     Unauthorized,
 )
 from supervisor.jobs.reading import BODY_MAX_BYTES, read, read_query
+from supervisor.jobs.settings import is_here
 from supervisor.web.errors import BadRequest, ForeignPage, TooSlow, WrongEncoding, WrongType
 from supervisor.web.service import Service
 from trainers.contract import NAME
@@ -98,16 +98,8 @@ def _is_here(host: str, service: Service) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if (
-        name == "localhost"
-        or name.endswith(".localhost")
-        or name == service.settings.jobs.address[0]
-    ):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    listens_at = service.settings.jobs.address[0]
+    return is_here(name) or name.endswith(".localhost") or name == listens_at
 
 
 async def body(

@@ -27,6 +27,7 @@ from supervisor.jobs.contract import (
     JobRequest,
     JobsQuery,
     Metrics,
+    Submission,
     Training,
     ValidateAnswer,
     ValidateRequest,
@@ -34,6 +35,7 @@ from supervisor.jobs.contract import (
     Warned,
 )
 from supervisor.jobs.errors import (
+    Busy,
     ConfigValidationError,
     Conflict,
     Forbidden,
@@ -62,8 +64,6 @@ T = TypeVar("T")
 BASE = "/ai/training"
 TRIES = 5
 """of a change that another one may come before"""
-NO_JOB = "00000000-0000-0000-0000-000000000000"
-"""the id of a job while it is judged; it has none before it is taken in"""
 
 
 class JobPages:
@@ -238,9 +238,9 @@ class JobPages:
             self._see_tenant(request, asked.tenant_id)
             tenant = request.state.tenant or asked.tenant_id or asking.NO_TENANT
             prepared = await self._judged(asked, tenant)
+        except Busy:
+            raise
         except (ConfigValidationError, ResourceError, Forbidden) as error:
-            if error.http_status == 503:
-                raise
             return told(validating.refused(error))
         spec = validating.to_look_at(prepared)
         rows = None if spec is None else await service.look(spec, partial(asking.gone, request))
@@ -373,16 +373,10 @@ class JobPages:
             what = f"Must be {mine}, whose token this is"
             raise ConfigValidationError([Problem("tenant_id", what)])
 
-    async def _judged(self, asked: JobRequest | ValidateRequest, tenant: str) -> Prepared:
+    async def _judged(self, asked: Submission, tenant: str) -> Prepared:
         service = self._service
         judge: Callable[..., Any] = service.call if _is_light(asked) else service.judge
-        act = partial(
-            asked_of,
-            asked,
-            job_id=NO_JOB,
-            tenant=service.tenant(tenant),
-            now_at=service.now_at,
-        )
+        act = partial(asked_of, asked, tenant=service.tenant(tenant), now_at=service.now_at)
         prepared: Prepared = await judge(act)
         return prepared
 

@@ -13,11 +13,12 @@ from state.jobs import records
 from state.jobs.database import StoreError
 from state.jobs.records import TenantUsage
 from supervisor.core.fairness import Quota
-from supervisor.jobs.contract import Check, Cluster, Health, TenantId
+from supervisor.jobs.contract import Check, Cluster, Health, Models, TenantId
 from supervisor.jobs.errors import NotFound
 from supervisor.jobs.settings import GIB, account_of
+from supervisor.jobs.telling import told_of_model
 from supervisor.web import asking
-from supervisor.web.answers import Models, ModelVersion, Stats, Usage
+from supervisor.web.answers import Stats, Usage
 from supervisor.web.jobs import BASE
 from supervisor.web.resource import Operation, told
 from supervisor.web.service import Service
@@ -148,7 +149,7 @@ class PlacePages:
             found = await service.call(service.store.models, mine or asked.tenant_id, name)
         if name is not None and not found:
             raise NotFound("model", name)
-        return told(Models(models=tuple(_model(one) for one in found)))
+        return told(Models(models=tuple(told_of_model(one) for one in found)))
 
     async def clusters(self, request: Request) -> Response:  # noqa: ARG002 - as above
         """`GET /ray/clusters`."""
@@ -197,8 +198,3 @@ def _usage(usage: TenantUsage, quota: Quota, now_at: float) -> Usage:
         kept_bytes_max=quota.stored_bytes,
         cpu_hours_a_day_max=quota.cpu_hours_per_day,
     )
-
-
-def _model(one: records.ModelVersion) -> ModelVersion:
-    fields = {name: getattr(one, name) for name in ModelVersion.__struct_fields__}
-    return ModelVersion(**fields | {"created_at": datetime.fromtimestamp(one.created_at, UTC)})

@@ -236,6 +236,11 @@ def test_a_request_is_judged_and_nothing_is_written(api, home):
     assert answer.json()["valid"] is True
     assert answer.json()["resolved"]["hyperparameters"]["num_leaves"] == 31
     assert answer.json()["resolved"]["rows"]["rows"] == 1200
+    named = {"tenant_id": "default", "priority": "high", "schedule": "0 2 * * 0"}
+    whole_job = api.post("/ai/training/validate", json=whole() | named).json()
+    assert (whole_job["valid"], whole_job["resolved"]) == (True, answer.json()["resolved"])
+    urgent = api.post("/ai/training/validate", json=whole() | {"priority": "urgent"}).json()
+    assert [one["field"] for one in urgent["errors"]] == ["priority"]
     wrong = api.post("/ai/training/validate", json={"config": config | {"validation_split": 1.5}})
     assert wrong.json()["valid"] is False
     assert wrong.json()["refusal"]["details"]["field"] == "validation_split"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import shutil
@@ -15,9 +16,11 @@ import pytest
 
 from supervisor.config import Config
 from supervisor.host.home import Home
+from supervisor.jobs.at_home import LOCKED
 from supervisor.serving import Pruning
 from testkit.machine import Machine
 from testkit.patience import until
+from trainers import durable
 
 BOX = """\
 [campaign]
@@ -102,13 +105,14 @@ def test_what_is_kept_no_longer_goes_by_itself_whoever_is_killed(machine: Machin
         folder = runs / old
         assert not folder.exists() or (folder / "SHA256SUMS").exists()
     dispatcher = started(machine, "dispatch")
+    until(lambda: durable.is_held(machine.home / LOCKED), "it can be asked to end")
     until(lambda: not (runs / old).exists(), "the older one has gone")
     until(lambda: len(list(checkpoints.glob("[0-9]*"))) <= 2, "so have checkpoints")
     until(lambda: told(machine, "jobs", "prune")["jobs"] == [], "nothing more is to be done")
     dispatcher.terminate()
     assert dispatcher.wait() == 0
     assert [path.name for path in (machine.home / "pruned").glob("[0-9a-f]*")] == []
-    versions = [(one["job_id"], one["kept"]) for one in told(machine, "models")]
+    versions = [(one["job_id"], one["kept"]) for one in told(machine, "models")["models"]]
     assert versions == [(new, True), (old, False)]
     assert told(machine, "jobs", "show", old)["metrics"]["step"] == 300
     size = sum(path.stat().st_size for path in (runs / new).rglob("*") if path.is_file())
@@ -136,6 +140,18 @@ def test_where_room_is_short_it_is_looked_for_at_once(
         until(done.exists, "it is looked for at the start")
         free[0] = 2**20
         until(lambda: len(done.read_text().splitlines()) > 3, "it is looked for again and again")
+    done.unlink()
+    start = subprocess.Popen
+    tries = iter([OSError(errno.EAGAIN, "too many processes")])
+
+    def scarce(*command: Any, **how: Any) -> subprocess.Popen[bytes]:
+        for error in tries:
+            raise error
+        return start(*command, **how)
+
+    monkeypatch.setattr(subprocess, "Popen", scarce)
+    with Pruning(home, Config(home.settings), count, **times):
+        until(done.exists, "it is begun again where no process could be started")
     with Pruning(home, Config(home.settings), ["sleep", "1000"], **times) as hangs:
         until(lambda: hangs.child is not None, "it has begun")
     assert hangs.child is None

@@ -99,6 +99,9 @@ def test_a_tenant_has_tables_of_its_own_and_nobody_elses(tmp_path):
         both = {"A": JobTenant(tables="rows/a"), "B": JobTenant(tables=within)}
         with pytest.raises(SharedTables):
             tenants_of(Jobs(tenants=both), tmp_path, tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    looped = tenants_of(Jobs(tenants={"A": JobTenant(tables="loop")}), tmp_path, tmp_path)
+    assert looped["A"].tables == tmp_path / "loop"
 
 
 def test_a_quota_is_what_the_settings_say(tmp_path):
