@@ -40,6 +40,8 @@ TOLD_TO_ALL = (
 )
 NO_PLACES = frozenset({"zone", "time", "target", "labels", "features", "allow_leakage"})
 """options whose slashes lead nowhere: a zone, and names of columns"""
+PLACES = frozenset({"featurePath", "metaPath", "zoo"})
+"""options, at any depth, that name a place by any word: one in the home, such as `tables`"""
 RUN_CODE = frozenset({"preprocess"})
 """options that name a function"""
 
@@ -124,7 +126,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
             if option in NO_PLACES:
                 continue
             for path, text in _texts(f"options.{option}", value):
-                if "/" in text or "\\" in text or text.startswith(("~", "..")):
+                named = path.rpartition(".")[2] in PLACES
+                if named or "/" in text or "\\" in text or text.startswith(("~", "..")):
                     raise Forbidden(path, "names a place", self.id)
                 if option == "env" and ":" in text:
                     raise Forbidden(path, "imports a package", self.id)

@@ -237,7 +237,12 @@ def test_the_trainer_of_tables_itself_gets_the_tenants_own_table(tenant):
         (trainer("command", options={"command": ["true"]}), "trainer"),
         (trainer("sb3", options={"env": "evil:Env-v0"}), "options.env"),
         (trainer("sb3", options={"env": "Pendulum-v1", "zoo": "/etc/passwd"}), "options.zoo"),
+        (trainer("sb3", options={"env": "Pendulum-v1", "zoo": "state.json"}), "options.zoo"),
         (trainer("sb3", options={"env_kwargs": {"xml": "../a"}}), "options.env_kwargs.xml"),
+        (
+            trainer("direction", options={"dataset": {"featurePath": "tables"}}),
+            "options.dataset.featurePath",
+        ),
         (whole() | {"options": {"preprocess": "features:add"}}, "options.preprocess"),
         (whole(data="postgresql://user@host/db"), "config.data"),
         (whole(data="/etc/passwd"), "config.data"),

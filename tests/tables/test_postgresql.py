@@ -231,6 +231,7 @@ def test_what_says_which_rows_count_leads_to_no_others(server, sql, tmp_path, on
     ("table", "line"),
     [
         ("features.numbered", "column tenant_id of features.numbered says which rows count"),
+        ("features.listed", "column tenant_id of features.listed says which rows count"),
         ("features.hidden", "features.hidden has no column tenant_id, which says which"),
         ("pg_catalog.pg_authid", "pg_catalog.pg_authid has no column tenant_id"),
         ("information_schema.columns", "information_schema.columns has no column tenant_id"),
@@ -249,6 +250,9 @@ def test_a_table_that_does_not_say_whose_its_rows_are_has_none_for_anybody(
     shared(sql)
     sql("CREATE TABLE features.numbered AS SELECT time, load, 1 AS tenant_id FROM "
         "features.load_forecasting")  # fmt: skip
+    sql("CREATE TYPE features.whose AS ENUM ('acme')")
+    sql("CREATE TABLE features.listed AS SELECT time, load, 'acme'::features.whose AS tenant_id "
+        "FROM features.load_forecasting LIMIT 1")  # fmt: skip
     sql("CREATE VIEW features.hidden AS SELECT time, load FROM features.load_forecasting")
     with pytest.raises(tables.DataLoadError, match=line):
         prepared(tmp_path, server, table=table, only={"tenant_id": ACME})
