@@ -28,7 +28,7 @@ def whole(name="quick start", **config):
 
 def silence(store, job_id, for_s):
     """Have nobody have told of a claimed job for so long, by the clock of its store."""
-    from state.jobs import tables  # noqa: PLC0415 - a request needs no library of stores
+    from state.jobs import tables  # noqa: PLC0415 - who only wants requests loads no SQLAlchemy
 
     jobs = tables.jobs
     earlier = {name: jobs.c[name] - for_s for name in ("claimed_at", "as_of")}
