@@ -556,13 +556,10 @@ def test_who_asks_for_a_job_otherwise_has_it_told_anew(store, job, ask):
 
 
 def test_nothing_is_foretold_of_a_job_that_does_not_wait(store, job):
-    """A look may be old when it is written down: the job was claimed or paused since."""
-    paused = store.create(a_job())
-    store.patch(paused.job_id, Patch(paused=True))
-    start(store, job)
-    store.foretell([foretold(one, store.now().at) for one in (job, paused)])
-    store.patch(paused.job_id, Patch(paused=False))
-    assert not store.candidates()[0].foretold
+    """A look may be old when it is written down: the job has started since, and starts but once."""
+    token = start(store, job)
+    store.foretell([foretold(job, store.now().at)])
+    store.mirror(job.job_id, token, running(attempt=2))
     assert store.foretold(9) == ()
 
 
