@@ -4,8 +4,6 @@ import copy
 import json
 from pathlib import Path
 
-from state.jobs import tables
-
 FILE = Path(__file__).parents[1] / "tests/data/pipeline_requests.json"
 PRINTED = json.loads(FILE.read_text(encoding="utf-8"))
 """what it calls them: their bodies, with what it leaves out as "..." missing"""
@@ -30,6 +28,8 @@ def whole(name="quick start", **config):
 
 def silence(store, job_id, for_s):
     """Have nobody have told of a claimed job for so long, by the clock of its store."""
+    from state.jobs import tables  # noqa: PLC0415 - who only wants requests loads no SQLAlchemy
+
     jobs = tables.jobs
     earlier = {name: jobs.c[name] - for_s for name in ("claimed_at", "as_of")}
     with store._database.writing() as connection:

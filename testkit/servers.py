@@ -44,7 +44,8 @@ class Server:
     def __init__(self, kind: str, folder: Path, port: int, words: Sequence[str]) -> None:
         self.kind, self.folder, self.port = kind, folder, port
         self.database = "game"
-        self._words = _as_nobody(words)
+        # Not even a test that is killed leaves it behind.
+        self._words = _as_nobody(["setpriv", "--pdeathsig=KILL", *words])
         self.start()
 
     @property
