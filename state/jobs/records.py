@@ -167,7 +167,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """As much of a job that waits for a home as says whose turn it is."""
+    """As much of a job that waits for a home as its place in the line follows from."""
 
     job_id: str
     number: int
@@ -175,6 +175,34 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     priority: Rank
     trainer: str | None
     created_at: float
+    foretold: bool
+    """whether it is written down when it was told to start"""
+
+
+class Foretold(msgspec.Struct, frozen=True, kw_only=True):
+    """When a job that waits was told to start, and when it has.
+
+    All that made it wait since counts, a home that was paused or away, too. A job that somebody
+    asks for otherwise before it starts is told anew; one that never starts is not scored.
+    """
+
+    job_id: str
+    tenant_id: str
+    at: float
+    """when it was told"""
+    eta_s: float
+    """from then on, as likely sooner as later"""
+    eta_p90_s: float
+    """in nine of ten cases it has started by then"""
+    plain_p90_s: float
+    """the same before what became of others was learnt from"""
+    started_at: float | None = None
+    """when its first attempt has begun; None: it has not"""
+
+    @property
+    def waited_s(self) -> float:
+        """How long it has waited from then on until it started; 0: it has not."""
+        return max(0.0, (self.started_at or self.at) - self.at)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

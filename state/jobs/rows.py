@@ -18,6 +18,7 @@ from state.jobs.records import (
     Candidate,
     Claim,
     Event,
+    Foretold,
     Job,
     Json,
     ModelVersion,
@@ -104,6 +105,11 @@ def model(row: sa.RowMapping) -> ModelVersion:
 def candidate(row: sa.RowMapping) -> Candidate:
     """A row that has its columns."""
     return _record(row, Candidate)
+
+
+def foretold(row: sa.RowMapping) -> Foretold:
+    """A row of `foretold`."""
+    return _record(row, Foretold)
 
 
 def encoded(value: Json) -> str:

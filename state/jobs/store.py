@@ -10,7 +10,7 @@ import contextlib
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from state.jobs.records import (
     Candidate,
     Ending,
     Event,
+    Foretold,
     Job,
     Json,
     ModelVersion,
@@ -365,7 +366,9 @@ class JobStore:
         # Materialized: it is to be looked up once for each class, and not for each job.
         line = sa.select(*OF_CLASS, last).select_from(CLASSES).cte("line")
         line = line.prefix_with("MATERIALIZED")
-        chosen = sa.select(*(_JOBS[name] for name in Candidate.__struct_fields__)).join_from(
+        told = sa.exists().where(tables.foretold.c.job_id == _JOBS.job_id).label("foretold")
+        columns = (_JOBS[name] for name in rows.names(Candidate, "foretold"))
+        chosen = sa.select(*columns, told).join_from(
             line,
             tables.jobs,
             sa.and_(
@@ -378,6 +381,46 @@ class JobStore:
             found = [rows.candidate(row) for row in doing.all(chosen)]
         # SQLite, asked for this order, would read all that wait in it.
         return tuple(sorted(found, key=attrgetter("number")))
+
+    def foretell(self, told: Sequence[Foretold]) -> None:
+        """Write down when jobs are told to start that wait for a home.
+
+        What a job was told first stays, until somebody asks for it otherwise before it starts: then
+        it is forgotten, and may be told anew. When it has started is written by its claim.
+        """
+        if not told:
+            return
+        names = rows.names(Foretold, "started_at")
+        columns = tables.foretold.c
+        given = {name: sa.bindparam(name, type_=columns[name].type) for name in names}
+        # It may have been claimed since the look, paused or ended.
+        waits = sa.exists().where(_JOBS.job_id == given["job_id"], *claimable())
+        with self._writing() as doing:
+            kept = doing.insert(tables.foretold)
+            kept = kept.from_select(names, sa.select(*given.values()).where(waits))
+            # In one order, or two who look at once could wait for each other.
+            doing.connection.execute(
+                kept.on_conflict_do_nothing(),
+                [
+                    {name: getattr(one, name) for name in names}
+                    for one in sorted(told, key=attrgetter("job_id"))
+                ],
+            )
+
+    def foretold(self, limit: int, *, tenant: str | None = None) -> tuple[Foretold, ...]:
+        """What jobs were told that have started, the newest start first.
+
+        Args:
+            limit: how many at most.
+            tenant: whose; None: anybody's.
+        """
+        columns = tables.foretold.c
+        chosen = tables.foretold.select().where(columns.started_at.is_not(None))
+        if tenant is not None:
+            chosen = chosen.where(columns.tenant_id == tenant)
+        chosen = chosen.order_by(columns.started_at.desc()).limit(limit)
+        with self._reading() as doing:
+            return tuple(rows.foretold(row) for row in doing.all(chosen))
 
     def claim(self, job_id: str, home: str) -> Job | None:
         """Have a home train it; None: it is no candidate any more.

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0002"
+REVISION = "0003"
 """of the tables below: the newest of `state.jobs.migrations`; a greater one is a newer version's"""
 REVISION_TABLE = "job_store_revision"
 """and not alembic's usual name: a database may be another program's home, too"""
@@ -171,6 +171,21 @@ idempotency = sa.Table(
     sa.Column("answer", Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
     sa.Index("idempotency_by_age", "at"),
+)
+
+foretold = sa.Table(
+    "foretold",
+    metadata,
+    sa.Column("job_id", Text, primary_key=True),
+    sa.Column("tenant_id", Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("eta_s", sa.Double, nullable=False),
+    sa.Column("eta_p90_s", sa.Double, nullable=False),
+    sa.Column("plain_p90_s", sa.Double, nullable=False),
+    # Written by whoever has the claim, once.
+    sa.Column("started_at", sa.Double),
+    sa.Index("foretold_by_start", "started_at"),
+    sa.Index("foretold_of_tenants", "tenant_id", "started_at"),
 )
 
 schedules = sa.Table(

@@ -166,11 +166,20 @@ class Transaction:
         *,
         kind: EventKind = "asked",
     ) -> Job:
-        """Write what is asked, where the job is locked."""
+        """Write what is asked, where the job is locked.
+
+        When it would start was foretold of what was asked before, and is forgotten.
+        """
         self.connection.execute(
             tables.jobs.update()
             .where(_JOBS.job_id == job.job_id)
             .values(**values, revision=_JOBS.revision + 1, updated_at=now_s())
+        )
+        columns = tables.foretold.c
+        self.connection.execute(
+            tables.foretold.delete().where(
+                columns.job_id == job.job_id, columns.started_at.is_(None)
+            )
         )
         self.tell(job.job_id, job.asked.tenant_id, (kind, told))
         return self.read_again(job.job_id)
@@ -318,7 +327,16 @@ class Transaction:
             self.begin_attempt(job, claim, seen.attempt, at)
 
     def begin_attempt(self, job: Job, claim: Claim, number: int, at: float) -> None:
-        """Note that an attempt has begun, where that is not known yet."""
+        """Note that an attempt has begun, where that is not known yet.
+
+        By the first one it is known whether the job has started when it was told to.
+        """
+        columns = tables.foretold.c
+        self.connection.execute(
+            tables.foretold.update()
+            .where(columns.job_id == job.job_id, columns.started_at.is_(None))
+            .values(started_at=at)
+        )
         self.connection.execute(
             self.insert(tables.attempts)
             .values(

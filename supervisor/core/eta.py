@@ -30,6 +30,8 @@ LATENESS_MIN, LATENESS_MAX = 20, 100
 """jobs that a correction is learnt from, the newest"""
 LATE = 1.25
 """what it is before: others come that nobody foresees, in made-up days by so much"""
+LATE_MAX = 4.0
+"""what it is at most: later is who waits while nothing trains, as where a machine is off"""
 NORMAL = NormalDist()
 SHORTEST_S = 0.001
 
@@ -174,7 +176,9 @@ def _correction(lateness: Sequence[float]) -> float:
     """By how much nine of ten were late at most: what no scenario knows of is learnt from these."""
     newest = sorted(lateness[-LATENESS_MAX:])
     rank = math.ceil(P90 * (len(newest) + 1))
-    return newest[rank - 1] if LATENESS_MIN <= len(newest) >= rank else LATE
+    if not LATENESS_MIN <= len(newest) >= rank:
+        return LATE
+    return min(newest[rank - 1], LATE_MAX)
 
 
 class _Durations:

@@ -13,13 +13,15 @@ import msgspec
 
 from trainers.contract import Name
 
-STORES = ("sqlite", "postgresql")
-"""how the address of a store may begin"""
+SERVERS = {"postgresql": "postgresql://user@host/database"}
+"""how the address of a database of tables may begin, and how one looks"""
+STORES = {**SERVERS, "sqlite": "sqlite:///PATH"}
+"""the same of a store"""
 ADDRESS = re.compile(
     r"(?P<scheme>[a-z]+)://(?:(?P<who>[^@/?#]*)@)?[^@/?#]*(?:/[^@?#]*)?(?:\?(?P<more>[^#]*))?"
 )
-PASSWORD = re.compile(r"(?i)(?:^|&)(?:ssl)?pass")
-"""an option of an address that is one"""
+PASSWORD = re.compile(r"(?i)(?:^|&)(?:ssl)?pass(?!file)")
+"""an option of an address that is one, and not where one lies"""
 LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
 PORT_MAX = 65_535
 
@@ -80,6 +82,11 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """the environment variable that holds it"""
     database_password_credential: Word | None = None
     """the credential of systemd that holds it"""
+    tables_url: Word | None = None
+    """where tables lie that are no files in the folder of their tenant:
+    `postgresql://user@host/database`, without a password; unset: nowhere"""
+    tables_tenant_column: Word = "tenant_id"
+    """the column of each of these tables that says whose a row is"""
     listen: Word = "127.0.0.1:8000"
     """where the API answers"""
     stale_s: Annotated[float, msgspec.Meta(ge=10, le=86_400)] = 120.0
@@ -117,22 +124,18 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def _problems(self) -> list[str]:
         found = []
-        if self.database_url is not None:
-            match = ADDRESS.fullmatch(self.database_url)
-            if (
-                match is None
-                or match["scheme"] not in STORES
-                or not self.database_url.isprintable()
-            ):
-                found.append(
-                    "database_url is no address such as postgresql://user@host/database or "
-                    "sqlite:///PATH"
-                )
+        for key, url, kinds, instead in (
+            ("database_url", self.database_url, STORES, "database_password_file"),
+            ("tables_url", self.tables_url, SERVERS, "~/.pgpass of the account that trains"),
+        ):
+            if url is None:
+                continue
+            match = ADDRESS.fullmatch(url)
+            if match is None or match["scheme"] not in kinds or not url.isprintable():
+                such = " or ".join(kinds.values())
+                found.append(f"{key} is no address such as {such}")
             elif ":" in (match["who"] or "") or PASSWORD.search(match["more"] or ""):
-                found.append(
-                    "database_url holds a password: use database_password_file, and change that "
-                    "password"
-                )
+                found.append(f"{key} holds a password: use {instead}, and change that password")
         listen = LISTEN.fullmatch(self.listen)
         if listen is None or int(listen["port"]) > PORT_MAX:
             found.append("listen is no address and port such as 127.0.0.1:8000 or [::1]:8000")

@@ -17,7 +17,7 @@ from supervisor.jobs.contract import JobConfig, Submission, Training, Warned
 from supervisor.jobs.errors import ConfigValidationError, NoWorkers, Problem
 from supervisor.jobs.judging import Judgement, is_ours, judge
 from supervisor.jobs.reading import problem
-from supervisor.jobs.tenants import TABLE_LABEL, Tenant
+from supervisor.jobs.tenants import DATA, TABLE_LABEL, Tenant
 from trainers.contract import Name, Spec, Target
 
 RETRY = Retry(retries=3, first_s=60.0, factor=2.0)
@@ -44,7 +44,6 @@ OURS_ALONE = (
     "distributed",
 )
 """of a configuration, what a trainer is not told, or in other words"""
-DATA = "data"
 
 
 class Prepared(NamedTuple):
@@ -82,7 +81,8 @@ def asked_of(
     tenant.allow(trainer, _raw(request), ours=ours)
     _refuse_what_is_over(request, now_at)
     named = _table(request, trainer)
-    options = _options(request, tenant, named)
+    source = {} if named is None else tenant.source(named, place_of(request.config, DATA))
+    options = _options(request, source)
     name = request.name or _name(request, trainer)
     targets = [Target(unit=unit, count=count) for unit, count in (request.target or {}).items()]
     target = targets[0] if targets else None
@@ -115,7 +115,9 @@ def asked_of(
         tenant=tenant.id,
         labels=_labels(request, named),
     )
-    resolved = said.resolved if named is None else said.resolved | {DATA: named}
+    resolved = said.resolved
+    if named is not None:  # as the tenant calls it, and no word of where that is
+        resolved = {key: it for key, it in resolved.items() if key not in source} | {DATA: named}
     return Prepared(asked, tuple(_warnings(request, said)), resolved, spec)
 
 
@@ -156,13 +158,15 @@ def _raw(request: Training) -> dict[str, Any]:
     return {key: value for key, value in request.options.items() if key != DATA}
 
 
-def _options(request: Training, tenant: Tenant, named: str | None) -> dict[str, Any]:
+def _options(request: Training, source: dict[str, Any]) -> dict[str, Any]:
     """The trainer's options, as they will stand in its spec, with the place of the table."""
     config = request.config
-    place = "options" if config is None else "config"
-    table = {} if named is None else {DATA: tenant.table(named, f"{place}.{DATA}")}
+    settled = [key for key in source if key != DATA and key in request.options]
+    if settled:
+        what = "Must be left out: `data` says which table, and the settings which of its rows"
+        raise ConfigValidationError([Problem(f"options.{key}", what) for key in settled])
     if config is None:
-        return request.options | table
+        return request.options | source
     twice = [key for key in request.options if key in config.__struct_fields__]
     if twice:
         what = "Must be left out beside a config, which has a word for it"
@@ -174,7 +178,7 @@ def _options(request: Training, tenant: Tenant, named: str | None) -> dict[str, 
         options["training_options"] = {key: it for key, it in sizes.items() if it is not None}
     options["model_type"] = request.kind
     options["algorithm"] = config.learns
-    return options | table | request.options
+    return options | request.options | source
 
 
 def place_of(config: JobConfig | None, option: str) -> str:

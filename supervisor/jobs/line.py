@@ -6,6 +6,7 @@ all that wait.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from bisect import bisect_left
@@ -16,12 +17,13 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from state import windows
-from state.jobs.records import LIVING, Job, Page, Which
+from state.jobs.database import StoreError
+from state.jobs.records import LIVING, Foretold, Job, Page, Which
 from state.jobs.store import JobStore
 from state.records import Memory
 from state.store import NewerState, Store
 from supervisor.core import fairness, pauses, quiet_hours
-from supervisor.core.eta import Eta, Kind, Measured, until_start
+from supervisor.core.eta import LATENESS_MAX, Eta, Kind, Measured, until_start
 from supervisor.core.fairness import Candidate, Plan, Why
 from supervisor.core.moments import Moment, stamp, when
 from supervisor.core.settings import Settings
@@ -73,6 +75,8 @@ class _Looked(NamedTuple):
     """jobs that supervisors have, and have not begun"""
     etas: tuple[tuple[int, Eta | None], ...]
     """some places of the line, and when the jobs there start"""
+    untold: frozenset[str]
+    """jobs of which it is not written down yet when they are told to start"""
 
     def serves(self, moment: Moment) -> bool:
         """Whether it is young enough."""
@@ -108,7 +112,7 @@ class Line:
             # One that has come since the look is behind all others, as far as anybody knows.
             last = looked.handed + len(looked.plan.line) + 1
             return Queue(position=last) if waits and job.updated_at >= looked.at else None
-        return _foretold(looked, place)
+        return _queue(looked, place)
 
     def next_start_at(self, tenant: str) -> float | None:
         """When the first of a tenant's jobs that wait will have started; None: nobody knows."""
@@ -116,8 +120,8 @@ class Line:
         first = next((i for i, one in enumerate(looked.plan.line) if one.tenant == tenant), None)
         if first is None:
             return None
-        p90_s = _foretold(looked, first).eta_p90_s
-        return None if p90_s is None else looked.at + p90_s
+        eta = _foretold(looked, first)
+        return None if eta is None else looked.at + eta.eta_p90_s
 
     def waiting(self, job: Job) -> Waiting:
         """Why a job waits, and where; without a reason it does not."""
@@ -240,9 +244,36 @@ class Line:
             moment, known = self._clock.read(), self._looked
             if known is None or not known.serves(moment):
                 known = self._looked = self._look_now(moment)
+                self._write_down(known)
             return known
         finally:
             self._lock.release()
+
+    def _write_down(self, looked: _Looked) -> None:
+        """Keep when jobs start that are told so for the first time: by that it is scored.
+
+        A job that nothing hinders from starting at once waits for nothing that could be scored.
+        """
+        etas = (
+            (one, _foretold(looked, place))
+            for place, one in enumerate(looked.plan.line)
+            if one.job in looked.untold
+        )
+        told = [
+            Foretold(
+                job_id=one.job,
+                tenant_id=one.tenant,
+                at=looked.at,
+                eta_s=eta.eta_s,
+                eta_p90_s=eta.eta_p90_s,
+                plain_p90_s=eta.plain_p90_s,
+            )
+            for one, eta in etas
+            if eta is not None and eta.plain_p90_s > 0
+        ]
+        # Whoever asks is answered all the same, and the next look writes it down.
+        with contextlib.suppress(StoreError):
+            self._store.foretell(told)
 
     def _look_now(self, moment: Moment) -> _Looked:
         store, quotas = self._store, quotas_of(self._settings().jobs)
@@ -281,12 +312,24 @@ class Line:
         handed = max(0, sum(one.claimed for one in usages) - len(running))
         ahead = [ANY] * handed + [kinds[one.job] for one in plan.line]
         slots, measured = max(1, len(running)), Measured(took_s)
+        newest = reversed(store.foretold(LATENESS_MAX))
+        lateness = [one.waited_s / one.plain_p90_s for one in newest]
         others = {
             place: fairness.between(plan.line, place, accounts, quotas, now_at=now_at)
             for place in _some_places(len(plan.line))
         }
         etas = tuple(
-            (place, until_start(ahead[: handed + place], running, slots, measured, between=come))
+            (
+                place,
+                until_start(
+                    ahead[: handed + place],
+                    running,
+                    slots,
+                    measured,
+                    between=come,
+                    lateness=lateness,
+                ),
+            )
             for place, come in others.items()
         )
         begun_s = moment.monotonic_s
@@ -300,6 +343,7 @@ class Line:
             reasons=why,
             handed=handed,
             etas=etas,
+            untold=frozenset(one.job_id for one in waiting if not one.foretold),
         )
 
     def _jobs(self, which: Which, limit: int) -> tuple[Job, ...]:
@@ -307,20 +351,24 @@ class Line:
         return found.jobs if isinstance(found, Page) else ()
 
 
-def _foretold(looked: _Looked, place: int) -> Queue:
+def _foretold(looked: _Looked, place: int) -> Eta | None:
     """When the job at a place starts, from those before and behind it whose times are known."""
-    position = looked.handed + place + 1
     behind = bisect_left(looked.etas, place, key=itemgetter(0))
     high, last = looked.etas[behind]
     low, first = looked.etas[max(0, behind - 1)] if high > place else (high, last)
     if first is None or last is None:
-        return Queue(position=position)
+        return None
     part = (place - low) / max(1, high - low)
-    return Queue(
-        position=position,
-        eta_s=first.eta_s + part * (last.eta_s - first.eta_s),
-        eta_p90_s=first.eta_p90_s + part * (last.eta_p90_s - first.eta_p90_s),
-    )
+    times = (early + part * (late - early) for early, late in zip(first[1:], last[1:], strict=True))
+    return Eta(looked.handed + place + 1, *times)
+
+
+def _queue(looked: _Looked, place: int) -> Queue:
+    """The same in the words of the API."""
+    eta = _foretold(looked, place)
+    if eta is None:
+        return Queue(position=looked.handed + place + 1)
+    return Queue(position=eta.position, eta_s=eta.eta_s, eta_p90_s=eta.eta_p90_s)
 
 
 def _some_places(count: int) -> list[int]:

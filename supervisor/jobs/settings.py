@@ -20,7 +20,7 @@ from state.jobs.records import Job, TenantUsage
 from supervisor.core.fairness import DAY_S, HALF_LIFE_S, SIZE_S, Account, Quota
 from supervisor.core.job_settings import Jobs, JobTenant
 from supervisor.errors import SupervisorError
-from supervisor.jobs.tenants import Tenant
+from supervisor.jobs.tenants import Database, Tenant
 from supervisor.usage.passwords import Kept, NoPassword
 from trainers.contract import Name
 
@@ -67,7 +67,10 @@ def tenant_of(jobs: Jobs, name: Name, home: Path, here: Path) -> Tenant:
     tables = home / TABLES / name
     if asked.tables is not None:
         tables = here / os.path.expanduser(asked.tables)  # noqa: PTH111 - raises for no ~somebody
-    return Tenant(id=name, tables=tables.absolute(), programs=asked.programs)
+    database = None
+    if jobs.tables_url is not None:
+        database = Database(url=jobs.tables_url, column=jobs.tables_tenant_column)
+    return Tenant(id=name, tables=tables.absolute(), database=database, programs=asked.programs)
 
 
 def tenants_of(jobs: Jobs, home: Path, here: Path) -> dict[Name, Tenant]:

@@ -21,6 +21,8 @@ from trainers.contract import Name
 
 TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 """how a table in a tenant's folder is named: no part of it leads out"""
+DATA = "data"
+"""option of trainers of tables: where the table lies"""
 TABLE_LABEL = "table"
 """label of a run: the table that it learns from, as its tenant calls it"""
 TABLE_MAX_CHARS = 200
@@ -38,8 +40,19 @@ TOLD_TO_ALL = (
 )
 NO_PLACES = frozenset({"zone", "time", "target", "labels", "features", "allow_leakage"})
 """options whose slashes lead nowhere: a zone, and names of columns"""
+PLACES = frozenset({"featurePath", "metaPath", "zoo"})
+"""options, at any depth, that name a place by any word: one in the home, such as `tables`"""
 RUN_CODE = frozenset({"preprocess"})
 """options that name a function"""
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """Where tables lie whose rows are of several tenants."""
+
+    url: str
+    """without a password"""
+    column: str
+    """of each table: whose the row is, by the tenant's id"""
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +61,15 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     id: Name
     tables: Path
     """the folder that its tables lie in; no other tenant's lies within"""
+    database: Database | None = None
+    """where those lie that are no files in that folder; None: nowhere"""
     programs: bool = False
     """whether it has all rights of this account"""
 
-    def table(self, name: str, field: str) -> str:
-        """Where a table lies, for a trainer, which tells whether it is there.
+    def source(self, name: str, field: str) -> dict[str, Any]:
+        """The options that tell a trainer where a table lies; it tells whether it is there.
+
+        A file in the tenant's folder goes before a table of the database that is called so.
 
         Args:
             name: within the tenant's folder; with `programs` a whole path or a URL, too.
@@ -67,19 +84,24 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
                 raise Forbidden(field, "names a place outside of the tenant's folder", self.id)
             if URL_WITH_PASSWORD.search(name):
                 raise ConfigValidationError([problem(field, TOLD_TO_ALL)])
-            return name
+            return {DATA: name}
         if not TABLE.fullmatch(name) or ".." in name or len(name) > TABLE_MAX_CHARS:
             what = "Must be the name of a table in the tenant's folder, such as sales/load_2024"
             raise ConfigValidationError([problem(field, what)])
         place = self.tables
+        files: list[Path] = []
         for part in name.split("/"):
             place = place / part
-            if any(_is_link(place.with_name(place.name + suffix)) for suffix in SUFFIXES):
+            files = [place.with_name(place.name + suffix) for suffix in SUFFIXES]
+            if any(_is_link(file) for file in files):
                 what = f"Must be no link, and {part} is one"
                 raise ConfigValidationError([problem(field, what)])
         if _has_links(place):
             raise ConfigValidationError([problem(field, "Must have no links in it")])
-        return str(place)
+        if self.database is None or "/" in name or any(os.path.lexists(file) for file in files):
+            return {DATA: str(place)}
+        only = {self.database.column: self.id}
+        return {DATA: self.database.url, "table": name, "only": only}
 
     def allow(self, trainer: str, options: Mapping[str, Any], *, ours: bool) -> None:
         """See that a tenant may ask for this.
@@ -104,7 +126,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
             if option in NO_PLACES:
                 continue
             for path, text in _texts(f"options.{option}", value):
-                if "/" in text or "\\" in text or text.startswith(("~", "..")):
+                named = path.rpartition(".")[2] in PLACES
+                if named or "/" in text or "\\" in text or text.startswith(("~", "..")):
                     raise Forbidden(path, "names a place", self.id)
                 if option == "env" and ":" in text:
                     raise Forbidden(path, "imports a package", self.id)

@@ -59,6 +59,17 @@ class Usage(Answer, frozen=True, kw_only=True):
     cpu_hours_a_day_max: float | None
 
 
+class EtaScore(Answer, frozen=True, kw_only=True):
+    """How what was foretold has come true, of the newest jobs that had to wait and have started."""
+
+    jobs: int
+    """how many, 100 at most"""
+    p90_coverage: float | None
+    """the part that had started by their `eta_p90_s`: 0.9, if all is well; null: of no job"""
+    median_coverage: float | None
+    """the same by `eta_s`: 0.5, if all is well"""
+
+
 class Stats(Answer, frozen=True, kw_only=True):
     """How many jobs there are, and how they stand."""
 
@@ -71,3 +82,4 @@ class Stats(Answer, frozen=True, kw_only=True):
     oldest_waiting_since: datetime | None
     kept_bytes: int
     cpu_hours_today: float
+    eta: EtaScore

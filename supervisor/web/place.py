@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,14 +12,15 @@ from starlette.responses import Response
 
 from state.jobs import records
 from state.jobs.database import StoreError
-from state.jobs.records import TenantUsage
+from state.jobs.records import Foretold, TenantUsage
+from supervisor.core.eta import LATENESS_MAX
 from supervisor.core.fairness import Quota
 from supervisor.jobs.contract import Check, Cluster, Health, Models, TenantId
 from supervisor.jobs.errors import NotFound
 from supervisor.jobs.settings import GIB, account_of
 from supervisor.jobs.telling import told_of_model
 from supervisor.web import asking
-from supervisor.web.answers import Stats, Usage
+from supervisor.web.answers import EtaScore, Stats, Usage
 from supervisor.web.jobs import BASE
 from supervisor.web.resource import Operation, told
 from supervisor.web.service import Service
@@ -96,8 +98,13 @@ class PlacePages:
 
     async def stats(self, request: Request) -> Response:
         """`GET /stats`: of all tenants, or of the one that asks."""
-        service = self._service
-        usages = await service.call(service.store.tenants, request.state.tenant)
+        service, mine = self._service, request.state.tenant
+        usages, told_before = await service.call(
+            lambda: (
+                service.store.tenants(mine),
+                service.store.foretold(LATENESS_MAX, tenant=mine),
+            )
+        )
         now_at = service.now_at
         jobs: dict[records.Status, int] = {}
         for usage in usages:
@@ -112,6 +119,7 @@ class PlacePages:
             oldest_waiting_since=datetime.fromtimestamp(min(since), UTC) if since else None,
             kept_bytes=sum(one.kept_bytes for one in usages),
             cpu_hours_today=sum(account_of(one, now_at).cpu_s_today for one in usages) / HOUR_S,
+            eta=_score(told_before),
         )
         return told(found)
 
@@ -182,6 +190,17 @@ class PlacePages:
 def _waiting(usage: TenantUsage) -> int:
     living = usage.jobs.get("PENDING", 0) + usage.jobs.get("RUNNING", 0)
     return living - usage.claimed
+
+
+def _score(told_before: Sequence[Foretold]) -> EtaScore:
+    def part(met: int) -> float | None:
+        return met / len(told_before) if told_before else None
+
+    return EtaScore(
+        jobs=len(told_before),
+        p90_coverage=part(sum(one.waited_s <= one.eta_p90_s for one in told_before)),
+        median_coverage=part(sum(one.waited_s <= one.eta_s for one in told_before)),
+    )
 
 
 def _usage(usage: TenantUsage, quota: Quota, now_at: float) -> Usage:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from state.jobs.records import Ending, Model, Seen
+from state.jobs.records import Ending, Foretold, Model, NewJob, Seen
 from supervisor.core.job_settings import JobTenant
 from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
@@ -371,11 +371,29 @@ def test_this_place_is_told(api, job):
     health = api.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "healthy")
     assert set(health.json()["checks"]) == {"database", "daemon", "disk", "queue"}
-    assert api.get("/ai/training/stats").json()["jobs"] == {"PENDING": 1}
+    stats = api.get("/ai/training/stats").json()
+    assert stats["jobs"] == {"PENDING": 1}
+    assert stats["eta"] == {"jobs": 0, "p90_coverage": None, "median_coverage": None}
     assert api.get("/ai/training/ray/clusters").json() == []
     assert api.get("/ai/training/models").json() == {"models": []}
     refused(api.get("/ai/training/models/none/versions"), 404, "NotFound")
     refused(api.get("/ai/training/tenants/nobody/usage"), 404, "NotFound")
+
+
+def test_what_was_foretold_is_scored_and_the_score_is_told(opened, store):
+    """Of whoever asks, and of nobody else: three of its seven by the median, six by the p90."""
+    api = opened(**with_tokens())
+    for tenant, waited_s in [("acme-corp", it) for it in (1, 1, 1, 150, 150, 150, 900)] + [
+        ("b", 1)
+    ]:
+        job = store.create(NewJob(tenant_id=tenant, config={})).job_id
+        times = {"at": store.now().at - 1000, "eta_s": 100, "eta_p90_s": 800, "plain_p90_s": 600}
+        store.foretell([Foretold(job_id=job, tenant_id=tenant, **times)])
+        token = store.claim(job, "home-a").claim.token
+        store.mirror(job, token, Seen(status="RUNNING", attempt=1, age_s=1000 - waited_s))
+    told = api.get("/ai/training/stats", headers=bearing("ACME")).json()["eta"]
+    assert told == {"jobs": 7, "p90_coverage": 6 / 7, "median_coverage": 3 / 7}
+    assert api.get("/ai/training/stats", headers=bearing("OTHER")).json()["eta"]["jobs"] == 0
 
 
 def test_a_finished_model_and_its_files_are_told(api, store, place, job, claim):

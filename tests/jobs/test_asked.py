@@ -15,7 +15,7 @@ from supervisor.jobs.asked import asked_of
 from supervisor.jobs.contract import JobRequest, ValidateRequest
 from supervisor.jobs.errors import ConfigValidationError, Forbidden, JobError, NoWorkers
 from supervisor.jobs.reading import read
-from supervisor.jobs.tenants import Tenant
+from supervisor.jobs.tenants import Database, Tenant
 from testkit.job_requests import PRINTED, whole
 from trainers.contract import TRAINERS_DIR, Target
 
@@ -237,7 +237,12 @@ def test_the_trainer_of_tables_itself_gets_the_tenants_own_table(tenant):
         (trainer("command", options={"command": ["true"]}), "trainer"),
         (trainer("sb3", options={"env": "evil:Env-v0"}), "options.env"),
         (trainer("sb3", options={"env": "Pendulum-v1", "zoo": "/etc/passwd"}), "options.zoo"),
+        (trainer("sb3", options={"env": "Pendulum-v1", "zoo": "state.json"}), "options.zoo"),
         (trainer("sb3", options={"env_kwargs": {"xml": "../a"}}), "options.env_kwargs.xml"),
+        (
+            trainer("direction", options={"dataset": {"featurePath": "tables"}}),
+            "options.dataset.featurePath",
+        ),
         (whole() | {"options": {"preprocess": "features:add"}}, "options.preprocess"),
         (whole(data="postgresql://user@host/db"), "config.data"),
         (whole(data="/etc/passwd"), "config.data"),
@@ -312,6 +317,61 @@ def test_no_name_of_a_table_leads_out_of_the_tenants_folder(name, tenant):
         prepared(whole(data=name), tenant)
 
 
+@pytest.fixture
+def sharing(tenant):
+    """One whose tables lie in a database beside those of others."""
+    database = Database(url="postgresql://me@host/features", column="whose")
+    return msgspec.structs.replace(tenant, database=database)
+
+
+@pytest.mark.parametrize("rights", [False, True])
+def test_a_table_that_is_no_file_of_the_tenants_is_its_rows_of_a_database(sharing, rights):
+    """By the tenant's id, whatever rights it has, and the tenant hears its own name of it alone."""
+    who = msgspec.structs.replace(sharing, programs=rights)
+    found = prepared(whole(), who)
+    options, table = found.asked.options, "features.load_forecasting"
+    assert (options["data"], options["table"]) == (who.database.url, table)
+    assert options["only"] == {"whose": "acme-corp"}
+    assert found.asked.labels["table"] == table
+    assert found.resolved["data"] == table
+    assert found.resolved.keys().isdisjoint({"table", "only"})
+
+
+@pytest.mark.parametrize("file", ["sales.csv", "sales.parquet", "sales"])
+def test_a_file_of_the_tenants_goes_before_the_database(sharing, file):
+    """So nothing changes for jobs that learn from files where a database is named."""
+    (sharing.tables / file).touch()
+    assert prepared(whole(data="sales"), sharing).asked.options["data"] == str(
+        sharing.tables / "sales"
+    )
+    assert prepared(whole(data="other"), sharing).asked.options["table"] == "other"
+    folder = prepared(whole(data="sales/load"), sharing).asked.options
+    assert folder["data"] == str(sharing.tables / "sales/load")
+
+
+@pytest.mark.parametrize("option", ["table", "only"])
+def test_which_rows_are_its_own_is_for_nobody_to_say(sharing, option):
+    """Neither in a configuration nor to the trainer itself; nor by all rights, under its name."""
+    value = {"table": "pg_catalog.pg_authid", "only": {"whose": "other"}}[option]
+    bodies = (
+        whole() | {"options": {option: value}},
+        trainer("tabular", options={"features": ["a"], "target": "b", option: value}),
+    )
+    for who in (sharing, msgspec.structs.replace(sharing, programs=True)):
+        for body in bodies:
+            assert "Must be left out" in problems_of(body, who)[f"options.{option}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['features."x"', "a'b", "a; DROP TABLE b", "a\u2024b", "\u0430cme", "a--b c", "a%", "a\tb",
+     "public.a(b)", "postgresql:a", "\uff41", "a\u200bb", "a..b"],
+)  # fmt: skip
+def test_no_name_of_a_table_is_more_than_a_name(name, sharing):
+    """It is refused by its field before any database hears of it."""
+    assert "Must be" in problems_of(whole(data=name), sharing)["data"]
+
+
 def test_no_link_leads_out_either(tenant, tmp_path):
     """Neither a table, nor a folder on the way, nor a file of a folder that is one table."""
     other = tmp_path / "tables/other"
@@ -356,7 +416,7 @@ from supervisor.jobs.asked import asked_of
 from supervisor.jobs.contract import JobRequest
 from supervisor.jobs.errors import JobError
 from supervisor.jobs.reading import read
-from supervisor.jobs.tenants import Tenant
+from supervisor.jobs.tenants import Database, Tenant
 from testkit.job_requests import whole
 tenant = Tenant(id="acme", tables=Path("/nowhere"), programs=True)
 algorithms = ("lgbm", "xgboost", "rf", "mlp", "lstm")

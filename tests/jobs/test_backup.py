@@ -12,7 +12,7 @@ from state.jobs import tables
 from state.jobs.backup import BackupExists, NoBackup, back_up, restore
 from state.jobs.database import DamagedStore, Database, url_of_home
 from state.jobs.migrations import migrate
-from state.jobs.records import Ending, Model, NewJob, Once, Patch, Schedule, Seen, Which
+from state.jobs.records import Ending, Foretold, Model, NewJob, Once, Patch, Schedule, Seen, Which
 from state.jobs.store import JobStore
 
 NUMBERS = itertools.count()
@@ -38,6 +38,8 @@ def fill(store):
     """Something in each table."""
     once = Once(tenant_id="acme-corp", route="POST", key="k", body_sha256="b")
     done = store.create(a_job(model_name="load"), once=once, answer=lambda job: job.job_id)
+    times = {"at": store.now().at, "eta_s": 1.5, "eta_p90_s": 3.0, "plain_p90_s": 2.0}
+    store.foretell([Foretold(job_id=done.job_id, tenant_id="acme-corp", **times)])
     claim = store.claim(done.job_id, "home-a").claim
     seen = Seen(status="RUNNING", attempt=1, used_s=5, metrics={"a": 1}, history=((1, {"a": 1}),))
     store.mirror(done.job_id, claim.token, seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from modes.toml_file import InvalidFile, read_toml
@@ -20,6 +22,7 @@ from supervisor.jobs.settings import (
     tenant_of,
     tenants_of,
 )
+from supervisor.jobs.tenants import Database
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -40,6 +43,7 @@ def refused(tmp_path, text):
         ("[jobs]\nlisten = '8000'", "jobs.listen"),
         ("[jobs]\nlisten = '127.0.0.1:70000'", "jobs.listen"),
         ("[jobs]\ndatabase_url = 'mysql://host/jobs'", "jobs.database_url is no address"),
+        ("[jobs]\ntables_url = 'sqlite:///rows.db'", "jobs.tables_url is no address such as"),
         ("[jobs]\nmax_wait_h = 0", "jobs.max_wait_h"),
         ("[jobs]\nkeep_day = 3", "did you mean 'keep_days'?"),
         ("[jobs.tenants.A]\nwieght = 2", "did you mean 'weight'?"),
@@ -57,10 +61,13 @@ def test_what_cannot_be_meant_is_refused_with_its_key(tmp_path, text, said):
 @pytest.mark.parametrize(
     "url", ["postgresql://me:s3cret@host/jobs", "postgresql://host/jobs?password=s3cret"]
 )
-def test_a_password_in_the_address_is_refused_and_not_repeated(tmp_path, url):
+@pytest.mark.parametrize(
+    ("key", "instead"), [("database_url", "database_password_file"), ("tables_url", "~/.pgpass")]
+)
+def test_a_password_in_the_address_is_refused_and_not_repeated(tmp_path, key, instead, url):
     """The settings are shown, copied and kept in version control."""
-    said = refused(tmp_path, f"[jobs]\ndatabase_url = '{url}'")
-    assert "database_password_file" in said
+    said = refused(tmp_path, f"[jobs]\n{key} = '{url}'")
+    assert instead in said
     assert "s3cret" not in said
 
 
@@ -102,6 +109,16 @@ def test_a_tenant_has_tables_of_its_own_and_nobody_elses(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     looped = tenants_of(Jobs(tenants={"A": JobTenant(tables="loop")}), tmp_path, tmp_path)
     assert looped["A"].tables == tmp_path / "loop"
+
+
+def test_tables_of_a_database_have_a_column_that_says_whose_a_row_is():
+    """For each tenant the same one; without an address there are none."""
+    url = "postgresql://me@host/features?passfile=/etc/supervisor.pgpass"
+    jobs = Jobs(tables_url=url, tables_tenant_column="customer")
+    for name in ("A", "B"):
+        found = tenant_of(jobs, name, Path("/home"), Path("/etc"))
+        assert found.database == Database(url=url, column="customer")
+    assert tenant_of(Jobs(), "A", Path("/home"), Path("/etc")).database is None
 
 
 def test_a_quota_is_what_the_settings_say(tmp_path):

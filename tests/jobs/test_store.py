@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from state.jobs.records import (
     Ending,
+    Foretold,
     Model,
     NewJob,
     Once,
@@ -478,3 +479,97 @@ def test_events_are_numbered_without_gaps(store, job):
     assert store.events(0, tenant="other") == (told[2],)
     assert store.events(0, limit=2) == told[:2]
     assert (job.number, other.number) == (1, 3)
+
+
+def foretold(job, at, eta_s=10.0):
+    return Foretold(
+        job_id=job.job_id,
+        tenant_id=job.asked.tenant_id,
+        at=at,
+        eta_s=eta_s,
+        eta_p90_s=2 * eta_s,
+        plain_p90_s=1.5 * eta_s,
+    )
+
+
+def start(store, job, **seen):
+    claim = store.claim(job.job_id, "home-a").claim
+    store.mirror(job.job_id, claim.token, running(**seen))
+    return claim.token
+
+
+def test_what_a_job_was_told_first_stands_beside_when_it_started(store, job):
+    """A second word and a second attempt change neither; who has not started is not told of."""
+    at = store.now().at - 100
+    assert not store.candidates()[0].foretold
+    store.foretell([foretold(job, at)])
+    store.foretell([foretold(job, at + 50, eta_s=99.0)])
+    assert store.candidates()[0].foretold
+    assert store.foretold(9) == ()
+    token = start(store, job, age_s=40.0)
+    (found,) = store.foretold(9)
+    assert (found.job_id, found.tenant_id, found.at) == (job.job_id, "acme-corp", at)
+    assert (found.eta_s, found.eta_p90_s, found.plain_p90_s) == (10, 20, 15)
+    assert found.waited_s == pytest.approx(60, abs=30)
+    store.mirror(job.job_id, token, running(attempt=2))
+    store.finish(job.job_id, token, Ending(status="FAILED", attempt=2))
+    store.retry(job.job_id)
+    store.foretell([foretold(job, at + 99)])
+    start(store, job)
+    assert store.foretold(9) == (found,)
+
+
+def test_an_attempt_that_nobody_saw_begin_starts_a_job_too(store, job):
+    store.foretell([foretold(job, store.now().at - 100)])
+    claim = store.claim(job.job_id, "home-a").claim
+    store.finish(job.job_id, claim.token, Ending(status="COMPLETED", attempt=1))
+    assert len(store.foretold(9)) == 1
+
+
+def test_a_job_that_ends_before_it_starts_was_told_nothing_that_could_come_true(store, job):
+    store.foretell([foretold(job, store.now().at - 100)])
+    claim = store.claim(job.job_id, "home-a").claim
+    store.finish(job.job_id, claim.token, Ending(status="CANCELLED"))
+    assert store.foretold(9) == ()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, job_id: store.patch(job_id, Patch(priority="low")),
+        lambda store, job_id: store.patch(job_id, Patch(paused=True)),
+        lambda store, job_id: (store.cancel(job_id), store.retry(job_id)),
+    ],
+)
+def test_who_asks_for_a_job_otherwise_has_it_told_anew(store, job, ask):
+    """What was foretold was foretold of something else, which nobody waits for any more."""
+    at = store.now().at - 100
+    store.foretell([foretold(job, at)])
+    ask(store, job.job_id)
+    store.patch(job.job_id, Patch(paused=False))
+    assert not store.candidates()[0].foretold
+    store.foretell([foretold(job, at + 50)])
+    start(store, job)
+    assert [one.at for one in store.foretold(9)] == [at + 50]
+    store.patch(job.job_id, Patch(priority="high"))
+    assert len(store.foretold(9)) == 1
+
+
+def test_nothing_is_foretold_of_a_job_that_does_not_wait(store, job):
+    """A look may be old when it is written down: the job has started since, and starts but once."""
+    token = start(store, job)
+    store.foretell([foretold(job, store.now().at)])
+    store.mirror(job.job_id, token, running(attempt=2))
+    assert store.foretold(9) == ()
+
+
+def test_the_newest_starts_of_a_tenant_are_told(store):
+    """Whatever the order in which it was foretold."""
+    jobs = [store.create(a_job(tenant)) for tenant in ("a", "b", "a", "a")]
+    store.foretell([foretold(job, store.now().at - 100) for job in jobs])
+    for place, age_s in ((1, 10.0), (2, 30.0), (0, 20.0)):
+        start(store, jobs[place], age_s=age_s)
+    ids = [job.job_id for job in jobs]
+    assert [one.job_id for one in store.foretold(2)] == [ids[1], ids[0]]
+    assert [one.job_id for one in store.foretold(9, tenant="a")] == [ids[0], ids[2]]
+    assert store.foretold(9, tenant="c") == ()

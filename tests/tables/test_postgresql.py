@@ -162,8 +162,129 @@ def test_views_are_tables(server, sql, tmp_path):
     filled(sql, text(hourly(ROWS)), KINDS)
     for kind in ("VIEW", "MATERIALIZED VIEW"):
         name = f"features.{kind.split()[0].lower()}"
-        sql(f"CREATE {kind} {name} AS TABLE features.load_forecasting")
-        assert len(prepared(tmp_path, server, table=name).train)
+        sql(f"CREATE {kind} {name} AS SELECT *, 'a' AS whose FROM features.load_forecasting")  # noqa: S608 - names of the test
+        assert prepared(tmp_path, server, table=name, only={"whose": "a"}).card["rows"] == ROWS
+        with pytest.raises(tables.DataLoadError, match="has no rows"):
+            prepared(tmp_path, server, table=name, time="time", only={"whose": "b"})
+
+
+ACME = "acme"
+OTHERS = ("ACME", "acme ", "acme-2", "\u0430cme", "", None, "%", "acme' OR ''='")
+"""whoever is not `acme`, by what is nearly the same"""
+
+
+def shared(sql, kind="text"):
+    """A table with rows of several, all with the same times; those of `acme`, as columns."""
+    sql(
+        "CREATE COLLATION IF NOT EXISTS any_case "
+        "(provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
+    )
+    mine = text(hourly(ROWS))
+    columns = {key: [] for key in (*KINDS, "tenant_id")}
+    for number, whose in enumerate((ACME, *OTHERS)):
+        for key, values in (mine if not number else text(hourly(ROWS, seed=number))).items():
+            columns[key].extend(values)
+        columns["tenant_id"].extend([whose] * ROWS)
+    filled(sql, columns, KINDS | {"tenant_id": kind})
+    return hourly(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["text", "text COLLATE any_case"])
+def test_rows_of_one_are_told_from_those_of_all_others(server, sql, tmp_path, kind):
+    """To the letter, also where the column is told to take `ACME` for `acme`."""
+    write(tmp_path / "mine.csv", shared(sql, kind))
+    mine = prepared(tmp_path, server, data="mine.csv")
+    found = prepared(tmp_path, server, only={"tenant_id": ACME})
+    assert found.card["data"]["sha256"] == mine.card["data"]["sha256"]
+    assert found.card["rows"] == ROWS
+    assert "tenant_id" not in found.card["data"]["schema"]
+
+
+def test_what_is_padded_is_told_without_its_blanks(server, sql, tmp_path):
+    columns = hourly(ROWS) | {"tenant_id": [ACME] * ROWS}
+    filled(sql, text(columns), KINDS | {"tenant_id": "char(9)"})
+    assert prepared(tmp_path, server, only={"tenant_id": ACME}).card["rows"] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("only", "more", "line"),
+    [
+        ({"tenant_id": "nobody"}, {"time": "time"}, "load_forecasting has no rows"),
+        ({"tenant_id": "acme%"}, {"time": "time"}, "load_forecasting has no rows"),
+        ({"tenant_id": "x' OR 'a'='a"}, {"time": "time"}, "load_forecasting has no rows"),
+        ({"whose": ACME}, {}, "features.load_forecasting has no column whose, which says"),
+        ({"tenant_id": ACME, "load": "1"}, {}, "column load of .* which rows count, and must be"),
+        ({"tenant_id": ACME}, {"features": ("tenant_id",)}, "Column not found: tenant_id"),
+        ({"tenant_id": ACME}, {"target": "tenant_id"}, "Column not found: tenant_id"),
+        ({"tenant_id": ACME}, {"time": "tenant_id"}, "Column not found: tenant_id"),
+    ],
+)
+def test_what_says_which_rows_count_leads_to_no_others(server, sql, tmp_path, only, more, line):
+    """And is no column that can be learnt from."""
+    shared(sql)
+    with pytest.raises(tables.TableError, match=line) as caught:
+        prepared(tmp_path, server, only=only, **more)
+    assert "acme-2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("features.numbered", "column tenant_id of features.numbered says which rows count"),
+        ("features.listed", "column tenant_id of features.listed says which rows count"),
+        ("features.hidden", "features.hidden has no column tenant_id, which says which"),
+        ("pg_catalog.pg_authid", "pg_catalog.pg_authid has no column tenant_id"),
+        ("information_schema.columns", "information_schema.columns has no column tenant_id"),
+        ("load_forecasting", "Table not found: load_forecasting"),
+        ("features.Load_Forecasting", "Table not found: features.Load_Forecasting"),
+        ('features"."load_forecasting', "Table not found: "),
+        ("features.load_forecasting; SELECT 1", "Table not found: "),
+        ("features.l\u043ead_forecasting", "Table not found: "),
+        ("features.load_forecasting\0", "cannot contain NUL"),
+    ],
+)
+def test_a_table_that_does_not_say_whose_its_rows_are_has_none_for_anybody(
+    server, sql, tmp_path, table, line
+):
+    """Nor has one whose name is only nearly that of another."""
+    shared(sql)
+    sql("CREATE TABLE features.numbered AS SELECT time, load, 1 AS tenant_id FROM "
+        "features.load_forecasting")  # fmt: skip
+    sql("CREATE TYPE features.whose AS ENUM ('acme')")
+    sql("CREATE TABLE features.listed AS SELECT time, load, 'acme'::features.whose AS tenant_id "
+        "FROM features.load_forecasting LIMIT 1")  # fmt: skip
+    sql("CREATE VIEW features.hidden AS SELECT time, load FROM features.load_forecasting")
+    with pytest.raises(tables.DataLoadError, match=line):
+        prepared(tmp_path, server, table=table, only={"tenant_id": ACME})
+
+
+def test_an_index_on_what_says_which_rows_count_is_used(server, sql, tmp_path, monkeypatch):
+    """A table of many is not read whole for the rows of one."""
+    shared(sql)
+    sql("CREATE INDEX ON features.load_forecasting (tenant_id)")
+    sql("ANALYZE features.load_forecasting")
+    asked = []
+    monkeypatch.setattr(
+        sources._Database, "_select", _noting(sources._Database._select, asked.append)
+    )
+    prepared(tmp_path, server, only={"tenant_id": ACME})
+    for query in asked:
+        plan = "\n".join(line for (line,) in sql(f"EXPLAIN {query}"))
+        assert "Index Cond: (tenant_id = " in plan, plan
+
+
+def _noting(select, note):
+    """What a query is, in whole SQL, to be noted when it is made."""
+
+    def noted(self, *what):
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - of this test alone
+
+        query = select(self, *what)
+        words = {"literal_binds": True}
+        note(str(query.compile(dialect=postgresql.dialect(), compile_kwargs=words)))
+        return query
+
+    return noted
 
 
 def test_a_server_that_is_not_there_is_asked_again_later(server, tmp_path):

@@ -12,6 +12,7 @@ import sqlalchemy
 from testkit.tables import hourly, wanted, write
 from trainers import tables
 from trainers.contract import Failure
+from trainers.tables import sources
 
 ROWS = 240
 
@@ -134,9 +135,31 @@ def test_no_password_is_ever_shown(home):
 
 
 def test_only_a_database_has_tables(home):
-    """A name of a table beside a file is a mistake that is told."""
-    with pytest.raises(tables.ConfigValidationError, match="table: Only a database"):
+    """A name of a table beside a file is a mistake that is told, and so is a choice of its rows."""
+    with pytest.raises(tables.ConfigValidationError, match="table: Only for a database"):
         prepared(home, table="t")
+    with pytest.raises(tables.ConfigValidationError, match="only: Only for a database"):
+        prepared(home, only={"tenant_id": "acme"})
+
+
+def test_some_rows_of_a_database_are_told_from_others_to_the_letter(home, monkeypatch):
+    """Also where its own comparison takes `ACME` for `acme`; where nothing can, it is refused."""
+    database(home / "alone.db", "t")
+    alone = prepared(home, data="sqlite:///alone.db", table="t")
+    database(home / "shared.db", "t")
+    with sqlite3.connect(home / "shared.db") as shared:
+        shared.execute("ALTER TABLE t ADD tenant_id TEXT COLLATE NOCASE DEFAULT 'acme'")
+        names = ", ".join(alone.card["data"]["schema"])
+        shared.execute(
+            f"INSERT INTO t (time, tenant_id, {names}) SELECT time, 'ACME', {names} FROM t"  # noqa: S608
+        )
+    more = {"data": "sqlite:///shared.db", "table": "t"}
+    same(prepared(home, **more, only={"tenant_id": "acme"}), alone)
+    with pytest.raises(tables.DataLoadError, match="rows have the time of another"):
+        prepared(home, **more)
+    monkeypatch.delitem(sources.TO_THE_LETTER, "sqlite")
+    with pytest.raises(tables.ConfigValidationError, match="only: Only for PostgreSQL and SQLite"):
+        prepared(home, **more, only={"tenant_id": "acme"})
 
 
 @pytest.mark.parametrize(

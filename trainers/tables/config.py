@@ -63,6 +63,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the URL of a database; unset: `features.load_forecasting`, or `features.anomaly_detection`"""
     table: str | None = None
     """of a database: its table, perhaps with its schema; unset: named as `data` would be"""
+    only: dict[str, str] = {}
+    """of a database: columns of text, and what is in them, to the letter, in the rows that count;
+    such a column is no feature. PostgreSQL and SQLite can"""
     time: str | None = None
     """the column with the time of each row; unset: the only one that holds times"""
     zone: str = "UTC"

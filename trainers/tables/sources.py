@@ -43,8 +43,11 @@ POSTGRESQL = {
 }
 """what its driver is told where the URL says nothing: by seconds, the last by milliseconds, after
 which a server that is silent or gone is given up"""
-SECRET = re.compile(r"pass", re.IGNORECASE)
-"""in the name of a part of a URL that is never told"""
+SECRET = re.compile(r"pass(?!file)", re.IGNORECASE)
+"""in the name of a part of a URL that is never told; where a password lies is no secret"""
+TO_THE_LETTER = {"postgresql": "C", "sqlite": "BINARY"}
+"""databases, and their collation by which texts are equal that have the same letters, and no
+others; a column's own may take `Acme` for `acme`"""
 
 T = TypeVar("T")
 Kind = Literal["time", "number", "text", "other"]
@@ -82,9 +85,10 @@ def find(config: Config, home: Path | None) -> Source:
     """
     named = config.data or config.source
     if "://" in named:
-        return _Database(named, config.table or config.source, home)
-    if config.table is not None:
-        raise ConfigValidationError("table", "Only a database has tables: `data` is no URL")
+        return _Database(named, config.table or config.source, config.only, home)
+    for field in ("table", "only"):
+        if getattr(config, field):
+            raise ConfigValidationError(field, "Only for a database, and `data` is no URL")
     path = (home or Path.cwd()) / named
     for there in (path, *(path.with_name(path.name + suffix) for suffix in SUFFIXES)):
         if there.exists():
@@ -157,9 +161,9 @@ class _Files:
 
 
 class _Database:
-    """A table of a database that SQLAlchemy reaches."""
+    """A table of a database that SQLAlchemy reaches, or those rows that have certain values."""
 
-    def __init__(self, url: str, table: str, home: Path | None) -> None:
+    def __init__(self, url: str, table: str, only: dict[str, str], home: Path | None) -> None:
         import sqlalchemy as sa  # noqa: PLC0415 - only databases need it
         from sqlalchemy import exc  # noqa: PLC0415
 
@@ -175,7 +179,7 @@ class _Database:
                     database=f"file:{quote(str(file))}",
                     query={**place.query, "mode": "ro", "uri": "true"},
                 )
-            self.where = _told_of(sa.make_url(url))
+            self.where = _told_of(url, sa.make_url(url))
             told: dict[str, Any] = {}
             if place.get_backend_name() == "postgresql":
                 if place.drivername == "postgresql":
@@ -189,16 +193,23 @@ class _Database:
             raise ConfigValidationError("data", "Must be a path, or the URL of a database") from (
                 None
             )
-        self._lite = place.get_backend_name() == "sqlite"
+        backend = place.get_backend_name()
+        if only and backend not in TO_THE_LETTER:
+            raise ConfigValidationError("only", "Only for PostgreSQL and SQLite")
+        self._lite = backend == "sqlite"
         self._named = table
         self._table, self._columns = self._asked(self._look)
+        self._only = [
+            condition
+            for column, value in only.items()
+            for condition in self._equal(column, value, TO_THE_LETTER[backend])
+        ]
 
     def remarks(self) -> list[RowRemark]:
         return []
 
     def kinds(self) -> dict[str, Kind]:
-        sa = self._sa
-        query = sa.select(*map(sa.column, self._columns)).select_from(self._table).limit(100)
+        query = self._select(*map(self._sa.column, self._columns)).limit(100)
 
         def sample() -> list[Any]:
             with self._engine.connect() as connection:
@@ -216,14 +227,13 @@ class _Database:
 
         def count() -> int:
             with self._engine.connect() as connection:
-                query = sa.select(sa.func.count()).select_from(self._table)
+                query = self._select(sa.func.count())
                 return int(connection.execute(query).scalar_one())
 
         return self._asked(count)
 
     def read(self, columns: list[str], time: str, working: Callable[[], None]) -> pa.Table:
-        sa = self._sa
-        query = sa.select(*map(sa.column, columns)).select_from(self._table)
+        query = self._select(*map(self._sa.column, columns))
 
         def batches() -> list[pa.Table]:
             read = []
@@ -259,6 +269,25 @@ class _Database:
                 return sa.table(called, *listed, schema=within), columns
         raise DataLoadError(f"Table not found: {self._named}", table=self._named)
 
+    def _equal(self, column: str, value: str, collation: str) -> list[Any]:
+        """What holds for the rows with a value in a column, which is none of the table's then."""
+        sa = self._sa
+        # What else is there is not told: whoever asks may be meant to see rows of its own alone.
+        declared = self._columns.pop(column, None)
+        if declared is None:
+            what = f"{self._named} has no column {column}, which says which rows count"
+            raise DataLoadError(what, column=column)
+        if not isinstance(declared, sa.String) or isinstance(declared, sa.Enum):
+            what = f"column {column} of {self._named} says which rows count, and must be text"
+            raise DataLoadError(what, column=column)
+        exact = sa.collate(sa.cast(sa.column(column), sa.Text()), collation)
+        # The first can use an index, and may say too much; the second says it to the letter.
+        return [sa.column(column, sa.String()) == value, exact == value]
+
+    def _select(self, *what: Any) -> Any:
+        """A query for something of the rows that count."""
+        return self._sa.select(*what).select_from(self._table).where(*self._only)
+
     def _asked(self, ask: Callable[[], T]) -> T:
         from sqlalchemy import exc  # noqa: PLC0415
 
@@ -274,9 +303,11 @@ class _Database:
             raise DataLoadError(f"{self.where}: {line}") from error
 
 
-def _told_of(url: Any) -> str:
-    """The URL of a database without anything that is secret."""
+def _told_of(named: str, url: Any) -> str:
+    """The URL of a database without anything that is secret; as it was given where nothing is."""
     query = {key: "***" if SECRET.search(key) else value for key, value in url.query.items()}
+    if url.password is None and query == dict(url.query):
+        return named
     return str(url.set(query=query).render_as_string(hide_password=True))
 
 

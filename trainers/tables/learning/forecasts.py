@@ -76,7 +76,9 @@ def write(spec: Spec, options: Options, checkpoint: Path, rows: Path, out: Path)
     """
     refuse_unknown(out)
     model, held = model_in(checkpoint, options, spec), state.read(checkpoint)
-    asked = msgspec.structs.replace(options, data=str(rows.absolute()), table=None, labels=None)
+    asked = msgspec.structs.replace(
+        options, data=str(rows.absolute()), table=None, only={}, labels=None
+    )
     fitted = msgspec.convert(held.fitted, tuple[Fitted, ...])
     part = rows_of(
         asked,

@@ -23,11 +23,12 @@ _FREE = (
     "distributed",
     "early_stopping_rounds",
     "hyperparameters",
+    "only",
     "quantiles",
     "ray_config",
     "table",
 )
-"""options that no round depends on; of `data` and `table` it is their content that counts"""
+"""options that no round depends on; of `data`, `table` and `only` it is the rows that count"""
 
 
 class Grown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
