@@ -432,10 +432,10 @@ def test_an_old_home_that_comes_back_while_its_job_is_taken_over_writes_nothing(
     place.speak()
     store, acts = place.store, []
 
-    def in_the_midst(*given):  # between the look of the old home and what it does
+    def in_the_midst(*given, **more):  # between the look of the old home and what it does
         if not acts:
             acts.append(store.take_over(job_id, old.claim.token, other.daemon.memory.home.id))
-        return type(store).mirror(place.dispatcher._store, *given)
+        return type(store).mirror(place.dispatcher._store, *given, **more)
 
     place.dispatcher.step()
     place.dispatcher._mirrored.clear()
