@@ -27,6 +27,7 @@ from supervisor.jobs.contract import (
     JobRequest,
     JobsQuery,
     Metrics,
+    Reason,
     Submission,
     Training,
     ValidateAnswer,
@@ -64,6 +65,13 @@ T = TypeVar("T")
 BASE = "/ai/training"
 TRIES = 5
 """of a change that another one may come before"""
+
+
+OF_THE_HOME = {
+    "no_supervisor": "No supervisor is running",
+    "disk": "The disk has too little room",
+}
+"""causes that tell of the machine: a tenant hears no more of them"""
 
 
 class JobPages:
@@ -342,6 +350,9 @@ class JobPages:
     async def why(self, request: Request) -> Response:
         """`GET /jobs/{id}/why`."""
         _, waiting = await self._with(request, self._line.waiting)
+        if request.state.tenant is not None:
+            reasons = tuple(map(_to_a_tenant, waiting.reasons))
+            waiting = msgspec.structs.replace(waiting, reasons=reasons)
         return told(waiting)
 
     # How.
@@ -482,3 +493,9 @@ def _said_before(said: Replayed | Refusal, once: Once | None, status: int) -> Re
         return _taken(said.answer, status, replayed=True)
     error: JobError = InFlight(key) if said.why == "in_flight" else IdempotencyConflict(key)
     raise error
+
+
+def _to_a_tenant(reason: Reason) -> Reason:
+    """A reason without paths and numbers of the machine."""
+    message = OF_THE_HOME.get(reason.cause)
+    return reason if message is None else Reason(cause=reason.cause, message=message)

@@ -313,6 +313,17 @@ def test_each_token_is_one_tenant_and_sees_its_own(opened, store):
     assert store.get(mine).asked.priority == "high"
 
 
+def test_a_tenant_hears_why_its_job_waits_and_nothing_of_the_machine(opened, place):
+    """Neither how full its disk is, nor where the home lies."""
+    api = opened(**with_tokens(), min_free_gib=1_000_000)
+    job = api.post(JOBS, json=whole(), headers=bearing("ACME")).json()["job_id"]
+    answer = api.get(f"{JOBS}/{job}/why", headers=bearing("ACME"))
+    [disk] = [one for one in answer.json()["reasons"] if one["cause"] == "disk"]
+    assert (disk["value"], disk["bound"]) == (None, None)
+    assert str(place.path) not in answer.text
+    assert "GiB" not in answer.text
+
+
 def test_a_tenant_that_has_enough_is_told_when_to_come_again(opened, store):
     """A further job is refused, one that was sent before is answered as it was."""
     api = opened(tenants={"acme-corp": JobTenant(queued=1)})
