@@ -58,9 +58,12 @@ def _dispatch(context: Context) -> int:
     look_for_packages()
     from supervisor import serving  # noqa: PLC0415 - SQLAlchemy is heavy
 
-    context.home.make()
-    migrate, prune = context.command("jobs", "migrate"), context.command("jobs", "prune", "--quiet")
     config, beside = context.kept_config, context.options.beside
+    if not beside:
+        context.home.make()
+    elif not context.home.path.exists():
+        return 0  # it was moved or removed, and whoever has started this sees that as well
+    migrate, prune = context.command("jobs", "migrate"), context.command("jobs", "prune", "--quiet")
     return serving.dispatch(context.home, config, migrate, prune, _say, beside=beside)
 
 

@@ -315,8 +315,9 @@ try:
 except tables.ResourceError as error:
     print(json.dumps({"needed": error.details["needed_bytes"], "line": str(error)}))
 else:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"rows": len(found.train), "peak": peak}))
+    # That of `getrusage` would be no less than that of whoever has started this process.
+    (peak,) = [line for line in Path("/proc/self/status").open() if line.startswith("VmHWM:")]
+    print(json.dumps({"rows": len(found.train), "peak": int(peak.split()[1]) * 1024}))
 """
 
 
