@@ -297,12 +297,6 @@ def test_what_names_no_function_is_refused_before_anything_is_imported(asked):
         tables.check(wanted(preprocess=asked))
 
 
-def test_whether_code_is_asked_for_can_be_seen():
-    """Without calling or importing any."""
-    assert wanted(preprocess="features:add").runs_code
-    assert not wanted().runs_code
-
-
 def test_a_name_that_is_allowed_in_vain(prepared):
     """It is neither a feature nor a column that one is made of."""
     with pytest.raises(tables.ConfigValidationError, match="allow_leakage: x is none of the feat"):

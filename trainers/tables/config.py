@@ -102,11 +102,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cannot know"""
 
     @property
-    def runs_code(self) -> bool:
-        """Whether only who may run programs may ask for it."""
-        return self.preprocess is not None
-
-    @property
     def gap_steps(self) -> int:
         """The gap, set or not."""
         return self.horizon if self.gap is None else self.gap
