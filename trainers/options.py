@@ -51,8 +51,7 @@ def converted(values: dict[str, Any], kind: type[T], where: str = OPTIONS) -> T:
         BadSpec: a value is not as it must be.
     """
     if is_strict(kind):
-        known = [field.encode_name for field in msgspec.structs.fields(kind)]
-        _refuse_others(values, known, where)
+        _refuse_others(values, list(kind.__struct_encode_fields__), where)
     try:
         return msgspec.convert(values, kind)
     except (msgspec.MsgspecError, RecursionError) as error:

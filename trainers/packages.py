@@ -30,8 +30,11 @@ class PackagesMissing(BadSpec):
         super().__init__(f"{'; '.join(problems)}: {advice}")
 
 
+@cache
 def require(extra: str) -> None:
     """See that all packages of an extra are installed, and new enough; nothing is imported.
+
+    What is missing is looked for again each time: it may be installed while a server goes on.
 
     Raises:
         PackagesMissing: some are not.

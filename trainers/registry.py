@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import os
 import sys
@@ -272,7 +273,7 @@ def find(name: str) -> Found:
     # Not looked for in `everything()`, which reads all of them.
     if not NAME.fullmatch(name):
         raise NoTrainer(name)
-    shipped = _in_folder(FOLDER, "trainers", SHIPPED, name)
+    shipped = _shipped(FOLDER, name)
     folder = own_folder()
     own: Found | BrokenTrainer | None = None
     if folder is not None:
@@ -330,6 +331,12 @@ def broken(name: str, error: BaseException) -> Exception:
 def _broken(found: Found, error: BaseException) -> BrokenTrainer:
     path, line = _place_of(error, found.path)
     return BrokenTrainer(found.name, path, _in_words(error), line, origin=found.origin)
+
+
+@functools.lru_cache(maxsize=100)
+def _shipped(folder: Path, name: str) -> Found | None:
+    """One of our own, which changes as little while a process lives as what it has imported."""
+    return _in_folder(folder, "trainers", SHIPPED, name)
 
 
 def _taken(one: Found | BrokenTrainer, by: Path) -> BrokenTrainer:

@@ -50,7 +50,7 @@ def waiting(name: str, place: int) -> sa.ScalarSelect[Any]:
             *(jobs.c[column.name] == column for column in OF_CLASS),
             *claimable(jobs.c),
         )
-        .order_by(jobs.c.number)
+        .order_by((-jobs.c.number).desc())
         .offset(place)
         .limit(1)
         .correlate(tables.tenants, _RANKS)

@@ -29,6 +29,9 @@ SESSION = {
     "idle_in_transaction_session_timeout": f"{BUSY_S:.0f}s",
     "lock_timeout": f"{BUSY_S:.0f}s",
     "statement_timeout": f"{AWAY_S}s",
+    # Nothing here runs for so long that compiling it pays; PostgreSQL believes so of a look at who
+    # waits, and takes 60 ms for each.
+    "jit": "off",
 }
 CONNECTING = {
     "application_name": "training-supervisor",

@@ -373,7 +373,7 @@ class JobStore:
             tables.jobs,
             sa.and_(
                 *(_JOBS[column.name] == line.c[column.name] for column in OF_CLASS),
-                _JOBS.number <= line.c.last,
+                -_JOBS.number >= -line.c.last,
                 *claimable(),
             ),
         )

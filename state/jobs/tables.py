@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISION = "0003"
+REVISION = "0004"
 """of the tables below: the newest of `state.jobs.migrations`; a greater one is a newer version's"""
 REVISION_TABLE = "job_store_revision"
 """and not alembic's usual name: a database may be another program's home, too"""
@@ -120,9 +120,12 @@ jobs = sa.Table(
     sa.Column("as_of", sa.Double),
     sa.Column("changes", sa.Integer, nullable=False),
     # What tenants have and who waits is asked all the time: neither reads rows to count them.
-    sa.Index("jobs_of_tenants", "tenant_id", "number", "kept_bytes"),
-    sa.Index("jobs_that_wait", "tenant_id", "status", "priority", "number"),
-    sa.Index("jobs_of_homes", "status", "home", "tenant_id"),
+    sa.Index("jobs_that_count", "tenant_id", "status", "home", "kept_bytes"),
+    # By a number that no other index has: PostgreSQL would look for the first of a class among the
+    # oldest of all jobs, which have ended or are of others, since it takes them to be mixed.
+    sa.Index("jobs_that_wait", "tenant_id", "status", "priority", sa.text("(- number)")),
+    sa.Index("jobs_of_tenants", "tenant_id", "number"),
+    sa.Index("jobs_of_homes", "status", "home"),
     sa.Index("jobs_by_status", "status", "number"),
     sa.Index("jobs_of_schedules", "parent_id", "number"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -97,6 +98,7 @@ def _led_to(folder: Path) -> Path:
     return Path(os.path.realpath(folder))
 
 
+@functools.lru_cache(maxsize=100)
 def is_here(host: str) -> bool:
     """Whether only this machine reaches that address."""
     try:

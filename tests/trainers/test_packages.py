@@ -14,9 +14,14 @@ CHECKOUT = Path(packages.__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def _read_anew():
-    packages._minimums.cache_clear()
+    _forget()
     yield
+    _forget()
+
+
+def _forget():
     packages._minimums.cache_clear()
+    packages.require.cache_clear()
 
 
 @pytest.fixture
