@@ -3,9 +3,9 @@
 
     store      a durable create, a look, a mirrored heartbeat and a claim, in turn. Beside
                them stands what the disk takes to make 4 KiB durable, which no store can undercut
-    api        `supervisor serve` with its dispatcher, and beside it `supervisor run` with two
-               trainers at work: what twenty clients wait for, with five requests a second each,
-               counted from when each request was due; memory, and shares of a processor
+    api        `supervisor serve` with its dispatcher, and beside it `supervisor run` with a trainer
+               at work: what twenty clients wait for, with five requests a second each, counted from
+               when each request was due; memory, and shares of a processor
     claims     jobs a second that one home and four claim, beside what workers of procrastinate
                (PostgreSQL) and huey (SQLite) take, all durable, in turns. The peers are installed
                from their registry into a scratch folder, and left out loudly where that fails
@@ -126,11 +126,11 @@ def stores(jobs: int) -> dict[str, Any]:
         }
 
 
-def apis(jobs: int, for_s: float) -> dict[str, Any]:
+def apis(jobs: int, for_s: float, trainers: int) -> dict[str, Any]:
     """How the API answers, on each store."""
-    found = {"sqlite": jobs_api.measured(None, jobs, for_s)}
+    found = {"sqlite": jobs_api.measured(None, jobs, for_s, trainers)}
     with server() as postgresql:
-        return found | {"postgresql": jobs_api.measured(postgresql, jobs, for_s)}
+        return found | {"postgresql": jobs_api.measured(postgresql, jobs, for_s, trainers)}
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--what", action="append", choices=WHAT, help="only that; may be repeated")
     parser.add_argument("--jobs", type=int, default=10_000, help="that are there when it is asked")
     parser.add_argument("--for-s", type=float, default=60.0, help="clients ask, and the idle idle")
+    parser.add_argument("--trainers", type=int, default=1, help="at work beside it: one, or two")
     parser.add_argument("--turns", type=int, default=5, help="of claims")
     parser.add_argument("--json", action="store_true", help="print all of it")
     wanted = parser.parse_args()
@@ -159,7 +160,7 @@ def main() -> None:
             found[what] = stores(wanted.jobs)
             told += lines(found[what])
         elif what == "api":
-            found[what] = apis(wanted.jobs, wanted.for_s)
+            found[what] = apis(wanted.jobs, wanted.for_s, wanted.trainers)
             for name, one in found[what].items():
                 told += ["", *jobs_api.lines(name, one)]
         elif what == "claims":

@@ -27,19 +27,20 @@ AIMS = {"GET": 50.0, "create": 100.0}
 MEMORY_AIM_MIB = 70.0
 
 
-def measured(url: str | None, jobs: int, for_s: float) -> dict[str, Any]:
-    """A server with its dispatcher, a supervisor and two trainers at work beside it.
+def measured(url: str | None, jobs: int, for_s: float, trainers: int) -> dict[str, Any]:
+    """A server with its dispatcher, and a supervisor with trainers at work beside it.
 
     Args:
         url: of the job store; None: SQLite, in the home.
         jobs: that are there.
         for_s: how long twenty clients ask.
+        trainers: at most two.
     """
     with tempfile.TemporaryDirectory() as folder, Place(Path(folder), url) as place:
         place.start("run", "--plain")
         place.serve()
         empty = memory_mib(place.processes["serve"].pid)
-        place.train()
+        place.train(trainers)
         what: dict[str, Any] = filled(url or url_of_home(place.home), jobs, ENDED)
         what |= {"body": body("tenant-1"), "tenant": "tenant-1"}
         watched = {"server": place.processes["serve"].pid, "dispatcher": place.dispatcher}

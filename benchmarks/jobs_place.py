@@ -133,9 +133,10 @@ class Place:
         except OSError:
             return None
 
-    def train(self) -> None:
-        """Have trainers at work on every slot, for jobs of their own."""
-        asked = [self.asks("/jobs", body("tenant-0", "critical"))["job_id"] for _ in range(2)]
+    def train(self, trainers: int) -> None:
+        """Have trainers at work, for jobs of their own."""
+        mine = body("tenant-0", "critical")
+        asked = [self.asks("/jobs", mine)["job_id"] for _ in range(trainers)]
         for job_id in asked:
             self.until(
                 lambda job_id=job_id: self.asks(f"/jobs/{job_id}")["progress"] > 0, "a job trains"
@@ -160,7 +161,17 @@ def filled(url: str, jobs: int, ended: int = 0) -> dict[str, list[str]]:
         while len(waiting) + len(over) < jobs:
             with store._writing() as doing:  # many at once, which nobody else needs
                 waiting += [doing.taken_in(_new(number)).job_id for number in range(CHUNK)]
+        _settle(store)
     return {"waiting": waiting, "ended": over}
+
+
+def _settle(store: JobStore) -> None:
+    """What PostgreSQL does by itself within some minutes, and SQLite never needs."""
+    engine = store._database._engine
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+            alone.exec_driver_sql("VACUUM (ANALYZE)")
 
 
 def _new(number: int) -> NewJob:

@@ -180,6 +180,21 @@ class Database:
             sa.event.listen(self._engine, "connect", _prepare_session)
 
     @contextlib.contextmanager
+    def asking(self) -> Iterator[sa.Connection]:
+        """For one statement, which sees one moment by itself, and waits for no writer.
+
+        PostgreSQL answers it at once, and not between the answers to BEGIN and COMMIT.
+
+        Raises:
+            StoreError: it does not serve, or is damaged.
+        """
+        with self._told(), self._engine.connect() as connection:
+            if self.path is None:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            else:
+                yield connection.execution_options(begin=None)
+
+    @contextlib.contextmanager
     def reading(self, *, long: bool = False) -> Iterator[sa.Connection]:
         """A transaction that sees one moment, and waits for no writer.
 
@@ -193,7 +208,7 @@ class Database:
             if self.path is None:
                 isolated = connection.execution_options(isolation_level="REPEATABLE READ")
             else:
-                isolated = connection.execution_options(reads=True)
+                isolated = connection.execution_options(begin="BEGIN")
             with isolated.begin():
                 self._take_time(isolated, long=long)
                 yield isolated
@@ -336,8 +351,9 @@ def _prepare_file(*, wal: bool) -> Any:
 
 def _begin(connection: sa.Connection) -> None:
     # Whoever begins by reading and writes later may find that another one has written meanwhile.
-    reads = connection.get_execution_options().get("reads", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    begin = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
+    if begin is not None:
+        connection.exec_driver_sql(begin)
 
 
 def _prepare_session(connection: Any, record: object) -> None:  # noqa: ARG001

@@ -45,6 +45,10 @@ JOBS = sa.select(
     ).outerjoin(tables.models, tables.models.c.job_id == tables.jobs.c.job_id)
 )
 """jobs, with their schedules, the models that they have left, and the time"""
+JOB = JOBS.where(tables.jobs.c.job_id == sa.bindparam("job_id"))
+"""one of them; made once, since SQLAlchemy takes longer to put it together than SQLite to run it"""
+LOCKED = JOB.with_for_update(of=tables.jobs)
+"""the same, which nobody else changes until the end of the transaction"""
 
 MODELS = sa.select(
     *(_LEFT[name].label(name) for name in ModelVersion.__struct_fields__)

@@ -98,7 +98,7 @@ class JobStore:
 
     def now(self) -> Now:
         """The present, as the store has it."""
-        with self._reading() as doing:
+        with self._asking() as doing:
             row = doing.connection.execute(sa.select(now_s(), tables.store.c.epoch)).one()
             return Now(float(row[0]), str(row[1]))
 
@@ -245,12 +245,12 @@ class JobStore:
 
     def newest(self) -> int:
         """The number of the newest event."""
-        with self._reading() as doing:
+        with self._asking() as doing:
             return int(doing.connection.scalar(sa.select(tables.store.c.sequence)) or 0)
 
     def get(self, job_id: str, *, tenant: str | None = None) -> Job | None:
         """A job; None: there is none, or it is another tenant's."""
-        with self._reading() as doing:
+        with self._asking() as doing:
             return doing.read(job_id, tenant=tenant)
 
     def called(self, word: str) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ class JobStore:
             .order_by(_JOBS.number)
             .limit(2)
         )
-        with self._reading() as doing:
+        with self._asking() as doing:
             found = tuple(str(job_id) for job_id in doing.connection.scalars(chosen))
         return (word.lower(),) if word.lower() in found else found
 
@@ -296,7 +296,7 @@ class JobStore:
 
     def attempts(self, job_id: str) -> tuple[AttemptRow, ...]:
         """All attempts at a job, in their order."""
-        with self._reading() as doing:
+        with self._asking() as doing:
             chosen = (
                 tables.attempts.select()
                 .where(tables.attempts.c.job_id == job_id)
@@ -306,7 +306,7 @@ class JobStore:
 
     def history(self, job_id: str) -> tuple[Point, ...]:
         """What was measured on the way."""
-        with self._reading() as doing:
+        with self._asking() as doing:
             chosen = (
                 tables.metrics.select()
                 .where(tables.metrics.c.job_id == job_id)
@@ -332,7 +332,7 @@ class JobStore:
         if tenant is not None:
             chosen = chosen.where(tables.events.c.tenant_id == tenant)
         chosen = chosen.order_by(tables.events.c.sequence).limit(limit)
-        with self._reading() as doing:
+        with self._asking() as doing:
             return tuple(rows.event(row) for row in doing.all(chosen))
 
     def models(
@@ -345,13 +345,22 @@ class JobStore:
             chosen = chosen.where(columns.tenant_id == tenant)
         if name is not None:
             chosen = chosen.where(columns.name == name)
-        with self._reading() as doing:
+        with self._asking() as doing:
             return tuple(rows.model(row) for row in doing.all(chosen))
 
     def tenants(self, tenant: str | None = None) -> tuple[TenantUsage, ...]:
         """What tenants have and had, of all or of one, by name."""
         with self._reading() as doing:
             return usage(doing.connection, tenant)
+
+    def waiting(self) -> int:
+        """How many jobs have not ended and are no home's, but for schedules, which are none."""
+        free = (_JOBS.status.in_(LIVING), _JOBS.home.is_(None))
+        counted = sa.select(sa.func.count()).select_from(tables.jobs).where(*free)
+        schedules = counted.where(_JOBS.job_id.in_(sa.select(tables.schedules.c.job_id)))
+        both = sa.select(counted.scalar_subquery() - schedules.scalar_subquery())
+        with self._asking() as doing:
+            return int(doing.connection.scalar(both) or 0)
 
     # What becomes of it.
 
@@ -377,7 +386,7 @@ class JobStore:
                 *claimable(),
             ),
         )
-        with self._reading() as doing:
+        with self._asking() as doing:
             found = [rows.candidate(row) for row in doing.all(chosen)]
         # SQLite, asked for this order, would read all that wait in it.
         return tuple(sorted(found, key=attrgetter("number")))
@@ -419,7 +428,7 @@ class JobStore:
         if tenant is not None:
             chosen = chosen.where(columns.tenant_id == tenant)
         chosen = chosen.order_by(columns.started_at.desc()).limit(limit)
-        with self._reading() as doing:
+        with self._asking() as doing:
             return tuple(rows.foretold(row) for row in doing.all(chosen))
 
     def claim(self, job_id: str, home: str) -> Job | None:
@@ -455,7 +464,7 @@ class JobStore:
     def claimed(self, home: str) -> tuple[Job, ...]:
         """What a home has to train, first come first."""
         chosen = rows.JOBS.where(_JOBS.home == home, _JOBS.status.in_(LIVING))
-        with self._reading() as doing:
+        with self._asking() as doing:
             found = doing.all(chosen.order_by(_JOBS.number))
             return tuple(rows.job(row) for row in found)
 
@@ -577,7 +586,7 @@ class JobStore:
             )
             .order_by(_JOBS.number)
         )
-        with self._reading() as doing:
+        with self._asking() as doing:
             found = doing.all(chosen)
             return tuple((rows.job(row), row["fired_at"]) for row in found)
 
@@ -634,7 +643,7 @@ class JobStore:
         chosen = rows.JOBS.where(
             _JOBS.home == home, _JOBS.status.in_(ENDED), _JOBS.kept_bytes > 0
         ).order_by(_JOBS.number)
-        with self._reading() as doing:
+        with self._asking() as doing:
             return tuple(rows.job(row) for row in doing.all(chosen))
 
     def keep(self, job_id: str, home: str, kept_bytes: int) -> bool:
@@ -664,6 +673,11 @@ class JobStore:
                     tables.jobs.update().where(_JOBS.job_id == job_id).values(**values)
                 )
             return True
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[Transaction]:
+        with self._database.asking() as connection:
+            yield Transaction(connection, postgresql=self._database.path is None)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Transaction]:

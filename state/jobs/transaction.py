@@ -76,16 +76,14 @@ class Transaction:
         """A job; None: there is none, or it is another tenant's."""
         if not ID.fullmatch(job_id):
             return None
-        chosen = rows.JOBS.where(_JOBS.job_id == job_id)
-        if tenant is not None:
-            chosen = chosen.where(_JOBS.tenant_id == tenant)
-        row = self.connection.execute(chosen).mappings().first()
-        return None if row is None else rows.job(row)
+        row = self.connection.execute(rows.JOB, {"job_id": job_id}).mappings().first()
+        if row is None or tenant not in (None, row["tenant_id"]):
+            return None
+        return rows.job(row)
 
     def read_again(self, job_id: str) -> Job:
         """A job that was written in this very transaction."""
-        chosen = rows.JOBS.where(_JOBS.job_id == job_id)
-        return rows.job(self.connection.execute(chosen).mappings().one())
+        return rows.job(self.connection.execute(rows.JOB, {"job_id": job_id}).mappings().one())
 
     def locked(
         self,
@@ -97,8 +95,7 @@ class Transaction:
         """A job that nobody else changes until the end of the transaction, and the time."""
         if not ID.fullmatch(job_id):
             return None, 0.0
-        chosen = rows.JOBS.where(_JOBS.job_id == job_id).with_for_update(of=tables.jobs)
-        row = self.connection.execute(chosen).mappings().first()
+        row = self.connection.execute(rows.LOCKED, {"job_id": job_id}).mappings().first()
         if (
             row is None
             or tenant not in (None, row["tenant_id"])

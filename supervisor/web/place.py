@@ -167,7 +167,7 @@ class PlacePages:
         store, home = self._service.store, self._service.home
         least = self._service.settings.jobs.min_free_gib
         try:
-            waiting = sum(_waiting(one) for one in store.tenants())
+            waiting = store.waiting()
             database = Check(ok=True, message=f"{store.shown} answers")
             queue = Check(ok=True, message=f"{waiting} jobs wait")
         except StoreError as error:

@@ -523,7 +523,7 @@ def test_a_store_that_does_not_serve_is_said(api, store, job, monkeypatch):
     def away(*args, **kwargs):
         raise StoreTrouble("jobs.db", "it is away")
 
-    for name in ("get", "find", "create", "tenants"):
+    for name in ("get", "find", "create", "waiting"):
         monkeypatch.setattr(store, name, away)
     for answer in (api.get(f"{JOBS}/{job}"), api.get(JOBS), api.post(JOBS, json=whole())):
         refused(answer, 503, "ResourceError")
