@@ -7,11 +7,12 @@ numbers that this needs are always the same, so equal facts give equal answers.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from statistics import NormalDist, fmean, median, pstdev
 from typing import NamedTuple
@@ -147,8 +148,9 @@ def until_start(
     durations = {kind: found for kind, found in known.items() if found is not None}
     if len(durations) < len(kinds):
         return None
-    chance = _chance()
     others = list(islice(cycle(ahead or [kind for kind, _ in running]), math.ceil(between)))
+    drawn = len(durations) + len(running) + min(len(ahead) + len(others), SIMULATED_MAX) + 1
+    chance = iter(_chances(2 ** (SCENARIOS * drawn).bit_length()))
     starts = []
     for scenario in range(SCENARIOS):
         come = [*ahead, *others[: round(len(others) * (scenario + 0.5) / SCENARIOS)]]
@@ -211,14 +213,16 @@ class _Durations:
         return math.exp(self._unsure * NORMAL.inv_cdf(chance))
 
 
-def _chance() -> Iterator[float]:
+@functools.lru_cache(maxsize=4)
+def _chances(count: int) -> tuple[float, ...]:
     """Numbers between 0 and 1, evenly spread and always the same: splitmix64."""
-    state = 0
-    mask = 2**64 - 1
-    while True:
+    state, mask = 0, 2**64 - 1
+    found = []
+    for _ in range(count):
         state = (state + 0x9E3779B97F4A7C15) & mask
         mixed = state
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
         mixed ^= mixed >> 31
-        yield (mixed + 0.5) / 2**64
+        found.append((mixed + 0.5) / 2**64)
+    return tuple(found)
