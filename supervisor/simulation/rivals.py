@@ -173,7 +173,8 @@ class MakingWay:
         return Choice(None, self._sentinel.changes_h + HAIR_S / 3600, still=self._lives)
 
 
-def _making_way(world: World, pilot: Pilot) -> Pilot:
+def making_way(world: World, pilot: Pilot) -> Pilot:
+    """The pilot, which makes way for others where the machine has a guard."""
     return pilot if world.guard is None else MakingWay(pilot, world, world.guard)
 
 
@@ -184,7 +185,7 @@ def best(world: World) -> Pilot:
     each crash. There the best single mode in hindsight is the measure, so one may beat it.
     """
     if not world.strikes:
-        return _making_way(world, oracle(world))
+        return making_way(world, oracle(world))
     modes = range(world.rungs)
     return Only(max(modes, key=lambda mode: live(world, Only(mode)).work))
 
@@ -194,15 +195,16 @@ FIXED = "fixed"
 LEDGER = "ledger"
 
 POLICIES: dict[str, Callable[[World, StabilityLimits], Pilot]] = {
-    "light only": lambda world, _limits: _making_way(world, Only(0)),
-    "heaviest only": lambda world, _limits: _making_way(world, Only(world.rungs - 1)),
+    "light only": lambda world, _limits: making_way(world, Only(0)),
+    "heaviest only": lambda world, _limits: making_way(world, Only(world.rungs - 1)),
     FIXED: lambda world, limits: Supervised(world, _named(limits, "fixed")),
     "fixed, back-off": lambda world, limits: BackOff(world, _named(limits, "fixed")),
-    "bandit": lambda world, _limits: _making_way(world, Thompson(world)),
+    "bandit": lambda world, _limits: making_way(world, Thompson(world)),
     LEDGER: lambda world, limits: Supervised(world, _named(limits, "ledger")),
     ORACLE: lambda world, _limits: best(world),
 }
-"""every policy by its name, each at work on one machine; those of ours heed the limits"""
+"""every policy by its name, each at work on one machine; those of ours heed the limits.
+Programs that compare may add their own."""
 
 
 def _named(limits: StabilityLimits, name: str) -> StabilityLimits:

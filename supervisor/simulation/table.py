@@ -18,7 +18,7 @@ import msgspec
 from supervisor.core.facts import StabilityLimits
 from supervisor.simulation.families import FAMILIES, draw
 from supervisor.simulation.life import live
-from supervisor.simulation.rivals import FIXED, ORACLE, POLICIES
+from supervisor.simulation.rivals import FIXED, LEDGER, ORACLE, POLICIES
 from supervisor.simulation.worlds import World
 
 CHUNK = 4
@@ -212,8 +212,9 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def text(table: Table) -> str:
     """The table for a terminal."""
-    titles = ("policy", "work", "5 %", "first 3 d", "crashes/d", "vs fixed", "worst family")
-    rows = [titles]
+    fixed = table.scores.get(FIXED)
+    heads = ("policy", "work", "5 %", "first 3 d", "crashes/d", "of fixed", "vs fixed", "worst")
+    rows = [heads]
     for policy, score in table.scores.items():
         gain = score.against_fixed
         against = "-" if gain is None or policy == FIXED else f"{100 * gain.mean:+.1f}"
@@ -227,6 +228,7 @@ def text(table: Table) -> str:
                 f"{score.low:.3f}",
                 f"{score.first:.3f}",
                 f"{score.crashes_per_day:.1f}",
+                _part(score.crashes_per_day, fixed.crashes_per_day if fixed else None),
                 against,
                 worst,
             )
@@ -235,17 +237,42 @@ def text(table: Table) -> str:
         f"{_count(table.worlds, 'machine')}, {_count(table.days, 'day')} each. "
         "Work kept, 1 = the oracle; vs fixed in points, with 95 %."
     )
-    by_family = [("work", *table.scores)]
-    by_low = [("work, 5 %", *table.scores)]
-    by_crashes = [("crashes/d", *table.scores)]
+    by_family = [("work, its 5 %", *table.scores)]
+    by_crashes = [("crashes/d, of fixed", *table.scores)]
     for family in next(iter(table.scores.values())).families:
-        scores = table.scores.values()
-        by_family.append((family, *(f"{score.families[family]:.3f}" for score in scores)))
-        by_low.append((family, *(f"{score.family_lows[family]:.3f}" for score in scores)))
-        by_crashes.append((family, *(f"{score.family_crashes[family]:.1f}" for score in scores)))
-    return "\n\n".join(
-        (head, _aligned(rows, words=(0, 6)), *map(_aligned, (by_family, by_low, by_crashes)))
-    )
+        work, crashes = [family], [family]
+        for score in table.scores.values():
+            often = score.family_crashes[family]
+            part = _part(often, fixed.family_crashes[family] if fixed else None)
+            work.append(f"{score.families[family]:.3f} {score.family_lows[family]:.3f}")
+            crashes.append(f"{often:.1f} {part:>4}")
+        by_family.append(tuple(work))
+        by_crashes.append(tuple(crashes))
+    parts = [head, _aligned(rows, words=(0, 7)), _aligned(by_family), _aligned(by_crashes)]
+    if LEDGER in table.scores and fixed is not None:
+        parts.append(_below(table.scores[LEDGER], fixed))
+    return "\n\n".join(parts)
+
+
+def _part(crashes: float, of_fixed: float | None) -> str:
+    """How many times those of `fixed` these crashes are."""
+    return f"{crashes / of_fixed:.2f}" if of_fixed else "-"
+
+
+def _below(ledger: Score, fixed: Score) -> str:
+    """In which families `ledger` is below `fixed`, as far as is printed."""
+    found = [
+        f"{family}, {what}: {ours[family]:.3f} < {theirs[family]:.3f}"
+        for family in ledger.families
+        for what, ours, theirs in (
+            ("mean", ledger.families, fixed.families),
+            ("5 %", ledger.family_lows, fixed.family_lows),
+        )
+        if round(ours[family], 3) < round(theirs[family], 3)
+    ]
+    if not found:
+        return f"{LEDGER} is nowhere below {FIXED}."
+    return "\n".join([f"{LEDGER} is below {FIXED}:", *(f"  {one}" for one in found)])
 
 
 def _aligned(rows: Sequence[Sequence[str]], words: Collection[int] = (0,)) -> str:

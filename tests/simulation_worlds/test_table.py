@@ -96,3 +96,25 @@ def test_the_text_names_every_policy_and_family():
     summary = text.split("\n\n")[1].splitlines()
     assert [line.split("  ")[0] for line in summary] == ["policy", "light only", "fixed"]
     assert len({line.index("0.") for line in summary[1:]}) == 1
+
+
+def test_where_ours_is_below_the_yardstick_is_said_plainly():
+    """A kind in which `ledger` keeps less than `fixed`, in its mean or its worst machines."""
+    rows = []
+    for family, fixed, ledger in (
+        ("better", (0.5, 0.7), (0.8, 0.9)),
+        ("worse", (0.9, 0.9), (0.8, 0.9)),
+        ("uneven", (0.8, 0.8), (0.7, 1.0)),
+    ):
+        rows += [outcome(family, "fixed", work, 4.0) for work in fixed]
+        rows += [outcome(family, "ledger", work, 1.0) for work in ledger]
+    text = table.text(table.summed(rows, days=30.0))
+    assert text.split("\n\n")[-1].splitlines() == [
+        "ledger is below fixed:",
+        "  worse, mean: 0.850 < 0.900",
+        "  worse, 5 %: 0.805 < 0.900",
+        "  uneven, 5 %: 0.715 < 0.800",
+    ]
+    assert "1.0 0.25" in text  # crashes a day, and what part that is of those of `fixed`
+    better = table.text(table.summed(rows[:4], days=30.0))
+    assert better.endswith("ledger is nowhere below fixed.")
