@@ -298,12 +298,12 @@ class Bayes:
 
     def look(self, at_h: float, kept: Kept) -> Choice:
         """Learn that it ran, and choose again."""
-        self._learn(at_h, kept, kept.hours, crashed=False)
+        self._learn(at_h, kept, crashed=False)
         return self._best()
 
-    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:  # noqa: ARG002 - see below
-        """Learn that it crashed, half an interval after its last checkpoint, and choose again."""
-        self._learn(at_h, kept, kept.hours + self._world.checkpoint_h / 2, crashed=True)
+    def boot(self, seen_h: float, at_h: float, kept: Kept) -> Choice:  # noqa: ARG002 - see `_learn`
+        """Learn that it crashed, and choose again."""
+        self._learn(at_h, kept, crashed=True)
         return self._best()
 
     def step(self, at_h: float) -> None:
@@ -314,17 +314,18 @@ class Bayes:
         self._costs += 1
         self._cost_h += (cost_h - self._cost_h) / self._costs
 
-    def _learn(self, at_h: float, kept: Kept, ran_h: float, *, crashed: bool) -> None:
+    def _learn(self, at_h: float, kept: Kept, *, crashed: bool) -> None:
+        # Of running only the hours count that are kept. Those that a crash loses are in its cost.
         # It is told what a step of each kind is worth, as the bandit is.
         self._work[self._mode] += kept.steps / self._world.kind(self._now_h).steps
         self._worked_h[self._mode] += kept.hours
         for mode, belief in enumerate(self._beliefs, 1):
             # What a heavier mode bears is no word on this one.
             within = self._mode == mode if self._mode <= mode else None
-            belief.passes(ran_h, within=within)
+            belief.passes(kept.hours, within=within)
             if crashed and within is not None:
                 belief.crashes(within=within)
-            belief.passes(max(0.0, at_h - self._now_h - ran_h), within=None)
+            belief.passes(max(0.0, at_h - self._now_h - kept.hours), within=None)
         self._now_h = at_h
         if crashed:
             self._since_h = at_h
