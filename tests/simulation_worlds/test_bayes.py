@@ -142,7 +142,7 @@ def test_who_sees_no_hazard_keeps_no_more_than_who_does():
     for family in ("hopeless", "medium bursts", "change points", "self-exciting"):
         ours = theirs = 0.0
         for index in range(3):
-            world = msgspec.structs.replace(draw(family, 9, index), days=10.0)
+            world = msgspec.structs.replace(draw(family, 9, index), days=6.0)
             best = live(world, oracle(world)).work
             ours += live(world, bayes.Bayes(world, machines)).work / best
             theirs += live(world, POLICIES["light only"](world, StabilityLimits())).work / best
