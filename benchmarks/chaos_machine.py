@@ -109,7 +109,7 @@ def apart() -> bool:
     def pass_on(number: int, _: object) -> None:
         """`unshare` itself would not."""
         children = (PROC / f"{inner.pid}/task/{inner.pid}/children").read_text().split()
-        for pid in map(int, children or [inner.pid]):
+        for pid in [int(child) for child in children] or [inner.pid]:
             os.kill(pid, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,12 @@ def looking() -> ModuleType:
 def beside() -> ModuleType:
     """The comparison."""
     return benchmark("chaos_beside")
+
+
+@pytest.fixture
+def boxes() -> ModuleType:
+    """The machines of contestants."""
+    return benchmark("chaos_boxes")
 
 
 @pytest.fixture
@@ -169,54 +176,57 @@ def test_each_kind_of_checkpoint_is_read_by_its_own_library(
 
 
 def test_the_same_seed_brings_the_same_faults(beside: ModuleType) -> None:
-    """To whoever it is; another one brings others, and the end is calm."""
-    faults = beside.schedule(1, 3600.0, 60.0)
-    assert faults == beside.schedule(1, 3600.0, 60.0)
-    assert faults != beside.schedule(2, 3600.0, 60.0)
-    assert {fault.name for fault in faults} == set(beside.FAULTS)
-    assert max(fault.at_s for fault in faults) <= 3600.0 - beside.CALM_S
+    """To whoever it is; another one brings as many of each at other times, and the end is calm."""
+    faults = beside.schedule(1, 6000.0, 600.0)
+    assert faults == beside.schedule(1, 6000.0, 600.0)
+    others = beside.schedule(2, 6000.0, 600.0)
+    assert faults != others
+    for dealt in (faults, others):
+        assert Counter(fault.name for fault in dealt) == beside.FAULTS
+        assert [fault.at_s for fault in dealt] == sorted(fault.at_s for fault in dealt)
+        assert dealt[-1].at_s <= 6000.0 - beside.CALM_S
 
 
 def test_a_box_brings_its_restarter_back_and_leaves_nobody(
-    beside: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    boxes: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A killed loop of the shell is started again beside its trainer, which is seen."""
     # A trainer that begins at once; the loop is the one that people are told to write.
     (tmp_path / "instead").mkdir()
     (tmp_path / "instead/cartpole.py").write_text(IDLE)
     (tmp_path / "instead/loop.sh").write_text((BENCHMARKS / "instead/loop.sh").read_text())
-    monkeypatch.setattr(beside, "INSTEAD", tmp_path / "instead")
-    monkeypatch.setattr(beside, "BACK_S", 0.0)
-    monkeypatch.setattr(beside, "GRACE_S", 0.0)
+    monkeypatch.setattr(boxes, "INSTEAD", tmp_path / "instead")
+    monkeypatch.setattr(boxes, "BACK_S", 0.0)
+    monkeypatch.setattr(boxes, "GRACE_S", 0.0)
     place = tmp_path / "place"
     place.mkdir()
-    with beside.Box("shell", place, tmp_path, ["one"], 1, rooted=False) as box:
+    with boxes.Box("shell", place, tmp_path, ["one"], 1, rooted=False) as box:
         (run,) = box.onlooker.runs.values()
         looks = box.watch(PATIENCE_S)
         while len(run.trainers) != 1:
             next(looks)
-        assert box.strike(beside.Fault(0.0, "restarter killed", 0.0))
+        assert box.strike(boxes.Fault(0.0, "restarter killed", 0.0))
         while len(run.trainers) != 2:  # that of the killed loop, which nobody has ended
             next(looks)
-        assert not box.strike(beside.Fault(0.0, "full disk", 1.0)), "there is no disk of its own"
+        assert not box.strike(boxes.Fault(0.0, "full disk", 1.0)), "there is no disk of its own"
         assert box.stop() > 0
     assert not box.living()
 
 
 def test_ours_goes_on_after_a_kill_and_keeps_what_it_trained(
-    beside: ModuleType, tmp_path: Path
+    boxes: ModuleType, tmp_path: Path
 ) -> None:
     """A real supervisor and its trainer, seen by their files alone."""
     pytest.importorskip("stable_baselines3")
     place = tmp_path / "place"
     place.mkdir()
-    with beside.Box("ours", place, tmp_path, ["one"], 1, rooted=False) as box:
+    with boxes.Box("ours", place, tmp_path, ["one"], 1, rooted=False) as box:
         (run,) = box.onlooker.runs.values()
         looks = box.watch(PATIENCE_S)
         while not (run.durable and run.trainers):
             next(looks)
         (killed,) = run.trainers
-        assert box.strike(beside.Fault(0.0, "trainer killed", 0.0))
+        assert box.strike(boxes.Fault(0.0, "trainer killed", 0.0))
         trained = run.trained
         while run.trainers == (killed,) or run.trained == trained:
             next(looks)
