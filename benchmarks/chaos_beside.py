@@ -52,6 +52,8 @@ import chaos_machine
 import peers
 from chaos_boxes import BACK_S, CONTESTANTS, DISK_MIB, Booted, Box, Fault
 
+from testkit.patience import NeverTrue
+
 if TYPE_CHECKING:
     from testkit.boot_lab import Lab as BootLab
 
@@ -149,7 +151,11 @@ class Turns:
         return self._boot_lab is not None
 
     def turn(self, name: str) -> Row:
-        """All that is measured of one."""
+        """All that is measured of one.
+
+        Raises:
+            NeverTrue: it does not train.
+        """
         options = self._options
         speed = self._undisturbed(name)
         save_steps = max(1, round(SAVE_S * speed))
@@ -182,7 +188,11 @@ class Turns:
         )
 
     def _undisturbed(self, name: str) -> float:
-        """Steps a second, between the first that are seen and the end."""
+        """Steps a second, between the first that are seen and the end.
+
+        Raises:
+            NeverTrue: there are none.
+        """
         with self._box(name, ["one"], 10**9) as box:
             (run,) = box.onlooker.runs.values()
             began: tuple[int, float] | None = None
@@ -193,7 +203,7 @@ class Turns:
                     speed = (run.trained - began[0]) / (age_s - began[1])
                     _say(f"{name}: {speed:.0f} steps a second undisturbed")
                     return speed
-            raise SystemExit(f"{name} does not train, even undisturbed:\n{box.told()}")
+            raise NeverTrue(f"{name} trains, undisturbed", box.told())
 
     def _under_load(self, name: str, save_steps: int) -> tuple[float, int, int]:
         """Steps kept a second, falls, and trainers at the end, where two are not borne."""
@@ -259,7 +269,7 @@ def table(rows: dict[str, Row]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure the chosen ones one after the other, and print a table."""
+    """Measure the chosen ones one after the other, and print a table; the exit code."""
     parser = argparse.ArgumentParser(
         prog="chaos.py --beside", description=(__doc__ or "").split("\n")[0]
     )
@@ -285,6 +295,7 @@ def main(arguments: list[str]) -> int:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     _say(f"this machine has a load of {os.getloadavg()[0]:.1f} as it begins")
     rows: dict[str, Row] = {}
+    code = 0
     with (
         tempfile.TemporaryDirectory(prefix="chaos-tools-") as tools,
         tempfile.TemporaryDirectory(prefix="chaos-") as place,
@@ -296,14 +307,25 @@ def main(arguments: list[str]) -> int:
             with Turns(options, Path(place), Path(tools), rooted=rooted) as turns:
                 for name in names:
                     if turns.prepare(name):
-                        rows[name] = turns.turn(name)
+                        with _left_out(name):
+                            rows[name] = turns.turn(name)
         except KeyboardInterrupt:
             _say("ended before its time; what was measured until then:")
+            code = 130  # as shells tell of Ctrl-C
         finally:
             if rooted:
                 subprocess.run(["umount", "--lazy", place], check=True)
     _tell(rows, options)
-    return 0
+    return code
+
+
+@contextlib.contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Whoever does not train is left out, and the others are measured."""
+    try:
+        yield
+    except NeverTrue as why:
+        _say(f"NOT MEASURED: {name}; {why}")
 
 
 def _tell(rows: dict[str, Row], options: argparse.Namespace) -> None:

@@ -263,7 +263,7 @@ def test_a_comparison_leaves_nobody_whatever_ends_it(
         (tmp_path / "said").read_text,
     )
     comparison.send_signal(number)
-    comparison.wait()
+    assert comparison.wait() != 0
     until(lambda: not of_it(), "nobody of it lives")
     if number == signal.SIGTERM:
         assert not list(tmp_path.glob("chaos-*"))
