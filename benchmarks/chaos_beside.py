@@ -192,19 +192,22 @@ class Turns:
         )
 
     def _undisturbed(self, name: str) -> float:
-        """Steps a second, between the first that are seen and the end.
+        """Steps a second, from when the first were seen until others are after that time.
 
         Raises:
             NeverTrue: there are none.
         """
         with self._box(name, ["one"], 10**9) as box:
             (run,) = box.onlooker.runs.values()
-            began: tuple[int, float] | None = None
-            for age_s, _ in box.watch(PATIENCE_S + self._options.undisturbed_s):
-                if began is None:
-                    began = (run.trained, age_s) if run.trained else None
-                elif age_s - began[1] >= self._options.undisturbed_s and run.trained > began[0]:
-                    speed = (run.trained - began[0]) / (age_s - began[1])
+            seen: list[tuple[int, float]] = []
+            """steps and when, each time that there were more"""
+            for age_s, _ in box.watch(2 * PATIENCE_S + self._options.undisturbed_s):
+                if run.trained == (seen[-1][0] if seen else 0):
+                    continue
+                seen.append((run.trained, age_s))
+                (first, first_s), (last, last_s) = seen[0], seen[-1]
+                if last > first and last_s - first_s >= self._options.undisturbed_s:
+                    speed = (last - first) / (last_s - first_s)
                     _say(f"{name}: {speed:.0f} steps a second undisturbed")
                     return speed
             raise NeverTrue(f"{name} trains, undisturbed", box.told())

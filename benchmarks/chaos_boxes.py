@@ -131,7 +131,11 @@ class Box:
                 (place / folder).mkdir()
 
     def __enter__(self) -> Box:
-        self._boot()
+        try:
+            self._boot()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
