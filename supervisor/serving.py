@@ -30,8 +30,8 @@ from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.host.notify import Notify
 from supervisor.jobs.at_home import LOCKED
-from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
+from supervisor.jobs.opened import TakesNone, told
 from supervisor.jobs.settings import GIB, is_here, store_url
 from supervisor.programs import find_trainers_in
 from supervisor.web.app import application

@@ -29,7 +29,7 @@ from supervisor.core.schedule import Schedule
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.asked import RETRY, asked_of
-from supervisor.jobs.at_home import AtHome, HomeAway
+from supervisor.jobs.at_home import AtHome
 from supervisor.jobs.contract import JobRequest
 from supervisor.jobs.errors import Busy, ConfigValidationError, JobError, Problem
 from supervisor.jobs.following import (
@@ -54,6 +54,7 @@ from supervisor.jobs.following import (
 )
 from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
 from supervisor.jobs.reading import converted
+from supervisor.jobs.remembered import HomeAway
 from supervisor.jobs.settings import (
     GIB,
     UNMEASURED,

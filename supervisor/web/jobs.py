@@ -51,7 +51,7 @@ from supervisor.jobs.errors import (
 )
 from supervisor.jobs.judging import LIGHT
 from supervisor.jobs.line import Line
-from supervisor.jobs.taking import new_job, see_quota
+from supervisor.jobs.taking import Taking, new_job
 from supervisor.jobs.telling import told as told_of
 from supervisor.web import asking
 from supervisor.web.answers import History, Point
@@ -85,8 +85,8 @@ class JobPages:
 
     def __init__(self, service: Service, feed: Feed, line: Line) -> None:
         self._service, self._feed, self._line = service, feed, line
+        self._taking = Taking(service.store, lambda: service.quotas, line.next_start_at)
         self._doors: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """one at a time of a tenant with a quota: two must not both be the last that it may have"""
 
     def all(self) -> dict[str, dict[str, Operation]]:
         """Path: method: what is done."""
@@ -172,7 +172,7 @@ class JobPages:
             return msgspec.json.encode(self._told(job, prepared.warnings)).decode()
 
         new = new_job(asked, prepared)
-        create = partial(service.store.create, new, once=once, answer=answer)
+        create = partial(self._taking.create, new, now_at=service.now_at, once=once, answer=answer)
         taken = await self._let_in(asked.tenant_id, create)
         if not isinstance(taken, Job):
             return _said_before(taken, once, 201)
@@ -225,11 +225,8 @@ class JobPages:
         def answer(job: Job) -> str:
             return msgspec.json.encode(self._told(job)).decode()
 
-        retry = partial(service.store.retry, job.job_id, once=once, answer=answer)
-        if job.became.status in ("FAILED", "CANCELLED"):  # any other is refused, and adds nothing
-            tried = await self._let_in(job.asked.tenant_id, retry)
-        else:
-            tried = await service.call(retry)
+        retry = partial(self._taking.retry, job, now_at=service.now_at, once=once, answer=answer)
+        tried = await self._let_in(job.asked.tenant_id, retry)
         if isinstance(tried, Job):
             return _taken(answer(tried), 202)
         if isinstance(tried, Replayed) or tried.why in ("key_of_another", "in_flight"):
@@ -254,7 +251,8 @@ class JobPages:
         rows = None if spec is None else await service.look(spec, partial(asking.gone, request))
         lasted = None
         if isinstance(rows, Rows):
-            page = await service.call(service.store.find, validating.COMPLETED, limit=MEASURED_MAX)
+            like = validating.measurable(request.state.tenant)
+            page = await service.call(service.store.find, like, limit=MEASURED_MAX)
             if isinstance(page, Page):
                 lasted = validating.measured(asked, rows, page.jobs)
         seen = validating.Seen(prepared, rows, lasted)
@@ -392,23 +390,14 @@ class JobPages:
         return prepared
 
     async def _let_in(self, tenant: str, act: Callable[[], T]) -> T:
-        """Do what makes one more job of a tenant wait, if it may have that.
+        """Do what makes one more job of a tenant wait.
 
-        Raises:
-            QuotaExceeded: it may not.
+        Of a tenant with a quota one at a time: two must not both be the last that it may have.
         """
-        service, quota = self._service, self._service.quotas.get(tenant)
-        if quota is None:
-            return await service.call(act)
-
-        def within() -> T:
-            for usage in service.store.tenants(tenant):
-                starts_at = self._line.next_start_at(tenant)
-                see_quota(usage, quota, now_at=service.now_at, next_start_at=starts_at)
-            return act()
-
+        if tenant not in self._service.quotas:
+            return await self._service.call(act)
         async with self._doors[tenant]:
-            return await service.call(within)
+            return await self._service.call(act)
 
     def _change(self, job: Job, asked: JobPatch) -> Job | Refusal:
         """One change of what was asked; it may block."""

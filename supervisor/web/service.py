@@ -20,6 +20,7 @@ from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.errors import Busy
+from supervisor.jobs.remembered import Remembered
 from supervisor.jobs.rows import Look, Unread
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of, tenants_of
 from supervisor.jobs.tenants import Tenant
@@ -79,6 +80,7 @@ class Service:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.home, self.clock = store, home, clock
+        self.remembered = Remembered(home)
         self._here = here or home.path
         self._environment = os.environ if environment is None else environment
         tenants_of(settings.jobs, home.path, self._here)

@@ -18,7 +18,6 @@ from supervisor.jobs.contract import Logs, Moment
 from supervisor.jobs.errors import Busy, ConfigValidationError, Problem, Unauthorized
 from supervisor.output import Choice, Line, Output
 from supervisor.web import asking
-from supervisor.web.errors import ClearedAway, Elsewhere
 from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
 from supervisor.web.resource import EVENTS, HEADERS, JSON, TEXT, Operation, told
@@ -108,9 +107,7 @@ class Streams:
         folder = self._service.home.run(job.job_id)
         has_begun = job.became.started_at is not None
         if has_begun and job.claim is not None and not folder.path.exists():
-            if job.ended and not job.became.kept_bytes:
-                raise ClearedAway("lines")
-            raise Elsewhere("lines", job.claim.home)
+            raise await self._service.call(self._service.remembered.missing, job, "lines")
         last = _last_id(request)
         after = None if last is None else last[0] if last[1] is None else last[1]
         accepted = request.headers.get("accept", "").lower()

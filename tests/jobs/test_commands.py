@@ -504,6 +504,21 @@ def test_a_tenant_has_its_quota_here_too(supervisor, home):
     assert (said.code, "The quota queued is used up: 1 of 1" in said.err) == (75, True)
 
 
+def test_who_tries_a_job_again_has_the_same_quota(supervisor, home, store):
+    """It waits as one that is handed in; what cannot be tried again is refused for that."""
+    ended, waits = submitted(supervisor), submitted(supervisor)
+    supervisor("jobs", "cancel", ended)
+    with (home / "supervisor.toml").open("a") as file:
+        file.write("[jobs.tenants.acme-corp]\nqueued = 1\n")
+    said = supervisor("jobs", "retry", ended)
+    assert (said.code, "The quota queued is used up: 1 of 1" in said.err) == (75, True)
+    assert store.get(ended).became.status == "CANCELLED"
+    said = supervisor("jobs", "retry", waits)
+    assert (said.code, "cannot be retried" in said.err) == (2, True)
+    supervisor("jobs", "cancel", waits)
+    assert supervisor("jobs", "retry", ended).code == 0
+
+
 class TestWithoutAStore:
     """A home in which nobody has handed anything in."""
 

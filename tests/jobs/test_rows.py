@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from state.jobs.database import FILE, url_of_home
-from state.jobs.records import Ending
+from state.jobs.records import Ending, NewJob
 from state.jobs.records import Seen as Running
 from supervisor.core.job_settings import JobTenant
 from supervisor.jobs import rows
 from supervisor.programs import program
+from testkit.api import TOKENS
 from testkit.job_requests import whole
 from testkit.patience import until
 from testkit.tables import hourly, write
@@ -27,6 +28,7 @@ from testkit.tables import hourly, write
 VALIDATE = "/ai/training/validate"
 ROWS = 1200
 TABLE = "features.load_forecasting"
+BEARERS = {"acme-corp": "ACME", "other": "OTHER"}
 
 
 @pytest.fixture
@@ -230,6 +232,28 @@ def test_how_long_it_takes_is_what_others_like_it_took(judged, api, store, table
     estimate = judged()["resolved"]["estimate"]
     assert estimate["jobs"] == 2
     assert 0 <= estimate["seconds"] <= estimate["seconds_p90"]
+
+
+def test_how_long_jobs_of_others_took_is_told_to_the_operator_alone(opened, store, tables, home):
+    """A tenant would learn from it what others do."""
+    write(tables / f"{TABLE}.parquet", hourly(ROWS))
+    shutil.copytree(tables, home / "tables/other")
+    for tenant in ("acme-corp", "other"):
+        body = whole(algorithm="lgbm", hyperparameters={}) | {"tenant_id": tenant}
+        job = store.create(NewJob(tenant_id=tenant, config=body)).job_id
+        token = store.claim(job, "home-a").claim.token
+        store.mirror(job, token, Running(status="RUNNING", attempt=1))
+        metrics = {"training_data_size": 700, "training_rounds": 100}
+        store.finish(job, token, Ending(status="COMPLETED", metrics=metrics))
+
+    def jobs(api, tenant, **more):
+        body = {"config": whole()["config"], "tenant_id": tenant}
+        return api.post(VALIDATE, json=body, **more).json()["resolved"]["estimate"]["jobs"]
+
+    assert jobs(opened(), "acme-corp") == 2
+    api = opened(tenants={name: JobTenant(token_env=env) for name, env in BEARERS.items()})
+    for name, env in BEARERS.items():
+        assert jobs(api, name, headers={"Authorization": f"Bearer {TOKENS[env]}"}) == 1
 
 
 def test_a_database_that_does_not_answer_says_nothing_of_the_rows(opened):
