@@ -19,7 +19,7 @@ from supervisor.web import asking
 from supervisor.web.answers import Artifact, Artifacts
 from supervisor.web.errors import BadRequest, NoSuchRange
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.resource import BYTES, HEADERS, Held, Operation, told
+from supervisor.web.resource import BYTES, HEADERS, Operation, Owning, told
 from supervisor.web.service import Service
 from trainers import durable
 
@@ -95,7 +95,7 @@ class ArtifactPages:
                 filename=name,
                 stat_result=status,
             )
-            return Held(answer, opened.pop_all())
+            return Owning(answer, opened.pop_all())
 
     async def _finished(self, request: Request) -> Job:
         job = await self._jobs.find(request)

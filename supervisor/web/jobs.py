@@ -106,7 +106,7 @@ class JobPages:
             one: {
                 "GET": Operation(
                     "get_job", "How a job stands", self.get,
-                    {200: contract.Job, 304: None}, (404, 503),
+                    {200: contract.Job, 304: None}, (404, 429, 503),
                     headers=("If-None-Match", "Prefer"),
                 ),
                 "PATCH": Operation(
@@ -148,7 +148,7 @@ class JobPages:
             f"{BASE}/validate": {
                 "POST": Operation(
                     "validate", "What would be said of a request; nothing is written",
-                    self.validate, {200: ValidateAnswer}, (403, 408, 413, 415, 422, 503),
+                    self.validate, {200: ValidateAnswer}, (403, 408, 413, 415, 422, 429, 503),
                     body=ValidateRequest, example="schema",
                 ),
             },
@@ -248,10 +248,12 @@ class JobPages:
         except (ConfigValidationError, ResourceError, Forbidden) as error:
             return told(validating.refused(error))
         spec = validating.to_look_at(prepared)
-        rows = None if spec is None else await service.look(spec, partial(asking.gone, request))
+        mine, rows = request.state.tenant, None
+        if spec is not None:
+            rows = await service.look(mine, spec, partial(asking.gone, request))
         lasted = None
         if isinstance(rows, Rows):
-            like = validating.measurable(request.state.tenant)
+            like = validating.measurable(mine)
             page = await service.call(service.store.find, like, limit=MEASURED_MAX)
             if isinstance(page, Page):
                 lasted = validating.measured(asked, rows, page.jobs)
@@ -274,19 +276,21 @@ class JobPages:
         job, queue = await self._placed(request)
         wait_s = asking.waits_s(request)
         if wait_s and asking.has_seen(request, job.version):
-            self._service.see_streams()
             loop = asyncio.get_running_loop()
             until = loop.time() + wait_s
-            async with self._service.streaming():
-                with self._feed.watching(job.job_id) as watch:
+            see = partial(asking.see_asker, request, self._service)
+            with (
+                self._service.streaming(request.state.tenant),
+                self._feed.watching(job.job_id, see) as watch,
+            ):
+                job, queue = await self._placed(request)
+                while asking.has_seen(request, job.version):
+                    left_s = until - loop.time()
+                    if left_s <= 0 or not await watch.wait(left_s):
+                        break
+                    if await request.is_disconnected():
+                        break
                     job, queue = await self._placed(request)
-                    while asking.has_seen(request, job.version):
-                        left_s = until - loop.time()
-                        if left_s <= 0 or not await watch.wait(left_s):
-                            break
-                        if await request.is_disconnected():
-                            break
-                        job, queue = await self._placed(request)
         if asking.has_seen(request, job.version):
             headers = {**HEADERS, "etag": asking.tag(job.version)}
             return Response(status_code=304, headers=headers)
@@ -384,10 +388,8 @@ class JobPages:
 
     async def _judged(self, asked: Submission, tenant: str) -> Prepared:
         service = self._service
-        judge: Callable[..., Any] = service.call if _is_light(asked) else service.judge
         act = partial(asked_of, asked, tenant=service.tenant(tenant), now_at=service.now_at)
-        prepared: Prepared = await judge(act)
-        return prepared
+        return await (service.call(act) if _is_light(asked) else service.judge(tenant, act))
 
     async def _let_in(self, tenant: str, act: Callable[[], T]) -> T:
         """Do what makes one more job of a tenant wait.

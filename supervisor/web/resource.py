@@ -104,12 +104,12 @@ class Resource:
             return refused(Broken())
 
 
-class Held:
-    """An answer that holds something until it was given, or nobody is left to be given it.
+class Owning:
+    """An answer that owns something until it was given, or nobody is left to be given it.
 
     Args:
         answer: the answer.
-        what: it holds, such as an open file.
+        what: it owns, such as an open file.
     """
 
     def __init__(self, answer: ASGIApp, what: AbstractContextManager[object]) -> None:

@@ -212,6 +212,31 @@ def test_two_look_at_once_and_who_goes_away_ends_the_look(api, tables, home):
     until(lambda: api.post(VALIDATE, json=well).status_code == 200, "there is room again")
 
 
+def test_no_tenant_has_all_look_at_its_rows(opened, tables, home):
+    """One look is another tenant's; it is told when its own is over."""
+    os.mkfifo(tables / f"{TABLE}.csv")
+    write(tables / "well.parquet", hourly(ROWS))
+    shutil.copytree(tables, home / "tables/other", ignore=shutil.ignore_patterns("*.csv"))
+    api = opened(tenants={name: JobTenant(token_env=env) for name, env in BEARERS.items()})
+    acme, other = (f"Authorization: Bearer {TOKENS[env]}" for env in BEARERS.values())
+    body = {"config": whole()["config"]}
+    well = {"config": body["config"] | {"data": "well"}}
+    held = subprocess.Popen([*_curl(api, body), "-H", acme], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: looking(home), "it is looked at")
+        refused = api.post(VALIDATE, json=well, headers=[acme.split(": ")])
+        assert (refused.status_code, refused.json()["error"]) == (429, "QuotaExceeded")
+        assert 1 <= int(refused.headers["retry-after"]) <= rows.LOOK_MAX_S
+        assert api.post(VALIDATE, json=well, headers=[other.split(": ")]).json()["valid"]
+    finally:
+        held.kill()
+        held.wait()
+    until(
+        lambda: api.post(VALIDATE, json=well, headers=[acme.split(": ")]).status_code == 200,
+        "its place is free again",
+    )
+
+
 def _curl(api: httpx.Client, body: dict) -> list[str]:
     where = f"{str(api.base_url).rstrip('/')}{VALIDATE}"
     kind = "Content-Type: application/json"
