@@ -150,14 +150,16 @@ class JobStore:
                 name: value
                 for name in Patch.__struct_fields__
                 if (value := getattr(patch, name)) is not msgspec.UNSET
+                and value is not None
                 and value != getattr(job.asked, name)
             }
+            ends = patch.schedule is None and job.asked.schedule is not None and not job.ended
             if job.ended and changes.keys() - {"metadata"}:
                 return Refusal(why="has_ended", job=job)
             if "schedule" in changes and job.asked.schedule is None:
                 return Refusal(why="no_schedule", job=job)
             if not changes:
-                return job
+                return doing.cancelled(job) if ends else job
             told = dict(changes)
             values = dict(changes)
             if "metadata" in values:
@@ -166,7 +168,8 @@ class JobStore:
                 schedule = msgspec.structs.replace(values.pop("schedule"), since_at=now)
                 told["schedule"] = msgspec.to_builtins(schedule)
                 doing.put_schedule(job_id, schedule)
-            return doing.change_asked(job, values, told)
+            changed = doing.change_asked(job, values, told)
+            return doing.cancelled(changed) if ends else changed
 
     def cancel(
         self, job_id: str, *, tenant: str | None = None, revision: int | None = None
@@ -185,11 +188,7 @@ class JobStore:
                 return job
             if job.ended:
                 return Refusal(why="has_ended", job=job)
-            wanted = {"cancel_wanted": True}
-            if job.claim is not None:
-                return doing.change_asked(job, wanted, wanted)
-            ended = {**wanted, "status": "CANCELLED", "finished_at": now_s()}
-            return doing.change_asked(job, ended, {"status": "CANCELLED"}, kind="state")
+            return doing.cancelled(job)
 
     def retry(
         self,

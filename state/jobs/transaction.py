@@ -181,6 +181,14 @@ class Transaction:
         self.tell(job.job_id, job.asked.tenant_id, (kind, told))
         return self.read_again(job.job_id)
 
+    def cancelled(self, job: Job) -> Job:
+        """End a job that has not: at once where no home has it, else its home is to."""
+        wanted = {"cancel_wanted": True}
+        if job.claim is not None:
+            return self.change_asked(job, wanted, wanted)
+        ended = {**wanted, "status": "CANCELLED", "finished_at": now_s()}
+        return self.change_asked(job, ended, {"status": "CANCELLED"}, kind="state")
+
     def write(self, job_id: str, token: str, values: Json) -> None:
         """Write what became of it, as whoever has the claim."""
         self.connection.execute(

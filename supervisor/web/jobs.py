@@ -402,24 +402,18 @@ class JobPages:
             return await self._service.call(act)
 
     def _change(self, job: Job, asked: JobPatch) -> Job | Refusal:
-        """One change of what was asked; it may block."""
-        store = self._service.store
+        """One change of what was asked, all of it or nothing; it may block."""
         changes: dict[str, Any] = {
             name: value
-            for name in ("priority", "metadata", "paused")
+            for name in asked.__struct_fields__
             if (value := getattr(asked, name)) is not msgspec.UNSET
         }
         if isinstance(asked.schedule, str):
             if job.asked.schedule is None:
                 return Refusal(why="no_schedule", job=job)
             changes["schedule"] = _rescheduled(job.asked.schedule, asked.schedule)
-        changed: Job | Refusal = job
-        if changes:
-            patch = Patch(**changes)
-            changed = store.patch(job.job_id, patch, revision=job.asked.revision)
-        if asked.schedule is None and job.asked.schedule is not None and isinstance(changed, Job):
-            return store.cancel(job.job_id, revision=changed.asked.revision)
-        return changed
+        patch = Patch(**changes)
+        return self._service.store.patch(job.job_id, patch, revision=job.asked.revision)
 
     def _told(self, job: Job, warnings: tuple[Warned, ...] = ()) -> contract.Job:
         service = self._service

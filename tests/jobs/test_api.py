@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from state.jobs.database import StoreTrouble
 from state.jobs.records import Ending, Foretold, Model, NewJob, Seen
+from state.jobs.transaction import Transaction
 from supervisor.core.job_settings import JobTenant
 from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
@@ -218,6 +220,25 @@ def test_a_schedule_is_taken_changed_and_ended(api):
     assert ended.json()["status"] == "CANCELLED"
     plain = api.post(JOBS, json=whole()).json()["job_id"]
     refused(api.patch(f"{JOBS}/{plain}", json={"schedule": "0 3 * * 7"}), 409, "Conflict")
+
+
+def test_one_request_is_one_change(api, store, monkeypatch):
+    """Where a schedule cannot be ended nothing else that was asked with that is done."""
+    job = api.post(JOBS, json=whole() | {"schedule": "0 2 * * 0"}).json()["job_id"]
+    before, both = store.get(job), {"priority": "low", "schedule": None}
+    tell = Transaction.tell
+
+    def breaks(doing, job_id, tenant_id, told):
+        if told[0] == "state":
+            raise StoreTrouble("the store", "it breaks")
+        return tell(doing, job_id, tenant_id, told)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Transaction, "tell", breaks)
+        assert api.patch(f"{JOBS}/{job}", json=both).status_code == 503
+    assert store.get(job) == before
+    ended = api.patch(f"{JOBS}/{job}", json=both).json()
+    assert (ended["status"], ended["priority"]) == ("CANCELLED", "low")
 
 
 # Judged

@@ -150,6 +150,25 @@ def test_what_is_no_request_is_refused(api, connected, raw):
     assert api.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "target", ["http://localhost:8000/ai/training/jobs?limit=1", "HTTPS://localhost/health"]
+)
+def test_a_whole_address_is_what_its_path_is(connected, target):
+    """As whoever asks through a proxy sends it; a header that names another host is not heeded."""
+    asked = head(f"GET {target}", connection="close").replace(b"localhost\r\n", b"evil.example\r\n")
+    said = all_of(connected(asked))
+    assert said.startswith(b"HTTP/1.1 200 "), said
+
+
+def test_the_host_of_a_whole_address_is_the_one_that_counts(connected):
+    """A page of another site is led here by a name of its own, whatever the header says."""
+    for target in ("http://evil.example/health", "http://me@localhost/health", "http:///health"):
+        said = all_of(connected(head(f"GET {target}", connection="close")))
+        assert said.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 404 ")), said
+    said = all_of(connected(head("GET http://localhost", connection="close")))
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["details"] == {"path": "/"}
+
+
 def test_there_is_an_end_to_who_may_wait_or_follow(opened, monkeypatch):
     """Whoever comes then is told when to come again."""
     monkeypatch.setattr(service, "STREAMS_MAX", 1)
