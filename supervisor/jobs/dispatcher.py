@@ -134,6 +134,7 @@ class Dispatcher:
         open_store: opens the job store; it is asked again where that does not serve.
         clock: the clocks of this machine.
         say: tells a person something, in one line.
+        beside: whether the API is beside it, which tells of settings that are refused.
     """
 
     def __init__(
@@ -145,12 +146,13 @@ class Dispatcher:
         open_store: Callable[[], JobStore],
         clock: Clock,
         say: Callable[[str], None],
+        beside: bool = False,
     ) -> None:
         self._at_home = AtHome(home)
         self._config, self._here = config, here
         self._open_store = open_store
         self._store: JobStore | None = None
-        self._clock, self._say = clock, say
+        self._clock, self._say, self._beside = clock, say, beside
         self._trouble: str | None = None
         """what is away, as it was told"""
         self._told: set[str] = set()
@@ -208,7 +210,10 @@ class Dispatcher:
         return LOOK_S
 
     def _turn(self) -> None:
-        self._config.refresh()
+        if self._beside:
+            self._config.refresh()
+        else:
+            self._config.heed(self._say)
         if self._store is None:
             self._store = self._open_store()
         store = self._store
