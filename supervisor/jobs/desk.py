@@ -351,8 +351,7 @@ class Desk(Opened):
         """
         if job.became.status != "COMPLETED":
             raise NotSo(job, "fetched")
-        if not folder.is_dir():
-            raise self.missing(job, "files")
+        self._see_folder(job, folder)
         if target.exists() or target.is_symlink():
             raise Occupied(target)
         try:
@@ -360,6 +359,7 @@ class Desk(Opened):
         except NotAsLeft as error:
             raise Spoilt(folder, str(error)) from None
         if not files:
+            self._see_folder(job, folder)
             raise NothingLeft(job, folder)
         if job.model is not None and files[0].sha256 != job.model.sha256:
             raise Spoilt(folder, f"{files[0].name} is another model than the job has left")
@@ -375,10 +375,16 @@ class Desk(Opened):
             fresh.rename(target)
             durable.sync_folder(target.parent)
         except NotAsLeft as error:
+            self._see_folder(job, folder)
             raise Spoilt(folder, str(error)) from None
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return (*(one.name for one in files), SUMS)
+
+    def _see_folder(self, job: Job, folder: Path) -> None:
+        """See that the folder of a job is here, which may have gone since the job was read."""
+        if not folder.is_dir():
+            raise self.missing(self.job(job.job_id), "files")
 
     def _judged(self, request: JobRequest, now_at: float) -> Prepared:
         """A request as the daemon would be asked for it.

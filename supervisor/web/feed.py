@@ -39,13 +39,12 @@ class Watch:
         Raises:
             Unauthorized: whoever waits may be told no more, which they hear at once.
         """
-        told = False
         with anyio.move_on_after(wait_s):
             await self._told.wait()
             self._told.clear()
-            told = True
-        self._see()
-        return told
+            self._see()
+            return True
+        return False
 
 
 class Feed:

@@ -13,7 +13,7 @@ class Places:
 
     With several tenants each may have as many as it leaves free beside all others: whoever takes
     all that they can get has half of them, two of these have half and a quarter, and somebody
-    who has none finds one.
+    who has none finds one. (The dynamic threshold of Choudhury and Hahne, 1998, with alpha 1.)
 
     Args:
         quota: what they are called where a tenant has all that it may have.

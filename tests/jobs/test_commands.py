@@ -22,6 +22,7 @@ from state.records import Goal, HomeId, Memory, Place, Rank, Timeline, Visit
 from state.store import Store
 from supervisor.cli import main
 from supervisor.commands.jobs import RANKS, STATUSES
+from supervisor.jobs import desk
 from supervisor.jobs.contract import Status as Told
 from testkit.job_requests import silence, whole
 from testkit.servers import QUOTED, SECRET
@@ -421,6 +422,28 @@ def test_folders_are_cleared_away_and_what_is_known_stays(supervisor, store, hom
         assert (refused.code, "was cleared away" in refused.err) == (2, True)
     kept = json.loads(supervisor("jobs", "show", newer, "--json").out)["kept_bytes"]
     assert 600_000 < kept < 601_000  # measured, whatever was noted before
+
+
+@pytest.mark.parametrize("before", ["files_left", "checked"])
+def test_what_goes_while_it_is_fetched_is_said_to_be_cleared_away(
+    supervisor, store, home, tmp_path, monkeypatch, before
+):
+    """It is not spoilt, and nothing of it is there."""
+    know_home(home, "here")
+    job_id = submitted(supervisor)
+    leave(home / "runs" / job_id, model=b"learnt")
+    sha256 = hashlib.sha256(b"learnt").hexdigest()
+    completed(store, job_id, model=Model(sha256=sha256), kept_bytes=6)
+    act = getattr(desk, before)
+
+    def cleared(*asked):
+        shutil.rmtree(home / "runs" / job_id)
+        return act(*asked)
+
+    monkeypatch.setattr(desk, before, cleared)
+    refused = supervisor("jobs", "fetch", job_id, "-o", str(tmp_path / "model"))
+    assert (refused.code, "was cleared away" in refused.err) == (2, True)
+    assert not (tmp_path / "model").exists()
 
 
 def know_home(home: Path, name: str) -> None:
