@@ -22,7 +22,7 @@ from supervisor.jobs.remembered import Remembered
 from supervisor.jobs.rows import LOOK_MAX_S, Look, Unread
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of, tenants_of
 from supervisor.jobs.tenants import Tenant
-from supervisor.web.sharing import Place, Places
+from supervisor.web.seats import Seat, Seats
 from trainers.contract import Name, Rows, Spec, Unfit
 
 THREADS = 4
@@ -86,12 +86,12 @@ class Service:
         self._in_force = self._asked_by(settings)
         self._threads = CapacityLimiter(THREADS)
         self._judges = CapacityLimiter(JUDGES)
-        self._judged = Places(
+        self._judged = Seats(
             "judged", "Whoever judges requests", JUDGES + JUDGED_WAITING_MAX, AGAIN_S
         )
         self._looking = CapacityLimiter(LOOKS)
-        self._looks = Places("looks", "Whoever looks at rows", LOOKS, AGAIN_S, LOOK_MAX_S)
-        self._streams = Places("streams", "Whoever follows jobs", STREAMS_MAX, AGAIN_S)
+        self._looks = Seats("looks", "Whoever looks at rows", LOOKS, AGAIN_S, LOOK_MAX_S)
+        self._streams = Seats("streams", "Whoever follows jobs", STREAMS_MAX, AGAIN_S)
 
     @property
     def settings(self) -> Settings:
@@ -171,8 +171,8 @@ class Service:
             QuotaExceeded: as many are looked at for this tenant as may be.
             Busy: as many are looked at as may be.
         """
-        place = self._looks.take(tenant, shared=self._is_shared)
-        with place, Look(spec, self.home.path) as look:
+        seat = self._looks.take(tenant, shared=self._is_shared)
+        with seat, Look(spec, self.home.path) as look:
             async with anyio.create_task_group() as group:
 
                 async def leave() -> None:
@@ -186,7 +186,7 @@ class Service:
                 group.cancel_scope.cancel()
         return found
 
-    def streaming(self, tenant: Name | None) -> Place:
+    def streaming(self, tenant: Name | None) -> Seat:
         """Have room for one more answer that goes on and on, until that is left.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Room for so many things at once, of which no tenant may take all."""
+"""So many things at once, of which no tenant may take all."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from supervisor.jobs.errors import Busy, QuotaExceeded
 from trainers.contract import Name
 
 
-class Places:
-    """So many places.
+class Seats:
+    """So many seats.
 
     With several tenants each may have as many as it leaves free beside all others: whoever takes
     all that they can get has half of them, two of these have half and a quarter, and somebody
@@ -19,7 +19,7 @@ class Places:
         quota: what they are called where a tenant has all that it may have.
         busy: who has enough to do where all are taken.
         most: how many there are.
-        again_s: after which whoever was refused may come again, where nobody knows when a place
+        again_s: after which whoever was refused may come again, where nobody knows when a seat
             will be free.
         lasts_s: how long one is taken at most; None: nobody knows.
     """
@@ -29,9 +29,9 @@ class Places:
     ) -> None:
         self._quota, self._busy, self._most = quota, busy, most
         self._again_s, self._lasts_s = again_s, lasts_s
-        self._taken: set[Place] = set()
+        self._taken: set[Seat] = set()
 
-    def take(self, tenant: Name | None, *, shared: bool) -> Place:
+    def take(self, tenant: Name | None, *, shared: bool) -> Seat:
         """One of them, until it is left: a context manager that has begun.
 
         Args:
@@ -49,21 +49,21 @@ class Places:
             raise QuotaExceeded(self._quota, len(own), bound, self._free_in_s(own))
         if free <= 0:
             raise Busy(self._busy, self._free_in_s(self._taken))
-        place = Place(self._taken, tenant)
-        self._taken.add(place)
-        return place
+        seat = Seat(self._taken, tenant)
+        self._taken.add(seat)
+        return seat
 
-    def _free_in_s(self, places: set[Place]) -> float:
-        """When the first of some places is free at the latest."""
-        if self._lasts_s is None or not places:
+    def _free_in_s(self, seats: set[Seat]) -> float:
+        """When the first of some seats is free at the latest."""
+        if self._lasts_s is None or not seats:
             return self._again_s
-        return min(one.since_s for one in places) + self._lasts_s - time.monotonic()
+        return min(one.since_s for one in seats) + self._lasts_s - time.monotonic()
 
 
-class Place:
-    """One place, which is free again once it is left."""
+class Seat:
+    """One seat, which is free again once it is left."""
 
-    def __init__(self, taken: set[Place], tenant: Name | None) -> None:
+    def __init__(self, taken: set[Seat], tenant: Name | None) -> None:
         self._taken, self.tenant = taken, tenant
         self.since_s = time.monotonic()
 
