@@ -18,6 +18,7 @@ from supervisor.config import Config
 from supervisor.host.home import Home
 from supervisor.jobs.at_home import LOCKED
 from supervisor.serving import Pruning
+from testkit.commands import Commands
 from testkit.machine import Machine
 from testkit.patience import until
 from trainers import durable
@@ -44,8 +45,8 @@ KILLS = 4
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = Machine(tmp_path / "box")
+def machine(tmp_path: Path, commands: Commands) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "box", commands=commands)
     machine.configure(BOX)
     yield machine
     machine.crash()

@@ -134,9 +134,9 @@ def test_a_password_that_others_can_read_is_not_used(validated, home):
     assert "their database does not answer" in warned["message"]
 
 
-def test_a_job_learns_from_its_tenants_rows_alone(shared, home):
+def test_a_job_learns_from_its_tenants_rows_alone(shared, home, commands):
     """From command line to model; the password is in nothing that the machine has written."""
-    machine = Machine(home / "box")
+    machine = Machine(home / "box", commands=commands)
     machine.configure(
         f"[campaign]\nruns = []\n[jobs]\ntables_url = '{shared}'\ntables_tenant_column = 'whose'\n"
     )
