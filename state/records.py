@@ -401,6 +401,8 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     """it has lasted for as long as the mode had to prove itself"""
     away: bool = False
     """the machine has been down for a day or more, and nothing has trained since"""
+    breather: bool = False
+    """it lasts until the mode above, which has just crashed, goes on"""
 
     @property
     def crashes(self) -> int:
@@ -415,6 +417,42 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     hours: float = 0.0
     """of training on these steps, with every slot of the mode at it: hours of one slot count for
     as many times less as there are slots"""
+
+
+class Hazard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a mode crashes; nothing: no crash was ever followed by a stretch of it.
+
+    Each has a number for each age since the last crash (`supervisor.core.hazard.AGES_H`), or for
+    each part of the day, and fades by half in a week.
+    """
+
+    crashes: tuple[float, ...] = ()
+    hours: tuple[float, ...] = ()
+    """of running"""
+    day_crashes: tuple[float, ...] = ()
+    day_hours: tuple[float, ...] = ()
+    ahead: float = 0.0
+    """how much better the age has foretold the crashes than the part of the day: the logarithm of
+    the ratio of both likelihoods, fading by half in two weeks"""
+
+
+class Exposure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an entry of the ledger adds to the hazard of its mode."""
+
+    keep: float
+    """the share of crashes and hours, of all modes, that has not faded since the last entry"""
+    ahead_keep: float
+    """the same of `Hazard.ahead`"""
+    ahead: float
+    """what it has gained"""
+    hours: tuple[float, ...]
+    """of running, by age"""
+    day_hours: tuple[float, ...]
+    """the same by part of the day"""
+    age: int | None = None
+    """of a crash"""
+    part: int | None = None
+    """in which it came"""
 
 
 class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -448,6 +486,7 @@ class ModeLedger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """of the last visit that is over"""
     last_hours: float = 0.0
     """of running in it"""
+    hazard: Hazard = Hazard()
 
 
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
@@ -457,6 +496,14 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """in which trainers made steps"""
     shaken_s: float = 0.0
     """the part of it soon after a crash"""
+    aged_s: tuple[float, ...] = ()
+    """the same by the time since the last crash; nothing: there was none"""
+    day_s: tuple[float, ...] = ()
+    """and by the part of the day"""
+    crash_age_s: float | None = None
+    """of a crash at its end: the time since the one before; None: there was none"""
+    crash_s: float = 0.0
+    """when the machine was seen alive last before that, on the timeline"""
     work: dict[str, dict[str, Kept]] = {}
     """mode: kind of run: what was kept while every slot was wanted"""
 
@@ -496,6 +543,8 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """crashes that it has lost"""
     crashes: int = 0
     """of the machine"""
+    exposure: Exposure | None = None
+    """to crashes, once there was one; None: there was none, or an older version wrote it"""
     cost_s: float | None = None
     """what a crash has cost, now that it is known"""
     fingerprint: dict[str, str] | None = None
@@ -624,6 +673,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     timeline: Timeline
     goal: Goal
     visit: Visit
+    interrupted: Visit | None = None
+    """the one that goes on after a breather"""
     running: bool = False
     """a trainer lived at the last look"""
     clean_stop: bool = False

@@ -59,6 +59,7 @@ def facts(
         out_of_memory=visit.out_of_memory,
         proved=visit.proved,
         away=visit.away,
+        breather=visit.breather,
         booted_s=memory.boots[-1].recorded_s if memory.boots else 0.0,
         short_boots=_short_boots(memory, ladder.safest.name, limits),
         request=request,
@@ -73,7 +74,10 @@ def facts(
 
 
 def enact(memory: Memory, decision: Decision) -> Memory:
-    """The memory once `decision` is the goal. Entering a mode begins a new visit."""
+    """The memory once `decision` is the goal.
+
+    Entering a mode begins a new visit, but after a breather, which has only interrupted one.
+    """
     now_s, old = memory.timeline.now_s, memory.goal
     cool_downs = {mode: until for mode, until in memory.cool_downs.items() if until > now_s}
     granted = decision.rule == "request" and not decision.refused
@@ -85,7 +89,19 @@ def enact(memory: Memory, decision: Decision) -> Memory:
             cool_downs[old.mode] = now_s + decision.cool_down_s
         if not granted:  # a person's try neither ends a cool-down nor begins one
             cool_downs.pop(decision.goal.mode, None)
-        visit = Visit(entered_at=memory.timeline.seen_at, entered_s=now_s, forced=granted)
+        interrupted = visit if decision.outcome == "breather" else None
+        visit = Visit(
+            entered_at=memory.timeline.seen_at,
+            entered_s=now_s,
+            forced=granted,
+            breather=decision.outcome == "breather",
+        )
+        if decision.outcome == "breather_over" and memory.interrupted is not None:
+            # Crashes before it are over: no rule answers them once more.
+            visit = msgspec.structs.replace(
+                memory.interrupted, crashes_s=(), crashes_total=memory.interrupted.crashes
+            )
+        memory = msgspec.structs.replace(memory, interrupted=interrupted)
     elif old.pinned and not decision.goal.pinned:  # what came while a person held it is forgiven
         visit = msgspec.structs.replace(visit, crashes_s=(), crashes_total=0, out_of_memory=False)
     learned = decision.ledger is not None

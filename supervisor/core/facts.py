@@ -140,6 +140,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """this visit has lasted for as long as the mode had to prove itself"""
     away: bool = False
     """the machine has been down for a day or more, and nothing has trained since"""
+    breather: bool = False
+    """this visit lasts until the mode above, which has just crashed, goes on"""
     booted_s: float = 0.0
     """when this boot was written down, on the timeline"""
     short_boots: int = 0
@@ -214,6 +216,9 @@ Evidence = dict[str, float | int | bool | str | None]
 """the numbers that a reason speaks of"""
 
 
+Outcome = Literal["failed", "proved", "exonerated", "vetoed", "breather", "breather_over"]
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What shall be wanted from now on, by which rule, and why."""
 
@@ -222,7 +227,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """one sentence for a person"""
     evidence: Evidence = {}
-    outcome: Literal["failed", "proved", "exonerated", "vetoed"] | None = None
+    outcome: Outcome | None = None
     """what it says of the mode above the lower of the two, beside the change of the goal"""
     cool_down_s: float | None = None
     """how long the mode that is left is not tried again"""

@@ -30,8 +30,8 @@ from state.records import (
     Timeline,
     Visit,
 )
+from supervisor.core import hazard, slots
 from supervisor.core import ledger as learnt
-from supervisor.core import slots
 from supervisor.core.facts import StabilityLimits, Terms
 from supervisor.core.moments import Moment
 from supervisor.core.queue import ENDED, lives_perhaps
@@ -175,18 +175,36 @@ def _ran(memory: Memory, ran_s: float) -> Memory:
     """The memory with so much more running time."""
     if not ran_s:
         return memory
-    visit, stretch = memory.visit, memory.stretch
+    visit = memory.visit
     return msgspec.structs.replace(
         memory,
         visit=msgspec.structs.replace(
             visit, running_s=visit.running_s + ran_s, stable_s=visit.stable_s + ran_s, away=False
         ),
-        stretch=Stretch(
-            running_s=stretch.running_s + ran_s,
-            shaken_s=stretch.shaken_s + _shaken_s(visit, ran_s),
-            work=stretch.work,
-        ),
+        stretch=_longer(memory, ran_s),
     )
+
+
+def _longer(memory: Memory, ran_s: float) -> Stretch:
+    """The stretch with so much more running time."""
+    stretch, now_s, last_s = memory.stretch, memory.timeline.now_s, _crashed_s(memory)
+    longer = msgspec.structs.replace(
+        stretch,
+        running_s=stretch.running_s + ran_s,
+        shaken_s=stretch.shaken_s + _shaken_s(memory.visit, ran_s),
+    )
+    if last_s is None:
+        return longer
+    return msgspec.structs.replace(
+        longer,
+        aged_s=hazard.aged(stretch.aged_s, now_s - last_s, ran_s),
+        day_s=hazard.daily(stretch.day_s, now_s, ran_s),
+    )
+
+
+def _crashed_s(memory: Memory) -> float | None:
+    """When the machine has crashed last, on the timeline; None: never, as far as is known."""
+    return next((boot.recorded_s for boot in reversed(memory.boots) if boot.crash), None)
 
 
 def _shaken_s(visit: Visit, ran_s: float) -> float:
@@ -231,7 +249,12 @@ def record_boot(
             crashes_s=_listed(visit.crashes_s, boot.recorded_s),
             crashes_total=visit.crashes + 1,
         )
-        outage = memory.outage
+        last_s, outage = _crashed_s(memory), memory.outage
+        if last_s is not None:
+            stretch = msgspec.structs.replace(
+                memory.stretch, crash_age_s=seen_s - last_s, crash_s=seen_s
+            )
+            memory = msgspec.structs.replace(memory, stretch=stretch)
         cost_s = None if outage is None else seen_s - outage.began_s + outage.lost_s
         memory = book(memory, ladder, limits, crashes=1, cost_s=cost_s)
         outage = Outage(began_s=seen_s, lost_s=0.0 if outage else memory.unsaved_s)

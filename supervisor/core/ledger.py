@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from state.records import Booking, Goal, Kept, Ledger, ModeLedger, Stretch, Visit
+from state.records import Booking, Exposure, Goal, Kept, Ledger, ModeLedger, Stretch, Visit
+from supervisor.core import hazard
 from supervisor.core.facts import Decision, Facts, StabilityLimits, Terms
 
 RATE_SHAPE = 0.5
@@ -161,6 +162,7 @@ def entry(
         refill=refill,
         spent=spent,
         crashes=crashes,
+        exposure=_exposure(ledger, mode, stretch, gone_h),
         cost_s=None if cost_s is None else min(cost_s, COST_MAX_H * 3600),
         fingerprint=fingerprint,
         redefined=tuple(
@@ -169,6 +171,15 @@ def entry(
             if part.startswith(MODE_PART)
         ),
     )
+
+
+def _exposure(ledger: Ledger, mode: str, stretch: Stretch, gone_h: float) -> Exposure | None:
+    """What the stretch adds to the hazard of its mode; None: no crash was ever seen before it."""
+    nothing = not stretch.aged_s and stretch.crash_age_s is None
+    if nothing and not any(known.hazard.hours for known in ledger.modes.values()):
+        return None
+    known = ledger.modes.get(mode, NOTHING)
+    return hazard.exposure(known.hazard, stretch, gone_h)
 
 
 def booked(ledger: Ledger, booking: Booking) -> Ledger:
@@ -190,6 +201,15 @@ def booked(ledger: Ledger, booking: Booking) -> Ledger:
             before = work.get(kind, Kept())
             work[kind] = Kept(steps=before.steps + kept.steps, hours=before.hours + kept.hours)
         modes[name] = _renewed(msgspec.structs.replace(known, work=work), booking.work_hours_max)
+    if booking.exposure is not None:
+        modes.setdefault(booking.mode, NOTHING)
+        modes = {
+            name: msgspec.structs.replace(
+                known,
+                hazard=hazard.exposed(known.hazard, booking.exposure, here=name == booking.mode),
+            )
+            for name, known in modes.items()
+        }
     budget = booking.budget_max if ledger.budget is None else ledger.budget
     costs_s, fingerprint = ledger.costs_s, ledger.fingerprint
     if booking.cost_s is not None:
@@ -239,6 +259,8 @@ def after(facts: Facts, decision: Decision) -> Ledger:
             entered = msgspec.structs.replace(entered, level=max(0, entered.level - 1))
         modes[new] = entered
     after_that = msgspec.structs.replace(ledger, modes=modes)
+    if decision.outcome in ("breather", "breather_over"):
+        return after_that  # the visit that it interrupts goes on, and so does its budget
     # A mode that is entered, or set free, begins on full credit.
     full = budget_cap(after_that, facts.terms, new, 0.0)
     return msgspec.structs.replace(after_that, budget=full)
@@ -356,6 +378,17 @@ def _lone(known: ModeLedger) -> Rate | None:
     if crashes + hours < LONE_KNOWN:
         return None
     return Rate(RATE_SHAPE + crashes, RATE_HOURS + hours)
+
+
+def breather_h(facts: Facts) -> float:
+    """How long the goal's mode had better leave the work to the one below after a crash."""
+    below = facts.ledger.modes.get(facts.ladder[facts.rung - 1], NOTHING)
+    return hazard.breather_h(
+        facts.known.hazard,
+        below.hazard,
+        faster=ratio(facts.ledger, facts.terms, facts.rung),
+        cost_h=price_h(facts.ledger, facts.limits),
+    )
 
 
 def budget_cap(ledger: Ledger, terms: Terms, mode: str, running_s: float) -> float:

@@ -26,6 +26,8 @@ from supervisor.core.moments import span
 
 AFTERSHOCKS_KNOWN = 2
 """aftershocks from which their rate counts as known"""
+BREATHER_MIN_S = 60.0
+"""no breather is as short as the two moves that it takes"""
 UNTRIED_HOURS = 0.5
 """running time after which a mode is known well enough to judge the one above by it"""
 
@@ -383,6 +385,42 @@ def budget_spent(facts: Facts) -> Decision | WhyNot:
     )
 
 
+def breather(facts: Facts) -> Decision | WhyNot:
+    """Crashes draw others after them: the mode below goes on until that is over, where it pays.
+
+    Nothing is held against the mode, whose visit goes on afterwards.
+    """
+    if facts.rung == 0 or not facts.crashes_s or facts.stable_s:
+        return lambda: _lowest(facts) or f"{facts.goal.mode} has not crashed just now"
+    if learnt.on_probation(facts.ledger, facts.terms, facts.goal.mode, facts.running_s):
+        return lambda: f"{facts.goal.mode} is on probation, and has to bear its crashes"
+    left_s = 3600 * learnt.breather_h(facts) - (facts.now_s - facts.crashes_s[-1])
+    if left_s < BREATHER_MIN_S:
+        return lambda: (
+            f"to wait after a crash would bring {facts.goal.mode} no more work, as far as is known"
+        )
+    mode, below = facts.goal.mode, facts.ladder[facts.rung - 1]
+    return Decision(
+        goal=msgspec.structs.replace(facts.goal, mode=below, idle_until_s=None),
+        rule="breather",
+        reason=f"a crash of {mode} draws others after it: {below} for {span(left_s)}, then {mode}",
+        evidence={**numbers(facts), "breather_min": round(left_s / 60, 1)},
+        outcome="breather",
+        cool_down_s=left_s,
+    )
+
+
+def breather_over(facts: Facts) -> Decision | WhyNot:
+    """The breather after a crash is over, and no crash has come meanwhile: the mode goes on."""
+    blocked = _no_climb(facts)
+    if blocked is not None or not _has_breather(facts):
+        return lambda: blocked or f"{facts.goal.mode} is no breather"
+    left_s = facts.cool_down_left_s(facts.ladder[facts.rung + 1])
+    if left_s > 0:
+        return lambda: f"it lasts for {span(left_s)} more"
+    return _climb(facts, "breather_over", "no crash since", outcome="breather_over")
+
+
 def not_faster(facts: Facts) -> Decision | WhyNot:
     """Measured for long enough, the mode brings nothing over the one below."""
     limits = facts.limits
@@ -492,6 +530,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         worse_than_worth,
         budget_spent,
         reboot_storm,
+        breather,
+        breather_over,
         not_faster,
         boot_loop,
         proved,
@@ -519,7 +559,9 @@ def forecast(facts: Facts) -> Forecast:
         return Forecast(action="stay", in_s=None, why=why)
     in_s = _climb_in_s(facts)
     why = f"{upper} in {span(in_s)}, if no crash"
-    if facts.cool_down_left_s(upper) >= in_s > 0:
+    if _has_breather(facts):
+        why += f" ({upper} has a breather after one)"
+    elif facts.cool_down_left_s(upper) >= in_s > 0:
         why += f" ({upper} is cooling down)"
     pressure = _against(facts, upper)
     if in_s == 0 and pressure is not None:
@@ -607,11 +649,18 @@ def numbers(facts: Facts) -> Evidence:
 
 def _climb_in_s(facts: Facts) -> float:
     """How long until the next rung may be tried, if no crash comes first."""
+    if _has_breather(facts):
+        return facts.cool_down_left_s(facts.ladder[facts.rung + 1])
     limits = facts.limits
     wait_s = limits.stable_min * 60 - facts.stable_s
     if limits.name == "ledger":
         wait_s = min(wait_s, limits.cool_down_max_h * 3600 - facts.running_s)
     return max(0.0, wait_s, facts.cool_down_left_s(facts.ladder[facts.rung + 1]))
+
+
+def _has_breather(facts: Facts) -> bool:
+    """Whether the mode above has a breather, which a crash of this one ends."""
+    return facts.breather and not facts.crashes_s
 
 
 def _worth_per_h(facts: Facts) -> float:
@@ -695,7 +744,7 @@ def _climb(
     rule: str,
     why: str,
     *,
-    outcome: Literal["exonerated"] | None = None,
+    outcome: Literal["exonerated", "breather_over"] | None = None,
     **more: float | int | str | None,
 ) -> Decision:
     """One rung up, unless the machine is under pressure."""

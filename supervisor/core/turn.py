@@ -25,6 +25,7 @@ from state.records import (
     PowerLimit,
     Process,
     Run,
+    Stretch,
 )
 from state.requests import AboutARun, AboutTheMode, Pause, Reset, Submit
 from supervisor.core import (
@@ -132,7 +133,7 @@ def still(memory: Memory, limits: StabilityLimits) -> Memory:
             run if run.status != "running" else run.but(step=0, episodes=0, booked=None)
             for run in memory.runs
         ),
-        stretch=msgspec.structs.replace(memory.stretch, running_s=0.0, shaken_s=0.0, work={}),
+        stretch=Stretch(),
         unsaved_s=0.0,
         gpu_error_s=0.0,
         left=(),

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from state.records import Goal, Kept, Ledger, ModeLedger
+from state.records import Goal, Hazard, Kept, Ledger, ModeLedger
 from supervisor.core import policy
 from supervisor.core.facts import StabilityLimits
 from supervisor.core.readings import GpuReadings, Readings
@@ -920,3 +920,59 @@ def test_the_evidence_of_a_decision_is_what_the_ledger_knows():
     unspent = in_medium(budget=None)
     assert policy.numbers(unspent)["budget"] is None
     assert "next_level" not in policy.numbers(unspent)
+
+
+# breather, breather_over
+
+HOUR_AFTER = (8.0, 8.0, 8.0, 8.0, 0.05, 0.05, 0.05, 0.05, 0.05)
+DRAWS_OTHERS = a_mode_ledger(
+    hazard=Hazard(
+        crashes=tuple(20 * rate for rate in HOUR_AFTER),
+        hours=(20.0,) * 9,
+        day_crashes=(80.0,) * 8,
+        day_hours=(22.5,) * 8,
+        ahead=10.0,
+    ),
+    level=0,
+)
+"""for an hour after each crash it crashes again"""
+
+
+def test_a_mode_whose_crashes_draw_others_takes_a_breather():
+    """Light goes on for the rest of the hour; nothing is held against medium."""
+    facts = in_medium(DRAWS_OTHERS, crashes_s=(NOW_S - 600,))
+    decision = policy.decide(facts)
+    assert (decision.rule, decision.goal.mode, decision.outcome) == (
+        "breather", "light", "breather"
+    )  # fmt: skip
+    assert decision.cool_down_s == 3600 - 600
+    assert decision.ledger.budget == facts.ledger.budget
+    assert decision.ledger.modes["medium"].level == 0
+    assert "draws others after it" in decision.reason
+
+
+def test_a_crash_of_long_ago_is_no_reason_for_a_breather():
+    """Whoever has gone on since has gone on."""
+    facts = in_medium(DRAWS_OTHERS, crashes_s=(NOW_S - 600,), stable_s=60.0)
+    assert "has not crashed just now" in why_not(facts, "breather")
+
+
+def test_a_mode_on_probation_has_to_bear_its_crashes():
+    """Else one that is hopeless would be tried again and again, a breather each time."""
+    known = msgspec.structs.replace(DRAWS_OTHERS, level=1)
+    facts = in_medium(known, crashes_s=(NOW_S,))
+    assert "is on probation" in why_not(facts, "breather")
+
+
+def test_after_its_breather_the_mode_goes_on():
+    """Not before its end, whatever the calm; and not where light has crashed meanwhile."""
+    begun = {"breather": True, "stable_s": 1800.0, "running_s": 1800.0}
+    early = in_light(DRAWS_OTHERS, **begun, cool_downs={"medium": NOW_S + 60})
+    assert "lasts for 60 s more" in why_not(early, "breather_over")
+    over = policy.decide(in_light(DRAWS_OTHERS, **begun))
+    assert (over.rule, over.goal.mode, over.outcome) == (
+        "breather_over", "medium", "breather_over"
+    )  # fmt: skip
+    crashed = in_light(DRAWS_OTHERS, **begun, crashes_s=(NOW_S - 1800,))
+    assert policy.decide(crashed).goal.mode == "light"
+    assert policy.forecast(early).in_s == 60
