@@ -12,6 +12,9 @@ As root it all happens in namespaces of its own: a disk that can be filled and l
 uptime that begins with each boot, and nobody left behind even if the chaos itself is killed.
 Without, what cannot be done is left out, and said. The wall clock of this machine is never set:
 a small library, built with gcc, shows a false one to the supervisor and its trainers.
+
+With `--beside` first, it measures instead what is left of a training through faults, beside what
+people would use: see chaos_beside.py.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from chaos_machine import LOOK_S, RUNS, Machine
+import chaos_beside
+from chaos_machine import LOOK_S, RUNS, Machine, apart
 from chaos_witness import Broken, Witness
 
 from state.store import Store
@@ -316,10 +320,6 @@ def _do(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _fails(*command: str) -> bool:
-    return subprocess.run(command, check=False, capture_output=True).returncode != 0
-
-
 def _spread(times_s: dict[str, list[float]]) -> str:
     return "; ".join(
         f"{fault} {statistics.median(known):.2f} s (at most {max(known):.2f} s, {len(known)} times)"
@@ -371,7 +371,9 @@ def _again(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    """Live one campaign; the exit code."""
+    """Live one campaign, or measure beside others; the exit code."""
+    if sys.argv[1:2] == ["--beside"]:
+        return chaos_beside.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--faults", type=int, help="so many, however long they take")
@@ -380,11 +382,7 @@ def main() -> int:
     parser.add_argument("--trainer", choices=sorted(RUNS), default="atari")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the home in there")
     options = parser.parse_args()
-    spaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork"]
-    spaces += ["--kill-child=KILL", "--mount-proc"]
-    if os.getpid() != 1 and os.geteuid() == 0 and not _fails(*spaces, "unshare", "-T", "true"):
-        os.execvp(spaces[0], [*spaces, sys.executable, *sys.argv])  # noqa: S606 - no shell needed
-    rooted = os.getpid() == 1
+    rooted = apart()
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         if rooted:  # in memory, which ends with the namespace
             _do("mount", "-t", "tmpfs", "chaos", place)

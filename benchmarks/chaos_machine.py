@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -87,6 +88,44 @@ MODES = {"light": (0, 2, 4), "medium": (1, 3, 4)}
 """name: rung, slots, environments; modes that two cores bear"""
 
 
+def apart() -> bool:
+    """Begin this program again in namespaces of its own, whose end ends everything in them.
+
+    Returns whether it is there: only root can. Outside of them it does not return, but waits for
+    the end of what it has begun, which hears of Ctrl-C and SIGTERM, and dies with it.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        return True
+    spaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork"]
+    spaces += ["--kill-child=KILL", "--mount-proc"]
+    if os.geteuid() != 0 or _fails(*spaces, "unshare", "-T", "true"):
+        return False
+    inner = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *spaces, sys.executable, *sys.argv],
+        start_new_session=True,  # Ctrl-C comes to us, and once
+    )
+
+    def pass_on(number: int, _: object) -> None:
+        """`unshare` itself would not."""
+        children = (PROC / f"{inner.pid}/task/{inner.pid}/children").read_text().split()
+        for pid in [int(child) for child in children] or [inner.pid]:
+            os.kill(pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    sys.exit(inner.wait())
+
+
+def anew(uptime_s: int) -> list[str]:
+    """How a command begins for which the machine has started at that uptime, in whole seconds."""
+    return ["unshare", "-T", f"--boottime=-{uptime_s}", f"--monotonic=-{uptime_s}"]
+
+
+def _fails(*command: str) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode != 0
+
+
 class Machine(machine.Machine):
     """A machine with a supervisor on it, that boots and goes down as it is told to.
 
@@ -146,9 +185,8 @@ class Machine(machine.Machine):
 
     def command(self, *arguments: str) -> list[str]:
         """What a person types on it: its uptime has begun with its boot."""
-        offset = f"-{self._uptime_s}"
-        space = ["unshare", "-T", f"--boottime={offset}", f"--monotonic={offset}"]
-        return [*(space if self._rooted else []), *super().command(*arguments)]
+        space = anew(self._uptime_s) if self._rooted else []
+        return [*space, *super().command(*arguments)]
 
     @property
     def daemon_lives(self) -> bool:

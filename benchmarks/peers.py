@@ -106,7 +106,7 @@ def main() -> None:
         tools = Path(place)
         (tools / "sitecustomize.py").write_text(STAMP)
         (tools / "child.py").write_text(CHILD)
-        rows: dict[str, dict[str, Any]] = {name: {} for name in names if _installed(name, tools)}
+        rows: dict[str, dict[str, Any]] = {name: {} for name in names if installed(name, tools)}
         _measure_idle(rows, tools, options.idle_s)
         _measure_crash_loops(rows, tools)
         for name, row in rows.items():
@@ -314,7 +314,8 @@ def _until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.005)
 
 
-def _installed(name: str, tools: Path) -> bool:
+def installed(name: str, tools: Path) -> bool:
+    """Install a peer into the folder of tools; whether that could be done, else it is said."""
     source = INSTALL[PEERS[name]["from"]].format(PEERS[name].get("package", name))
     install = subprocess.run(["sh", "-ec", source], cwd=tools, capture_output=True, check=False)
     if install.returncode != 0:

@@ -108,15 +108,20 @@ class NoLab(Exception):
 class Lab:
     """The room in which machines are built.
 
+    Args:
+        name: of its folder and its control groups. Whoever gives one lives in a namespace of
+            processes of its own, where no other lab is seen to live, and sweeps nothing.
+
     Raises:
         NoLab: there cannot be one on this machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str | None = None) -> None:
         _check_that_it_can_be()
         roots = _cgroup_roots()
-        _sweep(roots)
-        name = f"boot-lab-{os.getpid()}-{_start_ticks(os.getpid())}"
+        if name is None:
+            _sweep(roots)
+            name = f"boot-lab-{os.getpid()}-{_start_ticks(os.getpid())}"
         self.folder = Path(tempfile.gettempdir()) / name
         self.groups = [root / name for root in roots]
         """its cgroup of version 2 first"""

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
-OF_THE_LABS = {"test_worlds.py", "test_chaos.py"}
+OF_THE_LABS = {"test_worlds.py", "test_chaos.py", "test_chaos_beside.py"}
 """tests of how the faults are made, not of what is done about them"""
 
 
