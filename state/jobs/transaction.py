@@ -68,9 +68,9 @@ class Transaction:
         """An INSERT that may say what to do where such a row is there."""
         return postgresql.insert(table) if self._postgresql else sqlite.insert(table)
 
-    def all(self, statement: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        """What a SELECT finds."""
-        return self.connection.execute(statement).mappings().all()
+    def all(self, statement: sa.Select[Any], **given: Any) -> Sequence[sa.RowMapping]:
+        """What a SELECT finds, with what is given for its parameters."""
+        return self.connection.execute(statement, given).mappings().all()
 
     def read(self, job_id: str, *, tenant: str | None = None) -> Job | None:
         """A job; None: there is none, or it is another tenant's."""

@@ -350,6 +350,7 @@ class Dispatcher:
                 tenant=one.tenant_id,
                 rank=one.priority,
                 submitted_at=one.created_at,
+                number=one.number,
                 size_s=sizes.of(one.tenant_id),
             )
             for one in store.candidates()

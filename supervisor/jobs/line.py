@@ -283,6 +283,7 @@ class Line:
                 tenant=one.tenant_id,
                 rank=one.priority,
                 submitted_at=one.created_at,
+                number=one.number,
                 size_s=sizes.of(one.tenant_id),
             )
             for one in waiting

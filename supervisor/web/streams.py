@@ -227,6 +227,7 @@ class Streams:
         """Events, and before them what was printed until they were looked for."""
         service, look_s = self._service, QUIET_S if output is None else LOOK_S
         ended, changed, quiet_s = not follow, True, 0.0
+        over = ended
         found: Sequence[Event] = ()
         with self._feed.watching(job.job_id, see) as watch:
             while True:
@@ -235,9 +236,11 @@ class Streams:
                     found = await service.call(
                         service.store.events, since, job_id=job.job_id, limit=EVENTS_AT_ONCE
                     )
+                    # Its end may be among them, and then all has been printed.
+                    over = ended or (bool(found) and await self._has_ended(job))
                 some = bool(found)
                 if output is not None:
-                    async for lines in self._printed(output, over=ended):
+                    async for lines in self._printed(output, over=over):
                         some = True
                         yield b"".join(_log_of(job, line, since) for line in lines)
                 if found:
