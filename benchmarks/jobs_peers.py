@@ -89,4 +89,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its own name: procrastinate warns of an app that is made where no worker could import it.
+    import jobs_peers
+
+    jobs_peers.main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -224,6 +225,11 @@ class Config:
             self._trial.begin(len(runs))
             return False, ()
         return self._taken_over(settings, ladder), ()
+
+    def heed(self, say: Callable[[str], None]) -> None:
+        """As `refresh`, and say in a line each why something is refused."""
+        for problem in self.refresh()[1]:
+            say(f"{problem}; the settings of before stay in force")
 
     def _judged(self, candidate: tuple[Settings, Ladder]) -> tuple[bool, tuple[str, ...]]:
         """What has become of what is on trial."""

@@ -470,14 +470,14 @@ def _jobs(home: Home, config: Config | str, moment: Moment) -> Finding:
     if isinstance(config, str):
         return Finding(verdict="note", what="jobs", result="not checked without settings")
     try:
-        from supervisor.jobs import desk  # noqa: PLC0415 - SQLAlchemy is heavy, and an extra
+        from supervisor.jobs import keeping, opened  # noqa: PLC0415 - SQLAlchemy is heavy, and an extra
     except ModuleNotFoundError:
         result = "none are taken in: pip install 'training-supervisor[jobs]' for that"
         return Finding(verdict="well", what="jobs", result=result)
     try:
-        with desk.Desk(config.settings.jobs, home.path, config.here, dict(os.environ)) as one:
+        with keeping.Keeping(config.settings.jobs, home.path, config.here, dict(os.environ)) as one:
             found = one.standing()
-    except desk.NoJobs as error:
+    except opened.NoJobs as error:
         return Finding(verdict="well", what="jobs", result=str(error))
     except SupervisorError as error:
         return Finding(verdict="bad", what="jobs", result=str(error))

@@ -115,7 +115,8 @@ def _head(report: Report) -> Table:
     left = f", {span(campaign.eta_s)} left at this rate" if campaign.eta_s else ""
     if report.api:
         table.add_row("jobs", f"taken in at {report.api}")
-    table.add_row("campaign", f"{campaign.done} of {campaign.runs} done, {rate}{left}")
+    if campaign.runs:
+        table.add_row("campaign", f"{campaign.done} of {campaign.runs} done, {rate}{left}")
     return table
 
 

@@ -99,7 +99,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CampaignReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue as a whole."""
+    """The runs of the campaign: jobs count in none of it, but in when all ends."""
 
     runs: int
     done: int
@@ -330,7 +330,9 @@ def report(
         else _left(left, moment, called=called[run.id])
         for run, left in known
     )
-    campaign = _campaign(memory, runs, config)
+    jobs = {run.id for run, _ in known if run.is_job}
+    of_campaign = tuple(run for run in runs if run.id not in jobs)
+    campaign = _campaign(memory, of_campaign, config)
     would_train = holder is not None or by is not None
     if foretell and would_train and not isinstance(config, str) and goal.mode in modes:
         turn = slots.assign(memory.runs, modes[goal.mode], memory.timeline, sharing)
@@ -780,7 +782,7 @@ def _campaign(memory: Memory, runs: tuple[RunReport, ...], config: Config | str)
         done=sum(run.status == "done" for run in runs),
         failed=sum(run.status == "failed" for run in runs),
         steps_per_s=round(rate, 1) if rate else None,
-        eta_s=0.0 if queue.all_ended(memory.runs) and runs else eta_s,
+        eta_s=0.0 if runs and not open_ones else eta_s,
         cost_so_far=None if cost is None else round(cost * memory.timeline.now_s / 3600, 2),
         cost_to_come=None if cost is None or eta_s is None else round(cost * eta_s / 3600, 2),
     )

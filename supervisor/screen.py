@@ -641,7 +641,7 @@ def _brief(seconds: float) -> str:
 
 def _campaign(report: Report) -> str:
     campaign = report.campaign
-    parts = [f"{campaign.done} of {campaign.runs} done"]
+    parts = [f"{campaign.done} of {campaign.runs} done" if campaign.runs else "no runs"]
     parts += [f"{campaign.failed} failed"] if campaign.failed else []
     parts += [f"{count(campaign.steps_per_s)} steps/s"] if campaign.steps_per_s else []
     parts += [f"{span(campaign.eta_s)} left at this rate"] if campaign.eta_s else []

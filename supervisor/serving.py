@@ -24,14 +24,15 @@ from state.jobs.database import NotMigrated
 from state.jobs.store import JobStore
 from supervisor.config import Config
 from supervisor.core.job_settings import PORT_MAX, Jobs
+from supervisor.core.settings import Settings
 from supervisor.errors import SupervisorError
 from supervisor.host import api
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.host.notify import Notify
 from supervisor.jobs.at_home import LOCKED
-from supervisor.jobs.desk import TakesNone, told
 from supervisor.jobs.dispatcher import Dispatcher
+from supervisor.jobs.opened import TakesNone, told
 from supervisor.jobs.settings import GIB, is_here, store_url
 from supervisor.programs import find_trainers_in
 from supervisor.web.app import application
@@ -137,7 +138,7 @@ def dispatch(
     if beside:
         threading.Thread(target=_outlive_nobody, args=[stop.set], daemon=True).start()
     dispatcher = Dispatcher(
-        home, config, config.here, open_store=opened, clock=SystemClock(), say=say
+        home, config, config.here, open_store=opened, clock=SystemClock(), say=say, beside=beside
     )
     Notify()("READY=1")
     with Pruning(home, config, prune):
@@ -242,14 +243,23 @@ class _Settings:
 
     def look(self) -> None:
         """Look once whether there are others."""
+        trouble = None
         try:
-            _, problems = self._config.refresh()
-        except OSError as error:
-            problems = (str(error),)
-        for problem in problems:
-            self._say(f"{problem}; the settings of before stay in force")
-        settings, now = self._config.settings, self._service.settings.jobs
-        asked = settings.jobs
+            self._config.heed(self._say)
+            self._take_over(self._config.settings)
+        except (OSError, SupervisorError) as error:
+            trouble = str(error)
+        if trouble != self._trouble and trouble is not None:
+            self._say(f"{trouble}; what was so before stays in force")
+        self._trouble = trouble
+
+    def _take_over(self, settings: Settings) -> None:
+        """Have as much of them in force as can be while the API serves.
+
+        Raises:
+            SupervisorError: they cannot be, as they are; nothing has changed.
+        """
+        asked, now = settings.jobs, self._service.settings.jobs
         waiting = tuple(
             key for key in AT_THE_START if getattr(asked, key) != getattr(self._began_with, key)
         )
@@ -258,16 +268,9 @@ class _Settings:
         self._waiting = waiting
         kept = {key: getattr(now, key) for key in AT_THE_START}
         asked = msgspec.structs.replace(asked, **kept)
-        trouble = None
-        try:
-            _see_tokens(asked)
-            if self._service.heed(msgspec.structs.replace(settings, jobs=asked)):
-                self._say("changed settings of jobs are in force")
-        except SupervisorError as error:
-            trouble = str(error)
-        if trouble != self._trouble and trouble is not None:
-            self._say(f"{trouble}; what was so before stays in force")
-        self._trouble = trouble
+        _see_tokens(asked)
+        if self._service.heed(msgspec.structs.replace(settings, jobs=asked)):
+            self._say("changed settings of jobs are in force")
 
 
 class _Beside:

@@ -152,6 +152,7 @@ if __name__ == "__main__":
 
     import training_supervisor  # noqa: F401 - as above
     from supervisor import ask, cli, journal  # noqa: F401 - as above
+    from supervisor.jobs import desk  # noqa: F401 - as above
 
     gc.freeze()  # what is here already lives as long as each of them: none looks through it again
     _give_birth(socket.socket(fileno=int(sys.argv[1])))

@@ -64,7 +64,7 @@ class Dispatched(Place):
         self.held.__exit__(None, None, None)
         self.held = None
 
-    def dispatch(self):
+    def dispatch(self, **more):
         """A dispatcher comes to life, which knows nothing of the one before."""
         self.dispatcher = Dispatcher(
             self.home,
@@ -73,6 +73,7 @@ class Dispatched(Place):
             open_store=lambda: Timed(self.url, self.clock),
             clock=self.clock,
             say=self.said.append,
+            **more,
         )
 
     def turn(self, turns=1, after_s=5.0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,11 @@ OWNER = "owner"
 ZONE = "Europe/Berlin"
 """of the sessions of PostgreSQL, so that nobody takes its times for UTC"""
 HERE = "127.0.0.1"
+MEMORY = Path("/dev/shm")  # noqa: S108 - only its speed is used
+MEMORY_BYTES = 2**30
+"""free there, at least, or else a server lies on the disk"""
+WAL_MAX = "128MB"
+"""of PostgreSQL, which would keep a gigabyte"""
 
 
 class Server:
@@ -71,6 +77,10 @@ class Server:
         """The address of one more database, with the password: a copy of one that nobody uses."""
         self.run(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
         return f"{self.kind}://{OWNER}:{QUOTED}@{HERE}:{self.port}/{name}"
+
+    def drop_database(self, name: str) -> None:
+        """Remove one, whoever uses it."""
+        self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def create_schema(self, name: str) -> str:
         """The address of a schema of that name, which holds nothing yet, with the password."""
@@ -164,7 +174,7 @@ class Server:
 def mariadb() -> Iterator[Server]:
     """A MariaDB with a database `game`, which `USER` may read."""
     server, install = _found("/usr/sbin/mariadbd"), _found("/usr/bin/mariadb-install-db")
-    with _folder() as folder:
+    with _folder(durable=False) as folder:
         place = f"--datadir={folder}/data"
         _run(
             [install, "--no-defaults", place, "--auth-root-authentication-method=normal",
@@ -192,17 +202,19 @@ def postgresql(*, durable: bool = False) -> Iterator[Server]:
     """A PostgreSQL with a database `game`, which `USER` may read.
 
     Args:
-        durable: what it has answered survives a power cut, which no test needs, and takes time.
+        durable: it lies on the disk, and what it has answered survives a power cut. No test needs
+            that, and most of what a new database takes is the copy of its files.
     """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     programs = found[-1] if found else Path("/nowhere")
     server, install = _found(f"{programs}/postgres"), _found(f"{programs}/initdb")
-    with _folder() as folder:
+    with _folder(durable=durable) as folder:
         words = ["-D", f"{folder}/data", "--username=postgres", "--auth-host=scram-sha-256"]
         _run([install, *words, "--auth-local=trust", "--no-sync", "--encoding=UTF8"], folder)
         port = _free_port()
         words = ["-D", f"{folder}/data", "-p", str(port), "-k", str(folder), "-h", HERE]
         words = [server, *words, *([] if durable else ["-F"]), "-c", f"timezone={ZONE}"]
+        words += [] if durable else ["-c", f"max_wal_size={WAL_MAX}"]
         with _living(Server("postgresql", folder, port, words)) as there:
             there.run(
                 "CREATE DATABASE game",
@@ -224,11 +236,11 @@ def _found(program: str) -> str:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder that the account of the server owns."""
-    with tempfile.TemporaryDirectory(
-        dir="/tmp", prefix="server-", ignore_cleanup_errors=True
-    ) as at:
+def _folder(*, durable: bool) -> Iterator[Path]:
+    """A folder that the account of the server owns: in memory, where there is room for it."""
+    there = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    place = MEMORY if there and not durable else Path("/tmp")  # noqa: S108 - others may enter it
+    with tempfile.TemporaryDirectory(dir=place, prefix="server-", ignore_cleanup_errors=True) as at:
         folder = Path(at)
         if os.geteuid() == 0:
             os.chown(folder, STRANGER, STRANGER)

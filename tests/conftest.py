@@ -3,10 +3,13 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import PurePath
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from testkit.commands import Commands
 from trainers.attempt import limit_threads
 
 # As each trainer does, before anything numeric is imported. The threads of several processes on two
@@ -35,11 +38,20 @@ for number in (signal.SIGINT, signal.SIGHUP):
         restored = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, restored)
 
-IN_TURN = (("adapters", "boots", "contracts"), ("e2e",), ("faults",), ("jobs",))
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Starts commands quickly."""
+    with Commands() as commands:
+        yield commands
+
+
+IN_TURN = (("adapters", "boots", "contracts"), ("e2e",), ("faults",))
 """folders of tests that start processes, mount disks or boot machines: of each group never two at a
 time. What is booted has processes, mounts and a clock of its own, and so does each fault, so that
 the groups do not meet: to each other they are no more than a busy machine."""
 TOGETHER = (
+    "jobs/*",
     "trainers/test_atari.py",
     "trainers/test_atari_ppo.py",
     "trainers/test_atari_record.py",
@@ -61,6 +73,7 @@ def pytest_xdist_make_scheduler(config, log):
             for group in IN_TURN:
                 if folder in group:
                     return " and ".join(group)
-            return path if f"{folder}/{file}" in TOGETHER else nodeid
+            one = PurePath(folder, file)
+            return path if any(one.match(files) for files in TOGETHER) else nodeid
 
     return Turns(config, log)

@@ -1,4 +1,7 @@
-"""Which rows are meant."""
+"""Which rows are meant.
+
+What is asked at each look is put together once: that takes SQLAlchemy longer than the answer.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from state.jobs import tables
-from state.jobs.records import Which
+from state.jobs import rows, tables
+from state.jobs.records import LIVING, Candidate, Which
 from state.jobs.tables import now_s
 from state.records import Rank
 
-_JOBS = tables.jobs.c
+NUMBER_MAX = 2**62
 
+_JOBS = tables.jobs.c
 
 # Every class of each tenant, those in which nobody waits, too.
 _RANKS = sa.union_all(
@@ -38,7 +42,7 @@ def claimable(jobs: Any = _JOBS) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def waiting(name: str, place: int) -> sa.ScalarSelect[Any]:
+def waiting(name: str, place: int | sa.BindParameter[int]) -> sa.ScalarSelect[Any]:
     """A column of the job at a place of the line of each of `CLASSES`, 0 the first; NULL: none.
 
     Those behind it are not read, however many there are.
@@ -56,6 +60,57 @@ def waiting(name: str, place: int) -> sa.ScalarSelect[Any]:
         .correlate(tables.tenants, _RANKS)
         .scalar_subquery()
     )
+
+
+def _candidates() -> sa.Select[Any]:
+    last = sa.func.coalesce(
+        waiting("number", sa.bindparam("place", type_=sa.Integer)), NUMBER_MAX
+    ).label("last")
+    # Materialized: it is to be looked up once for each class, and not for each job.
+    line = sa.select(*OF_CLASS, last).select_from(CLASSES).cte("line")
+    line = line.prefix_with("MATERIALIZED")
+    told = sa.exists().where(tables.foretold.c.job_id == _JOBS.job_id).label("foretold")
+    columns = (_JOBS[name] for name in rows.names(Candidate, "foretold"))
+    return sa.select(*columns, told).join_from(
+        line,
+        tables.jobs,
+        sa.and_(
+            *(_JOBS[column.name] == line.c[column.name] for column in OF_CLASS),
+            -_JOBS.number >= -line.c.last,
+            *claimable(),
+        ),
+    )
+
+
+def _schedules() -> sa.Select[Any]:
+    columns = tables.firings.c
+    newest = (
+        sa.select(columns.schedule_id, sa.func.max(columns.instant).label("at"))
+        .group_by(columns.schedule_id)
+        .subquery()
+    )
+    return (
+        rows.JOBS.add_columns(newest.c.at.label("fired_at"))
+        .outerjoin(newest, newest.c.schedule_id == _JOBS.job_id)
+        .where(
+            tables.schedules.c.job_id.is_not(None),
+            _JOBS.status == "PENDING",
+            ~_JOBS.paused,
+        )
+        .order_by(_JOBS.number)
+    )
+
+
+NOW = sa.select(now_s(), tables.store.c.epoch)
+"""the time, and which store it is since when"""
+CANDIDATES = _candidates()
+"""jobs that wait for a home, in no order: those up to a `place` in the line of each class"""
+CLAIMED = rows.JOBS.where(_JOBS.home == sa.bindparam("home"), _JOBS.status.in_(LIVING)).order_by(
+    _JOBS.number
+)
+"""jobs that a `home` has and that have not ended, first come first"""
+SCHEDULES = _schedules()
+"""those that are in force, each with the newest instant at which it has fired"""
 
 
 def matching(which: Which) -> list[sa.ColumnElement[bool]]:

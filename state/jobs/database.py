@@ -7,6 +7,7 @@ psycopg. What a driver raises is told in one line that holds no password.
 from __future__ import annotations
 
 import contextlib
+import select
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,7 +171,6 @@ class Database:
                 self._engine = sa.create_engine(
                     parsed.set(drivername="postgresql+psycopg"),
                     connect_args=CONNECTING,
-                    pool_pre_ping=True,
                     pool_timeout=BUSY_S,
                     max_overflow=20,
                     hide_parameters=True,
@@ -180,6 +180,7 @@ class Database:
                     f"{error.name} is missing: pip install 'training-supervisor[jobs]'"
                 ) from None
             sa.event.listen(self._engine, "connect", _prepare_session)
+            sa.event.listen(self._engine, "checkout", _expect_open)
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[sa.Connection]:
@@ -370,6 +371,23 @@ def _prepare_session(connection: Any, record: object) -> None:  # noqa: ARG001
             " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
         )
     connection.commit()
+
+
+def _expect_open(connection: Any, record: object, fairy: object) -> None:  # noqa: ARG001
+    """Have a connection replaced that the server has closed, or of which nothing comes back.
+
+    The kernel knows, by what has come in while nothing was asked, and by the keepalives. To ask the
+    server would take as long again as what is wanted of it.
+
+    Raises:
+        sqlalchemy.exc.DisconnectionError: it is not open any more.
+    """
+    if not connection.closed:
+        heard = select.poll()
+        heard.register(connection.fileno(), select.POLLIN)
+        if not heard.poll(0):
+            return
+    raise sa.exc.DisconnectionError
 
 
 def _is_damage(error: BaseException | None) -> bool:

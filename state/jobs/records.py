@@ -289,7 +289,8 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Rank | msgspec.UnsetType = msgspec.UNSET
     metadata: Json | msgspec.UnsetType = msgspec.UNSET
     paused: bool | msgspec.UnsetType = msgspec.UNSET
-    schedule: Schedule | msgspec.UnsetType = msgspec.UNSET
+    schedule: Schedule | msgspec.UnsetType | None = msgspec.UNSET
+    """None: it comes no more, which ends the schedule"""
 
 
 class Once(msgspec.Struct, frozen=True, kw_only=True):

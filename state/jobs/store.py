@@ -18,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from state.jobs import rows, tables
-from state.jobs.choosing import CLASSES, OF_CLASS, claimable, matching, waiting
+from state.jobs.choosing import CANDIDATES, CLAIMED, NOW, SCHEDULES, claimable, matching
 from state.jobs.database import Database
 from state.jobs.mirroring import QUIET, mirrored, stored, told_of
 from state.jobs.records import (
@@ -47,7 +47,7 @@ from state.jobs.tables import now_s
 from state.jobs.transaction import ID, UNTRIED, Transaction
 from state.jobs.usage import usage
 
-OFFSET_MAX = NUMBER_MAX = 2**62
+OFFSET_MAX = 2**62
 WORD = re.compile(r"[0-9A-Fa-f-]{1,36}")
 """how an id begins"""
 UNCLAIMED: Json = {"token": None, "home": None, "claimed_at": None}
@@ -99,7 +99,7 @@ class JobStore:
     def now(self) -> Now:
         """The present, as the store has it."""
         with self._asking() as doing:
-            row = doing.connection.execute(sa.select(now_s(), tables.store.c.epoch)).one()
+            row = doing.connection.execute(NOW).one()
             return Now(float(row[0]), str(row[1]))
 
     # What is asked.
@@ -150,14 +150,16 @@ class JobStore:
                 name: value
                 for name in Patch.__struct_fields__
                 if (value := getattr(patch, name)) is not msgspec.UNSET
+                and value is not None
                 and value != getattr(job.asked, name)
             }
+            ends = patch.schedule is None and job.asked.schedule is not None and not job.ended
             if job.ended and changes.keys() - {"metadata"}:
                 return Refusal(why="has_ended", job=job)
             if "schedule" in changes and job.asked.schedule is None:
                 return Refusal(why="no_schedule", job=job)
             if not changes:
-                return job
+                return doing.cancelled(job) if ends else job
             told = dict(changes)
             values = dict(changes)
             if "metadata" in values:
@@ -166,7 +168,8 @@ class JobStore:
                 schedule = msgspec.structs.replace(values.pop("schedule"), since_at=now)
                 told["schedule"] = msgspec.to_builtins(schedule)
                 doing.put_schedule(job_id, schedule)
-            return doing.change_asked(job, values, told)
+            changed = doing.change_asked(job, values, told)
+            return doing.cancelled(changed) if ends else changed
 
     def cancel(
         self, job_id: str, *, tenant: str | None = None, revision: int | None = None
@@ -185,11 +188,7 @@ class JobStore:
                 return job
             if job.ended:
                 return Refusal(why="has_ended", job=job)
-            wanted = {"cancel_wanted": True}
-            if job.claim is not None:
-                return doing.change_asked(job, wanted, wanted)
-            ended = {**wanted, "status": "CANCELLED", "finished_at": now_s()}
-            return doing.change_asked(job, ended, {"status": "CANCELLED"}, kind="state")
+            return doing.cancelled(job)
 
     def retry(
         self,
@@ -371,23 +370,8 @@ class JobStore:
             each: how many at most of one tenant in one class. Whose turn it is depends on the
                 first of them, and a flood may have any number.
         """
-        last = sa.func.coalesce(waiting("number", each - 1), NUMBER_MAX).label("last")
-        # Materialized: it is to be looked up once for each class, and not for each job.
-        line = sa.select(*OF_CLASS, last).select_from(CLASSES).cte("line")
-        line = line.prefix_with("MATERIALIZED")
-        told = sa.exists().where(tables.foretold.c.job_id == _JOBS.job_id).label("foretold")
-        columns = (_JOBS[name] for name in rows.names(Candidate, "foretold"))
-        chosen = sa.select(*columns, told).join_from(
-            line,
-            tables.jobs,
-            sa.and_(
-                *(_JOBS[column.name] == line.c[column.name] for column in OF_CLASS),
-                -_JOBS.number >= -line.c.last,
-                *claimable(),
-            ),
-        )
         with self._asking() as doing:
-            found = [rows.candidate(row) for row in doing.all(chosen)]
+            found = [rows.candidate(row) for row in doing.all(CANDIDATES, place=each - 1)]
         # SQLite, asked for this order, would read all that wait in it.
         return tuple(sorted(found, key=attrgetter("number")))
 
@@ -463,10 +447,8 @@ class JobStore:
 
     def claimed(self, home: str) -> tuple[Job, ...]:
         """What a home has to train, first come first."""
-        chosen = rows.JOBS.where(_JOBS.home == home, _JOBS.status.in_(LIVING))
         with self._asking() as doing:
-            found = doing.all(chosen.order_by(_JOBS.number))
-            return tuple(rows.job(row) for row in found)
+            return tuple(rows.job(row) for row in doing.all(CLAIMED, home=home))
 
     def mirror(
         self, job_id: str, token: str, seen: Seen, *, looked_at: float | None = None
@@ -569,26 +551,8 @@ class JobStore:
 
     def schedules(self) -> tuple[tuple[Job, int | None], ...]:
         """Those that are in force, each with the newest instant at which it has fired."""
-        newest = (
-            sa.select(
-                tables.firings.c.schedule_id, sa.func.max(tables.firings.c.instant).label("at")
-            )
-            .group_by(tables.firings.c.schedule_id)
-            .subquery()
-        )
-        chosen = (
-            rows.JOBS.add_columns(newest.c.at.label("fired_at"))
-            .outerjoin(newest, newest.c.schedule_id == _JOBS.job_id)
-            .where(
-                tables.schedules.c.job_id.is_not(None),
-                _JOBS.status == "PENDING",
-                ~_JOBS.paused,
-            )
-            .order_by(_JOBS.number)
-        )
         with self._asking() as doing:
-            found = doing.all(chosen)
-            return tuple((rows.job(row), row["fired_at"]) for row in found)
+            return tuple((rows.job(row), row["fired_at"]) for row in doing.all(SCHEDULES))
 
     def fire(
         self, schedule_id: str, instant: int, *, cannot: Json | None = None

@@ -68,9 +68,9 @@ class Transaction:
         """An INSERT that may say what to do where such a row is there."""
         return postgresql.insert(table) if self._postgresql else sqlite.insert(table)
 
-    def all(self, statement: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        """What a SELECT finds."""
-        return self.connection.execute(statement).mappings().all()
+    def all(self, statement: sa.Select[Any], **given: Any) -> Sequence[sa.RowMapping]:
+        """What a SELECT finds, with what is given for its parameters."""
+        return self.connection.execute(statement, given).mappings().all()
 
     def read(self, job_id: str, *, tenant: str | None = None) -> Job | None:
         """A job; None: there is none, or it is another tenant's."""
@@ -180,6 +180,14 @@ class Transaction:
         )
         self.tell(job.job_id, job.asked.tenant_id, (kind, told))
         return self.read_again(job.job_id)
+
+    def cancelled(self, job: Job) -> Job:
+        """End a job that has not: at once where no home has it, else its home is to."""
+        wanted = {"cancel_wanted": True}
+        if job.claim is not None:
+            return self.change_asked(job, wanted, wanted)
+        ended = {**wanted, "status": "CANCELLED", "finished_at": now_s()}
+        return self.change_asked(job, ended, {"status": "CANCELLED"}, kind="state")
 
     def write(self, job_id: str, token: str, values: Json) -> None:
         """Write what became of it, as whoever has the claim."""

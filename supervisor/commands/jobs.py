@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from supervisor.commands import Adding, adding
 from supervisor.commands.asking import agreed, put
 from supervisor.commands.telling import print_output
 from supervisor.context import Context, Refused, print_json, whole_number
+from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import since, stamp
 from supervisor.errors import SupervisorError
 from supervisor.programs import find_trainers_in
@@ -22,6 +25,7 @@ from supervisor.terminal import printable
 if TYPE_CHECKING:
     from state.jobs.records import Job
     from supervisor.jobs.desk import Desk
+    from supervisor.jobs.keeping import Keeping
 
 PLACE = 60
 RANKS = ("critical", "high", "normal", "low")
@@ -304,7 +308,7 @@ def _cancel(context: Context) -> int:
 
 def _retry(context: Context) -> int:
     with _desk(context) as desk:
-        job = desk.retry(context.options.job)
+        job = desk.retry(context.options.job, context.now().wall)
     return _say(context, desk, job, f"job {job.job_id} waits for its first attempt again")
 
 
@@ -354,7 +358,7 @@ def _show(context: Context) -> int:
 
 def _why(context: Context) -> int:
     with _desk(context) as desk:
-        waiting = desk.why(context.options.job, context.home, context.kept_config.settings)
+        waiting = desk.why(context.options.job, context.kept_config.settings)
     from supervisor import job_screen  # noqa: PLC0415 - other commands stay quick
 
     if context.options.json:
@@ -370,7 +374,7 @@ def _logs(context: Context) -> int:
         job = desk.job(options.job)
         run = context.home.run(job.job_id)
         if not run.output.exists() and (job.ended or not options.follow):
-            raise desk.missing(job, "the log")
+            raise desk.missing(job, "lines")
         print_output(context, run.output, lambda: desk.has_ended(job.job_id))
         if not options.follow:
             return 0
@@ -416,28 +420,28 @@ def _fetch(context: Context) -> int:
 
 
 def _backup(context: Context) -> int:
-    with _desk(context) as desk:
-        print(desk.back_up(context.options.file, context.now().wall))
+    with _keeping(context) as kept:
+        print(kept.back_up(context.options.file, context.now().wall))
     return 0
 
 
 def _restore(context: Context) -> int:
     file = context.options.file
-    with _desk(context) as desk:
-        question = f"Put {file} in the place of all jobs in {desk.shown}? [y/N] "
+    with _keeping(context) as kept:
+        question = f"Put {file} in the place of all jobs in {kept.shown}? [y/N] "
         agreed(context, question, "all jobs would be those of the backup")
         context.home.make()
-        desk.restore(file)
-        print(f"{desk.shown} holds what {file} has")
+        kept.restore(file)
+        print(f"{kept.shown} holds what {file} has")
     return 0
 
 
 def _prune(context: Context) -> int:
     options = context.options
-    with _desk(context) as desk:
-        found = desk.clearing(context.now().wall)
+    with _keeping(context) as kept:
+        found = kept.clearing(context.now().wall)
         if not options.dry_run:
-            found = desk.clear(found)
+            found = kept.clear(found)
     freed = sum(one.folder.size_bytes for one in found.going)
     if options.json:
         going = [
@@ -483,12 +487,12 @@ def _withdraw(context: Context) -> int:
 
 def _migrate(context: Context) -> int:
     context.home.make()
-    with _desk(context) as desk:
+    with _keeping(context) as kept:
         from state.jobs.tables import REVISION  # noqa: PLC0415 - other commands stay quick
 
-        before = desk.migrate()
+        before = kept.migrate()
         came = {None: "is made", REVISION: "is as it was"}.get(before, f"had revision {before}")
-        print(f"{desk.shown} {came}: revision {REVISION}")
+        print(f"{kept.shown} {came}: revision {REVISION}")
     return 0
 
 
@@ -506,21 +510,44 @@ def _models(context: Context) -> int:
 
 
 def _desk(context: Context) -> Desk:
-    """Where jobs of the home are handed in.
+    """Where jobs of the home are handed in and asked about.
 
     Raises:
         NoStore: what the store needs is not installed.
         Unusable: the store's address is none.
     """
-    try:
+    with _packages():
         from supervisor.jobs.desk import Desk  # noqa: PLC0415 - SQLAlchemy is heavy
+    return Desk(*_place(context))
+
+
+def _keeping(context: Context) -> Keeping:
+    """Where what is kept of them is seen to; raises as `_desk`."""
+    with _packages():
+        from supervisor.jobs.keeping import Keeping  # noqa: PLC0415 - as above
+    return Keeping(*_place(context))
+
+
+@contextmanager
+def _packages() -> Iterator[None]:
+    """What is imported in here needs the extra.
+
+    Raises:
+        NoStore: a package of it is missing.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:
             raise
         raise NoStore(error.name) from error
+
+
+def _place(context: Context) -> tuple[Jobs, Path, Path, dict[str, str]]:
+    """What says where the jobs of the home are."""
     config = context.kept_config
     find_trainers_in(config.trainers_dir)
-    return Desk(config.settings.jobs, context.home.path, config.here, dict(os.environ))
+    return config.settings.jobs, context.home.path, config.here, dict(os.environ)
 
 
 def _body(file: str) -> bytes:

@@ -42,6 +42,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     rank: Rank
     """that was asked for"""
     submitted_at: float
+    number: int = 0
+    """by which jobs follow each other that came in the same moment"""
     size_s: Amount = SIZE_S
     """how long it will hold a slot, as far as is known"""
     not_before_at: float | None = None
@@ -376,9 +378,9 @@ def _rests(one: Candidate, now_at: float) -> bool:
     return one.paused or (one.not_before_at is not None and one.not_before_at > now_at)
 
 
-def _order(one: Candidate) -> tuple[int, float, str]:
+def _order(one: Candidate) -> tuple[int, float, int, str]:
     """By which the jobs of one tenant follow each other."""
-    return RANKS.index(one.rank), one.submitted_at, one.job
+    return RANKS.index(one.rank), one.submitted_at, one.number, one.job
 
 
 def _reasons(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +12,7 @@ import msgspec
 
 from state.inbox import Inbox
 from state.jobs.records import Json, Model
-from state.records import Left, Memory, Run
-from state.store import NewerState, Store
+from state.records import Memory, Run
 from supervisor.core import pauses
 from supervisor.core.moments import Moment
 from supervisor.core.queue import ENDED
@@ -23,6 +21,7 @@ from supervisor.follow import last_lines
 from supervisor.host.home import Home
 from supervisor.jobs.left import NotAsLeft, checked, files_left
 from supervisor.jobs.mirror import LIVES, Found
+from supervisor.jobs.remembered import Remembered
 from supervisor.runners.local import read_heartbeat
 from trainers import durable
 from trainers.contract import Heartbeat, RunFolder
@@ -46,10 +45,6 @@ class AlreadyDispatching(SupervisorError):
         super().__init__(f"a dispatcher serves {home} already: one is enough for a home")
 
 
-class HomeAway(Exception):
-    """The home tells nothing now; the message says why, in one line."""
-
-
 class _Threads(msgspec.Struct, frozen=True):
     """As much of a spec as says how many threads a trainer has."""
 
@@ -65,19 +60,16 @@ class Given(NamedTuple):
     """why that is not what it has written"""
 
 
-class AtHome:
-    """One home.
+class AtHome(Remembered):
+    """One home, with all that its runs say.
 
     Args:
         home: its paths.
     """
 
     def __init__(self, home: Home) -> None:
-        self.home = home
+        super().__init__(home)
         self.inbox = Inbox(home.inbox)
-        self._store = Store(home.state)
-        self._seen: tuple[object, ...] | None = None
-        self._memory: Memory | None = None
 
     def hold(self) -> durable.Lock:
         """Be the one dispatcher of this home, until that is let go of or the process ends.
@@ -102,42 +94,6 @@ class AtHome:
     def free_bytes(self) -> int:
         """The room on its disk."""
         return shutil.disk_usage(self.home.path).free
-
-    def memory(self) -> Memory:
-        """What its supervisor has saved last.
-
-        Raises:
-            HomeAway: there is none that can be read.
-        """
-        try:
-            status = self.home.state.stat()
-            seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if self._memory is None or seen != self._seen:
-                self._memory, _ = self._store.peek()
-                self._seen = seen
-        except FileNotFoundError:
-            raise HomeAway("no supervisor has lived in this home yet") from None
-        except (OSError, NewerState) as error:
-            raise HomeAway(f"the state of the home cannot be read: {error}") from error
-        if self._memory is None or self._memory.home is None:
-            self._seen = None
-            raise HomeAway("the home does not know yet which one it is")
-        return self._memory
-
-    def left(self, memory: Memory, ids: Collection[str]) -> dict[str, Left]:
-        """How runs were when they left the queue, by id.
-
-        Raises:
-            HomeAway: the archive cannot be read.
-        """
-        known = {one.run.id: one for one in memory.left if one.run.id in ids}
-        others = frozenset(ids) - known.keys()
-        if not others:
-            return known
-        try:
-            return {**self._store.archive.find(others), **known}
-        except OSError as error:
-            raise HomeAway(f"the archive of the home cannot be read: {error}") from error
 
     def found(self, run: Run, memory: Memory, moment: Moment, *, up: bool, has_left: bool) -> Found:
         """What is known of a run, with what its trainer has said.

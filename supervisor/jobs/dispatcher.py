@@ -29,7 +29,7 @@ from supervisor.core.schedule import Schedule
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.asked import RETRY, asked_of
-from supervisor.jobs.at_home import AtHome, HomeAway
+from supervisor.jobs.at_home import AtHome
 from supervisor.jobs.contract import JobRequest
 from supervisor.jobs.errors import Busy, ConfigValidationError, JobError, Problem
 from supervisor.jobs.following import (
@@ -54,6 +54,7 @@ from supervisor.jobs.following import (
 )
 from supervisor.jobs.mirror import TRAINED_BEFORE, Found, refusal
 from supervisor.jobs.reading import converted
+from supervisor.jobs.remembered import HomeAway
 from supervisor.jobs.settings import (
     GIB,
     UNMEASURED,
@@ -133,6 +134,7 @@ class Dispatcher:
         open_store: opens the job store; it is asked again where that does not serve.
         clock: the clocks of this machine.
         say: tells a person something, in one line.
+        beside: whether the API is beside it, which tells of settings that are refused.
     """
 
     def __init__(
@@ -144,12 +146,13 @@ class Dispatcher:
         open_store: Callable[[], JobStore],
         clock: Clock,
         say: Callable[[str], None],
+        beside: bool = False,
     ) -> None:
         self._at_home = AtHome(home)
         self._config, self._here = config, here
         self._open_store = open_store
         self._store: JobStore | None = None
-        self._clock, self._say = clock, say
+        self._clock, self._say, self._beside = clock, say, beside
         self._trouble: str | None = None
         """what is away, as it was told"""
         self._told: set[str] = set()
@@ -207,7 +210,10 @@ class Dispatcher:
         return LOOK_S
 
     def _turn(self) -> None:
-        self._config.refresh()
+        if self._beside:
+            self._config.refresh()
+        else:
+            self._config.heed(self._say)
         if self._store is None:
             self._store = self._open_store()
         store = self._store
@@ -344,6 +350,7 @@ class Dispatcher:
                 tenant=one.tenant_id,
                 rank=one.priority,
                 submitted_at=one.created_at,
+                number=one.number,
                 size_s=sizes.of(one.tenant_id),
             )
             for one in store.candidates()

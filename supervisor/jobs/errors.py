@@ -184,6 +184,38 @@ class NotReady(JobError):
         super().__init__(f"The job has no {what} yet", status=status)
 
 
+class Elsewhere(JobError):
+    """What a job has printed or left is not in this home.
+
+    Args:
+        what: is asked for, such as `files`.
+        job_id: whose.
+        where: what is known of that, in words.
+        home: which has it; None: none.
+    """
+
+    error = "Conflict"
+    http_status = 409
+
+    def __init__(self, what: str, job_id: str, where: str, home: str | None) -> None:
+        details: dict[str, Any] = {} if home is None else {"home": home}
+        super().__init__(f"There are no {what} of job {job_id} here: {where}", **details)
+
+
+class ClearedAway(JobError):
+    """Nothing is kept of what a job has printed and left."""
+
+    error = "Gone"
+    http_status = 410
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"What job {job_id} has left was cleared away",
+            line="the settings keep it no longer, or somebody has removed it; hand it in again to "
+            "train it anew",
+        )
+
+
 class PreconditionFailed(JobError):
     """The job is another than whoever changes it has seen."""
 

@@ -21,15 +21,14 @@ from state.jobs.database import StoreError
 from state.jobs.records import LIVING, Foretold, Job, Page, Which
 from state.jobs.store import JobStore
 from state.records import Memory
-from state.store import NewerState, Store
 from supervisor.core import fairness, pauses, quiet_hours
 from supervisor.core.eta import LATENESS_MAX, Eta, Kind, Measured, until_start
 from supervisor.core.fairness import Candidate, Plan, Why
 from supervisor.core.moments import Moment, stamp, when
 from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
-from supervisor.host.home import Home
 from supervisor.jobs.contract import Queue, Reason, Waiting
+from supervisor.jobs.remembered import Remembered
 from supervisor.jobs.settings import GIB, account_of, no_room, quotas_of, sizes_of
 from supervisor.jobs.telling import asked, next_at
 
@@ -89,15 +88,19 @@ class Line:
     Args:
         store: the job store.
         settings: tells those of the home, as they are in force.
-        home: the one here, whose supervisor may be what a job waits for.
+        remembered: what the home here does, whose supervisor may be what a job waits for.
         clock: of this machine, by which a look grows old; all times are those of the store.
     """
 
     def __init__(
-        self, store: JobStore, settings: Callable[[], Settings], home: Home, clock: Clock
+        self,
+        store: JobStore,
+        settings: Callable[[], Settings],
+        remembered: Remembered,
+        clock: Clock,
     ) -> None:
         self._store, self._settings, self._clock = store, settings, clock
-        self._home = home
+        self._remembered, self._home = remembered, remembered.home
         self._lock = threading.Lock()
         self._looked: _Looked | None = None
 
@@ -139,7 +142,7 @@ class Line:
             found.append(Reason(cause="cancelling", message=message))
         if job.became.status == "RUNNING":
             return found
-        memory = self._memory()
+        memory = self._remembered.memory_if_known()
         if job.asked.schedule is not None:
             return [*found, *self._of_a_schedule(job)]
         own = "" if memory is None or memory.home is None else memory.home.id
@@ -159,13 +162,6 @@ class Line:
             message = "It is given up at its deadline, wherever it is then"
             found.append(Reason(cause="deadline", message=message, until_at=ends_at))
         return found
-
-    def _memory(self) -> Memory | None:
-        """What the supervisor here has saved last; None: nothing that can be read."""
-        try:
-            return Store(self._home.state).peek()[0]
-        except (OSError, NewerState):
-            return None
 
     def _silent(self, job: Job) -> Iterator[Reason]:
         """That nobody tells of a job which a home has."""
@@ -287,6 +283,7 @@ class Line:
                 tenant=one.tenant_id,
                 rank=one.priority,
                 submitted_at=one.created_at,
+                number=one.number,
                 size_s=sizes.of(one.tenant_id),
             )
             for one in waiting

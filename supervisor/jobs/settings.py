@@ -243,9 +243,9 @@ class Tokens:
     def __hash__(self) -> int:
         return hash(frozenset(self._known.items()))
 
-    def __bool__(self) -> bool:
-        """Whether there are any: then each request bears one."""
-        return bool(self._known)
+    def __len__(self) -> int:
+        """How many there are: where there is one, each request bears one."""
+        return len(self._known)
 
     def whose(self, token: str) -> Name | None:
         """The tenant that bears a token; None: nobody. It takes as long for each that is wrong."""

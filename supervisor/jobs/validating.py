@@ -23,10 +23,8 @@ from supervisor.jobs.judging import tells_of_rows
 from supervisor.jobs.mirror import in_words_of_the_tenant
 from supervisor.jobs.reading import problem
 from supervisor.jobs.rows import Unread
-from trainers.contract import Rows, Spec, Unfit
+from trainers.contract import Name, Rows, Spec, Unfit
 
-COMPLETED = Which(status=("COMPLETED",))
-"""jobs that have told how long they took"""
 SIZE, ROUNDS = "training_data_size", "training_rounds"
 """of their metrics: rows that were learnt from, and how often these were gone through"""
 
@@ -47,6 +45,14 @@ class Seen(NamedTuple):
 def to_look_at(prepared: Prepared) -> Spec | None:
     """Of what a trainer is to look at the rows; None: it tells nothing of them."""
     return prepared.spec if tells_of_rows(prepared.spec.trainer) else None
+
+
+def measurable(tenant: Name | None) -> Which:
+    """Jobs that have told how long they took, of one tenant; None: of all, for the operator.
+
+    To anybody else the times of others would tell what these do.
+    """
+    return Which(tenant_id=tenant, status=("COMPLETED",))
 
 
 def measured(request: Training, rows: Rows, jobs: Iterable[Job]) -> Lasted | None:

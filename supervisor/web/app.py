@@ -32,9 +32,8 @@ def application(service: Service) -> ASGIApp:
         service: what all answers are made from; its store stays the caller's to close.
     """
     feed = Feed(service)
-    jobs = JobPages(
-        service, feed, Line(service.store, lambda: service.settings, service.home, service.clock)
-    )
+    line = Line(service.store, lambda: service.settings, service.remembered, service.clock)
+    jobs = JobPages(service, feed, line)
     operations: dict[str, dict[str, Operation]] = {
         **jobs.all(),
         **Streams(service, feed, jobs).all(),

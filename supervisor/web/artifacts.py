@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from io import BufferedIOBase
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import ASGIApp
 
 from state.jobs.records import Job
 from supervisor.jobs.errors import NotFound, NotReady
 from supervisor.jobs.left import LeftFile, NotAsLeft, files_left
 from supervisor.web import asking
 from supervisor.web.answers import Artifact, Artifacts
-from supervisor.web.errors import BadRequest, ClearedAway, Elsewhere, NoSuchRange
+from supervisor.web.errors import BadRequest, NoSuchRange
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.resource import BYTES, HEADERS, Operation, told
+from supervisor.web.resource import BYTES, HEADERS, Operation, Owning, told
 from supervisor.web.service import Service
 from trainers import durable
 
@@ -56,7 +59,7 @@ class ArtifactPages:
     async def list(self, request: Request) -> Response:
         """`GET /jobs/{id}/artifacts`."""
         job = await self._finished(request)
-        found = await self._service.call(self._left, job)
+        found = await self._service.call(self._sized, job)
         artifacts = tuple(
             Artifact(
                 name=one.name,
@@ -64,43 +67,79 @@ class ArtifactPages:
                 sha256=one.sha256,
                 url=f"{BASE}/jobs/{job.job_id}/artifacts/{one.name}",
             )
-            for one, size in found.values()
+            for one, size in found
         )
         return told(Artifacts(job_id=job.job_id, artifacts=artifacts))
 
-    async def get(self, request: Request) -> Response:
+    async def get(self, request: Request) -> ASGIApp:
         """`GET /jobs/{id}/artifacts/{name}`."""
         job = await self._finished(request)
         name: str = request.path_params["name"]
-        found = await self._service.call(self._left, job)
-        if name not in found:
-            raise NotFound("artifact", name)
-        one, size = found[name]
-        etag = f'"{one.sha256}"'
-        headers = {**HEADERS, "etag": etag, "cache-control": "private, max-age=31536000"}
-        if asking.has_seen(request, one.sha256):
-            return Response(status_code=304, headers=headers)
-        _see_range(request, size)
-        return FileResponse(one.path, headers=headers, media_type=BYTES, filename=name)
+        one, file = await self._service.call(self._opened, job, name)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(file)
+            headers = {
+                **HEADERS,
+                "etag": f'"{one.sha256}"',
+                "cache-control": "private, max-age=31536000",
+            }
+            if asking.has_seen(request, one.sha256):
+                return Response(status_code=304, headers=headers)
+            status = os.fstat(file.fileno())
+            _see_range(request, status.st_size)
+            # By its handle it is there for as long as it is open, whoever removes or moves it.
+            answer = FileResponse(
+                f"/proc/self/fd/{file.fileno()}",
+                headers=headers,
+                media_type=BYTES,
+                filename=name,
+                stat_result=status,
+            )
+            return Owning(answer, opened.pop_all())
 
     async def _finished(self, request: Request) -> Job:
         job = await self._jobs.find(request)
         if job.became.status != "COMPLETED":
             raise NotReady("artifacts", job.became.status)
-        if job.claim is not None and not self._service.home.run(job.job_id).path.exists():
-            if not job.became.kept_bytes:
-                raise ClearedAway("files")
-            raise Elsewhere("files", job.claim.home)
         return job
 
-    def _left(self, job: Job) -> dict[str, tuple[LeftFile, int]]:
-        """By name what is there, and no link, each with its size; it may block."""
+    def _sized(self, job: Job) -> tuple[tuple[LeftFile, int], ...]:
+        """What is there, and no link, each with its size; it may block.
+
+        Raises:
+            ClearedAway, Elsewhere: the folder is not here.
+        """
+        sized = [(one, _size(one.path)) for one in self._left(job)]
+        found = tuple((one, size) for one, size in sized if size is not None)
+        if not found:
+            self._see_folder(job)
+        return found
+
+    def _opened(self, job: Job, name: str) -> tuple[LeftFile, BufferedIOBase]:
+        """One of these files, open; it may block.
+
+        Raises:
+            NotFound: it is none of them.
+            ClearedAway, Elsewhere: the folder is not here.
+        """
+        for one in self._left(job):
+            if one.name == name:
+                with contextlib.suppress(FileNotFoundError, durable.UnreadableFile):
+                    return one, durable.open_regular(one.path)
+        self._see_folder(job)
+        raise NotFound("artifact", name)
+
+    def _left(self, job: Job) -> tuple[LeftFile, ...]:
         try:
-            files = files_left(self._service.home.run(job.job_id))
+            return files_left(self._service.home.run(job.job_id))
         except NotAsLeft:
-            return {}
-        sized = {one.name: (one, _size(one.path)) for one in files}
-        return {name: (one, size) for name, (one, size) in sized.items() if size is not None}
+            return ()
+
+    def _see_folder(self, job: Job) -> None:
+        """See that the folder of a job is here, which may have gone since the job was read."""
+        service = self._service
+        if not service.home.run(job.job_id).path.exists():
+            raise service.remembered.missing(service.store.get(job.job_id) or job, "files")
 
 
 def _size(path: Path) -> int | None:

@@ -55,6 +55,16 @@ def asker(request: Request, service: Service) -> str | None:
     return found
 
 
+def see_asker(request: Request, service: Service) -> None:
+    """See that whoever was let in may be told more: settings may have changed meanwhile.
+
+    Raises:
+        Unauthorized: the token is nobody's any more, or another's, or by now one is needed.
+    """
+    if asker(request, service) not in (None, request.state.tenant):
+        raise Unauthorized
+
+
 def see_origin(request: Request, service: Service) -> None:
     """See that no page of another site asks, which a browser would let by.
 

@@ -64,26 +64,6 @@ class NotAllowed(JobError):
         )
 
 
-class Elsewhere(JobError):
-    """What a job has printed or left is not in this home."""
-
-    error = "Conflict"
-    http_status = 409
-
-    def __init__(self, what: str, home: str) -> None:
-        super().__init__(f"The {what} are not here: the home {home} had the job", home=home)
-
-
-class ClearedAway(JobError):
-    """What a job has printed or left is kept no longer, by what the settings say."""
-
-    error = "Gone"
-    http_status = 410
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"The {what} were cleared away: the settings keep them no longer")
-
-
 class TooSlow(JobError):
     """A body that does not come."""
 

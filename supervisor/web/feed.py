@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import anyio
 
@@ -19,9 +19,14 @@ EVENTS_AT_ONCE = 1000
 
 
 class Watch:
-    """One who waits."""
+    """One who waits.
 
-    def __init__(self) -> None:
+    Args:
+        see: raises where they may be told no more.
+    """
+
+    def __init__(self, see: Callable[[], None]) -> None:
+        self._see = see
         self._told = asyncio.Event()
 
     def tell(self) -> None:
@@ -29,10 +34,15 @@ class Watch:
         self._told.set()
 
     async def wait(self, wait_s: float) -> bool:
-        """Wait until something may have happened since the last time; False: it took too long."""
+        """Wait until something may have happened since the last time; False: it took too long.
+
+        Raises:
+            Unauthorized: whoever waits may be told no more, which they hear at once.
+        """
         with anyio.move_on_after(wait_s):
             await self._told.wait()
             self._told.clear()
+            self._see()
             return True
         return False
 
@@ -50,9 +60,14 @@ class Feed:
         self._looking: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def watching(self, job_id: str) -> Iterator[Watch]:
-        """Be told of a job: who reads it in here, and then waits, misses nothing."""
-        watch = Watch()
+    def watching(self, job_id: str, see: Callable[[], None]) -> Iterator[Watch]:
+        """Be told of a job: who reads it in here, and then waits, misses nothing.
+
+        Args:
+            job_id: which job.
+            see: raises where whoever waits may be told no more; asked again with other tokens.
+        """
+        watch = Watch(see)
         self._watches.setdefault(job_id, set()).add(watch)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
@@ -67,7 +82,11 @@ class Feed:
     async def _look(self) -> None:
         try:
             seen: int | None = None
+            tokens = self._service.tokens
             while self._watches:
+                if self._service.tokens != tokens:
+                    tokens = self._service.tokens
+                    self._tell_all()
                 try:
                     seen = await self._news(seen)
                 except (StoreError, Busy):
@@ -83,9 +102,7 @@ class Feed:
         if seen is None:
             newest = await service.call(service.store.newest)
             # Whoever has read before this look may have missed what came until now.
-            for watches in self._watches.values():
-                for watch in watches:
-                    watch.tell()
+            self._tell_all()
             return newest
         while events := await service.call(service.store.events, seen, limit=EVENTS_AT_ONCE):
             seen = events[-1].sequence
@@ -95,3 +112,8 @@ class Feed:
             if len(events) < EVENTS_AT_ONCE:
                 break
         return seen
+
+    def _tell_all(self) -> None:
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.tell()

@@ -51,7 +51,7 @@ from supervisor.jobs.errors import (
 )
 from supervisor.jobs.judging import LIGHT
 from supervisor.jobs.line import Line
-from supervisor.jobs.taking import new_job, see_quota
+from supervisor.jobs.taking import Taking, new_job
 from supervisor.jobs.telling import told as told_of
 from supervisor.web import asking
 from supervisor.web.answers import History, Point
@@ -85,8 +85,8 @@ class JobPages:
 
     def __init__(self, service: Service, feed: Feed, line: Line) -> None:
         self._service, self._feed, self._line = service, feed, line
+        self._taking = Taking(service.store, lambda: service.quotas, line.next_start_at)
         self._doors: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """one at a time of a tenant with a quota: two must not both be the last that it may have"""
 
     def all(self) -> dict[str, dict[str, Operation]]:
         """Path: method: what is done."""
@@ -106,7 +106,7 @@ class JobPages:
             one: {
                 "GET": Operation(
                     "get_job", "How a job stands", self.get,
-                    {200: contract.Job, 304: None}, (404, 503),
+                    {200: contract.Job, 304: None}, (404, 429, 503),
                     headers=("If-None-Match", "Prefer"),
                 ),
                 "PATCH": Operation(
@@ -148,7 +148,7 @@ class JobPages:
             f"{BASE}/validate": {
                 "POST": Operation(
                     "validate", "What would be said of a request; nothing is written",
-                    self.validate, {200: ValidateAnswer}, (403, 408, 413, 415, 422, 503),
+                    self.validate, {200: ValidateAnswer}, (403, 408, 413, 415, 422, 429, 503),
                     body=ValidateRequest, example="schema",
                 ),
             },
@@ -172,7 +172,7 @@ class JobPages:
             return msgspec.json.encode(self._told(job, prepared.warnings)).decode()
 
         new = new_job(asked, prepared)
-        create = partial(service.store.create, new, once=once, answer=answer)
+        create = partial(self._taking.create, new, now_at=service.now_at, once=once, answer=answer)
         taken = await self._let_in(asked.tenant_id, create)
         if not isinstance(taken, Job):
             return _said_before(taken, once, 201)
@@ -225,11 +225,8 @@ class JobPages:
         def answer(job: Job) -> str:
             return msgspec.json.encode(self._told(job)).decode()
 
-        retry = partial(service.store.retry, job.job_id, once=once, answer=answer)
-        if job.became.status in ("FAILED", "CANCELLED"):  # any other is refused, and adds nothing
-            tried = await self._let_in(job.asked.tenant_id, retry)
-        else:
-            tried = await service.call(retry)
+        retry = partial(self._taking.retry, job, now_at=service.now_at, once=once, answer=answer)
+        tried = await self._let_in(job.asked.tenant_id, retry)
         if isinstance(tried, Job):
             return _taken(answer(tried), 202)
         if isinstance(tried, Replayed) or tried.why in ("key_of_another", "in_flight"):
@@ -251,10 +248,13 @@ class JobPages:
         except (ConfigValidationError, ResourceError, Forbidden) as error:
             return told(validating.refused(error))
         spec = validating.to_look_at(prepared)
-        rows = None if spec is None else await service.look(spec, partial(asking.gone, request))
+        mine, rows = request.state.tenant, None
+        if spec is not None:
+            rows = await service.look(mine, spec, partial(asking.gone, request))
         lasted = None
         if isinstance(rows, Rows):
-            page = await service.call(service.store.find, validating.COMPLETED, limit=MEASURED_MAX)
+            like = validating.measurable(mine)
+            page = await service.call(service.store.find, like, limit=MEASURED_MAX)
             if isinstance(page, Page):
                 lasted = validating.measured(asked, rows, page.jobs)
         seen = validating.Seen(prepared, rows, lasted)
@@ -276,19 +276,21 @@ class JobPages:
         job, queue = await self._placed(request)
         wait_s = asking.waits_s(request)
         if wait_s and asking.has_seen(request, job.version):
-            self._service.see_streams()
             loop = asyncio.get_running_loop()
             until = loop.time() + wait_s
-            async with self._service.streaming():
-                with self._feed.watching(job.job_id) as watch:
+            see = partial(asking.see_asker, request, self._service)
+            with (
+                self._service.streaming(request.state.tenant),
+                self._feed.watching(job.job_id, see) as watch,
+            ):
+                job, queue = await self._placed(request)
+                while asking.has_seen(request, job.version):
+                    left_s = until - loop.time()
+                    if left_s <= 0 or not await watch.wait(left_s):
+                        break
+                    if await request.is_disconnected():
+                        break
                     job, queue = await self._placed(request)
-                    while asking.has_seen(request, job.version):
-                        left_s = until - loop.time()
-                        if left_s <= 0 or not await watch.wait(left_s):
-                            break
-                        if await request.is_disconnected():
-                            break
-                        job, queue = await self._placed(request)
         if asking.has_seen(request, job.version):
             headers = {**HEADERS, "etag": asking.tag(job.version)}
             return Response(status_code=304, headers=headers)
@@ -386,49 +388,32 @@ class JobPages:
 
     async def _judged(self, asked: Submission, tenant: str) -> Prepared:
         service = self._service
-        judge: Callable[..., Any] = service.call if _is_light(asked) else service.judge
         act = partial(asked_of, asked, tenant=service.tenant(tenant), now_at=service.now_at)
-        prepared: Prepared = await judge(act)
-        return prepared
+        return await (service.call(act) if _is_light(asked) else service.judge(tenant, act))
 
     async def _let_in(self, tenant: str, act: Callable[[], T]) -> T:
-        """Do what makes one more job of a tenant wait, if it may have that.
+        """Do what makes one more job of a tenant wait.
 
-        Raises:
-            QuotaExceeded: it may not.
+        Of a tenant with a quota one at a time: two must not both be the last that it may have.
         """
-        service, quota = self._service, self._service.quotas.get(tenant)
-        if quota is None:
-            return await service.call(act)
-
-        def within() -> T:
-            for usage in service.store.tenants(tenant):
-                starts_at = self._line.next_start_at(tenant)
-                see_quota(usage, quota, now_at=service.now_at, next_start_at=starts_at)
-            return act()
-
+        if tenant not in self._service.quotas:
+            return await self._service.call(act)
         async with self._doors[tenant]:
-            return await service.call(within)
+            return await self._service.call(act)
 
     def _change(self, job: Job, asked: JobPatch) -> Job | Refusal:
-        """One change of what was asked; it may block."""
-        store = self._service.store
+        """One change of what was asked, all of it or nothing; it may block."""
         changes: dict[str, Any] = {
             name: value
-            for name in ("priority", "metadata", "paused")
+            for name in asked.__struct_fields__
             if (value := getattr(asked, name)) is not msgspec.UNSET
         }
         if isinstance(asked.schedule, str):
             if job.asked.schedule is None:
                 return Refusal(why="no_schedule", job=job)
             changes["schedule"] = _rescheduled(job.asked.schedule, asked.schedule)
-        changed: Job | Refusal = job
-        if changes:
-            patch = Patch(**changes)
-            changed = store.patch(job.job_id, patch, revision=job.asked.revision)
-        if asked.schedule is None and job.asked.schedule is not None and isinstance(changed, Job):
-            return store.cancel(job.job_id, revision=changed.asked.revision)
-        return changed
+        patch = Patch(**changes)
+        return self._service.store.patch(job.job_id, patch, revision=job.asked.revision)
 
     def _told(self, job: Job, warnings: tuple[Warned, ...] = ()) -> contract.Job:
         service = self._service

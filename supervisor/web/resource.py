@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from state.jobs.database import StoreError
 from state.jobs.tables import Unstorable
@@ -30,7 +31,7 @@ HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Operation(NamedTuple):
@@ -78,7 +79,7 @@ class Resource:
             return  # nobody is left to be answered
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> ASGIApp:
         try:
             asking.see_origin(request, self._service)
             method = "GET" if request.method == "HEAD" else request.method
@@ -101,6 +102,23 @@ class Resource:
         except Exception:
             log.exception("%s %s", request.method, request.url.path)
             return refused(Broken())
+
+
+class Owning:
+    """An answer that owns something until it was given, or nobody is left to be given it.
+
+    Args:
+        answer: the answer.
+        what: it owns, such as an open file.
+    """
+
+    def __init__(self, answer: ASGIApp, what: AbstractContextManager[object]) -> None:
+        self._answer, self._what = answer, what
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give it."""
+        with self._what:
+            await self._answer(scope, receive, send)
 
 
 def told(value: Any, status: int = 200, **headers: str) -> Response:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 import uvicorn
@@ -26,6 +28,8 @@ CONNECTIONS_MAX = 1000
 """at once; whoever comes then is told to come again"""
 AGAIN_S = 5.0
 """after which they may"""
+ADDRESS = re.compile(rb"(?i:https?)://([^/?#@]+)(/.*)?")
+"""the target of a request as an address, up to its question mark: its host, and its path"""
 
 
 class Impatient(H11Protocol):
@@ -95,6 +99,26 @@ async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
+def _at_its_path(app: ASGIApp) -> ASGIApp:
+    """An application that is reached by whole addresses, too, as through a proxy.
+
+    `GET http://host/path` asks what `GET /path` does, of the host that it names: a header that
+    names another one is not heeded (RFC 9112, 3.2.2).
+    """
+
+    async def found(scope: Scope, receive: Receive, send: Send) -> None:
+        whole = ADDRESS.fullmatch(scope.get("raw_path", b""))
+        if whole is not None:
+            host, raw_path = whole[1], whole[2] or b"/"
+            others = [pair for pair in scope["headers"] if pair[0] != b"host"]
+            path = unquote(raw_path.decode("ascii"))
+            headers = [(b"host", host), *others]
+            scope = {**scope, "path": path, "raw_path": raw_path, "headers": headers}
+        await app(scope, receive, send)
+
+    return found
+
+
 def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
     """The API as a server.
 
@@ -103,7 +127,7 @@ def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
         more: of uvicorn's settings, such as `host` and `port`, or `fd`.
     """
     config = uvicorn.Config(
-        app,
+        _at_its_path(app),
         **{
             "http": Impatient,
             "ws": "none",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -20,9 +18,11 @@ from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.errors import Busy
-from supervisor.jobs.rows import Look, Unread
+from supervisor.jobs.remembered import Remembered
+from supervisor.jobs.rows import LOOK_MAX_S, Look, Unread
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of, tenants_of
 from supervisor.jobs.tenants import Tenant
+from supervisor.web.seats import Seat, Seats
 from trainers.contract import Name, Rows, Spec, Unfit
 
 THREADS = 4
@@ -79,15 +79,19 @@ class Service:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.home, self.clock = store, home, clock
+        self.remembered = Remembered(home)
         self._here = here or home.path
         self._environment = os.environ if environment is None else environment
         tenants_of(settings.jobs, home.path, self._here)
         self._in_force = self._asked_by(settings)
         self._threads = CapacityLimiter(THREADS)
         self._judges = CapacityLimiter(JUDGES)
-        self._looks: list[Look] = []
+        self._judged = Seats(
+            "judged", "Whoever judges requests", JUDGES + JUDGED_WAITING_MAX, AGAIN_S
+        )
         self._looking = CapacityLimiter(LOOKS)
-        self._streams = 0
+        self._looks = Seats("looks", "Whoever looks at rows", LOOKS, AGAIN_S, LOOK_MAX_S)
+        self._streams = Seats("streams", "Whoever follows jobs", STREAMS_MAX, AGAIN_S)
 
     @property
     def settings(self) -> Settings:
@@ -143,62 +147,54 @@ class Service:
         asked = functools.partial(act, *args, **kwargs)
         return await anyio.to_thread.run_sync(asked, limiter=self._threads)
 
-    async def judge(self, act: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have a trainer look at a request, in a thread.
+    async def judge(self, tenant: Name | None, act: Callable[[], T]) -> T:
+        """Have a trainer look at a request of a tenant, in a thread.
 
         Raises:
+            QuotaExceeded: as many of this tenant wait for that as may.
             Busy: too many wait for that.
         """
-        if self._judges.statistics().tasks_waiting >= JUDGED_WAITING_MAX:
-            raise Busy("Whoever judges requests", AGAIN_S)
-        asked = functools.partial(act, *args, **kwargs)
-        return await anyio.to_thread.run_sync(asked, limiter=self._judges)
+        with self._judged.take(tenant, shared=self._is_shared):
+            return await anyio.to_thread.run_sync(act, limiter=self._judges)
 
-    async def look(self, spec: Spec, gone: Callable[[], Awaitable[None]]) -> Rows | Unfit | Unread:
+    async def look(
+        self, tenant: Name | None, spec: Spec, gone: Callable[[], Awaitable[None]]
+    ) -> Rows | Unfit | Unread:
         """Have a trainer look at the rows of a spec, in a process of its own.
 
         Args:
+            tenant: who asks for it; None: the operator.
             spec: what it is asked for.
             gone: waits until nobody wants to know any more; the look ends then.
 
         Raises:
+            QuotaExceeded: as many are looked at for this tenant as may be.
             Busy: as many are looked at as may be.
         """
-        if len(self._looks) >= LOOKS:
-            over_s = min(look.until_s for look in self._looks) - time.monotonic()
-            raise Busy("Whoever looks at rows", over_s)
-        with Look(spec, self.home.path) as look:
-            self._looks.append(look)
-            try:
-                async with anyio.create_task_group() as group:
+        seat = self._looks.take(tenant, shared=self._is_shared)
+        with seat, Look(spec, self.home.path) as look:
+            async with anyio.create_task_group() as group:
 
-                    async def leave() -> None:
-                        await gone()
-                        look.end()
+                async def leave() -> None:
+                    await gone()
+                    look.end()
 
-                    group.start_soon(leave)
-                    found = await anyio.to_thread.run_sync(
-                        look.wait, limiter=self._looking, abandon_on_cancel=True
-                    )
-                    group.cancel_scope.cancel()
-            finally:
-                self._looks.remove(look)
+                group.start_soon(leave)
+                found = await anyio.to_thread.run_sync(
+                    look.wait, limiter=self._looking, abandon_on_cancel=True
+                )
+                group.cancel_scope.cancel()
         return found
 
-    @asynccontextmanager
-    async def streaming(self) -> AsyncIterator[None]:
-        """One more answer that goes on and on."""
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
-
-    def see_streams(self) -> None:
-        """See that there may be one more answer that goes on and on.
+    def streaming(self, tenant: Name | None) -> Seat:
+        """Have room for one more answer that goes on and on, until that is left.
 
         Raises:
+            QuotaExceeded: this tenant has as many as it may have.
             Busy: there are too many.
         """
-        if self._streams >= STREAMS_MAX:
-            raise Busy("Whoever follows jobs", AGAIN_S)
+        return self._streams.take(tenant, shared=self._is_shared)
+
+    @property
+    def _is_shared(self) -> bool:
+        return len(self.tokens) > 1

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp
 
 from state.jobs.database import StoreError
 from state.jobs.records import Event, Job
@@ -18,10 +20,9 @@ from supervisor.jobs.contract import Logs, Moment
 from supervisor.jobs.errors import Busy, ConfigValidationError, Problem, Unauthorized
 from supervisor.output import Choice, Line, Output
 from supervisor.web import asking
-from supervisor.web.errors import ClearedAway, Elsewhere
 from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.resource import EVENTS, HEADERS, JSON, TEXT, Operation, told
+from supervisor.web.resource import EVENTS, HEADERS, JSON, TEXT, Operation, Owning, told
 from supervisor.web.service import Service
 from trainers.contract import Level
 
@@ -88,29 +89,27 @@ class Streams:
             f"{one}/logs": {
                 "GET": Operation(
                     "get_logs", "What a job prints, until it ends", self.logs,
-                    {200: Logs}, (400, 404, 409, 410, 422, 503), query=LogsQuery,
+                    {200: Logs}, (400, 404, 409, 410, 422, 429, 503), query=LogsQuery,
                     headers=("Accept", "Last-Event-ID"), media=(TEXT, JSON, EVENTS),
                 ),
             },
             f"{one}/events": {
                 "GET": Operation(
                     "get_events", "What happens to a job, until it ends", self.events,
-                    {200: str, 204: None}, (400, 404, 422, 503), query=EventsQuery,
+                    {200: str, 204: None}, (400, 404, 422, 429, 503), query=EventsQuery,
                     headers=("Last-Event-ID",), media=(EVENTS,),
                 ),
             },
         }  # fmt: skip
 
-    async def logs(self, request: Request) -> Response:
+    async def logs(self, request: Request) -> ASGIApp:
         """`GET /jobs/{id}/logs`."""
         asked = asking.query(request, LogsQuery)
         job = await self._jobs.find(request)
         folder = self._service.home.run(job.job_id)
         has_begun = job.became.started_at is not None
         if has_begun and job.claim is not None and not folder.path.exists():
-            if job.ended and not job.became.kept_bytes:
-                raise ClearedAway("lines")
-            raise Elsewhere("lines", job.claim.home)
+            raise await self._service.call(self._service.remembered.missing, job, "lines")
         last = _last_id(request)
         after = None if last is None else last[0] if last[1] is None else last[1]
         accepted = request.headers.get("accept", "").lower()
@@ -120,10 +119,11 @@ class Streams:
             lines = tuple(_text(line) for line in found.lines)
             return told(Logs(job_id=job.job_id, logs=lines, total_lines=found.total))
         as_events = EVENTS in accepted
-        pieces = self._lines(job, folder.output, asked, after=after, as_events=as_events)
-        return await self._stream(request, pieces, EVENTS if as_events else TEXT)
+        see = partial(asking.see_asker, request, self._service)
+        pieces = self._lines(job, folder.output, asked, see, after=after, as_events=as_events)
+        return self._stream(request, pieces, see, EVENTS if as_events else TEXT)
 
-    async def events(self, request: Request) -> Response:
+    async def events(self, request: Request) -> ASGIApp:
         """`GET /jobs/{id}/events`."""
         asked = asking.query(request, EventsQuery)
         job = await self._jobs.find(request)
@@ -141,31 +141,48 @@ class Streams:
             # By this a browser knows that it need not come again.
             return Response(status_code=204, headers=HEADERS)
         output = Output(path, position) if asked.logs else None
-        pieces = self._happened(job, since, output, follow=bool(asked.follow))
-        return await self._stream(request, pieces, EVENTS)
+        see = partial(asking.see_asker, request, self._service)
+        pieces = self._happened(job, since, output, see, follow=bool(asked.follow))
+        return self._stream(request, pieces, see, EVENTS)
 
-    async def _stream(self, request: Request, pieces: AsyncIterator[bytes], media: str) -> Response:
+    def _stream(
+        self,
+        request: Request,
+        pieces: AsyncIterator[bytes],
+        see: Callable[[], None],
+        media: str,
+    ) -> ASGIApp:
+        """An answer that goes on until there are no more pieces, or whoever asks may see no more.
+
+        Raises:
+            QuotaExceeded: the tenant has as many as it may have.
+            Busy: there are too many.
+        """
         if request.method == "HEAD":
             return Response(media_type=media, headers=HEADERS)
-        self._service.see_streams()
 
-        async def counted() -> AsyncIterator[bytes]:
-            async with self._service.streaming():
-                try:
-                    async for piece in pieces:
-                        # A token may have been taken away, or be needed, since it began.
-                        if asking.asker(request, self._service) != request.state.tenant:
-                            return
-                        yield piece
-                except (StoreError, Busy, Unauthorized):
-                    return  # who follows comes again, and is told what the matter is
+        async def allowed() -> AsyncIterator[bytes]:
+            try:
+                async for piece in pieces:
+                    see()  # who reads slowly may have been let in long ago
+                    yield piece
+            except (StoreError, Busy, Unauthorized):
+                return  # who follows comes again, and is told what the matter is
 
         # Buffered by a proxy it would be no stream.
         headers = {**HEADERS, "x-accel-buffering": "no"}
-        return StreamingResponse(counted(), media_type=media, headers=headers)
+        answer = StreamingResponse(allowed(), media_type=media, headers=headers)
+        return Owning(answer, self._service.streaming(request.state.tenant))
 
     async def _lines(
-        self, job: Job, path: Path, asked: LogsQuery, *, after: int | None, as_events: bool
+        self,
+        job: Job,
+        path: Path,
+        asked: LogsQuery,
+        see: Callable[[], None],
+        *,
+        after: int | None,
+        as_events: bool,
     ) -> AsyncIterator[bytes]:
         # Whoever comes again has had what they asked for, and wants all that follows it.
         choice = asked.choice if after is None else Choice(asked.level)
@@ -177,7 +194,7 @@ class Streams:
             return b"".join(_text(line).encode() + b"\n" for line in lines)
 
         ended, changed, quiet_s = not asked.follow, True, 0.0
-        with self._feed.watching(job.job_id) as watch:
+        with self._feed.watching(job.job_id, see) as watch:
             if asked.tail is not None and after is None:
                 found = await self._service.call(output.tail, asked.tail, choice)
                 if found.lines:
@@ -199,22 +216,31 @@ class Streams:
                     yield STILL_THERE
 
     async def _happened(
-        self, job: Job, since: int, output: Output | None, *, follow: bool
+        self,
+        job: Job,
+        since: int,
+        output: Output | None,
+        see: Callable[[], None],
+        *,
+        follow: bool,
     ) -> AsyncIterator[bytes]:
         """Events, and before them what was printed until they were looked for."""
         service, look_s = self._service, QUIET_S if output is None else LOOK_S
         ended, changed, quiet_s = not follow, True, 0.0
+        over = ended
         found: Sequence[Event] = ()
-        with self._feed.watching(job.job_id) as watch:
+        with self._feed.watching(job.job_id, see) as watch:
             while True:
                 if changed:
                     ended = ended or await self._has_ended(job)
                     found = await service.call(
                         service.store.events, since, job_id=job.job_id, limit=EVENTS_AT_ONCE
                     )
+                    # Its end may be among them, and then all has been printed.
+                    over = ended or (bool(found) and await self._has_ended(job))
                 some = bool(found)
                 if output is not None:
-                    async for lines in self._printed(output, over=ended):
+                    async for lines in self._printed(output, over=over):
                         some = True
                         yield b"".join(_log_of(job, line, since) for line in lines)
                 if found:

@@ -7,10 +7,13 @@ import pytest
 from state.archive import Archive
 from state.records import Retry
 from state.store import Store
+from supervisor import screen
 from supervisor.ask import ask
+from supervisor.config import Config
 from supervisor.core.recovery import Exit
 from supervisor.core.submitted import SUBMITTED_MAX
 from supervisor.host.clock import SystemClock
+from supervisor.report import report
 from testkit.fakes import Plan
 from testkit.place import Place, a_job, but
 from trainers.contract import EXIT_BAD_SPEC
@@ -69,6 +72,23 @@ def test_a_campaign_is_done_once_what_was_submitted_has_ended_too(tmp_path):
     assert place.daemon.memory.resting
     (line,) = place.lines("campaign.done")
     assert line["reason"].startswith("2 of 2 runs have reached their target")
+
+
+@pytest.mark.parametrize(
+    ("settings", "runs", "words"), [(CAMPAIGN, 1, "0 of 1 done"), (BOX, 0, "no runs")]
+)
+def test_the_count_of_the_campaign_is_without_jobs(tmp_path, settings, runs, words):
+    """Neither one that is done and gone nor one that trains is one of its runs."""
+    place = Place(tmp_path, settings)
+    place.ask("submit", asked=a_job(steps=100))
+    place.settle(30)
+    place.ask("submit", asked=a_job("other"))
+    place.look()
+    found = report(place.home, Config(place.home.settings), place.clock.read())
+    told = {run.id: run.status for run in found.runs}
+    assert (told["job-job"], "job-other" in told) == ("done", True)
+    assert (found.campaign.runs, found.campaign.done) == (runs, 0)
+    assert words in screen.state(found)
 
 
 def test_what_is_asked_twice_with_one_token_is_one_run(box):

@@ -11,13 +11,6 @@ from testkit.commands import Commands
 from testkit.machine import Machine
 
 
-@pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
-    """Starts commands quickly."""
-    with Commands() as commands:
-        yield commands
-
-
 @pytest.fixture
 def machine(tmp_path: Path, commands: Commands) -> Iterator[Machine]:
     machine = Machine(tmp_path / "home", commands=commands)

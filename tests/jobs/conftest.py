@@ -67,14 +67,17 @@ def made_there(server: Server) -> str:
 
 
 @pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, home: Path) -> str:
+def url(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
     """The URL of a store that holds nothing."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("made") / FILE, home)
-        return url_of_home(home)
+        yield url_of_home(home)
+        return
     template: str = request.getfixturevalue("made_there")
     server: Server = request.getfixturevalue("server")
-    return server.create_database(f"copy_{next(NUMBERS)}", template)
+    name = f"copy_{next(NUMBERS)}"
+    yield server.create_database(name, template)
+    server.drop_database(name)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from state.jobs.database import StoreTrouble
 from state.jobs.records import Ending, Foretold, Model, NewJob, Seen
+from state.jobs.transaction import Transaction
 from supervisor.core.job_settings import JobTenant
 from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
+from supervisor.web import artifacts, asking
 from supervisor.web.app import application
 from supervisor.web.service import Service
 from testkit.api import TOKENS
@@ -216,6 +220,25 @@ def test_a_schedule_is_taken_changed_and_ended(api):
     assert ended.json()["status"] == "CANCELLED"
     plain = api.post(JOBS, json=whole()).json()["job_id"]
     refused(api.patch(f"{JOBS}/{plain}", json={"schedule": "0 3 * * 7"}), 409, "Conflict")
+
+
+def test_one_request_is_one_change(api, store, monkeypatch):
+    """Where a schedule cannot be ended nothing else that was asked with that is done."""
+    job = api.post(JOBS, json=whole() | {"schedule": "0 2 * * 0"}).json()["job_id"]
+    before, both = store.get(job), {"priority": "low", "schedule": None}
+    tell = Transaction.tell
+
+    def breaks(doing, job_id, tenant_id, told):
+        if told[0] == "state":
+            raise StoreTrouble("the store", "it breaks")
+        return tell(doing, job_id, tenant_id, told)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Transaction, "tell", breaks)
+        assert api.patch(f"{JOBS}/{job}", json=both).status_code == 503
+    assert store.get(job) == before
+    ended = api.patch(f"{JOBS}/{job}", json=both).json()
+    assert (ended["status"], ended["priority"]) == ("CANCELLED", "low")
 
 
 # Judged
@@ -449,6 +472,56 @@ def test_what_another_home_has_is_said_to_be_there(api, store, job, claim):
     store.keep(job, "home-a", 0)
     for what in ("artifacts", "artifacts/model", "logs"):
         assert refused(api.get(f"{JOBS}/{job}/{what}"), 410, "Gone") == {}
+
+
+def model_of(job, claim, store, place, content=b"0123456789"):
+    """The folder of a finished job, and where its one file is fetched."""
+    folder = place.run(job).path
+    folder.mkdir(parents=True)
+    (folder / "model.txt").write_bytes(content)
+    (folder / "SHA256SUMS").write_text(f"{'a' * 64}  model.txt\n")
+    store.mirror(job, claim, Seen(status="RUNNING", attempt=1))
+    store.finish(job, claim, Ending(status="COMPLETED", kept_bytes=len(content)))
+    return folder, f"{JOBS}/{job}/artifacts/model.txt"
+
+
+@one_store
+@pytest.mark.parametrize("asked", [{}, {"range": "bytes=2-4"}, {"range": "bytes=-3"}])
+def test_a_file_is_sent_to_its_end_though_it_is_removed_meanwhile(
+    api, store, place, job, claim, monkeypatch, asked
+):
+    """Once it is open: the look at it, the answer's head and its body are of one file."""
+    folder, path = model_of(job, claim, store, place)
+    plain = api.get(path, headers=asked)
+
+    def removed(request, version):
+        shutil.rmtree(folder)
+        return seen(request, version)
+
+    seen = asking.has_seen
+    monkeypatch.setattr(asking, "has_seen", removed)
+    answer = api.get(path, headers=asked)
+    assert not folder.exists()
+    assert (answer.status_code, answer.content) == (plain.status_code, plain.content)
+    assert answer.headers["etag"] == plain.headers["etag"] == f'"{"a" * 64}"'
+
+
+@one_store
+@pytest.mark.parametrize("what", ["artifacts", "artifacts/model.txt"])
+def test_what_goes_before_it_is_opened_is_said_to_be_cleared_away(
+    api, store, place, job, claim, monkeypatch, what
+):
+    """Also by who has seen the job while all of it was there."""
+    folder, _ = model_of(job, claim, store, place)
+
+    def cleared(run):
+        shutil.rmtree(folder)
+        store.keep(job, "home-a", 0)
+        return left(run)
+
+    left = artifacts.files_left
+    monkeypatch.setattr(artifacts, "files_left", cleared)
+    refused(api.get(f"{JOBS}/{job}/{what}"), 410, "Gone")
 
 
 # HTTP itself

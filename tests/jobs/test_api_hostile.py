@@ -13,6 +13,7 @@ import pytest
 
 from supervisor.core.job_settings import JobTenant
 from supervisor.web import asking, server, service
+from testkit.api import TOKENS
 from testkit.job_requests import whole
 from testkit.patience import until
 
@@ -149,11 +150,31 @@ def test_what_is_no_request_is_refused(api, connected, raw):
     assert api.get("/health").status_code == 200
 
 
-def test_there_is_an_end_to_who_may_wait_or_follow(api, monkeypatch):
+@pytest.mark.parametrize(
+    "target", ["http://localhost:8000/ai/training/jobs?limit=1", "HTTPS://localhost/health"]
+)
+def test_a_whole_address_is_what_its_path_is(connected, target):
+    """As whoever asks through a proxy sends it; a header that names another host is not heeded."""
+    asked = head(f"GET {target}", connection="close").replace(b"localhost\r\n", b"evil.example\r\n")
+    said = all_of(connected(asked))
+    assert said.startswith(b"HTTP/1.1 200 "), said
+
+
+def test_the_host_of_a_whole_address_is_the_one_that_counts(connected):
+    """A page of another site is led here by a name of its own, whatever the header says."""
+    for target in ("http://evil.example/health", "http://me@localhost/health", "http:///health"):
+        said = all_of(connected(head(f"GET {target}", connection="close")))
+        assert said.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 404 ")), said
+    said = all_of(connected(head("GET http://localhost", connection="close")))
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["details"] == {"path": "/"}
+
+
+def test_there_is_an_end_to_who_may_wait_or_follow(opened, monkeypatch):
     """Whoever comes then is told when to come again."""
+    monkeypatch.setattr(service, "STREAMS_MAX", 1)
+    api = opened()
     job = api.post(JOBS, json=whole()).json()["job_id"]
     url = str(api.base_url).rstrip("/") + f"{JOBS}/{job}/events"
-    monkeypatch.setattr(service, "STREAMS_MAX", 1)
     with httpx.Client() as client, client.stream("GET", url) as response:
         lines = response.iter_lines()  # kept, since whoever drops it hangs up
         next(lines)
@@ -162,6 +183,63 @@ def test_there_is_an_end_to_who_may_wait_or_follow(api, monkeypatch):
     monkeypatch.setattr(service, "WAITING_MAX", 0)
     refused = api.get(f"{JOBS}/{job}")
     assert (refused.status_code, refused.json()["error"]) == (503, "ResourceError")
+
+
+def following(stack, api, job, bearer):
+    """One more who follows a job, for as long as the stack is open."""
+    url = str(api.base_url).rstrip("/") + f"{JOBS}/{job}/events"
+    response = stack.enter_context(httpx.stream("GET", url, headers=bearer, timeout=30))
+    lines = response.iter_lines()
+    stack.callback(lines.close)
+    next(lines)
+
+
+def test_no_tenant_takes_all_the_streams(opened, monkeypatch):
+    """Half of them at most: others follow, and wait for a change, as if nobody else were there."""
+    monkeypatch.setattr(service, "STREAMS_MAX", 4)
+    api = opened(tenants={one: JobTenant(token_env=one.upper()) for one in ("acme", "other")})
+    acme, other = ({"Authorization": f"Bearer {TOKENS[one]}"} for one in ("ACME", "OTHER"))
+    greedy, modest = (
+        api.post(JOBS, json=whole() | {"tenant_id": one}, headers=bearer).json()["job_id"]
+        for one, bearer in (("acme", acme), ("other", other))
+    )
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            following(stack, api, greedy, acme)
+        waits = {"Prefer": "wait=1", "If-None-Match": "*"}
+        for path, more in (("/events", {}), ("/logs", {}), ("", waits)):
+            with api.stream("GET", f"{JOBS}/{greedy}{path}", headers=acme | more) as refused:
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+                details = json.loads(refused.read())["details"]
+            assert details == {"quota": "streams", "used": 2, "bound": 2}
+        following(stack, api, modest, other)
+        assert api.get(f"{JOBS}/{modest}", headers=other | waits).status_code == 429
+    until(
+        lambda: api.get(f"{JOBS}/{greedy}", headers=acme | waits).status_code == 304,
+        "who has gone has left a place",
+    )
+
+
+def test_who_comes_in_one_moment_finds_no_more_room_than_there_is(opened, monkeypatch):
+    """A place is had before an answer begins, and given back whatever becomes of it."""
+    monkeypatch.setattr(service, "STREAMS_MAX", 3)
+    api = opened()
+    job = api.post(JOBS, json=whole()).json()["job_id"]
+    url = str(api.base_url).rstrip("/") + f"{JOBS}/{job}/events"
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(12))
+        asked = [
+            pool.submit(lambda: stack.enter_context(httpx.stream("GET", url, timeout=30)))
+            for _ in range(12)
+        ]
+        statuses = sorted(one.result().status_code for one in asked)
+    assert statuses == [200] * 3 + [503] * 9
+    until(lambda: follows(url), "all that were taken are free again")
+
+
+def follows(url):
+    with httpx.stream("GET", url, timeout=30) as response:
+        return response.status_code == 200
 
 
 def test_there_is_an_end_to_connections(connected, monkeypatch):

@@ -9,13 +9,14 @@ from state.jobs.records import Ending, Foretold, NewJob, Seen
 from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
 from supervisor.jobs.line import Line
+from supervisor.jobs.remembered import Remembered
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
 def line(store, place):
-    return Line(store, Settings, place, SystemClock())
+    return Line(store, Settings, Remembered(place), SystemClock())
 
 
 def submitted(store, count=1):
@@ -84,7 +85,7 @@ def test_what_a_job_is_told_first_is_written_down(store, line, measured, place):
     """Of all in the line, whoever of them has asked; what others are told later changes nothing."""
     waiting = submitted(store, 3)
     told = [line.place(job) for job in waiting]
-    later = Line(store, Settings, place, SystemClock())
+    later = Line(store, Settings, Remembered(place), SystemClock())
     later.place(waiting[0])
     for job in waiting:
         trained(store, job, age_s=0)
@@ -119,7 +120,7 @@ def test_how_late_jobs_were_is_learnt_from_the_store(store, place, measured):
     """Three times as late as they were told, nine of ten: so the next one is told three times."""
     waited(store, 300.0, 20, eta_p90_s=100.0)
     job = submitted(store)[0]
-    line = Line(store, Settings, place, SystemClock())
+    line = Line(store, Settings, Remembered(place), SystemClock())
     told = line.place(job)
     trained(store, job, age_s=0)
     newest, *_ = store.foretold(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import msgspec
 import pytest
@@ -13,9 +15,11 @@ from supervisor.core.job_settings import Jobs, JobTenant
 from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
 from supervisor.jobs.settings import NoSecret, SharedTables
+from supervisor.web import feed
 from supervisor.web.app import application
 from supervisor.web.service import Service
 from testkit.api import TOKENS
+from testkit.patience import until
 
 JOBS = "/ai/training/jobs"
 TWO = Settings(
@@ -66,6 +70,43 @@ def test_a_stream_that_began_without_a_token_ends_with_the_first_one(service, ap
         service.store.cancel(job.job_id)
         assert not [line for line in lines if "CANCELLED" in line]
     assert api.get(f"{JOBS}/{job.job_id}", headers=bearing("OTHER")).json()["status"] == "CANCELLED"
+
+
+def test_who_waits_for_a_change_hears_at_once_that_their_token_is_nobodys(
+    service, api, monkeypatch
+):
+    """A stream that has nothing to tell ends, too; whoever bears another token goes on."""
+    waiting = set()
+
+    async def noted(watch, wait_s):
+        waiting.add(watch)
+        return await wait(watch, wait_s)
+
+    wait = feed.Watch.wait
+    monkeypatch.setattr(feed.Watch, "wait", noted)
+    service.heed(TWO)
+    mine, others = (
+        service.store.create(NewJob(tenant_id=one, config={})).job_id for one in ("acme", "other")
+    )
+    waits = {"If-None-Match": '"1"', "Prefer": "wait=60"}
+    gone = msgspec.structs.replace(TWO.jobs, tenants={"other": TWO.jobs.tenants["other"]})
+    url = f"{api.base_url}".rstrip("/") + JOBS
+    with ThreadPoolExecutor() as pool:
+        asked = [
+            pool.submit(
+                httpx.get, f"{url}/{mine}{path}", headers=bearing("ACME") | more, timeout=30
+            )
+            for path, more in (("", waits), ("/logs", {}))
+        ]
+        other = pool.submit(
+            httpx.get, f"{url}/{others}", headers=bearing("OTHER") | waits, timeout=30
+        )
+        until(lambda: len(waiting) == 3, "all three wait")
+        service.heed(Settings(jobs=gone))
+        assert [one.result().status_code for one in asked] == [401, 200]
+        assert not other.done()
+        service.store.cancel(others)
+        assert other.result().json()["status"] == "CANCELLED"
 
 
 def test_a_quota_and_a_weight_are_in_force_at_once(service, api):

@@ -189,6 +189,24 @@ def test_what_is_printed_stands_among_what_happens(api, store, job, claim, outpu
     assert api.get(path, headers={"last-event-id": seen[-1][0]}).status_code == 204
 
 
+def test_a_job_that_ends_during_a_look_has_printed_all_before(
+    api, store, job, claim, output, monkeypatch
+):
+    """After it was asked whether it has ended, and before its events are read."""
+    add(output, "no end")
+    events = store.events
+
+    def ends_first(*given, job_id=None, **named):
+        if job_id is not None:
+            monkeypatch.undo()
+            end(store, job, claim)
+        return events(*given, job_id=job_id, **named)
+
+    monkeypatch.setattr(store, "events", ends_first)
+    seen = events_of(Reader(api, f"{JOBS}/{job}/events", headers=EVENTS).ends())
+    assert [kind for _, kind, _ in seen] == ["log", "state", "state"]
+
+
 def test_lines_are_chosen_by_level_and_time(api, job, output):
     """Of those that are asked for the last ones, as text and as JSON; their number is told."""
     said = [Remark("trainers", 60.0 * n, level, "said").line for n, level in enumerate(LEVELS)]

@@ -22,6 +22,7 @@ from state.records import Goal, HomeId, Memory, Place, Rank, Timeline, Visit
 from state.store import Store
 from supervisor.cli import main
 from supervisor.commands.jobs import RANKS, STATUSES
+from supervisor.jobs import desk
 from supervisor.jobs.contract import Status as Told
 from testkit.job_requests import silence, whole
 from testkit.servers import QUOTED, SECRET
@@ -423,6 +424,28 @@ def test_folders_are_cleared_away_and_what_is_known_stays(supervisor, store, hom
     assert 600_000 < kept < 601_000  # measured, whatever was noted before
 
 
+@pytest.mark.parametrize("before", ["files_left", "checked"])
+def test_what_goes_while_it_is_fetched_is_said_to_be_cleared_away(
+    supervisor, store, home, tmp_path, monkeypatch, before
+):
+    """It is not spoilt, and nothing of it is there."""
+    know_home(home, "here")
+    job_id = submitted(supervisor)
+    leave(home / "runs" / job_id, model=b"learnt")
+    sha256 = hashlib.sha256(b"learnt").hexdigest()
+    completed(store, job_id, model=Model(sha256=sha256), kept_bytes=6)
+    act = getattr(desk, before)
+
+    def cleared(*asked):
+        shutil.rmtree(home / "runs" / job_id)
+        return act(*asked)
+
+    monkeypatch.setattr(desk, before, cleared)
+    refused = supervisor("jobs", "fetch", job_id, "-o", str(tmp_path / "model"))
+    assert (refused.code, "was cleared away" in refused.err) == (2, True)
+    assert not (tmp_path / "model").exists()
+
+
 def know_home(home: Path, name: str) -> None:
     """Have a supervisor have lived there, under that name."""
     stat = home.stat()
@@ -470,6 +493,8 @@ def test_a_job_of_a_home_that_is_gone_is_taken_over(supervisor, store, home):
 
 def test_the_doctor_looks_at_the_store(supervisor, url, home):
     """How many jobs there are, and how old the newest backup is."""
+    with (home / "supervisor.toml").open("a") as file:
+        file.write("[campaign]\nruns = []\n")  # no trainer has to be asked
 
     def found() -> tuple[str, str]:
         findings = json.loads(supervisor("doctor", "--json").out)
@@ -502,6 +527,21 @@ def test_a_tenant_has_its_quota_here_too(supervisor, home):
     submitted(supervisor)
     said = supervisor("jobs", "submit", "-", stdin=json.dumps(whole()))
     assert (said.code, "The quota queued is used up: 1 of 1" in said.err) == (75, True)
+
+
+def test_who_tries_a_job_again_has_the_same_quota(supervisor, home, store):
+    """It waits as one that is handed in; what cannot be tried again is refused for that."""
+    ended, waits = submitted(supervisor), submitted(supervisor)
+    supervisor("jobs", "cancel", ended)
+    with (home / "supervisor.toml").open("a") as file:
+        file.write("[jobs.tenants.acme-corp]\nqueued = 1\n")
+    said = supervisor("jobs", "retry", ended)
+    assert (said.code, "The quota queued is used up: 1 of 1" in said.err) == (75, True)
+    assert store.get(ended).became.status == "CANCELLED"
+    said = supervisor("jobs", "retry", waits)
+    assert (said.code, "cannot be retried" in said.err) == (2, True)
+    supervisor("jobs", "cancel", waits)
+    assert supervisor("jobs", "retry", ended).code == 0
 
 
 class TestWithoutAStore:

@@ -269,6 +269,19 @@ def test_a_daemon_that_is_away_loses_no_job_that_it_has(place):
     place.until(job_id, "CANCELLED")
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_settings_that_are_refused_are_told_once(place, beside):
+    """By the API where one is beside it; what was good before stays in force."""
+    place.dispatch(beside=beside)
+    job_id = place.submit()
+    place.home.settings.write_text(f"{BOX}[jobs]\nenabled = 'never'\n")
+    place.turn(5)
+    told = [line for line in place.said if "the settings of before stay in force" in line]
+    assert len(told) == (0 if beside else 1)
+    assert all("enabled" in line for line in told)
+    assert place.store.get(job_id).claim is not None
+
+
 def test_a_home_has_one_dispatcher(place):
     """A second one ends with one line, and whoever comes after the first has ended is alone."""
     first = AtHome(place.home).hold()

@@ -80,6 +80,12 @@ def test_a_tenants_own_jobs_go_class_by_class_and_first_come_first_served():
     assert [name for name, _ in sent(jobs, room=3)] == ["urgent", "old", "new"]
 
 
+def test_jobs_of_the_same_moment_go_as_they_came():
+    """A clock tells so much and no more, and an id nothing."""
+    jobs = [job("second", number=2), job("third", number=3), job("zeroth", number=0)]
+    assert [name for name, _ in sent(jobs, room=3)] == ["zeroth", "second", "third"]
+
+
 def test_who_has_got_nothing_for_long_rises_class_by_class():
     """A third of the longest wait each, and it is submitted in the class that it has come to."""
     accounts = {"b": used(1e6, running=2)}

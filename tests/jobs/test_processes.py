@@ -295,3 +295,17 @@ def test_a_server_that_comes_back_is_used_again(server):
     assert store.get(job.job_id) == job
     assert store.claim(job.job_id, "home-a") is not None
     store.close()
+
+
+def test_a_server_that_was_away_while_nobody_asked_is_used_as_before(server):
+    """None of the connections that it has closed is tried again."""
+    url = server.create_schema("away_unnoticed")
+    migrate(url)
+    store = JobStore(url)
+    with store._asking(), store._asking(), store._asking():
+        pass
+    server.stop()
+    server.start()
+    job = store.create(a_job())
+    assert store.get(job.job_id) == job
+    store.close()

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from state.jobs.database import FILE, url_of_home
-from state.jobs.records import Ending
+from state.jobs.records import Ending, NewJob
 from state.jobs.records import Seen as Running
 from supervisor.core.job_settings import JobTenant
 from supervisor.jobs import rows
 from supervisor.programs import program
+from testkit.api import TOKENS
 from testkit.job_requests import whole
 from testkit.patience import until
 from testkit.tables import hourly, write
@@ -27,6 +28,7 @@ from testkit.tables import hourly, write
 VALIDATE = "/ai/training/validate"
 ROWS = 1200
 TABLE = "features.load_forecasting"
+BEARERS = {"acme-corp": "ACME", "other": "OTHER"}
 
 
 @pytest.fixture
@@ -210,6 +212,31 @@ def test_two_look_at_once_and_who_goes_away_ends_the_look(api, tables, home):
     until(lambda: api.post(VALIDATE, json=well).status_code == 200, "there is room again")
 
 
+def test_no_tenant_has_all_look_at_its_rows(opened, tables, home):
+    """One look is another tenant's; it is told when its own is over."""
+    os.mkfifo(tables / f"{TABLE}.csv")
+    write(tables / "well.parquet", hourly(ROWS))
+    shutil.copytree(tables, home / "tables/other", ignore=shutil.ignore_patterns("*.csv"))
+    api = opened(tenants={name: JobTenant(token_env=env) for name, env in BEARERS.items()})
+    acme, other = (f"Authorization: Bearer {TOKENS[env]}" for env in BEARERS.values())
+    body = {"config": whole()["config"]}
+    well = {"config": body["config"] | {"data": "well"}}
+    held = subprocess.Popen([*_curl(api, body), "-H", acme], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: looking(home), "it is looked at")
+        refused = api.post(VALIDATE, json=well, headers=[acme.split(": ")])
+        assert (refused.status_code, refused.json()["error"]) == (429, "QuotaExceeded")
+        assert 1 <= int(refused.headers["retry-after"]) <= rows.LOOK_MAX_S
+        assert api.post(VALIDATE, json=well, headers=[other.split(": ")]).json()["valid"]
+    finally:
+        held.kill()
+        held.wait()
+    until(
+        lambda: api.post(VALIDATE, json=well, headers=[acme.split(": ")]).status_code == 200,
+        "its place is free again",
+    )
+
+
 def _curl(api: httpx.Client, body: dict) -> list[str]:
     where = f"{str(api.base_url).rstrip('/')}{VALIDATE}"
     kind = "Content-Type: application/json"
@@ -230,6 +257,28 @@ def test_how_long_it_takes_is_what_others_like_it_took(judged, api, store, table
     estimate = judged()["resolved"]["estimate"]
     assert estimate["jobs"] == 2
     assert 0 <= estimate["seconds"] <= estimate["seconds_p90"]
+
+
+def test_how_long_jobs_of_others_took_is_told_to_the_operator_alone(opened, store, tables, home):
+    """A tenant would learn from it what others do."""
+    write(tables / f"{TABLE}.parquet", hourly(ROWS))
+    shutil.copytree(tables, home / "tables/other")
+    for tenant in ("acme-corp", "other"):
+        body = whole(algorithm="lgbm", hyperparameters={}) | {"tenant_id": tenant}
+        job = store.create(NewJob(tenant_id=tenant, config=body)).job_id
+        token = store.claim(job, "home-a").claim.token
+        store.mirror(job, token, Running(status="RUNNING", attempt=1))
+        metrics = {"training_data_size": 700, "training_rounds": 100}
+        store.finish(job, token, Ending(status="COMPLETED", metrics=metrics))
+
+    def jobs(api, tenant, **more):
+        body = {"config": whole()["config"], "tenant_id": tenant}
+        return api.post(VALIDATE, json=body, **more).json()["resolved"]["estimate"]["jobs"]
+
+    assert jobs(opened(), "acme-corp") == 2
+    api = opened(tenants={name: JobTenant(token_env=env) for name, env in BEARERS.items()})
+    for name, env in BEARERS.items():
+        assert jobs(api, name, headers={"Authorization": f"Bearer {TOKENS[env]}"}) == 1
 
 
 def test_a_database_that_does_not_answer_says_nothing_of_the_rows(opened):

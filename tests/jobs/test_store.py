@@ -21,6 +21,7 @@ from state.jobs.records import (
     Seen,
     Which,
 )
+from state.jobs.transaction import Transaction
 
 
 def a_job(tenant="acme-corp", **fields):
@@ -382,6 +383,29 @@ def test_a_schedule_fires_once_for_an_instant(store):
     assert newest == 4000
     children = store.find(Which(parent_id=parent.job_id))
     assert children.total == 4
+
+
+def test_what_is_asked_together_is_done_together(store, monkeypatch):
+    """A schedule that ends has its other change, too, or goes on as it was."""
+    parent = store.create(a_job(schedule=Schedule(cron="0 2 * * 0")))
+    both = Patch(metadata={"why": "enough"}, schedule=None)
+    tell = Transaction.tell
+
+    def breaks(doing, job_id, tenant_id, told):
+        if told[0] == "state":
+            raise RuntimeError
+        return tell(doing, job_id, tenant_id, told)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Transaction, "tell", breaks)
+        with pytest.raises(RuntimeError):
+            store.patch(parent.job_id, both)
+    assert store.get(parent.job_id) == parent
+    ended = store.patch(parent.job_id, both)
+    assert (ended.became.status, ended.asked.metadata) == ("CANCELLED", {"why": "enough"})
+    assert store.patch(parent.job_id, both) == ended
+    single = store.create(a_job())
+    assert store.patch(single.job_id, Patch(schedule=None)) == single
 
 
 def test_a_schedule_that_is_changed_begins_from_then_on(store):

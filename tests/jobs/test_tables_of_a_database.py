@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from state.jobs.database import FILE, url_of_home
+from state.jobs.store import JobStore
 from testkit import servers
 from testkit.job_requests import whole
 from testkit.machine import Machine
@@ -132,9 +134,9 @@ def test_a_password_that_others_can_read_is_not_used(validated, home):
     assert "their database does not answer" in warned["message"]
 
 
-def test_a_job_learns_from_its_tenants_rows_alone(shared, home):
+def test_a_job_learns_from_its_tenants_rows_alone(shared, home, commands):
     """From command line to model; the password is in nothing that the machine has written."""
-    machine = Machine(home / "box")
+    machine = Machine(home / "box", commands=commands)
     machine.configure(
         f"[campaign]\nruns = []\n[jobs]\ntables_url = '{shared}'\ntables_tenant_column = 'whose'\n"
     )
@@ -145,7 +147,8 @@ def test_a_job_learns_from_its_tenants_rows_alone(shared, home):
         assert submitted.returncode == 0, submitted.stderr
         job = submitted.stdout.strip()
         machine.launch(machine.command("dispatch"))
-        until(lambda: told(machine, job)["status"] == "COMPLETED", "it is trained")
+        with contextlib.closing(JobStore(url_of_home(machine.home))) as store:
+            until(lambda: is_completed(store, job), "it is trained")
         printed = machine("jobs", "logs", job).stdout + machine.screen.read_text()
     finally:
         machine.crash()
@@ -163,12 +166,11 @@ def test_a_job_learns_from_its_tenants_rows_alone(shared, home):
     assert [path for path in written if holds_password(path.read_bytes())] == []
 
 
-def told(machine: Machine, job: str) -> dict[str, Any]:
-    answer = machine("jobs", "show", job, "--json")
-    assert answer.returncode == 0, answer.stderr
-    found = json.loads(answer.stdout)
-    assert found["status"] not in ("FAILED", "CANCELLED"), found
-    return found
+def is_completed(store: JobStore, job_id: str) -> bool:
+    job = store.get(job_id)
+    assert job is not None
+    assert job.became.status not in ("FAILED", "CANCELLED"), job
+    return job.became.status == "COMPLETED"
 
 
 def holds_password(content: bytes) -> bool:

@@ -17,6 +17,7 @@ from supervisor.core.settings import Settings
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.jobs.line import Line
+from supervisor.jobs.remembered import Remembered
 from testkit.job_requests import silence, whole
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -44,7 +45,7 @@ def why(store, place):
     lives(place)
 
     def told(job, home=place, **settings):
-        line = Line(store, lambda: Settings(**settings), home, SystemClock())
+        line = Line(store, lambda: Settings(**settings), Remembered(home), SystemClock())
         found = line.waiting(store.get(job.job_id)).reasons
         assert len({one.cause for one in found}) == len(found)
         return {one.cause: one for one in found}
