@@ -119,7 +119,8 @@ def dispatch(
         AlreadyDispatching: another dispatcher serves the home.
         NoSecret: the password of the store is not where the settings say.
     """
-    code = _migrated(migrate)
+    # Beside the API, which has done so, it would make a home where one was just moved away.
+    code = 0 if beside else _migrated(migrate)
     if code not in (0, AGAIN_LATER):
         return code
 
@@ -130,6 +131,8 @@ def dispatch(
         try:
             return JobStore(url)
         except NotMigrated:
+            if not home.path.exists():
+                raise
             _migrated(migrate)
             return JobStore(url)
 

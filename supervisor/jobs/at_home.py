@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -76,9 +77,11 @@ class AtHome(Remembered):
 
         Raises:
             AlreadyDispatching: there is one.
-            OSError: nothing can be written in the home.
+            OSError: nothing can be written in the home, or it is gone.
         """
         folder = self.home.path / LOCKED
+        if not durable.is_folder(self.home.path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.home.path)
         durable.make_folder(folder)
         try:
             return durable.hold(folder)

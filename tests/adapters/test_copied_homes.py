@@ -95,6 +95,8 @@ def test_what_a_moved_home_left_behind_is_ended(home: Path, run: Run) -> None:
 
 def test_a_trainer_belongs_to_the_home_that_it_writes_to(home: Path, run: Run) -> None:
     """Where a home was moved and copied back, that is the one at the old path."""
+    # Else it may make its folder anew where it was, before that is copied back.
+    os.kill(run.attempt.process.pid, signal.SIGSTOP)
     moved = home.rename(home.with_name("B"))
     shutil.copytree(moved, home, ignore=BEING_WRITTEN)
     assert seen(home, run).process == run.attempt.process

@@ -596,6 +596,7 @@ def test_a_game_that_cannot_be_cloned_is_named(tmp_path, start):
 
 def test_a_game_is_not_looked_for_without_its_packages(monkeypatch):
     """What is too old is told before it is imported, and fails."""
+    packages.require.cache_clear()
     monkeypatch.setattr(packages, "_minimums", lambda extra: (("ale-py", "99"),))
     with pytest.raises(BadSpec, match=r"^ale-py [0-9.]+ is too old, 99 at least: pip install"):
         atari.check(_spec("NoGame"))
