@@ -20,6 +20,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+import msgspec
+
 from state.records import Exposure, Hazard, Stretch
 
 AGES_H = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
@@ -114,7 +116,7 @@ def exposed(known: Hazard, more: Exposure, *, here: bool) -> Hazard:
     faded = _kept(known, more.keep)
     ahead = known.ahead * more.ahead_keep
     if not here:
-        return known if known == Hazard() else Hazard(**_fields(faded), ahead=ahead)
+        return known if known == Hazard() else msgspec.structs.replace(faded, ahead=ahead)
     return Hazard(
         crashes=_with_one(faded.crashes, more.age),
         hours=tuple(map(sum, zip(faded.hours, more.hours, strict=True))),
@@ -190,15 +192,6 @@ def _kept(known: Hazard, keep: float) -> Hazard:
         day_crashes=tuple(keep * it for it in known.day_crashes) or (0.0,) * PARTS,
         day_hours=tuple(keep * it for it in known.day_hours) or (0.0,) * PARTS,
     )
-
-
-def _fields(known: Hazard) -> dict[str, tuple[float, ...]]:
-    return {
-        "crashes": known.crashes,
-        "hours": known.hours,
-        "day_crashes": known.day_crashes,
-        "day_hours": known.day_hours,
-    }
 
 
 def _with_one(counts: Sequence[float], place: int | None) -> tuple[float, ...]:
