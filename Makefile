@@ -7,9 +7,9 @@ EXTRAS := atari,sb3,live,completion,jobs
 JOB_EXTRAS := $(EXTRAS),tabular
 TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,dev
 SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
-# What tests of real boots, disks, cron, shells, shims and databases need; without them, these are skipped, and say so.
+# What tests of real boots, disks, cron, shells, shims, databases and browsers need; without them, these are skipped, and say so.
 DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \
-	vim-tiny mariadb-server postgresql
+	vim-tiny mariadb-server postgresql chromium
 
 .PHONY: run job test lint format clean set-up set-up-for-job set-up-for-tests debian FORCE
 
