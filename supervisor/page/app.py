@@ -463,9 +463,6 @@ async def _form(request: Request) -> dict[str, str]:
     Raises:
         Refused: it is none, or too much.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != FORM:
-        raise Refused(415, f"A form is sent as {FORM}", AGAIN_FROM_THE_PAGE)
     found = bytearray()
     try:
         with anyio.fail_after(FORM_MAX_S):
@@ -475,6 +472,9 @@ async def _form(request: Request) -> dict[str, str]:
                     raise Refused(413, "No form is so long", AGAIN_FROM_THE_PAGE)
     except TimeoutError:
         raise Refused(408, "The form has not come", AGAIN_FROM_THE_PAGE) from None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found and kind != FORM:
+        raise Refused(415, f"A form is sent as {FORM}", AGAIN_FROM_THE_PAGE)
     try:
         return dict(parse_qsl(found.decode("ascii"), max_num_fields=20, strict_parsing=False))
     except (UnicodeDecodeError, ValueError):
