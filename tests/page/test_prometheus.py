@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx
 import msgspec
 import prometheus_client
 import pytest
@@ -13,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.testclient import TestClient
 
 from state.samples import GpuSample, Sample
 from supervisor.access import LOOK_TOKEN
@@ -35,6 +35,7 @@ from supervisor.page.queue import Queue, Share
 from supervisor.page.shown import Page
 from supervisor.report import GuardReport, QuietReport, RunReport, SourceReport, report
 from supervisor.terminal import printable
+from testkit.api import served
 from testkit.written_life import WrittenLife
 from trainers.contract import Score
 
@@ -359,24 +360,25 @@ def test_openmetrics_is_for_those_who_name_it(whole, accept, kind):
 
 
 def test_a_server_answers_at_metrics(tmp_path):
-    """In the form that is asked for; elsewhere than on loopback, with a token."""
+    """In the form that is asked for; elsewhere than on loopback, to whoever has a token to look."""
     home = Home(tmp_path / "home")
     home.make()
     config = Config(home.settings)
     page = Page(home, lambda: config, config.settings, None)
-    client = TestClient(page.app, base_url="http://localhost")
-    told = client.get("/metrics", headers={"accept": "application/openmetrics-text"})
-    assert told.status_code == 200
-    assert told.headers["content-type"].startswith("application/openmetrics-text")
-    assert of(read(Exposition(told.content, told.headers["content-type"])), "daemon_running") == 0
-    assert client.head("/metrics").status_code == 200
-    assert client.post("/metrics", headers={"authorization": "Bearer x"}).status_code == 405
-    page.heed(but(config.settings, web=Web(hosts=("box.example.org",))))
-    stranger = {"authorization": "Bearer stranger"}
-    assert client.get("/metrics", headers=stranger).status_code == 401
-    token = (home.api / LOOK_TOKEN).read_text().strip()
-    allowed = client.get("/metrics", headers={"authorization": f"Bearer {token}"})
-    assert allowed.status_code == 200
+    with served(page.app) as address, httpx.Client(base_url=address) as client:
+        told = client.get("/metrics", headers={"accept": "application/openmetrics-text"})
+        assert told.status_code == 200
+        kind = told.headers["content-type"]
+        assert kind.startswith("application/openmetrics-text")
+        assert of(read(Exposition(told.content, kind)), "daemon_running") == 0
+        assert client.head("/metrics").status_code == 200
+        bearer = {"authorization": "Bearer stranger"}
+        assert client.post("/metrics", headers=bearer).status_code == 405
+        page.heed(but(config.settings, web=Web(hosts=("box.example.org",))))
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=bearer).status_code == 401
+        bearer = {"authorization": f"Bearer {(home.api / LOOK_TOKEN).read_text().strip()}"}
+        assert client.get("/metrics", headers=bearer).status_code == 200
 
 
 def test_nothing_is_told_of_the_server_itself(whole):
