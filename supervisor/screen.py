@@ -95,6 +95,7 @@ def state(report: Report) -> str:
         *_quiet(report.quiet),
         *_guard(report.guard),
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
+        *([("page", report.page)] if report.page else []),
         *([("jobs", f"taken in at {report.api}")] if report.api else []),
         ("home", report.home),
         ("campaign", campaign(report)),
