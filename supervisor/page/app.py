@@ -24,6 +24,7 @@ from supervisor.errors import SupervisorError
 from supervisor.page import static
 from supervisor.page.asking import Answered, Asking, Unaskable
 from supervisor.page.pages import Pages
+from supervisor.page.prometheus import exposition
 from supervisor.page.refused import Missing, Refused
 from supervisor.page.rendering import PARTS
 from supervisor.page.stream import Stream
@@ -109,6 +110,7 @@ class Application:
             "/decisions/{seq}": (self._decision, shows),
             "/ledger": (self._ledger, shows),
             "/goodput": (self._goodput, shows),
+            "/metrics": (self._metrics, shows),
             "/ask/{kind}": (self._ask, (*READS, "POST")),
             "/answers/{request}": (self._answer, shows),
             "/enter": (self._enter, shows),
@@ -227,6 +229,11 @@ class Application:
     async def _state(self, request: Request) -> Response:
         look, _, _ = await self._stream.now(request.state.right)
         return Response(msgspec.json.encode(look.report), media_type="application/json")
+
+    async def _metrics(self, request: Request) -> Response:
+        look, _, _ = await self._stream.now(request.state.right)
+        told = await self._read(exposition, look, request.headers.get("accept", ""))
+        return Response(told.content, headers={"content-type": told.content_type})
 
     async def _run(self, request: Request) -> Response:
         return await self._page_of(request, self._pages.run, _name(request, "run"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar, get_args
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -24,13 +23,16 @@ from supervisor.core.explain import KnownMode
 from supervisor.core.goodput import Goodput
 from supervisor.core.guard import ACTS
 from supervisor.core.pauses import OWNERS
+from supervisor.page.look import Look
+from supervisor.page.queue import Queue, Share
+from supervisor.page.view import news_at
 from supervisor.report import LedgerReport, Report, RunReport
 from supervisor.terminal import printable
 
 PREFIX = "training_supervisor_"
 OPENMETRICS = "application/openmetrics-text"
-RUNS_MAX = 100
-"""that are told of one by one; those that train come first, then those that wait"""
+ALONE_MAX = 100
+"""runs, and tenants, that are told of one by one"""
 SAMPLE_MAX_S = 600.0
 """what the machine was like longer ago than this says nothing of the present"""
 STATUSES = (*get_args(RunStatus), "starting", "down")
@@ -38,22 +40,9 @@ STATUSES = (*get_args(RunStatus), "starting", "down")
 HOUR_S, MINUTE_S = 3600.0, 60.0
 MIB = 2**20
 
-Told = TypeVar("Told")
-Row = tuple[tuple[str, ...], Told]
+Thing = TypeVar("Thing")
+Row = tuple[tuple[str, ...], Thing]
 """the values of labels, and what they are of"""
-
-
-class JobQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store of jobs holds, of all tenants together."""
-
-    jobs: Mapping[str, int]
-    """how many have each status"""
-    running: int
-    """those that a supervisor has taken over"""
-    waiting: int
-    """those that wait for that"""
-    oldest_waiting_at: float | None
-    """wall time since which the one that waits longest does; None: none waits"""
 
 
 class Exposition(NamedTuple):
@@ -63,12 +52,12 @@ class Exposition(NamedTuple):
     content_type: str
 
 
-class Number(NamedTuple, Generic[Told]):
+class Number(NamedTuple, Generic[Thing]):
     """A number that Prometheus is told."""
 
     name: str
     about: str
-    of: Callable[[Told], float | None]
+    of: Callable[[Thing], float | None]
     """what it is of one thing; None: unknown"""
     counter: bool = False
     """it only grows, and ends in `_total`"""
@@ -250,78 +239,63 @@ LEDGER: tuple[Number[LedgerReport], ...] = (
     ),
 )
 
-JOBS: tuple[Number[JobQueue], ...] = (
-    Number("jobs_running", "Jobs that a supervisor has taken over.", lambda jobs: jobs.running),
-    Number(
-        "jobs_waiting", "Jobs that no supervisor has taken over yet.", lambda jobs: jobs.waiting
-    ),
+QUEUE: tuple[Number[Queue], ...] = (
+    Number("jobs_running", "Jobs that a home has taken over.", lambda queue: queue.running),
+    Number("jobs_waiting", "Jobs that no home has taken over yet.", lambda queue: queue.waiting),
     Number(
         "jobs_oldest_waiting_timestamp_seconds",
         "When the job began to wait that waits longest, in seconds since 1970.",
-        lambda jobs: jobs.oldest_waiting_at,
+        lambda queue: queue.oldest_waiting_since,
+    ),
+)
+
+TENANT: tuple[Number[Share], ...] = (
+    Number(
+        "tenant_jobs_running",
+        "Jobs of a tenant that a home has taken over.",
+        lambda share: share.running,
+    ),
+    Number(
+        "tenant_jobs_waiting",
+        "Jobs of a tenant that no home has taken over yet.",
+        lambda share: share.waiting,
     ),
 )
 
 
-def exposition(
-    report: Report,
-    *,
-    now_at: float,
-    looked_at: float | None = None,
-    sample: Sample | None = None,
-    goodput: Goodput | None = None,
-    jobs: JobQueue | None = None,
-    accept: str = "",
-) -> Exposition:
-    """All that Prometheus is told.
+def exposition(look: Look, accept: str) -> Exposition:
+    """All that Prometheus is told of a home.
 
     Args:
-        report: what is true of the home.
-        now_at: the wall time at which it is.
-        looked_at: the wall time at which the supervisor looked last.
-        sample: the newest one of the machine; one that is old tells no more than its time.
-        goodput: where the time of the home went.
-        jobs: what the store of jobs holds; None: there is none, or it does not answer.
+        look: at it.
         accept: the header of that name; who names OpenMetrics in it is answered so.
     """
 
-    class Home(Collector):
+    class Told(Collector):
         def collect(self) -> Iterator[Metric]:
-            yield from _report(report, looked_at)
-            yield from _runs(report.runs)
-            if report.ledger is not None:
-                yield from _numbers(LEDGER, [((), report.ledger)])
-                yield from _numbers(MODE, [((m.mode,), m) for m in report.ledger.modes], "mode")
-            if goodput is not None:
-                yield from _goodput(goodput)
-            if jobs is not None:
-                yield _gauge("jobs", "Jobs, by their status.", _by(jobs.jobs), "status")
-                yield from _numbers(JOBS, [((), jobs)])
-            if sample is not None:
-                yield from _machine(sample, now_at)
+            yield from _report(look.report)
+            yield from _runs(look.report.runs)
+            yield from _goodput(look.goodput)
+            yield from _jobs(look.queue)
+            yield from _machine(look)
 
     registry = CollectorRegistry()
-    registry.register(Home())
+    registry.register(Told())
     named = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
     # No more of the header is passed on: a version in it that is none would be an error there.
     encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in named else "")
     return Exposition(encode(registry), content_type)
 
 
-def _report(report: Report, looked_at: float | None) -> Iterator[Metric]:
-    goal = report.goal
-    ladder = () if report.ledger is None else tuple(one.mode for one in report.ledger.modes)
+def _report(report: Report) -> Iterator[Metric]:
+    goal, ledger = report.goal, report.ledger
+    ladder = () if ledger is None else tuple(one.mode for one in ledger.modes)
     modes = dict.fromkeys((*ladder, report.mode))  # its mode may have left the ladder
     rung = ladder.index(report.mode) if report.mode in ladder else None
     from_rung = ladder.index(goal["forbidden"]) if goal["forbidden"] in ladder else len(ladder)
     answer = None if report.guard is None else report.guard.answer
     sources = () if report.quiet is None else report.quiet.sources
     yield from _numbers(REPORT, [((), report)])
-    yield _gauge(
-        "looked_timestamp_seconds",
-        "When the supervisor looked last, in seconds since 1970.",
-        [((), looked_at)],
-    )
     yield _gauge("mode", "The mode that is wanted.", _states(modes, {report.mode}), "mode")
     yield _gauge("rung", "Place of the wanted mode in the ladder; 0 is the safest.", [((), rung)])
     yield _gauge(
@@ -343,6 +317,9 @@ def _report(report: Report, looked_at: float | None) -> Iterator[Metric]:
         _by({source.name: source.used for source in sources}),
         "source",
     )
+    if ledger is not None:
+        yield from _numbers(LEDGER, [((), ledger)])
+        yield from _numbers(MODE, [((one.mode,), one) for one in ledger.modes], "mode")
 
 
 def _runs(runs: Sequence[RunReport]) -> Iterator[Metric]:
@@ -381,7 +358,7 @@ def _shown(runs: Sequence[RunReport]) -> Sequence[RunReport]:
     open_ones.sort(key=lambda run: run.pid is None)
     ended = [run for run in runs if run.status in queue.ENDED]
     late = [run for run in ended if (run.checkpoint_age_s or 0.0) < DAY_S]
-    return [*open_ones, *late][:RUNS_MAX]
+    return [*open_ones, *late][:ALONE_MAX]
 
 
 def _goodput(goodput: Goodput) -> Iterator[Metric]:
@@ -405,20 +382,30 @@ def _goodput(goodput: Goodput) -> Iterator[Metric]:
     )
 
 
-def _machine(sample: Sample, now_at: float) -> Iterator[Metric]:
+def _jobs(jobs: Queue | None) -> Iterator[Metric]:
+    if jobs is None:
+        return
+    yield _gauge("jobs", "Jobs, by their status.", _by(jobs.counts), "status")
+    yield from _numbers(QUEUE, [((), jobs)])
+    tenants = [((share.tenant,), share) for share in jobs.shares[:ALONE_MAX]]
+    yield from _numbers(TENANT, tenants, "tenant")
+
+
+def _machine(look: Look) -> Iterator[Metric]:
     yield _gauge(
-        "sampled_timestamp_seconds",
-        "When the machine was sampled last, in seconds since 1970.",
-        [((), sample.at)],
+        "news_timestamp_seconds",
+        "When the supervisor was heard of last, in seconds since 1970.",
+        [((), news_at(look))],
     )
-    if abs(now_at - sample.at) < SAMPLE_MAX_S:
-        yield from _numbers(SAMPLE, [((), sample)])
-        gpus = [((str(place),), gpu) for place, gpu in enumerate(sample.gpus)]
-        yield from _numbers(GPU, gpus, "gpu")
+    for sample in look.samples[-1:]:
+        if abs(look.at - sample.at) < SAMPLE_MAX_S:
+            yield from _numbers(SAMPLE, [((), sample)])
+            gpus = [((str(place),), gpu) for place, gpu in enumerate(sample.gpus)]
+            yield from _numbers(GPU, gpus, "gpu")
 
 
 def _numbers(
-    numbers: Iterable[Number[Told]], things: Sequence[Row[Told]], *labels: str
+    numbers: Iterable[Number[Thing]], things: Sequence[Row[Thing]], *labels: str
 ) -> Iterator[Metric]:
     for one in numbers:
         kind = CounterMetricFamily if one.counter else GaugeMetricFamily

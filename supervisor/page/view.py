@@ -182,13 +182,18 @@ def silent_after_s(look: Look) -> float:
     return LOOKS_MISSED * look.tick_s
 
 
+def news_at(look: Look) -> float | None:
+    """The wall time at which the supervisor was heard of last; None: nobody can tell."""
+    sampled = [sample.at for sample in look.samples[-1:]]
+    if not sampled:  # none are taken: only the log could tell, which is silent for hours
+        return None
+    return max(sampled + [_at(line) for line in look.lines[-1:]])
+
+
 def _silent(look: Look) -> Verdict | None:
     """It lives, but has not been heard of for longer than it may be silent."""
-    news_at = [sample.at for sample in look.samples[-1:]]
-    if not news_at:  # no samples are taken: only the log could tell, which is silent for hours
-        return None
-    silent_s = look.at - max(news_at + [_at(line) for line in look.lines[-1:]])
-    if silent_s < silent_after_s(look):
+    heard_at = news_at(look)
+    if heard_at is None or (silent_s := look.at - heard_at) < silent_after_s(look):
         return None
     return Verdict(
         "bad",

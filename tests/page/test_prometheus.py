@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx
 import msgspec
 import prometheus_client
 import pytest
@@ -15,26 +16,33 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from state.samples import GpuSample, Sample
+from supervisor.access import LOOK_TOKEN
 from supervisor.config import Config
-from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, Times
+from supervisor.core.goodput import NOT_DEMANDED, SHARES, Goodput, Times, measure
 from supervisor.core.guard import Pressure
+from supervisor.core.web_settings import Web
 from supervisor.host.home import Home
+from supervisor.page.look import Look
 from supervisor.page.prometheus import (
+    ALONE_MAX,
     PREFIX,
-    RUNS_MAX,
     SAMPLE_MAX_S,
     STATUSES,
-    JobQueue,
+    Exposition,
     exposition,
 )
+from supervisor.page.queue import Queue, Share
+from supervisor.page.shown import Page
 from supervisor.report import GuardReport, QuietReport, RunReport, SourceReport, report
 from supervisor.terminal import printable
+from testkit.api import served
 from testkit.written_life import WrittenLife
 from trainers.contract import Score
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to"
 PAGE = (HOW_TO / "watch-with-prometheus.md").read_text(encoding="utf-8")
 RULES = yaml.safe_load((HOW_TO / "alerts.yml").read_text(encoding="utf-8"))
+but = msgspec.structs.replace
 NOW = 1_770_000_000.0
 HOUR_S = 3600.0
 MIB = 2**20
@@ -84,17 +92,22 @@ SAMPLE = Sample(
         GpuSample(temperature_c=30.0),
     ),
 )  # fmt: skip
-QUEUE = JobQueue(
-    jobs={"PENDING": 5, "RUNNING": 2, "COMPLETED": 90, "FAILED": 1, "CANCELLED": 0},
+QUEUE = Queue(
+    counts={"PENDING": 5, "RUNNING": 2, "COMPLETED": 90, "FAILED": 1, "CANCELLED": 0},
     running=2,
     waiting=5,
-    oldest_waiting_at=NOW - 7200.0,
+    oldest_waiting_since=NOW - 7200.0,
+    shares=(
+        Share(tenant="ACME", running=2, waiting=1, cpu_hours_today=0.5),
+        Share(tenant="OTHER", running=0, waiting=4, cpu_hours_today=0.0),
+    ),
+    jobs=(),
 )
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The report of a home of which everything is known."""
+    """A look at a home of which everything is known."""
     home = Home(tmp_path_factory.mktemp("home"))
     life = WrittenLife().train(3).crash().train(0.5)
     life.save(home.path)
@@ -108,20 +121,23 @@ def whole(tmp_path_factory):
         ),
         timers=(), last_refusal=None,
     )  # fmt: skip
-    return msgspec.structs.replace(
+    whole = but(
         found,
         goal=found.goal | {"pinned": True, "pauses": ["guard"], "forbidden": "medium"},
         quiet=quiet,
         guard=GuardReport(answer="freeze", since=None, words="", pressure=Pressure()),
-        campaign=msgspec.structs.replace(found.campaign, eta_s=5400.0),
+        campaign=but(found.campaign, eta_s=5400.0),
         runs=(a_run_report(), a_run_report("drill-a", status="waiting", pid=None)),
     )
+    return Look(
+        at=NOW, report=whole, goodput=GOODPUT, cost_per_hour=1.5, lines=(), samples=(SAMPLE,),
+        tick_s=300.0, queue=QUEUE,
+    )  # fmt: skip
 
 
-def everything(whole, **changes):
-    """What is told where nothing is unknown."""
-    known = {"sample": SAMPLE, "goodput": GOODPUT, "jobs": QUEUE, "looked_at": NOW - 30.0}
-    return exposition(whole, **({"now_at": NOW} | known | changes))
+def changed(look, **report):
+    """A look at another report."""
+    return but(look, report=but(look.report, **report))
 
 
 def read(told):
@@ -150,14 +166,13 @@ def of(found, name):
 
 def test_each_number_is_that_of_the_report(whole):
     """In the units of Prometheus."""
-    found = read(everything(whole))
+    found = read(exposition(whole, ""))
     for name in ("mode_running_s", "stable_s"):
-        assert of(found, f"{name}econds") == getattr(whole, name)
-    assert of(found, "boots_total") == whole.boots_total == 2
-    assert of(found, "crashes_total") == whole.crashes_total == 1
+        assert of(found, f"{name}econds") == getattr(whole.report, name)
+    assert of(found, "boots_total") == whole.report.boots_total == 2
+    assert of(found, "crashes_total") == whole.report.crashes_total == 1
     assert of(found, "daemon_running") == 0
-    assert of(found, "looked_timestamp_seconds") == NOW - 30.0
-    assert whole.mode == "medium"
+    assert whole.report.mode == "medium"
     assert of(found, "mode") == {"light": 0, "medium": 1}
     assert of(found, "rung") == 1
     assert of(found, "mode_forbidden") == {"light": 0, "medium": 1}
@@ -171,7 +186,7 @@ def test_each_number_is_that_of_the_report(whole):
 
 def test_what_the_ledger_has_learnt_is_that_of_the_report(whole):
     """A rate is told by the second, with its bounds."""
-    found, ledger = read(everything(whole)), whole.ledger
+    found, ledger = read(exposition(whole, "")), whole.report.ledger
     light, medium = ledger.modes
     for name, field in (
         ("crashes", "crashes_per_h"),
@@ -191,7 +206,7 @@ def test_what_the_ledger_has_learnt_is_that_of_the_report(whole):
 
 def test_each_run_is_told_by_its_id(whole):
     """What is shown of it elsewhere stands in its info."""
-    found = read(everything(whole))
+    found = read(exposition(whole, ""))
     assert of(found, "runs") == dict.fromkeys(STATUSES, 0) | {"running": 1, "waiting": 1}
     for name, number in {
         "step": 1200, "episodes": 7, "target": 4800, "progress_ratio": 0.25,
@@ -209,15 +224,17 @@ def test_each_run_is_told_by_its_id(whole):
 
 def test_goodput_queue_and_machine_are_told(whole):
     """GPUs by their place."""
-    found = read(everything(whole))
+    found = read(exposition(whole, ""))
     assert of(found, "goodput_ratio") == 0.875
     assert of(found, "demanded_seconds") == GOODPUT.spent_s
     assert of(found, "not_demanded_seconds") == GOODPUT.not_demanded_s
-    assert of(found, "jobs") == QUEUE.jobs
+    assert of(found, "jobs") == QUEUE.counts
     assert (of(found, "jobs_running"), of(found, "jobs_waiting")) == (2, 5)
     assert of(found, "jobs_oldest_waiting_timestamp_seconds") == NOW - 7200.0
+    assert of(found, "tenant_jobs_running") == {"ACME": 2, "OTHER": 0}
+    assert of(found, "tenant_jobs_waiting") == {"ACME": 1, "OTHER": 4}
     for name, number in {
-        "sampled_timestamp_seconds": NOW - 12.0, "cpu_ratio": 0.75, "cpu_own_ratio": 0.5,
+        "news_timestamp_seconds": NOW - 12.0, "cpu_ratio": 0.75, "cpu_own_ratio": 0.5,
         "memory_bytes": 4096 * MIB, "memory_available_bytes": 1024.5 * MIB,
         "memory_own_bytes": 2048 * MIB, "swap_used_bytes": MIB, "disk_free_bytes": 20480 * MIB,
         "cpu_temperature_celsius": 61.5,
@@ -234,11 +251,16 @@ def test_goodput_queue_and_machine_are_told(whole):
 
 def test_what_is_unknown_has_no_series(tmp_path):
     """On a first day whose settings cannot be read no more is told than what is known."""
-    life = WrittenLife()
-    found = read(exposition(report(Home(tmp_path), "no settings", life.clock.read()), now_at=NOW))
+    now = WrittenLife().clock.read()
+    nothing = Look(
+        at=NOW, report=report(Home(tmp_path), "no settings", now), goodput=measure([]),
+        cost_per_hour=None, lines=(), samples=(), tick_s=300.0, queue=None,
+    )  # fmt: skip
+    found = read(exposition(nothing, ""))
     assert {key[0] for key in found if not key[0].startswith("run_")} == {
-        "boots_total", "crashes_total", "daemon_running", "idle", "mode", "mode_running_seconds",
-        "paused", "pinned", "runs", "stable_seconds",
+        "boots_total", "crashes_total", "daemon_running", "demanded_seconds", "idle", "mode",
+        "mode_running_seconds", "not_demanded_seconds", "paused", "pinned", "runs",
+        "stable_seconds",
     }  # fmt: skip
     assert of(found, "mode") == {"light": 1}
 
@@ -249,17 +271,17 @@ def test_of_a_run_that_says_nothing_yet_nothing_is_made_up(whole):
         target=None, target_unit=None, progress=None, steps_per_s=None, loss=None, eta_s=None,
         checkpoint_step=None, checkpoint_age_s=None, score=Score(name="rmse", value=None),
     )  # fmt: skip
-    found = read(everything(msgspec.structs.replace(whole, runs=(silent,))))
+    found = read(exposition(changed(whole, runs=(silent,)), ""))
     told = {key[0] for key in found if key[0].startswith("run_")}
     assert told == {"run_info", "run_status", "run_step", "run_episodes", "run_restarts_total"}
 
 
 @pytest.mark.parametrize("away_s", [SAMPLE_MAX_S, -SAMPLE_MAX_S])
-def test_an_old_sample_tells_its_time_alone(whole, away_s):
+def test_an_old_sample_tells_no_more_than_its_time(whole, away_s):
     """What the machine was like then, or by a clock that was set back, is not what it is like."""
     at = NOW - away_s
-    found = read(everything(whole, sample=msgspec.structs.replace(SAMPLE, at=at)))
-    assert of(found, "sampled_timestamp_seconds") == at
+    found = read(exposition(but(whole, samples=(but(SAMPLE, at=at),)), ""))
+    assert of(found, "news_timestamp_seconds") == at
     assert not {"cpu_ratio", "disk_free_bytes", "gpu_power_watts"} & {key[0] for key in found}
 
 
@@ -273,14 +295,14 @@ def test_series_are_bounded_and_those_that_train_come_first(whole):
         a_run_report("waits", status="waiting", pid=None, checkpoint_age_s=9 * day_s),
         a_run_report("trains"),
     )
-    found = read(everything(msgspec.structs.replace(whole, runs=runs)))
+    found = read(exposition(changed(whole, runs=runs), ""))
     assert set(of(found, "run_step")) == {"failed", "ended", "waits", "trains"}
     assert of(found, "runs")["done"] == 2
     many = tuple(a_run_report(f"queued-{at}", status="queued", pid=None) for at in range(3000))
-    told = everything(msgspec.structs.replace(whole, runs=(*runs[:3], *many, *runs[3:])))
+    told = exposition(changed(whole, runs=(*runs[:3], *many, *runs[3:])), "")
     found = read(told)
     steps = of(found, "run_step")
-    assert len(steps) == RUNS_MAX
+    assert len(steps) == ALONE_MAX
     assert next(iter(steps)) == "trains"
     assert {"ended", "waits"}.isdisjoint(steps)
     assert of(found, "runs")["queued"] == 3000
@@ -297,7 +319,7 @@ def test_whatever_a_run_is_called_it_is_text(whole, name, run_id, accept):
     runs = (a_run_report(run_id, name=name), a_run_report())
     if printable(run_id) == runs[1].id:
         return
-    told = everything(msgspec.structs.replace(whole, runs=runs), accept=accept)
+    told = exposition(changed(whole, runs=runs), accept)
     found = read(told)
     assert of(found, "run_step")[printable(run_id)] == 1200
     infos = [dict(key[1:]) for key in found if key[0] == "run_info"]
@@ -307,7 +329,7 @@ def test_whatever_a_run_is_called_it_is_text(whole, name, run_id, accept):
 def test_a_name_that_looks_like_a_series_is_none(whole):
     """Quotes, line ends and backslashes are what they are."""
     name = 'a"} 1\ntraining_supervisor_boots_total 99\n# EOF\n\\'
-    found = read(everything(msgspec.structs.replace(whole, runs=(a_run_report(name=name),))))
+    found = read(exposition(changed(whole, runs=(a_run_report(name=name),)), ""))
     assert of(found, "boots_total") == 2
 
 
@@ -331,18 +353,40 @@ def test_a_name_that_looks_like_a_series_is_none(whole):
 )
 def test_openmetrics_is_for_those_who_name_it(whole, accept, kind):
     """Both forms say the same; nothing that is asked is an error."""
-    told = everything(whole, accept=accept)
+    told = exposition(whole, accept)
     assert told.content_type.startswith(kind)
     assert told.content.endswith(b"# EOF\n") == ("openmetrics" in kind)
-    assert read(told) == read(everything(whole))
+    assert read(told) == read(exposition(whole, ""))
+
+
+def test_a_server_answers_at_metrics(tmp_path):
+    """In the form that is asked for; elsewhere than on loopback, to whoever has a token to look."""
+    home = Home(tmp_path / "home")
+    home.make()
+    config = Config(home.settings)
+    page = Page(home, lambda: config, config.settings, None)
+    with served(page.app) as address, httpx.Client(base_url=address) as client:
+        told = client.get("/metrics", headers={"accept": "application/openmetrics-text"})
+        assert told.status_code == 200
+        kind = told.headers["content-type"]
+        assert kind.startswith("application/openmetrics-text")
+        assert of(read(Exposition(told.content, kind)), "daemon_running") == 0
+        assert client.head("/metrics").status_code == 200
+        bearer = {"authorization": "Bearer stranger"}
+        assert client.post("/metrics", headers=bearer).status_code == 405
+        page.heed(but(config.settings, web=Web(hosts=("box.example.org",))))
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=bearer).status_code == 401
+        bearer = {"authorization": f"Bearer {(home.api / LOOK_TOKEN).read_text().strip()}"}
+        assert client.get("/metrics", headers=bearer).status_code == 200
 
 
 def test_nothing_is_told_of_the_server_itself(whole):
     """Its memory and its Python are nobody's business; what others register is not told."""
     other = prometheus_client.Gauge("requests", "Of another program in this process.")
     try:
-        assert "requests" not in everything(whole).content.decode()
-        read(everything(whole))  # all names begin as ours do
+        assert "requests" not in exposition(whole, "").content.decode()
+        read(exposition(whole, ""))  # all names begin as ours do
     finally:
         prometheus_client.REGISTRY.unregister(other)
 
@@ -374,7 +418,7 @@ def test_the_table_of_the_page_has_every_metric(whole):
         name: (kind, tuple(sorted(labels)), about)
         for name, (kind, labels, about) in documented().items()
     }
-    assert told == families(everything(whole))
+    assert told == families(exposition(whole, ""))
 
 
 def test_alerts_ask_for_metrics_that_there_are(whole):
