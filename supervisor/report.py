@@ -260,6 +260,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     daemon: DaemonReport
     api: str | None
     """where jobs are taken in over HTTP; None: nowhere"""
+    page: str | None
+    """where the page is; None: nowhere"""
     mode: str
     mode_since: str
     mode_running_s: float
@@ -348,6 +350,7 @@ def report(
             state="running" if holder else "stopped", pid=(holder.pid or None) if holder else None
         ),
         api=None if served is None else served.url,
+        page=None if served is None else served.page,
         mode=goal.mode,
         mode_since=stamp(memory.visit.entered_at),
         mode_running_s=round(memory.visit.running_s, 1),
