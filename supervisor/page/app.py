@@ -103,6 +103,7 @@ class Application:
             "/state.json": (self._state, shows),
             "/runs/{run}": (self._run, shows),
             "/runs/{run}/lines": (self._lines, shows),
+            "/runs/{run}/curves.json": (self._curves, shows),
             "/runs/{run}/preview.png": (self._preview, shows),
             "/runs/{run}/recording.gif": (self._recording, shows),
             "/jobs/{job}": (self._job, shows),
@@ -242,6 +243,11 @@ class Application:
         look, _, _ = await self._stream.now(request.state.right)
         after = request.query_params.get("after", "")
         content = await self._read(self._pages.lines, look, _name(request, "run"), after)
+        return Response(content, media_type="application/json")
+
+    async def _curves(self, request: Request) -> Response:
+        look, _, _ = await self._stream.now(request.state.right)
+        content = await self._read(self._pages.curves, look, _name(request, "run"), _query(request))
         return Response(content, media_type="application/json")
 
     async def _preview(self, request: Request) -> Response:
