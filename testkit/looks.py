@@ -285,6 +285,7 @@ def a_look(report=None, **fields):
         "goodput": some_goodput(),
         "cost_per_hour": 1.2,
         "lines": (a_line(1, "supervisor.started", 3600.0), a_line(2, "run.started", 60.0)),
+        "looked_at": AT - 30,
         "sample": a_sample(),
         "lately": lately(),
         "tick_s": 300.0,

@@ -23,7 +23,7 @@ from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.page.lately import DAY_S, Lately, Series
 from supervisor.page.queue import Jobs, Queue
-from supervisor.report import Report, report
+from supervisor.report import Report, present, report
 from trainers.contract import NewerFile
 
 LOOK_S = 1.0
@@ -54,6 +54,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     cost_per_hour: float | None
     lines: tuple[journal.Line, ...]
     """the newest of the decision log, oldest first"""
+    looked_at: float | None
+    """wall time of the supervisor's newest look that it has saved; None: it has saved none"""
     sample: Sample | None
     """the newest of the machine; None: there is none of the last day"""
     lately: Lately
@@ -135,6 +137,9 @@ class Looks:
             goodput=self._goodput.of(moment),
             cost_per_hour=settings.cost_per_hour,
             lines=tuple(self._tail()),
+            looked_at=None
+            if told.home_id is None
+            else present(self._home, config, moment).timeline.seen_at,
             sample=self._sample.of(moment),
             lately=self._past(config, moment, told),
             tick_s=settings.policy.tick_s,

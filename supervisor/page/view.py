@@ -175,10 +175,10 @@ def _away(look: Look) -> Verdict | None:
 
 
 def news_at(look: Look) -> float | None:
-    """The wall time at which the supervisor was heard of last; None: nobody can tell."""
-    if look.sample is None:  # none is taken: only the log could tell, which is silent for hours
-        return None
-    return max([look.sample.at, *(_at(line) for line in look.lines[-1:])])
+    """The wall time at which the supervisor was heard of last; None: it never was."""
+    sampled_at = None if look.sample is None else look.sample.at
+    known = [at for at in (look.looked_at, sampled_at) if at is not None]
+    return max([*known, *(_at(line) for line in look.lines[-1:])], default=None)
 
 
 def _silent(look: Look) -> Verdict | None:

@@ -131,9 +131,8 @@ def whole(tmp_path_factory):
         runs=(a_run_report(), a_run_report("drill-a", status="waiting", pid=None)),
     )
     return Look(
-        at=NOW, report=whole, goodput=GOODPUT, cost_per_hour=1.5, lines=(), sample=SAMPLE,
-        lately=lately(),
-        tick_s=300.0, queue=QUEUE,
+        at=NOW, report=whole, goodput=GOODPUT, cost_per_hour=1.5, lines=(),
+        looked_at=None, sample=SAMPLE, lately=lately(), tick_s=300.0, queue=QUEUE,
     )  # fmt: skip
 
 
@@ -256,7 +255,8 @@ def test_what_is_unknown_has_no_series(tmp_path):
     now = WrittenLife().clock.read()
     nothing = Look(
         at=NOW, report=report(Home(tmp_path), "no settings", now), goodput=measure([]),
-        cost_per_hour=None, lines=(), sample=None, lately=lately(), tick_s=300.0, queue=None,
+        cost_per_hour=None, lines=(), looked_at=None, sample=None, lately=lately(), tick_s=300.0,
+        queue=None,
     )  # fmt: skip
     found = read(exposition(nothing, ""))
     assert {key[0] for key in found if not key[0].startswith("run_")} == {

@@ -6,7 +6,7 @@ from supervisor import screen
 from supervisor.core.guard import Pressure
 from supervisor.page import view
 from supervisor.report import DaemonReport, GuardReport, QuietReport
-from testkit.looks import a_boot, a_line, a_look, a_report, a_run, a_sample
+from testkit.looks import AT, a_boot, a_line, a_look, a_report, a_run, a_sample
 
 STOPPED = DaemonReport(state="stopped")
 LOG_OF_A_STOP = (a_line(7, "supervisor.started", 900.0), a_line(8, "supervisor.stopped", 240.0))
@@ -137,17 +137,22 @@ SITUATIONS = {
         "The supervisor is gone without a word; nobody looks after training",
     ),
     "it hangs": (
-        a_look(sample=a_sample(660.0), lines=(a_line(1, "run.started", 900.0),)),
+        a_look(looked_at=AT - 660, sample=None, lines=(a_line(1, "run.started", 900.0),)),
         "bad",
         "No news for 11 min",
     ),
     "it has only just gone quiet": (
-        a_look(sample=a_sample(590.0), lines=()),
+        a_look(looked_at=AT - 9000, sample=a_sample(590.0), lines=()),
         "well",
         f"{WELL}; {NO_CRASH}",
     ),
     "it hangs in a pause": (
-        a_look(a_report(goal=paused("person")), sample=a_sample(660.0), lines=()),
+        a_look(
+            a_report(goal=paused("person")),
+            looked_at=AT - 9000,
+            sample=a_sample(660.0),
+            lines=(),
+        ),
         "bad",
         "No news for 11 min",
     ),
