@@ -70,12 +70,9 @@ def paths(page):
         "{run}": RUN, "{part}": "verdict", "{job}": "J", "{seq}": "1", "{kind}": "pause",
         "{request}": "R", "{hash}": "h", "{name:path}": "page.css",
     }  # fmt: skip
-    found = []
-    for path in page.app._handlers():
-        for name, value in given.items():
-            path = path.replace(name, value)
-        found.append(path)
-    return found
+    return [
+        "/".join(given.get(part, part) for part in path.split("/")) for path in page.app._handlers()
+    ]
 
 
 def asked_of(home):
