@@ -24,6 +24,7 @@ from supervisor.errors import SupervisorError
 from supervisor.page import static
 from supervisor.page.asking import Answered, Asking, Unaskable
 from supervisor.page.pages import Pages
+from supervisor.page.prometheus import exposition
 from supervisor.page.refused import Missing, Refused
 from supervisor.page.rendering import PARTS
 from supervisor.page.stream import Stream
@@ -102,6 +103,7 @@ class Application:
             "/state.json": (self._state, shows),
             "/runs/{run}": (self._run, shows),
             "/runs/{run}/lines": (self._lines, shows),
+            "/runs/{run}/curves.json": (self._curves, shows),
             "/runs/{run}/preview.png": (self._preview, shows),
             "/runs/{run}/recording.gif": (self._recording, shows),
             "/jobs/{job}": (self._job, shows),
@@ -109,6 +111,7 @@ class Application:
             "/decisions/{seq}": (self._decision, shows),
             "/ledger": (self._ledger, shows),
             "/goodput": (self._goodput, shows),
+            "/metrics": (self._metrics, shows),
             "/ask/{kind}": (self._ask, (*READS, "POST")),
             "/answers/{request}": (self._answer, shows),
             "/enter": (self._enter, shows),
@@ -228,6 +231,11 @@ class Application:
         look, _, _ = await self._stream.now(request.state.right)
         return Response(msgspec.json.encode(look.report), media_type="application/json")
 
+    async def _metrics(self, request: Request) -> Response:
+        look, _, _ = await self._stream.now(request.state.right)
+        told = await self._read(exposition, look, request.headers.get("accept", ""))
+        return Response(told.content, headers={"content-type": told.content_type})
+
     async def _run(self, request: Request) -> Response:
         return await self._page_of(request, self._pages.run, _name(request, "run"))
 
@@ -235,6 +243,11 @@ class Application:
         look, _, _ = await self._stream.now(request.state.right)
         after = request.query_params.get("after", "")
         content = await self._read(self._pages.lines, look, _name(request, "run"), after)
+        return Response(content, media_type="application/json")
+
+    async def _curves(self, request: Request) -> Response:
+        look, _, _ = await self._stream.now(request.state.right)
+        content = await self._read(self._pages.curves, look, _name(request, "run"), _query(request))
         return Response(content, media_type="application/json")
 
     async def _preview(self, request: Request) -> Response:
@@ -463,9 +476,6 @@ async def _form(request: Request) -> dict[str, str]:
     Raises:
         Refused: it is none, or too much.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != FORM:
-        raise Refused(415, f"A form is sent as {FORM}", AGAIN_FROM_THE_PAGE)
     found = bytearray()
     try:
         with anyio.fail_after(FORM_MAX_S):
@@ -475,6 +485,9 @@ async def _form(request: Request) -> dict[str, str]:
                     raise Refused(413, "No form is so long", AGAIN_FROM_THE_PAGE)
     except TimeoutError:
         raise Refused(408, "The form has not come", AGAIN_FROM_THE_PAGE) from None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found and kind != FORM:
+        raise Refused(415, f"A form is sent as {FORM}", AGAIN_FROM_THE_PAGE)
     try:
         return dict(parse_qsl(found.decode("ascii"), max_num_fields=20, strict_parsing=False))
     except (UnicodeDecodeError, ValueError):
