@@ -25,6 +25,10 @@ OUTBOX_MAX = 1000
 """lines kept while the log cannot be written; the oldest go first"""
 ANSWERS_MAX = 1000
 """answers kept while they cannot be written; the oldest go first"""
+DISK_LEAST_MIB = 2048
+"""free space below which a campaign is likely to meet a full disk"""
+DISK_EASED_FACTOR = 1.25
+"""of that which has to be free until there is room again"""
 
 
 def write(memory: Memory, event: Event, *, rule: str, reason: str, **fields: Any) -> Memory:
@@ -81,6 +85,32 @@ def disk(memory: Memory, trouble: str | None) -> Memory:
         )
     if (trouble is None) != (before is None):
         memory = remember(memory, unsaved=trouble)
+    return memory
+
+
+def room(memory: Memory, free_mib: int | None, least_mib: float) -> Memory:
+    """Say once that the disk is nearly full, and once that it is no more.
+
+    Args:
+        memory: what is known.
+        free_mib: what is free where the home is; None: nobody knows, and all stays as it was told.
+        least_mib: with less it is nearly full. What comes and goes with each checkpoint is no end
+            of that, so it takes a quarter more.
+    """
+    if free_mib is None:
+        return memory
+    low = memory.told.disk_low
+    if not low and free_mib < least_mib:
+        reason = (
+            f"{free_mib:,} MiB are free on the disk of the home, less than {least_mib:,.0f}: make "
+            "room, or training will go on without being saved"
+        )
+        memory = write(remember(memory, disk_low=True), Event.DISK_LOW, rule="disk", reason=reason)
+    elif low and free_mib >= DISK_EASED_FACTOR * least_mib:
+        reason = f"there is room on the disk again: {free_mib:,} MiB are free"
+        memory = write(
+            remember(memory, disk_low=False), Event.DISK_EASED, rule="disk", reason=reason
+        )
     return memory
 
 
@@ -188,10 +218,10 @@ def end_of_campaign(memory: Memory) -> Memory:
     outcome += f", {came.short} done before it by the trainer's word" if came.short else ""
     outcome += f", {came.failed} can never work as they are set" if came.failed else ""
     outcome += f", {came.cancelled} cancelled" if came.cancelled else ""
-    evidence = None
+    evidence = {"runs": came.total, "failed": came.failed}
     if known is not None:
         outcome = f"generation {known.number}: {outcome}"
-        evidence = {"generation": known.number, "runs": came.total, "failed": came.failed}
+        evidence = {"generation": known.number, **evidence}
         known = msgspec.structs.replace(known, ended=True)
         memory = msgspec.structs.replace(memory, generations=known)
     outcome += "; resting" if queue.all_ended(memory.runs) else "; what was submitted goes on"

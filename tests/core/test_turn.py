@@ -11,6 +11,7 @@ from supervisor.core.awake import Awakening, awake
 from supervisor.core.campaign import Campaign
 from supervisor.core.enrolment import watched
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
@@ -274,3 +275,39 @@ def test_a_turn_that_would_be_another_now_is_told():
     made = make_again(lines)
     assert made.differences == 1
     assert made.first.startswith("turn 2,")
+
+
+@pytest.mark.parametrize("wanted_gib", [1.0, 20.0])
+def test_a_disk_that_is_nearly_full_is_told_once_and_its_end_too(wanted_gib):
+    """Before it is full, or jobs wait for room; checkpoints that come and go end nothing."""
+    settings = msgspec.structs.replace(SETTINGS, jobs=Jobs(min_free_gib=wanted_gib))
+    least_mib = max(2048, int(1024 * wanted_gib))
+    memory, told = a_memory(), []
+    for number, free_mib in enumerate(
+        (least_mib, least_mib - 1, least_mib + 100, None, 0, 2 * least_mib, None, least_mib - 1)
+    ):
+        seen = a_look(
+            moment=a_moment(after_s=10.0 * number), readings=Readings(disk_free_mib=free_mib)
+        )
+        seen = msgspec.structs.replace(seen, rules=RULES._replace(settings=settings))
+        memory = turn(memory, seen).memory
+        told += [
+            (number, line["event"])
+            for line in memory.outbox
+            if line["event"] in ("disk.low", "disk.eased")
+        ]
+        memory = msgspec.structs.replace(memory, outbox=())
+    assert told == [(1, "disk.low"), (5, "disk.eased"), (7, "disk.low")]
+
+
+def test_what_was_told_of_the_disk_is_remembered_over_a_restart():
+    """Nobody hears of it again, only since a supervisor has come to life."""
+    low = a_look(readings=Readings(disk_free_mib=100))
+    memory = turn(a_memory(), low).memory
+    assert [line["event"] for line in memory.outbox].count("disk.low") == 1
+    assert "100 MiB are free" in next(
+        line["reason"] for line in memory.outbox if line["event"] == "disk.low"
+    )
+    memory = awake(Awakening(moment=a_moment(60.0), rules=RULES, memory=memory))
+    memory = turn(memory, msgspec.structs.replace(low, moment=a_moment(70.0))).memory
+    assert [line["event"] for line in memory.outbox].count("disk.low") == 1
