@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from state.records import Memory, Process
+from supervisor import recipients
 from supervisor.core.events import Event
 from supervisor.core.queue import ends
 from supervisor.core.settings import Notify
@@ -36,7 +37,7 @@ from supervisor.host.home import Home
 from supervisor.host.process import start_ticks
 from supervisor.journal import Journal, Line, tail
 from supervisor.programs import program
-from supervisor.recipients import SPARE_S, Recipient, of, result_of
+from supervisor.recipients import SPARE_S, Recipient, result_of
 from trainers import durable
 
 TRIES_MAX = 2
@@ -135,7 +136,7 @@ class Messenger:
         self._read_on()
         self._next = self._held_until_s = None
         if self._errand is None:
-            self._choose_lines(of(wanted), wanted.chosen, before)
+            self._choose_lines(recipients.of(wanted), wanted.chosen, before)
         if not self.busy:  # it may switch the machine off: first everybody hears of the end
             said += self._choose_command(wanted, memory)
         return said
@@ -182,13 +183,13 @@ class Messenger:
         self._read_to = self._journal.last
 
     def _choose_lines(
-        self, recipients: Sequence[Recipient], events: Collection[str], before: int
+        self, asked: Sequence[Recipient], events: Collection[str], before: int
     ) -> None:
         """Choose lines that one waits for; who is new hears what comes from now on."""
-        new = {one.key: before for one in recipients if one.key not in self._told.posted}
+        new = {one.key: before for one in asked if one.key not in self._told.posted}
         if new:
             self._remember(posted={**self._told.posted, **new})
-        for one in recipients:
+        for one in asked:
             lines = [line for line in self._lines if line["seq"] > self._told.posted[one.key]]
             chosen = [line for line in lines if line.get("event") in events]
             if not chosen or not self._is_rested(one.key):

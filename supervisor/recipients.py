@@ -43,6 +43,7 @@ WORST_LAST: tuple[Kind, ...] = ("info", "success", "warning", "failure")
 KINDS: dict[str, Kind] = {
     Event.CAMPAIGN_DONE: "success",
     Event.DISK_EASED: "success",
+    Event.JOBS_EASED: "success",
     Event.MODE_PROVED: "success",
     Event.RUN_CLEARED: "success",
     Event.RUN_DONE: "success",
@@ -51,6 +52,7 @@ KINDS: dict[str, Kind] = {
     Event.GPU_LEAKED: "warning",
     Event.GUARD_BLIND: "warning",
     Event.GUARD_EVICTED: "warning",
+    Event.JOBS_LATE: "warning",
     Event.REQUEST_UNREADABLE: "warning",
     Event.RUN_DIED: "warning",
     Event.RUN_HUNG: "warning",
@@ -212,11 +214,11 @@ def _host() -> str:
 def troubles(wanted: Notify) -> Iterator[str]:
     """What keeps each address from being told anything that can be known without telling it."""
     for one in of(wanted):
-        if one.by_apprise and not (result := did(one.reading())).well:
+        if one.by_apprise and not (result := outcome_of(one.reading())).well:
             yield f"{one.name} {result.said}"
 
 
-def did(job: Job) -> Result:
+def outcome_of(job: Job) -> Result:
     """Have an errand done, and wait for it; what came of it."""
     try:
         ended = subprocess.run(

@@ -196,7 +196,7 @@ def _notify_test(context: Context) -> int:
         raise Refused("nobody is told anything: `urls` in [notify] of the settings is empty")
     came = []
     for one in asked:
-        result = recipients.did(one.trial(context.home.path))
+        result = recipients.outcome_of(one.trial(context.home.path))
         came.append({"recipient": one.name, "well": result.well, "said": result.said})
         if not context.options.json:
             print(f"{one.name} {result.said}", flush=True)

@@ -67,6 +67,8 @@ class Event(StrEnum):
         "other accounts could look into the home or write to it; they can no more",
     )
     HOME_RENEWED = "home.renewed", "the home lies somewhere else than before: it has a new id"
+    JOBS_EASED = "jobs.eased", "jobs wait no longer than they should"
+    JOBS_LATE = "jobs.late", "a job has waited for longer than `max_wait_h`, and no home takes it"
     LEDGER_BEGUN = "ledger.begun", "the ledger of another version was given up for a fresh one"
     MACHINE_CHANGED = (
         "machine.changed",

@@ -105,6 +105,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Event.BOOT_RECORDED,
         Event.DISK_LOW,
         Event.GUARD_EVICTED,
+        Event.JOBS_LATE,
         Event.STATE_DAMAGED,
         Event.USAGE_LATE,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from state.records import LOG_VERSION, Answer, Memory, PowerLimit, Run
-from state.requests import Pause
+from state.requests import JobsWait, Pause
 from supervisor.core import ledger as learnt
 from supervisor.core import policy, queue
 from supervisor.core.events import Event
@@ -112,6 +112,34 @@ def room(memory: Memory, free_mib: int | None, least_mib: float) -> Memory:
             remember(memory, disk_low=False), Event.DISK_EASED, rule="disk", reason=reason
         )
     return memory
+
+
+def waiting(memory: Memory, request: JobsWait, max_wait_s: float) -> Memory:
+    """Say once that jobs wait for too long, and once that they do no more; answer who tells it."""
+    before = memory.told.jobs_late
+    late = are_late(request.waited_s, max_wait_s, before=before)
+    if late == before:
+        said = Answer(request=request.id, refused=False, reason="that is nothing new")
+        return answer(memory, said)
+    event, reason = Event.JOBS_EASED, "no job waits for longer than it should any more"
+    if late:
+        event = Event.JOBS_LATE
+        waited, most = span(request.waited_s), span(max_wait_s)
+        reason = (
+            f"job {request.job} has waited for {waited}, longer than max_wait_h of [jobs] ({most}) "
+            f"allows, and no home takes it: `supervisor jobs why {request.job}`"
+        )
+    memory = remember(memory, jobs_late=late)
+    memory = write(memory, event, rule="max_wait_h", reason=reason, request=request.id)
+    return reply(memory, request.id, refused=False)
+
+
+def are_late(waited_s: float, max_wait_s: float, *, before: bool) -> bool:
+    """Whether jobs wait for too long; `before`, until the longest has waited half of that.
+
+    Where a machine has as much to do as it can, one after the other is just too late.
+    """
+    return waited_s > (max_wait_s / 2 if before else max_wait_s)
 
 
 def start(memory: Memory, run: Run) -> Memory:

@@ -27,7 +27,7 @@ from state.records import (
     Run,
     Stretch,
 )
-from state.requests import AboutARun, AboutTheMode, Pause, Reset, Submit
+from state.requests import AboutARun, AboutTheMode, JobsWait, Pause, Reset, Submit
 from supervisor.core import (
     again,
     cards,
@@ -394,6 +394,9 @@ class _Thought:
                 continue
             if isinstance(request, AboutARun):
                 self._heed(request)
+            elif isinstance(request, JobsWait):
+                max_wait_s = 3600 * self._settings.jobs.max_wait_h
+                self.memory = told.waiting(self.memory, request, max_wait_s)
             else:
                 self._decide_about(request)
             self.memory = decisions.answered(self.memory, request)
