@@ -493,13 +493,16 @@ def _jobs(home: Home, config: Config | str, moment: Moment) -> Finding:
 
 
 def _api(home: Home) -> Iterator[Finding]:
-    """Whether the API answers, where it is installed or somebody serves it."""
+    """Whether page and API answer, where they are installed or somebody serves them."""
     units = of_home(home.path)
     by_systemd = units.have(serving.API, "service")
     installed = by_systemd or cron.serves_api(home.path) or profile.serves_api(home.path)
     one = api.served(home)
-    if one is not None and one.url is not None:
-        yield Finding(verdict="well", what="api", result=f"jobs are taken in at {one.url}")
+    if one is not None and (one.url or one.page):
+        if one.page is not None:
+            yield Finding(verdict="well", what="page", result=f"it is at {one.page}")
+        if one.url is not None:
+            yield Finding(verdict="well", what="api", result=f"jobs are taken in at {one.url}")
     elif one is not None:
         yield Finding(verdict="note", what="api", result="it starts, and does not answer yet")
     elif installed:

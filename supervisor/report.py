@@ -260,6 +260,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     daemon: DaemonReport
     api: str | None
     """where jobs are taken in over HTTP; None: nowhere"""
+    page: str | None
+    """where the page is; None: nowhere"""
     mode: str
     mode_since: str
     mode_running_s: float
@@ -348,6 +350,7 @@ def report(
             state="running" if holder else "stopped", pid=(holder.pid or None) if holder else None
         ),
         api=None if served is None else served.url,
+        page=None if served is None else served.page,
         mode=goal.mode,
         mode_since=stamp(memory.visit.entered_at),
         mode_running_s=round(memory.visit.running_s, 1),
@@ -474,11 +477,11 @@ def ledger(home: Home, config: Config, moment: Moment) -> LedgerReport:
 def goodput(home: Home, config: Config | str, moment: Moment) -> Goodput:
     """Where the time of `home` went, up to this moment."""
     memory, _ = _remembered(home, config, moment)
-    return measure(itertools.chain(journal.read(home.decisions), _so_far(home, memory, moment)))
+    return measure(itertools.chain(journal.read(home.decisions), so_far(home, memory, moment)))
 
 
-def _so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line]:
-    """Lines as they would stand in the log if everything ended at this moment."""
+def so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line]:
+    """Lines as they would stand in the log of `home` if everything ended at this moment."""
     seen_s = memory.timeline.now_s
     now = history.pass_time(memory, moment).timeline
     line = {"event": PRESENT, "now_s": now.now_s, "boot": now.boot_id}

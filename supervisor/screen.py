@@ -36,6 +36,16 @@ VALUE_MAX = 200
 """letters of a value of a log that are shown"""
 WHY_NOT_MAX = 90
 """letters of the reason why a source is not used"""
+MODE_TITLES = (
+    "mode", "hours", "crashes", "per hour", "between", "pays for", "speed", "measured",
+    "failures", "next try", "bad spells",
+)  # fmt: skip
+LEDGER_NOTES = (
+    "hours and crashes fade with time; pays for: so many crashes an hour, and it still brings",
+    "more than the mode below; speed: times as fast as that, measured in so many hours of",
+    "training; failures: tries that failed and are not made good",
+)
+GOODPUT_TITLES = ("run", "goodput", "demanded", "kept", "lost", "attempts", "deaths")
 STATUS_COLOURS = {
     "running": "green",
     "done": "blue",
@@ -77,7 +87,7 @@ def state(report: Report) -> str:
     rows += [
         ("mode", f"{paint(report.mode, 'bold')} since {when(report.mode_since)}"),
         ("", f"{span(report.mode_running_s)} of running, {span(report.stable_s)} of it stable"),
-        *_learnt(report),
+        *learnt(report),
         ("next", report.next.why),
         ("bounds", paint(bounds, "yellow") if report.bounds else bounds),
         ("crashes", f"{report.crashes_last_hour} in the last hour, {report.crashes_total} in all"),
@@ -85,9 +95,10 @@ def state(report: Report) -> str:
         *_quiet(report.quiet),
         *_guard(report.guard),
         ("daemon", paint(who, "green" if up else "red") + f", policy {report.policy}"),
+        *([("page", report.page)] if report.page else []),
         *([("jobs", f"taken in at {report.api}")] if report.api else []),
         ("home", report.home),
-        ("campaign", _campaign(report)),
+        ("campaign", campaign(report)),
         *([("", _ends(report.campaign.ends))] if report.campaign.ends else []),
         *_again(report.again),
     ]
@@ -166,7 +177,7 @@ def runs(report: Report, *, waits: bool = False) -> str:
         waits: say of each run that waits why it does.
     """
     titles = ["run", "status", "step", "of", "rate", "score", "saved", "left", "restarts"]
-    rows = [_row(run) for run in report.runs]
+    rows = [run_row(run) for run in report.runs]
     if any(run.gpus is not None and (run.gpus_own or len(run.gpus) != 1) for run in report.runs):
         titles.append("gpus")
         rows = [(*row, _gpus(run)) for row, run in zip(rows, report.runs, strict=True)]
@@ -232,18 +243,18 @@ def goodput(measured: Goodput) -> str:
     """The whole of `goodput`."""
     if not measured.demanded_s:
         return "nothing has been demanded yet"
-    total = f"{paint(_percent(measured.goodput), 'bold')} of {_brief(measured.demanded_s)}"
+    total = f"{paint(percent(measured.goodput), 'bold')} of {brief(measured.demanded_s)}"
     rows = [("goodput", f"{total} of training demanded, since {when(measured.since or 'unknown')}")]
     rows += [
         (
             share,
-            f"{_percent(spent_s / measured.demanded_s):>7} {_brief(spent_s):>8}  {SHARES[share]}",
+            f"{percent(spent_s / measured.demanded_s):>7} {brief(spent_s):>8}  {SHARES[share]}",
         )
         for share, spent_s in measured.spent_s.items()
         if spent_s
     ]
     idle = [
-        f"{_brief(seconds)} {NOT_DEMANDED[why]}"
+        f"{brief(seconds)} {NOT_DEMANDED[why]}"
         for why, seconds in measured.not_demanded_s.items()
         if seconds >= 1
     ]
@@ -251,13 +262,12 @@ def goodput(measured: Goodput) -> str:
         ("not demanded", ", ".join(idle) or "never"),
         ("work", f"{count(measured.steps_kept)} steps kept, {count(measured.steps_lost)} lost"),
         ("ends", f"{measured.deaths} of trainers, {measured.crashes} crashes of the machine"),
-        ("starts", _took(measured.start, "to the first new step")),
-        ("stops", _took(measured.stop, "until the trainer was gone")),
-        ("detection", _took(measured.detection, "where a hang or a death had to be noticed")),
-        ("checkpoints", _took(measured.checkpoint_stall, "of standing still")),
+        ("starts", took(measured.start, "to the first new step")),
+        ("stops", took(measured.stop, "until the trainer was gone")),
+        ("detection", took(measured.detection, "where a hang or a death had to be noticed")),
+        ("checkpoints", took(measured.checkpoint_stall, "of standing still")),
     ]
-    titles = ("run", "goodput", "demanded", "kept", "lost", "attempts", "deaths")
-    table = in_columns(titles, [_goodput_row(run) for run in measured.runs])
+    table = in_columns(GOODPUT_TITLES, [goodput_row(run) for run in measured.runs])
     return "\n".join([labelled(rows, width=15), "", *table])
 
 
@@ -294,7 +304,7 @@ def explanation(one: Explanation) -> str:
         ("why", one.reason),
         ("next", one.next),
     ]
-    asked = [(each.name, _quantity(each), each.note) for each in one.inputs]
+    asked = [(each.name, quantity(each), each.note) for each in one.inputs]
     rules = [
         (paint(verdict.rule, "bold") if verdict.decides else verdict.rule, verdict.why)
         for verdict in one.rules
@@ -318,21 +328,13 @@ def ledger(known: LedgerReport) -> str:
             "policy",
             known.policy + ("" if known.policy == "ledger" else ", which asks none of this"),
         ),
-        ("a crash", _price(known)),
-        ("budget", _budget(known) or f"nothing is staked in {known.mode}, the lowest mode"),
-        ("saving", _interval(known)),
+        ("a crash", price(known)),
+        ("budget", budget(known) or f"nothing is staked in {known.mode}, the lowest mode"),
+        ("saving", interval(known)),
     ]
-    titles = (
-        "mode", "hours", "crashes", "per hour", "between", "pays for", "speed", "measured",
-        "failures", "next try", "bad spells",
-    )  # fmt: skip
-    table = in_columns(titles, [_mode_row(known, one) for one in known.modes], left=1)
-    notes = (
-        "hours and crashes fade with time; pays for: so many crashes an hour, and it still brings",
-        "more than the mode below; speed: times as fast as that, measured in so many hours of",
-        "training; failures: tries that failed and are not made good",
-    )
-    return "\n".join([labelled(rows), "", *table, "", *(paint(note, "dim") for note in notes)])
+    table = in_columns(MODE_TITLES, [mode_row(known, one) for one in known.modes], left=1)
+    notes = (paint(note, "dim") for note in LEDGER_NOTES)
+    return "\n".join([labelled(rows), "", *table, "", *notes])
 
 
 def replayed(result: Replayed, turns: MadeAgain) -> str:
@@ -469,7 +471,8 @@ def _boot_row(boot: BootReport) -> tuple[str, ...]:
     )
 
 
-def _row(run: RunReport) -> tuple[str, ...]:
+def run_row(run: RunReport) -> tuple[str, ...]:
+    """Name, status, step, target, rate, score, age of the checkpoint, time left, restarts."""
     reached = run.episodes if run.target_unit == "episodes" else run.step
     share = "" if run.progress is None else f" ({100 * run.progress:.1f} %)"
     target = count(run.target) + {"episodes": " ep"}.get(run.target_unit or "", "")
@@ -516,7 +519,7 @@ def in_columns(titles: Sequence[str], rows: Sequence[Sequence[str]], *, left: in
     return [paint(lines[0], "dim"), *lines[1:]]
 
 
-def _learnt(report: Report) -> list[tuple[str, str]]:
+def learnt(report: Report) -> list[tuple[str, str]]:
     """What the policy knows of the present mode and the next, in two lines."""
     known = report.ledger
     if known is None or known.policy != "ledger":
@@ -525,8 +528,8 @@ def _learnt(report: Report) -> list[tuple[str, str]]:
     parts = [
         _worth(one, below.mode) for below, one in pairwise(known.modes[max(0, rung - 1) : rung + 2])
     ]
-    budget = _budget(known)
-    rows = [("ledger", f"a crash costs {_price(known)}" + (f"; budget {budget}" if budget else ""))]
+    left = budget(known)
+    rows = [("ledger", f"a crash costs {price(known)}" + (f"; budget {left}" if left else ""))]
     return rows + [("", part) for part in parts]
 
 
@@ -547,12 +550,14 @@ def _pays(one: KnownMode) -> str:
     return f"{one.break_even_per_h:.2f}" if one.break_even_per_h > 0 else "none"
 
 
-def _price(known: LedgerReport) -> str:
+def price(known: LedgerReport) -> str:
+    """What a crash costs, and how that is known."""
     source = f"measured on {known.crashes_priced}" if known.crashes_priced else "none measured yet"
     return f"{known.crash_price_min:.3g} min of work, {source}"
 
 
-def _budget(known: LedgerReport) -> str:
+def budget(known: LedgerReport) -> str:
+    """The crashes that the mode may still cost; empty in the lowest, where nothing is staked."""
     if known.budget is None or known.budget_max is None:
         return ""
     trial = ", on probation" if known.probation else ""
@@ -560,16 +565,18 @@ def _budget(known: LedgerReport) -> str:
     return f"{left} of {known.budget_max:g} crashes{trial}"
 
 
-def _interval(known: LedgerReport) -> str:
+def interval(known: LedgerReport) -> str:
+    """How often trainers save."""
     most = f"{known.checkpoint_interval_max_s:.3g} s at most"
     if known.checkpoint_interval_s is None:
         return f"every {most}; no trainer lives"
     return f"every {known.checkpoint_interval_s:.3g} s, {most}"
 
 
-def _mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
+def mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
+    """A mode as the ledger knows it, in the order of `MODE_TITLES`."""
     here, cools = one.mode == known.mode, one.cool_down_left_s
-    spells = f"{one.recoveries}" + (f", {_brief(3600 * one.bad_hours)}" if one.recoveries else "")
+    spells = f"{one.recoveries}" + (f", {brief(3600 * one.bad_hours)}" if one.recoveries else "")
     return (
         one.mode,
         _faded(one.hours),
@@ -580,13 +587,13 @@ def _mode_row(known: LedgerReport, one: KnownMode) -> tuple[str, ...]:
         "-" if one.speed_ratio is None else f"{one.speed_ratio:.2f}",
         "-" if one.speed_ratio is None else _compared(one.compared_h),
         str(one.level),
-        "here" if here else f"in {_brief(cools)}" if cools else "any time",
+        "here" if here else f"in {brief(cools)}" if cools else "any time",
         f"{spells} and one that lasts" if one.bad else spells,
     )
 
 
 def _compared(hours: float) -> str:
-    return _brief(3600 * hours) if hours else "promised"
+    return brief(3600 * hours) if hours else "promised"
 
 
 def _faded(amount: float) -> str:
@@ -594,11 +601,12 @@ def _faded(amount: float) -> str:
     return f"{amount:.3g}" if amount >= 0.005 else "0"
 
 
-def _quantity(each: Input) -> str:
+def quantity(each: Input) -> str:
+    """The value of an input, with its unit."""
     if isinstance(each.value, str):
         return each.value
     if each.unit == "s":
-        return _brief(each.value)
+        return brief(each.value)
     number = f"{each.value:.0f}" if each.value == int(each.value) else f"{each.value:.2f}"
     return f"{number} {each.unit}".strip()
 
@@ -608,11 +616,12 @@ def _brief_value(value: object) -> str:
     return text if len(text) <= VALUE_MAX else f"{text[:VALUE_MAX]}..."
 
 
-def _goodput_row(run: RunGoodput) -> tuple[str, ...]:
+def goodput_row(run: RunGoodput) -> tuple[str, ...]:
+    """Where the time of a run went, in the order of `GOODPUT_TITLES`."""
     return (
         run.run,
-        _percent(run.goodput),
-        _brief(run.demanded_s),
+        percent(run.goodput),
+        brief(run.demanded_s),
         f"{count(run.steps_kept)} steps",
         f"{count(run.steps_lost)} steps",
         str(run.attempts),
@@ -620,26 +629,30 @@ def _goodput_row(run: RunGoodput) -> tuple[str, ...]:
     )
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share of 1, to a tenth of a percent."""
     return "unknown" if share is None else f"{100 * share:.1f} %"
 
 
-def _took(times: Times, what: str) -> str:
+def took(times: Times, what: str) -> str:
+    """How often something took how long; `what` says what it was."""
     if times.mean_s is None:
         return "none known"
-    most = "" if times.max_s is None else f", at most {_brief(times.max_s)}"
-    return f"{count(times.count)}, on average {_brief(times.mean_s)}{most} {what}"
+    most = "" if times.max_s is None else f", at most {brief(times.max_s)}"
+    return f"{count(times.count)}, on average {brief(times.mean_s)}{most} {what}"
 
 
 def _spread(spread: Spread | None) -> str:
     return "-" if spread is None else f"{spread.mean:.0f}/{spread.highest:.0f}"
 
 
-def _brief(seconds: float) -> str:
+def brief(seconds: float) -> str:
+    """A duration, with one digit more where it is short."""
     return f"{seconds:.2g} s" if seconds < 9.5 else span(seconds)
 
 
-def _campaign(report: Report) -> str:
+def campaign(report: Report) -> str:
+    """How far the campaign is, what is left of it, and what it costs."""
     campaign = report.campaign
     parts = [f"{campaign.done} of {campaign.runs} done" if campaign.runs else "no runs"]
     parts += [f"{campaign.failed} failed"] if campaign.failed else []

@@ -1,57 +1,43 @@
-"""The processes beside the daemon: the API, and the dispatcher that hands its jobs over.
+"""What answers over HTTP, as a process beside the daemon: the page, and the API of jobs.
 
-Each may be killed at any moment. The API has a dispatcher beside it, as a process of its own, so
-that no look at a home holds up an answer; where another one serves the home already, that one does.
+It may be killed at any moment, which costs no training. Where jobs are taken in it has a dispatcher
+beside it, as a process of its own, so that no look at a home holds up an answer; where another one
+serves the home already, that one does. Without jobs nothing of their store is loaded.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import shutil
-import signal
 import socket
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from types import FrameType
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from state.jobs.database import NotMigrated
-from state.jobs.store import JobStore
+from supervisor.beside import AGAIN_LATER, Kept, Say, heed, migrated, outlive_nobody
 from supervisor.config import Config
-from supervisor.core.job_settings import PORT_MAX, Jobs
 from supervisor.core.settings import Settings
+from supervisor.core.web_settings import PORT_MAX, host_and_port
 from supervisor.errors import SupervisorError
 from supervisor.host import api
-from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.host.notify import Notify
-from supervisor.jobs.at_home import LOCKED
-from supervisor.jobs.dispatcher import Dispatcher
-from supervisor.jobs.opened import TakesNone, told
-from supervisor.jobs.settings import GIB, is_here, store_url
+from supervisor.page.look import ConfigOrWhy
+from supervisor.page.shown import Page
 from supervisor.programs import find_trainers_in
-from supervisor.web.app import application
-from supervisor.web.jobs import BASE
 from supervisor.web.server import server
-from supervisor.web.service import Service
 from trainers import durable
 
-AGAIN_LATER = 75
-"""the exit code of what may go well at the next try"""
+if TYPE_CHECKING:  # the job store is heavy, and not every home takes jobs in
+    from supervisor.web.api import Api
+
 SWITCH_S = 0.001
-"""A thread of the API that computes lets the others have Python after so long, and not after
-Python's own 5 ms: an answer changes threads a few times, and would wait for that each time."""
-LEAVING_S = 10.0
-"""for a dispatcher to end that is asked to"""
-LOOK_S = 5.0
-"""between two looks whether somebody dispatches"""
-REST_MAX_S = 60.0
-"""between two starts of a dispatcher that ends by itself"""
+"""A thread that computes lets the others have Python after so long, and not after Python's own
+5 ms: an answer changes threads a few times, and would wait for that each time."""
 SETTINGS_S = 2.0
 """between two looks whether settings, or tokens, are others"""
 NEXT_PORTS = 100
@@ -61,29 +47,29 @@ AT_THE_START = (
     "database_password_credential",
 )  # fmt: skip
 """keys of [jobs] that are heeded when the API starts, and not later"""
-PRUNE_S = 3600.0
-"""between two times that it is looked for what may go"""
-PRUNE_SHORT_S = 60.0
-"""the same while there is too little room"""
-
-Say = Callable[[str], None]
-"""tells a person something, in one line"""
+OF_WEB = ("enabled", "listen")
+"""the same of [web]"""
 
 
-class NeedsTokens(SupervisorError):
-    """Everybody would be believed who reaches the API from elsewhere."""
+class Commands(NamedTuple):
+    """What is started beside."""
+
+    migrate: Sequence[str]
+    """brings the store up to this version"""
+    dispatcher: Sequence[str]
+
+
+class ServesNothing(SupervisorError):
+    """The settings want neither the page nor jobs."""
 
     exit_code = 78  # EX_CONFIG
 
-    def __init__(self, listen: str) -> None:
-        super().__init__(
-            f"the API would answer to other machines at {listen}, and no tenant has a token: give "
-            "each one, with token_file in [jobs.tenants.NAME], or listen at 127.0.0.1"
-        )
+    def __init__(self) -> None:
+        super().__init__("there is nothing to serve: [web] and [jobs] have both enabled = false")
 
 
 class CannotListen(SupervisorError):
-    """The address of the API is no place to listen at, or somebody else listens there."""
+    """The address is no place to listen at, or somebody else listens there."""
 
     def __init__(self, listen: str, error: OSError) -> None:
         taken = error.errno == errno.EADDRINUSE
@@ -91,140 +77,116 @@ class CannotListen(SupervisorError):
         self.exit_code = AGAIN_LATER if taken or error.errno == errno.EADDRNOTAVAIL else 78
         why = "somebody else listens there" if taken else error.strerror or str(error)
         super().__init__(
-            f"the API cannot listen at {listen}: {why}; choose another with --listen, or with "
-            "`listen` in [jobs]"
+            f"nothing can be served at {listen}: {why}; choose another with --listen, or with "
+            "`listen` in [web]"
         )
-
-
-def dispatch(
-    home: Home,
-    config: Config,
-    migrate: Sequence[str],
-    prune: Sequence[str],
-    say: Say,
-    *,
-    beside: bool = False,
-) -> int:
-    """Hand jobs over to the supervisor of a home until somebody ends that; the exit code.
-
-    Args:
-        home: the home, which exists.
-        config: its settings and modes.
-        migrate: the command that brings the store up to this version.
-        prune: the command that clears away what the settings keep no longer.
-        say: tells a person what is away, and that it is there again.
-        beside: another process has started it, holds its standard input, and shall not be outlived.
-
-    Raises:
-        AlreadyDispatching: another dispatcher serves the home.
-        NoSecret: the password of the store is not where the settings say.
-    """
-    # Beside the API, which has done so, it would make a home where one was just moved away.
-    code = 0 if beside else _migrated(migrate)
-    if code not in (0, AGAIN_LATER):
-        return code
-
-    began_with = config.settings.jobs  # a store that was put elsewhere is used from the next start
-
-    def opened() -> JobStore:
-        url = store_url(began_with, home.path, config.here, os.environ)
-        try:
-            return JobStore(url)
-        except NotMigrated:
-            if not home.path.exists():
-                raise
-            _migrated(migrate)
-            return JobStore(url)
-
-    stop = threading.Event()
-    _heed(stop.set)
-    if beside:
-        threading.Thread(target=_outlive_nobody, args=[stop.set], daemon=True).start()
-    dispatcher = Dispatcher(
-        home, config, config.here, open_store=opened, clock=SystemClock(), say=say, beside=beside
-    )
-    Notify()("READY=1")
-    with Pruning(home, config, prune):
-        dispatcher.run(stop)
-    return 0
 
 
 def serve(
     home: Home,
     config: Config,
-    jobs: Jobs,
-    migrate: Sequence[str],
-    dispatcher: Sequence[str],
+    read: ConfigOrWhy,
+    asked: Settings,
+    commands: Commands,
     say: Say,
     *,
     beside: bool = False,
 ) -> int:
-    """Answer the API until somebody ends that, with a dispatcher beside it; the exit code.
+    """Answer until somebody ends that, with a dispatcher beside where jobs are taken in.
+
+    Returns the exit code.
 
     Args:
         home: the home, which exists.
-        config: its settings and modes.
-        jobs: [jobs] of these, as they are to be.
-        migrate: the command that brings the store up to this version.
-        dispatcher: the command that is a dispatcher.
+        config: its settings and modes, or the last good ones.
+        read: the settings and modes as they are, for the page, or why they cannot be read.
+        asked: its settings as they are to be here.
+        commands: what is started beside.
         say: tells a person where it listens, and what becomes of changed settings.
         beside: another process has started it, holds its standard input, and shall not be outlived;
             where its port is taken, the next free one will do.
 
     Raises:
-        TakesNone: the settings want no jobs.
-        NeedsTokens: it would answer to other machines, and anybody there.
-        AlreadyServed: another process serves the API of the home.
+        ServesNothing: the settings want nothing of it.
+        AlreadyServed: another process serves the home.
         CannotListen: the address is no place to listen at.
-        Unusable: the store does not serve.
+        Unusable: the job store does not serve.
         NoSecret: a token or a password is not where the settings say.
         SharedTables: two tenants could read each other's tables.
     """
-    if not jobs.enabled:
-        raise TakesNone
-    _see_tokens(jobs)
+    if not (asked.web.enabled or asked.jobs.enabled):
+        raise ServesNothing
     find_trainers_in(config.trainers_dir)
     notify = Notify()  # what is started from here on has nothing to say to systemd
-    with api.held(home) as lock, _listening(jobs, elsewhere=beside) as here:
-        code = _migrated(migrate)
-        if code:
+    with (
+        api.held(home) as lock,
+        _listening(asked.listen, elsewhere=beside) as here,
+        ExitStack() as on,
+    ):
+        if asked.jobs.enabled and (code := migrated(commands.migrate)):
             return code
-        with told():
-            store = JobStore(store_url(jobs, home.path, config.here, os.environ))
-        try:
-            asked = msgspec.structs.replace(config.settings, jobs=jobs)
-            service = Service(store, asked, home, SystemClock(), here=config.here)
-            answering = server(application(service))
+        taking = on.enter_context(_api(home, config, asked)) if asked.jobs.enabled else None
+        jobs = None if taking is None else taking.on_page
+        page = Page(home, read, asked, jobs) if asked.web.enabled else None
+        answering = server(_both(page, taking))
 
-            def leave() -> None:
-                answering.should_exit = True
+        def leave() -> None:
+            answering.should_exit = True
 
-            _heed(leave)  # it heeds signals itself, and passes them on in the end
-            if beside:
-                threading.Thread(target=_outlive_nobody, args=[leave], daemon=True).start()
-            over = threading.Event()
-            settings = _Settings(config, service, say)
-
-            def look() -> None:
-                while lock.lasts() and not over.wait(SETTINGS_S):
-                    settings.look()
-                if not over.is_set():
-                    say("the home was moved or removed: its API ends")
-                leave()
-
-            with _Beside(home, dispatcher):
-                url = f"http://{jobs.listen.rpartition(':')[0]}:{here.getsockname()[1]}{BASE}"
-                say(f"jobs are taken in at {url}, and kept in {store.shown}")
-                api.tell(home, url)
-                notify("READY=1", f"STATUS=jobs are taken in at {url}")
-                threading.Thread(target=look, daemon=True).start()
-                sys.setswitchinterval(SWITCH_S)
-                answering.run(sockets=[here])
-                over.set()
-                notify("STOPPING=1")
-        finally:
-            store.close()
+        heed(leave)  # it heeds signals itself, and passes them on in the end
+        if beside:
+            threading.Thread(target=outlive_nobody, args=[leave], daemon=True).start()
+        if taking is not None:
+            on.enter_context(Kept(commands.dispatcher, home.dispatcher))
+        notify("READY=1", f"STATUS={_tell(home, asked, here, page, taking, say)}")
+        settings = _Settings(config, asked, page, taking, say)
+        with _looking(lock, settings, say, leave):
+            sys.setswitchinterval(SWITCH_S)
+            answering.run(sockets=[here])
+        notify("STOPPING=1")
     return 0
+
+
+def _tell(
+    home: Home,
+    asked: Settings,
+    here: socket.socket,
+    page: Page | None,
+    taking: Api | None,
+    say: Say,
+) -> str:
+    """Say where it answers, to a person and in the home; the same as one line."""
+    address = f"http://{asked.listen.rpartition(':')[0]}:{here.getsockname()[1]}"
+    lines, page_url, jobs_url = [], None, None
+    if page is not None:
+        page_url = f"{address}/"
+        lines.append(f"the page is at {page_url}{page.how_to_enter}")
+    if taking is not None:
+        jobs_url = f"{address}{taking.base}"
+        lines.append(f"jobs are taken in at {jobs_url}, and kept in {taking.shown}")
+    for line in lines:
+        say(line)
+    api.tell(home, page=page_url, jobs=jobs_url)
+    return "; ".join(lines)
+
+
+@contextmanager
+def _looking(
+    lock: durable.Lock, settings: _Settings, say: Say, leave: Callable[[], None]
+) -> Iterator[None]:
+    """Look every now and then, in here, for other settings, and whether the home is still there."""
+    over = threading.Event()
+
+    def look() -> None:
+        while lock.lasts() and not over.wait(SETTINGS_S):
+            settings.look()
+        if not over.is_set():
+            say("the home was moved or removed: its server ends")
+        leave()
+
+    threading.Thread(target=look, daemon=True).start()
+    yield
+    over.set()
 
 
 class _Settings:
@@ -232,13 +194,19 @@ class _Settings:
 
     Args:
         config: the settings.
-        service: which answers by them.
+        began_with: those that are in force.
+        page: which heeds them; None: there is none.
+        taking: the same of the API.
         say: tells a person.
     """
 
-    def __init__(self, config: Config, service: Service, say: Say) -> None:
-        self._config, self._service, self._say = config, service, say
-        self._began_with = config.settings.jobs
+    def __init__(
+        self, config: Config, began_with: Settings, page: Page | None, taking: Api | None, say: Say
+    ) -> None:
+        self._config, self._began_with, self._say = config, began_with, say
+        self._page, self._taking = page, taking
+        self._own = config.settings
+        """those of the home as they were at the start: what the command line says goes before"""
         self._waiting: tuple[str, ...] = ()
         """keys that are others than at the start"""
         self._trouble: str | None = None
@@ -256,183 +224,68 @@ class _Settings:
             self._say(f"{trouble}; what was so before stays in force")
         self._trouble = trouble
 
-    def _take_over(self, settings: Settings) -> None:
-        """Have as much of them in force as can be while the API serves.
+    def _take_over(self, now: Settings) -> None:
+        """Have as much of them in force as can be while the server answers.
 
         Raises:
             SupervisorError: they cannot be, as they are; nothing has changed.
         """
-        asked, now = settings.jobs, self._service.settings.jobs
+        began, own = self._began_with, self._own
         waiting = tuple(
-            key for key in AT_THE_START if getattr(asked, key) != getattr(self._began_with, key)
+            f"{key} of [{table}]"
+            for table, keys in (("jobs", AT_THE_START), ("web", OF_WEB))
+            for key in keys
+            if getattr(getattr(now, table), key) != getattr(getattr(own, table), key)
         )
         if waiting != self._waiting and waiting:
-            self._say(f"{', '.join(waiting)} of [jobs]: in force once the API is started anew")
+            self._say(f"{', '.join(waiting)}: in force once `supervisor serve` is started anew")
         self._waiting = waiting
-        kept = {key: getattr(now, key) for key in AT_THE_START}
-        asked = msgspec.structs.replace(asked, **kept)
-        _see_tokens(asked)
-        if self._service.heed(msgspec.structs.replace(settings, jobs=asked)):
+        jobs = {key: getattr(began.jobs, key) for key in AT_THE_START}
+        web = {key: getattr(began.web, key) for key in OF_WEB}
+        asked = msgspec.structs.replace(
+            now,
+            jobs=msgspec.structs.replace(now.jobs, **jobs),
+            web=msgspec.structs.replace(now.web, **web),
+        )
+        if self._taking is not None and self._taking.heed(asked):
             self._say("changed settings of jobs are in force")
+        if self._page is not None:
+            self._page.heed(asked)
 
 
-class _Beside:
-    """A dispatcher beside us, as a context manager: one that ends is started again."""
+def _api(home: Home, config: Config, asked: Settings) -> Api:
+    """The API, which is loaded where it is wanted alone."""
+    from supervisor.web.api import Api  # noqa: PLC0415 - as its docstring says
 
-    def __init__(self, home: Home, command: Sequence[str]) -> None:
-        self._folder, self._command = home.path / LOCKED, command
-        self._stop = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        child = self._child
-        if child is not None:
-            child.terminate()
-            try:
-                child.wait(LEAVING_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-        self._thread.join(LEAVING_S)
-
-    def _keep(self) -> None:
-        rest_s = 1.0
-        while not self._stop.is_set():
-            if self._is_served():
-                self._stop.wait(LOOK_S)
-                continue
-            code: int | None = None
-            with (
-                suppress(OSError),  # too many processes, or too little memory: it is tried again
-                # Its end of the pipe tells it that we are gone, whatever has become of us.
-                subprocess.Popen(self._command, stdin=subprocess.PIPE) as self._child,
-            ):
-                code = self._child.wait()
-            rest_s = 1.0 if code == AGAIN_LATER else min(REST_MAX_S, 2 * rest_s)
-            self._stop.wait(rest_s)
-
-    def _is_served(self) -> bool:
-        """Whether some dispatcher serves the home."""
-        try:
-            return durable.is_held(self._folder)
-        except FileNotFoundError:
-            return False
+    return Api(home, config, asked)
 
 
-class Pruning:
-    """Clears away each hour, and where the disk has too little room, as a context manager.
+def _both(page: Page | None, taking: Api | None) -> ASGIApp:
+    """One application of both, or of the one that there is."""
+    if page is None or taking is None:
+        only = page or taking
+        assert only is not None  # noqa: S101 - whoever serves has seen to that
+        return only.app
+    first, second = taking, page
 
-    A process of its own does it, so that nobody waits while gigabytes are removed. It may be killed
-    at any moment, and tells itself what goes, and why.
+    async def at_its_path(scope: Scope, receive: Receive, send: Send) -> None:
+        app = first.app if first.answers(scope.get("path", "")) else second.app
+        await app(scope, receive, send)
 
-    Args:
-        home: the home.
-        config: its settings; what is in force is looked up each time.
-        command: the command that clears away.
-        look_s: between two looks whether it is to be done.
-        short_s: between two times where there is too little room.
-        every_s: between two times where there is enough.
-    """
-
-    def __init__(
-        self,
-        home: Home,
-        config: Config,
-        command: Sequence[str],
-        *,
-        look_s: float = LOOK_S,
-        short_s: float = PRUNE_SHORT_S,
-        every_s: float = PRUNE_S,
-    ) -> None:
-        self._home, self._config, self._command = home, config, command
-        self._look_s, self._short_s, self._every_s = look_s, short_s, every_s
-        self._stop = threading.Event()
-        self.child: subprocess.Popen[bytes] | None = None
-        """the process that does it, while it does"""
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-
-    def __enter__(self) -> Pruning:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        child = self.child
-        if child is not None:
-            child.terminate()
-        self._thread.join(LEAVING_S)
-
-    def _keep(self) -> None:
-        clock = SystemClock()
-        done_at_s: float | None = None
-        while not self._stop.wait(self._look_s):
-            now_s = clock.read().boottime_s
-            rest_s = self._short_s if self._is_short() else self._every_s
-            if done_at_s is None or now_s - done_at_s >= rest_s:
-                with (
-                    suppress(OSError),  # as above, the next time
-                    subprocess.Popen(self._command, stdin=subprocess.DEVNULL) as self.child,
-                ):
-                    self.child.wait()
-                self.child, done_at_s = None, clock.read().boottime_s
-
-    def _is_short(self) -> bool:
-        least = self._config.settings.jobs.min_free_gib
-        try:
-            return shutil.disk_usage(self._home.path).free < least * GIB
-        except OSError:  # the home is gone, or away
-            return False
+    return at_its_path
 
 
-def _migrated(command: Sequence[str]) -> int:
-    """Bring the store up to this version, in a process that ends with what it has imported."""
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False
-    ).returncode
-
-
-def _outlive_nobody(leave: Callable[[], None]) -> None:
-    """Leave once whoever holds our standard input lets go of it, or has died."""
-    while os.read(0, 1024):
-        pass
-    leave()
-
-
-def _heed(act: Callable[[], object]) -> None:
-    """Do that when somebody wants us to end."""
-
-    def heard(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as Python calls it
-        act()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, heard)
-
-
-def _see_tokens(jobs: Jobs) -> None:
-    """See that nobody is believed who reaches the API from elsewhere.
-
-    Raises:
-        NeedsTokens: everybody would be.
-    """
-    if not jobs.has_tokens and not is_here(jobs.address[0]):
-        raise NeedsTokens(jobs.listen)
-
-
-def _listening(jobs: Jobs, *, elsewhere: bool) -> socket.socket:
+def _listening(listen: str, *, elsewhere: bool) -> socket.socket:
     """A socket at the address of the settings, or at the next port that is free.
 
     Args:
-        jobs: the settings.
+        listen: that address.
         elsewhere: whether another port will do.
 
     Raises:
         CannotListen: it is no place to listen at.
     """
-    host, port = jobs.address
+    host, port = host_and_port(listen)
     last = min(port + NEXT_PORTS, PORT_MAX) if elsewhere else port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
@@ -440,5 +293,5 @@ def _listening(jobs: Jobs, *, elsewhere: bool) -> socket.socket:
             return socket.create_server((host, port), family=family, backlog=1024)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or port == last:
-                raise CannotListen(jobs.listen, error) from error
+                raise CannotListen(listen, error) from error
         port += 1

@@ -52,6 +52,8 @@ time. What is booted has processes, mounts and a clock of its own, and so does e
 the groups do not meet: to each other they are no more than a busy machine."""
 TOGETHER = (
     "jobs/*",
+    "page/test_browser.py",
+    "page/test_witness.py",
     "trainers/test_atari.py",
     "trainers/test_atari_ppo.py",
     "trainers/test_atari_record.py",

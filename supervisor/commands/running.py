@@ -11,7 +11,7 @@ from modes.toml_file import InvalidFile
 from supervisor.beside import served
 from supervisor.commands import Adding
 from supervisor.commands.jobs import NoStore
-from supervisor.commands.serving import look_for_packages
+from supervisor.commands.serving import NoPage, see_packages
 from supervisor.config import usual_rules
 from supervisor.context import Context, Refused
 from supervisor.errors import SupervisorError
@@ -27,14 +27,15 @@ def add(command: Adding) -> None:
         "run",
         _run,
         "be the supervisor, in the foreground, until Ctrl-C",
-        more="With --serve jobs are taken in meanwhile by `supervisor serve`, a process of its own "
-        "that is begun again where it dies, unless [jobs] has enabled = false.",
+        more="With --serve the page is shown, and jobs are taken in, by `supervisor serve`, a "
+        "process of its own that is begun again where it dies; `enabled = false` in [web] or "
+        "[jobs] keeps it from either.",
     )
     sub.add_argument("--plain", action="store_true", help="lines instead of the live view")
     sub.add_argument(
         "--until-done", action="store_true", help="end with the campaign; 1 if a run has failed"
     )
-    sub.add_argument("--serve", action="store_true", help="take in jobs beside, over HTTP")
+    sub.add_argument("--serve", action="store_true", help="show the page, and take jobs in, beside")
     command(
         "stop",
         _stop,
@@ -59,25 +60,27 @@ def _run(context: Context) -> int:
         else:
             more = ["--until-done"] if options.until_done else []
             daemon = context.command("run", "--plain", *more)
-            with _jobs_taken_in(context, on_screen=False):
+            with _served(context, on_screen=False):
                 return live.run_with_view(context.home, daemon, context.report)
     from supervisor.assembly import supervise  # noqa: PLC0415 - other commands stay quick
 
     faulthandler.enable()  # systemd's watchdog aborts a daemon that hangs: show where it did
-    with _jobs_taken_in(context, on_screen=True):
+    with _served(context, on_screen=True):
         return supervise(context.home, context.config_on_trial, until_done=options.until_done)
 
 
-def _jobs_taken_in(context: Context, *, on_screen: bool) -> contextlib.AbstractContextManager[None]:
-    """The API beside us, where it is asked for and can be."""
+def _served(context: Context, *, on_screen: bool) -> contextlib.AbstractContextManager[None]:
+    """The page and the API beside us, where they are asked for and can be."""
     home = context.home
-    wanted = context.options.serve and home.holder() is None
-    if not wanted or not context.kept_config.settings.jobs.enabled:
+    if not context.options.serve or home.holder() is not None:
+        return contextlib.nullcontext()
+    settings = context.kept_config.settings
+    if not (settings.web.enabled or settings.jobs.enabled):
         return contextlib.nullcontext()
     try:
-        look_for_packages()
-    except NoStore as error:
-        print(f"supervisor: no jobs are taken in: {error}", file=sys.stderr)
+        see_packages(settings)
+    except (NoPage, NoStore) as error:
+        print(f"supervisor: nothing is served beside: {error}", file=sys.stderr)
         return contextlib.nullcontext()
     home.make()
     return served(home, context.command("serve", "--beside"), on_screen=on_screen)

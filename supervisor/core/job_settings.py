@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from supervisor.core.web_settings import NO_ADDRESS, Address, is_address
 from trainers.contract import Name
 
 SERVERS = {"postgresql": "postgresql://user@host/database"}
@@ -22,8 +23,6 @@ ADDRESS = re.compile(
 )
 PASSWORD = re.compile(r"(?i)(?:^|&)(?:ssl)?pass(?!file)")
 """an option of an address that is one, and not where one lies"""
-LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
-PORT_MAX = 65_535
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=8784)]
@@ -87,8 +86,8 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `postgresql://user@host/database`, without a password; unset: nowhere"""
     tables_tenant_column: Word = "tenant_id"
     """the column of each of these tables that says whose a row is"""
-    listen: Word = "127.0.0.1:8000"
-    """where the API answers"""
+    listen: Address | None = None
+    """the old form of `listen` in [web]"""
     stale_s: Annotated[float, msgspec.Meta(ge=10, le=86_400)] = 120.0
     """after so long without news a job that runs is told to be stale"""
     take_over_after_h: Hours | None = None
@@ -105,12 +104,6 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """whether a change of a job has to say of which version"""
     tenants: dict[Name, JobTenant] = {}
     """what each tenant may have; one that is not here has the defaults"""
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where the API answers: host and port."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
     @property
     def has_tokens(self) -> bool:
@@ -136,9 +129,8 @@ class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 found.append(f"{key} is no address such as {such}")
             elif ":" in (match["who"] or "") or PASSWORD.search(match["more"] or ""):
                 found.append(f"{key} holds a password: use {instead}, and change that password")
-        listen = LISTEN.fullmatch(self.listen)
-        if listen is None or int(listen["port"]) > PORT_MAX:
-            found.append("listen is no address and port such as 127.0.0.1:8000 or [::1]:8000")
+        if self.listen is not None and not is_address(self.listen):
+            found.append(NO_ADDRESS)
         ways = (
             self.database_password_file,
             self.database_password_env,

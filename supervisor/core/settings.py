@@ -18,6 +18,7 @@ from supervisor.core.job_settings import Jobs
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.recovery import RecoveryLimits, Seconds
 from supervisor.core.slots import Sharing
+from supervisor.core.web_settings import Web
 from trainers.contract import Name
 
 ADDRESS = re.compile(
@@ -153,6 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     logs: Logs = Logs()
     samples: Samples = Samples()
     notify: Notify = Notify()
+    web: Web = Web()
     quiet_hours: QuietHours | None = None
     """None: training waits for no windows"""
     modes_dir: str | None = None
@@ -178,6 +180,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return guard if guard is not None and guard.enabled else None
 
     @property
+    def listen(self) -> str:
+        """Where the page and the API answer."""
+        return self.jobs.listen or self.web.listen
+
+    @property
     def sharing(self) -> Sharing:
         """How the campaign and what was submitted share the slots."""
         return Sharing(
@@ -199,4 +206,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             for event in self.notify.events
             if today("event", event) != event
         )
-        return (*dated_in(self.campaign, self.run), *self.recovery.dated(), *renamed)
+        listen = (
+            ()
+            if self.jobs.listen is None
+            else ("listen in [jobs] is the old form of listen in [web]",)
+        )
+        return (*dated_in(self.campaign, self.run), *self.recovery.dated(), *listen, *renamed)

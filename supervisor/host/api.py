@@ -1,4 +1,4 @@
-"""Where the API of a home answers, as whoever serves it says for as long as it lives."""
+"""Where the page and the API of a home answer, as whoever serves them says while it lives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ TOLD_MAX_BYTES = 4096
 LEAVING_S = 30.0
 """for whoever is asked to end"""
 
-PACKAGES = ("alembic", "anyio", "h11", "sqlalchemy", "starlette", "uvicorn")
+PAGE_PACKAGES = ("anyio", "h11", "jinja2", "prometheus_client", "starlette", "uvicorn")
+"""of the extra `web`, without which there is no page"""
+PACKAGES = (*PAGE_PACKAGES, "alembic", "sqlalchemy")
 """of the extra `jobs`, without which there is no API"""
 
 Url = Annotated[str, msgspec.Meta(max_length=300, pattern=r"^http://[A-Za-z0-9.:\[\]-]+[a-z/]*$")]
@@ -34,14 +36,15 @@ Url = Annotated[str, msgspec.Meta(max_length=300, pattern=r"^http://[A-Za-z0-9.:
 
 
 class AlreadyServed(SupervisorError):
-    """Another process serves the API of this home."""
+    """Another process serves this home."""
 
     exit_code = 75  # EX_TEMPFAIL
 
     def __init__(self, home: Home) -> None:
         one = served(home)
-        where = f" at {one.url}" if one is not None and one.url is not None else ""
-        super().__init__(f"the API of {home.path} is served already{where}: one is enough")
+        url = None if one is None else one.page or one.url
+        where = "" if url is None else f" at {url}"
+        super().__init__(f"the home {home.path} is served already{where}: one server is enough")
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +54,19 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     start_ticks: int
     """when that process started, in clock ticks since the boot"""
     url: Url | None = None
-    """where jobs are taken in; None: it does not answer yet"""
+    """where jobs are taken in; None: nowhere, or it does not answer yet"""
+    page: Url | None = None
+    """where the page is; the same"""
 
 
 def missing() -> str | None:
     """A package that the API lacks; None: none."""
     return next((package for package in PACKAGES if find_spec(package) is None), None)
+
+
+def page_lacks() -> str | None:
+    """A package that the page lacks; None: none."""
+    return next((package for package in PAGE_PACKAGES if find_spec(package) is None), None)
 
 
 @contextmanager
@@ -73,7 +83,7 @@ def held(home: Home) -> Iterator[durable.Lock]:
     except BlockingIOError:
         raise AlreadyServed(home) from None
     try:
-        tell(home, None)
+        tell(home)
         yield lock
     finally:
         with contextlib.suppress(OSError):
@@ -81,9 +91,10 @@ def held(home: Home) -> Iterator[durable.Lock]:
         lock.release()
 
 
-def tell(home: Home, url: str | None) -> None:
-    """Say where the API answers that this process serves; None: nowhere yet."""
-    me = Served(pid=os.getpid(), start_ticks=start_ticks(os.getpid()) or 0, url=url)
+def tell(home: Home, *, page: str | None = None, jobs: str | None = None) -> None:
+    """Say where the page and the API answer that this process serves; None: nowhere yet."""
+    ticks = start_ticks(os.getpid()) or 0
+    me = Served(pid=os.getpid(), start_ticks=ticks, url=jobs, page=page)
     with contextlib.suppress(OSError):  # a full disk: who asks is answered all the same
         durable.write(home.api / TOLD, msgspec.json.encode(me), sync=False)
 

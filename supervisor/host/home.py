@@ -188,6 +188,7 @@ class Home:
         self.windows = self.path / "windows.json"
         self.usage = self.path / "usage"
         self.api = self.path / "api"
+        self.dispatcher = self.path / "dispatcher"
         self._holder = self.path / "daemon.json"
         self._files = (
             *(

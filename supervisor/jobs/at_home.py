@@ -27,8 +27,6 @@ from supervisor.runners.local import read_heartbeat
 from trainers import durable
 from trainers.contract import Heartbeat, RunFolder
 
-LOCKED = "dispatcher"
-"""the folder of a home that its dispatcher holds"""
 METRICS = "metrics.json"
 """what a trainer of models measures at its end"""
 LINES = 20
@@ -79,7 +77,7 @@ class AtHome(Remembered):
             AlreadyDispatching: there is one.
             OSError: nothing can be written in the home, or it is gone.
         """
-        folder = self.home.path / LOCKED
+        folder = self.home.dispatcher
         if not durable.is_folder(self.home.path):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.home.path)
         durable.make_folder(folder)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
-import ipaddress
 import math
 import os
 from collections import defaultdict
@@ -96,15 +94,6 @@ def tenants_of(jobs: Jobs, home: Path, here: Path) -> dict[Name, Tenant]:
 def _led_to(folder: Path) -> Path:
     """Where a folder is, as far as its links lead; unlike `Path.resolve` of one that never ends."""
     return Path(os.path.realpath(folder))
-
-
-@functools.lru_cache(maxsize=100)
-def is_here(host: str) -> bool:
-    """Whether only this machine reaches that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def quotas_of(jobs: Jobs) -> dict[Name, Quota]:

@@ -19,8 +19,9 @@ from supervisor.web import asking
 from supervisor.web.answers import Artifact, Artifacts
 from supervisor.web.errors import BadRequest, NoSuchRange
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.resource import BYTES, HEADERS, Operation, Owning, told
+from supervisor.web.resource import BYTES, Operation, Owning
 from supervisor.web.service import Service
+from supervisor.web.telling import HEADERS, told
 from trainers import durable
 
 RANGES = re.compile(r"bytes=[0-9, -]{1,200}")

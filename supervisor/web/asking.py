@@ -19,7 +19,6 @@ from supervisor.jobs.errors import (
     Unauthorized,
 )
 from supervisor.jobs.reading import BODY_MAX_BYTES, read, read_query
-from supervisor.jobs.settings import is_here
 from supervisor.web.errors import BadRequest, ForeignPage, TooSlow, WrongEncoding, WrongType
 from supervisor.web.service import Service
 from trainers.contract import NAME
@@ -44,11 +43,14 @@ def asker(request: Request, service: Service) -> str | None:
     """The tenant that asks; None: the operator, who may ask for any.
 
     Raises:
-        Unauthorized: there are tokens, and this is none of them.
+        Unauthorized: a token is needed, and this is none.
     """
-    if not service.tokens:
+    if not service.guarded:
         return None
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    authorization = request.headers.get("authorization", "")
+    if service.access.bears(authorization) == "act":
+        return None
+    scheme, _, token = authorization.partition(" ")
     found = service.tokens.whose(token.strip()) if scheme.lower() == "bearer" else None
     if found is None:
         raise Unauthorized
@@ -76,7 +78,7 @@ def see_origin(request: Request, service: Service) -> None:
         ForeignPage: one does.
     """
     host = request.headers.get("host", "")
-    if not service.tokens and not _is_here(host, service):
+    if not service.guarded and not service.access.knows(host):
         raise ForeignPage("Host", host)
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
@@ -91,25 +93,6 @@ def is_same_origin(request: Request) -> bool:
         return False
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
-
-
-def see_length(request: Request) -> None:
-    """See that a body has one length: of two each side of a proxy could believe another.
-
-    Raises:
-        BadRequest: it has two.
-    """
-    if "content-length" in request.headers and "transfer-encoding" in request.headers:
-        raise BadRequest("Content-Length", "must be left out beside Transfer-Encoding")
-
-
-def _is_here(host: str, service: Service) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    listens_at = service.settings.jobs.address[0]
-    return is_here(name) or name.endswith(".localhost") or name == listens_at
 
 
 async def body(

@@ -50,14 +50,14 @@ from supervisor.jobs.errors import (
     ResourceError,
 )
 from supervisor.jobs.judging import LIGHT
-from supervisor.jobs.line import Line
 from supervisor.jobs.taking import Taking, new_job
 from supervisor.jobs.telling import told as told_of
 from supervisor.web import asking
 from supervisor.web.answers import History, Point
 from supervisor.web.feed import Feed
-from supervisor.web.resource import HEADERS, Operation, told
+from supervisor.web.resource import Operation
 from supervisor.web.service import Service
+from supervisor.web.telling import HEADERS, told
 from trainers.contract import Rows
 
 T = TypeVar("T")
@@ -80,12 +80,11 @@ class JobPages:
     Args:
         service: what all share.
         feed: which tells of changes.
-        line: in which those stand that wait.
     """
 
-    def __init__(self, service: Service, feed: Feed, line: Line) -> None:
-        self._service, self._feed, self._line = service, feed, line
-        self._taking = Taking(service.store, lambda: service.quotas, line.next_start_at)
+    def __init__(self, service: Service, feed: Feed) -> None:
+        self._service, self._feed, self._line = service, feed, service.line
+        self._taking = Taking(service.store, lambda: service.quotas, service.line.next_start_at)
         self._doors: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def all(self) -> dict[str, dict[str, Operation]]:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from supervisor.jobs.errors import Refusal
-from supervisor.web.resource import EVENTS, JSON, TEXT, Operation
+from supervisor.web.resource import EVENTS, TEXT, Operation
+from supervisor.web.telling import JSON
 
 VERSION = "1.0.0"
 REFERENCE = "#/components/schemas/{name}"

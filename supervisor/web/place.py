@@ -22,8 +22,9 @@ from supervisor.jobs.telling import told_of_model
 from supervisor.web import asking
 from supervisor.web.answers import EtaScore, Stats, Usage
 from supervisor.web.jobs import BASE
-from supervisor.web.resource import Operation, told
+from supervisor.web.resource import Operation
 from supervisor.web.service import Service
+from supervisor.web.telling import told
 
 HOUR_S = 3600
 
@@ -88,7 +89,7 @@ class PlacePages:
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - it asks for nothing more
         """`GET /health`: of a place with tenants, to whom it belongs, no more than whether."""
         found = await self._service.call(self._health)
-        if self._service.tokens:
+        if self._service.guarded:
             checks = {
                 name: Check(ok=check.ok, message="ok" if check.ok else "not ok")
                 for name, check in found.checks.items()

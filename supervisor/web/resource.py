@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,15 +18,13 @@ from supervisor.jobs.reading import BODY
 from supervisor.web import asking
 from supervisor.web.errors import Broken, NotAllowed, StoreAway
 from supervisor.web.service import Service
+from supervisor.web.telling import JSON, refused
 
-JSON = "application/json"
 TEXT = "text/plain"
 EVENTS = "text/event-stream"
 BYTES = "application/octet-stream"
 AGAIN_S = 5.0
 """after which a store that did not serve may do so again"""
-HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""of every answer: each is of this moment alone, and none is a page"""
 
 log = logging.getLogger(__name__)
 
@@ -119,23 +116,3 @@ class Owning:
         """Give it."""
         with self._what:
             await self._answer(scope, receive, send)
-
-
-def told(value: Any, status: int = 200, **headers: str) -> Response:
-    """A value as JSON; an underscore in the name of a header stands for a hyphen."""
-    given = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Response(msgspec.json.encode(value), status, HEADERS | given, JSON)
-
-
-def refused(error: JobError) -> Response:
-    """An error as JSON."""
-    headers = {}
-    if error.http_status == 400:
-        headers["connection"] = "close"  # whatever follows may be a part of what nobody understood
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
-    if isinstance(error, NotAllowed):
-        headers["allow"] = error.allowed
-    if error.http_status == 401:
-        headers["www-authenticate"] = 'Bearer realm="training"'
-    return told(error.body, error.http_status, **headers)

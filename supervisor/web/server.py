@@ -1,4 +1,4 @@
-"""How the API is served: by uvicorn, which waits for nobody for ever."""
+"""How page and API are served: by uvicorn, which waits for nobody for ever."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+import anyio
 import h11
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from supervisor.jobs.errors import Busy
-from supervisor.web.errors import NotHttp
-from supervisor.web.resource import refused
+from supervisor.web.errors import BadRequest, NotHttp
+from supervisor.web.telling import refused
 
 HEAD_MAX_S = 10.0
 """for the head of a request to come, once somebody has connected or has begun the next one"""
@@ -28,6 +30,8 @@ CONNECTIONS_MAX = 1000
 """at once; whoever comes then is told to come again"""
 AGAIN_S = 5.0
 """after which they may"""
+STALLED_S = 60.0
+"""after which whoever takes nothing of an answer is given up"""
 ADDRESS = re.compile(rb"(?i:https?)://([^/?#@]+)(/.*)?")
 """the target of a request as an address, up to its question mark: its host, and its path"""
 
@@ -119,15 +123,37 @@ def _at_its_path(app: ASGIApp) -> ASGIApp:
     return found
 
 
+def _bounded(app: ASGIApp) -> ASGIApp:
+    """An application whose requests have one end, and whose answers nobody holds up for ever."""
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            with anyio.fail_after(STALLED_S):
+                await send(message)
+
+        headers = Headers(scope=scope)
+        try:
+            # Of two lengths each side of a proxy could believe another one.
+            if "content-length" in headers and "transfer-encoding" in headers:
+                why = "must be left out beside Transfer-Encoding"
+                await refused(BadRequest("Content-Length", why))(scope, receive, sent)
+            else:
+                await app(scope, receive, sent)
+        except TimeoutError:
+            return  # the server closes what was not answered to its end
+
+    return bounded
+
+
 def server(app: ASGIApp, **more: Any) -> uvicorn.Server:
-    """The API as a server.
+    """An application as a server.
 
     Args:
         app: the application.
         more: of uvicorn's settings, such as `host` and `port`, or `fd`.
     """
     config = uvicorn.Config(
-        _at_its_path(app),
+        _bounded(_at_its_path(app)),
         **{
             "http": Impatient,
             "ws": "none",

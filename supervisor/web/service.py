@@ -13,11 +13,13 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 
 from state.jobs.store import JobStore
+from supervisor.access import Access
 from supervisor.core.fairness import Quota
 from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.errors import Busy
+from supervisor.jobs.line import Line
 from supervisor.jobs.remembered import Remembered
 from supervisor.jobs.rows import LOOK_MAX_S, Look, Unread
 from supervisor.jobs.settings import Tokens, quotas_of, tenant_of, tenants_of
@@ -79,7 +81,10 @@ class Service:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.home, self.clock = store, home, clock
+        self.access = Access(home, clock, settings)
+        """who may ask for all tenants"""
         self.remembered = Remembered(home)
+        self.line = Line(store, lambda: self.settings, self.remembered, clock)
         self._here = here or home.path
         self._environment = os.environ if environment is None else environment
         tenants_of(settings.jobs, home.path, self._here)
@@ -104,6 +109,11 @@ class Service:
         return self._in_force.tokens
 
     @property
+    def guarded(self) -> bool:
+        """Whether each request has to bear a token: a tenant's, or the operator's."""
+        return self.access.guarded
+
+    @property
     def quotas(self) -> dict[Name, Quota]:
         """What the tenants may have that the settings name."""
         return self._in_force.quotas
@@ -120,6 +130,7 @@ class Service:
         if settings.jobs != self.settings.jobs:
             tenants_of(settings.jobs, self.home.path, self._here)
         before, self._in_force = self._in_force, self._asked_by(settings)
+        self.access.heed(settings)
         now = self._in_force
         return (before.settings.jobs, before.tokens) != (now.settings.jobs, now.tokens)
 

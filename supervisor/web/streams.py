@@ -22,8 +22,9 @@ from supervisor.output import Choice, Line, Output
 from supervisor.web import asking
 from supervisor.web.feed import Feed
 from supervisor.web.jobs import BASE, JobPages
-from supervisor.web.resource import EVENTS, HEADERS, JSON, TEXT, Operation, Owning, told
+from supervisor.web.resource import EVENTS, TEXT, Operation, Owning
 from supervisor.web.service import Service
+from supervisor.web.telling import HEADERS, JSON, told
 from trainers.contract import Level
 
 LOOK_S = 0.25

@@ -29,6 +29,7 @@ from supervisor.core.settings import (
     Settings,
     Warm,
 )
+from supervisor.core.web_settings import Web
 from trainers import atari, command, direction, drill, neural, sb3, tabular
 from trainers.direction.options import Dataset, Params
 
@@ -43,6 +44,7 @@ TABLES = {
     "campaign": Campaign,
     "run.LABEL": OneRun,
     "jobs": Jobs,
+    "web": Web,
     "jobs.tenants.NAME": JobTenant,
     "checkpoints": Checkpoints,
     "warm": Warm,
@@ -138,6 +140,7 @@ def test_every_part_of_the_settings_has_a_table():
         "logs",
         "samples",
         "notify",
+        "web",
         "jobs",
     }
 

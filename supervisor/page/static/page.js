@@ -1,0 +1,248 @@
+// The page is whole without this. It adds life: what changes is told by one stream of events and
+// put where it stands. Nothing here reads a sentence, and no text ever becomes HTML but the parts
+// that the server of this page has rendered, in which everything is escaped.
+"use strict";
+
+(() => {
+  const SILENT_MS = 40000; // a stream that has said nothing for so long is cut, whatever it claims
+  const REST_MS = 1000; // before the first try to open it again; doubled until REST_MAX_MS
+  const REST_MAX_MS = 30000;
+  const SHOT_MS = 1000; // between two pictures of a game
+  const LINES_MS = 1000; // between two looks at an output
+  const LINES_MAX = 2000; // of an output that stay on the page
+
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const clock = () => `${new Date().toISOString().slice(11, 19)} UTC`;
+
+  // ------------------------------------------------------------------------------- the stream
+
+  const connection = document.getElementById("connection");
+  const parts = new Set(all("[data-part]").map((part) => part.dataset.part));
+  let seen = document.body.dataset.seen; // what the page was made from; later the newest message
+  let stream = null;
+  let rest = REST_MS;
+  let cutSince = "";
+  let retry = 0;
+  let heard = 0;
+
+  // What was true when the stream was cut is no verdict any more: it loses its colour.
+  function say(words) {
+    if (connection.textContent !== words) connection.textContent = words;
+    connection.hidden = !words;
+    document.body.classList.toggle("apart", Boolean(words));
+    head();
+  }
+
+  function open() {
+    clearTimeout(retry);
+    if (document.hidden || !seen || stream) return;
+    stream = new EventSource(`/events?seen=${encodeURIComponent(seen)}`);
+    heard = Date.now();
+    stream.onopen = () => {
+      rest = REST_MS;
+      cutSince = "";
+      heard = Date.now();
+      say("");
+    };
+    stream.onerror = cut;
+    on("values", (data) => put(JSON.parse(data)));
+    on("part", (data) => renew(JSON.parse(data)));
+    on("reload", () => parts.forEach(renew));
+  }
+
+  function on(kind, act) {
+    stream.addEventListener(kind, (event) => {
+      heard = Date.now();
+      if (event.lastEventId) seen = event.lastEventId;
+      act(event.data);
+    });
+  }
+
+  function close() {
+    if (stream) stream.close();
+    stream = null;
+  }
+
+  // EventSource gives up for good after an error of HTTP, so it is never left to try by itself.
+  function cut() {
+    close();
+    if (document.hidden) return;
+    cutSince ||= clock();
+    say(`Not connected since ${cutSince}. What stands here is as of then; it is tried again.`);
+    clearTimeout(retry);
+    retry = setTimeout(open, rest);
+    rest = Math.min(2 * rest, REST_MAX_MS);
+  }
+
+  // A network that goes away says nothing, and neither does a telephone that has slept.
+  setInterval(() => {
+    if (stream && Date.now() - heard > SILENT_MS) cut();
+  }, 5000);
+
+  function wake() {
+    if (document.hidden) {
+      close();
+    } else {
+      rest = REST_MS;
+      open();
+    }
+  }
+  document.addEventListener("visibilitychange", wake);
+  addEventListener("online", wake);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", wake);
+
+  // ---------------------------------------------------------------------------- what it tells
+
+  function put(values) {
+    for (const [key, text] of Object.entries(values)) {
+      const [name, attribute] = key.endsWith("@value") ? [key.slice(0, -6), "liveValue"] : [key, "live"];
+      for (const one of all(attribute === "live" ? "[data-live]" : "[data-live-value]")) {
+        if (one.dataset[attribute] !== name) continue;
+        if (attribute === "live") one.textContent = text;
+        else one.setAttribute("value", text);
+      }
+    }
+    head();
+  }
+
+  // One fetch of a part at a time: what changes meanwhile is fetched after it.
+  const busy = new Map();
+
+  async function renew(name) {
+    const before = part(name);
+    if (!before) return;
+    if (busy.has(name)) {
+      busy.set(name, true);
+      return;
+    }
+    busy.set(name, false);
+    try {
+      const answer = await fetch(`/parts/${name}${location.search}`, { cache: "no-store" });
+      if (answer.ok) swap(name, await answer.text());
+    } catch {
+      cut(); // it is fetched anew when the stream is back
+    } finally {
+      const again = busy.get(name);
+      busy.delete(name);
+      if (again) renew(name);
+    }
+  }
+
+  const part = (name) => all("[data-part]").find((one) => one.dataset.part === name);
+
+  // The part gives way to the new one, but for where somebody is: the focus, and what is scrolled.
+  function swap(name, html) {
+    const before = part(name);
+    const found = new DOMParser().parseFromString(html, "text/html").querySelector("[data-part]");
+    if (!before || !found) return;
+    if (name === "decisions" && before.contains(document.activeElement) && document.activeElement.form) {
+      // Somebody is writing there.
+      before.querySelectorAll(".day, .log, .empty").forEach((one) => one.remove());
+      before.append(...found.querySelectorAll(".day, .log, .empty"));
+      return;
+    }
+    const focused = before.contains(document.activeElement) ? place(before, document.activeElement) : -1;
+    const scrolled = all(".wide", before).map((one) => one.scrollLeft);
+    before.replaceWith(document.adoptNode(found));
+    all(".wide", found).forEach((one, at) => (one.scrollLeft = scrolled[at] || 0));
+    if (focused >= 0) all(FOCUS, found)[focused]?.focus({ preventScroll: true });
+    head();
+    watchShots(found);
+  }
+
+  const FOCUS = "a, button, input, select, summary, [tabindex]";
+  const place = (root, element) => all(FOCUS, root).indexOf(element);
+
+  // A tab among others says it, too.
+  function head() {
+    const verdict = part("verdict");
+    if (!verdict || parts.size < 2) return;
+    const said = verdict.querySelector("[data-live='verdict.said']").textContent;
+    document.title = cutSince ? `Not connected since ${cutSince}` : said;
+    const icon = document.querySelector("link[rel=icon]");
+    if (icon.getAttribute("href") !== verdict.dataset.icon) icon.setAttribute("href", verdict.dataset.icon);
+  }
+
+  // --------------------------------------------------------------------- pictures of the games
+
+  const visible = new Set();
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) visible.add(entry.target);
+      else visible.delete(entry.target);
+    }
+  });
+
+  function watchShots(root) {
+    for (const one of visible) if (!one.isConnected) visible.delete(one);
+    all("img[data-shot]", root).forEach((one) => watcher.observe(one));
+  }
+
+  setInterval(() => {
+    if (document.hidden || cutSince) return;
+    for (const one of visible) {
+      if (one.complete) one.src = `${one.dataset.shot}?at=${Date.now()}`;
+    }
+  }, SHOT_MS);
+
+  // ----------------------------------------------------------------------- the output of a run
+
+  const lines = document.getElementById("lines");
+  const halt = document.getElementById("halt");
+
+  async function follow() {
+    const halted = halt.getAttribute("aria-pressed") === "true";
+    if (!document.hidden && !halted) {
+      try {
+        const answer = await fetch(`${lines.dataset.lines}?after=${lines.dataset.position}`);
+        if (answer.ok) append(await answer.json());
+      } catch {
+        // The stream tells that the server is away.
+      }
+    }
+    setTimeout(follow, LINES_MS);
+  }
+
+  function append(found) {
+    const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
+    lines.dataset.position = found.position;
+    if (!found.lines.length) return;
+    lines.append(...found.lines.map((line) => document.createTextNode(`${line}\n`)));
+    while (lines.childNodes.length > LINES_MAX) lines.firstChild.remove();
+    if (atEnd) lines.scrollTop = lines.scrollHeight;
+  }
+
+  if (lines && halt) {
+    lines.scrollTop = lines.scrollHeight;
+    if (lines.dataset.lives === "yes") {
+      halt.hidden = false;
+      halt.addEventListener("click", () => {
+        const halted = halt.getAttribute("aria-pressed") !== "true";
+        halt.setAttribute("aria-pressed", String(halted));
+        halt.textContent = halted ? "Go on" : "Halt";
+      });
+      follow();
+    }
+  }
+
+  // ------------------------------------------------------------------------------- deep links
+
+  // #run=Pong&t=2026-11-29T03:12 leads to the card of Pong, and to what was decided at that time.
+  function lead() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const run = asked.get("run");
+    const card = run && all("[data-run]").find((one) => one.dataset.run === run || one.id === `run=${run}`);
+    const at = asked.get("t");
+    const then = at && all(".log time").find((one) => one.dateTime.slice(0, at.length) <= at);
+    const target = then ? then.closest("li") : card;
+    if (!target) return;
+    target.classList.add("target");
+    target.scrollIntoView({ block: "start" });
+  }
+
+  addEventListener("hashchange", lead);
+  watchShots(document);
+  lead();
+  open();
+})();
