@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Place
+from state.requests import JobsWait
 from supervisor.core import history
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.campaign import Campaign
@@ -311,3 +312,19 @@ def test_what_was_told_of_the_disk_is_remembered_over_a_restart():
     memory = awake(Awakening(moment=a_moment(60.0), rules=RULES, memory=memory))
     memory = turn(memory, msgspec.structs.replace(low, moment=a_moment(70.0))).memory
     assert [line["event"] for line in memory.outbox].count("disk.low") == 1
+
+
+def test_jobs_are_late_once_until_they_wait_for_half_of_that():
+    """Where one after the other is just too late, nobody is rung up for each."""
+    memory, told = a_memory(), []
+    for number, waited_h in enumerate((23, 25, 40, 24, 13, 12, 0, 23, 25)):
+        wait = JobsWait(
+            id=f"r{number}", by="dispatcher", asked_at=0.0, waited_s=3600.0 * waited_h, job="j"
+        )
+        memory = turn(memory, a_look(requests=(wait,))).memory
+        told += [
+            (waited_h, line["event"]) for line in memory.outbox if line["event"].startswith("jobs.")
+        ]
+        assert memory.answers[-1].request == wait.id
+        memory = msgspec.structs.replace(memory, outbox=())
+    assert told == [(25, "jobs.late"), (12, "jobs.eased"), (25, "jobs.late")]

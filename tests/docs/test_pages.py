@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from modes import ModeFile
+from supervisor import recipients
 from supervisor.commands import EPILOG, build_parser
 from supervisor.core.campaign import Campaign, OneRun
 from supervisor.core.events import Event
@@ -170,6 +171,14 @@ def test_every_event_is_told():
     assert list(told) == [row[0].strip("`") for row in rows(section("The decision log"))]
     assert set(told) == set(Event)
     assert [event for event in Event if not told[event].startswith(event.meaning)] == []
+
+
+def test_the_addresses_that_are_shown_can_be_read():
+    """As they stand there, by apprise itself."""
+    (text,) = re.findall(r"```toml\n(.*?)```", section("Told elsewhere"), re.DOTALL)
+    wanted = msgspec.toml.decode(text, type=Settings).notify
+    assert len(wanted.urls) > 2
+    assert list(recipients.troubles(wanted)) == []
 
 
 def test_every_event_is_written_somewhere():
