@@ -40,6 +40,7 @@ REASON_MAX = 500
 TEXT_MAX = 1900
 """letters of all of them together, as chat services take them"""
 WORST_LAST: tuple[Kind, ...] = ("info", "success", "warning", "failure")
+"""the worst of several lines is what a message is about"""
 KINDS: dict[str, Kind] = {
     Event.CAMPAIGN_DONE: "success",
     Event.DISK_EASED: "success",
@@ -70,6 +71,7 @@ KINDS: dict[str, Kind] = {
 }
 """how bad a line is by its event; any other is for information"""
 TRIED = "this is a test: what the supervisor here decides and notices will be told like this"
+"""what is told by hand"""
 
 
 class Recipient(NamedTuple):
@@ -143,26 +145,27 @@ def of(wanted: Notify) -> tuple[Recipient, ...]:
 def message(lines: Sequence[Line], home: Path) -> tuple[str, str, Kind]:
     """Title, text and kind of the one message that tells of all these lines.
 
-    The worst of them, and of these the newest, gives title and kind. Where there are too many, the
-    newest are told.
+    It is about the worst of them, and of these the newest. Where there are too many for one, that
+    is told, and the newest of the others.
     """
-    worst = max(reversed(lines), key=lambda line: WORST_LAST.index(kind_of(line)))
-    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-    title = f"{_host()}: {_headline(worst)}{more} ({home})"
-    told: list[str] = []
-    left = TEXT_MAX
+    worst = max(reversed(lines), key=lambda line: WORST_LAST.index(_kind_of(line)))
+    told = {worst["seq"]: _in_words(worst)}
+    left = TEXT_MAX - len(told[worst["seq"]])
     for line in reversed(lines):
         text = _in_words(line)
-        left -= len(text) + 1
-        if told and (left < 0 or len(told) == DIGEST_LINES):
+        left -= 0 if line is worst else len(text)
+        if left < 0 or len(told) == DIGEST_LINES:
             break
-        told.insert(0, text)
-    if earlier := len(lines) - len(told):
-        told.insert(0, f"{earlier} earlier ones: see `supervisor decisions`")
-    return title, "\n".join(told), kind_of(worst)
+        told[line["seq"]] = text
+    texts = [text for _, text in sorted(told.items())]
+    if untold := len(lines) - len(texts):
+        texts.append(f"and {untold} more: see `supervisor decisions`")
+    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+    title = f"{_host()}: {_headline(worst)}{more} ({home})"
+    return title, "\n".join(texts), _kind_of(worst)
 
 
-def kind_of(line: Line) -> Kind:
+def _kind_of(line: Line) -> Kind:
     """How bad it is what a line tells."""
     event, evidence = line.get("event"), line.get("evidence") or {}
     if event == Event.MODE_CHANGED:
@@ -186,7 +189,7 @@ def _headline(line: Line) -> str:
     words = [one["event"].replace(".", " "), one["subject"]]
     if line.get("event") == Event.MODE_CHANGED:
         words[0] = "climbed" if _climbs(line) else "fell back"
-    if line.get("event") == Event.BOOT_RECORDED and kind_of(line) == "warning":
+    if line.get("event") == Event.BOOT_RECORDED and _kind_of(line) == "warning":
         words[0] = "back after a crash"
     return " ".join(filter(None, words))
 

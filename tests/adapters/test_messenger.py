@@ -430,7 +430,7 @@ def test_ntfy_has_it_and_every_address_hears_of_each_line(world: World, place: L
 
 
 def test_what_comes_within_a_minute_is_one_message_after_it(world: World, place: Listener) -> None:
-    """The worst of it in the title, the newest of it in lines, the rest as a number; each once."""
+    """It is about the worst of it, has the newest of the others, and how many are left; once."""
     world.wanted = Notify(urls=(place.by_apprise("json"),))
     world.log("run.done", "the first")
     world.settle()
@@ -455,9 +455,10 @@ def test_what_comes_within_a_minute_is_one_message_after_it(world: World, place:
     assert str(first["message"]) == "run.done: the first"
     assert "run failed Pong and 30 more" in str(digest["title"])
     assert digest["type"] == "failure"
-    earlier, *lines = str(digest["message"]).splitlines()
-    assert earlier.startswith("19 earlier ones")
-    assert lines == [f"run.done: number {number}" for number in range(18, 30)]
+    worst, *lines, more = str(digest["message"]).splitlines()
+    assert worst == "run.failed Pong: an unknown game"
+    assert lines == [f"run.done: number {number}" for number in range(19, 30)]
+    assert more.startswith("and 19 more")
 
 
 def test_a_message_is_no_longer_than_a_chat_takes(world: World, place: Listener) -> None:
@@ -468,7 +469,7 @@ def test_a_message_is_no_longer_than_a_chat_takes(world: World, place: Listener)
     assert world.settle() == []
     (message,) = place.bodies
     assert len(str(message["message"])) < 2000
-    assert str(message["message"]).startswith("5 earlier ones")
+    assert "and 5 more" in str(message["message"])
 
 
 def test_the_command_waits_for_what_is_told_after_the_minute(world: World, place: Listener) -> None:
