@@ -29,7 +29,7 @@ from supervisor.page.curves import Curves
 from supervisor.page.lately import Drawn
 from supervisor.page.look import Look
 from supervisor.page.past import HAPPENED, Mark
-from supervisor.page.queue import JobReport, Queue, Share
+from supervisor.page.queue import JobReport, Queue, QueuedJob, Share
 from supervisor.report import LedgerReport, RunReport
 from supervisor.screen import (
     brief,
@@ -47,6 +47,10 @@ from supervisor.screen import (
     took,
 )
 
+NOT_KNOWN = "-"
+"""how `show-state` tells that there is nothing to tell"""
+WAITS = "queued"
+"""the status of a run whose turn is to come"""
 DAY_S, HOUR_S = 86_400.0, 3600.0
 MOVE_S = 600.0
 """for so long after a change of the mode it is told that the machine is on its way there"""
@@ -324,8 +328,13 @@ def coming(look: Look) -> list[Row]:
 
 
 def cards(look: Look) -> list[Card]:
-    """The runs that have not ended, in the order of the queue."""
-    return [card(run) for run in look.report.runs if run.status not in ENDED]
+    """The runs that train, or should, in the order of the queue."""
+    return [card(run) for run in look.report.runs if run.status not in (*ENDED, WAITS)]
+
+
+def waiting(look: Look) -> list[Card]:
+    """Those whose turn is to come."""
+    return [card(run) for run in look.report.runs if run.status == WAITS]
 
 
 def ended(look: Look) -> list[Card]:
@@ -337,21 +346,20 @@ def card(run: RunReport) -> Card:
     """One run, in the words of `show-state`."""
     _, _, reached, of, rate, score, saved, left, restarts = run_row(run)
     trains = run.status in ("running", "starting")
-    facts = [
+    facts = (
         Row("rate", rate),
         Row(run.score.name if run.score else "score", score),
         Row("saved", saved),
         Row("left", left),
         Row("restarts", restarts),
-    ]
-    if run.loss is not None:
-        facts.append(Row("loss", count(run.loss)))
+        Row("loss", count(run.loss)),
+    )
     return Card(
         run=run,
         tone=TONES.get(run.status, "rest"),
         reached=reached,
         of=of,
-        facts=tuple(facts),
+        facts=tuple(fact for fact in facts if fact.text != NOT_KNOWN),
         why=((None if trains else run.reason) or run.waits) or "",
         ends="" if run.ends is None or run.ends.at is None else f"ends {run.ends.words}",
     )
@@ -378,17 +386,16 @@ def has(share: Share) -> str:
     )
 
 
-def starts(eta_s: float | None, eta_p90_s: float | None) -> str:
-    """When a job starts: half of the time by the first, nine times of ten by the second."""
-    if eta_s is None or eta_p90_s is None:
-        return "not known"
-    return f"in {span(eta_s)}, nine of ten in {span(eta_p90_s)}"
+def starts(job: QueuedJob) -> str:
+    """When a job starts: as likely sooner as later, and in nine of ten cases; empty: not known."""
+    if job.eta_s is None or job.eta_p90_s is None:
+        return ""
+    return f"starts in {span(job.eta_s)}, in nine of ten cases in {span(job.eta_p90_s)}"
 
 
 def job_rows(job: JobReport) -> list[Row]:
     """All that is known of a job."""
-    rows = [Row("status", job.status.lower())]
-    rows += [Row("", why) for why in (*job.waits, *filter(None, [job.error]))]
+    rows = [Row("why", why) for why in (*job.waits, *filter(None, [job.error]))]
     rows += [
         Row("trainer", job.trainer),
         Row("for", f"{job.tenant}, priority {job.priority}"),

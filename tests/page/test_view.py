@@ -208,10 +208,12 @@ def test_a_card_says_why_a_run_does_not_train(fields, why):
     assert view.card(a_run(**fields)).why == why
 
 
-def test_runs_that_have_ended_stand_apart():
-    """The cards are those of which something is to come."""
-    look = a_look(a_report(runs=(a_run("A"), a_run("B", status="done"), a_run("C", status="down"))))
+def test_runs_that_wait_or_have_ended_stand_apart():
+    """The cards are those that train, or should."""
+    statuses = {"A": "running", "B": "done", "C": "down", "D": "queued"}
+    look = a_look(a_report(runs=tuple(a_run(name, status=is_) for name, is_ in statuses.items())))
     assert [one.run.called for one in view.cards(look)] == ["A", "C"]
+    assert [one.run.called for one in view.waiting(look)] == ["D"]
     assert [one.run.called for one in view.ended(look)] == ["B"]
 
 
