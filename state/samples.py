@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import math
 import os
 import re
@@ -378,9 +379,14 @@ def speeds(folder: Path, since: float, machine: str | None = None) -> Iterator[S
         )
 
 
-def _slots(folder: Path, since: float, until: float, machine: str | None) -> Iterator[bytes]:
-    """The slots of a span, in the order in which they were written."""
-    for path in _segments(folder):
+def _slots(
+    folder: Path, since: float, until: float, machine: str | None, beyond: int = -1
+) -> Iterator[bytes]:
+    """The slots of a span behind a number, in the order in which they were written."""
+    paths = _segments(folder)
+    for path, after in itertools.pairwise((*paths, None)):
+        if path is None or (after is not None and int(after.stem) <= beyond + 1):
+            continue  # all that stands in it is known
         try:
             # Its time is that of its newest sample, by the same clock.
             if path.lstat().st_mtime < since - DAY_S:
@@ -390,8 +396,28 @@ def _slots(folder: Path, since: float, until: float, machine: str | None) -> Ite
             continue
         if machine is not None and segment.machine not in (0, key(machine)):
             continue
-        for _, slot in _whole(content, segment, since, until):
+        for _, slot in _whole(content, segment, since, until, beyond):
             yield slot
+
+
+def read_on(
+    folder: Path, beyond: int, since: float = -math.inf, machine: str | None = None
+) -> Iterator[tuple[int, Sample]]:
+    """The samples behind that one, with their numbers: what came since it was read.
+
+    Args:
+        folder: where the segments lie; it need not exist.
+        beyond: the number of the sample that was read last; -1: none was.
+        since: the wall time from which on.
+        machine: as for `read`.
+
+    Raises:
+        NewerFile: a newer version has written a segment.
+    """
+    names: dict[int, str] = {}
+    for slot in _slots(folder, since, math.inf, machine, beyond):
+        number, _ = _WHEN.unpack_from(slot, _CHECK.size)
+        yield number, _decoded(slot, folder, names)
 
 
 def newest(folder: Path) -> Sample | None:
@@ -454,11 +480,15 @@ def _header(path: Path, content: bytes) -> Segment:
 
 
 def _whole(
-    content: bytes, segment: Segment, since: float = -math.inf, until: float = math.inf
+    content: bytes,
+    segment: Segment,
+    since: float = -math.inf,
+    until: float = math.inf,
+    beyond: int = -1,
 ) -> Iterator[tuple[int, bytes]]:
-    """The slots of a span that are whole, each with its place."""
+    """The slots of a span behind a number that are whole, each with its place."""
     size = segment.slot_bytes
-    for at in range(len(content) // size - 1):
+    for at in range(max(0, beyond + 1 - segment.first), len(content) // size - 1):
         offset = (at + 1) * size
         number, when = _WHEN.unpack_from(content, offset + _CHECK.size)
         if number != segment.first + at or not since <= when < until:

@@ -508,7 +508,7 @@ def _api(home: Home) -> Iterator[Finding]:
         name = unit(serving.API, "service")
         log = f"journalctl {'--user ' if units.of_user else ''}-u {name}"
         why = f"look with `{log if by_systemd else f'cat {home.api / api.LOG}'}`"
-        if (package := api.missing()) is not None:
+        if (package := api.page_lacks()) is not None:
             why = f"{package} is missing: pip install 'training-supervisor[jobs]'"
         result = f"it is installed to start at boot, and does not run: {why}"
         yield Finding(verdict="bad", what="api", result=result)

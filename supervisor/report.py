@@ -477,11 +477,11 @@ def ledger(home: Home, config: Config, moment: Moment) -> LedgerReport:
 def goodput(home: Home, config: Config | str, moment: Moment) -> Goodput:
     """Where the time of `home` went, up to this moment."""
     memory, _ = _remembered(home, config, moment)
-    return measure(itertools.chain(journal.read(home.decisions), _so_far(home, memory, moment)))
+    return measure(itertools.chain(journal.read(home.decisions), so_far(home, memory, moment)))
 
 
-def _so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line]:
-    """Lines as they would stand in the log if everything ended at this moment."""
+def so_far(home: Home, memory: Memory, moment: Moment) -> Iterator[journal.Line]:
+    """Lines as they would stand in the log of `home` if everything ended at this moment."""
     seen_s = memory.timeline.now_s
     now = history.pass_time(memory, moment).timeline
     line = {"event": PRESENT, "now_s": now.now_s, "boot": now.boot_id}

@@ -113,8 +113,8 @@ def _beside(options: argparse.Namespace) -> Beside:
 def _idle(config: Config, beside: Beside) -> Iterator[str]:
     """What will find nothing to do of that which is asked for."""
     settings = config.settings
-    if beside.api and not settings.jobs.enabled:
-        yield "[jobs] has enabled = false: while it has, the API ends at once"
+    if beside.api and not (settings.jobs.enabled or settings.web.enabled):
+        yield "[web] and [jobs] have enabled = false: while both have, `serve` ends at once"
     if not beside.usage:
         return
     if settings.quiet_hours is None:

@@ -17,6 +17,7 @@ timeline; the wall clock plays no part.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -230,13 +231,13 @@ def measure(lines: Iterable[Mapping[str, Any]]) -> Goodput:
     which nothing is known is told as unknown. The memory needed grows with the number of
     runs, not of lines.
     """
-    ledger = _Ledger()
+    tally = Tally()
     for line in lines:
         try:
-            ledger.read(msgspec.convert(line, _Line))
+            tally.read(msgspec.convert(line, Line))
         except msgspec.ValidationError:
             continue  # of a version that says nothing of the timeline, or no line of ours
-    return ledger.result()
+    return tally.told()
 
 
 class _Account:
@@ -359,7 +360,7 @@ class _Decided(msgspec.Struct, frozen=True):
     goal: dict[str, Any] = {}
 
 
-class _Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True):
     """What counts of a line of the log."""
 
     event: str
@@ -373,13 +374,13 @@ class _Line(msgspec.Struct, frozen=True):
     decision: _Decided | None = None
 
 
-class _Ledger:
-    """The accounts of all runs, kept line by line."""
+class Tally:
+    """The accounts of all runs, kept line by line: for whoever reads on where the log has grown."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, _Account] = {}
-        self.first: _Line | None = None
-        self.last: _Line | None = None
+        self.first: Line | None = None
+        self.last: Line | None = None
         self.span_s = 0.0
         self.idle = False
         self.not_demanded = "rest"
@@ -389,7 +390,7 @@ class _Ledger:
         self.stall_s = 0.0
         self.detection, self.stop, self.start = Times(), Times(), Times()
 
-    def read(self, line: _Line) -> None:
+    def read(self, line: Line) -> None:
         """Follow the log by one line."""
         if line.event in (Event.BOOT_RECORDED, Event.STATE_DAMAGED):
             # What the time before it was, only the start of the supervisor will say.
@@ -410,8 +411,17 @@ class _Ledger:
         elif line.run is not None:
             self._follow(line, self._account(line.run))
 
-    def result(self) -> Goodput:
-        """The goodput of all runs together."""
+    def told(self, present: Iterable[Line] = ()) -> Goodput:
+        """The goodput of all runs together, if the log ended here.
+
+        Args:
+            present: lines that no log holds, of what lives now.
+        """
+        return copy.deepcopy(self)._ended(present)
+
+    def _ended(self, present: Iterable[Line]) -> Goodput:
+        for line in present:
+            self.read(line)
         for account in self.accounts.values():
             if account.attempt_s is not None:  # the log ends before it does
                 account.end(Lived(), "unknown")
@@ -442,7 +452,7 @@ class _Ledger:
     def _account(self, run: str) -> _Account:
         return self.accounts.setdefault(run, _Account())
 
-    def _assign(self, line: _Line) -> None:
+    def _assign(self, line: Line) -> None:
         for run in line.runs:
             self._account(run)
         for run, account in self.accounts.items():
@@ -458,7 +468,7 @@ class _Ledger:
                 account.end(Lived(), "unknown")
         self.not_demanded = "stop"
 
-    def _pass_time(self, line: _Line) -> None:
+    def _pass_time(self, line: Line) -> None:
         """Book the time since the last line, which never goes back: a reset begins it anew."""
         if self.last is None:
             return
@@ -477,7 +487,7 @@ class _Ledger:
         if all(one.attempt_s is None and not one.demanded for one in self.accounts.values()):
             self.not_demanded_s[self.not_demanded] += gone_s
 
-    def _follow(self, line: _Line, account: _Account) -> None:
+    def _follow(self, line: Line, account: _Account) -> None:
         """What a line about one run says of its attempts."""
         if line.event == Event.RUN_STARTED or (
             line.event == Event.RUN_ADOPTED and account.attempt_s is None
@@ -500,7 +510,7 @@ class _Ledger:
             self.stall_s += attempt.stall_s or 0.0
 
 
-def _lived(line: _Line) -> Lived:
+def _lived(line: Line) -> Lived:
     try:
         return msgspec.convert(line.evidence, Lived)
     except msgspec.ValidationError:

@@ -103,6 +103,7 @@ class Application:
             "/state.json": (self._state, shows),
             "/runs/{run}": (self._run, shows),
             "/runs/{run}/lines": (self._lines, shows),
+            "/runs/{run}/curves.json": (self._curves, shows),
             "/runs/{run}/preview.png": (self._preview, shows),
             "/runs/{run}/recording.gif": (self._recording, shows),
             "/jobs/{job}": (self._job, shows),
@@ -242,6 +243,11 @@ class Application:
         look, _, _ = await self._stream.now(request.state.right)
         after = request.query_params.get("after", "")
         content = await self._read(self._pages.lines, look, _name(request, "run"), after)
+        return Response(content, media_type="application/json")
+
+    async def _curves(self, request: Request) -> Response:
+        look, _, _ = await self._stream.now(request.state.right)
+        content = await self._read(self._pages.curves, look, _name(request, "run"), _query(request))
         return Response(content, media_type="application/json")
 
     async def _preview(self, request: Request) -> Response:
@@ -470,9 +476,6 @@ async def _form(request: Request) -> dict[str, str]:
     Raises:
         Refused: it is none, or too much.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != FORM:
-        raise Refused(415, f"A form is sent as {FORM}", AGAIN_FROM_THE_PAGE)
     found = bytearray()
     try:
         with anyio.fail_after(FORM_MAX_S):
@@ -482,6 +485,9 @@ async def _form(request: Request) -> dict[str, str]:
                     raise Refused(413, "No form is so long", AGAIN_FROM_THE_PAGE)
     except TimeoutError:
         raise Refused(408, "The form has not come", AGAIN_FROM_THE_PAGE) from None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found and kind != FORM:
+        raise Refused(415, f"A form is sent as {FORM}", AGAIN_FROM_THE_PAGE)
     try:
         return dict(parse_qsl(found.decode("ascii"), max_num_fields=20, strict_parsing=False))
     except (UnicodeDecodeError, ValueError):

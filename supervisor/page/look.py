@@ -20,9 +20,10 @@ from supervisor.core.goodput import Goodput
 from supervisor.core.moments import Moment
 from supervisor.core.settings import Settings
 from supervisor.host.clock import Clock
-from supervisor.host.home import Home, machine_id
+from supervisor.host.home import Home
+from supervisor.page.lately import DAY_S, Lately, Series
 from supervisor.page.queue import Jobs, Queue
-from supervisor.report import Report, goodput, report
+from supervisor.report import Report, present, report
 from trainers.contract import NewerFile
 
 LOOK_S = 1.0
@@ -34,11 +35,9 @@ MOST = 5.0
 SETTINGS_S = 5.0
 """the same of the settings, at least"""
 SLOW_S = 15.0
-"""the same of what is read from the whole log, or from a day of samples"""
+"""the same of what is summed over the whole log"""
 LINES = 50
 """of the decision log, the newest"""
-SAMPLES_S = 86_400.0
-"""of the machine, before now"""
 
 ConfigOrWhy = Callable[[], Config | str]
 """reads the settings, or tells in one line why they cannot be read"""
@@ -55,8 +54,12 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     cost_per_hour: float | None
     lines: tuple[journal.Line, ...]
     """the newest of the decision log, oldest first"""
-    samples: tuple[Sample, ...]
-    """of the last day, oldest first"""
+    looked_at: float | None
+    """wall time of the supervisor's newest look that it has saved; None: it has saved none"""
+    sample: Sample | None
+    """the newest of the machine; None: there is none of the last day"""
+    lately: Lately
+    """what has been, in pictures"""
     tick_s: float
     """between two looks of the supervisor at its machine: after two without news it is late"""
     queue: Queue | None
@@ -104,9 +107,12 @@ class Looks:
     def __init__(self, home: Home, read: ConfigOrWhy, clock: Clock, jobs: Jobs | None) -> None:
         self._home, self._clock, self._jobs = home, clock, jobs
         self._lock = threading.Lock()
+        self.series = Series(home)
+        """all that is read on as it grows"""
         self._config = _Serving(lambda _: read(), clock, SETTINGS_S)
         self._goodput = _Serving(self._measured, clock, SLOW_S)
-        self._samples = _Serving(self._sampled, clock, SLOW_S)
+        self._sample = _Serving(self._sampled, clock)
+        self._lately: Lately | None = None
         self._queue = _Serving(lambda _: None if jobs is None else jobs.queue(), clock)
         self._look = _Serving(self._looked, clock)
 
@@ -124,16 +130,29 @@ class Looks:
     def _looked(self, moment: Moment) -> Look:
         config = self._config.of(moment)
         settings = Settings() if isinstance(config, str) else config.settings
+        told = report(self._home, config, moment, foretell=True)
         return Look(
             at=moment.wall,
-            report=report(self._home, config, moment, foretell=True),
+            report=told,
             goodput=self._goodput.of(moment),
             cost_per_hour=settings.cost_per_hour,
             lines=tuple(self._tail()),
-            samples=self._samples.of(moment),
+            looked_at=None
+            if told.home_id is None
+            else present(self._home, config, moment).timeline.seen_at,
+            sample=self._sample.of(moment),
+            lately=self._past(config, moment, told),
             tick_s=settings.policy.tick_s,
             queue=self._queue.of(moment),
         )
+
+    def _past(self, config: Config | str, moment: Moment, told: Report) -> Lately:
+        """What has been; anew in each minute, and where the runs are others."""
+        known = self._lately
+        if known is None or not known.is_of(moment, told):
+            up = told.daemon.state == "running"
+            self._lately = known = self.series.lately(config, moment, told.runs, up=up)
+        return known
 
     def _tail(self) -> Sequence[journal.Line]:
         try:
@@ -142,11 +161,11 @@ class Looks:
             return ()
 
     def _measured(self, moment: Moment) -> Goodput:
-        return goodput(self._home, self._config.of(moment), moment)
+        return self.series.goodput(self._config.of(moment), moment)
 
-    def _sampled(self, moment: Moment) -> tuple[Sample, ...]:
-        since_at = moment.wall - SAMPLES_S
+    def _sampled(self, moment: Moment) -> Sample | None:
         try:
-            return tuple(samples.read(self._home.samples, since_at, machine=machine_id()))
+            found = samples.newest(self._home.samples)
         except (OSError, NewerFile):
-            return ()
+            return None
+        return found if found is not None and moment.wall - found.at < DAY_S else None

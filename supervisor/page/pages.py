@@ -20,6 +20,7 @@ from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.output import Output
 from supervisor.page.asking import Answered, Asked
+from supervisor.page.lately import Series
 from supervisor.page.look import Look
 from supervisor.page.queue import Jobs
 from supervisor.page.refused import Missing, Refused
@@ -38,6 +39,9 @@ DECISIONS_SHOWN = 200
 """lines of the decision log on one page"""
 CHECKPOINTS_SHOWN = 50
 PREVIEW_MAX_BYTES = 2 * 2**20
+STILL_PIXELS = 600
+"""how wide a curve is where no script asks for it"""
+PIXELS = re.compile(r"[1-9][0-9]{1,3}")
 POSITION = re.compile(r"[0-9]{1,18}")
 ENDED = frozenset({"done", "failed", "cancelled"})
 
@@ -57,11 +61,15 @@ class Pages:
         home: of which they tell.
         rendering: makes HTML of it.
         clock: of this machine.
+        series: what is read on of the home.
         jobs: whoever takes jobs in; None: nobody does.
     """
 
-    def __init__(self, home: Home, rendering: Rendering, clock: Clock, jobs: Jobs | None) -> None:
-        self._home, self._rendering, self._clock, self._jobs = home, rendering, clock, jobs
+    def __init__(
+        self, home: Home, rendering: Rendering, clock: Clock, series: Series, jobs: Jobs | None
+    ) -> None:
+        self._home, self._rendering, self._clock = home, rendering, clock
+        self._series, self._jobs = series, jobs
 
     def main(self, look: Look, right: Right, seen: str, query: Mapping[str, str]) -> str:
         """The page that one looks at."""
@@ -84,6 +92,8 @@ class Pages:
             checkpoints=_checkpoints(folder),
             lines=[_text(line.text) for line in found.lines],
             position=found.lines[-1].end if found.lines else 0,
+            curves=self._series.curves(run_id, "step", STILL_PIXELS),
+            marks=self._series.marks(run_id),
             preview=folder.preview.is_file(),
             recording=_recording(folder) is not None,
         )
@@ -101,6 +111,21 @@ class Pages:
         while len(found) < LINES_AT_ONCE and (lines := output.fresh()):
             found += [_text(line.text) for line in lines]
         return msgspec.json.encode({"position": output.position, "lines": found})
+
+    def curves(self, look: Look, run_id: str, query: Mapping[str, str]) -> bytes:
+        """What a run has measured, and what happened to it, as JSON.
+
+        Args:
+            look: what is true.
+            run_id: of the run.
+            query: `by`, which is step or time, and `points`: so many pixels it is wide.
+        """
+        self._run(look, run_id)
+        points = query.get("points", "")
+        pixels = int(points) if PIXELS.fullmatch(points) else STILL_PIXELS
+        found = self._series.curves(run_id, "time" if query.get("by") == "time" else "step", pixels)
+        marks = self._series.marks(run_id)
+        return msgspec.json.encode(msgspec.structs.asdict(found) | {"marks": marks})
 
     def preview(self, look: Look, run_id: str) -> bytes:
         """What a run sees, as PNG.

@@ -397,11 +397,11 @@ def _machine(look: Look) -> Iterator[Metric]:
         "When the supervisor was heard of last, in seconds since 1970.",
         [((), news_at(look))],
     )
-    for sample in look.samples[-1:]:
-        if abs(look.at - sample.at) < SAMPLE_MAX_S:
-            yield from _numbers(SAMPLE, [((), sample)])
-            gpus = [((str(place),), gpu) for place, gpu in enumerate(sample.gpus)]
-            yield from _numbers(GPU, gpus, "gpu")
+    sample = look.sample
+    if sample is not None and abs(look.at - sample.at) < SAMPLE_MAX_S:
+        yield from _numbers(SAMPLE, [((), sample)])
+        gpus = [((str(place),), gpu) for place, gpu in enumerate(sample.gpus)]
+        yield from _numbers(GPU, gpus, "gpu")
 
 
 def _numbers(

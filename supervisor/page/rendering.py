@@ -20,6 +20,7 @@ from markupsafe import Markup
 from supervisor import screen
 from supervisor.core.moments import span, stamp, when
 from supervisor.page import view
+from supervisor.page.lately import SPANS
 from supervisor.page.look import Look
 from supervisor.terminal import printable
 
@@ -78,6 +79,7 @@ class Rendering:
         self._templates.globals |= {
             "static": static,
             "view": view,
+            "SPANS": SPANS,
             "screen": screen,
             "span": span,
             "day_and_time": lambda at: when(stamp(at)),
@@ -90,7 +92,7 @@ class Rendering:
             name: one of `PARTS`.
             look: what is true.
             who: `look` or `act`: who may act has buttons.
-            span_asked: one of `view.SPANS`: how far back the ribbon reaches.
+            span_asked: one of `SPANS`: how far back the ribbon reaches.
         """
         lives = _Lives()
         html = self._render(

@@ -39,7 +39,7 @@ class Page:
         looks = Looks(home, read, clock, jobs)
         cookie = hashlib.sha256(str(home.path).encode()).hexdigest()[:COOKIE_DIGITS]
         self.app: ASGIApp = Application(
-            Pages(home, rendering, clock, jobs),
+            Pages(home, rendering, clock, looks.series, jobs),
             Stream(looks, rendering),
             Asking(home, clock, jobs),
             self._access,

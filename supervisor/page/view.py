@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
+
+from markupsafe import Markup
 
 from state.records import PauseOwner
 from state.samples import GpuSample, Sample
@@ -21,8 +24,12 @@ from supervisor.core.moments import span, stamp, wall, when
 from supervisor.core.queue import ENDED
 from supervisor.core.slots import RANKS
 from supervisor.journal import Line, human
+from supervisor.page import pictures
+from supervisor.page.curves import Curves
+from supervisor.page.lately import Drawn
 from supervisor.page.look import Look
-from supervisor.page.queue import JobReport, Queue, Share
+from supervisor.page.past import HAPPENED, Mark
+from supervisor.page.queue import JobReport, Queue, QueuedJob, Share
 from supervisor.report import LedgerReport, RunReport
 from supervisor.screen import (
     brief,
@@ -40,9 +47,19 @@ from supervisor.screen import (
     took,
 )
 
+NOT_KNOWN = "-"
+"""how `show-state` tells that there is nothing to tell"""
+WAITS = "queued"
+"""the status of a run whose turn is to come"""
 DAY_S, HOUR_S = 86_400.0, 3600.0
 MOVE_S = 600.0
 """for so long after a change of the mode it is told that the machine is on its way there"""
+BROKEN_SHOWN = 2
+"""runs of which the verdict says what is wrong with them"""
+MARKS_SHOWN = 50
+"""of what happened to a run, the newest"""
+STILLS_MAX = 8
+"""curves of a run that are drawn for whoever runs no scripts"""
 LOOKS_MISSED = 2
 """so many looks of the daemon may be missing before there is no news"""
 
@@ -82,22 +99,6 @@ class Verdict(NamedTuple):
     said: str
     more: str = ""
     """why, or what to do; empty: nothing is to be done"""
-
-
-class Span(NamedTuple):
-    """How far back the ribbon reaches."""
-
-    name: str
-    title: str
-    seconds: float | None
-    """None: to the first that is known"""
-
-
-SPANS = {
-    "24h": Span("24 h", "The last 24 h", DAY_S),
-    "7d": Span("7 d", "The last 7 d", 7 * DAY_S),
-    "all": Span("all", "All that is known", None),
-}
 
 
 class Row(NamedTuple):
@@ -164,7 +165,7 @@ def _away(look: Look) -> Verdict | None:
     if report.daemon.state == "running":
         return None
     start = "`supervisor run` starts it"
-    if report.home_id is None:
+    if report.home_id is None and not look.lines:
         return Verdict("rest", "No supervisor has lived here yet", start)
     last = _newest(look, Event.SUPERVISOR_STOPPED, Event.SUPERVISOR_STARTED)
     asked = last is not None and last["event"] == Event.SUPERVISOR_STOPPED
@@ -177,23 +178,17 @@ def _away(look: Look) -> Verdict | None:
     return Verdict("bad", gone, start)
 
 
-def silent_after_s(look: Look) -> float:
-    """For how long there may be no news."""
-    return LOOKS_MISSED * look.tick_s
-
-
 def news_at(look: Look) -> float | None:
-    """The wall time at which the supervisor was heard of last; None: nobody can tell."""
-    sampled = [sample.at for sample in look.samples[-1:]]
-    if not sampled:  # none are taken: only the log could tell, which is silent for hours
-        return None
-    return max(sampled + [_at(line) for line in look.lines[-1:]])
+    """The wall time at which the supervisor was heard of last; None: it never was."""
+    sampled_at = None if look.sample is None else look.sample.at
+    known = [at for at in (look.looked_at, sampled_at) if at is not None]
+    return max([*known, *(_at(line) for line in look.lines[-1:])], default=None)
 
 
 def _silent(look: Look) -> Verdict | None:
     """It lives, but has not been heard of for longer than it may be silent."""
     heard_at = news_at(look)
-    if heard_at is None or (silent_s := look.at - heard_at) < silent_after_s(look):
+    if heard_at is None or (silent_s := look.at - heard_at) < LOOKS_MISSED * look.tick_s:
         return None
     return Verdict(
         "bad",
@@ -262,8 +257,9 @@ def _at_work(look: Look) -> Verdict:
         tone = "warn"
     if kinds["blocked"]:
         tone = "bad"
-    why = next((run.reason or run.waits for run in report.runs if TONES[run.status] == "bad"), None)
-    return Verdict(tone, "; ".join(said), why or "")
+    broken = [run for run in report.runs if TONES.get(run.status) == "bad" and run.reason]
+    more = "; ".join(f"{run.called}: {run.reason}" for run in broken[:BROKEN_SHOWN])
+    return Verdict(tone, "; ".join(said), more)
 
 
 def _move(look: Look) -> str | None:
@@ -332,8 +328,13 @@ def coming(look: Look) -> list[Row]:
 
 
 def cards(look: Look) -> list[Card]:
-    """The runs that have not ended, in the order of the queue."""
-    return [card(run) for run in look.report.runs if run.status not in ENDED]
+    """The runs that train, or should, in the order of the queue."""
+    return [card(run) for run in look.report.runs if run.status not in (*ENDED, WAITS)]
+
+
+def waiting(look: Look) -> list[Card]:
+    """Those whose turn is to come."""
+    return [card(run) for run in look.report.runs if run.status == WAITS]
 
 
 def ended(look: Look) -> list[Card]:
@@ -345,21 +346,20 @@ def card(run: RunReport) -> Card:
     """One run, in the words of `show-state`."""
     _, _, reached, of, rate, score, saved, left, restarts = run_row(run)
     trains = run.status in ("running", "starting")
-    facts = [
+    facts = (
         Row("rate", rate),
         Row(run.score.name if run.score else "score", score),
         Row("saved", saved),
         Row("left", left),
         Row("restarts", restarts),
-    ]
-    if run.gpus_own and run.gpus:
-        facts.append(Row("GPUs", str(len(run.gpus))))
+        Row("loss", count(run.loss)),
+    )
     return Card(
         run=run,
         tone=TONES.get(run.status, "rest"),
         reached=reached,
         of=of,
-        facts=tuple(facts),
+        facts=tuple(fact for fact in facts if fact.text != NOT_KNOWN),
         why=((None if trains else run.reason) or run.waits) or "",
         ends="" if run.ends is None or run.ends.at is None else f"ends {run.ends.words}",
     )
@@ -386,17 +386,16 @@ def has(share: Share) -> str:
     )
 
 
-def starts(eta_s: float | None, eta_p90_s: float | None) -> str:
-    """When a job starts: half of the time by the first, nine times of ten by the second."""
-    if eta_s is None or eta_p90_s is None:
-        return "not known"
-    return f"in {span(eta_s)}, nine of ten in {span(eta_p90_s)}"
+def starts(job: QueuedJob) -> str:
+    """When a job starts: as likely sooner as later, and in nine of ten cases; empty: not known."""
+    if job.eta_s is None or job.eta_p90_s is None:
+        return ""
+    return f"starts in {span(job.eta_s)}, in nine of ten cases in {span(job.eta_p90_s)}"
 
 
 def job_rows(job: JobReport) -> list[Row]:
     """All that is known of a job."""
-    rows = [Row("status", job.status.lower())]
-    rows += [Row("", why) for why in (*job.waits, *filter(None, [job.error]))]
+    rows = [Row("why", why) for why in (*job.waits, *filter(None, [job.error]))]
     rows += [
         Row("trainer", job.trainer),
         Row("for", f"{job.tenant}, priority {job.priority}"),
@@ -419,27 +418,38 @@ class Gauge(NamedTuple):
     """One thing that was measured of the machine."""
 
     name: str
-    of: str
-    """a field of `Sample`, or of the GPU with that number"""
-    gpu: int | None
     now: str
+    more: str
+    shown: tuple[Drawn, ...]
+    """how it was lately; of a part of it, too, where the settings have limits for that"""
 
 
 def gauges(look: Look) -> list[Gauge]:
     """What was measured last; what cannot be measured here is left out."""
-    if not look.samples:
+    newest = look.sample
+    if newest is None:
         return []
-    newest = look.samples[-1]
-    found = [
-        Gauge("processors", "cpu_percent", None, _cpu(newest)),
-        Gauge("memory", "memory_available_mib", None, _memory(newest)),
-        Gauge("temperature", "cpu_temperature_c", None, _number(newest.cpu_temperature_c, "°C")),
-        Gauge("disk", "disk_free_mib", None, _disk(look)),
+    days = f"days left: {look.lately.disk.words}"
+    told = [
+        ("processors", _cpu(newest), "", ("cpu_percent", "cpu_other_percent")),
+        ("memory", _memory(newest), "", ("memory_percent", "memory_other_percent")),
+        ("temperature", _number(newest.cpu_temperature_c, "°C"), "", ("cpu_temperature_c",)),
+        ("disk", _disk(newest), days, ("disk_free_mib",)),
     ]
     for number, gpu in enumerate(newest.gpus):
         name = "GPU" if len(newest.gpus) == 1 else f"GPU {number}"
-        found.append(Gauge(name, "utilization_percent", number, _gpu(gpu)))
-    return [gauge for gauge in found if gauge.now]
+        parts = ("utilization_percent", "memory_percent", "memory_other_mib")
+        told.append((name, _gpu(gpu), "", tuple(f"gpu{number}_{part}" for part in parts)))
+    return [
+        Gauge(name, now, more, tuple(_drawn(look, parts))) for name, now, more, parts in told if now
+    ]
+
+
+def _drawn(look: Look, parts: Sequence[str]) -> Iterator[Drawn]:
+    for place, part in enumerate(parts):
+        drawn = look.lately.gauges.get(part)
+        if drawn is not None and (place == 0 or drawn.words):
+            yield drawn
 
 
 def _cpu(sample: Sample) -> str:
@@ -455,23 +465,8 @@ def _memory(sample: Sample) -> str:
     return f"{_gib(total - free)} of {_gib(total)} GiB"
 
 
-def _disk(look: Look) -> str:
-    free = look.samples[-1].disk_free_mib
-    if free is None:
-        return ""
-    days = disk_days(look.samples)
-    lasts = "" if days is None else f", full in {span(DAY_S * days)} at this rate"
-    return f"{_gib(free)} GiB free{lasts}"
-
-
-def disk_days(samples: tuple[Sample, ...]) -> float | None:
-    """In how many days the disk is full if it fills as in the last day; None: it does not."""
-    known = [(one.at, one.disk_free_mib) for one in samples if one.disk_free_mib is not None]
-    if len(known) < 2 or known[-1][0] - known[0][0] < HOUR_S:
-        return None
-    (began_at, before), (ended_at, free) = known[0], known[-1]
-    filled = before - free
-    return free / filled * (ended_at - began_at) / DAY_S if filled > 0 else None
+def _disk(newest: Sample) -> str:
+    return "" if newest.disk_free_mib is None else f"{_gib(newest.disk_free_mib)} GiB free"
 
 
 def _gpu(gpu: GpuSample) -> str:
@@ -608,13 +603,56 @@ def goodput_runs(spent: Goodput) -> list[tuple[str, ...]]:
     return [goodput_row(run) for run in spent.runs]
 
 
+class Happened(NamedTuple):
+    """Something that happened to a run."""
+
+    seq: int
+    when: str
+    what: str
+    step: str
+    words: str
+
+
+def happened(marks: Sequence[Mark]) -> list[Happened]:
+    """What happened to a run, the newest first."""
+    return [
+        Happened(
+            seq=one.seq,
+            when=when(stamp(one.at)),
+            what=HAPPENED[one.what],
+            step="" if one.step is None else f"step {count(one.step)}",
+            words=one.words,
+        )
+        for one in marks[: -MARKS_SHOWN - 1 : -1]
+    ]
+
+
+def stills(known: Curves, marks: Sequence[Mark]) -> list[Markup]:
+    """The curves of a run for whoever runs no scripts."""
+    drawn = []
+    for curve in known.curves[:STILLS_MAX]:
+        shown = {curve.name: curve.points}
+        draw = partial(pictures.chart, shown, called=curve.name, by=known.by, marks=marks)
+        drawn.append(pictures.for_both(draw))
+    return drawn
+
+
+def ledger_picture(known: LedgerReport) -> Markup:
+    """Crashes an hour in each mode with their bounds, and how many it pays for."""
+    return pictures.for_both(partial(pictures.ledger, known.modes, mode=known.mode))
+
+
+def goodput_picture(spent: Goodput) -> Markup:
+    """Where the time went."""
+    return pictures.for_both(partial(pictures.goodput, spent))
+
+
 def run_rows(run: RunReport) -> list[Row]:
     """What a card of a run leaves out."""
     rows = [
         Row("id", run.id),
         Row("trainer", run.trainer),
         Row("priority", run.rank),
-        Row("loss", count(run.loss)),
         Row("newest checkpoint", count(run.checkpoint_step)),
     ]
     if run.gpus is not None:

@@ -52,8 +52,9 @@ class JobsOnPage:
         shares = tuple(
             Share(
                 tenant=one.tenant_id,
-                running=one.claimed,
-                waiting=max(0, sum(one.jobs.get(each, 0) for each in LIVING) - one.claimed),
+                # Of those that a supervisor has taken over, some wait there.
+                running=one.jobs.get("RUNNING", 0),
+                waiting=sum(one.jobs.get(each, 0) for each in LIVING if each != "RUNNING"),
                 cpu_hours_today=account_of(one, now_at).cpu_s_today / 3600,
             )
             for one in usages

@@ -36,6 +36,7 @@ from supervisor.page.shown import Page
 from supervisor.report import GuardReport, QuietReport, RunReport, SourceReport, report
 from supervisor.terminal import printable
 from testkit.api import served
+from testkit.looks import lately
 from testkit.written_life import WrittenLife
 from trainers.contract import Score
 
@@ -130,8 +131,8 @@ def whole(tmp_path_factory):
         runs=(a_run_report(), a_run_report("drill-a", status="waiting", pid=None)),
     )
     return Look(
-        at=NOW, report=whole, goodput=GOODPUT, cost_per_hour=1.5, lines=(), samples=(SAMPLE,),
-        tick_s=300.0, queue=QUEUE,
+        at=NOW, report=whole, goodput=GOODPUT, cost_per_hour=1.5, lines=(),
+        looked_at=None, sample=SAMPLE, lately=lately(), tick_s=300.0, queue=QUEUE,
     )  # fmt: skip
 
 
@@ -254,7 +255,8 @@ def test_what_is_unknown_has_no_series(tmp_path):
     now = WrittenLife().clock.read()
     nothing = Look(
         at=NOW, report=report(Home(tmp_path), "no settings", now), goodput=measure([]),
-        cost_per_hour=None, lines=(), samples=(), tick_s=300.0, queue=None,
+        cost_per_hour=None, lines=(), looked_at=None, sample=None, lately=lately(), tick_s=300.0,
+        queue=None,
     )  # fmt: skip
     found = read(exposition(nothing, ""))
     assert {key[0] for key in found if not key[0].startswith("run_")} == {
@@ -280,7 +282,7 @@ def test_of_a_run_that_says_nothing_yet_nothing_is_made_up(whole):
 def test_an_old_sample_tells_no_more_than_its_time(whole, away_s):
     """What the machine was like then, or by a clock that was set back, is not what it is like."""
     at = NOW - away_s
-    found = read(exposition(but(whole, samples=(but(SAMPLE, at=at),)), ""))
+    found = read(exposition(but(whole, sample=but(SAMPLE, at=at)), ""))
     assert of(found, "news_timestamp_seconds") == at
     assert not {"cpu_ratio", "disk_free_bytes", "gpu_power_watts"} & {key[0] for key in found}
 

@@ -1,4 +1,4 @@
-"""The API beside the supervisor, where somebody asks for it: a service that neither waits for.
+"""Page and API beside the supervisor, where somebody asks for them: a service neither waits for.
 
 Whatever becomes of one of the two, the other one goes on.
 """
@@ -61,9 +61,10 @@ def see_packages(*, wanted: bool | None) -> None:
     Raises:
         CannotInstall: packages are missing.
     """
-    if wanted and (package := api.missing()) is not None:
+    if wanted and (package := api.page_lacks()) is not None:
         raise CannotInstall(
-            f"the API lacks {package}: pip install 'training-supervisor[jobs]', and install again"
+            f"the server lacks {package}: pip install 'training-supervisor[jobs]', or [web] for "
+            "the page alone, and install again"
         )
 
 

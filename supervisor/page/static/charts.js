@@ -9,7 +9,6 @@
   const SHOWN_S = { "1h": 3600, "24h": 86400, "7d": 7 * 86400 };
   const HEIGHT = 180;
   const RENEW_MS = 30000;
-  const still = document.getElementById("still");
   const spans = document.getElementById("curve-spans");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const sync = uPlot.sync("curves");
@@ -37,7 +36,6 @@
     place.replaceChildren();
     const span = range();
     drawn = known.curves.filter((curve) => curve.points.x.length > 1).map((curve) => chart(curve, span));
-    if (still) still.hidden = drawn.length > 0;
   }
 
   function chart(curve, span) {
@@ -47,6 +45,8 @@
     box.append(title);
     place.append(box);
     const ink = colour("--quiet");
+    const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+    const values = (_chart, ticks) => ticks.map((tick) => (tick && Math.abs(tick) < 1e-3 ? tick.toExponential(1) : short.format(tick)));
     const axis = { stroke: ink, grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
     const x = { time: known.by === "time" };
     if (span) x.range = (_chart, low, high) => (low < high ? [Math.max(low, span[0]), high] : span);
@@ -62,7 +62,7 @@
           { label: known.by === "time" ? "UTC" : "step" },
           { label: curve.name, stroke: colour("--link"), width: 1.5, points: { show: false }, spanGaps: false },
         ],
-        axes: [{ ...axis }, { ...axis, size: 64 }],
+        axes: [{ ...axis, size: 34, ...(x.time ? {} : { values }) }, { ...axis, size: 60, values }],
         plugins: [marks(), touch()],
       },
       [curve.points.x, curve.points.y],

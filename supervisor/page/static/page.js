@@ -25,9 +25,12 @@
   let retry = 0;
   let heard = 0;
 
+  // What was true when the stream was cut is no verdict any more: it loses its colour.
   function say(words) {
     if (connection.textContent !== words) connection.textContent = words;
     connection.hidden = !words;
+    document.body.classList.toggle("apart", Boolean(words));
+    head();
   }
 
   function open() {
@@ -155,7 +158,8 @@
   function head() {
     const verdict = part("verdict");
     if (!verdict || parts.size < 2) return;
-    document.title = verdict.querySelector("[data-live='verdict.said']").textContent;
+    const said = verdict.querySelector("[data-live='verdict.said']").textContent;
+    document.title = cutSince ? `Not connected since ${cutSince}` : said;
     const icon = document.querySelector("link[rel=icon]");
     if (icon.getAttribute("href") !== verdict.dataset.icon) icon.setAttribute("href", verdict.dataset.icon);
   }
