@@ -379,6 +379,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.accounts: dict[str, _Account] = {}
+        self.open: dict[str, _Account] = {}
+        """those whose time passes: demanded, or with a trainer that is not yet gone"""
         self.first: Line | None = None
         self.last: Line | None = None
         self.span_s = 0.0
@@ -409,7 +411,9 @@ class Tally:
             self.detection.add(silent_s)
             self._account(line.run or "").hung_s = silent_s or 0.0
         elif line.run is not None:
-            self._follow(line, self._account(line.run))
+            account = self._account(line.run)
+            self._follow(line, account)
+            self._settle(line.run, account)
 
     def told(self, present: Iterable[Line] = ()) -> Goodput:
         """The goodput of all runs together, if the log ended here.
@@ -417,12 +421,19 @@ class Tally:
         Args:
             present: lines that no log holds, of what lives now.
         """
-        return copy.deepcopy(self)._ended(present)
+        copied = copy.copy(self)
+        copied.open = copy.deepcopy(self.open)
+        copied.accounts = self.accounts | copied.open
+        copied.not_demanded_s = dict(self.not_demanded_s)
+        copied.detection, copied.stop, copied.start = map(
+            copy.copy, (self.detection, self.stop, self.start)
+        )
+        return copied._ended(present)
 
     def _ended(self, present: Iterable[Line]) -> Goodput:
         for line in present:
             self.read(line)
-        for account in self.accounts.values():
+        for account in self.open.values():
             if account.attempt_s is not None:  # the log ends before it does
                 account.end(Lived(), "unknown")
         runs = tuple(account.result(run) for run, account in self.accounts.items())
@@ -453,19 +464,30 @@ class Tally:
         return self.accounts.setdefault(run, _Account())
 
     def _assign(self, line: Line) -> None:
-        for run in line.runs:
-            self._account(run)
-        for run, account in self.accounts.items():
+        for run, account in list(self.open.items()):
             account.demanded = run in line.runs
+            self._settle(run, account)
+        for run in line.runs:
+            account = self._account(run)
+            account.demanded = True
+            self._settle(run, account)
         if not line.runs:
             self.not_demanded = line.rule if line.rule in NOT_DEMANDED else "rest"
 
+    def _settle(self, run: str, account: _Account) -> None:
+        """Whether its time passes: there may have been many runs, of which few are open."""
+        if account.demanded or account.attempt_s is not None:
+            self.open[run] = account
+        else:
+            self.open.pop(run, None)
+
     def _stop(self) -> None:
         """Nobody lives and nothing is demanded until the next start, whoever did the stopping."""
-        for account in self.accounts.values():
+        for account in self.open.values():
             account.demanded = False
             if account.attempt_s is not None:
                 account.end(Lived(), "unknown")
+        self.open.clear()
         self.not_demanded = "stop"
 
     def _pass_time(self, line: Line) -> None:
@@ -478,13 +500,13 @@ class Tally:
         if line.event in (Event.SUPERVISOR_STARTED, PRESENT):
             down = "supervisor_down" if line.boot == self.last.boot else "machine_down"
             down_s = min(gone_s, line.evidence.get("down_s") or 0.0)
-        for account in self.accounts.values():
+        for account in self.open.values():
             if account.attempt_s is not None:
                 account.attempt_s += gone_s
-            elif account.demanded:
+            else:
                 account.spent_s[down] += down_s
                 account.spent_s["idle" if self.idle else "waiting"] += gone_s - down_s
-        if all(one.attempt_s is None and not one.demanded for one in self.accounts.values()):
+        if not self.open:
             self.not_demanded_s[self.not_demanded] += gone_s
 
     def _follow(self, line: Line, account: _Account) -> None:

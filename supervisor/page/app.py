@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,9 @@ from supervisor.page.stream import Stream
 from trainers.contract import NAME, NewerFile
 
 HTML, EVENTS = "text/html; charset=utf-8", "text/event-stream"
+PACKED = (HTML, "application/json")
+"""kinds of answers that are packed; nothing in them is secret, so their length betrays nothing"""
+PACKED_MIN_BYTES, PACKED_LEVEL = 1000, 5
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -409,6 +413,8 @@ class _Answered:
             response = await self._answer(request)
         except ClientDisconnect:
             return  # nobody is left to be answered
+        if response.media_type in PACKED:
+            _pack(response, request.headers.get("accept-encoding", ""))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -436,6 +442,16 @@ class _Answered:
             return self._app.refused(
                 request, Refused(500, sentence, "The log of the server says what.")
             )
+
+
+def _pack(response: Response, accepted: str) -> None:
+    """Make it short for whoever can read that: a page takes a telephone a seventh of the time."""
+    response.headers["vary"] = "accept-encoding"
+    if "gzip" not in accepted or len(response.body) < PACKED_MIN_BYTES:
+        return
+    response.body = gzip.compress(bytes(response.body), PACKED_LEVEL, mtime=0)
+    response.headers["content-encoding"] = "gzip"
+    response.headers["content-length"] = str(len(response.body))
 
 
 async def _nothing(request: Request) -> Response:

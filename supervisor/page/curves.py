@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import msgspec
@@ -121,11 +120,10 @@ class Metrics:
 
 
 def _number(value: object) -> float | None:
-    """A finite number; None: it is none."""
+    """A number, which is finite, since it comes from JSON; None: it is none, or far too large."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None

@@ -18,6 +18,8 @@ from supervisor.core.goodput import ENDS, Line, Lived
 
 PIECES_MAX = 50_000
 """stretches in which some run was demanded that are remembered, the newest"""
+LEFT_OUT_MAX = 100
+"""stretches that do not count, likewise"""
 ATTEMPTS_MAX = 100
 """attempts of a run of which it may still turn out that less of them is kept"""
 
@@ -71,18 +73,19 @@ class _Piece:
         self.kept_s = min(max(0.0, seconds), max(0.0, self.end - self.begin))
         self.gained_s = max(self.gained_s, self.kept_s)
 
-    def between(self, since: float, until: float) -> tuple[float, float, float]:
-        """How long it was demanded in a span, how much of that is kept, and how much unknown."""
-        demanded_s = _overlap(self.begin, self.end, since, until)
-        trains = min(self.begin + self.start_s, self.end - self.kept_s)
-        # It stood still now and then, and lost what came last.
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody can tell what of it is kept."""
+        return self.attempt and self.began_s is None
+
+    def kept_within(self, since: float, until: float) -> float:
+        """How much of the training in a span is kept: what came last is what was lost."""
+        begin = min(self.begin + self.start_s, self.end - self.kept_s)
         standing = 1 + self.stall_s / self.gained_s if self.gained_s else 1.0
-        kept_until = min(self.end, trains + self.kept_s * standing)
-        width_s = kept_until - trains
-        share = _overlap(trains, kept_until, since, until) / width_s if width_s > 0 else 0.0
-        kept_s = self.kept_s * share
-        unknown = self.attempt and self.began_s is None
-        return demanded_s, kept_s, demanded_s if unknown else 0.0
+        end = min(self.end, begin + self.kept_s * standing)
+        return (
+            self.kept_s * _overlap(begin, end, since, until) / (end - begin) if end > begin else 0.0
+        )
 
 
 class _Run:
@@ -90,8 +93,6 @@ class _Run:
 
     def __init__(self) -> None:
         self.demanded = False
-        self.piece: _Piece | None = None
-        """that which lasts"""
         self.attempts: deque[_Piece] = deque(maxlen=ATTEMPTS_MAX)
         self.goes_back = False
         """a person wants it to: what was kept until then lies beside, and is no loss"""
@@ -99,7 +100,9 @@ class _Run:
     def ended(self, piece: _Piece, lived: Lived) -> None:
         """An attempt is over. Where it began tells what is kept of those before it."""
         piece.lived(lived)
-        if piece.began_s is not None and not self.goes_back:
+        if self.goes_back:
+            self.attempts.clear()
+        elif piece.began_s is not None:
             self._kept(piece.began_s)
         self.attempts.append(piece)
         self.goes_back = False
@@ -109,11 +112,9 @@ class _Run:
         for piece in reversed(self.attempts):
             if piece.began_s is None:
                 continue
-            here_s = began_s - piece.began_s
-            if newest or piece.kept_s > here_s:
-                piece.keep(here_s)
-            elif not newest:
+            if not newest and piece.began_s + piece.kept_s <= began_s:
                 return
+            piece.keep(began_s - piece.began_s)
             newest = False
 
 
@@ -122,7 +123,10 @@ class Kept:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._lasting: dict[str, _Piece] = {}
+        """what lasts of each run that is demanded, or whose trainer is not yet gone"""
         self._pieces: deque[_Piece] = deque(maxlen=PIECES_MAX)
+        self._left_out: deque[tuple[float, float]] = deque(maxlen=LEFT_OUT_MAX)
 
     def read(self, line: Line, at: float) -> None:
         """Follow the log by one line, written at that moment."""
@@ -131,13 +135,18 @@ class Kept:
         elif line.event == Event.SLOTS_ASSIGNED:
             self._assign(line.runs, at)
         elif line.run is not None:
-            self._follow(line, self._runs.setdefault(line.run, _Run()), at)
+            self._follow(line, line.run, at)
 
     def rest(self, at: float) -> None:
         """Nothing lives and nothing is demanded from then on, as far as anybody knows."""
-        for run in self._runs.values():
-            run.demanded = False
-            self._close(run, at, Lived())
+        for name in tuple(self._lasting):
+            self._runs[name].demanded = False
+            self._close(name, at, Lived())
+
+    def leave_out(self, begin: float, end: float) -> None:
+        """A stretch of which nothing counts as demanded, since no more of it is ever booked."""
+        if end > begin:
+            self._left_out.append((begin, end))
 
     def shares(
         self, since: float, until: float, parts: int, present: Iterable[Mapping[str, object]] = ()
@@ -154,12 +163,12 @@ class Kept:
         if width <= 0:
             return ()
         sums = [[0.0, 0.0, 0.0] for _ in range(parts)]
-        for piece in (*self._ended(since), *self._lasting(until, present)):
+        for piece in (*self._ended(since), *self._up_to(until, present)):
             first = max(0, int((piece.begin - since) / width))
             last = min(parts - 1, int((min(piece.end, until) - since) / width))
             for part in range(first, last + 1):
                 begin = since + part * width
-                for place, seconds in enumerate(piece.between(begin, begin + width)):
+                for place, seconds in enumerate(self._between(piece, begin, begin + width)):
                     sums[part][place] += seconds
         return tuple(
             Share(
@@ -172,55 +181,58 @@ class Kept:
             for part, (demanded_s, kept_s, unknown_s) in enumerate(sums)
         )
 
-    def _ended(self, since: float) -> list[_Piece]:
-        return [piece for piece in self._pieces if since < piece.end < math.inf]
+    def _between(self, piece: _Piece, since: float, until: float) -> tuple[float, float, float]:
+        """How long a piece was demanded in a span, what of that is kept, and what unknown."""
+        begin, end = max(piece.begin, since), min(piece.end, until)
+        demanded_s = max(0.0, end - begin)
+        demanded_s -= sum(_overlap(begin, end, *left_out) for left_out in self._left_out)
+        return demanded_s, piece.kept_within(since, until), demanded_s if piece.unknown else 0.0
 
-    def _lasting(self, until: float, present: Iterable[Mapping[str, object]]) -> list[_Piece]:
-        """What lasts, as if it ended now."""
+    def _ended(self, since: float) -> list[_Piece]:
+        return [piece for piece in self._pieces if piece.end > since]
+
+    def _up_to(self, until: float, present: Iterable[Mapping[str, object]]) -> list[_Piece]:
+        """What lasts, as if it ended then."""
         known = {line["run"]: line.get("evidence") for line in present if "run" in line}
         found = []
-        for name, run in self._runs.items():
-            if run.piece is None or run.piece.begin >= until:
-                continue
-            piece = _Piece(run.piece.begin, until, run.piece.attempt)
+        for name, lasting in self._lasting.items():
+            piece = _Piece(lasting.begin, max(lasting.begin, until), lasting.attempt)
             if piece.attempt:
                 piece.lived(_lived(known.get(name)))
             found.append(piece)
         return found
 
     def _assign(self, runs: Sequence[str], at: float) -> None:
+        for name in [name for name in self._lasting if name not in runs]:
+            self._runs[name].demanded = False
+            if not self._lasting[name].attempt:
+                self._close(name, at, Lived())
         for name in runs:
-            self._runs.setdefault(name, _Run())
-        for name, run in self._runs.items():
-            run.demanded = name in runs
-            if run.demanded and run.piece is None:
-                self._open(run, at)
-            elif not run.demanded and run.piece is not None and not run.piece.attempt:
-                self._close(run, at, Lived())
+            self._runs.setdefault(name, _Run()).demanded = True
+            if name not in self._lasting:
+                self._lasting[name] = _Piece(at)
 
-    def _follow(self, line: Line, run: _Run, at: float) -> None:
-        lives = run.piece is not None and run.piece.attempt
+    def _follow(self, line: Line, name: str, at: float) -> None:
+        run, lasting = self._runs.setdefault(name, _Run()), self._lasting.get(name)
+        lives = lasting is not None and lasting.attempt
         if line.event == Event.RUN_STARTED or (line.event == Event.RUN_ADOPTED and not lives):
-            self._close(run, at, Lived())
+            self._close(name, at, Lived())
             run.demanded = True
-            self._open(run, at, attempt=True)
+            self._lasting[name] = _Piece(at, attempt=True)
         elif line.event == Event.REQUEST_GRANTED and line.evidence.get("kind") == "rewind":
             run.goes_back = True
         elif line.event in ENDS and lives:
-            self._close(run, at, _lived(line.evidence))
+            self._close(name, at, _lived(line.evidence))
             if run.demanded:
-                self._open(run, at)
+                self._lasting[name] = _Piece(at)
 
-    def _open(self, run: _Run, at: float, *, attempt: bool = False) -> None:
-        run.piece = _Piece(at, attempt=attempt)
-
-    def _close(self, run: _Run, at: float, lived: Lived) -> None:
-        piece, run.piece = run.piece, None
+    def _close(self, name: str, at: float, lived: Lived) -> None:
+        piece = self._lasting.pop(name, None)
         if piece is None:
             return
         piece.end = max(at, piece.begin)
         if piece.attempt:
-            run.ended(piece, lived)
+            self._runs[name].ended(piece, lived)
         self._pieces.append(piece)
 
 

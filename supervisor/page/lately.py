@@ -6,6 +6,7 @@ last full minute, and until the next one they are what they were.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from functools import partial
 from typing import Literal, NamedTuple
@@ -22,9 +23,10 @@ from supervisor.host.home import Home, machine_id
 from supervisor.page import pictures
 from supervisor.page.curves import Curves, Metrics
 from supervisor.page.machine import DiskLeft, Machine, known_limits
-from supervisor.page.past import Mark, Past
+from supervisor.page.past import Mark, Past, Ribbon
 from supervisor.page.pictures.ribbon import in_words
 from supervisor.report import Report, RunReport
+from trainers.contract import NewerFile
 
 DAY_S, MINUTE_S = 86_400.0, 60.0
 SPANS: dict[str, tuple[str, float | None]] = {
@@ -107,12 +109,14 @@ class Series:
         until = moment.wall - moment.wall % MINUTE_S
         with self._lock:
             self._past.refresh()
-            self._machine.refresh(moment.wall)
-            gauges, since = self._gauges(config, until)
+            with contextlib.suppress(OSError, NewerFile):  # the rest is known all the same
+                self._machine.refresh(moment.wall)
+            ribbons = self._ribbons(config, moment, until, up=up)
+            gauges, since = self._gauges(config, ribbons["24h"])
             return Lately(
                 until=until,
                 runs=tuple(run.id for run in runs),
-                ribbons=self._ribbons(config, moment, until, up=up),
+                ribbons={span: _drawn(span, shown) for span, shown in ribbons.items()},
                 gauges=gauges,
                 gauges_s=until - since,
                 scores=self._scores(runs, until),
@@ -135,11 +139,10 @@ class Series:
 
     def _ribbons(
         self, config: Config | str, moment: Moment, until: float, *, up: bool
-    ) -> dict[str, Drawn]:
+    ) -> dict[str, Ribbon]:
         memory = report.present(self._home, config, moment)
-        found = {}
-        for span, (called, seconds) in SPANS.items():
-            shown = self._past.ribbon(
+        return {
+            span: self._past.ribbon(
                 None if seconds is None else until - seconds,
                 until,
                 memory=memory,
@@ -147,16 +150,15 @@ class Series:
                 lived=self._machine.lived,
                 present=report.so_far(self._home, memory, moment),
             )
-            draw = partial(pictures.ribbon, shown, called=called, to="/decisions/")
-            found[span] = Drawn(pictures.for_both(draw), in_words(shown))
-        return found
+            for span, (_, seconds) in SPANS.items()
+        }
 
-    def _gauges(self, config: Config | str, until: float) -> tuple[dict[str, Drawn], float]:
-        """Pictures of one width of time, and where that begins."""
+    def _gauges(self, config: Config | str, day: Ribbon) -> tuple[dict[str, Drawn], float]:
+        """Pictures of one width of time, the modes behind them, and where that begins."""
         settings = Settings() if isinstance(config, str) else config.settings
         limits = known_limits(settings.policy, settings.guard_in_force)
-        known = self._machine.gauges(until - DAY_S, until, SPARK_PIXELS, limits)
-        since = min((one.points.x[0] for one in known), default=until - DAY_S)
+        known = self._machine.gauges(day.since, day.until, SPARK_PIXELS, limits)
+        since = min((one.points.x[0] for one in known), default=day.since)
         found = {}
         for one in known:
             picture = pictures.spark(
@@ -164,8 +166,9 @@ class Series:
                 called=one.words,
                 unit=one.unit,
                 since=since,
-                until=until,
+                until=day.until,
                 limits=one.limits,
+                behind=day,
                 width=SPARK_PIXELS,
             )
             said = [f"from {limit.value:g} {one.unit} on {limit.words}" for limit in one.limits]
@@ -190,3 +193,8 @@ class Series:
                     width=SPARK_PIXELS,
                 )
         return found
+
+
+def _drawn(span: str, shown: Ribbon) -> Drawn:
+    draw = partial(pictures.ribbon, shown, called=SPANS[span][0], to="/decisions/")
+    return Drawn(pictures.for_both(draw), in_words(shown))

@@ -176,11 +176,13 @@ class Past:
         """when the newest line was written, and since when none is missing: in seconds since the
         first line, as everything that is remembered here"""
         self._now_s = 0.0
-        """the same on the timeline"""
-        self._began: float | None = None
-        """where the timeline begins of the memory and of all lines; None: they have not the same"""
+        """when the newest line was written, on the timeline"""
         self._said_at: float | None = None
         """the same by the clock"""
+        self._began: float | None = None
+        """where the timeline of all lines begins; None: it has begun anew among them"""
+        self._unbooked_s = 0.0
+        """what no supervisor has booked of the time before the newest boot"""
         self._stopped_at: float | None = None
         """when the supervisor was stopped that was there last; None: it was not"""
         self._alive_at: float | None = None
@@ -322,9 +324,13 @@ class Past:
         gone_s = 0.0 if before is None else line.now_s - self._now_s
         if gone_s < 0 and passed_s <= 0:
             return self._at  # of a memory that is older than the log: it tells when it was saved
-        if gone_s < 0 or _number(line.evidence.get("down_s")) >= GAP_MAX_S:
-            # The timeline has begun anew, or books no more than that.
-            gone_s = max(gone_s, passed_s if passed_s < AWAY_MAX_S else 0.0)
+        rebooted = before is not None and line.boot != before.boot
+        if gone_s < 0 or (rebooted and gone_s >= GAP_MAX_S):
+            # The timeline has begun anew, or books no more than that between two boots.
+            booked_s = max(0.0, gone_s)
+            gone_s = max(booked_s, passed_s if passed_s < AWAY_MAX_S else 0.0)
+            self._unbooked_s += gone_s - booked_s
+            self._kept.leave_out(self._at + booked_s, self._at + gone_s)
         if before is None:
             self._began = -line.now_s
         elif line.now_s < self._now_s:
@@ -341,6 +347,7 @@ class Past:
         self._kept.rest(at)
         self._boots.clear()
         self._alive_at = self._stopped_at = None
+        self._unbooked_s = 0.0
 
     def _follow(self, line: _Line, at: float) -> None:
         self._decide(line, at)
@@ -395,7 +402,7 @@ class Past:
 
     def _start(self, line: _Line, at: float) -> None:
         """A supervisor is there again: since when none was, and why."""
-        gone_s = _number(line.evidence.get("down_s"))
+        gone_s = _number(line.evidence.get("down_s")) + self._unbooked_s
         boots, alive_at, stopped_at = tuple(self._boots), self._alive_at, self._stopped_at
         begin = at
         what: Downtime = "unknown"
@@ -403,12 +410,9 @@ class Past:
             begin = max(alive_at, at - gone_s) if stopped_at is None else stopped_at
             what = "planned" if boots or stopped_at is not None else "supervisor"
             what = "crash" if any(boot.crash for boot in boots) else what
-            if gone_s >= GAP_MAX_S and stopped_at is None:
-                # More is never booked, so nobody knows for how long somebody was there.
-                self._downs.append(_Stretch("unknown", alive_at, begin, None))
         self._downs.append(_Stretch(what, begin, at, line.seq, boots))
         self._boots.clear()
-        self._stopped_at = None
+        self._stopped_at, self._unbooked_s = None, 0.0
 
     def _follow_run(self, line: _Line, name: str, at: float) -> None:
         run = self._runs.get(name)
@@ -426,7 +430,7 @@ class Past:
             run.lives, run.mode = True, mode if isinstance(mode, str) else run.mode
         elif line.event in goodput.ENDS and run.lives:
             run.lives = False
-            if line.event == Event.RUN_LOST:
+            if line.event == Event.RUN_LOST and line.rule == "boot":
                 what = "crash"
                 at = self._downs[-1].begin if self._downs else at
             elif line.event in (Event.RUN_DIED, Event.RUN_QUARANTINED):
@@ -461,12 +465,12 @@ class Past:
             else:
                 last = max(self._at, min(until, seen))
                 found.append(_Stretch("supervisor", last, math.inf, None))
-        ends = [one.end - self._first for one in lived]
+        ends = sorted(one.end - self._first for one in lived)
         for place, down in enumerate(found):
             if down.what in ("crash", "supervisor"):
-                later = [end for end in ends if down.begin < end <= min(down.end, until)]
-                if later:
-                    found[place] = dataclasses.replace(down, begin=max(later))
+                last = bisect_right(ends, min(down.end, until)) - 1
+                if last >= 0 and ends[last] > down.begin:
+                    found[place] = dataclasses.replace(down, begin=ends[last])
         found += [
             _Stretch("asleep", before.end - self._first, after.begin - self._first, None)
             for before, after in itertools.pairwise(lived)

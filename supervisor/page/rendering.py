@@ -95,16 +95,8 @@ class Rendering:
             span_asked: one of `SPANS`: how far back the ribbon reaches.
         """
         lives = _Lives()
-        html = self._render(
-            f"parts/{name}.html",
-            {
-                "look": look,
-                "who": who,
-                "live": lives.text,
-                "live_value": lives.value,
-                "span_asked": span_asked,
-            },
-        )
+        values = {"look": look, "who": who, "span_asked": span_asked}
+        html = self._render(f"parts/{name}.html", values, lives)
         bones = _LIVE_VALUE.sub(r"\1", _LIVE_TEXT.sub(r"\1", html))
         return Part(html, lives.known, hashlib.sha256(bones.encode()).hexdigest()[:16])
 
@@ -126,10 +118,11 @@ class Rendering:
                 return Markup(html)  # noqa: S704 - everything in it is escaped
 
             values["part"] = part
-        return self._render(template, values)
+        return self._render(template, values, _Lives())
 
-    def _render(self, template: str, values: Mapping[str, Any]) -> str:
-        return self._templates.get_template(template).render(values)
+    def _render(self, template: str, values: Mapping[str, Any], lives: _Lives) -> str:
+        found = self._templates.get_template(template)
+        return found.render(values, live=lives.text, live_value=lives.value)
 
 
 def _quoted(value: str | Mapping[str, str]) -> str:

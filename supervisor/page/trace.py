@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-KEPT = 4096
-"""points of a trace from which on it is thinned to half of them"""
+KEPT = 6144
+"""points of a trace, beyond which it is thinned to a third of them"""
 
 
 class Points(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class Trace:
             self._at.append(at)
         self._y.append(math.nan if y is None else y)
         if len(self._x) > self._kept:
-            places = kept(self._x, self._y, self._kept // 4)
+            places = kept(self._x, self._y, self._kept // 6)
             for column in (self._x, self._at, self._y):
                 if column:
                     column[:] = array("d", [column[place] for place in places])
@@ -119,26 +119,26 @@ def kept(xs: Sequence[float], ys: Sequence[float], parts: int) -> list[int]:
     count = len(xs)
     if count <= 2 * parts + 2:
         return list(range(count))
-    first, width = xs[0], (xs[-1] - xs[0]) / parts or 1.0
+    first, width = xs[0], (xs[-1] - xs[0]) / parts
     found = {0, count - 1}
-    part, low, high, gap = -1, -1, -1, -1
-    for place in range(count):
-        here = min(parts - 1, int((xs[place] - first) / width))
-        if here != part:
-            found.update((low, high) if low >= 0 else (gap,))
-            part, low, high, gap = here, -1, -1, -1
-        y = ys[place]
-        if y != y:  # noqa: PLR0124 - it is no number
-            gap = place
-        elif low < 0:
-            low = high = place
-        elif y < ys[low]:
-            low = place
-        elif y > ys[high]:
-            high = place
-    found.update((low, high) if low >= 0 else (gap,))
-    found.discard(-1)
+    begin = 0
+    for part in range(1, parts + 1):
+        end = count if part == parts else bisect_left(xs, first + part * width, begin)
+        if end > begin:
+            found.update(_extremes(ys[begin:end], begin))
+        begin = end
     return sorted(found)
+
+
+def _extremes(ys: Sequence[float], begin: int) -> tuple[int, ...]:
+    """The places of the lowest and the highest, or of one that is none where all are."""
+    if math.isnan(sum(ys)):
+        places = [place for place, y in enumerate(ys) if not math.isnan(y)]
+        if not places:
+            return (begin,)
+        low, high = min(places, key=ys.__getitem__), max(places, key=ys.__getitem__)
+        return begin + low, begin + high
+    return begin + ys.index(min(ys)), begin + ys.index(max(ys))
 
 
 def _never_back(times: Sequence[float]) -> list[float]:

@@ -108,6 +108,15 @@ class Row(NamedTuple):
     text: str
 
 
+class Fact(NamedTuple):
+    """A number of a run."""
+
+    key: str
+    """what it is, whatever its trainer calls it"""
+    label: str
+    text: str
+
+
 class Card(NamedTuple):
     """One run that has not ended, or that has."""
 
@@ -117,7 +126,7 @@ class Card(NamedTuple):
     """how far it is"""
     of: str
     """its target"""
-    facts: tuple[Row, ...]
+    facts: tuple[Fact, ...]
     """rate, score, saved, left, restarts"""
     why: str
     """why it does not train; empty: it does"""
@@ -347,12 +356,12 @@ def card(run: RunReport) -> Card:
     _, _, reached, of, rate, score, saved, left, restarts = run_row(run)
     trains = run.status in ("running", "starting")
     facts = (
-        Row("rate", rate),
-        Row(run.score.name if run.score else "score", score),
-        Row("saved", saved),
-        Row("left", left),
-        Row("restarts", restarts),
-        Row("loss", count(run.loss)),
+        Fact("rate", "rate", rate),
+        Fact("score", run.score.name if run.score else "score", score),
+        Fact("saved", "saved", saved),
+        Fact("left", "left", left),
+        Fact("restarts", "restarts", restarts),
+        Fact("loss", "loss", count(run.loss)),
     )
     return Card(
         run=run,

@@ -3,11 +3,12 @@
 import itertools
 import tracemalloc
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.goodput import PRESENT, SHARES, lived, measure
+from supervisor.core.goodput import PRESENT, SHARES, Line, Tally, lived, measure
 from testkit.builders import a_heartbeat, a_process, a_run, a_time
 from trainers.contract import Mark
 
@@ -241,6 +242,33 @@ def test_a_log_that_begins_anywhere_and_has_gaps_gives_bounded_figures(deeds, da
     assert measured.demanded_s <= span_s + 1e-6
     assert measured.steps_kept >= 0
     assert measured.steps_lost >= 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(DEEDS), st.integers(1, 40)), max_size=20),
+    st.integers(0, 40),
+)
+def test_a_tally_goes_on_after_it_has_told(deeds, place):
+    """Asked in the middle of a log, it says what that part comes to, and ends with the whole."""
+    world = World("a")
+    for deed, seconds in deeds:
+        trainer = world.trainers["a"]
+        if deed in ("advance", "crash"):
+            getattr(world, deed)(float(seconds))
+        elif deed == "start" and not trainer:
+            world.start("a")
+        elif deed != "start" and trainer and trainer.stepping_at_s is not None:
+            getattr(world, deed)("a", seconds / 2)
+    whole = world.lines_now()
+    lines = [msgspec.convert(line, Line) for line in whole]
+    tally = Tally()
+    for line in lines[:place]:
+        tally.read(line)
+    assert tally.told() == measure(whole[:place])
+    assert tally.told(lines[place:]) == measure(whole)
+    for line in lines[place:]:
+        tally.read(line)
+    assert tally.told() == measure(whole)
 
 
 def test_training_of_which_the_start_is_missing_does_not_count(world):

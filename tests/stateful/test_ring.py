@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from state import samples
-from state.samples import GpuSample, Rate, Ring, Sample, newest, read, slot_bytes
+from state.samples import GpuSample, Rate, Ring, Sample, newest, read, read_on, slot_bytes
 from trainers.contract import NewerFile
 
 BOOT = "0123456789abcdef" * 2
@@ -223,6 +223,20 @@ def test_it_is_read_while_it_is_written(tmp_path, small):
     seen += reader
     numbers = [one.monotonic_s for one in seen]
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("every", [1, 5, 11, 12, 13, 50])
+def test_it_is_read_on_where_it_was_read_last(tmp_path, small, every):
+    """Each sample once, wherever a segment ends, and whatever is done to the clock."""
+    ring = a_ring(tmp_path)
+    told = []
+    for number in range(40):
+        ring.write(a_sample(-number if number % 3 else number))
+        if number % every == 0:
+            told += read_on(tmp_path, told[-1][0] if told else -1)
+    told += read_on(tmp_path, told[-1][0])
+    assert [one for _, one in told] == list(read(tmp_path))
+    assert len({place for place, _ in told}) == 40
 
 
 def test_more_gpus_and_runs_begin_a_segment_with_room_for_them(tmp_path):

@@ -134,9 +134,9 @@ def chart(
     known = [value for points in shown.values() for value in points.known]
     xs = [x for points in shown.values() for x in points.x]
     if not known:
-        words = text(width / 2, HEIGHT / 2, "nothing known", "muted", "middle")
+        none = text(width / 2, HEIGHT / 2, "nothing known", "muted", "middle")
         return picture(
-            "chart", width, HEIGHT, f"{name(called)}: nothing is known", "No curve.", [words]
+            "chart", width, HEIGHT, f"{name(called)}: nothing is known", "No curve.", [none]
         )
     low, high = _span(known, [one.value for one in limits if _is_near(one.value, known)])
     x = Scale(
@@ -253,7 +253,8 @@ def _limits(limits: Iterable[Limit], x: Scale, y: Scale, unit: str) -> Iterator[
     for one in limits:
         if one.value not in _within(limits, y):
             continue
-        said, here = f"{_value(one.value, unit)}: {one.words}", y(one.value) - 4
+        said = name(f"{_value(one.value, unit)}: {one.words}", (x.end - x.begin) / LETTER - 2)
+        here = y(one.value) - 4
         width = len(said) * LETTER + 6
         yield plate(x.end - width, here - 11, width)
         yield text(x.end - 4, here, said, "small limit-words", "end")
@@ -263,7 +264,8 @@ def _names(names: Sequence[str], unit: str, width: int) -> Iterator[Markup]:
     """Which line is which, in their colours and dashes."""
     x = 4.0
     for place, curve in enumerate(names):
-        said = name(curve) if place or not unit else f"{name(curve)}, {unit}"
+        said = curve if place or not unit else f"{curve}, {unit}"
+        said = name(said, (width - 40) / LETTER)
         if x + 24 + len(said) * LETTER > width and place:
             return
         yield path(f"M{x:.1f} 10h16", f"line line-{place}")

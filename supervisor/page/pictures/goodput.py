@@ -14,6 +14,8 @@ BAR, ROW, TOP = 30, 34, 26
 STEP = 6.0
 HATCHED = frozenset({"idle", "lost", "machine_down", "supervisor_down", "unknown", "waiting"})
 """shares in which nothing was trained that could be kept: told apart without colours"""
+FALLING = frozenset({"machine_down", "supervisor_down"})
+"""those whose hatch falls"""
 
 
 def goodput(known: Goodput, width: int) -> Markup:
@@ -50,20 +52,22 @@ def _shares(spent_s: Mapping[str, float]) -> dict[str, float]:
 
 
 def _part(share: str, x: float, width: float, part: float) -> Iterator[Markup]:
-    kind = share.replace("_", "-")
-    yield path(box(x, TOP, max(0.5, width - 1), BAR), f"share share-{kind}")
-    if share in HATCHED and width > 2:
-        yield path(hatch(x, TOP, width - 1, BAR, STEP, falls=False), "hatch hatch-share")
+    yield from _box(share, x, TOP, max(0.5, width - 1), BAR)
     said = f"{share.replace('_', ' ')} {percent(part)}"
     if width > (len(said) + 2) * LETTER:
-        yield text(x + 6, TOP + BAR / 2 + 4, said, f"small on-share on-{kind}")
+        yield text(x + 6, TOP + BAR / 2 + 4, said, "small on-share")
 
 
 def _row(share: str, part: float, seconds: float, x: float, y: float) -> Iterator[Markup]:
-    kind = share.replace("_", "-")
-    yield path(box(x, y + 2, 14, 14), f"share share-{kind}")
-    if share in HATCHED:
-        yield path(hatch(x, y + 2, 14, 14, STEP, falls=False), "hatch hatch-share")
+    yield from _box(share, x, y + 2, 14, 14)
     said = f"{share.replace('_', ' ')} {percent(part)}, {span(seconds)}"
     yield text(x + 22, y + 13, said)
     yield text(x + 22, y + 27, SHARES[share], "small muted")
+
+
+def _box(share: str, x: float, y: float, width: float, height: float) -> Iterator[Markup]:
+    kind = share.replace("_", "-")
+    yield path(box(x, y, width, height), f"share share-{kind}")
+    if share in HATCHED and width > 2:
+        lines = hatch(x, y, width, height, STEP, falls=share in FALLING)
+        yield path(lines, f"hatch hatch-share hatch-share-{kind}")

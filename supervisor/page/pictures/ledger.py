@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from supervisor.core.explain import KnownMode
 from supervisor.page.pictures.svg import (
+    LETTER,
     Scale,
     element,
     name,
@@ -97,9 +98,9 @@ def _axis(x: Scale, low: float, width: int) -> Iterator[Markup]:
 
 def _row(known: KnownMode, x: Scale, top: float, width: int, *, now: bool) -> Iterator[Markup]:
     y = top + 34
-    said = f"{name(known.mode)}{' (now)' if now else ''}"
-    yield text(x.begin, top + 14, said, "strong" if now else "")
     rate = f"{short(known.crashes_per_h)}/h, {short(known.crashes)} in {short(known.hours)} h"
+    said = name(known.mode, (width - 40) / LETTER - len(rate) - 8) + " (now)" * now
+    yield text(x.begin, top + 14, said, "strong" if now else "")
     yield text(width - 12, top + 14, rate, "small muted", "end")
     low, high = x(known.crashes_per_h_low), x(known.crashes_per_h_high)
     yield path(

@@ -23,6 +23,7 @@ from supervisor.page.pictures.svg import (
     percent,
     picture,
     plate,
+    short,
     text,
     time_ticks,
 )
@@ -31,14 +32,17 @@ MARKS, MODES, GAP, KEPT, AXIS = 20, 56, 8, 28, 20
 """heights in pixels: of crashes, modes, what lies between, goodput, and the axis"""
 RUNGS_COLOURED = 5
 """rungs that have a colour of their own; heavier ones have that of the last"""
-APART = 9
-"""pixels between marks; what is closer is one mark with its number"""
+APART, CROWDED = 9, 44
+"""pixels between marks: what is closer is one mark with its number; and where marks crowd"""
 TAP = 24
 """least width of what a finger meets, in pixels"""
 TOLD_MAX = 12
 """crashes that are told in words, the newest"""
 HATCH_STEP = 6.0
-PAUSED = {**OWNERS, IDLE: "nobody, but the machine dies as soon as it trains"}
+PAUSED: dict[str, str] = {
+    **{str(owner): who for owner, who in OWNERS.items()},
+    IDLE: "nobody, but the machine dies as soon as it trains",
+}
 
 
 def ribbon(shown: Ribbon, width: int, *, called: str, to: str = "#d") -> Markup:
@@ -57,8 +61,8 @@ def ribbon(shown: Ribbon, width: int, *, called: str, to: str = "#d") -> Markup:
     parts = [
         *_days(shown, x, low + GAP + KEPT),
         *steps(shown, x, low, MODES),
-        *_names(shown, x, low),
         *_pauses(shown.pauses, x, low),
+        *_names(shown, x, low),
         *_unknown(shown.downs, x, low),
         path(f"M0 {low:.1f}H{width}", "axis"),
         *_marks(marks, x, low),
@@ -80,7 +84,7 @@ def in_words(shown: Ribbon) -> str:
     said += [_count(crashes, "crash", "crashes")]
     said += [_count(planned, "planned reboot", "planned reboots")] if planned else []
     said += [
-        f"paused for {span(seconds)} by {PAUSED.get(owner, owner)}"
+        f"paused for {span(seconds)} by {_whose(owner)}"
         for owner, seconds in _sums(shown.pauses).items()
     ]
     said += [
@@ -90,6 +94,10 @@ def in_words(shown: Ribbon) -> str:
     kept = shown.goodput
     said += [f"goodput {percent(kept)}" if kept is not None else "goodput not known"]
     return ", ".join(said)
+
+
+def _whose(owner: str) -> str:
+    return name(PAUSED.get(owner, owner))
 
 
 def _told(shown: Ribbon) -> str:
@@ -117,11 +125,11 @@ def _sums(bands: Iterable[Band]) -> dict[str, float]:
     return dict(sorted(sums.items(), key=lambda one: -one[1]))
 
 
-def _columns(shown: Ribbon, x: Scale) -> list[tuple[str, float, float]]:
+def _columns(bands: Iterable[Band], x: Scale) -> list[tuple[str, float, float]]:
     """What most of each pixel is, as runs of equal pixels: however many bands there are."""
     first = int(x.begin)
     covered: list[dict[str, float]] = [{} for _ in range(int(x.end) - first + 1)]
-    for band in (*shown.modes, *shown.downs):
+    for band in bands:
         begin, end = x(band.begin) - first, x(band.end) - first
         for column in range(int(begin), min(len(covered) - 1, int(end)) + 1):
             part = min(end, column + 1) - max(begin, column)
@@ -157,7 +165,7 @@ def steps(shown: Ribbon, x: Scale, low: float, high: float, kind: str = "") -> I
         kind: a class for all of them.
     """
     boxes: dict[int, list[str]] = {}
-    for mode, begin, end in _columns(shown, x):
+    for mode, begin, end in _columns((*shown.modes, *shown.downs), x):
         up = _height(mode, shown.ladder, high)
         colour = min(_rung(mode, shown.ladder), RUNGS_COLOURED - 1)
         boxes.setdefault(colour, []).append(box(begin, low - up, end - begin, up))
@@ -166,32 +174,27 @@ def steps(shown: Ribbon, x: Scale, low: float, high: float, kind: str = "") -> I
 
 
 def _names(shown: Ribbon, x: Scale, low: float) -> Iterator[Markup]:
-    for mode, begin, end in _columns(shown, x):
+    for mode, begin, end in _columns((*shown.modes, *shown.downs), x):
         said = name(mode)
         if end - begin > (len(said) + 2) * LETTER:
             yield text(begin + 6, low - 6, said, "on-mode")
 
 
-def _pauses(pauses: Iterable[Band], x: Scale, low: float) -> Iterator[Markup]:
-    drawn: dict[str, list[str]] = {}
+def _pauses(pauses: Sequence[Band], x: Scale, low: float) -> Iterator[Markup]:
     labels = []
-    right = -1.0
-    for band in pauses:
-        begin, end = x(band.begin), max(x(band.end), x(band.begin) + 1)
-        if end - right < 0.5:
-            continue  # it lies within the pixel that is hatched already
-        begin, right = max(begin, right) if begin < right else begin, max(right, end)
-        lines = hatch(
-            begin, low - MODES, end - begin, MODES, HATCH_STEP, falls=band.what == "guard"
-        )
-        drawn.setdefault(band.what, []).append(lines)
-        said = f"paused: {band.what.replace('_', ' ')}"
-        if end - begin > (len(said) + 2) * LETTER:
-            labels.append(plate(begin + 3, low - MODES + 4, len(said) * LETTER + 8))
-            labels.append(text(begin + 6, low - MODES + 16, said, "small"))
-    for owner, lines_of in drawn.items():
+    for owner in dict.fromkeys(band.what for band in pauses):
+        drawn = []
+        for _, begin, end in _columns((band for band in pauses if band.what == owner), x):
+            falls = owner == "guard"
+            drawn.append(hatch(begin, low - MODES, end - begin, MODES, HATCH_STEP, falls=falls))
+            who = name(owner.replace("_", " "))
+            for said in (f"paused: {who}", who):
+                if end - begin > (len(said) + 2) * LETTER:
+                    labels.append(plate(begin + 3, low - MODES + 4, len(said) * LETTER + 8))
+                    labels.append(text(begin + 6, low - MODES + 16, said, "small"))
+                    break
         kind = owner if owner in PAUSED else "person"
-        yield path("".join(lines_of), f"hatch hatch-{kind.replace('_', '-')}")
+        yield path("".join(drawn), f"hatch hatch-{kind.replace('_', '-')}")
     yield from labels
 
 
@@ -210,10 +213,16 @@ def _unknown(downs: Iterable[Band], x: Scale, low: float) -> Iterator[Markup]:
 
 
 def _together(marks: Sequence[Tick], x: Scale) -> list[list[Tick]]:
-    """Marks that are too close to be told apart are one."""
+    """Marks that are too close to be told apart are one; a crowd has room for its numbers."""
+    in_order = sorted(marks, key=lambda one: one.at)
+    found = _grouped(in_order, x, APART)
+    return found if len(found) < (x.end - x.begin) / CROWDED else _grouped(in_order, x, CROWDED)
+
+
+def _grouped(marks: Iterable[Tick], x: Scale, apart: float) -> list[list[Tick]]:
     found: list[list[Tick]] = []
-    for tick in sorted(marks, key=lambda one: one.at):
-        if found and x(tick.at) - x(found[-1][0].at) < APART:
+    for tick in marks:
+        if found and x(tick.at) - x(found[-1][0].at) < apart:
             found[-1].append(tick)
         else:
             found.append([tick])
@@ -230,7 +239,11 @@ def _marks(marks: Iterable[Sequence[Tick]], x: Scale, low: float) -> Iterator[Ma
         kind = "crash" if crash else "planned"
         yield path(f"M{at - 5:.1f} {MARKS - 15:.1f}h10l-5 9z", kind)
         if len(together) > 1:
-            yield text(at + 7, MARKS - 7, len(together), "small count")
+            said = short(len(together))
+            left = at + 8 + len(said) * LETTER > x.end
+            yield text(
+                at - 7 if left else at + 7, MARKS - 7, said, "small count", "end" if left else None
+            )
 
 
 def _kept(shown: Ribbon, x: Scale, top: float) -> Iterator[Markup]:
@@ -266,19 +279,13 @@ def _days(shown: Ribbon, x: Scale, low: float) -> Iterator[Markup]:
 
 
 def _band_taps(shown: Ribbon, x: Scale, low: float, to: str) -> Iterator[Markup]:
-    paused = [(f"paused by {PAUSED.get(band.what, band.what)}", band) for band in shown.pauses]
-    for said, band in [*((name(band.what), band) for band in shown.modes), *paused]:
+    for place, band in enumerate((*shown.modes, *shown.pauses)):
         begin, end = x(band.begin), x(band.end)
         if band.seq is None or end - begin < TAP / 2:
             continue
-        yield _tap(
-            begin,
-            low - MODES,
-            end - begin,
-            MODES,
-            f"{to}{band.seq}",
-            f"{said} from {_when(band.begin)} UTC: decision {band.seq}",
-        )
+        said = name(band.what) if place < len(shown.modes) else f"paused by {_whose(band.what)}"
+        said = f"{said} from {_when(band.begin)} UTC: decision {band.seq}"
+        yield _tap(begin, low - MODES, end - begin, MODES, f"{to}{band.seq}", said)
 
 
 def _mark_taps(marks: Iterable[Sequence[Tick]], x: Scale, low: float, to: str) -> Iterator[Markup]:

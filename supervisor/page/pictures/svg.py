@@ -164,21 +164,24 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     if not high > low:
         return [low]
     step = 10.0 ** math.floor(math.log10((high - low) / most))
-    while math.floor(high / step) - math.ceil(low / step) + 1 > most:
+
+    def ends() -> tuple[int, int]:
+        return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+
+    while ends()[1] - ends()[0] >= most:
         step *= 2.5 if f"{step:e}".startswith("2") else 2
-    first = math.ceil(low / step - 1e-9)
-    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    first, last = ends()
+    return [number * step for number in range(first, last + 1)]
 
 
 def time_ticks(since: float, until: float, most: int) -> Iterator[tuple[float, str]]:
-    """Round times within two wall times, in UTC, and how each is called."""
-    step_s = next(
-        (step for step in TIME_STEPS_S if (until - since) / step <= most), TIME_STEPS_S[-1]
-    )
-    at = math.ceil(since / step_s) * step_s
-    while at <= until and most > 0:
+    """Round times within two wall times, at most so many, and how each is called, in UTC."""
+    for step_s in TIME_STEPS_S:
+        first, last = math.ceil(since / step_s), math.floor(until / step_s)
+        if last - first < most:
+            break
+    for at in range(first * step_s, last * step_s + 1, step_s)[:most]:
         yield float(at), moment(at, day=step_s >= DAY_S or at % DAY_S == 0)
-        at, most = at + step_s, most - 1
 
 
 def moment(at: float, *, day: bool = False) -> str:
@@ -198,9 +201,10 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def name(words: str) -> str:
-    """A name that may be of any length, as far as there is room."""
-    return words if len(words) <= NAME_MAX else f"{words[: NAME_MAX - 1]}…"
+def name(words: str, most: float = NAME_MAX) -> str:
+    """A name that may be of any length, as far as there is room for so many letters."""
+    letters = max(1, min(NAME_MAX, int(most)))
+    return words if len(words) <= letters else f"{words[: letters - 1]}…"
 
 
 def percent(share: float) -> str:

@@ -110,15 +110,16 @@
   const busy = new Map();
 
   async function renew(name) {
-    const before = part(name);
-    if (!before) return;
+    // The page of a run shows what stands in the part of the runs, too.
+    const shown = part(name) ? `/parts/${name}${location.search}` : name === "runs" && run && location.pathname;
+    if (!shown) return;
     if (busy.has(name)) {
       busy.set(name, true);
       return;
     }
     busy.set(name, false);
     try {
-      const answer = await fetch(`/parts/${name}${location.search}`, { cache: "no-store" });
+      const answer = await fetch(shown, { cache: "no-store" });
       if (answer.ok) swap(name, await answer.text());
     } catch {
       cut(); // it is fetched anew when the stream is back
@@ -129,12 +130,14 @@
     }
   }
 
+  const run = document.getElementById("run");
   const part = (name) => all("[data-part]").find((one) => one.dataset.part === name);
 
   // The part gives way to the new one, but for where somebody is: the focus, and what is scrolled.
   function swap(name, html) {
-    const before = part(name);
-    const found = new DOMParser().parseFromString(html, "text/html").querySelector("[data-part]");
+    const before = part(name) || document.getElementById("run");
+    const fetched = new DOMParser().parseFromString(html, "text/html");
+    const found = fetched.querySelector(part(name) ? "[data-part]" : "#run");
     if (!before || !found) return;
     if (name === "decisions" && before.contains(document.activeElement) && document.activeElement.form) {
       // Somebody is writing there.
