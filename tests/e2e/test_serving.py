@@ -186,7 +186,9 @@ def test_changed_settings_are_in_force_without_a_restart(machine: Machine) -> No
     (machine.home / "token").unlink()
     said("what was so before stays in force")
     assert (asked(), asked("t" * 32)) == (401, 200)
-    machine.configure("[campaign]\nruns = []\n[web]\nlisten = '127.0.0.1:1'\n[jobs]\nstale_s = 99\n")
+    machine.configure(
+        "[campaign]\nruns = []\n[web]\nlisten = '127.0.0.1:1'\n[jobs]\nstale_s = 99\n"
+    )
     said("listen of [web]: in force once `supervisor serve` is started anew")
     machine.until(lambda: asked() == 200, "the rest is in force")
     assert server(machine).pid == pid
