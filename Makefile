@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := atari,sb3,live,completion,jobs
 JOB_EXTRAS := $(EXTRAS),tabular
-TEST_EXTRAS := $(EXTRAS),tables,tabular,direction,neural,postgresql,usage,dev
+TEST_EXTRAS := $(EXTRAS),notify,tables,tabular,direction,neural,postgresql,usage,dev
 SOURCES := supervised.py training_supervisor.py modes state supervisor trainers testkit tests docs benchmarks
 # What tests of real boots, disks, cron, shells, shims, databases and browsers need; without them, these are skipped, and say so.
 DEBIAN := systemd-container dbus libpam-systemd cron zsh fish e2fsprogs xfsprogs gcc libc6-dev \

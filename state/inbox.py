@@ -16,7 +16,7 @@ import msgspec
 
 from state.answers import Answers
 from state.records import Asked, Retry
-from state.requests import AboutAJob, Amend, Request, Submit, request
+from state.requests import Amend, OfTheAccount, Request, Submit, request
 from trainers import durable
 from trainers.contract import NAME, Target
 
@@ -164,7 +164,7 @@ def _read(path: Path) -> Request:
         raise NoRequest(path, "its id is not its name")
     if not asked.by.isprintable():
         raise NoRequest(path, "it holds characters that no name has")
-    for_others = asked.on_behalf is not None or isinstance(asked, AboutAJob)
+    for_others = asked.on_behalf is not None or isinstance(asked, OfTheAccount)
     if for_others and owner != os.geteuid():
         raise NoRequest(path, "only the account of this home asks on behalf of others")
     return msgspec.structs.replace(asked, account=_account(owner))

@@ -644,6 +644,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     inbox: tuple[str, ...] = ()
     """what lies in the inbox and is no request"""
     power: PowerLimit | None = None
+    disk_low: bool = False
+    """that the disk is nearly full"""
+    jobs_late: bool = False
+    """that jobs wait for too long"""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -182,16 +182,30 @@ class Cancel(_OfWhatWasSubmitted, frozen=True, tag="cancel"):
     """A run ends, saved, however far it is."""
 
 
+class JobsWait(_Request, frozen=True, tag="jobs_wait"):
+    """For how long jobs have waited that no home has taken, as the dispatcher of this one sees it.
+
+    Nothing is asked but that people are told, where that is too long, or no more.
+    """
+
+    waited_s: Annotated[float, msgspec.Meta(ge=0)]
+    """the longest of them; 0: none waits"""
+    job: Name | None = None
+    """the id of that one"""
+
+
 AboutTheMode = (
     ScaleUp | ScaleDown | Pin | Unpin | Forbid | Allow | Pause | Resume | TrainNow | Reset
 )
 """requests that are granted or refused by the goal alone"""
 AboutAJob = Submit | Amend | Withdraw | Cancel
-"""requests about runs that do not come from the settings; believed from the home's own account
-alone, which answers for whoever stands behind them"""
+"""requests about runs that do not come from the settings; the home's own account answers for
+whoever stands behind them"""
 AboutARun = TryAgain | GoBack | AboutAJob
 """requests about one run, which may have left the queue"""
-Request = AboutTheMode | AboutARun
+OfTheAccount = AboutAJob | JobsWait
+"""requests that are believed from the home's own account alone"""
+Request = AboutTheMode | AboutARun | JobsWait
 """every request"""
 
 

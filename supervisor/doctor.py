@@ -18,6 +18,7 @@ from modes import Mode
 from state import samples, windows
 from state.records import Run
 from state.store import Store
+from supervisor import recipients
 from supervisor.config import Config
 from supervisor.core import again, queue, quiet_hours
 from supervisor.core.guard import patience_s
@@ -25,6 +26,7 @@ from supervisor.core.moments import Moment, span
 from supervisor.core.quiet_hours import QuietHours
 from supervisor.core.readings import GpuReadings
 from supervisor.core.settings import Samples
+from supervisor.core.told import DISK_LEAST_MIB
 from supervisor.errors import SupervisorError
 from supervisor.host import api, tuning
 from supervisor.host.alarm import Alarm
@@ -43,8 +45,6 @@ from trainers import durable
 from trainers.contract import HOME, TRAINERS_DIR, Need, NewerFile
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
-DISK_LEAST_MIB = 2048
-"""free space below which a campaign is likely to meet a full disk"""
 PATIENCE_MAX_S = 10.0
 """of a guard beside the load of others; who waits for longer is told"""
 SAMPLES_LATE = 3
@@ -88,6 +88,7 @@ def examine(home: Home, config: Config | str, moment: Moment) -> tuple[Finding, 
         ()
         if isinstance(config, str)
         else (
+            *_recipients(config),
             *_api(home),
             *_quiet(home, config, moment),
             *_timers(home, config),
@@ -512,6 +513,17 @@ def _api(home: Home) -> Iterator[Finding]:
             why = f"{package} is missing: pip install 'training-supervisor[jobs]'"
         result = f"it is installed to start at boot, and does not run: {why}"
         yield Finding(verdict="bad", what="api", result=result)
+
+
+def _recipients(config: Config) -> Iterator[Finding]:
+    """Whether each address of [notify] can be told anything, as far as that is known unasked."""
+    wanted = config.settings.notify
+    troubles = tuple(recipients.troubles(wanted))
+    yield from (Finding(verdict="bad", what="notify", result=trouble) for trouble in troubles)
+    if wanted.urls and not troubles:
+        count = f"{len(wanted.urls)} address{'es' if len(wanted.urls) > 1 else ''}"
+        result = f"lines go to {count}; `supervisor notify-test` sends something"
+        yield Finding(verdict="well", what="notify", result=result)
 
 
 def _notify(config: Config | str) -> Finding:

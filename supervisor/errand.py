@@ -1,4 +1,4 @@
-"""One errand of the messenger, in a process of its own: a command is run, or a text is posted.
+"""One errand of the messenger, in a process of its own: a command is run, or a text is sent.
 
 The job comes as JSON on stdin, and what came of it goes as JSON to stdout. Without a job nothing
 is done. A job holds addresses and arguments that nobody else should see, so it is no argument.
@@ -7,14 +7,18 @@ is done. A job holds addresses and arguments that nobody else should see, so it 
 from __future__ import annotations
 
 import base64
+import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -26,21 +30,48 @@ ATTEMPTS = 3
 ATTEMPT_MAX_S = 10.0
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is to be done: `command` or `url` is set."""
+Kind = Literal["info", "success", "warning", "failure"]
+"""how bad it is, in apprise's words"""
 
-    seq: int
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """What is to be done, and what all of that has in common."""
+
+    seq: int = 0
     """the line of the log up to which this tells"""
     name: str
     """what the log calls it"""
     max_s: float
-    command: tuple[str, ...] = ()
-    folder: str = ""
+    """how long it may take"""
+
+
+class Command(Job, frozen=True, kw_only=True):
+    """Run a command."""
+
+    words: tuple[str, ...]
+    folder: str
     environment: dict[str, str] = {}
-    url: str = ""
+
+
+class Post(Job, frozen=True, kw_only=True):
+    """Post a text to a server that takes JSON."""
+
+    url: str
+    body: str
+    pause_s: float
+    """between two attempts"""
+
+
+class Message(Job, frozen=True, kw_only=True):
+    """Send a message by apprise; one without a body only has the address read."""
+
+    url: str
+    title: str = ""
     body: str = ""
-    pause_s: float = 0.0
-    """between two attempts to post"""
+    kind: Kind = "info"
+
+
+AnyJob = Command | Post | Message
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,19 +93,29 @@ def main() -> int:
     content = sys.stdin.buffer.read()
     if not content:
         return 0
-    job = msgspec.json.decode(content, type=Job)
-    result = run(job) if job.command else post(job)
+    result = done(msgspec.json.decode(content, type=AnyJob))
     with suppress(OSError):  # nobody waits for it any more
         sys.stdout.buffer.write(msgspec.json.encode(result))
         sys.stdout.buffer.flush()
-    return 0
+    os._exit(0)  # what hangs in a thread is not waited for
 
 
-def run(job: Job) -> Result:
+def done(job: AnyJob) -> Result:
+    """Do it, to its end or to its deadline."""
+    match job:
+        case Command():
+            return run(job)
+        case Post():
+            return post(job)
+        case Message():
+            return send(job)
+
+
+def run(job: Command) -> Result:
     """Run a command to its end, or to its deadline."""
     try:
         child = subprocess.Popen(
-            job.command,
+            job.words,
             cwd=job.folder,
             env={**os.environ, **job.environment},
             stdin=subprocess.DEVNULL,
@@ -128,7 +169,7 @@ def _ended(child: subprocess.Popen[bytes]) -> int:
     return -signal.SIGKILL
 
 
-def post(job: Job) -> Result:
+def post(job: Post) -> Result:
     """Post a text; again after a while if the other side is not to be had."""
     # Heavy, and of no use to the daemon, which knows the values above.
     from urllib import error, parse, request  # noqa: PLC0415 - see above
@@ -162,3 +203,64 @@ def post(job: Job) -> Result:
         except Exception as trouble:  # noqa: BLE001 - of the protocol; only its name is harmless
             said = f"does not speak HTTP ({type(trouble).__name__})"
     return Result(well=False, said=said)
+
+
+def send(job: Message) -> Result:
+    """Send a message by apprise, or only have it read the address.
+
+    What apprise says of a failure may hold the address: of that only a status is told on.
+    """
+    try:
+        import apprise  # noqa: PLC0415 - heavy, an extra, and only for this
+    except ModuleNotFoundError:
+        return Result(
+            well=False,
+            said="needs a package that is missing: pip install 'training-supervisor[notify]'",
+        )
+    heard = _Heard()
+    logger = logging.getLogger("apprise")
+    logger.addHandler(heard)
+    logger.propagate = False
+    asset = apprise.AppriseAsset(
+        app_id="training-supervisor",
+        app_desc="Training supervisor",
+        image_url_mask="",  # or whoever is told would fetch pictures from apprise's own pages
+    )
+    service = apprise.Apprise.instantiate(job.url, asset=asset)
+    if service is None:
+        return Result(
+            well=False,
+            said="is an address that apprise cannot read, or lacks a package that its kind needs: "
+            "see https://appriseit.com/services",
+        )
+    if not job.body:
+        return Result(well=True, said="can be read")
+    taken: list[bool] = []
+
+    def notify() -> None:
+        sender = apprise.Apprise(asset=asset)
+        sender.add(service)
+        text = apprise.NotifyFormat.TEXT
+        taken.append(bool(sender.notify(job.body, job.title, job.kind, body_format=text)))
+
+    thread = threading.Thread(target=notify, daemon=True)
+    thread.start()
+    thread.join(job.max_s)
+    if thread.is_alive():
+        return Result(well=False, said=f"has not taken it within {job.max_s:g} s")
+    if taken == [True]:
+        return Result(well=True, said="has it")
+    if heard.status is not None:
+        return Result(well=False, said=f"answered with status {heard.status}")
+    return Result(well=False, said="cannot be reached, or does not take it")
+
+
+class _Heard(logging.Handler):
+    """Listens to apprise, for the status by which a server refuses."""
+
+    status: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the status, where there is one; the rest may hold what is secret."""
+        found = re.search(r"\berror=([1-5][0-9]{2})\b", record.getMessage())
+        self.status = found[1] if found else self.status

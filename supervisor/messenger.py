@@ -1,8 +1,10 @@
-"""What [notify] asks for: lines of the log posted elsewhere, and a command when all is done.
+"""What [notify] asks for: lines of the log told elsewhere, and a command when all is done.
 
 The decision log is the queue. `told.json` says up to which line of it everything has been told, so
 that a power cut makes nobody miss a line. Each errand is a process of its own with a deadline
-(`supervisor.errand`): the daemon's loop waits for none, and opens no connection.
+(`supervisor.errand`): the daemon's loop waits for none, and opens no connection. Whom something is
+told that makes a telephone ring is left alone for a while after it, and then told of all that has
+come meanwhile in one message; also over restarts.
 
 The command is begun once for each end of a campaign, and once more if the machine or the supervisor
 died while it ran; never a third time. That it is begun is on the disk before it is, and an orderly
@@ -14,44 +16,36 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import select
 import signal
 import subprocess
-import zlib
 from collections import deque
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
 from state.records import Memory, Process
+from supervisor import recipients
 from supervisor.core.events import Event
 from supervisor.core.queue import ends
 from supervisor.core.settings import Notify
-from supervisor.errand import Job, Result
+from supervisor.errand import Command, Job, Result
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.host.process import start_ticks
-from supervisor.journal import Journal, Line, human, tail
+from supervisor.journal import Journal, Line, tail
 from supervisor.programs import program
+from supervisor.recipients import SPARE_S, Recipient, result_of
 from trainers import durable
 
 TRIES_MAX = 2
 """of one command, for one end of a campaign"""
 LINES_KEPT = 200
-"""newest lines that wait to be posted; older ones are not told elsewhere any more"""
-LINES_AT_ONCE = 20
-REASON_MAX = 500
-"""letters of a sentence that is posted"""
-POST_MAX_S = 60.0
-"""one errand to one place, repetitions included"""
-POST_PAUSE_S = 4.0
-"""between its attempts"""
-SPARE_S = 30.0
-"""beyond its own deadline, before the process of an errand is ended"""
+"""newest lines that wait to be told; older ones are not told elsewhere any more"""
 REST_MIN_S, REST_MAX_S = 60.0, 3600.0
-"""rest of a place that took no lines; doubled with each failure"""
+"""rest of a recipient that took nothing; doubled with each failure"""
 RESULT_MAX_BYTES = 65536
 DEATH_S = 5.0
 """how long a killed process is waited for"""
@@ -67,7 +61,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     process: Process | None = None
     """what ran it last"""
     posted: dict[str, int] = {}
-    """place, by the checksum of its address: the last line that it has"""
+    """recipient, by the checksum of its address: the last line that it has"""
+    posted_at: dict[str, float] = {}
+    """the same: when it was told that, in wall time"""
 
 
 class Said(NamedTuple):
@@ -107,7 +103,9 @@ class Messenger:
         self._next: tuple[str, Job] | None = None
         self._errand: _Errand | None = None
         self._rests: dict[str, tuple[float, float]] = {}
-        """place -> until when it has no errand, and how long its rest was"""
+        """recipient -> until when it has no errand after a failure, and how long its rest was"""
+        self._held_until_s: float | None = None
+        """when the first recipient may be told something that only waits for that"""
 
     @property
     def handles(self) -> tuple[int, ...]:
@@ -116,14 +114,17 @@ class Messenger:
 
     @property
     def busy(self) -> bool:
-        """Whether an errand runs, or would now."""
-        return self._errand is not None or self._next is not None
+        """Whether an errand runs, or would now, or is to in less than a minute."""
+        waits = self._held_until_s is not None
+        return self._errand is not None or self._next is not None or waits
 
     @property
     def due_s(self) -> float:
         """When to tend again if nothing ends before."""
         now_s = self._clock.read().monotonic_s
         dues = [until_s - now_s for until_s, _ in self._rests.values() if until_s > now_s]
+        if self._held_until_s is not None:
+            dues.append(self._held_until_s - now_s)
         if self._errand is not None:
             dues.append(self._errand.until_s - now_s)
         return max(0.1, min(dues, default=math.inf))
@@ -133,9 +134,9 @@ class Messenger:
         said = self._end()
         before = max(self._began, self._read_to)
         self._read_on()
-        self._next = None
+        self._next = self._held_until_s = None
         if self._errand is None:
-            self._choose_post(wanted, before)
+            self._choose_lines(recipients.of(wanted), wanted.chosen, before)
         if not self.busy:  # it may switch the machine off: first everybody hears of the end
             said += self._choose_command(wanted, memory)
         return said
@@ -144,18 +145,18 @@ class Messenger:
         """Begin what `tend` has chosen, now that the log has it."""
         if self._next is None:
             return
-        (place, job), self._next, before = self._next, None, self._told
+        (recipient, job), self._next, before = self._next, None, self._told
         try:
-            errand = _Errand(place, job, self._clock.read().monotonic_s)
+            errand = _Errand(recipient, job, self._clock.read().monotonic_s)
         except OSError:
-            self._rest(place)
+            self._rest(recipient)
             return
-        if not place and not self._remember(
+        if not recipient and not self._remember(
             tries=self._told.tries + 1, process=errand.process(self._clock.read().boot_id)
         ):
             errand.end()  # it has been given no job yet
             self._told = before
-            self._rest(place)
+            self._rest(recipient)
             return
         errand.give()
         self._errand = errand
@@ -163,7 +164,7 @@ class Messenger:
     def leave(self) -> list[Said]:
         """Let go of a command that runs: the machine may be going down because of it."""
         errand = self._errand
-        if errand is None or errand.place:
+        if errand is None or errand.recipient:
             return []
         self._remember(done=errand.job.seq, tries=0, process=None)
         reason = f"{errand.job.name} runs on while the supervisor leaves; it is not begun again"
@@ -181,17 +182,24 @@ class Messenger:
                     self._ended, self._came = seq, line.get("evidence") or {}
         self._read_to = self._journal.last
 
-    def _choose_post(self, wanted: Notify, before: int) -> None:
-        """Choose lines that a place waits for; one that is new hears what comes from now on."""
-        for url in wanted.urls:
-            place = f"{zlib.crc32(url.encode()):08x}"
-            if place not in self._told.posted:
-                self._remember(posted={**self._told.posted, place: before})
-            lines = [line for line in self._lines if line["seq"] > self._told.posted[place]]
-            chosen = [line for line in lines if line.get("event") in wanted.chosen][:LINES_AT_ONCE]
-            if chosen and self._is_rested(place):
-                self._next = (place, _post(url, chosen))
-                return
+    def _choose_lines(
+        self, asked: Sequence[Recipient], events: Collection[str], before: int
+    ) -> None:
+        """Choose lines that one waits for; who is new hears what comes from now on."""
+        new = {one.key: before for one in asked if one.key not in self._told.posted}
+        if new:
+            self._remember(posted={**self._told.posted, **new})
+        for one in asked:
+            lines = [line for line in self._lines if line["seq"] > self._told.posted[one.key]]
+            chosen = [line for line in lines if line.get("event") in events]
+            if not chosen or not self._is_rested(one.key):
+                continue
+            if (left_s := self._left_alone_s(one)) > 0:
+                until_s = self._clock.read().monotonic_s + left_s
+                self._held_until_s = min(until_s, self._held_until_s or until_s)
+                continue
+            self._next = (one.key, one.job(chosen, self._home.path))
+            return
 
     def _choose_command(self, wanted: Notify, memory: Memory) -> list[Said]:
         """Choose the command of the newest end, if there was one and it is still the end."""
@@ -232,17 +240,20 @@ class Messenger:
             return []
         self._errand, job = None, errand.job
         event = Event.NOTIFY_ENDED if result.well else Event.NOTIFY_FAILED
-        if not errand.place:
+        if not errand.recipient:
             self._rests.pop("", None)
             self._remember(done=job.seq, tries=0, process=None)
             evidence = {"code": result.code, "output": result.output}
             return [Said(event, "when_done", f"{job.name} {result.said}", evidence)]
         if result.well:
-            self._rests.pop(errand.place, None)
-            self._remember(posted={**self._told.posted, errand.place: job.seq})
+            self._rests.pop(errand.recipient, None)
+            self._remember(
+                posted={**self._told.posted, errand.recipient: job.seq},
+                posted_at={**self._told.posted_at, errand.recipient: self._clock.read().wall},
+            )
             return []
-        first = errand.place not in self._rests
-        self._rest(errand.place)
+        first = errand.recipient not in self._rests
+        self._rest(errand.recipient)
         reason = f"{job.name} {result.said}; it is tried again"
         return [Said(event, "urls", reason, {})] if first else []
 
@@ -251,12 +262,17 @@ class Messenger:
             return False
         return start_ticks(process.pid) == process.start_ticks
 
-    def _is_rested(self, place: str) -> bool:
-        return self._clock.read().monotonic_s >= self._rests.get(place, (0.0, 0.0))[0]
+    def _left_alone_s(self, one: Recipient) -> float:
+        """How much longer nobody tells it anything; by wall time, which goes on over restarts."""
+        ago_s = self._clock.read().wall - self._told.posted_at.get(one.key, -math.inf)
+        return one.pace_s - ago_s if 0 <= ago_s < one.pace_s else 0.0
 
-    def _rest(self, place: str) -> None:
-        rest_s = min(REST_MAX_S, 2 * self._rests.get(place, (0.0, REST_MIN_S / 2))[1])
-        self._rests[place] = (self._clock.read().monotonic_s + rest_s, rest_s)
+    def _is_rested(self, recipient: str) -> bool:
+        return self._clock.read().monotonic_s >= self._rests.get(recipient, (0.0, 0.0))[0]
+
+    def _rest(self, recipient: str) -> None:
+        rest_s = min(REST_MAX_S, 2 * self._rests.get(recipient, (0.0, REST_MIN_S / 2))[1])
+        self._rests[recipient] = (self._clock.read().monotonic_s + rest_s, rest_s)
 
     def _remember(self, **changes: Any) -> bool:
         """Write down how far everything is told; whether the disk has it."""
@@ -275,9 +291,9 @@ class _Errand:
         OSError: it could not be started.
     """
 
-    def __init__(self, place: str, job: Job, now_s: float) -> None:
-        self.place, self.job = place, job
-        """the place that lines are posted to; empty: it is the command"""
+    def __init__(self, recipient: str, job: Job, now_s: float) -> None:
+        self.recipient, self.job = recipient, job
+        """who is told lines; empty: it is the command"""
         self.until_s = now_s + job.max_s + SPARE_S
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
@@ -325,10 +341,7 @@ class _Errand:
             assert self._process.stdout is not None  # noqa: S101 - as above
             content = os.read(self._process.stdout.fileno(), RESULT_MAX_BYTES)
         self.end()
-        try:
-            return msgspec.json.decode(content, type=Result)
-        except msgspec.MsgspecError:
-            return Result(well=False, said="came to no end that is known")
+        return result_of(content)
 
 
 def _command(
@@ -337,14 +350,14 @@ def _command(
     came = ends(memory)
     total, failed = came.total, came.failed
     more = {}
-    if of_generation:
+    if "generation" in of_generation:
         total, failed = of_generation["runs"], of_generation["failed"]
         more = {"SUPERVISOR_GENERATION": str(of_generation["generation"])}
-    return Job(
+    return Command(
         seq=seq,
         name=wanted.when_done[0],
         max_s=wanted.when_done_max_s,
-        command=wanted.when_done,
+        words=wanted.when_done,
         folder=str(home.path),
         environment={
             "SUPERVISOR_HOME": str(home.path),
@@ -354,33 +367,6 @@ def _command(
             **more,
         },
     )
-
-
-def _post(url: str, lines: list[Line]) -> Job:
-    host = os.uname().nodename
-    told = [human(line) for line in lines]
-    text = "\n".join(
-        f"{host}: {' '.join(filter(None, (one['event'], one['subject'])))}: "
-        f"{one['reason'][:REASON_MAX]}"
-        for one in told
-    )
-    fields = ("seq", "time", "event", "rule", "run", "old", "new", "reason")
-    kept = [
-        {field: str(line[field])[:REASON_MAX] if field != "seq" else line[field]
-         for field in fields if line.get(field) is not None}
-        for line in lines
-    ]  # fmt: skip
-    body = {"text": text[:1900], "content": text[:1900], "host": host, "lines": kept}
-    return Job(
-        seq=lines[-1]["seq"], name=_host(url), max_s=POST_MAX_S, url=url,
-        body=msgspec.json.encode(body).decode(), pause_s=POST_PAUSE_S,
-    )  # fmt: skip
-
-
-def _host(url: str) -> str:
-    """Where a post goes, without what only its sender should know."""
-    found = re.match(r"https?://(?:[^/?#]*@)?([^/?#]*)", url)
-    return found[1] if found else "an address"
 
 
 def _read(home: Home) -> Told | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Playwright, sync_playwright
+from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
 from testkit.patience import PATIENCE_S
 
@@ -24,6 +24,7 @@ LOOKS: tuple[tuple[Size, Scheme], ...] = (
     ("phone", "dark"), ("phone", "light"), ("desk", "dark"), ("desk", "light"),
 )  # fmt: skip
 """every way in which a page is looked at"""
+expect.set_options(timeout=PATIENCE_S * 1000)
 STOPS_MAX = 500
 """of the tab key on one page"""
 
@@ -157,7 +158,7 @@ class Visit:
     def _heard(self, message: Any) -> None:
         # What the policy of a page has forbidden is told here, too, and what did not load.
         if message.type in ("error", "warning", "assert"):
-            self._trouble(f"{message.type}: {message.text}")
+            self._trouble(f"{message.type}: {message.text} ({message.location['url']})")
 
     def _asked(self, request: Any) -> None:
         if not request.url.startswith((f"{self.address}/", "data:", "blob:")):

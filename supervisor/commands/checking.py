@@ -59,6 +59,13 @@ def add(command: Adding) -> None:
         help="also what the service of the machine would not see of their runs; usual for its own",
     )
     command("doctor", _doctor, "check this machine: disk, rights, GPU, games, leftovers", "json")
+    command(
+        "notify-test",
+        _notify_test,
+        "send a test to each address of [notify]",
+        "json",
+        more="Says of each whether it was taken.",
+    )
     sub = command(
         "completion",
         _completion,
@@ -127,7 +134,7 @@ def _trainers(context: Context) -> int:
 
 
 def _check_config(context: Context) -> int:
-    from supervisor import doctor  # noqa: PLC0415 - reading commands stay quick
+    from supervisor import doctor, recipients  # noqa: PLC0415 - reading commands stay quick
     from supervisor.host.install import eyes  # noqa: PLC0415 - as above
     from supervisor.trial import Verdict  # noqa: PLC0415 - as above
 
@@ -140,7 +147,9 @@ def _check_config(context: Context) -> int:
     service = eyes.of_service() if as_service else None
     problems, remarks = doctor.check_options(config, home, runs, service)
     held, noted = doctor.check_guard(config, home, by_service=as_service)
-    problems, remarks = (*held, *problems), (*remarks, *noted)
+    # Who cannot be told is no reason to train otherwise than a person asks.
+    mute = () if changed else recipients.troubles(config.settings.notify)
+    problems, remarks = (*mute, *held, *problems), (*remarks, *noted)
     if context.options.json:
         print_json(Verdict(problems=problems, notes=(*config.dated, *remarks)))
         return InvalidFile.exit_code if problems else 0
@@ -177,6 +186,23 @@ def _doctor(context: Context) -> int:
     else:
         print(screen.findings(findings))
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
+
+
+def _notify_test(context: Context) -> int:
+    from supervisor import recipients  # noqa: PLC0415 - reading commands stay quick
+
+    asked = recipients.of(context.kept_config.settings.notify)
+    if not asked:
+        raise Refused("nobody is told anything: `urls` in [notify] of the settings is empty")
+    came = []
+    for one in asked:
+        result = recipients.outcome_of(one.trial(context.home.path))
+        came.append({"recipient": one.name, "well": result.well, "said": result.said})
+        if not context.options.json:
+            print(f"{one.name} {result.said}", flush=True)
+    if context.options.json:
+        print_json(came)
+    return 0 if all(one["well"] for one in came) else 1
 
 
 def _completion(context: Context) -> int:

@@ -26,7 +26,9 @@ class Event(StrEnum):
     CAMPAIGN_DONE = "campaign.done", "every run has ended; it rests"
     CLIMB_VETOED = "climb.vetoed", "a GPU is under pressure, so a climb that was due waits"
     CRASH_PRICED = "crash.priced", "trainers step again after a crash: what it has cost"
+    DISK_EASED = "disk.eased", "there is room on the disk again"
     DISK_FAILED = "disk.failed", "a log cannot be written; on the screen only"
+    DISK_LOW = "disk.low", "the disk of the home is nearly full"
     DISK_RECOVERED = "disk.recovered", "it can be written again; on the screen only"
     GENERATION_BEGUN = (
         "generation.begun",
@@ -56,11 +58,17 @@ class Event(StrEnum):
     )
     GPU_LEAKED = "gpu.leaked", "it did not free that memory in time; runs start all the same"
     GUARD_BLIND = "guard.blind", "something that [guard] is to look at cannot be looked at"
+    GUARD_EVICTED = (
+        "guard.evicted",
+        "others need the machine, so that what trained here saves and leaves",
+    )
     HOME_CLOSED = (
         "home.closed",
         "other accounts could look into the home or write to it; they can no more",
     )
     HOME_RENEWED = "home.renewed", "the home lies somewhere else than before: it has a new id"
+    JOBS_EASED = "jobs.eased", "jobs wait no longer than they should"
+    JOBS_LATE = "jobs.late", "a job has waited for longer than `max_wait_h`, and no home takes it"
     LEDGER_BEGUN = "ledger.begun", "the ledger of another version was given up for a fresh one"
     MACHINE_CHANGED = (
         "machine.changed",
@@ -71,7 +79,7 @@ class Event(StrEnum):
     NOTIFY_ENDED = "notify.ended", "it has ended well; or the supervisor was stopped while it ran"
     NOTIFY_FAILED = (
         "notify.failed",
-        "it has not ended well, or, with rule `urls`, lines could not be posted",
+        "it has not ended well, or, with rule `urls`, an address could not be told something",
     )
     NOTIFY_STARTED = (
         "notify.started",

@@ -16,6 +16,7 @@ from modes import Ladder, Mode
 from state.records import LOG_VERSION, Memory
 from supervisor.core.moments import stamp
 from supervisor.core.seen import Seen, Turn
+from supervisor.core.settings import Notify
 from supervisor.core.turn import turn
 
 
@@ -62,6 +63,9 @@ def record(memory: Memory, seen: Seen, came: Turn, *, whole: bool) -> bytes:
         came: what came of it.
         whole: write the memory down, too.
     """
+    # No turn depends on who is told elsewhere, and an address may hold a password.
+    settings = msgspec.structs.replace(seen.rules.settings, notify=Notify())
+    seen = msgspec.structs.replace(seen, rules=seen.rules._replace(settings=settings))
     return msgspec.json.encode(
         RecordedTurn(
             began=memory if whole else None,

@@ -21,6 +21,12 @@ from supervisor.core.slots import Sharing
 from supervisor.core.web_settings import Web
 from trainers.contract import Name
 
+ADDRESS = re.compile(
+    r"https?://(?:[^/?#\s]*@)?(?:\[[0-9a-f:.]+\]|[^/?#\s:@\[\]]+)(?::[0-9]{1,5})?(?:[/?#]\S*)?"
+    r"|(?!https?:)[a-z][a-z0-9+.-]{0,31}://\S*",
+    re.IGNORECASE,
+)
+"""the form of an address; of all kinds but the first only apprise knows more"""
 GPU_NAME = r"\A(GPU|MIG)-[0-9A-Za-z/-]{4,100}\Z"
 """how CUDA names a GPU, or a part of one, in every boot alike"""
 
@@ -88,7 +94,8 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """[notify]: who is told elsewhere, and what is run when the campaign is done."""
 
     urls: Annotated[tuple[str, ...], msgspec.Meta(max_length=10)] = ()
-    """where chosen lines of the decision log are posted to, as JSON"""
+    """where chosen lines of the decision log go: http and https take them as JSON, any other is an
+    address of apprise, such as ntfy://ntfy.sh/topic"""
     events: tuple[str, ...] = (
         Event.CAMPAIGN_DONE,
         Event.MODE_CHANGED,
@@ -96,6 +103,10 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Event.RUN_FAILED,
         Event.RUN_QUARANTINED,
         Event.RUN_BLOCKED,
+        Event.BOOT_RECORDED,
+        Event.DISK_LOW,
+        Event.GUARD_EVICTED,
+        Event.JOBS_LATE,
         Event.STATE_DAMAGED,
         Event.USAGE_LATE,
     )
@@ -112,10 +123,12 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         for number, url in enumerate(self.urls, 1):
-            if not re.fullmatch(r"https?://[^/?#\s]+\S*", url) or not url.isprintable():
+            if not ADDRESS.fullmatch(url) or not url.isprintable():
                 # An address may hold a password: it is not repeated.
                 raise ValueError(
-                    f"notify.urls: number {number} is no address that begins with https://"
+                    f"notify.urls: number {number} is no address, such as https://host/path or "
+                    "ntfy://ntfy.sh/topic; where a name or password has a blank or one of / ? # @, "
+                    "write %20 %2F %3F %23 %40"
                 )
         for event in self.events:
             if today("event", event) not in TOLD_ELSEWHERE:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from state.records import LOG_VERSION, Answer, Memory, PowerLimit, Run
-from state.requests import Pause
+from state.requests import JobsWait, Pause
 from supervisor.core import ledger as learnt
 from supervisor.core import policy, queue
 from supervisor.core.events import Event
@@ -25,6 +25,10 @@ OUTBOX_MAX = 1000
 """lines kept while the log cannot be written; the oldest go first"""
 ANSWERS_MAX = 1000
 """answers kept while they cannot be written; the oldest go first"""
+DISK_LEAST_MIB = 2048
+"""free space below which a campaign is likely to meet a full disk"""
+DISK_EASED_FACTOR = 1.25
+"""of that which has to be free until there is room again"""
 
 
 def write(memory: Memory, event: Event, *, rule: str, reason: str, **fields: Any) -> Memory:
@@ -82,6 +86,60 @@ def disk(memory: Memory, trouble: str | None) -> Memory:
     if (trouble is None) != (before is None):
         memory = remember(memory, unsaved=trouble)
     return memory
+
+
+def room(memory: Memory, free_mib: int | None, least_mib: float) -> Memory:
+    """Say once that the disk is nearly full, and once that it is no more.
+
+    Args:
+        memory: what is known.
+        free_mib: what is free where the home is; None: nobody knows, and all stays as it was told.
+        least_mib: with less it is nearly full. What comes and goes with each checkpoint is no end
+            of that, so it takes a quarter more.
+    """
+    if free_mib is None:
+        return memory
+    low = memory.told.disk_low
+    if not low and free_mib < least_mib:
+        reason = (
+            f"{free_mib:,} MiB are free on the disk of the home, less than {least_mib:,.0f}: make "
+            "room, or training will go on without being saved"
+        )
+        memory = write(remember(memory, disk_low=True), Event.DISK_LOW, rule="disk", reason=reason)
+    elif low and free_mib >= DISK_EASED_FACTOR * least_mib:
+        reason = f"there is room on the disk again: {free_mib:,} MiB are free"
+        memory = write(
+            remember(memory, disk_low=False), Event.DISK_EASED, rule="disk", reason=reason
+        )
+    return memory
+
+
+def waiting(memory: Memory, request: JobsWait, max_wait_s: float) -> Memory:
+    """Say once that jobs wait for too long, and once that they do no more; answer who tells it."""
+    before = memory.told.jobs_late
+    late = are_late(request.waited_s, max_wait_s, before=before)
+    if late == before:
+        said = Answer(request=request.id, refused=False, reason="that is nothing new")
+        return answer(memory, said)
+    event, reason = Event.JOBS_EASED, "no job waits for longer than it should any more"
+    if late:
+        event = Event.JOBS_LATE
+        waited, most = span(request.waited_s), span(max_wait_s)
+        reason = (
+            f"job {request.job} has waited for {waited}, longer than max_wait_h of [jobs] ({most}) "
+            f"allows, and no home takes it: `supervisor jobs why {request.job}`"
+        )
+    memory = remember(memory, jobs_late=late)
+    memory = write(memory, event, rule="max_wait_h", reason=reason, request=request.id)
+    return reply(memory, request.id, refused=False)
+
+
+def are_late(waited_s: float, max_wait_s: float, *, before: bool) -> bool:
+    """Whether jobs wait for too long; `before`, until the longest has waited half of that.
+
+    Where a machine has as much to do as it can, one after the other is just too late.
+    """
+    return waited_s > (max_wait_s / 2 if before else max_wait_s)
 
 
 def start(memory: Memory, run: Run) -> Memory:
@@ -188,10 +246,10 @@ def end_of_campaign(memory: Memory) -> Memory:
     outcome += f", {came.short} done before it by the trainer's word" if came.short else ""
     outcome += f", {came.failed} can never work as they are set" if came.failed else ""
     outcome += f", {came.cancelled} cancelled" if came.cancelled else ""
-    evidence = None
+    evidence = {"runs": came.total, "failed": came.failed}
     if known is not None:
         outcome = f"generation {known.number}: {outcome}"
-        evidence = {"generation": known.number, "runs": came.total, "failed": came.failed}
+        evidence = {"generation": known.number, **evidence}
         known = msgspec.structs.replace(known, ended=True)
         memory = msgspec.structs.replace(memory, generations=known)
     outcome += "; resting" if queue.all_ended(memory.runs) else "; what was submitted goes on"

@@ -27,7 +27,7 @@ from state.records import (
     Run,
     Stretch,
 )
-from state.requests import AboutARun, AboutTheMode, Pause, Reset, Submit
+from state.requests import AboutARun, AboutTheMode, JobsWait, Pause, Reset, Submit
 from supervisor.core import (
     again,
     cards,
@@ -228,6 +228,8 @@ class _Thought:
     def look(self) -> None:
         """Compare what is believed of each run with what lives."""
         self.memory = measure.heed(self.memory, self._seen.readings)
+        least_mib = max(told.DISK_LEAST_MIB, 1024 * self._settings.jobs.min_free_gib)
+        self.memory = told.room(self.memory, self._seen.readings.disk_free_mib, least_mib)
         known = self._seen.leaving != "stop"  # it may go by rules that are in force nowhere
         if known:
             before, left = self.memory, self._seen.left
@@ -356,6 +358,8 @@ class _Thought:
         event = Event.MODE_PROVED if decision.outcome == "proved" else event
         if new != old:
             event = Event.MODE_CHANGED if new.mode != old.mode else Event.GOAL_CHANGED
+        if "guard" in set(new.pauses) - set(old.pauses) and self._trains_here():
+            event = Event.GUARD_EVICTED
         if new.mode != old.mode:
             self.memory = history.starting(self.memory)
         request = facts.request.id if facts.request else None
@@ -363,6 +367,10 @@ class _Thought:
         self.memory = told.decision(self.memory, event, facts, decision, **fields)
         if request is not None:
             self.memory = told.reply(self.memory, request, refused=decision.refused, mode=new.mode)
+
+    def _trains_here(self) -> bool:
+        """Whether anything trains on this machine, or stands still on it."""
+        return any(run.local and run.status in ("running", "stopping") for run in self.memory.runs)
 
     # Answer
 
@@ -386,6 +394,9 @@ class _Thought:
                 continue
             if isinstance(request, AboutARun):
                 self._heed(request)
+            elif isinstance(request, JobsWait):
+                max_wait_s = 3600 * self._settings.jobs.max_wait_h
+                self.memory = told.waiting(self.memory, request, max_wait_s)
             else:
                 self._decide_about(request)
             self.memory = decisions.answered(self.memory, request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from supervisor.core.calendar import BadCalendar
 from supervisor.core.fairness import RANKS, Candidate
 from supervisor.core.moments import Moment, stamp
 from supervisor.core.schedule import Schedule
+from supervisor.core.told import are_late
 from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.jobs.asked import RETRY, asked_of
@@ -83,6 +85,8 @@ SIZES_S = 10.0
 """between two looks at how long jobs are"""
 MEASURED = 200
 """jobs that tell it, the newest that are done"""
+WAITING_S = 60.0
+"""between two looks at how long jobs have waited"""
 FORSAKEN_S = 60.0
 """between two looks at jobs of other homes"""
 PAGE = 200
@@ -164,7 +168,9 @@ class Dispatcher:
         self._refused: dict[str, _Refused] = {}
         self._mirrored: dict[str, Mirrored] = {}
         self._epochs: tuple[str, str, int] | None = None
-        self._schedules_at = self._forsaken_at = 0.0
+        self._schedules_at = self._forsaken_at = self._waiting_at = 0.0
+        self._tells: Request | None = None
+        """what the daemon was asked to tell last"""
         self._looked_s = -math.inf
         self._sizes: Sizes = UNMEASURED
         self._sized_s: float | None = None
@@ -225,6 +231,7 @@ class Dispatcher:
             raise OtherStore(store.shown)
         self._compare(now.epoch, memory)
         self._fire(store, now.at)
+        self._tell_of_waiting(store, memory, now.at)
         view = self._look(store, memory, now)
         for act in decide(view):
             self._do(act, store, view)
@@ -519,6 +526,22 @@ class Dispatcher:
                 store.fire(
                     job.job_id, int(firing.at), cannot=_missed(firing.at) if missed else None
                 )
+
+    def _tell_of_waiting(self, store: JobStore, memory: Memory, now_at: float) -> None:
+        """Have the daemon tell once that jobs wait for too long, and once that they do no more."""
+        if 0 <= now_at - self._waiting_at < WAITING_S:
+            return
+        self._waiting_at = now_at
+        settings, inbox = self._config.settings.jobs, self._at_home.inbox
+        waiting = store.candidates(1) if settings.enabled else ()
+        first = min(waiting, key=attrgetter("created_at"), default=None)
+        waited_s = 0.0 if first is None else max(0.0, now_at - first.created_at)
+        before = memory.told.jobs_late
+        if are_late(waited_s, 3600 * settings.max_wait_h, before=before) == before:
+            return
+        if self._tells is None or not inbox.holds(self._tells):
+            job, wall = None if first is None else first.job_id, self._clock.read().wall
+            self._tells = inbox.put("jobs_wait", by=BY, at=wall, waited_s=waited_s, job=job)
 
     def _note(self, line: str) -> None:
         """Say something once."""

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import os
 import select
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import apprise
 import msgspec
 import pytest
 
 from modes import load_ladder
 from state.records import Generations
+from supervisor import recipients
 from supervisor.core import history
+from supervisor.core.events import TOLD_ELSEWHERE
 from supervisor.core.settings import Notify, Settings
 from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
 from supervisor.journal import Journal
 from supervisor.messenger import Messenger, Said
+from supervisor.recipients import KINDS, PACE_S, WORST_LAST
+from testkit.listener import SECRETS, Listener
 from testkit.patience import PATIENCE_S
 
 REST_S = 4000.0
@@ -44,7 +47,10 @@ class World:
         """All clocks, as the messenger reads them."""
         real = SystemClock().read()
         return msgspec.structs.replace(
-            real, monotonic_s=real.monotonic_s + self.now_s, boot_id=self.boot_id
+            real,
+            wall=real.wall + self.now_s,
+            monotonic_s=real.monotonic_s + self.now_s,
+            boot_id=self.boot_id,
         )
 
     def start(self) -> None:
@@ -71,7 +77,7 @@ class World:
     def settle(self) -> list[str]:
         """Turn until no errand is left; the events that were told."""
         told = [one.event for one in self.tend()]
-        while self.messenger.busy:
+        while self.messenger.handles:
             poll = select.poll()
             for handle in self.messenger.handles:
                 poll.register(handle, select.POLLIN)
@@ -92,7 +98,7 @@ STAY = ("sh", "-c", "echo begun >>ran; exec sleep 60")
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr("supervisor.messenger.POST_PAUSE_S", 0.01)
+    monkeypatch.setattr("supervisor.recipients.POST_PAUSE_S", 0.01)
     return World(tmp_path / "home")
 
 
@@ -241,43 +247,14 @@ def test_what_a_command_prints_is_kept_within_bounds(world: World) -> None:
 # Posting
 
 
-class Place:
-    """A server that lines are posted to."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.heard: list[tuple[dict[str, str], dict[str, object]]] = []
-        place = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(place.status)
-                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                place.heard.append((dict(self.headers), json.loads(body)))
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://ada:s%C3%A9cret@127.0.0.1:{self.server.server_port}/hook?token=hidden"
-
-    @property
-    def events(self) -> list[object]:
-        return [line["event"] for _, body in self.heard for line in body["lines"]]  # type: ignore[attr-defined,index]
-
-
 @pytest.fixture
-def place() -> Iterator[Place]:
-    place = Place()
+def place() -> Iterator[Listener]:
+    place = Listener()
     yield place
-    place.server.shutdown()
+    place.close()
 
 
-def test_chosen_lines_are_posted_in_their_order(world: World, place: Place) -> None:
+def test_chosen_lines_are_posted_in_their_order(world: World, place: Listener) -> None:
     """As JSON that chat services show, each line once, also over restarts."""
     world.log("run.failed", "before anybody asked")
     world.start()
@@ -290,13 +267,13 @@ def test_chosen_lines_are_posted_in_their_order(world: World, place: Place) -> N
     assert world.settle() == []
     assert place.events == ["run.failed", "campaign.done"]
     headers, body = place.heard[0]
-    assert headers["Authorization"] == "Basic YWRhOnPDqWNyZXQ="
+    assert headers["Authorization"] == "Basic bG92ZWxhY2U6c8OpY3JldA=="
     assert "run.failed atari-Pong: an unknown game" in str(body["text"])
-    assert body["lines"][0]["seq"] == 2  # type: ignore[index]
+    assert body["lines"][0]["seq"] == 2
 
 
 def test_an_analysis_that_is_late_is_posted_to_who_has_chosen_nothing(
-    world: World, place: Place
+    world: World, place: Listener
 ) -> None:
     """From day 8 on there is a week left to see what is wrong."""
     world.start()
@@ -310,7 +287,7 @@ def test_an_analysis_that_is_late_is_posted_to_who_has_chosen_nothing(
 
 @pytest.mark.parametrize("status", [302, 404, 500, None])
 def test_a_place_that_takes_nothing_is_told_once_and_tried_again(
-    world: World, place: Place, status: int | None
+    world: World, place: Listener, status: int | None
 ) -> None:
     """Whatever is wrong with it: nothing is lost, and nobody hears the address."""
     url = place.url if status else place.url.replace("127.0.0.1", "nobody.invalid")
@@ -321,7 +298,7 @@ def test_a_place_that_takes_nothing_is_told_once_and_tried_again(
     world.now_s += REST_S
     assert world.settle() == []
     told = str(world.said) + (world.home.path / "decisions.jsonl").read_text()
-    assert not any(secret in told for secret in ("cret", "hidden", "hook"))
+    assert not any(secret in told for secret in (*SECRETS, "hook"))
     place.status, place.heard = 200, []
     if status:
         world.now_s += REST_S
@@ -330,7 +307,7 @@ def test_a_place_that_takes_nothing_is_told_once_and_tried_again(
 
 
 def test_the_end_is_posted_before_the_command_takes_the_machine_away(
-    world: World, place: Place
+    world: World, place: Listener
 ) -> None:
     """A poweroff would keep everybody from hearing why."""
     world.wanted = Notify(urls=(place.url,), when_done=RUN)
@@ -344,9 +321,10 @@ def test_the_end_is_posted_before_the_command_takes_the_machine_away(
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Notify(urls=("ftp://x/y",)),
-        lambda: Notify(urls=("file:///etc/passwd",)),
+        lambda: Notify(urls=("ntfy.sh/topic",)),
+        lambda: Notify(urls=("ntfy://topic with blanks",)),
         lambda: Notify(urls=("https://",)),
+        lambda: Notify(urls=("https://ada:sec/ret@example.com/",)),
         lambda: Notify(events=("campain.done",)),
         lambda: Notify(events=("notify.failed",)),
         lambda: Notify(when_done=("",)),
@@ -386,7 +364,7 @@ def test_a_command_that_cannot_be_written_down_waits(world: World) -> None:
     assert world.messenger.due_s > REST_S
 
 
-def test_a_place_that_nobody_names_any_more_wakes_nobody(world: World, place: Place) -> None:
+def test_a_place_that_nobody_names_any_more_wakes_nobody(world: World, place: Listener) -> None:
     """Its rest ends without an errand."""
     place.status = 500
     world.wanted = Notify(urls=(place.url,))
@@ -397,3 +375,176 @@ def test_a_place_that_nobody_names_any_more_wakes_nobody(world: World, place: Pl
     world.now_s += REST_S
     assert world.settle() == []
     assert world.messenger.due_s > REST_S
+
+
+# By apprise
+
+LADDER = {"ladder": ["light", "medium"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "title", "kind"),
+    [
+        ({"event": "run.failed", "run": "Pong"}, "run failed Pong", "failure"),
+        ({"event": "campaign.done", "evidence": {"failed": 0}}, "campaign done", "success"),
+        ({"event": "campaign.done", "evidence": {"failed": 1}}, "campaign done", "warning"),
+        (
+            {"event": "mode.changed", "old": "light", "new": "medium", "facts": LADDER},
+            "climbed light -> medium",
+            "success",
+        ),
+        (
+            {"event": "mode.changed", "old": "medium", "new": "light", "facts": LADDER},
+            "fell back medium -> light",
+            "warning",
+        ),
+        ({"event": "boot.recorded", "evidence": {"crash": True}}, "back after a crash", "warning"),
+        ({"event": "boot.recorded", "evidence": {"crash": False}}, "boot recorded", "info"),
+        ({"event": "usage.analysed"}, "usage analysed", "info"),
+    ],
+)
+def test_apprise_takes_the_sentence_of_the_log(
+    world: World, place: Listener, line: dict[str, object], title: str, kind: str
+) -> None:
+    """With a title that says where and what, and how bad it is."""
+    world.wanted = Notify(urls=(place.by_apprise("json"),), events=(str(line["event"]),))
+    world.log(reason="it was so", **line)
+    assert world.settle() == []
+    (message,) = place.bodies
+    assert message["title"] == f"{os.uname().nodename}: {title} ({world.folder})"
+    assert str(message["message"]).endswith(": it was so")
+    assert message["type"] == kind
+
+
+def test_ntfy_has_it_and_every_address_hears_of_each_line(world: World, place: Listener) -> None:
+    """A telephone and a program beside it."""
+    world.wanted = Notify(urls=(place.by_apprise("ntfy"), place.url))
+    world.log("run.failed", "an unknown game", run="Pong")
+    assert world.settle() == []
+    (on_the_phone,) = (body for body in place.bodies if "topic" in body)
+    assert on_the_phone["topic"] == "hidden"
+    assert on_the_phone["message"] == "run.failed Pong: an unknown game"
+    assert [body["text"] for body in place.bodies if "text" in body] == [
+        f"{os.uname().nodename}: run.failed Pong: an unknown game"
+    ]
+
+
+def test_what_comes_within_a_minute_is_one_message_after_it(world: World, place: Listener) -> None:
+    """It is about the worst of it, has the newest of the others, and how many are left; once."""
+    world.wanted = Notify(urls=(place.by_apprise("json"),))
+    world.log("run.done", "the first")
+    world.settle()
+    world.log("run.failed", "an unknown game", run="Pong")
+    for number in range(30):
+        world.log("run.done", f"number {number}")
+    for _ in range(2):  # also over restarts
+        assert world.settle() == []
+        assert world.messenger.busy
+        assert len(place.bodies) == 1
+        world.start()
+        world.now_s += PACE_S / 2 - 1
+    world.tend()
+    assert 0 < world.messenger.due_s <= 2
+    world.now_s += 2
+    assert world.settle() == []
+    assert not world.messenger.busy
+    world.start()
+    world.now_s += PACE_S
+    assert world.settle() == []
+    first, digest = place.bodies
+    assert str(first["message"]) == "run.done: the first"
+    assert "run failed Pong and 30 more" in str(digest["title"])
+    assert digest["type"] == "failure"
+    worst, *lines, more = str(digest["message"]).splitlines()
+    assert worst == "run.failed Pong: an unknown game"
+    assert lines == [f"run.done: number {number}" for number in range(19, 30)]
+    assert more.startswith("and 19 more")
+
+
+def test_a_message_is_no_longer_than_a_chat_takes(world: World, place: Listener) -> None:
+    """However long sentences are, and however many."""
+    world.wanted = Notify(urls=(place.by_apprise("json"),))
+    for _ in range(8):
+        world.log("run.failed", "very " * 300)
+    assert world.settle() == []
+    (message,) = place.bodies
+    assert len(str(message["message"])) < 2000
+    assert "and 5 more" in str(message["message"])
+
+
+def test_the_command_waits_for_what_is_told_after_the_minute(world: World, place: Listener) -> None:
+    """Or the machine would be off before anybody hears that all is done."""
+    world.wanted = Notify(urls=(place.by_apprise("json"),), when_done=RUN)
+    world.log("run.done")
+    world.settle()
+    world.log("campaign.done")
+    world.settle()
+    assert (world.messenger.busy, world.ran) == (True, 0)
+    world.now_s += PACE_S
+    assert world.settle() == ["notify.started", "notify.ended"]
+    assert len(place.bodies) == 2
+    assert world.ran == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("refuses", "(json) answered with status 403; it is tried again"),
+        ("hangs", "(json) has not taken it within 2 s; it is tried again"),
+        ("nobody there", "(json) cannot be reached, or does not take it; it is tried again"),
+        ("no address", "(tgram) is an address that apprise cannot read, or lacks a package"),
+        ("no package", "(json) needs a package that is missing: pip install"),
+    ],
+)
+def test_apprise_tells_of_what_it_cannot_send_and_of_no_address(
+    world: World,
+    place: Listener,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    said: str,
+) -> None:
+    """Once, with what to do; and it is tried again until somebody has done that."""
+    address = place.by_apprise("json", "?rto=600&cto=600")
+    world.wanted = Notify(urls=(address,))
+    match trouble:
+        case "refuses":
+            place.status = 403
+        case "hangs":
+            place.hangs = True
+            monkeypatch.setattr("supervisor.recipients.POST_MAX_S", 2.0)
+        case "nobody there":
+            place.close()
+        case "no address":
+            world.wanted = Notify(urls=("tgram://secret-hidden-lovelace",))
+        case "no package":
+            (tmp_path / "apprise.py").write_text("raise ModuleNotFoundError('apprise')\n")
+            monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    world.log("run.failed")
+    assert world.settle() == ["notify.failed"]
+    world.now_s += REST_S
+    assert world.settle() == []
+    assert world.said[0].reason.startswith(f"number 1 of notify.urls {said}")
+    told = str(world.said) + (world.home.path / "decisions.jsonl").read_text()
+    assert not any(secret in told for secret in SECRETS)
+    if trouble in ("refuses", "no package"):
+        place.status, place.heard = 200, []
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        world.now_s += REST_S
+        assert world.settle() == []
+        assert len(place.bodies) == 1
+
+
+def test_every_kind_is_one_of_apprise() -> None:
+    """What is told elsewhere has a kind, and each that is named here can be told."""
+    assert KINDS.keys() <= set(TOLD_ELSEWHERE)
+    assert set(WORST_LAST) == {one.value for one in apprise.NotifyType}
+
+
+def test_no_address_is_in_what_is_said_of_it() -> None:
+    """Only its number and kind, and of a server its host."""
+    wanted = Notify(urls=("https://a:b@example.com:8443/c?d#e", "tgram://123:abc/456"))
+    assert [one.name for one in recipients.of(wanted)] == [
+        "number 1 of notify.urls (https://example.com:8443)",
+        "number 2 of notify.urls (tgram)",
+    ]

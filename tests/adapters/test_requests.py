@@ -86,6 +86,17 @@ def test_what_is_submitted_is_asked_by_the_account_of_the_home_alone(
     assert "on behalf of others" in trouble.text
 
 
+def test_of_jobs_that_wait_the_account_of_the_home_alone_tells(inbox, tmp_path, monkeypatch):
+    """Whoever else may write into the inbox rings nobody out of bed."""
+    (request,), _ = left(inbox, tmp_path, kind="jobs_wait", waited_s=90_000.0, job="job-1")
+    assert (request.kind, request.job) == ("jobs_wait", "job-1")
+    owner = os.geteuid()
+    monkeypatch.setattr("state.inbox.os.geteuid", lambda: owner + 1)
+    requests, (trouble,) = left(inbox, tmp_path, kind="jobs_wait", waited_s=90_000.0)
+    assert requests == ()
+    assert "on behalf of others" in trouble.text
+
+
 def test_a_typo_in_what_is_asked_for_is_no_request(inbox, tmp_path):
     """It would train something else for hours."""
     _, (trouble,) = left(inbox, tmp_path, kind="submit", asked=JOB | {"targte": {}})

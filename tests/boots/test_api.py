@@ -86,7 +86,7 @@ def test_a_boot_starts_it_and_wrong_settings_leave_the_supervisor_alone(machine:
     machine.boot()
     url = serves(machine)
     machine.until_steps("drill-A")
-    machine.configure(f"{SETTINGS}\n[jobs]\nenabled = false\n")
+    machine.configure(f"{SETTINGS}\n[web]\nenabled = false\n[jobs]\nenabled = false\n")
     machine.systemctl("restart", API, check=False)
     assert (stands(machine, API), stands(machine, SERVICE)) == ("failed", "active")
     assert "enabled = false" in machine.journal()

@@ -82,7 +82,7 @@ def test_without_a_calendar_nothing_of_it_is_remembered_or_told(tmp_path):
     place = a_place(tmp_path, DAILY.replace('again = "03:00"', ""))
     assert place.daemon.memory.generations is None
     (end,) = place.lines("campaign.done")
-    assert "evidence" not in end
+    assert "generation" not in end["evidence"]
 
 
 def test_a_machine_that_was_off_at_the_instant_has_one_generation_when_it_comes_back(tmp_path):

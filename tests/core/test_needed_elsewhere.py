@@ -225,6 +225,39 @@ def test_memory_is_given_back_by_leaving_and_training_comes_back(place):
     assert main(place).run == "drill-a"
 
 
+def evictions(place):
+    return [line["reason"] for line in place.lines("guard.evicted")]
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_that_training_has_to_leave_is_told_once(place, stands):
+    """Whether it trained or stood still; however long others go on."""
+    if stands:
+        place.sentry.answer = BUSY
+        place.look()
+        assert evictions(place) == []
+    place.sentry.answer = FULL
+    place.settle(20, after_s=60.0)
+    (reason,) = evictions(place)
+    assert reason.startswith("training saves and leaves: others use 96 % of the memory")
+    place.sentry.answer = FREE
+    place.settle(4)
+    place.sentry.answer = FULL
+    place.settle(4)
+    assert len(evictions(place)) == 2
+
+
+def test_where_nothing_trains_nothing_is_evicted(place):
+    """Busy evenings after a campaign has been paused wake nobody."""
+    place.ask("pause")
+    place.settle(4)
+    assert not place.host.mains()
+    place.sentry.answer = FULL
+    place.settle(4)
+    assert "guard" in place.daemon.memory.goal.pauses
+    assert evictions(place) == []
+
+
 def test_a_person_who_pauses_what_stands_still_has_it_leave(place):
     """It goes on for as long as saving takes."""
     place.plans["a"] = Plan()

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.records import Place
+from state.requests import JobsWait
 from supervisor.core import history
 from supervisor.core.awake import Awakening, awake
 from supervisor.core.campaign import Campaign
 from supervisor.core.enrolment import watched
 from supervisor.core.facts import StabilityLimits
+from supervisor.core.job_settings import Jobs
 from supervisor.core.moments import Moment
 from supervisor.core.readings import Readings
 from supervisor.core.reconcile import Start, Stop
@@ -274,3 +276,55 @@ def test_a_turn_that_would_be_another_now_is_told():
     made = make_again(lines)
     assert made.differences == 1
     assert made.first.startswith("turn 2,")
+
+
+@pytest.mark.parametrize("wanted_gib", [1.0, 20.0])
+def test_a_disk_that_is_nearly_full_is_told_once_and_its_end_too(wanted_gib):
+    """Before it is full, or jobs wait for room; checkpoints that come and go end nothing."""
+    settings = msgspec.structs.replace(SETTINGS, jobs=Jobs(min_free_gib=wanted_gib))
+    least_mib = max(2048, int(1024 * wanted_gib))
+    memory, told = a_memory(), []
+    for number, free_mib in enumerate(
+        (least_mib, least_mib - 1, least_mib + 100, None, 0, 2 * least_mib, None, least_mib - 1)
+    ):
+        seen = a_look(
+            moment=a_moment(after_s=10.0 * number), readings=Readings(disk_free_mib=free_mib)
+        )
+        seen = msgspec.structs.replace(seen, rules=RULES._replace(settings=settings))
+        memory = turn(memory, seen).memory
+        told += [
+            (number, line["event"])
+            for line in memory.outbox
+            if line["event"] in ("disk.low", "disk.eased")
+        ]
+        memory = msgspec.structs.replace(memory, outbox=())
+    assert told == [(1, "disk.low"), (5, "disk.eased"), (7, "disk.low")]
+
+
+def test_what_was_told_of_the_disk_is_remembered_over_a_restart():
+    """Nobody hears of it again, only since a supervisor has come to life."""
+    low = a_look(readings=Readings(disk_free_mib=100))
+    memory = turn(a_memory(), low).memory
+    assert [line["event"] for line in memory.outbox].count("disk.low") == 1
+    assert "100 MiB are free" in next(
+        line["reason"] for line in memory.outbox if line["event"] == "disk.low"
+    )
+    memory = awake(Awakening(moment=a_moment(60.0), rules=RULES, memory=memory))
+    memory = turn(memory, msgspec.structs.replace(low, moment=a_moment(70.0))).memory
+    assert [line["event"] for line in memory.outbox].count("disk.low") == 1
+
+
+def test_jobs_are_late_once_until_they_wait_for_half_of_that():
+    """Where one after the other is just too late, nobody is rung up for each."""
+    memory, told = a_memory(), []
+    for number, waited_h in enumerate((23, 25, 40, 24, 13, 12, 0, 23, 25)):
+        wait = JobsWait(
+            id=f"r{number}", by="dispatcher", asked_at=0.0, waited_s=3600.0 * waited_h, job="j"
+        )
+        memory = turn(memory, a_look(requests=(wait,))).memory
+        told += [
+            (waited_h, line["event"]) for line in memory.outbox if line["event"].startswith("jobs.")
+        ]
+        assert memory.answers[-1].request == wait.id
+        memory = msgspec.structs.replace(memory, outbox=())
+    assert told == [(25, "jobs.late"), (12, "jobs.eased"), (25, "jobs.late")]

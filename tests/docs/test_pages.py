@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from modes import ModeFile
+from supervisor import recipients
 from supervisor.commands import EPILOG, build_parser
 from supervisor.core.campaign import Campaign, OneRun
 from supervisor.core.events import Event
@@ -172,12 +173,21 @@ def test_every_event_is_told():
     assert [event for event in Event if not told[event].startswith(event.meaning)] == []
 
 
+def test_the_addresses_that_are_shown_can_be_read():
+    """As they stand there, by apprise itself."""
+    (text,) = re.findall(r"```toml\n(.*?)```", section("Told elsewhere"), re.DOTALL)
+    wanted = msgspec.toml.decode(text, type=Settings).notify
+    assert len(wanted.urls) > 2
+    assert list(recipients.troubles(wanted)) == []
+
+
 def test_every_event_is_written_somewhere():
     """One that nothing writes any more is taken from the list."""
     code = "".join(
         path.read_text(encoding="utf-8")
         for path in (ROOT / "supervisor").rglob("*.py")
-        if path.name != "settings.py"  # which names those that can be asked for
+        # These name events that can be asked for, or told elsewhere.
+        if path.name not in ("settings.py", "recipients.py")
     )
     assert [event for event in Event if f"Event.{event.name}" not in code] == []
 

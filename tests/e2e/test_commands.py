@@ -26,7 +26,7 @@ COMMANDS = (
     "ledger", "replay", "simulate", "samples", "logs", "runs", "goodput", "evaluate", "record",
     "export", "predict", "checkpoints", "rewind", "import-checkpoint", "reset", "tune", "trainers",
     "check-config", "doctor", "completion", "analyze-usage", "sample-usage", "jobs", "models",
-    "serve", "dispatch",
+    "serve", "dispatch", "notify-test",
 )  # fmt: skip
 
 

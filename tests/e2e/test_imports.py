@@ -89,6 +89,19 @@ def test_a_trainer_imports_what_people_put_on_its_path(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stdout) == (0, "theirs\n"), answer.stderr
 
 
+def test_apprise_is_loaded_by_an_errand_alone() -> None:
+    """Neither by the daemon nor by what checks addresses: it is as heavy as all the rest."""
+    code = (
+        "import sys, supervisor.assembly, supervisor.doctor, supervisor.recipients\n"
+        "import supervisor.cli, supervisor.errand\n"
+        "print([name for name in ('apprise', 'requests', 'urllib.request') if name in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    assert answer.stdout == "[]\n"
+
+
 def test_the_module_is_the_command(machine: Machine, tmp_path: Path) -> None:
     """`python -m supervisor` beside other modes and trainers; Python itself looks for that name."""
     for name in ("modes", "state", "trainers"):

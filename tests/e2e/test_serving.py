@@ -22,7 +22,7 @@ import requests
 from testkit.machine import SETTINGS, Machine
 from testkit.patience import PATIENCE_S, until
 
-BESIDE = "\n[jobs]\nlisten = '127.0.0.1:0'\n"
+BESIDE = "\n[web]\nlisten = '127.0.0.1:0'\n"
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_port_that_is_taken_is_passed_over_only_beside_a_supervisor(machine: M
     """Whoever starts it alone is told so in a line; of a home it is served once."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        machine.configure(f"{SETTINGS}\n[jobs]\nlisten = '127.0.0.1:{port}'\n")
+        machine.configure(f"{SETTINGS}\n[web]\nlisten = '127.0.0.1:{port}'\n")
         alone = machine("serve")
         assert (alone.returncode, alone.stderr.count("\n")) == (75, 1)
         machine.launch(machine.command("run", "--plain", "--serve"))
@@ -109,9 +109,9 @@ def test_a_port_that_is_taken_is_passed_over_only_beside_a_supervisor(machine: M
         assert f"served already at http://127.0.0.1:{other}/" in second.stderr
 
 
-def test_where_no_jobs_are_wanted_none_is_started(machine: Machine) -> None:
+def test_where_neither_page_nor_jobs_are_wanted_no_server_is_started(machine: Machine) -> None:
     """Nor where nobody has asked for it, nor beside a supervisor that runs already."""
-    machine.configure(f"{SETTINGS}\n[jobs]\nenabled = false\n")
+    machine.configure(f"{SETTINGS}\n[web]\nenabled = false\n[jobs]\nenabled = false\n")
     daemon = machine.launch(machine.command("run", "--plain", "--serve"))
     machine.until_steps("A")
     assert psutil.Process(daemon.pid).children() != []
@@ -186,8 +186,8 @@ def test_changed_settings_are_in_force_without_a_restart(machine: Machine) -> No
     (machine.home / "token").unlink()
     said("what was so before stays in force")
     assert (asked(), asked("t" * 32)) == (401, 200)
-    machine.configure("[campaign]\nruns = []\n[jobs]\nlisten = '127.0.0.1:1'\nstale_s = 99\n")
-    said("listen of [jobs]: in force once the API is started anew")
+    machine.configure("[campaign]\nruns = []\n[web]\nlisten = '127.0.0.1:1'\n[jobs]\nstale_s = 99\n")
+    said("listen of [web]: in force once `supervisor serve` is started anew")
     machine.until(lambda: asked() == 200, "the rest is in force")
     assert server(machine).pid == pid
 
@@ -212,6 +212,6 @@ def test_a_home_that_was_removed_ends_it(machine: Machine, tmp_path: Path) -> No
     address(machine)
     machine.home.rename(tmp_path / "elsewhere")
     assert one.wait(PATIENCE_S) == 0
-    assert "its API ends" in machine.screen.read_text()
+    assert "its server ends" in machine.screen.read_text()
     machine.home.mkdir()
     shutil.copy(tmp_path / "elsewhere/supervisor.toml", machine.home)

@@ -65,6 +65,51 @@ def test_a_failure_is_tried_again_after_1_2_and_4_minutes_and_then_it_has_failed
     assert place.ends(job_id) == ["FAILED"]
 
 
+def late(place):
+    """What the log has told of jobs that wait: how often too long, and how often no more."""
+    return len(place.lines("jobs.late")), len(place.lines("jobs.eased"))
+
+
+def test_jobs_that_wait_for_too_long_are_told_once_and_so_is_the_end_of_that(place):
+    """In the log of the home, whoever dies meanwhile; not at every look, nor for each of them."""
+    place.ask("pause")
+    jobs = [place.submit(steps=10) for _ in range(4)]
+    place.turn(2, after_s=11 * 3600.0)
+    assert late(place) == (0, 0)
+    place.dispatch()
+    place.turn(2, after_s=2 * 3600.0)
+    (line,) = place.lines("jobs.late")
+    assert line["reason"].startswith(f"job {jobs[0]} has waited for ")
+    place.dispatch()
+    place.turn(4, after_s=3600.0)
+    assert late(place) == (1, 0)
+    place.ask("resume")
+    for job_id in jobs:
+        place.until(job_id, "COMPLETED")
+    place.turn(15)
+    assert late(place) == (1, 1)
+
+
+def test_a_daemon_that_is_away_is_asked_once_to_tell_of_jobs_that_wait(place):
+    """What it finds in the inbox when it is back is no pile."""
+    place.submit(steps=10)
+    place.fall()
+    place.turn(20, after_s=2 * 3600.0)
+    assert [one.kind for one in place.inbox.pending()[0]] == ["jobs_wait"]
+    place.rise()
+    place.turn(2)
+    assert late(place)[0] == 1
+
+
+def test_a_home_that_wants_no_jobs_tells_of_none_that_wait(home, url):
+    """They are of others."""
+    place = Dispatched(home / "box", url, settings=f"{BOX}[jobs]\nenabled = false\n")
+    place.submit(steps=10)
+    place.turn(4, after_s=10 * 3600.0)
+    assert late(place) == (0, 0)
+    place.close()
+
+
 def test_what_can_never_work_fails_at_once(place):
     """Without a retry, be it the trainer that says so, or what looks at the request."""
     place.plans["drill"] = Plan(ends_s=5.0, end=Exit(code=EXIT_BAD_SPEC))

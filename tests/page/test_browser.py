@@ -1,0 +1,213 @@
+"""The page as people have it: in a real browser, of a real supervisor that trains."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from supervisor.config import Config
+from supervisor.host.home import Home
+from supervisor.page.rendering import PARTS
+from supervisor.page.shown import Page
+from testkit.api import served
+from testkit.browser import LOOKS, STOPS_MAX, Chromium, Scheme, Size, Visit
+from testkit.line import line_to
+from testkit.machine import SETTINGS, Machine
+from testkit.patience import until
+
+WEB = "\n[web]\nlisten = '127.0.0.1:0'\n"
+RUN = "drill-A"
+PAGES = (
+    "/",
+    "/?span=7d",
+    f"/runs/{RUN}",
+    "/decisions",
+    "/decisions/1",
+    "/ledger",
+    "/goodput",
+    "/ask/pause",
+    "/nowhere",
+)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory, commands) -> Iterator[Machine]:
+    """A supervisor that trains, with the page beside it."""
+    machine = Machine(tmp_path_factory.mktemp("box") / "home", commands=commands)
+    machine.configure(SETTINGS + WEB)
+    machine.launch(machine.command("run", "--plain", "--serve"))
+    machine.until(lambda: machine.state()["page"], "the page is served")
+    machine.until_steps("A")
+    address = machine.state()["page"]
+    yield machine
+    machine.crash()
+    until(lambda: not answers(address), "nobody serves")
+
+
+def answers(address: str) -> bool:
+    try:
+        httpx.get(address)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+@pytest.fixture
+def address(machine: Machine) -> str:
+    """Where the page is."""
+    parts = urlsplit(machine.state()["page"])
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_every_page_is_for_everybody(
+    chromium: Chromium, address: str, tmp_path: Path, size: Size, scheme: Scheme
+) -> None:
+    """Axe finds nothing, nothing is wider than the screen, and the browser has no complaint."""
+    with chromium.visiting(address, size=size, scheme=scheme) as visit:
+        for page in PAGES:
+            with visit.bearing_troubles() if page == "/nowhere" else contextlib.nullcontext():
+                visit.go(page)
+            assert visit.barriers() == "", page
+            assert not visit.overflows(), page
+            visit.picture(tmp_path, page.strip("/").replace("/", "-") or "main")
+
+
+class Watched:
+    """An application of which it is known what is asked, and how many streams are open."""
+
+    def __init__(self, app):
+        self._app = app
+        self.streams = 0
+        self.asked = 0
+
+    async def __call__(self, scope, receive, send):
+        self.asked += 1
+        stream = scope["path"] == "/events"
+        self.streams += stream
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.streams -= stream
+
+
+@pytest.fixture
+def watched(machine: Machine) -> Watched:
+    """The page of that supervisor in this process."""
+    home = Home(machine.home)
+    config = Config(home.settings)
+    return Watched(Page(home, lambda: config, config.settings, None).app)
+
+
+def test_what_changes_is_told_without_another_page(chromium: Chromium, address: str) -> None:
+    """The steps of a run go on, and the page is the one that was opened."""
+    with chromium.visiting(address) as visit:
+        visit.go()
+        visit.page.evaluate("document.body.dataset.opened = 'once'")
+        reached = visit.page.locator(f"[data-live='runs.{RUN}.reached']")
+        for _ in range(2):
+            expect(reached).not_to_have_text(reached.inner_text())
+        assert visit.page.evaluate("document.body.dataset.opened") == "once"
+
+
+def test_a_line_that_is_cut_is_told_and_what_comes_after_it_is_shown(
+    chromium: Chromium, address: str
+) -> None:
+    """Nobody takes what stood there for the present."""
+    with line_to(address) as line, chromium.visiting(line.address) as visit:
+        visit.go()
+        told, reached = (
+            visit.page.locator(one) for one in ("#connection", f"[data-live='runs.{RUN}.reached']")
+        )
+        expect(told).to_be_hidden()
+        for _ in range(2):
+            with visit.bearing_troubles():
+                line.cut()
+                expect(told).to_contain_text("Not connected since")
+                stood = reached.inner_text()
+                line.mend()
+                expect(told).to_be_hidden()
+            expect(reached).not_to_have_text(stood)
+
+
+def test_a_hidden_tab_asks_for_nothing_and_a_shown_one_goes_on(
+    chromium: Chromium, machine: Machine, watched: Watched
+) -> None:
+    """One stream a tab, and none for a tab that nobody sees."""
+    with served(watched) as address, chromium.visiting(address) as visit:
+        visit.go()
+        until(lambda: watched.streams == 1, "it listens")
+        visit.hide()
+        until(lambda: watched.streams == 0, "it has closed its stream")
+        asked = watched.asked
+        stood = visit.page.locator(f"[data-live='runs.{RUN}.reached']").inner_text()
+        machine.until_steps("A", machine.heartbeat("A")["step"] + 400)
+        assert watched.asked == asked
+        visit.show()
+        expect(visit.page.locator(f"[data-live='runs.{RUN}.reached']")).not_to_have_text(stood)
+        assert watched.streams == 1
+
+
+@pytest.mark.parametrize("size", ["phone", "desk"])
+def test_everything_is_reached_by_keyboard_and_seen_to_be(
+    chromium: Chromium, address: str, size: Size
+) -> None:
+    """In the order in which it stands there."""
+    with chromium.visiting(address, size=size) as visit:
+        for page in ("/", f"/runs/{RUN}", "/decisions", "/ask/pause"):
+            visit.go(page)
+            visit.stops_of_all()
+
+
+@pytest.mark.parametrize(("size", "scripts"), [("phone", False), ("desk", True)])
+def test_a_pause_is_asked_for_by_keyboard_alone(
+    chromium: Chromium, machine: Machine, address: str, size: Size, scripts: bool
+) -> None:
+    """Once, with what will happen, and the answer is shown; with scripts and without."""
+    try:
+        with chromium.visiting(address, size=size, scripts=scripts) as visit:
+            visit.go()
+            press(visit, "Pause")
+            expect(visit.page.locator("main")).to_contain_text("saved and stopped")
+            assert not machine.state()["goal"]["paused"]
+            press(visit, "Pause")
+            expect(visit.page).to_have_url(re.compile(f"{address}/answers/"))
+            machine.until(lambda: machine.state()["goal"]["paused"], "it is paused")
+    finally:
+        machine("resume")
+    machine.until(lambda: not machine.state()["goal"]["paused"], "it goes on")
+
+
+def press(visit: Visit, words: str) -> None:
+    """Go to what bears these words by the tab key, and press Enter there."""
+    wanted = visit.page.locator(".buttons").get_by_text(words, exact=True)
+    expect(wanted).to_be_visible()
+    for _ in range(STOPS_MAX):
+        visit.page.keyboard.press("Tab")
+        if wanted.evaluate("one => one === document.activeElement"):
+            break
+    visit.page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize("size", ["phone", "desk"])
+def test_without_scripts_the_page_says_the_same(
+    chromium: Chromium, address: str, size: Size
+) -> None:
+    """Every part, with its title and its numbers."""
+    told = []
+    for scripts in (True, False):
+        with chromium.visiting(address, size=size, scripts=scripts) as visit:
+            visit.go()
+            parts = visit.page.locator("[data-part]")
+            told.append(
+                [re.sub(r"[\d.,:]+|\bk\b|\d*M", "", text) for text in parts.all_inner_texts()]
+            )
+    assert told[0] == told[1]
+    assert len(told[0]) == len(PARTS)
