@@ -242,9 +242,11 @@ def _reasons(look: Look, owners: tuple[PauseOwner, ...]) -> Iterator[str]:
 
 
 def _nothing(look: Look) -> Verdict | None:
-    if look.report.runs:
+    runs = look.report.runs
+    if any(run.status not in ENDED for run in runs):
         return None
-    return Verdict("rest", "Nothing to train: there is no run, and no job", look.report.next.why)
+    why = "every job has ended" if runs else "there is no run, and no job"
+    return Verdict("rest", f"Nothing to train: {why}", look.report.next.why)
 
 
 def _at_work(look: Look) -> Verdict:
@@ -253,7 +255,8 @@ def _at_work(look: Look) -> Verdict:
     running = sum(run.status == "running" for run in demanded)
     move = _move(look) if running < len(demanded) else None
     doing = move or ("Training" if running else "Starting" if demanded else "Waiting")
-    parts = [doing, report.mode, f"{running} of {len(demanded)} running"]
+    parts = [doing, report.mode]
+    parts += [f"{running} of {len(demanded)} running"] if demanded else []
     if report.campaign.eta_s:
         parts.append(f"{span(report.campaign.eta_s)} left")
     said = [", ".join(parts)]
@@ -268,6 +271,8 @@ def _at_work(look: Look) -> Verdict:
         tone = "bad"
     broken = [run for run in report.runs if TONES.get(run.status) == "bad" and run.reason]
     more = "; ".join(f"{run.called}: {run.reason}" for run in broken[:BROKEN_SHOWN])
+    if not demanded:
+        more = more or next((run.waits for run in report.runs if run.waits), "")
     return Verdict(tone, "; ".join(said), more)
 
 

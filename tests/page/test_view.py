@@ -1,5 +1,6 @@
 """What each part of the page says of a home, from one look at it."""
 
+import msgspec
 import pytest
 
 from supervisor import screen
@@ -105,6 +106,21 @@ SITUATIONS = {
         a_look(a_report(runs=())),
         "rest",
         "Nothing to train: there is no run, and no job",
+    ),
+    "jobs alone, which have ended": (
+        a_look(
+            msgspec.structs.replace(
+                a_report(runs=ended("done")),
+                campaign=msgspec.structs.replace(a_report().campaign, runs=0, done=0),
+            )
+        ),
+        "rest",
+        "Nothing to train: every job has ended",
+    ),
+    "all wait": (
+        a_look(a_report(runs=(a_run("Q", status="queued", waits="its GPU is missing"),))),
+        "wait",
+        "Waiting, medium, 42.8 h left; no crash in 24 h",
     ),
     "done": (
         a_look(a_report(runs=ended("done", "done"))),
