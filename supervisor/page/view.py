@@ -54,8 +54,6 @@ WAITS = "queued"
 DAY_S, HOUR_S = 86_400.0, 3600.0
 MOVE_S = 600.0
 """for so long after a change of the mode it is told that the machine is on its way there"""
-BROKEN_SHOWN = 2
-"""runs of which the verdict says what is wrong with them"""
 MARKS_SHOWN = 50
 """of what happened to a run, the newest"""
 STILLS_MAX = 8
@@ -261,6 +259,7 @@ def _at_work(look: Look) -> Verdict:
         parts.append(f"{span(report.campaign.eta_s)} left")
     said = [", ".join(parts)]
     kinds = Counter(run.status for run in report.runs)
+    kinds["failed"] = report.campaign.failed  # a job that has failed wakes nobody up
     ill = ("quarantined", "failed", "blocked")
     said += [f"{kinds[kind]} {kind}" for kind in ill if kinds[kind]]
     said.append(_crashes(look))
@@ -269,8 +268,9 @@ def _at_work(look: Look) -> Verdict:
         tone = "warn"
     if kinds["blocked"]:
         tone = "bad"
-    broken = [run for run in report.runs if TONES.get(run.status) == "bad" and run.reason]
-    more = "; ".join(f"{run.called}: {run.reason}" for run in broken[:BROKEN_SHOWN])
+    gravest = next((kind for kind in reversed(ill) if kinds[kind]), None)
+    broken = [run for run in report.runs if run.status == gravest and run.reason]
+    more = f"{broken[0].called}: {broken[0].reason}" if broken else ""
     if not demanded:
         more = more or next((run.waits for run in report.runs if run.waits), "")
     return Verdict(tone, "; ".join(said), more)
