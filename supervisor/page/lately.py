@@ -171,7 +171,7 @@ class Series:
                 behind=day,
                 width=SPARK_PIXELS,
             )
-            said = [f"from {limit.value:g} {one.unit} on {limit.words}" for limit in one.limits]
+            said = [f"{limit.value:g} {one.unit}: {limit.words}" for limit in one.limits]
             found[one.name] = Drawn(picture, "; ".join([one.words, *said] if said else []))
         return found, since
 

@@ -22,6 +22,7 @@ from supervisor.page.pictures.svg import (
     Scale,
     hatch,
     line,
+    named,
     percent,
     short,
     ticks,
@@ -316,6 +317,12 @@ def test_ticks_are_numbers_that_people_count_in():
 def test_numbers_are_short():
     told = [short(value) for value in (0, 0.00123, 12.34, 999, 5000, 12_345, 3.2e6, -4e9, 1e30)]
     assert told == ["0", "0.00123", "12.3", "999", "5k", "12.3k", "3.2M", "-4G", "1e+30"]
+
+
+def test_numbers_on_an_axis_have_as_many_digits_as_tell_them_apart():
+    assert named([0, 5000, 10_000]) == [(0, "0"), (5000, "5k"), (10_000, "10k")]
+    assert [said for _, said in named([300.01, 300.02, 300.03])] == ["300.01", "300.02", "300.03"]
+    assert named([]) == []
 
 
 @given(x=st.floats(0, 500), width=st.floats(0.5, 500), falls=st.booleans())

@@ -19,6 +19,7 @@ from supervisor.page.pictures.svg import (
     line,
     moment,
     name,
+    named,
     path,
     picture,
     plate,
@@ -194,17 +195,13 @@ def _is_near(limit: float, known: Sequence[float]) -> bool:
 
 def _axes(x: Scale, y: Scale, by: str) -> Iterator[Markup]:
     low, left, right = y.begin, x.begin, x.end
-    for value in ticks(y.low, y.high, max(2, int((y.begin - y.end) / 36))):
+    for value, said in named(ticks(y.low, y.high, max(2, int((y.begin - y.end) / 36)))):
         here = y(value)
         yield path(f"M{left:.1f} {here:.1f}H{right:.1f}", "grid")
-        yield text(left - 6, here + 4, short(value), "small muted", "end")
+        yield text(left - 6, here + 4, said, "small muted", "end")
     most = max(2, int((right - left) / 72))
-    named = (
-        time_ticks(x.low, x.high, most)
-        if by == "time"
-        else ((value, short(value)) for value in ticks(x.low, x.high, most))
-    )
-    for at, said in named:
+    along = time_ticks(x.low, x.high, most) if by == "time" else named(ticks(x.low, x.high, most))
+    for at, said in along:
         here = x(at)
         yield path(f"M{here:.1f} {low:.1f}v4", "axis")
         if left + 8 <= here <= right - (UTC_WIDTH if by == "time" else 8):

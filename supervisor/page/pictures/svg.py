@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -193,12 +193,21 @@ def moment(at: float, *, day: bool = False) -> str:
     return f"{when.day} {when:%b}" if day else f"{when:%H:%M}"
 
 
-def short(value: float) -> str:
+def short(value: float, digits: int = 3) -> str:
     """A number in few letters."""
     for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if limit <= abs(value) < 1e15:
-            return f"{value / limit:.3g}{letter}"
-    return f"{value:.3g}"
+            return f"{value / limit:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
+
+
+def named(values: Sequence[float]) -> list[tuple[float, str]]:
+    """The values of an axis, each with as many digits as tell them apart."""
+    for digits in range(3, 16):
+        said = [short(value, digits) for value in values]
+        if len(set(said)) == len(said):
+            break
+    return list(zip(values, said, strict=True))
 
 
 def name(words: str, most: float = NAME_MAX) -> str:
