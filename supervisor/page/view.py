@@ -54,8 +54,6 @@ WAITS = "queued"
 DAY_S, HOUR_S = 86_400.0, 3600.0
 MOVE_S = 600.0
 """for so long after a change of the mode it is told that the machine is on its way there"""
-BROKEN_SHOWN = 2
-"""runs of which the verdict says what is wrong with them"""
 MARKS_SHOWN = 50
 """of what happened to a run, the newest"""
 STILLS_MAX = 8
@@ -242,9 +240,11 @@ def _reasons(look: Look, owners: tuple[PauseOwner, ...]) -> Iterator[str]:
 
 
 def _nothing(look: Look) -> Verdict | None:
-    if look.report.runs:
+    runs = look.report.runs
+    if any(run.status not in ENDED for run in runs):
         return None
-    return Verdict("rest", "Nothing to train: there is no run, and no job", look.report.next.why)
+    why = "every job has ended" if runs else "there is no run, and no job"
+    return Verdict("rest", f"Nothing to train: {why}", look.report.next.why)
 
 
 def _at_work(look: Look) -> Verdict:
@@ -253,11 +253,13 @@ def _at_work(look: Look) -> Verdict:
     running = sum(run.status == "running" for run in demanded)
     move = _move(look) if running < len(demanded) else None
     doing = move or ("Training" if running else "Starting" if demanded else "Waiting")
-    parts = [doing, report.mode, f"{running} of {len(demanded)} running"]
+    parts = [doing, report.mode]
+    parts += [f"{running} of {len(demanded)} running"] if demanded else []
     if report.campaign.eta_s:
         parts.append(f"{span(report.campaign.eta_s)} left")
     said = [", ".join(parts)]
     kinds = Counter(run.status for run in report.runs)
+    kinds["failed"] = report.campaign.failed  # a job that has failed wakes nobody up
     ill = ("quarantined", "failed", "blocked")
     said += [f"{kinds[kind]} {kind}" for kind in ill if kinds[kind]]
     said.append(_crashes(look))
@@ -266,8 +268,11 @@ def _at_work(look: Look) -> Verdict:
         tone = "warn"
     if kinds["blocked"]:
         tone = "bad"
-    broken = [run for run in report.runs if TONES.get(run.status) == "bad" and run.reason]
-    more = "; ".join(f"{run.called}: {run.reason}" for run in broken[:BROKEN_SHOWN])
+    gravest = next((kind for kind in reversed(ill) if kinds[kind]), None)
+    broken = [run for run in report.runs if run.status == gravest and run.reason]
+    more = f"{broken[0].called}: {broken[0].reason}" if broken else ""
+    if not demanded:
+        more = more or next((run.waits for run in report.runs if run.waits), "")
     return Verdict(tone, "; ".join(said), more)
 
 

@@ -281,8 +281,7 @@ def test_the_ribbon_tells_modes_crashes_and_downtime_with_their_lines(tmp_path):
     assert shown.modes[0].seq is None
     assert shown.modes[1].seq == climbed
     assert shown.ladder == ("light", "medium")
-    for before, after in pairwise([*shown.modes, *shown.downs]):
-        assert before.end <= after.begin or after.end <= before.begin
+    assert spans(shown.modes, life) == [("light", 0, 60), ("medium", 60, 180), ("medium", 190, 250)]
 
 
 def test_samples_show_for_how_long_somebody_was_there(tmp_path):

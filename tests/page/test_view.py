@@ -1,12 +1,13 @@
 """What each part of the page says of a home, from one look at it."""
 
+import msgspec
 import pytest
 
 from supervisor import screen
 from supervisor.core.guard import Pressure
 from supervisor.page import view
 from supervisor.report import DaemonReport, GuardReport, QuietReport
-from testkit.looks import AT, a_boot, a_line, a_look, a_report, a_run, a_sample
+from testkit.looks import AT, a_boot, a_line, a_look, a_report, a_run, a_sample, but
 
 STOPPED = DaemonReport(state="stopped")
 LOG_OF_A_STOP = (a_line(7, "supervisor.started", 900.0), a_line(8, "supervisor.stopped", 240.0))
@@ -76,6 +77,19 @@ SITUATIONS = {
         "warn",
         "Training, medium, 1 of 1 running, 42.8 h left; 1 quarantined; no crash in 24 h",
     ),
+    "a job that has failed": (
+        but(
+            a_look(a_report(runs=(a_run(), a_run("job", status="failed", reason="no table")))),
+            campaign=msgspec.structs.replace(a_report().campaign, runs=1),
+        ),
+        "well",
+        f"Training, medium, 1 of 1 running, 42.8 h left; {NO_CRASH}",
+    ),
+    "a run that has failed": (
+        a_look(a_report(runs=(a_run(), a_run("Q", status="failed", reason="no game")))),
+        "warn",
+        f"Training, medium, 1 of 1 running, 42.8 h left; 1 failed; {NO_CRASH}",
+    ),
     "a run that cannot be ended": (
         a_look(a_report(runs=(a_run(), a_run("Q", status="blocked", reason="processes stay")))),
         "bad",
@@ -105,6 +119,19 @@ SITUATIONS = {
         a_look(a_report(runs=())),
         "rest",
         "Nothing to train: there is no run, and no job",
+    ),
+    "jobs alone, which have ended": (
+        but(
+            a_look(a_report(runs=ended("done"))),
+            campaign=msgspec.structs.replace(a_report().campaign, runs=0, done=0),
+        ),
+        "rest",
+        "Nothing to train: every job has ended",
+    ),
+    "all wait": (
+        a_look(a_report(runs=(a_run("Q", status="queued", waits="its GPU is missing"),))),
+        "wait",
+        "Waiting, medium, 42.8 h left; no crash in 24 h",
     ),
     "done": (
         a_look(a_report(runs=ended("done", "done"))),
@@ -170,6 +197,16 @@ def test_one_sentence_says_whether_somebody_must_get_up(situation):
     look, tone, said = SITUATIONS[situation]
     verdict = view.verdict(look)
     assert (verdict.tone, verdict.said) == (tone, said)
+
+
+def test_the_gravest_trouble_is_told_below():
+    """The run, and the reason that the log has."""
+    ill = (
+        a_run("P", status="quarantined", reason="died"),
+        a_run("Q", status="blocked", reason="stay"),
+    )
+    assert view.verdict(a_look(a_report(runs=ill))).more == "Q: stay"
+    assert view.verdict(a_look(a_report(runs=ill[:1]))).more == "P: died"
 
 
 def test_each_tone_has_a_shape_of_its_own():

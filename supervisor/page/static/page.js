@@ -18,7 +18,7 @@
 
   const connection = document.getElementById("connection");
   const parts = new Set(all("[data-part]").map((part) => part.dataset.part));
-  let seen = document.body.dataset.seen; // what the page was made from; later the newest message
+  let seen = document.body.dataset.seen; // the newest message that is known; none: all is fetched
   let stream = null;
   let rest = REST_MS;
   let cutSince = "";
@@ -35,7 +35,7 @@
 
   function open() {
     clearTimeout(retry);
-    if (document.hidden || !seen || stream) return;
+    if (document.hidden || stream) return;
     stream = new EventSource(`/events?seen=${encodeURIComponent(seen)}`);
     heard = Date.now();
     stream.onopen = () => {
@@ -47,7 +47,7 @@
     stream.onerror = cut;
     on("values", (data) => put(JSON.parse(data)));
     on("part", (data) => renew(JSON.parse(data)));
-    on("reload", () => parts.forEach(renew));
+    on("reload", () => [...parts, ...(run ? ["runs"] : [])].forEach(renew));
   }
 
   function on(kind, act) {
