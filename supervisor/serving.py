@@ -7,6 +7,8 @@ serves the home already, that one does. Without jobs nothing of their store is l
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import socket
 import sys
@@ -38,6 +40,9 @@ if TYPE_CHECKING:  # the job store is heavy, and not every home takes jobs in
 SWITCH_S = 0.001
 """A thread that computes lets the others have Python after so long, and not after Python's own
 5 ms: an answer changes threads a few times, and would wait for that each time."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from <malloc.h>
+KEPT_BYTES = 2**17
+"""of what is free, more than which goes back to the machine at once"""
 SETTINGS_S = 2.0
 """between two looks whether settings, or tokens, are others"""
 NEXT_PORTS = 100
@@ -116,6 +121,7 @@ def serve(
     """
     if not (asked.web.enabled or asked.jobs.enabled):
         raise ServesNothing
+    _give_memory_back()
     find_trainers_in(config.trainers_dir)
     notify = Notify()  # what is started from here on has nothing to say to systemd
     with (
@@ -168,6 +174,18 @@ def _tell(
         say(line)
     api.tell(home, page=page_url, jobs=jobs_url)
     return "; ".join(lines)
+
+
+def _give_memory_back() -> None:
+    """Have what an answer took be free for others after it, and all threads share what is left.
+
+    Of its own the C library keeps as much for each thread as that has ever needed at once.
+    """
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):  # that of another system keeps less
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 @contextmanager
