@@ -40,9 +40,7 @@ if TYPE_CHECKING:  # the job store is heavy, and not every home takes jobs in
 SWITCH_S = 0.001
 """A thread that computes lets the others have Python after so long, and not after Python's own
 5 ms: an answer changes threads a few times, and would wait for that each time."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from <malloc.h>
-KEPT_BYTES = 2**17
-"""of what is free, more than which goes back to the machine at once"""
+M_ARENA_MAX = -8  # from <malloc.h>
 SETTINGS_S = 2.0
 """between two looks whether settings, or tokens, are others"""
 NEXT_PORTS = 100
@@ -121,7 +119,7 @@ def serve(
     """
     if not (asked.web.enabled or asked.jobs.enabled):
         raise ServesNothing
-    _give_memory_back()
+    _share_memory()
     find_trainers_in(config.trainers_dir)
     notify = Notify()  # what is started from here on has nothing to say to systemd
     with (
@@ -176,16 +174,16 @@ def _tell(
     return "; ".join(lines)
 
 
-def _give_memory_back() -> None:
-    """Have what an answer took be free for others after it, and all threads share what is left.
+def _share_memory() -> None:
+    """Have all threads take memory from one place; else each keeps what it ever needed at once."""
+    with contextlib.suppress(AttributeError):  # another C library, which keeps less
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
-    Of its own the C library keeps as much for each thread as that has ever needed at once.
-    """
-    libc = ctypes.CDLL(None)
-    with contextlib.suppress(AttributeError):  # that of another system keeps less
-        libc.mallopt(M_ARENA_MAX, 1)
-        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+def _give_memory_back() -> None:
+    """Give what is free back to the machine: the largest answer is asked for now and then."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
@@ -198,6 +196,7 @@ def _looking(
     def look() -> None:
         while lock.lasts() and not over.wait(SETTINGS_S):
             settings.look()
+            _give_memory_back()
         if not over.is_set():
             say("the home was moved or removed: its server ends")
         leave()

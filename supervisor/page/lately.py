@@ -93,6 +93,8 @@ class Series:
         self._machine = Machine(home.samples, machine_id())
         self._sparks: dict[tuple[str, str], Metrics] = {}
         """id of a run and name of a metric: that metric of the run"""
+        self._reading = threading.Lock()
+        """of all metrics of a run, which takes seconds: nobody else waits for them"""
         self._metrics: dict[str, Metrics] = {}
         """id of a run that was looked at: all metrics of it, those asked for last at the end"""
 
@@ -134,7 +136,7 @@ class Series:
 
     def curves(self, run: str, by: Literal["step", "time"], pixels: int) -> Curves:
         """All metrics of a run."""
-        with self._lock:
+        with self._reading:
             metrics = self._metrics.pop(run, None) or Metrics(self._home.run(run))
             self._metrics[run] = metrics
             if len(self._metrics) > WHOLE_MAX:
