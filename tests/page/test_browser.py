@@ -156,6 +156,7 @@ def test_everything_is_reached_by_keyboard_and_seen_to_be(
     with chromium.visiting(address, size=size) as visit:
         for page in ("/", f"/runs/{RUN}", "/decisions", "/ask/pause"):
             visit.go(page)
+            visit.hide()  # nothing comes or goes meanwhile
             visit.stops_of_all()
 
 
