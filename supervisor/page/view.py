@@ -418,11 +418,31 @@ def job_rows(job: JobReport) -> list[Row]:
     ]
     times = (("started", job.started_at), ("finished", job.finished_at))
     rows += [Row(what, when(stamp(at))) for what, at in times if at is not None]
-    rows += [
-        Row(name, count(value) if isinstance(value, int | float) else str(value))
-        for name, value in job.metrics.items()
-    ]
-    return rows
+    return [*rows, *_measured(job.metrics)]
+
+
+def _measured(metrics: Mapping[str, object]) -> Iterator[Row]:
+    """What a job has measured; of a table of tables, such as baselines, a row for each of these."""
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
+            yield from (Row(f"{name} {key}", _words(one)) for key, one in value.items())
+        elif value is not None:
+            yield Row(name, _words(value))
+
+
+def _words(value: object, depth: int = 2) -> str:
+    """A value of JSON; what lies deep in it is left out."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return count(value)
+    if isinstance(value, Mapping | list) and not depth:
+        return "..."
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(one, depth - 1)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(_words(one, depth - 1) for one in value)
+    return NOT_KNOWN if value is None else str(value)
 
 
 # ------------------------------------------------------------------------------- the machine

@@ -278,8 +278,8 @@ def test_however_many_crashes_there_were_the_ribbon_stays_small():
 
 
 def test_almost_all_is_not_all_and_almost_nothing_not_nothing():
-    told = [percent(share) for share in (0, 0.0004, 0.004, 0.5, 0.985, 0.99996, 1)]
-    assert told == ["0 %", "<0.1 %", "0.4 %", "50 %", "98 %", "99.9 %", "100 %"]
+    told = [percent(share) for share in (0, 0.0004, 0.00185, 0.004, 0.5, 0.985, 0.99996, 1)]
+    assert told == ["0 %", "<0.1 %", "0.2 %", "0.4 %", "50 %", "98 %", "99.9 %", "100 %"]
 
 
 # Lines, axes, hatches.

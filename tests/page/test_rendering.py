@@ -93,7 +93,7 @@ def documents(rendering, text, who="act"):
         started_at=None,
         finished_at=None,
         waits=(text,),
-        metrics={text: text, "mase": 0.8},
+        metrics={text: text, "mase": 0.8, "baselines": {text: {text: [text]}}},
         error=text,
         attempts=((text, text),),
     )

@@ -6,6 +6,7 @@ import pytest
 from supervisor import screen
 from supervisor.core.guard import Pressure
 from supervisor.page import view
+from supervisor.page.queue import JobReport
 from supervisor.report import DaemonReport, GuardReport, QuietReport
 from testkit.looks import AT, a_boot, a_line, a_look, a_report, a_run, a_sample, but
 
@@ -315,3 +316,26 @@ def test_what_comes_next_names_what_bounds_it():
 def test_every_status_has_a_tone(status):
     """None is shown as if it were at rest by mistake."""
     assert status in view.TONES
+
+
+def test_what_a_job_has_measured_is_told_in_words():
+    """Tables as trainers write them, too; what lies too deep is cut, and None is not told."""
+    deep = {"a": {"b": {"c": {"d": {}}}}}
+    job = JobReport(
+        id="J", run="forecast-J", here=True, tenant="acme", name="load", trainer="tabular",
+        priority="high", status="COMPLETED", ended=True, progress=1.0, submitted_at=AT,
+        started_at=AT, finished_at=AT, waits=(), error=None, attempts=(),
+        metrics={
+            "mase": 0.364, "warning": None, "exact": True, "lags": [1, 24],
+            "baselines": {"naive": {"mae": 15.5, "rmse": 17.7}, "drift": {"mae": 15.6}},
+            "deep": deep,
+        },
+    )  # fmt: skip
+    told = {row.label: row.text for row in view.job_rows(job)}
+    assert told["mase"] == "0.364"
+    assert told["exact"] == "yes"
+    assert told["lags"] == "1, 24"
+    assert told["baselines naive"] == "mae 15.5, rmse 17.7"
+    assert told["baselines drift"] == "mae 15.6"
+    assert told["deep a"] == "b c ..."
+    assert "warning" not in told

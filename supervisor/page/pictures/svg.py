@@ -223,6 +223,8 @@ def percent(share: float) -> str:
         return "0 %" if share <= 0 else "<0.1 %"
     if 1 <= value < 99 or share >= 1:
         return f"{value:.0f} %"
+    if value < 1:
+        return f"{round(value, 1):g} %"
     return f"{math.floor(value * 10) / 10:g} %"
 
 
