@@ -84,6 +84,9 @@ class Access:
         home: whose; its folder is there.
         clock: by which links and passes end.
         settings: which say where it answers, by which names, and whether tenants have tokens.
+
+    Raises:
+        NoToken: one is needed, and there is none, and none can be made.
     """
 
     def __init__(self, home: Home, clock: Clock, settings: Settings) -> None:
@@ -92,7 +95,7 @@ class Access:
         self._known: tuple[tuple[int, int, int], str] | None = None
         """the token, and by which it is seen whether the file is as it was"""
         self._refused: deque[float] = deque(maxlen=REFUSALS_MAX)
-        self._in_force = _in_force(settings)
+        self.heed(settings)
 
     @property
     def guarded(self) -> bool:
@@ -100,8 +103,15 @@ class Access:
         return self._in_force.guarded
 
     def heed(self, settings: Settings) -> None:
-        """Have these settings in force from the next request on."""
-        self._in_force = _in_force(settings)
+        """Have these settings in force from the next request on.
+
+        Raises:
+            NoToken: one is needed by now, and none can be made; nothing has changed.
+        """
+        found = _in_force(settings)
+        if found.guarded:  # programs shall find theirs before anybody has come
+            self._key()
+        self._in_force = found
 
     def knows(self, host: str) -> bool:
         """Whether the header `Host` holds a name of ours, or an address.

@@ -34,9 +34,9 @@ _WANTED = """() => {
         .filter(one => one.tabIndex >= 0 || !one.matches("[tabindex]:not(a, button, input)"))
         .filter(one => !one.disabled && one.type !== "hidden")
         .filter(one => one.checkVisibility({visibilityProperty: true}))
-        .map((one, place) => one.dataset.stop = `${place} ${one.outerHTML.slice(0, 120)}`);
+        .map(one => one.outerHTML.slice(0, 120));
 }"""
-"""what is to be reached by keyboard, each marked and told"""
+"""what is to be reached by keyboard"""
 _FOCUSED = """() => {
     const one = document.activeElement;
     if (!one || one === document.body || one === document.documentElement) return null;
@@ -45,7 +45,7 @@ _FOCUSED = """() => {
         place.left + Math.min(place.width, innerWidth) / 2, place.top + place.height / 2);
     const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1;
     return {
-        name: one.dataset.stop ?? one.outerHTML.slice(0, 120),
+        name: one.outerHTML.slice(0, 120),
         seen: (ring || style.boxShadow !== "none")
             && on_top !== null && (one.contains(on_top) || on_top.contains(one)),
     };
@@ -227,6 +227,9 @@ class Chromium:
         scripts: bool = True,
     ) -> Iterator[Visit]:
         """A tab of its own, without a memory of others; no trouble is left untold.
+
+        Leave it only where the tab has come to rest: while a form leads it elsewhere, the browser
+        may never answer again.
 
         Args:
             address: of the server, without a path.

@@ -178,6 +178,11 @@ def test_a_credential_is_needed_wherever_somebody_else_might_ask(home, clock, se
     assert access(home, clock, settings).guarded is guarded
 
 
+def test_where_a_credential_is_needed_both_tokens_lie_ready(home, clock):
+    access(home, clock, Settings(web=Web(listen="0.0.0.0:8000")))
+    assert {(home.api / name).is_file() for name in (TOKEN, LOOK_TOKEN)} == {True}
+
+
 @pytest.mark.parametrize(
     ("host", "known"),
     [

@@ -146,29 +146,54 @@
   const run = document.getElementById("run");
   const part = (name) => all("[data-part]").find((one) => one.dataset.part === name);
 
-  // The part gives way to the new one, but for where somebody is: the focus, and what is scrolled.
   function swap(name, html) {
-    const before = part(name) || document.getElementById("run");
+    const before = part(name) || run;
     const fetched = new DOMParser().parseFromString(html, "text/html");
     const found = fetched.querySelector(part(name) ? "[data-part]" : "#run");
     if (!before || !found) return;
-    if (name === "decisions" && before.contains(document.activeElement) && document.activeElement.form) {
-      // Somebody is writing there.
-      before.querySelectorAll(".day, .log, .empty").forEach((one) => one.remove());
-      before.append(...found.querySelectorAll(".day, .log, .empty"));
-      return;
-    }
-    const focused = before.contains(document.activeElement) ? place(before, document.activeElement) : -1;
-    const scrolled = all(".wide", before).map((one) => one.scrollLeft);
-    before.replaceWith(document.adoptNode(found));
-    all(".wide", found).forEach((one, at) => (one.scrollLeft = scrolled[at] || 0));
-    if (focused >= 0) all(FOCUS, found)[focused]?.focus({ preventScroll: true });
+    morph(before, found);
     head();
-    watchShots(found);
+    watchShots(before);
   }
 
-  const FOCUS = "a, button, input, select, summary, [tabindex]";
-  const place = (root, element) => all(FOCUS, root).indexOf(element);
+  // What is as it was stays where it is, with its focus, its selection and what is written in it;
+  // the rest becomes what it is now. What has an id is found again wherever it has gone.
+  function morph(old, now) {
+    if (old.isEqualNode(now)) return;
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      old.data = now.data;
+      return;
+    }
+    for (const { name, value } of now.attributes) {
+      const moves = name === "src" && "shot" in old.dataset; // it is fetched each second anyway
+      if (!moves && old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    for (const { name } of [...old.attributes]) {
+      if (!now.hasAttribute(name) && !name.startsWith("data-")) old.removeAttribute(name);
+    }
+    const known = new Map([...old.children].filter((one) => one.id).map((one) => [one.id, one]));
+    const wanted = new Set([...now.children].map((one) => one.id));
+    for (const [id, one] of known) if (!wanted.has(id)) one.remove();
+    let at = old.firstChild;
+    const drop = () => {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    };
+    for (const child of [...now.childNodes]) {
+      const alike = at && !at.id && !child.id && at.nodeName === child.nodeName;
+      const same = child.id ? known.get(child.id) : alike && at;
+      if (!same || same.nodeName !== child.nodeName) {
+        old.insertBefore(child, at);
+        continue;
+      }
+      while (at && at !== same && !at.id) drop();
+      if (at === same) at = at.nextSibling;
+      else old.insertBefore(same, at);
+      morph(same, child);
+    }
+    while (at) drop();
+  }
 
   // A tab among others says it, too.
   function head() {
