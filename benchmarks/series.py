@@ -126,6 +126,11 @@ SERIES = {
         "whole machines are killed",
         "tests/faults/test_job_storm.py::test_each_job_ends_once_in_a_storm",
     ),
+    "page-chaos": Series(
+        40,
+        "blows to a home whose page is watched in a real browser, and says what is true after each",
+        "tests/page/test_chaos.py::test_whatever_befalls_a_home_its_page_says_what_is_true",
+    ),
     "made-up-requests": Series(
         300,
         "made-up requests of each kind to each page of the API, good ones and bad ones",

@@ -67,6 +67,13 @@ class Stop(NamedTuple):
     """it lies in view, and whoever looks sees that it has the focus"""
 
 
+class Asked(NamedTuple):
+    """What a tab has asked of its server."""
+
+    method: str
+    path: str
+
+
 class Visit:
     """One tab on one server.
 
@@ -80,11 +87,16 @@ class Visit:
         self.address = address
         self.troubles: list[str] = []
         """what the browser has complained of: errors of scripts, of the policy, of requests"""
+        self.asked: list[Asked] = []
+        """all that it has asked of the server, in order"""
+        self._streams: set[Any] = set()
         self._bears = False
         page.set_default_timeout(PATIENCE_S * 1000)
         page.on("console", self._heard)
-        page.on("pageerror", lambda error: self._trouble(f"a script has failed: {error}"))
-        page.on("request", self._asked)
+        page.on("pageerror", lambda error: self.troubles.append(f"a script has failed: {error}"))
+        page.on("request", self._asks)
+        page.on("requestfinished", self._ends)
+        page.on("requestfailed", self._ends)
 
     def go(self, path: str = "/") -> None:
         """Open a page of the server, all of it."""
@@ -92,12 +104,17 @@ class Visit:
 
     @contextlib.contextmanager
     def bearing_troubles(self) -> Iterator[None]:
-        """What happens meanwhile is meant to: nobody is told."""
+        """What does not load meanwhile is not to: nobody is told. All else is as bad as ever."""
         self._bears = True
         try:
             yield
         finally:
             self._bears = False
+
+    def streams(self) -> int:
+        """How many streams of events it has open now."""
+        self.page.evaluate("0")  # the browser tells what has happened only while it is asked
+        return len(self._streams)
 
     def hide(self) -> None:
         """The tab is no longer looked at."""
@@ -157,16 +174,20 @@ class Visit:
 
     def _heard(self, message: Any) -> None:
         # What the policy of a page has forbidden is told here, too, and what did not load.
+        if self._bears and message.text.startswith("Failed to load resource: "):
+            return
         if message.type in ("error", "warning", "assert"):
-            self._trouble(f"{message.type}: {message.text} ({message.location['url']})")
+            self.troubles.append(f"{message.type}: {message.text} ({message.location['url']})")
 
-    def _asked(self, request: Any) -> None:
+    def _asks(self, request: Any) -> None:
+        self.asked.append(Asked(request.method, request.url.removeprefix(self.address)))
+        if request.resource_type == "eventsource":
+            self._streams.add(request)
         if not request.url.startswith((f"{self.address}/", "data:", "blob:")):
-            self._trouble(f"something of another server is asked for: {request.url}")
+            self.troubles.append(f"something of another server is asked for: {request.url}")
 
-    def _trouble(self, what: str) -> None:
-        if not self._bears:
-            self.troubles.append(what)
+    def _ends(self, request: Any) -> None:
+        self._streams.discard(request)
 
 
 class Chromium:

@@ -199,7 +199,7 @@ class Storm:
             (place / "password").chmod(0o600)
             url = self._address.replace(f":{QUOTED}@", "@")
             store = STORE.format(url=url, file=place / "password")
-        port = _free_port(self._chance)
+        port = free_port(self._chance)
         settings = SETTINGS.format(port=port, stale_s=STALE_S, store=store)
         self._homes = [
             Home(place / f"home-{number}", settings, ("run", "dispatch" if number else "serve"))
@@ -410,7 +410,7 @@ class Storm:
         return answer.json()
 
 
-def _free_port(chance: random.Random) -> int:
+def free_port(chance: random.Random) -> int:
     """One that no connection is given by itself.
 
     While nobody listens, who asks again and again would in the end be connected with itself.

@@ -9,16 +9,27 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import APIResponse, Route, expect
 from starlette.types import ASGIApp
 
+from supervisor.access import Access
 from supervisor.config import Config
+from supervisor.core.settings import Settings
+from supervisor.host.clock import SystemClock
 from supervisor.host.home import Home
-from supervisor.page.rendering import PARTS
+from supervisor.page import static
+from supervisor.page.app import Application
+from supervisor.page.asking import Asking
+from supervisor.page.lately import Series
+from supervisor.page.look import Look
+from supervisor.page.pages import Pages
+from supervisor.page.rendering import PARTS, Rendering
 from supervisor.page.shown import Page
+from supervisor.page.stream import Stream
 from testkit.api import served
 from testkit.browser import LOOKS, STOPS_MAX, Chromium, Scheme, Size, Visit
 from testkit.line import line_to
+from testkit.looks import a_line, a_look, a_report, a_run, lately
 from testkit.machine import SETTINGS, Machine
 from testkit.patience import until
 from testkit.written_life import WrittenLife
@@ -152,6 +163,85 @@ def test_a_hidden_tab_asks_for_nothing_and_a_shown_one_goes_on(
         visit.show()
         expect(visit.page.locator(f"[data-live='runs.{RUN}.reached']")).not_to_have_text(stood)
         assert watched.streams == 1
+
+
+BLIND = lately(shots=frozenset())
+"""no run shows what it sees"""
+
+
+class Told:
+    """Looks at a home that is as a test says."""
+
+    def __init__(self, look: Look) -> None:
+        self.now = look
+
+    def look(self) -> Look:
+        return self.now
+
+
+def page_of(looks: Told, place: Path) -> Application:
+    """The page of what is told, in a home that holds nothing."""
+    home, clock, settings = Home(place), SystemClock(), Settings()
+    rendering = Rendering(static.addresses().__getitem__)
+    return Application(
+        Pages(home, rendering, clock, Series(home), None),
+        Stream(looks, rendering),
+        Asking(home, clock, None),
+        Access(home, clock, settings),
+        "pass",
+    )
+
+
+@pytest.mark.parametrize("how", ["it is cut off", "the server cannot"])
+def test_a_part_that_did_not_come_comes_once_the_line_is_back(
+    chromium: Chromium, tmp_path: Path, how: str
+) -> None:
+    """That it was to be fetched was told before, and is not told again."""
+    looks = Told(a_look(lately=BLIND))
+    refused: list[str] = []
+
+    def answer(route: Route) -> None:
+        if refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        if how == "it is cut off":
+            route.abort()
+        else:
+            route.fulfill(status=503)
+
+    with served(page_of(looks, tmp_path)) as address, chromium.visiting(address) as visit:
+        visit.go()
+        visit.page.route("**/parts/decisions", answer)
+        with visit.bearing_troubles():
+            looks.now = a_look(lately=BLIND, lines=(*looks.now.lines, a_line(3, "run.died", 1.0)))
+            expect(visit.page.locator("#d3")).to_be_visible()
+        assert refused
+        expect(visit.page.locator("#connection")).to_be_hidden()
+
+
+def test_a_part_that_was_long_on_its_way_brings_nothing_old(
+    chromium: Chromium, tmp_path: Path
+) -> None:
+    """What was told meanwhile stays, and is not told again."""
+
+    def at(step: int, status: str) -> Look:
+        return a_look(a_report(runs=(a_run(step=step, status=status),)), lately=BLIND)
+
+    looks = Told(at(1000, "running"))
+    held: list[tuple[Route, APIResponse]] = []
+    with served(page_of(looks, tmp_path)) as address, chromium.visiting(address) as visit:
+        visit.go()
+        visit.page.route("**/parts/runs", lambda route: held.append((route, route.fetch())))
+        looks.now = at(1000, "stopping")
+        until(lambda: visit.streams() and held, "the part is fetched")
+        looks.now = at(2000, "stopping")
+        reached = visit.page.locator("[data-live='runs.drill-Pong.reached']")
+        expect(reached).to_have_text("2000 (30.6 %)")
+        ((route, response),) = held
+        route.fulfill(response=response)
+        expect(visit.page.locator("#runs .status")).to_contain_text("stopping")
+        expect(reached).to_have_text("2000 (30.6 %)")
 
 
 @pytest.mark.parametrize("size", ["phone", "desk"])

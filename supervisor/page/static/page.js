@@ -43,6 +43,7 @@
       cutSince = "";
       heard = Date.now();
       say("");
+      missed.forEach(renew);
     };
     stream.onerror = cut;
     on("values", (data) => put(JSON.parse(data)));
@@ -95,6 +96,11 @@
   // ---------------------------------------------------------------------------- what it tells
 
   function put(values) {
+    for (const one of busy.values()) Object.assign(one.meanwhile, values);
+    write(values);
+  }
+
+  function write(values) {
     for (const [key, text] of Object.entries(values)) {
       const [name, attribute] = key.endsWith("@value") ? [key.slice(0, -6), "liveValue"] : [key, "live"];
       for (const one of all(attribute === "live" ? "[data-live]" : "[data-live-value]")) {
@@ -106,27 +112,34 @@
     head();
   }
 
-  // One fetch of a part at a time: what changes meanwhile is fetched after it.
+  // One fetch of a part at a time: what changes meanwhile is fetched after it. Texts that come while
+  // it is on its way may be newer than those in it, so they are written once more.
   const busy = new Map();
+  const missed = new Set(); // parts that have not come: they are asked for again when the stream is back
 
   async function renew(name) {
     // The page of a run shows what stands in the part of the runs, too.
     const shown = part(name) ? `/parts/${name}${location.search}` : name === "runs" && run && location.pathname;
     if (!shown) return;
     if (busy.has(name)) {
-      busy.set(name, true);
+      busy.get(name).again = true;
       return;
     }
-    busy.set(name, false);
+    missed.add(name);
+    if (document.hidden) return;
+    const fetched = { again: false, meanwhile: {} };
+    busy.set(name, fetched);
     try {
       const answer = await fetch(shown, { cache: "no-store" });
+      if (answer.status >= 500) throw new Error(answer.statusText);
       if (answer.ok) swap(name, await answer.text());
+      write(fetched.meanwhile);
+      missed.delete(name);
     } catch {
-      cut(); // it is fetched anew when the stream is back
+      cut();
     } finally {
-      const again = busy.get(name);
       busy.delete(name);
-      if (again) renew(name);
+      if (fetched.again) renew(name);
     }
   }
 
