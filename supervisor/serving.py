@@ -40,7 +40,9 @@ if TYPE_CHECKING:  # the job store is heavy, and not every home takes jobs in
 SWITCH_S = 0.001
 """A thread that computes lets the others have Python after so long, and not after Python's own
 5 ms: an answer changes threads a few times, and would wait for that each time."""
-M_ARENA_MAX = -8  # from <malloc.h>
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # from <malloc.h>
+LARGE_BYTES = 2**16
+"""what is larger has pages of its own, which go back to the machine at once"""
 SETTINGS_S = 2.0
 """between two looks whether settings, or tokens, are others"""
 NEXT_PORTS = 100
@@ -177,7 +179,9 @@ def _tell(
 def _share_memory() -> None:
     """Have all threads take memory from one place; else each keeps what it ever needed at once."""
     with contextlib.suppress(AttributeError):  # another C library, which keeps less
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _give_memory_back() -> None:

@@ -278,6 +278,7 @@
     const then = at && all(".log time").find((one) => one.dateTime.slice(0, at.length) <= at);
     const target = then ? then.closest("li") : card;
     if (!target) return;
+    for (const one of all(".target")) one.classList.remove("target");
     target.classList.add("target");
     target.scrollIntoView({ block: "start" });
   }
