@@ -7,6 +7,8 @@ serves the home already, that one does. Without jobs nothing of their store is l
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import socket
 import sys
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # the job store is heavy, and not every home takes jobs in
 SWITCH_S = 0.001
 """A thread that computes lets the others have Python after so long, and not after Python's own
 5 ms: an answer changes threads a few times, and would wait for that each time."""
+M_ARENA_MAX = -8  # from <malloc.h>
 SETTINGS_S = 2.0
 """between two looks whether settings, or tokens, are others"""
 NEXT_PORTS = 100
@@ -116,6 +119,7 @@ def serve(
     """
     if not (asked.web.enabled or asked.jobs.enabled):
         raise ServesNothing
+    _share_memory()
     find_trainers_in(config.trainers_dir)
     notify = Notify()  # what is started from here on has nothing to say to systemd
     with (
@@ -170,6 +174,18 @@ def _tell(
     return "; ".join(lines)
 
 
+def _share_memory() -> None:
+    """Have all threads take memory from one place; else each keeps what it ever needed at once."""
+    with contextlib.suppress(AttributeError):  # another C library, which keeps less
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def _give_memory_back() -> None:
+    """Give what is free back to the machine: the largest answer is asked for now and then."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextmanager
 def _looking(
     lock: durable.Lock, settings: _Settings, say: Say, leave: Callable[[], None]
@@ -180,6 +196,7 @@ def _looking(
     def look() -> None:
         while lock.lasts() and not over.wait(SETTINGS_S):
             settings.look()
+            _give_memory_back()
         if not over.is_set():
             say("the home was moved or removed: its server ends")
         leave()

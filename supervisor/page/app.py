@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import anyio
@@ -16,7 +16,7 @@ import msgspec
 from anyio import CapacityLimiter
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
@@ -25,16 +25,20 @@ from supervisor.errors import SupervisorError
 from supervisor.page import static
 from supervisor.page.asking import Answered, Asking, Unaskable
 from supervisor.page.pages import Pages
-from supervisor.page.prometheus import exposition
 from supervisor.page.refused import Missing, Refused
 from supervisor.page.rendering import PARTS
 from supervisor.page.stream import Stream
 from trainers.contract import NAME, NewerFile
 
+if TYPE_CHECKING:  # what tells Prometheus is loaded where somebody asks for it
+    from supervisor.page.look import Look
+    from supervisor.page.prometheus import Exposition
+
 HTML, EVENTS = "text/html; charset=utf-8", "text/event-stream"
 PACKED = (HTML, "application/json")
 """kinds of answers that are packed; nothing in them is secret, so their length betrays nothing"""
 PACKED_MIN_BYTES, PACKED_LEVEL = 1000, 5
+ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?P<weight>[01](?:\.\d{0,3})?)\s*)?(?=,|$)")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -52,7 +56,9 @@ HEADERS = {
 """of every answer"""
 FOR_EVER = "public, max-age=31536000, immutable"
 NOT_KEPT = "no-store"
-THREADS = 4
+PIECE_BYTES = 2**16
+"""of a file that are in memory at once"""
+THREADS = 2
 """that read the home at once; whoever comes then waits"""
 FORM_MAX_BYTES = 4096
 FORM_MAX_S = 10.0
@@ -118,7 +124,7 @@ class Application:
             "/metrics": (self._metrics, shows),
             "/ask/{kind}": (self._ask, (*READS, "POST")),
             "/answers/{request}": (self._answer, shows),
-            "/enter": (self._enter, shows),
+            "/enter": (self._enter, ("GET",)),  # it uses a link up
             "/static/{hash}/{name:path}": (self._file, shows),
         }
 
@@ -237,7 +243,8 @@ class Application:
 
     async def _metrics(self, request: Request) -> Response:
         look, _, _ = await self._stream.now(request.state.right)
-        told = await self._read(exposition, look, request.headers.get("accept", ""))
+        accepted = request.headers.get("accept", "")
+        told = await self._read(_exposition(), look, accepted)
         return Response(told.content, headers={"content-type": told.content_type})
 
     async def _run(self, request: Request) -> Response:
@@ -261,8 +268,19 @@ class Application:
 
     async def _recording(self, request: Request) -> Response:
         look, _, _ = await self._stream.now(request.state.right)
-        path = await self._read(self._pages.recording, look, _name(request, "run"))
-        return FileResponse(path, media_type="image/gif")
+        file, size = await self._read(self._pages.recording, look, _name(request, "run"))
+        headers = {"content-length": str(size)}
+        if request.method == "HEAD":
+            file.close()
+            return Response(headers=headers, media_type="image/gif")
+        return StreamingResponse(self._pieces(file, size), media_type="image/gif", headers=headers)
+
+    async def _pieces(self, file: BinaryIO, size: int) -> AsyncIterator[bytes]:
+        """The first bytes of a file, which ends with them; nothing of it is kept."""
+        with file:
+            while size and (piece := await self._read(file.read, min(size, PIECE_BYTES))):
+                size -= len(piece)
+                yield piece
 
     async def _job(self, request: Request) -> Response:
         return await self._page_of(request, self._pages.job, _name(request, "job"))
@@ -292,7 +310,7 @@ class Application:
         if found is None:
             raise Missing("file", request.path_params["name"])
         headers = {"cache-control": FOR_EVER, "vary": "accept-encoding"}
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if _takes_packed(request.headers.get("accept-encoding", "")):
             headers["content-encoding"] = "gzip"
             return Response(found.packed, media_type=found.kind, headers=headers)
         return Response(found.content, media_type=found.kind, headers=headers)
@@ -444,10 +462,23 @@ class _Answered:
             )
 
 
+def _exposition() -> Callable[[Look, str], Exposition]:
+    """What tells Prometheus: a library of 2 MB, which most homes never need."""
+    from supervisor.page.prometheus import exposition  # noqa: PLC0415 - as above
+
+    return exposition
+
+
+def _takes_packed(accepted: str) -> bool:
+    """Whether a header `Accept-Encoding` takes gzip, which `gzip;q=0` does not."""
+    found = ACCEPTS_GZIP.search(accepted.lower())
+    return found is not None and float(found["weight"] or 1) > 0
+
+
 def _pack(response: Response, accepted: str) -> None:
     """Make it short for whoever can read that: a page takes a telephone a seventh of the time."""
     response.headers["vary"] = "accept-encoding"
-    if "gzip" not in accepted or len(response.body) < PACKED_MIN_BYTES:
+    if not _takes_packed(accepted) or len(response.body) < PACKED_MIN_BYTES:
         return
     response.body = gzip.compress(bytes(response.body), PACKED_LEVEL, mtime=0)
     response.headers["content-encoding"] = "gzip"

@@ -56,12 +56,15 @@ class Metrics:
 
     Args:
         folder: that of the run.
+        only: the metric that is wanted; None: all of them.
         read_bytes: how much is read of them at once, the newest.
     """
 
-    def __init__(self, folder: RunFolder, read_bytes: int = READ_BYTES) -> None:
+    def __init__(
+        self, folder: RunFolder, *, only: str | None = None, read_bytes: int = READ_BYTES
+    ) -> None:
         self._lines = Lines(folder.metrics, most_bytes=read_bytes, line_bytes=LINE_BYTES)
-        self._steps = Trace()
+        self._only = only
         self._traces: dict[str, Trace] = {}
         self._others: set[str] = set()
         self._step = -1
@@ -89,9 +92,9 @@ class Metrics:
         )
 
     def lately(self, name: str, since: float, until: float, pixels: int) -> Points | None:
-        """One metric over a span of wall time; `step` is one, too. None: there is none of it."""
-        trace = self._steps if name == STEP else self._traces.get(name)
-        if trace is None or not len(trace):
+        """One metric over a span of wall time; None: there is none of it."""
+        trace = self._traces.get(name)
+        if trace is None:
             return None
         return trace.points(pixels, since=since, until=until, by_time=True)
 
@@ -103,9 +106,8 @@ class Metrics:
             for trace in self._traces.values():
                 trace.cut(step)
         self._step = step
-        self._steps.add(step, step, at)
         for name, value in line.items():
-            if name in OWN:
+            if name in OWN or self._only not in (None, name):
                 continue
             number = _number(value)
             if (number is None and value is not None) or len(name) > NAME_MAX:

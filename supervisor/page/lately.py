@@ -7,6 +7,7 @@ last full minute, and until the next one they are what they were.
 from __future__ import annotations
 
 import contextlib
+import stat
 import threading
 from functools import partial
 from typing import Literal, NamedTuple
@@ -26,7 +27,7 @@ from supervisor.page.machine import DiskLeft, Machine, known_limits
 from supervisor.page.past import Mark, Past, Ribbon
 from supervisor.page.pictures.ribbon import in_words
 from supervisor.report import Report, RunReport
-from trainers.contract import NewerFile
+from trainers.contract import NewerFile, RunFolder
 
 DAY_S, MINUTE_S = 86_400.0, 60.0
 SPANS: dict[str, tuple[str, float | None]] = {
@@ -38,6 +39,10 @@ SPANS: dict[str, tuple[str, float | None]] = {
 SPARK_PIXELS = 320
 RUNS_MAX = 16
 """runs of which there is a curve; those that train come first"""
+SPARK_BYTES = 4 * 2**20
+"""of the metrics of a run are read for its curve on the page of all"""
+WHOLE_MAX = 2
+"""runs of which all metrics stay in memory, some megabytes of each"""
 LOSS = "loss"
 """the metric of a run that tells no score"""
 
@@ -86,7 +91,12 @@ class Series:
         self._lock = threading.Lock()
         self._past = Past(home)
         self._machine = Machine(home.samples, machine_id())
+        self._sparks: dict[tuple[str, str], Metrics] = {}
+        """id of a run and name of a metric: that metric of the run"""
+        self._reading = threading.Lock()
+        """of all metrics of a run, which takes seconds: nobody else waits for them"""
         self._metrics: dict[str, Metrics] = {}
+        """id of a run that was looked at: all metrics of it, those asked for last at the end"""
 
     def goodput(self, config: Config | str, moment: Moment) -> Goodput:
         """Where the time of the home went, up to this moment."""
@@ -121,13 +131,16 @@ class Series:
                 gauges_s=until - since,
                 scores=self._scores(runs, until),
                 disk=self._machine.disk_left(),
-                shots=frozenset(run.id for run in runs if self._home.run(run.id).preview.is_file()),
+                shots=frozenset(run.id for run in runs if shows(self._home.run(run.id))),
             )
 
     def curves(self, run: str, by: Literal["step", "time"], pixels: int) -> Curves:
         """All metrics of a run."""
-        with self._lock:
-            metrics = self._metrics.get(run) or Metrics(self._home.run(run))
+        with self._reading:
+            metrics = self._metrics.pop(run, None) or Metrics(self._home.run(run))
+            self._metrics[run] = metrics
+            if len(self._metrics) > WHOLE_MAX:
+                del self._metrics[next(iter(self._metrics))]
             metrics.refresh()
             return metrics.curves(by, pixels)
 
@@ -177,13 +190,15 @@ class Series:
 
     def _scores(self, runs: tuple[RunReport, ...], until: float) -> dict[str, Markup]:
         shown = sorted((run for run in runs if run.pid or run.score), key=lambda run: not run.pid)
-        known, self._metrics = self._metrics, {}
+        known, self._sparks = self._sparks, {}
         found = {}
         for run in shown[:RUNS_MAX]:
-            metrics = known.get(run.id) or Metrics(self._home.run(run.id))
-            self._metrics[run.id] = metrics
-            metrics.refresh()
             name = run.score.name if run.score else LOSS
+            metrics = known.get((run.id, name)) or Metrics(
+                self._home.run(run.id), only=name, read_bytes=SPARK_BYTES
+            )
+            self._sparks[run.id, name] = metrics
+            metrics.refresh()
             points = metrics.lately(name, until - DAY_S, until, SPARK_PIXELS)
             if points is not None:
                 found[run.id] = pictures.spark(
@@ -193,6 +208,14 @@ class Series:
                     width=SPARK_PIXELS,
                 )
         return found
+
+
+def shows(folder: RunFolder) -> bool:
+    """Whether there is a picture of what a run sees."""
+    try:
+        return stat.S_ISREG(folder.preview.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _drawn(span: str, shown: Ribbon) -> Drawn:

@@ -18,8 +18,6 @@ from supervisor.page.trace import Points, Trace
 HOUR_S, DAY_S = 3600.0, 86_400.0
 SPAN_S = 3 * DAY_S
 """how far back the samples are looked at"""
-KEPT = 20_000
-"""points of each value: all that there are while one is taken every 15 seconds"""
 SILENT_S = 300.0
 """without a sample for longer than this, or than three of them cover, nobody took one"""
 SLEPT_S = 60.0
@@ -166,7 +164,7 @@ class Machine:
         """When the disk is full, by the median of the slopes between all hours (Theil and Sen)."""
         trace = self._traces.get("disk_free_mib", Trace())
         hours: dict[float, list[float]] = {}
-        points = trace.points(KEPT)
+        points = trace.points(len(trace))
         for at, free_mib in zip(points.x, points.y, strict=True):
             if free_mib is not None:
                 hours.setdefault(at // HOUR_S, []).append(free_mib)
@@ -215,7 +213,7 @@ class Machine:
             if name in self._traces:
                 self._traces[name].add(one.at, value)
             elif value is not None:
-                self._traces[name] = Trace(KEPT)
+                self._traces[name] = Trace()
                 self._traces[name].add(one.at, value)
 
 

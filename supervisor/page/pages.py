@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -20,7 +21,7 @@ from supervisor.host.clock import Clock
 from supervisor.host.home import Home
 from supervisor.output import Output
 from supervisor.page.asking import Answered, Asked
-from supervisor.page.lately import Series
+from supervisor.page.lately import Series, shows
 from supervisor.page.look import Look
 from supervisor.page.queue import Jobs
 from supervisor.page.refused import Missing, Refused
@@ -35,10 +36,13 @@ LINES_SHOWN = 200
 """of an output, the newest"""
 LINES_AT_ONCE = 500
 """of an output that is followed"""
+LINE_SHOWN_BYTES = 2000
+"""of a line of it"""
 DECISIONS_SHOWN = 200
 """lines of the decision log on one page"""
 CHECKPOINTS_SHOWN = 50
 PREVIEW_MAX_BYTES = 2 * 2**20
+RECORDING_MAX_BYTES = 64 * 2**20
 STILL_PIXELS = 600
 """how wide a curve is where no script asks for it"""
 PIXELS = re.compile(r"[1-9][0-9]{1,3}")
@@ -94,7 +98,7 @@ class Pages:
             position=found.lines[-1].end if found.lines else 0,
             curves=self._series.curves(run_id, "step", STILL_PIXELS),
             marks=self._series.marks(run_id),
-            preview=folder.preview.is_file(),
+            preview=shows(folder),
             recording=_recording(folder) is not None,
         )
 
@@ -139,17 +143,21 @@ class Pages:
         except OSError:
             raise Missing("picture of", run_id) from None
 
-    def recording(self, look: Look, run_id: str) -> Path:
-        """How a run plays, as GIF.
+    def recording(self, look: Look, run_id: str) -> tuple[BinaryIO, int]:
+        """How a run plays, as an open GIF, and how many bytes that has.
 
         Raises:
-            Missing: nobody has recorded that.
+            Missing: nobody has recorded that, or far too much.
         """
         _, folder = self._run(look, run_id)
-        found = _recording(folder)
-        if found is None:
+        path = _recording(folder)
+        if path is None:
             raise Missing("recording of", run_id)
-        return found
+        try:  # what was a file a moment ago may be a link by now
+            file = durable.open_regular(path)
+        except OSError:
+            raise Missing("recording of", run_id) from None
+        return file, os.fstat(file.fileno()).st_size
 
     def job(self, look: Look, right: Right, job_id: str) -> str:
         """A job.
@@ -275,13 +283,20 @@ def _checkpoints(folder: RunFolder) -> list[Checkpoint]:
 
 
 def _recording(folder: RunFolder) -> Path | None:
-    """The newest recording that lies in the folder of a run."""
+    """The newest recording that lies in the folder of a run, unless nobody could look at it."""
+    found = []
     try:
-        found = [one for one in folder.path.glob("*.gif") if one.is_file() and not one.is_symlink()]
-        return max(found, key=lambda one: one.stat().st_mtime, default=None)
+        for path in folder.path.glob("*.gif"):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size <= RECORDING_MAX_BYTES:
+                found.append((status.st_mtime, path))
     except OSError:
         return None
+    return max(found, default=(0.0, None))[1]
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace")
+    """A line of an output, or the begin of one that nobody reads to its end."""
+    text = line[:LINE_SHOWN_BYTES].decode("utf-8", "replace")
+    more = len(line) - LINE_SHOWN_BYTES
+    return text if more <= 0 else f"{text} ... and {more} bytes more"

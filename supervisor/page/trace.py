@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-KEPT = 6144
+KEPT = 3072
 """points of a trace, beyond which it is thinned to a third of them"""
 
 

@@ -45,6 +45,20 @@ def test_text_is_packed_for_whoever_takes_that(client, path):
     assert packed.status_code == plain.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip", True), ("br, GZIP ;q=0.5", True), ("gzip;q=0", False), ("gzip;q=0.000, br", False),
+     ("x-gzip", False), ("", False)],
+)  # fmt: skip
+def test_nobody_is_sent_what_they_have_said_they_cannot_read(client, accepted, packed):
+    """Pages, and files: a weight of 0 is to say no."""
+    page = client.get("/", headers={"accept-encoding": accepted})
+    styles = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
+    for answer in (page, client.get(styles, headers={"accept-encoding": accepted})):
+        assert answer.status_code == 200
+        assert ("content-encoding" in answer.headers) is packed
+
+
 def test_all_that_is_ever_sent_of_the_page_is_little(client):
     """Page, styles, scripts and charts, packed: what a telephone has loaded in a second."""
     page = client.get("/", headers={"accept-encoding": "identity"}).content

@@ -227,13 +227,23 @@ def test_thousands_of_metrics_have_as_many_curves_as_there_is_room_for(tmp_path)
     assert found.whole
 
 
+def test_one_metric_alone_takes_no_room_for_others(tmp_path):
+    """A page of many runs shows one curve of each."""
+    a_run_with(tmp_path, *(measured(step, loss=1.0, score=step) for step in (1, 2)))
+    metrics = Metrics(RunFolder(tmp_path / "run"), only="score")
+    metrics.refresh()
+    (curve,) = metrics.curves("step", 100).curves
+    assert (curve.name, curve.points.y) == ("score", (1.0, 2.0))
+    assert metrics.lately("loss", 0, 2e9, 100) is None
+
+
 def test_metrics_are_read_on_where_they_were_read_last(tmp_path):
     metrics = a_run_with(tmp_path, measured(1, loss=1.0))
     a_run_with(tmp_path, measured(2, loss=2.0))
     metrics.refresh()
     metrics.refresh()
     assert metrics.curves("step", 100).curves[0].points.x == (1, 2)
-    assert metrics.lately("step", 1e9 + 2, 1e9 + 9, 100).y == (2.0,)
+    assert metrics.lately("loss", 1e9 + 2, 1e9 + 9, 100).y == (2.0,)
     assert metrics.lately("no such metric", 0, 2e9, 100) is None
 
 

@@ -38,6 +38,15 @@
     drawn = known.curves.filter((curve) => curve.points.x.length > 1).map((curve) => chart(curve, span));
   }
 
+  // As many digits as tell each number on an axis from the next one.
+  function values(_chart, ticks) {
+    for (let digits = 1; ; digits += 1) {
+      const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 + digits });
+      const told = ticks.map((tick) => (tick && Math.abs(tick) < 1e-3 ? tick.toExponential(digits) : short.format(tick)));
+      if (digits === 5 || new Set(told).size === told.length) return told;
+    }
+  }
+
   function chart(curve, span) {
     const box = document.createElement("figure");
     const title = document.createElement("figcaption");
@@ -45,8 +54,6 @@
     box.append(title);
     place.append(box);
     const ink = colour("--quiet");
-    const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
-    const values = (_chart, ticks) => ticks.map((tick) => (tick && Math.abs(tick) < 1e-3 ? tick.toExponential(1) : short.format(tick)));
     const axis = { stroke: ink, grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
     const x = { time: known.by === "time" };
     if (span) x.range = (_chart, low, high) => (low < high ? [Math.max(low, span[0]), high] : span);
