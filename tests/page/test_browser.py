@@ -179,7 +179,7 @@ class Told:
         return self.now
 
 
-def page_that_tells(looks: Told, place: Path) -> Application:
+def page_telling(looks: Told, place: Path) -> Application:
     """The page of what is told, in a home that holds nothing."""
     home, clock, settings = Home(place), SystemClock(), Settings()
     rendering = Rendering(static.addresses().__getitem__)
@@ -210,7 +210,7 @@ def test_a_part_that_did_not_come_comes_once_the_line_is_back(
         else:
             route.fulfill(status=503)
 
-    with served(page_that_tells(looks, tmp_path)) as address, chromium.visiting(address) as visit:
+    with served(page_telling(looks, tmp_path)) as address, chromium.visiting(address) as visit:
         visit.go()
         visit.page.route("**/parts/decisions", answer)
         with visit.bearing_troubles():
@@ -230,7 +230,7 @@ def test_a_part_that_was_long_on_its_way_brings_nothing_old(
 
     looks = Told(at(1000, "running"))
     held: list[tuple[Route, APIResponse]] = []
-    with served(page_that_tells(looks, tmp_path)) as address, chromium.visiting(address) as visit:
+    with served(page_telling(looks, tmp_path)) as address, chromium.visiting(address) as visit:
         visit.go()
         visit.page.route("**/parts/runs", lambda route: held.append((route, route.fetch())))
         looks.now = at(1000, "stopping")

@@ -142,7 +142,7 @@ def parsed(picture):
     return ET.fromstring(str(picture))  # noqa: S314 - our own text
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(words=st.one_of(st.just(HOSTILE), st.text(max_size=120)))
 def test_whatever_a_name_holds_it_is_text(words):
     """No name becomes an element or an attribute, and each picture is well-formed."""

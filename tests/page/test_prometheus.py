@@ -10,7 +10,7 @@ import msgspec
 import prometheus_client
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -311,6 +311,7 @@ def test_series_are_bounded_and_those_that_train_come_first(whole):
     assert len(told.content) < 500_000
 
 
+@settings(max_examples=40)
 @given(
     st.text(max_size=20),
     st.text(max_size=20),
