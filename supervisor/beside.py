@@ -16,13 +16,16 @@ from supervisor.host.home import Home
 from trainers import durable
 
 MIND = """\
+rest=5
 until "$@"; do
-    case $? in 75 | 78) rest=60 ;; *) rest=5 ;; esac
+    code=$?
     timeout $rest cat && exit
+    case $code in 75 | 78) rest=60 ;; *) rest=5 ;; esac
 done
 """
 """begins a command again, whatever has ended it, until the pipe is closed that is its input; what
-somebody else does already, or a person has to mend, it tries less often"""
+somebody else does already, or a person has to mend, it tries less often, but for the first time: a
+server that was left behind may only need a moment to end"""
 SERVER_LEAVING_S = 30.0
 """for what answers over HTTP to end"""
 LEAVING_S = 10.0
