@@ -35,7 +35,7 @@ def serving(home, url=URL):
         try:
             signal.alarm(int(PATIENCE_S))
             with api.held(home):
-                api.tell(home, url)
+                api.tell(home, jobs=url)
                 signal.sigwait([signal.SIGUSR1])
         finally:
             os._exit(0)

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from supervisor.config import Config
+from supervisor.dispatching import Pruning
 from supervisor.host.home import Home
-from supervisor.jobs.at_home import LOCKED
-from supervisor.serving import Pruning
 from testkit.commands import Commands
 from testkit.machine import Machine
 from testkit.patience import until
@@ -111,7 +110,7 @@ def test_what_is_kept_no_longer_goes_by_itself_whoever_is_killed(machine: Machin
         folder = runs / old
         assert not folder.exists() or (folder / "SHA256SUMS").exists()
     dispatcher = started(machine, "dispatch")
-    until(lambda: durable.is_held(machine.home / LOCKED), "it can be asked to end")
+    until(lambda: durable.is_held(Home(machine.home).dispatcher), "it can be asked to end")
     until(lambda: not (runs / old).exists(), "the older one has gone")
     until(lambda: len(list(checkpoints.glob("[0-9]*"))) <= 2, "so have checkpoints")
     until(lambda: told(machine, "jobs", "prune")["jobs"] == [], "nothing more is to be done")
