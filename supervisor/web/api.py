@@ -71,8 +71,9 @@ class Api:
         return self.service.heed(settings)
 
     def answers(self, path: str) -> bool:
-        """Whether a path is one of the API, and none of the page."""
-        return path in OWN or path.startswith(f"{BASE}/") or path == BASE
+        """Whether a path is one of the API, or of nothing, as of who wants a tunnel."""
+        ours = path in OWN or path == BASE or path.startswith(f"{BASE}/")
+        return ours or not path.startswith("/")
 
 
 OWN = ("/health", "/openapi.json")

@@ -177,7 +177,7 @@ NEVER = {
     "a way out": (404, head(f"GET {JOBS}/%2e%2e%2f%2e%2e/logs HTTP/1.1")),
     "NUL in a path": (404, head(f"GET {JOBS}/%00 HTTP/1.1")),
     "another's site": (403, head("GET http://evil.example/health HTTP/1.1")),
-    "a tunnel": (403, head("CONNECT evil.example:80 HTTP/1.1")),
+    "a tunnel": (404, head("CONNECT evil.example:80 HTTP/1.1")),
     "a page of no number": (422, head(f"GET {JOBS}?page=%D9%A1 HTTP/1.1")),
     "many questions": (
         422,

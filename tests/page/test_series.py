@@ -57,8 +57,10 @@ def test_of_each_part_of_a_curve_the_lowest_and_the_highest_point_stay(curve, pa
     assert places == sorted(set(places))
     assert len(places) <= 2 * parts + 2
     assert {0, len(xs) - 1} <= set(places)
+    width = (xs[-1] - xs[0]) / parts
     for part in range(parts):
-        edges = [xs[0] + number * (xs[-1] - xs[0]) / parts for number in (part, part + 1)]
+        # A point may lie on an edge to the last digit: it belongs to the part that begins there.
+        edges = [xs[0] + number * width for number in (part, part + 1)]
         inside = [
             place
             for place, x in enumerate(xs)
