@@ -44,7 +44,7 @@ target = { steps = 10000000 }
 [jobs]
 enabled = {jobs}
 """
-TRAINED_S = 60.0
+TRAINED_S = 30.0
 """before anybody looks, so that there is something to see"""
 WATCHERS, WATCHED_S = 5, 60.0
 PAINTED = """() => performance.getEntriesByType("paint")
@@ -174,7 +174,9 @@ def _visit(browser: Browser, address: str) -> dict[str, float]:
 
     devtools.on("Network.loadingFinished", finished)
     page.goto(address, wait_until="load")
-    page.wait_for_function(f"({PAINTED})() > 0")
+    until(
+        lambda: page.evaluate(PAINTED), "something is painted"
+    )  # a page may forbid to wait inside
     painted_ms = page.evaluate(PAINTED)
     page.wait_for_timeout(3000)  # whatever it loads by itself
     context.close()

@@ -23,7 +23,7 @@ from supervisor.access import RIGHTS, Right
 from supervisor.page.look import Look, Looks
 from supervisor.page.rendering import PARTS, Part, Rendering
 
-TICK_S = 1.0
+TICK_S = 2.0
 """between two looks while somebody watches"""
 KEPT = 1000
 """messages that stay known"""
