@@ -1,6 +1,6 @@
 """What changes on the page while somebody watches, as one stream of events for each tab.
 
-The page is parts; a part is text that is there to stay, and live texts in it. Each second one look
+The page is parts; a part is text that is there to stay, and live texts in it. Every two seconds one look
 is made for all who watch, and what has become different is told: the live texts themselves, or the
 name of a part that is to be fetched anew. What was told stays known for a while by its number, so
 whoever was away for a moment goes on where they were, and whoever was away for longer fetches all.
@@ -150,7 +150,7 @@ class Stream:
             channel.watchers.discard(changed)
 
     async def _tick(self) -> None:
-        """Look each second for as long as somebody watches."""
+        """Look every two seconds for as long as somebody watches."""
         try:
             while watched := [one for one, its in self._channels.items() if its.watchers]:
                 for right in watched:
