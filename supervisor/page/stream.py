@@ -1,9 +1,10 @@
 """What changes on the page while somebody watches, as one stream of events for each tab.
 
-The page is parts; a part is text that is there to stay, and live texts in it. Every two seconds one look
-is made for all who watch, and what has become different is told: the live texts themselves, or the
-name of a part that is to be fetched anew. What was told stays known for a while by its number, so
-whoever was away for a moment goes on where they were, and whoever was away for longer fetches all.
+The page is parts; a part is text that is there to stay, and live texts in it. Every two seconds
+one look is made for all who watch, and what has become different is told: the live texts
+themselves, or the name of a part that is to be fetched anew. What was told stays known for a while
+by its number, so whoever was away for a moment goes on where they were, and whoever was away for
+longer fetches all.
 """
 
 from __future__ import annotations
