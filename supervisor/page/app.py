@@ -450,7 +450,10 @@ class _Answered:
         except Refused as error:
             return self._app.refused(request, error)
         except (SupervisorError, NewerFile, OSError) as error:
-            sentence = str(error).splitlines()[0][:500]
+            # Whoever was not let in learns nothing of the home, and errors name its paths.
+            sentence = "It cannot be told now who may look"
+            if hasattr(request.state, "right"):
+                sentence = next(iter(str(error).splitlines()), type(error).__name__)[:500]
             return self._app.refused(request, Refused(503, sentence, "", retry_after_s=10))
         except ClientDisconnect:
             raise

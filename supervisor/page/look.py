@@ -105,7 +105,7 @@ class Looks:
     """
 
     def __init__(self, home: Home, read: ConfigOrWhy, clock: Clock, jobs: Jobs | None) -> None:
-        self._home, self._clock, self._jobs = home, clock, jobs
+        self._home, self._clock = home, clock
         self._lock = threading.Lock()
         self.series = Series(home)
         """all that is read on as it grows"""
@@ -120,12 +120,6 @@ class Looks:
         """The present, or what was so a moment ago."""
         with self._lock:
             return self._look.of(self._clock.read())
-
-    @property
-    def config(self) -> Config | str:
-        """The settings, or why they cannot be read."""
-        with self._lock:
-            return self._config.of(self._clock.read())
 
     def _looked(self, moment: Moment) -> Look:
         config = self._config.of(moment)

@@ -272,3 +272,21 @@ def test_what_is_refused_is_a_page_for_people_and_a_line_for_programs(asking):
     told = asking.get("/nothing", headers={"accept": "text/html"})
     assert told.headers["content-type"].startswith("text/html")
     assert re.search(r"<script|style=|onerror", told.text.replace("<script defer", "")) is None
+
+
+def test_a_home_without_a_readable_token_tells_a_stranger_no_path(outside, home):
+    token = home.api / TOKEN
+    token.unlink()
+    token.mkdir()
+    answer = outside.get("/", headers={"authorization": "Bearer " + "x" * 43})
+    assert answer.status_code == 503
+    assert str(home.path) not in answer.text
+
+
+@pytest.mark.parametrize("error", [OSError(), OSError(5, "Input/output error")])
+def test_a_home_that_cannot_be_read_is_a_refusal(asking, page, monkeypatch, error):
+    async def broken(_):
+        raise error
+
+    monkeypatch.setattr(page.app._stream, "now", broken)
+    assert asking.get("/").status_code == 503
